@@ -1,0 +1,108 @@
+"""The `pneumo` command: a face, no logic."""
+
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from pneumo_utils.study.errors import StudyError
+
+
+class Face(click.Group):
+    """Ends every error that a user can mend with its message alone and exit code 1."""
+
+    def invoke(self, ctx):
+        try:
+            return super().invoke(ctx)
+        except StudyError as error:
+            click.secho("pneumo: ", fg="red", nl=False, err=True)
+            click.echo(str(error), err=True)
+            ctx.exit(1)
+        except KeyboardInterrupt:
+            click.echo("pneumo: interrupted; what was finished before is kept.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=Face)
+def main():
+    """Rerun five papers on pneumonia in chest radiographs, and bind the book."""
+
+
+@main.command(context_settings={"show_default": True})
+@click.argument("chapter")
+@click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again.")
+@click.option("-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it.")
+@click.option("--out", type=click.Path(path_type=Path), help="Put the run into this folder instead of under runs/.")
+@click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+def run(chapter, words, params, out, cell_limit):
+    """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again."""
+    from pneumo_utils.study import parameters
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.run import run as run_chapter
+
+    found = find(chapter)
+    given = (parameters.from_file(params) if params else {}) | parameters.from_words(parameters.of_chapter(found), words)
+    outcome = run_chapter(found, given, out=out, cell_limit=cell_limit)
+    state = "up to date, nothing to do" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
+    click.secho(f"{found.name}: {state}", fg="green")
+    click.echo(f"  {outcome.folder}")
+
+
+@main.command()
+@click.argument("chapter")
+def parameters(chapter):
+    """List the parameters of CHAPTER."""
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.parameters import of_chapter
+
+    found = find(chapter)
+    rows = [("name", "type", "default", "takes", "what it is")]
+    rows += [(p.name, p.type, repr(p.default), p.allowed, p.says) for p in of_chapter(found).values()]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    click.echo(f"{found.name}: {found.title}\n")
+    for row in rows:
+        click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[4]]).rstrip())
+
+
+@main.command()
+def status():
+    """Say which chapters are up to date, and which are stale and why."""
+    from pneumo_utils.study.chapters import chapters
+    from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.run import standing
+
+    colours = {"up to date": "green", "failed": "red", "stale": "yellow", "never run": "yellow"}
+    for chapter in chapters():
+        state, why, manifest = standing(chapter)
+        ran = f"  {manifest['finished'][:10]}, {clock(manifest['seconds'])}, {manifest['device']}" if manifest else ""
+        click.echo(f"{chapter.name}: " + click.style(state, fg=colours[state]) + ran)
+        for reason in why[:8]:
+            click.echo(f"    {reason}")
+        if len(why) > 8:
+            click.echo(f"    and {len(why) - 8} more")
+
+
+@main.command()
+@click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these. The rest are bound as they were run last.")
+@click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+def book(asked, cell_limit):
+    """Run the chapters that are not up to date, and bind the book into _build/html."""
+    from pneumo_utils.study import book as binder
+    from pneumo_utils.study.chapters import chapters, find
+    from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.run import run as run_chapter
+
+    began = time.time()
+    wanted = [find(each) for each in asked.split(",") if each] or chapters()
+    for at, chapter in enumerate(wanted, 1):
+        outcome = run_chapter(chapter, {}, cell_limit=cell_limit)
+        state = "up to date" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
+        click.echo(f"{at}/{len(wanted)} {chapter.name}: {state}")
+    page = binder.bind(say=click.echo)
+    click.secho(f"The book is bound ({clock(time.time() - began)}). Open {page}", fg="green")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""The chapters: the notebooks of the table of contents, found by number, by name, or by a part of a name."""
+
+import difflib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pneumo_utils import ROOT
+from pneumo_utils.study.errors import StudyError
+
+
+@dataclass(frozen=True)
+class Chapter:
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def number(self) -> str:
+        """"1" for 01_surgical_finetuning; nothing for an appendix."""
+        first = self.name.split("_")[0]
+        return first.lstrip("0") if first.isdigit() else ""
+
+    def notebook(self) -> dict:
+        """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""
+        try:
+            notebook = json.loads(self.path.read_text(encoding="utf-8"))
+            return notebook if isinstance(notebook["cells"], list) else {}["cells"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise StudyError(f"{self.path} is not a notebook: {error}. Restore it, for instance with `git checkout -- {self.path.name}`.") from error
+
+    @property
+    def title(self) -> str:
+        for cell in self.notebook()["cells"]:
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("# "):
+                    return line[2:].strip()
+        return self.name
+
+
+def contents(root: Path = ROOT) -> list[str]:
+    """Every page of the table of contents, in order, as it is written there."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    pages = [toc["root"]]
+
+    def collect(node):
+        for entry in node.get("chapters", []) + node.get("sections", []):
+            pages.append(entry["file"])
+            collect(entry)
+        for part in node.get("parts", []):
+            collect(part)
+
+    collect(toc)
+    return pages
+
+
+def chapters(root: Path = ROOT) -> list[Chapter]:
+    return [Chapter(root / f"{page}.ipynb") for page in contents(root) if page.startswith("notebooks/")]
+
+
+def find(asked: str, root: Path = ROOT) -> Chapter:
+    """The one chapter that a number, a name or a part of a name means; a path to a notebook means that notebook."""
+    if asked.endswith(".ipynb") and Path(asked).is_file():
+        return Chapter(Path(asked).absolute())
+    known = chapters(root)
+    word = Path(asked).stem if asked.endswith(".ipynb") else asked
+    for same in (lambda c: c.name == word, lambda c: c.number == word.lstrip("0") != "", lambda c: word.lower() in c.name.lower()):
+        hits = [chapter for chapter in known if same(chapter)]
+        if len(hits) == 1:
+            return hits[0]
+        if hits:
+            raise StudyError(f"{asked!r} may be any of {', '.join(c.name for c in hits)}: say more of the name.")
+    near = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
+    raise StudyError(f"There is no chapter {asked!r}." + (f" Did you mean {near[0]}?" if near else "")
+                     + f" The chapters are {', '.join(c.name for c in known)}.")

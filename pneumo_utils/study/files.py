@@ -1,0 +1,56 @@
+"""Files are written beside their place and moved in, so that a reader meets the old one whole or the new one whole."""
+
+import errno
+import hashlib
+import json
+import os
+from contextlib import contextmanager
+from pathlib import Path
+
+from pneumo_utils.study.errors import NO_ROOM, StudyError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@contextmanager
+def room_for(what):
+    """Turn a full disk and a folder that cannot be written into a message."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in FULL:
+            raise StudyError(NO_ROOM.format(what=what, error=error.strerror)) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+            raise StudyError(f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out.") from error
+        raise
+
+
+def write(path: Path, content: str | bytes) -> None:
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    with room_for(path):
+        try:
+            with open(beside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value) -> None:
+    write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha(content: str | bytes) -> str:
+    return hashlib.sha256(content.encode("utf-8") if isinstance(content, str) else content).hexdigest()
+
+
+def digest_of(value) -> str:
+    """A digest of anything JSON can hold, whatever the order of its keys."""
+    return sha(json.dumps(value, sort_keys=True, ensure_ascii=False))

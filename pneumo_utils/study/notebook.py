@@ -1,0 +1,141 @@
+"""What a chapter says from inside its kernel: its parameters are checked, its numbers and figures are kept."""
+
+import base64
+import io
+import os
+import sys
+import time
+from pathlib import Path
+
+from pneumo_utils import ROOT
+from pneumo_utils.study import files, kept, places
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.digest import listing, versions
+from pneumo_utils.study.errors import StudyError
+from pneumo_utils.study.parameters import Parameter, check, declared, tier
+
+INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell
+
+
+def begin(chapter: str) -> "Run":
+    """Check the parameters above this cell, however they came there, and open the run's folder."""
+    known, values = parameters_above()
+    return Run(chapter, known, values)
+
+
+def parameters_above() -> tuple[dict[str, Parameter], dict]:
+    """The parameters cell is found in what this kernel has run, so the check holds under papermill and in Jupyter alike."""
+    from IPython import get_ipython
+
+    user = get_ipython().user_ns
+    cells = user["In"]
+    for at in range(len(cells) - 1, -1, -1):
+        try:
+            known = declared(cells[at])
+        except (StudyError, SyntaxError):
+            continue
+        if known:
+            break
+    else:
+        raise StudyError("No parameters cell has been run in this kernel: run the notebook from its top.")
+    given = {}
+    for source in cells[at + 1:]:
+        if source.startswith(INJECTED):
+            exec(source, {}, given)
+    values = {name: user.get(name) for name in known} | given
+    check(known, values)
+    return known, values
+
+
+class Run:
+    """What a chapter made of its parameters, and where it is kept."""
+
+    def __init__(self, chapter: str, known: dict[str, Parameter], values: dict):
+        self.chapter, self.values = chapter, values
+        self.folder = places.current(chapter)
+        (self.folder / "figures").mkdir(parents=True, exist_ok=True)
+        self._began = time.time()
+        self._data = {name: listing(Path(values[name])) for name, p in known.items() if p.path_to and Path(values[name] or " ").exists()}
+        self._source = {"data": "", "weights": "", "real": False}
+        self._results, self._claims, self._figures = {}, {}, {}
+
+    def uses(self, data: str, weights: str, real: bool = False) -> None:
+        """Say in words what the run stands on; `real` when it is radiographs of people."""
+        self._source = {"data": data, "weights": weights, "real": real}
+
+    def result(self, name: str, value, low=None, high=None, baseline=None, note: str = ""):
+        """Keep a number under a name, with its interval and its trivial baseline, and hand it back."""
+        entry = {"value": _plain(value), "low": _plain(low), "high": _plain(high), "baseline": _plain(baseline), "note": note}
+        self._results[name] = {key: each for key, each in entry.items() if each not in (None, "")}
+        return value
+
+    def claim(self, claim_id: str, value: float, low: float, high: float) -> None:
+        """Keep what this run says of a claim of the ledger: a score, or a paired difference, with its interval."""
+        self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
+
+    def figure(self, figure, name: str, alt: str, caption: str = "") -> None:
+        """Keep a figure as a file and show it with words for who cannot see it."""
+        from IPython.display import display
+
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=160, bbox_inches="tight")
+        files.write(self.folder / "figures" / f"{name}.png", buffer.getvalue())
+        self._figures[name] = {"file": f"figures/{name}.png", "alt": alt, "caption": caption}
+        shown = {"alt": alt, "caption": caption, "name": name, "width": round(figure.get_size_inches()[0] * 100)}
+        display({"image/png": base64.b64encode(buffer.getvalue()).decode(), "text/plain": alt}, raw=True, metadata={"image/png": shown})
+        _close(figure)
+
+    def kept(self, name: str, make, **depends_on):
+        """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data included."""
+        return kept.kept(places.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
+
+    def finish(self) -> None:
+        """Write results.json: a run without one is not a finished run."""
+        if not self._source["data"]:
+            raise StudyError("The notebook has not said what it stands on: call run.uses(data=..., weights=...).")
+        source = ROOT / "notebooks" / f"{self.chapter}.ipynb"
+        files.write_json(self.folder / "results.json", {
+            "chapter": self.chapter,
+            "parameters": self.values,
+            "tier": tier(Chapter(source), self.values) if source.exists() else "by hand",
+            **self._source,
+            "device": _device(),
+            "seconds": round(time.time() - self._began, 2),
+            "peak_memory_mb": _peak_memory(),
+            "versions": versions(),
+            "results": self._results,
+            "claims": self._claims,
+            "figures": self._figures,
+        })
+        print(f"{len(self._results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"
+              if places.CURRENT not in os.environ else f"{len(self._results)} results and {len(self._figures)} figures kept")
+
+
+def _plain(value):
+    """A number as JSON has it: what NumPy and torch hand out has an `item`."""
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float) and value != value:
+        return "undefined"
+    return value
+
+
+def _close(figure) -> None:
+    import matplotlib.pyplot as plt
+
+    plt.close(figure)
+
+
+def _device() -> str:
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"CPU, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def _peak_memory() -> int | None:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows does not tell
+        return None
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return round(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit)

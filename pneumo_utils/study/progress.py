@@ -1,0 +1,78 @@
+"""Progress that a person can follow: the chapter, the cell, the time, and the log of the running cell as it comes."""
+
+import sys
+import time
+from pathlib import Path
+
+
+def heading(source: str) -> str:
+    return next((line.lstrip("#").strip() for line in reversed(source.splitlines()) if line.startswith("#")), "")
+
+
+def cell_name(notebook, at: int) -> str:
+    """The nearest heading above a cell."""
+    return next((name for cell in reversed(notebook.cells[:at]) if cell.cell_type == "markdown" and (name := heading(cell.source))), "")
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+class Progress:
+    """One line as a cell starts, what it prints behind a bar, and the same into the run's log."""
+
+    def __init__(self, stream=None):
+        self._stream, self._log = stream or sys.stdout, None
+        self._cell, self._of, self._heading, self._line_open = 0, 0, "", False
+
+    def start(self, name: str, code_cells: int, log: Path) -> None:
+        self._log, self._began, self._of = open(log, "w", encoding="utf-8"), time.time(), code_cells
+        self.say(f"{name}: running its {code_cells} cells")
+
+    def stop(self) -> None:
+        if self._log:
+            self._log.close()
+        self._log = None
+
+    def say(self, line: str) -> None:
+        if self._line_open:
+            self._put("\n")
+        self._put(line + "\n")
+
+    def write(self, text: str) -> None:
+        """What the running cell prints; a carriage return of a progress bar starts the line anew."""
+        for line in text.splitlines(keepends=True):
+            if not self._line_open:
+                self._put("      | ")
+            self._put(line)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def cell_start(self, cell, cell_index) -> None:
+        if cell.cell_type == "markdown":
+            self._heading = heading(cell.source) or self._heading
+        elif cell.source.strip():
+            self._cell, self._cell_began = self._cell + 1, time.time()
+            self.say(f"  [{self._cell:2}/{self._of}] {clock(time.time() - self._began):>5}  {self._heading}")
+
+    def cell_executed(self, cell, cell_index, execute_reply) -> None:
+        took = time.time() - self._cell_began
+        if took >= 5:
+            self.say(f"        this cell took {clock(took)}")
+
+    def where(self) -> str:
+        """Where the run is, in words."""
+        if not self._cell:
+            return "before its first cell"
+        return f"in cell {self._cell} of {self._of}" + (f" ({self._heading})" if self._heading else "")
+
+    def _put(self, text: str) -> None:
+        self._line_open = not text.endswith(("\n", "\r"))
+        self._stream.write(text)
+        self._stream.flush()
+        if self._log:
+            self._log.write(text)
+            self._log.flush()

@@ -1,0 +1,280 @@
+"""Run a chapter once: execute it beside its place, and move it in only when it is whole."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pneumo_utils import ROOT
+from pneumo_utils.study import places
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.digest import differences, identity
+from pneumo_utils.study.errors import ChapterFailed, StudyError
+from pneumo_utils.study.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.study.parameters import check, of_chapter
+from pneumo_utils.study.progress import Progress, cell_name
+
+CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
+STARTS = 3  # a kernel can lose the race for a free port; it is started again this often
+
+
+@dataclass(frozen=True)
+class Outcome:
+    folder: Path
+    manifest: dict
+    found_again: bool
+
+
+def settle(chapter: Chapter, given: dict) -> dict:
+    """All the chapter's parameters, checked, with defaults where nothing is given."""
+    known = of_chapter(chapter)
+    check(known, given)
+    return {name: parameter.default for name, parameter in known.items()} | given
+
+
+def run(chapter: Chapter, given: dict, out: Path | None = None, cell_limit: int = CELL_LIMIT, progress: Progress | None = None) -> Outcome:
+    progress = progress or Progress()
+    values = settle(chapter, given)
+    depends_on = identity(chapter, values)
+    digest = digest_of(depends_on)[:12]
+    folder = Path(out).absolute() if out else places.runs().absolute() / chapter.name / digest
+    if out and folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "manifest.json").exists()):
+        raise StudyError(f"{folder} holds other things than a run. Choose a new or empty folder with --out.")
+    with room_for(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        with _turn(lock, progress):
+            if manifest := finished(folder, digest):
+                return Outcome(folder, manifest, found_again=True)
+            return Outcome(folder, _execute(chapter, values, depends_on, digest, folder, cell_limit, progress), found_again=False)
+
+
+@contextmanager
+def _turn(lock: FileLock, progress: Progress):
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        progress.say("another run of the same chapter with the same settings is under way; waiting for it")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def finished(folder: Path, digest: str | None = None) -> dict | None:
+    """The manifest of a run that ended well and is still whole, or nothing."""
+    try:
+        manifest = read_json(folder / "manifest.json")
+        whole = all(sha((folder / name).read_bytes()) == told for name, told in manifest["files"].items())
+    except (OSError, ValueError, KeyError):
+        return None
+    return manifest if whole and digest in (None, manifest["digest"]) else None
+
+
+def _execute(chapter, values, depends_on, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
+    attempt = folder.with_name(f"{folder.name}.attempt")
+    shutil.rmtree(attempt, ignore_errors=True)
+    attempt.mkdir()
+    began = time.time()
+    try:
+        injected = 1
+        progress.start(chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt")
+        notebook = _papermill(chapter, values, attempt, cell_limit, progress)
+        manifest = _manifest(chapter, values, depends_on, digest, attempt, notebook, began)
+        write_json(attempt / "manifest.json", manifest)
+    except (KeyboardInterrupt, Exception) as error:
+        raise _failed(chapter, attempt, folder, progress, error) from error
+    finally:
+        progress.stop()
+    _move_in(attempt, folder)
+    return manifest
+
+
+def _runs(cell: dict) -> bool:
+    return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
+
+
+def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, progress: Progress):
+    """Execute the notebook in a kernel that knows its run's folder and stands where the user stands."""
+    import logging
+
+    from papermill import execute_notebook
+    from papermill.log import logger
+
+    logger.setLevel(logging.ERROR)
+    environment = {places.CURRENT: str(attempt), "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PNEUMO_RUNS": str(places.runs().absolute())}
+    with _environment(environment), _terminate_as_interrupt():
+        for start in range(1, STARTS + 1):
+            try:
+                return execute_notebook(
+                    str(chapter.path), str(attempt / "notebook.ipynb"), values, cwd=str(Path.cwd()), progress_bar=False,
+                    stdout_file=progress, stderr_file=progress, execution_timeout=cell_limit, start_timeout=120,
+                    on_cell_start=progress.cell_start, on_cell_executed=progress.cell_executed,
+                    extra_arguments=["--log-level=40"])  # the kernel's own notices would stand in the reader's log
+            except RuntimeError as error:
+                if "Kernel died before replying" not in str(error) or start == STARTS:
+                    raise
+                progress.say("the kernel did not start; trying again")
+
+
+@contextmanager
+def _environment(extra: dict):
+    before = {name: os.environ.get(name) for name in extra}
+    os.environ.update(extra)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextmanager
+def _terminate_as_interrupt():
+    """A polite kill ends as Ctrl-C does: the kernel is stopped and what was made is kept."""
+    try:
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    except ValueError:  # not in the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, began: float) -> dict:
+    if not (attempt / "results.json").exists():
+        raise StudyError(f"{chapter.name} ran to its end without run.finish(), so it has no results.json.")
+    results = read_json(attempt / "results.json")
+    cells = [{"cell": at, "seconds": round(cell.metadata.papermill.get("duration") or 0, 3), "name": cell_name(notebook, at)}
+             for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    return {
+        "chapter": chapter.name,
+        "title": chapter.title,
+        "digest": digest,
+        "parameters": values,
+        "tier": results["tier"],
+        "data": results["data"],
+        "real": results["real"],
+        "weights": results["weights"],
+        "device": results["device"],
+        "seed": values.get("seed"),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began, 2),
+        "peak_memory_mb": results["peak_memory_mb"],
+        "cells": cells,
+        "git": _git(),
+        "depends_on": depends_on,
+        "files": {path.relative_to(attempt).as_posix(): sha(path.read_bytes())
+                  for path in sorted(attempt.rglob("*")) if path.is_file() and path.name != "log.txt"},
+    }
+
+
+def _git() -> dict:
+    def ask(*words):
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20).stdout.strip()
+
+    try:
+        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+    except (OSError, subprocess.TimeoutExpired):
+        return {"commit": "", "dirty": None}
+
+
+def _move_in(attempt: Path, folder: Path) -> None:
+    if folder.exists():  # an older or damaged run with this place
+        old = folder.with_name(f"{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        os.replace(folder, old)
+        os.replace(attempt, folder)
+        shutil.rmtree(old, ignore_errors=True)
+    else:
+        os.replace(attempt, folder)
+    shutil.rmtree(folder.with_name(f"{folder.name}.failed"), ignore_errors=True)
+
+
+def _failed(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, error: BaseException) -> ChapterFailed:
+    """Keep the half-executed notebook and the log where they can be read and never taken for a run; say it all in one screen."""
+    kept = folder.with_name(f"{folder.name}.failed")
+    shutil.rmtree(kept, ignore_errors=True)
+    os.replace(attempt, kept)
+    for whole in ("results.json", "manifest.json"):
+        (kept / whole).unlink(missing_ok=True)
+    message = f"{chapter.name} stopped {progress.where()}: {_reason(error)}"
+    try:
+        write(kept / "error.txt", message + "\n\n" + "".join(traceback.format_exception(error)))
+    except StudyError:  # a full disk is what the message says already
+        pass
+    lines = [message, ""]
+    if (kept / "notebook.ipynb").exists():
+        lines.append(f"  half-executed notebook  {_near(kept / 'notebook.ipynb')}")
+    lines += [f"  log                     {_near(kept / 'log.txt')}",
+              "  Pieces that were finished before are kept: the same command goes on from there."]
+    return ChapterFailed("\n".join(lines))
+
+
+def _near(path: Path) -> str:
+    return os.path.relpath(path)
+
+
+def _reason(error: BaseException) -> str:
+    """An error in a reader's words."""
+    from jupyter_client.kernelspec import NoSuchKernel
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
+
+    if isinstance(error, PapermillExecutionError):
+        return f"{error.ename}: {error.evalue}\n{_excerpt(error)}"
+    if isinstance(error, NoSuchKernel):
+        return (f"there is no Jupyter kernel called {error.name!r}. Install it into this environment: "
+                "`python -m ipykernel install --sys-prefix`.")
+    if isinstance(error, DeadKernelError):
+        return "the kernel was killed. Most often memory ran out: lower batch_size or image_size, or close other programs."
+    if isinstance(error, CellTimeoutError):
+        return f"the cell ran longer than it may. If it does real work, give it more with --cell-limit SECONDS."
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted."
+    return f"{error}" if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"
+
+
+def _excerpt(error) -> str:
+    """The lines of the cell around the one that failed."""
+    import re
+
+    text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback or []))
+    lines = error.source.splitlines()
+    marks = [int(n) for n in re.findall(r"(?m)^-+> *(\d+) ", text)]
+    at = marks[0] if marks and marks[0] <= len(lines) else None
+    first, last = (max(1, at - 2), min(len(lines), at + 2)) if at else (1, min(len(lines), 5))
+    return "\n".join(f"  {'>' if n == at else ' '} {n:3} {lines[n - 1]}" for n in range(first, last + 1))
+
+
+def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
+    """The whole runs of a chapter that are kept, the newest first."""
+    folder = places.runs() / chapter.name
+    found = [(path.parent, manifest) for path in folder.glob("*/manifest.json") if not path.parent.suffix and (manifest := finished(path.parent))]
+    return sorted(found, key=lambda pair: pair[1]["finished"], reverse=True)
+
+
+def standing(chapter: Chapter, given: dict | None = None) -> tuple[str, list[str], dict | None]:
+    """"up to date", "stale", "failed" or "never run", the reasons, and the run that is nearest."""
+    depends_on = identity(chapter, settle(chapter, given or {}))
+    digest = digest_of(depends_on)[:12]
+    folder = places.runs() / chapter.name / digest
+    if manifest := finished(folder, digest):
+        return "up to date", [], manifest
+    failure = folder.with_name(f"{digest}.failed") / "error.txt"
+    if failure.exists():
+        return "failed", [failure.read_text(encoding="utf-8").splitlines()[0]], None
+    if older := runs_of(chapter):
+        manifest = min((m for _, m in older), key=lambda m: len(differences(m["depends_on"], depends_on)))
+        return "stale", differences(manifest["depends_on"], depends_on), manifest
+    return "never run", [], None
