@@ -75,13 +75,13 @@ def status():
 
     colours = {"up to date": "green", "failed": "red", "stale": "yellow", "never run": "yellow"}
     for chapter in chapters():
-        state, why, manifest = standing(chapter)
-        ran = f"  {manifest['finished'][:10]}, {clock(manifest['seconds'])}, {manifest['device']}" if manifest else ""
-        click.echo(f"{chapter.name}: " + click.style(state, fg=colours[state]) + ran)
-        for reason in why[:8]:
+        at = standing(chapter)
+        ran = f"  {at.manifest['finished'][:10]}, {clock(at.manifest['seconds'])}, {at.manifest['device']}" if at.manifest else ""
+        click.echo(f"{chapter.name}: " + click.style(at.state, fg=colours[at.state]) + ran)
+        for reason in at.why[:8]:
             click.echo(f"    {reason}")
-        if len(why) > 8:
-            click.echo(f"    and {len(why) - 8} more")
+        if len(at.why) > 8:
+            click.echo(f"    and {len(at.why) - 8} more")
 
 
 @main.command()

@@ -264,17 +264,24 @@ def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
     return sorted(found, key=lambda pair: pair[1]["finished"], reverse=True)
 
 
-def standing(chapter: Chapter, given: dict | None = None) -> tuple[str, list[str], dict | None]:
-    """"up to date", "stale", "failed" or "never run", the reasons, and the run that is nearest."""
+@dataclass(frozen=True)
+class Standing:
+    state: str  # up to date, stale, failed or never run
+    why: list[str]
+    folder: Path | None  # the run that is nearest to what is asked
+    manifest: dict | None
+
+
+def standing(chapter: Chapter, given: dict | None = None) -> Standing:
+    """How the kept runs of a chapter stand to what it would be now."""
     depends_on = identity(chapter, settle(chapter, given or {}))
     digest = digest_of(depends_on)[:12]
     folder = places.runs() / chapter.name / digest
     if manifest := finished(folder, digest):
-        return "up to date", [], manifest
+        return Standing("up to date", [], folder, manifest)
+    older = [(differences(manifest["depends_on"], depends_on), folder, manifest) for folder, manifest in runs_of(chapter)]
+    why, near, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
     failure = folder.with_name(f"{digest}.failed") / "error.txt"
     if failure.exists():
-        return "failed", [failure.read_text(encoding="utf-8").splitlines()[0]], None
-    if older := runs_of(chapter):
-        manifest = min((m for _, m in older), key=lambda m: len(differences(m["depends_on"], depends_on)))
-        return "stale", differences(manifest["depends_on"], depends_on), manifest
-    return "never run", [], None
+        return Standing("failed", [failure.read_text(encoding="utf-8").splitlines()[0]], near, manifest)
+    return Standing("stale" if older else "never run", why, near, manifest)

@@ -1,0 +1,154 @@
+"""Bind the book: stage the prose beside the executed chapters, let Jupyter Book make the pages, and look at each before it is published."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from pneumo_utils import ROOT
+from pneumo_utils.study import pages
+from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.errors import StudyError
+from pneumo_utils.study.files import read_json, write
+from pneumo_utils.study.run import Standing, standing
+
+NOT_PROSE = {"claims", "records"}
+MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+
+
+def bind(build: Path = ROOT / "_build", say=print) -> Path:
+    """Make the book from the runs that are kept; hands back the page to open."""
+    stage = build / "stage"
+    shown = shown_runs(say)
+    wanted = _toc_of_what_is_there(shown)
+    keep = {
+        **_prose(),
+        **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
+        Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()]),
+        Path("book/parameters.md"): pages.parameters(),
+        Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
+        Path("_config.yml"): yaml.safe_dump(_config(shown), sort_keys=False, allow_unicode=True),
+        **_mathjax(),
+    }
+    _stage(stage, keep)
+    html = _jupyter_book(stage, build, say)
+    look_at(html, wanted)
+    published = build / "html"
+    shutil.rmtree(published, ignore_errors=True)
+    shutil.copytree(html, published)
+    return published / "index.html"
+
+
+def shown_runs(say=print) -> dict[str, Standing]:
+    """For each chapter the run that its page shows: the one that is up to date, else the nearest that ended well."""
+    found = {}
+    for chapter in chapters():
+        at = standing(chapter)
+        if at.folder:
+            found[chapter.name] = at
+        else:
+            say(f"{chapter.name} has never been run to its end; its page is left out")
+    return found
+
+
+def _toc_of_what_is_there(shown: dict) -> dict:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    for part in toc["parts"]:
+        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown]
+    toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
+    return toc
+
+
+def page(at: Standing) -> dict:
+    """An executed notebook as a page: what was run stands under its title, and nothing of the machine that ran it."""
+    notebook, chapter = read_json(at.folder / "notebook.ipynb"), at.manifest["chapter"]
+    notebook["metadata"].pop("papermill", None)
+    for number, cell in enumerate(notebook["cells"]):
+        cell["metadata"].pop("papermill", None)
+        cell["metadata"].pop("execution", None)
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            cell["metadata"]["tags"].append("remove-cell")  # the line under the title names every setting that was changed
+        for output in cell.get("outputs", []):
+            if output["output_type"] == "error":
+                raise StudyError(f"{chapter}: cell {number} of the run holds a traceback; run the chapter again.")
+            if "image/png" in output.get("data", {}):
+                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get("image/png", {}), chapter, number)
+    title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
+    notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
+    return notebook
+
+
+def _picture(shown: dict, chapter: str, number: int) -> dict:
+    if not shown.get("alt"):
+        raise StudyError(f"{chapter}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
+    look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
+    return look | ({"figure": {"caption": shown["caption"], "name": f"fig-{shown['name']}"}} if shown.get("caption") else {})
+
+
+def _json(notebook: dict) -> str:
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+
+
+def _prose() -> dict[Path, bytes]:
+    files = [path for path in sorted((ROOT / "book").rglob("*")) if path.is_file()]
+    return {path.relative_to(ROOT): path.read_bytes() for path in files if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE}
+
+
+def _config(shown: dict) -> dict:
+    """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims }}`."""
+    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    found = {name: {key: entry["value"] for key, entry in read_json(at.folder / "results.json")["results"].items()} for name, at in shown.items()}
+    config["sphinx"]["config"]["myst_substitutions"] = {"found": found}
+    return config
+
+
+def _mathjax() -> dict[Path, bytes]:
+    """MathJax from the package that carries it: a page that is read offline cannot ask a CDN."""
+    home = Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax" / "es5"
+    found = {}
+    for name in MATHJAX:
+        for path in [home / name] if (home / name).is_file() else sorted(p for p in (home / name).rglob("*") if p.is_file()):
+            found[Path("book/_static/mathjax") / path.relative_to(home)] = path.read_bytes()
+    return found
+
+
+def _stage(stage: Path, files: dict[Path, str | bytes]) -> None:
+    """Write what has changed and remove what has gone, so that Sphinx reads again only what it must."""
+    for name, content in files.items():
+        data = content.encode("utf-8") if isinstance(content, str) else content
+        target = stage / name
+        if not target.exists() or target.read_bytes() != data:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            write(target, data)
+    for path in stage.rglob("*"):
+        if path.is_file() and path.relative_to(stage) not in files and "_build" not in path.parts:
+            path.unlink()
+
+
+def _jupyter_book(stage: Path, build: Path, say) -> Path:
+    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage), "--path-output", str(build / "sphinx"), "-W", "--keep-going", "-n"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"})
+    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    write(build / "sphinx.log", log)
+    if done.returncode:
+        told = [line.replace(f"{stage}{os.sep}", "") for line in log.splitlines() if re.search(r"WARNING|ERROR|Error|error:", line)]
+        raise StudyError("The book was not bound; the one that was there before stays.\n  " + "\n  ".join(told[:20] or log.splitlines()[-20:])
+                         + f"\n  The whole log is in {os.path.relpath(build / 'sphinx.log')}.")
+    return build / "sphinx" / "_build" / "html"
+
+
+def look_at(html: Path, toc: dict) -> None:
+    """A page that is missing or holds a traceback fails the book."""
+    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+    for name in names:
+        path = html / f"{name}.html"
+        if not path.exists():
+            raise StudyError(f"The page {name} is in the table of contents and was not made.")
+        if "Traceback (most recent call last)" in path.read_text(encoding="utf-8"):
+            raise StudyError(f"The page {name} holds a traceback.")
