@@ -18,7 +18,7 @@ class Face(click.Group):
         except StudyError as error:
             click.secho("pneumo: ", fg="red", nl=False, err=True)
             click.echo(str(error), err=True)
-            ctx.exit(1)
+            ctx.exit(130 if isinstance(error.__cause__, KeyboardInterrupt) else 1)
         except KeyboardInterrupt:
             click.echo("pneumo: interrupted; what was finished before is kept.", err=True)
             ctx.exit(130)

@@ -54,3 +54,31 @@ def pneumo(tmp_path, runs):
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
 
     return call
+
+LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
+          "Pleural_Thickening Pneumonia Pneumothorax").split()
+BOXED = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
+
+
+@pytest.fixture(scope="session")
+def nih_tables(tmp_path_factory):
+    """Small made-up tables in the layout of NIH's own, odd headers included."""
+    import random
+
+    draw, folder = random.Random(0), tmp_path_factory.mktemp("nih_tables")
+    header = ("Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+              "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]")
+    rows, boxes, index = [header], ["Image Index,Finding Label,Bbox [x,y,w,h],,,"], []
+    for patient in range(1, 161):
+        for visit in range(draw.choice([1, 1, 1, 2, 3, 6])):
+            found = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
+            name = f"{patient:08}_{visit:03}.png"
+            index.append(name)
+            rows.append(f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171")
+    for at, name in enumerate(draw.sample(index, 120)):
+        for _ in range(draw.choice([1, 1, 1, 2])):
+            w, h = draw.uniform(30, 520), draw.uniform(30, 520)
+            boxes.append(f"{name},{BOXED[at % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,")
+    (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
+    (folder / "BBox_List_2017.csv").write_text("\n".join(boxes) + "\n")
+    return folder

@@ -30,6 +30,8 @@ class Chapter:
         try:
             notebook = json.loads(self.path.read_text(encoding="utf-8"))
             return notebook if isinstance(notebook["cells"], list) else {}["cells"]
+        except OSError as error:
+            raise StudyError(f"{self.path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError) as error:
             raise StudyError(f"{self.path} is not a notebook: {error}. Restore it, for instance with `git checkout -- {self.path.name}`.") from error
 

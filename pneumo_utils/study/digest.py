@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.files import digest_of, sha
 from pneumo_utils.study.parameters import of_chapter
 
@@ -86,9 +87,13 @@ def identity(chapter: Chapter, values: dict) -> dict:
     notebook = chapter.notebook()
     code = [MAGIC.sub("", "".join(cell["source"])) for cell in notebook["cells"] if cell["cell_type"] == "code"]
     known = of_chapter(chapter)
+    try:
+        package = closure(set().union(*map(imports, code)))
+    except SyntaxError as error:
+        raise StudyError(f"{chapter.path.name} or a module that it imports is not Python: {error.msg} in {error.text!r}.") from error
     return {
         "notebook": notebook_digest(notebook)[:16],
-        "package": closure(set().union(*map(imports, code))),
+        "package": package,
         "parameters": values,
         "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
         "versions": versions(),

@@ -13,8 +13,7 @@ import time
 import types
 from pathlib import Path
 
-from filelock import FileLock
-
+from pneumo_utils.study import places
 from pneumo_utils.study.digest import PACKAGE, closure, versions
 from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.files import digest_of, read_json, room_for, sha, write, write_json
@@ -28,7 +27,7 @@ def kept(folder: Path, name: str, make, depends_on: dict, data: dict):
     place = folder / f"{name}-{digest}"
     with room_for(place):
         folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f".{place.name}.lock"):  # another run that makes the same piece is waited for
+    with places.lock(place):  # another run that makes the same piece is waited for
         if found := load(place):
             print(f"{name}: found again")
             return found[0]

@@ -1,7 +1,10 @@
 """Where runs are kept: `runs/` in the checkout, or the folder that PNEUMO_RUNS names."""
 
+import hashlib
 import os
 from pathlib import Path
+
+from filelock import FileLock
 
 from pneumo_utils import ROOT
 
@@ -15,3 +18,10 @@ def runs() -> Path:
 def current(chapter: str) -> Path:
     """The folder of the run that goes on in this process; by hand, in Jupyter or plain papermill, one a chapter."""
     return Path(os.environ.get(CURRENT) or runs() / chapter / "by-hand")
+
+
+def lock(place: Path) -> FileLock:
+    """The lock of whatever is made at a place; it goes with the process that holds it, even one that is killed."""
+    folder = runs() / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:16]}.lock")

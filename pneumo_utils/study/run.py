@@ -17,12 +17,13 @@ from pneumo_utils import ROOT
 from pneumo_utils.study import places
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import differences, identity
-from pneumo_utils.study.errors import ChapterFailed, StudyError
-from pneumo_utils.study.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.study.errors import NO_ROOM, ChapterFailed, StudyError
+from pneumo_utils.study.files import FULL, digest_of, read_json, room_for, sha, write, write_json
 from pneumo_utils.study.parameters import check, of_chapter
 from pneumo_utils.study.progress import Progress, cell_name
 
 CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
+LOGS = {"log.txt", "kernel.txt"}
 STARTS = 3  # a kernel can lose the race for a free port; it is started again this often
 
 
@@ -50,8 +51,7 @@ def run(chapter: Chapter, given: dict, out: Path | None = None, cell_limit: int 
         raise StudyError(f"{folder} holds other things than a run. Choose a new or empty folder with --out.")
     with room_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
-        with _turn(lock, progress):
+        with _turn(places.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
             return Outcome(folder, _execute(chapter, values, depends_on, digest, folder, cell_limit, progress), found_again=False)
@@ -110,6 +110,8 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
     from papermill import execute_notebook
     from papermill.log import logger
 
+    from pneumo_utils.study.kernel import logged_to
+
     logger.setLevel(logging.ERROR)
     environment = {places.CURRENT: str(attempt), "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PNEUMO_RUNS": str(places.runs().absolute())}
     with _environment(environment), _terminate_as_interrupt():
@@ -119,7 +121,7 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
                     str(chapter.path), str(attempt / "notebook.ipynb"), values, cwd=str(Path.cwd()), progress_bar=False,
                     stdout_file=progress, stderr_file=progress, execution_timeout=cell_limit, start_timeout=120,
                     on_cell_start=progress.cell_start, on_cell_executed=progress.cell_executed,
-                    extra_arguments=["--log-level=40"])  # the kernel's own notices would stand in the reader's log
+                    kernel_manager_class=logged_to(attempt / "kernel.txt"))
             except RuntimeError as error:
                 if "Kernel died before replying" not in str(error) or start == STARTS:
                     raise
@@ -175,7 +177,7 @@ def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, bega
         "git": _git(),
         "depends_on": depends_on,
         "files": {path.relative_to(attempt).as_posix(): sha(path.read_bytes())
-                  for path in sorted(attempt.rglob("*")) if path.is_file() and path.name != "log.txt"},
+                  for path in sorted(attempt.rglob("*")) if path.is_file() and path.name not in LOGS},
     }
 
 
@@ -231,6 +233,8 @@ def _reason(error: BaseException) -> str:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    if isinstance(error, OSError) and error.errno in FULL:
+        return NO_ROOM.format(what=error.filename or "the notebook", error=error.strerror)
     if isinstance(error, PapermillExecutionError):
         return f"{error.ename}: {error.evalue}\n{_excerpt(error)}"
     if isinstance(error, NoSuchKernel):

@@ -1,0 +1,189 @@
+"""The real book in a real browser, wide, narrow and dark."""
+
+import functools
+import http.server
+import os
+import re
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pneumo_utils.study import book
+from pneumo_utils.study.chapters import chapters, contents
+from pneumo_utils.study.errors import StudyError
+from pneumo_utils.study.run import run, standing
+
+pytestmark = pytest.mark.xdist_group("book")  # one worker makes the book, once
+
+
+@pytest.fixture(scope="session")
+def html(tmp_path_factory):
+    """The book as `make book` makes it: every chapter of the contents, from a real run."""
+    for chapter in chapters():
+        run(chapter, {})
+    return book.bind(tmp_path_factory.mktemp("build")).parent
+
+
+@pytest.fixture(scope="session")
+def site(html):
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
+    handler.log_message = lambda *words: None
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]) as opened:
+            yield opened
+
+
+@pytest.fixture
+def look(browser, site):
+    """Open a page of the book; whatever the browser complains of is collected."""
+    contexts = []
+
+    def open_page(name, width=1400, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        page = context.new_page()
+        page.complaints = []
+        page.on("console", lambda m: page.complaints.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: page.complaints.append(f"script: {error}"))
+        page.on("request", lambda r: page.complaints.append(f"leaves the book: {r.url}") if not r.url.startswith((site, "data:", "blob:")) else None)
+        page.on("response", lambda r: page.complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_load_state("networkidle")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", contents())
+@pytest.mark.parametrize("width, scheme", [(1400, "light"), (390, "light"), (1400, "dark")])
+def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
+    page = look(name, width, scheme)
+    assert page.complaints == []
+    assert page.locator("h1").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
+    without = page.eval_on_selector_all("img", "images => images.filter(i => !i.alt || !i.alt.trim()).map(i => i.src)")
+    assert without == [], "a picture has no words for who cannot see it"
+    broken = page.eval_on_selector_all("img", "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
+    assert broken == []
+    levels = page.eval_on_selector_all("main :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
+    assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "headings skip a level"
+
+
+@pytest.mark.browser
+def test_a_word_is_searched_and_found(look):
+    page = look("book/intro")
+    page.goto(page.url.replace("book/intro.html", "search.html?q=recall"))
+    page.wait_for_selector("#search-results li a")
+    assert "glossary" in " ".join(page.eval_on_selector_all("#search-results li a", "links => links.map(a => a.href)"))
+    assert page.complaints == []
+
+
+@pytest.mark.browser
+def test_dark_mode_is_switched_by_hand(look):
+    page = look("book/intro")
+    background = "getComputedStyle(document.body).backgroundColor"
+    before = page.evaluate(background)
+    for _ in range(3):  # auto, then light, then dark
+        page.locator("button.theme-switch-button").first.click()
+        if page.evaluate("document.documentElement.dataset.theme") == "dark":
+            break
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark" and page.evaluate(background) != before
+
+
+@pytest.mark.browser
+def test_mathematics_is_set_without_a_network(look):
+    page = look("book/glossary")
+    page.wait_for_selector("mjx-container")
+    assert page.complaints == []
+
+
+@pytest.mark.browser
+def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html):
+    for chapter in chapters():
+        page = look(f"notebooks/{chapter.name}")
+        line = page.locator(".what-was-run").inner_text()
+        manifest = standing(chapter).manifest
+        for told in ("pocket settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"]):
+            assert told in line
+        link = page.locator("a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']").first.get_attribute("href")
+        assert (html / "notebooks" / link).resolve().is_file()
+        assert page.locator("text=# Parameters").count() == 0  # what papermill injected is not shown
+
+
+def test_pages_and_downloads_hold_nothing_of_the_machine(html):
+    home = str(Path(book.ROOT))
+    for path in [*html.rglob("*.html"), *html.rglob("*.ipynb")]:
+        assert home not in path.read_text(encoding="utf-8"), path
+
+
+def test_pages_are_light(html):
+    for name in contents():
+        page = html / f"{name}.html"
+        pictures = sum((page.parent / source).stat().st_size for source in set(re.findall(r'src="(\.\./_images/[^"]+)"', page.read_text(encoding="utf-8"))))
+        assert page.stat().st_size + pictures < 2_000_000, name
+
+
+def test_run_statistics_come_from_the_manifests(html):
+    text = (html / "book" / "run_statistics.html").read_text(encoding="utf-8")
+    for chapter in chapters():
+        assert standing(chapter).manifest["digest"] in text
+
+
+def test_parameters_page_lists_every_parameter(html):
+    text = (html / "book" / "parameters.html").read_text(encoding="utf-8")
+    for chapter in chapters():
+        from pneumo_utils.study.parameters import of_chapter
+
+        assert all(f">{name}<" in text for name in of_chapter(chapter))
+
+
+def test_a_traceback_on_a_page_fails_the_book(tmp_path):
+    toc = {"root": "book/intro", "parts": [{"chapters": [{"file": "book/rerun"}]}]}
+    (tmp_path / "book").mkdir()
+    (tmp_path / "book" / "intro.html").write_text("fine")
+    with pytest.raises(StudyError, match="book/rerun is in the table of contents and was not made"):
+        book.look_at(tmp_path, toc)
+    (tmp_path / "book" / "rerun.html").write_text("Traceback (most recent call last)")
+    with pytest.raises(StudyError, match="holds a traceback"):
+        book.look_at(tmp_path, toc)
+
+
+def test_a_picture_without_words_fails_the_book():
+    with pytest.raises(StudyError, match="has no words"):
+        book._picture({"width": 600}, "demo", 3)
+
+
+def test_a_warning_fails_the_book_and_the_old_one_stays(html, tmp_path, monkeypatch):
+    build = tmp_path / "build"
+    shutil.copytree(html, build / "html")
+    before = (build / "html" / "book" / "intro.html").read_bytes()
+    prose = book._prose()
+    prose[Path("book/intro.md")] += b"\n[](no_such_page.md)\n"
+    monkeypatch.setattr(book, "_prose", lambda: prose)
+    with pytest.raises(StudyError, match="no_such_page"):
+        book.bind(build)
+    assert (build / "html" / "book" / "intro.html").read_bytes() == before
+
+
+def test_the_contents_name_pages_that_exist():
+    made = {"book/run_statistics", "book/parameters"}
+    for name in contents():
+        assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
+    assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

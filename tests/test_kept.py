@@ -1,0 +1,107 @@
+"""Kept pieces: found again when nothing they depend on has changed, made again when anything has."""
+
+import linecache
+import types
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pneumo_utils.study.errors import StudyError
+from pneumo_utils.study.kept import kept, load, store
+
+
+def notebook(**cells):
+    """A stand-in for the notebook's own namespace: sources that `inspect` can find, under `__main__`."""
+    module = types.ModuleType("__main__")
+    for name, source in cells.items():
+        file = f"<cell {name} {hash(source)}>"
+        linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+        exec(compile(source, file, "exec"), module.__dict__)
+    return module
+
+
+@pytest.fixture
+def keep(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path))
+    return lambda make, data=None, **arguments: kept(tmp_path, "piece", make, arguments, data or {})
+
+
+COUNT = "calls = []\ndef work(n):\n    mark()\n    return n * scale"
+MARK = "def mark():\n    print('working')"
+
+
+def worked(capsys) -> bool:
+    return "working" in capsys.readouterr().out
+
+
+def test_a_piece_is_made_once(keep, capsys):
+    cells = notebook(mark=MARK, scale="scale = 2", work=COUNT)
+    assert keep(cells.work, n=3) == 6 and worked(capsys)
+    assert keep(cells.work, n=3) == 6 and not worked(capsys)
+
+
+@pytest.mark.parametrize("changed", [
+    {"work": COUNT.replace("n * scale", "n * scale + 0")},
+    {"scale": "scale = 3"},
+    {"mark": MARK + "  # an inner function that has changed"},
+])
+def test_a_change_of_the_function_or_of_what_it_names_makes_it_again(keep, capsys, changed):
+    cells = {"mark": MARK, "scale": "scale = 2", "work": COUNT}
+    keep(notebook(**cells).work, n=3)
+    capsys.readouterr()
+    keep(notebook(**cells | changed).work, n=3)
+    assert worked(capsys)
+
+
+def test_arguments_and_data_are_part_of_it(keep, capsys):
+    cells = notebook(mark=MARK, scale="scale = 2", work=COUNT)
+    for arguments in ({"n": 1}, {"n": 2}, {"n": np.arange(3)}, {"n": np.arange(3.0)}, {"n": 1, "data": {"data_root": "other"}}):
+        keep(cells.work, **arguments)
+        assert worked(capsys), arguments
+
+
+def test_what_has_no_written_form_is_refused_and_not_left_out(keep):
+    cells = notebook(learner="class Learner: pass\nlearner = Learner()", work="def work():\n    return learner")
+    with pytest.raises(StudyError, match="Learner, which has no written form"):
+        keep(cells.work)
+
+
+def test_an_object_with_a_digest_stands_for_itself(keep, capsys):
+    source = "class Cohort:\n    digest = {!r}\ncohort = Cohort()"
+    work = "def work():\n    print('working')\n    return cohort.digest"
+    assert keep(notebook(cohort=source.format("a"), work=work).work) == "a"
+    assert keep(notebook(cohort=source.format("b"), work=work).work) == "b"
+
+
+def test_values_come_back_as_they_were(tmp_path):
+    value = {"scores": np.linspace(0, 1, 5), "weights": {"w": torch.arange(4.0)}, "names": ["a", "b"], "pair": (1, 2.5), "none": None, "yes": True,
+             "frame": pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan], "name": ["a", "b"]}), "by_name": pd.DataFrame({"x": [1]}, index=pd.Index(["k"], name="key"))}
+    store(tmp_path / "v", value)
+    back, = load(tmp_path / "v")
+    np.testing.assert_array_equal(back["scores"], value["scores"])
+    np.testing.assert_array_equal(back["weights"]["w"], np.arange(4.0))
+    pd.testing.assert_frame_equal(back["frame"], value["frame"])
+    pd.testing.assert_frame_equal(back["by_name"], value["by_name"])
+    assert {k: back[k] for k in ("names", "pair", "none", "yes")} == {k: value[k] for k in ("names", "pair", "none", "yes")}
+
+
+def test_a_flipped_bit_is_found(tmp_path, capsys):
+    store(tmp_path / "v", {"w": np.zeros(100)})
+    arrays = tmp_path / "v" / "arrays.npz"
+    data = bytearray(arrays.read_bytes())
+    data[len(data) // 2] ^= 1
+    arrays.write_bytes(data)
+    assert load(tmp_path / "v") is None and "damaged" in capsys.readouterr().out
+
+
+def test_an_object_that_would_need_a_pickle_is_refused(tmp_path):
+    with pytest.raises(StudyError, match="cannot be kept"):
+        store(tmp_path / "v", object())
+
+
+def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        keep(notebook(work="def work():\n    return 1 / 0").work)
+    assert not [path for path in tmp_path.iterdir() if path.name != ".locks"]

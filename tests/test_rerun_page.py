@@ -1,0 +1,46 @@
+"""Every command that the page on rerunning gives is run, as it stands."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import ROOT
+
+PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
+COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines() if line]
+MAKE = [command for command in COMMANDS if command.startswith("make ")]
+
+
+def test_the_page_has_commands_for_each_way():
+    for word in ("make book", "pneumo run", "papermill notebooks/", "nih_tables", "CUDA_VISIBLE_DEVICES", "--out"):
+        assert any(word in command for command in COMMANDS), word
+
+
+@pytest.mark.parametrize("command", MAKE)
+def test_what_make_is_asked_for_is_there(command):
+    assert subprocess.run(["make", "-n", command.split()[1]], cwd=ROOT, capture_output=True).returncode == 0
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory, nih_tables):
+    """A copy of the checkout to run in, with small tables where the page says `path/to/nih_tables`."""
+    place = tmp_path_factory.mktemp("checkout")
+    for name in ("_config.yml", "_toc.yml", "book", "notebooks", "pneumo_utils"):
+        (place / name).symlink_to(ROOT / name)
+    (place / "path" / "to").mkdir(parents=True)
+    (place / "path" / "to" / "nih_tables").symlink_to(nih_tables)
+    (place / "my_settings.yml").write_text("seed: 3\n")
+    return place
+
+
+@pytest.mark.xdist_group("rerun")
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MAKE])
+def test_the_command_works(command, checkout, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(checkout / "runs"))
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
+    done = subprocess.run(command, shell=True, cwd=checkout, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{shlex.quote(command)}\n{done.stdout}\n{done.stderr}"

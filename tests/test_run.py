@@ -1,0 +1,172 @@
+"""Running a chapter: what is kept, what is found again, what makes it stale, and what survives a kill."""
+
+import json
+import os
+import signal
+import time
+
+import nbformat
+import pytest
+
+from pneumo_utils.study import digest
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.digest import closure, differences, imports, reads
+from pneumo_utils.study.run import finished, run, standing
+
+
+@pytest.fixture
+def here(monkeypatch, runs, tmp_path):
+    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
+    monkeypatch.chdir(tmp_path)
+
+
+def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
+    notebook = small("import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, 'line', alt='a line that rises')")
+    done = pneumo("run", notebook, "-p", "seed", 21)
+    assert done.returncode == 0, done.stderr
+    folder, = (runs / "demo").glob("*")
+    manifest, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "results"))
+    assert results["results"]["seed doubled"] == {"value": 42}
+    assert manifest["seed"] == 21 and manifest["parameters"]["lr"] == 0.1
+    assert (folder / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
+    assert "the work" in (folder / "log.txt").read_text().lower()
+    output, = [o for cell in nbformat.read(folder / "notebook.ipynb", 4).cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    assert output.metadata["image/png"]["alt"] == "a line that rises"
+    for key in ("digest", "depends_on", "device", "cells", "peak_memory_mb", "git", "finished", "seconds"):
+        assert manifest[key] not in (None, "", [], {}), key
+    assert set(manifest["depends_on"]) == {"notebook", "package", "parameters", "data", "versions"}
+    assert not [path for path in runs.rglob("*") if ".attempt" in path.name or ".failed" in path.name]
+
+
+def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, tmp_path, runs):
+    marker = tmp_path / "executed"
+    chapter = Chapter(small(f"open({str(marker)!r}, 'a').write('x')"))
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "a.png").write_bytes(b"one")
+    given = {"data_root": str(data)}
+
+    assert not run(chapter, given).found_again
+    assert run(chapter, given).found_again
+    assert marker.read_text() == "x"
+    assert standing(chapter, given).state == "up to date"
+    assert standing(chapter, given | {"seed": 5}).why == ["seed: 0 then, 5 now"]
+
+    (data / "a.png").write_bytes(b"another")
+    assert standing(chapter, given).why == ["the data of data_root have changed"]
+    (data / "a.png").write_bytes(b"one")
+
+    small(f"open({str(marker)!r}, 'a').write('x')\n# a comment")
+    at = standing(chapter, given)
+    assert at.state == "stale" and at.why[0] == "the notebook has changed"
+
+
+def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
+    chapter = Chapter(small())
+    run(chapter, {})
+    before = digest.closure
+    monkeypatch.setattr(digest, "closure", lambda names: before(names) | {"pneumo_utils/study/kept.py": "edited"})
+    assert standing(chapter).why == ["pneumo_utils/study/kept.py has changed"]
+
+
+def test_a_damaged_result_is_not_found_again(small, here):
+    chapter = Chapter(small())
+    folder = run(chapter, {}).folder
+    results = folder / "results.json"
+    results.write_text(results.read_text().replace("0.1", "0.9"))
+    assert finished(folder) is None
+    assert not run(chapter, {}).found_again and finished(folder)
+
+
+def test_out_puts_the_run_where_it_is_asked(small, pneumo, tmp_path):
+    notebook, out = small(), tmp_path / "mine"
+    assert pneumo("run", notebook, "--out", out).returncode == 0
+    assert (out / "results.json").exists() and (out / "manifest.json").exists()
+    assert "up to date" in pneumo("run", notebook, "--out", out).stdout
+    assert pneumo("run", notebook, "--out", out, "-p", "seed", 3).returncode == 0
+    assert json.loads((out / "results.json").read_text())["parameters"]["seed"] == 3
+
+
+def test_what_a_cell_prints_is_seen_while_it_runs(small, pneumo):
+    process = pneumo("run", small("import time\nprint('first words', flush=True)\ntime.sleep(60)"), start=True)
+    try:
+        for line in process.stdout:
+            if "first words" in line:
+                break
+        assert process.poll() is None  # the cell is still asleep
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+
+
+PIECES = """
+def piece(n):
+    open({marks!r}, 'a').write(f'{{n}} ')
+    time.sleep(0.4)
+    return n * seed
+
+import time
+values = [run.kept(f'piece-{{n}}', piece, n=n) for n in range(6)]
+run.result('values', sum(values))
+"""
+
+
+def test_a_run_that_is_killed_repeats_at_most_the_piece_it_was_in(small, pneumo, runs, tmp_path):
+    marks = tmp_path / "marks"
+    notebook = small(PIECES.format(marks=str(marks)))
+    process = pneumo("run", notebook, "-p", "seed", 2, start=True)
+    while not marks.exists() or len(marks.read_text().split()) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close(), process.stderr.close()
+    assert not list(runs.glob("demo/*/manifest.json"))  # nothing that looks whole
+    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
+    begun = marks.read_text().split()
+
+    done = pneumo("run", notebook, "-p", "seed", 2)
+    assert done.returncode == 0, done.stderr
+    results = json.loads(next(runs.glob("demo/*/results.json")).read_text())
+    assert results["results"]["values"]["value"] == 2 * sum(range(6))
+    again = marks.read_text().split()[len(begun):]
+    assert begun + [n for n in again if n not in begun] == [str(n) for n in range(6)]
+    assert len(set(begun) & set(again)) <= 1
+
+
+def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_path):
+    marks = tmp_path / "marks"
+    notebook = small(PIECES.format(marks=str(marks)))
+    same = [pneumo("run", notebook, start=True) for _ in range(2)]
+    other = pneumo("run", notebook, "-p", "seed", 3, start=True)
+    told = [process.communicate(timeout=200) for process in (*same, other)]
+    assert [process.returncode for process in (*same, other)] == [0, 0, 0], told
+    assert sorted("up to date" in out for out, _ in told[:2]) == [False, True]  # one ran, one waited and found it
+    assert sorted(marks.read_text().split()) == sorted([str(n) for n in range(6)] * 2)
+    values = {json.loads(p.read_text())["results"]["values"]["value"] for p in runs.glob("demo/*/results.json")}
+    assert values == {0, 45}
+
+
+def test_closures_follow_imports_and_files_that_modules_read():
+    found = closure({"pneumo_utils.claims"})
+    assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(found)
+    assert any(path.startswith("book/claims/") for path in found)
+    assert "pneumo_utils/cli.py" not in found
+    assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {"pneumo_utils.claims", "pneumo_utils.claims.ledger"}
+    assert reads("__reads__ = ('a', 'b')") == ("a", "b") and reads("x = 1") == ()
+
+
+def test_differences_are_told_in_words():
+    old = {"notebook": "a", "package": {"p.py": "1"}, "parameters": {"seed": 0}, "data": {}, "versions": {"torch": "1"}}
+    new = {"notebook": "a", "package": {"p.py": "2"}, "parameters": {"seed": 1}, "data": {}, "versions": {"torch": "2"}}
+    assert differences(old, new) == ["p.py has changed", "seed: 0 then, 1 now", "torch 1 then, 2 now"]
+    assert differences(old, old) == []
+
+
+def test_importing_the_runner_is_light():
+    """The command answers at once because torch, pandas and papermill are imported only where they are needed."""
+    code = "import sys, pneumo_utils.study.run, pneumo_utils.cli; print(sorted({'torch', 'pandas', 'papermill', 'fastai', 'matplotlib'} & set(sys.modules)))"
+    import subprocess
+    import sys
+
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout.strip() == "[]"
