@@ -1,0 +1,18 @@
+"""The judges: small named functions, `judge(claim, ledger, **args) -> Finding`, one file a way of judging."""
+
+from pneumo_utils.claims.judges import (
+    against_public,
+    arithmetic,
+    baselines,
+    batches,
+    closeness,
+    comparing,
+    confusion,
+    counting,
+    formulas,
+    plain,
+    tables,
+)
+
+ROOMS = (against_public, arithmetic, baselines, batches, closeness, comparing, confusion, counting, formulas, plain, tables)
+JUDGES = {name: judge for room in ROOMS for name, judge in room.judges.items()}

@@ -1,0 +1,26 @@
+"""Claims that nothing in the paper or in public tables can settle, each with the reason why."""
+
+from pneumo_utils.claims.judges.registry import room
+from pneumo_utils.claims.verdicts import Finding
+
+judges, judge = room()
+
+
+@judge
+def setting(claim, ledger):
+    return Finding("unverifiable", "A setting of the authors' run; there is nothing to recompute.")
+
+
+@judge
+def measured(claim, ledger, needs="the authors' predictions or logs"):
+    return Finding("unverifiable", f"A measured result; checking it takes {needs}.")
+
+
+@judge
+def cited(claim, ledger, source="another work"):
+    return Finding("unverifiable", f"Quoted from {source}; not a result of this paper.")
+
+
+@judge
+def looked_at(claim, ledger):
+    return Finding("unverifiable", "Read off pictures by eye; the pictures' numbers are not printed.")

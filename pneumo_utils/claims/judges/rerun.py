@@ -1,0 +1,36 @@
+"""Judges of a rerun: what a chapter's evidence says of a claim, and when it may say anything at all."""
+
+from pneumo_utils.claims.verdicts import Finding
+
+NOT_TESTED = "not tested here"
+
+
+def printed_metric(claim, evidence) -> Finding:
+    """A printed score is judged only by a run on the paper's kind of data at the paper's settings."""
+    if not evidence:
+        return Finding(NOT_TESTED, "No run has reported on it.")
+    if evidence["data"] != "real" or evidence["tier"] != "paper":
+        return Finding(NOT_TESTED, f"The runs so far are on {evidence['data']} data at {evidence['tier']} settings, which cannot judge a printed score.")
+    low, high = evidence["low"], evidence["high"]
+    half = 0.5 * 10.0 ** -claim.decimals
+    inside = low <= claim.value + half and claim.value - half <= high
+    return Finding("reproduced" if inside else "not reproduced",
+                   f"Ours {evidence['value']:.4g} [{low:.4g}, {high:.4g}], printed {claim.printed or claim.value}.")
+
+
+def paired_effect(claim, evidence) -> Finding:
+    """An ordering or effect is judged by a paired difference with its interval, on any kind of data, which is named."""
+    if not evidence:
+        return Finding(NOT_TESTED, "No run has reported on it.")
+    low, high = evidence["low"], evidence["high"]
+    shown = f"difference {evidence['value']:+.4g} [{low:+.4g}, {high:+.4g}] on {evidence['data']} data at {evidence['tier']} settings"
+    if low > 0:
+        return Finding("reproduced", f"The effect shows: {shown}.")
+    return Finding("not reproduced", f"The effect {'is the other way round' if high < 0 else 'does not show'}: {shown}.")
+
+
+def nothing_to_rerun(claim, evidence) -> Finding:
+    return Finding(NOT_TESTED, "A count, a setting or a piece of arithmetic; a rerun has nothing to say about it.")
+
+
+RERUN_JUDGES = {judge.__name__: judge for judge in (printed_metric, paired_effect, nothing_to_rerun)}

@@ -1,0 +1,111 @@
+"""The ledger: one YAML file a paper, read strictly, so that a slip in an entry is an error and not a missing claim."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+
+import yaml
+
+from pneumo_utils import ROOT
+
+__reads__ = ("book/claims",)  # what a chapter that imports this module depends on beside code
+
+FOLDER = ROOT / "book" / "claims"
+KINDS = ("metric", "count", "ordering", "arithmetic", "setting")
+
+
+class LedgerError(ValueError):
+    """An entry of the ledger that cannot be right."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    id: str
+    where: str  # the section or table of the paper, one of its `sections`
+    says: str  # the paper's words in brief
+    kind: str
+    judge: str  # the named function that judges it on paper
+    value: float | int | str | list | None = None
+    printed: str = ""  # the number as it is printed, where its digits matter ("0.8679")
+    metric: str = ""  # which metric a printed score is: accuracy, precision, recall, specificity, f1, loss ...
+    numerals: tuple[str, ...] = ()  # the numerals of the text that this entry accounts for, at `where`
+    again: dict[str, list[str]] = field(default_factory=dict)  # numerals that restate it in other sections
+    args: dict = field(default_factory=dict)  # what the judge needs besides the claim
+    rerun: str = ""  # the judge of a rerun, where it is not the one that goes with `kind`
+    paper: int = 0
+
+    @property
+    def decimals(self) -> int:
+        """Decimals printed: the half unit in the last place is all the room that a printed number leaves."""
+        return len(self.printed.rstrip("%").partition(".")[2])
+
+
+@dataclass(frozen=True)
+class Paper:
+    paper: int
+    title: str
+    authors: str
+    cite: str  # its key in references.bib
+    chapter: str
+    sections: tuple[str, ...]  # heading lines, in order, at which the text is cut
+    claims: tuple[Claim, ...]
+    excluded: tuple[dict, ...]  # numerals that state nothing: {where, numerals, why}
+
+
+@dataclass(frozen=True)
+class Ledger:
+    papers: tuple[Paper, ...]
+
+    @property
+    def claims(self) -> tuple[Claim, ...]:
+        return tuple(claim for paper in self.papers for claim in paper.claims)
+
+    def __getitem__(self, claim_id: str) -> Claim:
+        try:
+            return self._by_id[claim_id]
+        except KeyError:
+            raise LedgerError(f"no claim is called {claim_id!r}") from None
+
+    @property
+    def _by_id(self) -> dict[str, Claim]:
+        return {claim.id: claim for claim in self.claims}
+
+    def value(self, ref):
+        """A number, or the value of the claim that is named: arguments of judges may be either."""
+        return self[ref].value if isinstance(ref, str) else ref
+
+
+def _strict(cls, entry: dict, where: str, **given):
+    known = {f.name for f in fields(cls)}
+    if unknown := set(entry) - known:
+        raise LedgerError(f"{where}: unknown field {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}")
+    try:
+        return cls(**{**entry, **given})
+    except TypeError as error:
+        raise LedgerError(f"{where}: {error}") from None
+
+
+def read_paper(path: Path) -> Paper:
+    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    claims, seen = [], set()
+    for entry in raw.get("claims", []):
+        at = f"{path.name}, {entry.get('id', 'an entry without id')}"
+        claim = _strict(Claim, entry, at, paper=raw["paper"], numerals=tuple(entry.get("numerals", ())))
+        if claim.kind not in KINDS:
+            raise LedgerError(f"{at}: kind {claim.kind!r} is none of {', '.join(KINDS)}")
+        for section in (claim.where, *claim.again):
+            if section not in raw["sections"]:
+                raise LedgerError(f"{at}: {section!r} is not among the paper's sections")
+        if claim.id in seen:
+            raise LedgerError(f"{at}: this id stands twice")
+        seen.add(claim.id)
+        claims.append(claim)
+    return _strict(Paper, raw, path.name, claims=tuple(claims), sections=tuple(raw["sections"]),
+                   excluded=tuple(raw.get("excluded", ())))
+
+
+def load(folder: Path = FOLDER) -> Ledger:
+    papers = tuple(read_paper(path) for path in sorted(folder.glob("[0-9]_*.yml")))
+    ids = [claim.id for paper in papers for claim in paper.claims]
+    if twice := {i for i in ids if ids.count(i) > 1}:
+        raise LedgerError(f"ids in two papers: {', '.join(sorted(twice))}")
+    return Ledger(papers)

@@ -1,0 +1,128 @@
+"""The ledger as a whole: complete, judged throughout, and strict with slips."""
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from pneumo_utils.claims import Claim, load, on_paper, rerun, scoreboard
+from pneumo_utils.claims.judges import JUDGES
+from pneumo_utils.claims.ledger import FOLDER, KINDS, LedgerError, read_paper
+from pneumo_utils.claims.numerals import NUMERAL, accounted, body, inventory, inventory_file, unaccounted
+from pneumo_utils.claims.verdicts import ON_PAPER, RERUN
+
+LEDGER = load()
+
+
+@pytest.fixture(scope="module")
+def board():
+    return scoreboard(LEDGER)
+
+
+def test_all_five_papers_are_there_and_well_over_200_claims():
+    assert [paper.paper for paper in LEDGER.papers] == [1, 2, 3, 4, 5]
+    assert len(LEDGER.claims) > 300
+    assert {claim.kind for claim in LEDGER.claims} == set(KINDS)
+
+
+@pytest.mark.parametrize("claim", LEDGER.claims, ids=lambda c: c.id)
+def test_every_claim_has_a_judge_and_a_reason(claim):
+    found = on_paper(claim, LEDGER)
+    assert found.verdict in ON_PAPER
+    assert len(found.because) > 15 and found.because[0].isupper() | found.because[0].isdigit() | (found.because[0] in "(|'\"p") and found.because.rstrip().endswith((".", "?"))
+
+
+@pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
+def test_every_numeral_of_the_text_is_accounted_for(paper):
+    found = yaml.safe_load(inventory_file(paper.chapter.lstrip("0")).read_text())
+    assert sum(map(len, found["sections"].values())) > 50
+    assert unaccounted(paper, found) == {}
+
+
+@pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
+def test_exclusions_are_few_and_have_a_reason(paper):
+    assert all(exclusion["why"] for exclusion in paper.excluded)
+    numerals = sum(len(exclusion["numerals"]) for exclusion in paper.excluded)
+    assert numerals <= 0.15 * sum(sum(counts.values()) for counts in accounted(paper).values())
+
+
+def test_printed_numbers_are_the_values():
+    for claim in LEDGER.claims:
+        if claim.printed and isinstance(claim.value, (int, float)) and claim.printed.rstrip("%").replace(",", "").replace(".", "").replace("-", "").isdigit():
+            assert float(claim.printed.rstrip("%").replace(",", "")) == pytest.approx(claim.value), claim.id
+
+
+def test_no_rerun_has_been_invented(board):
+    assert set(board["rerun"]) == {"not tested here"}  # no evidence was given
+
+
+def test_both_verdicts_are_kept_apart(board):
+    assert set(board["on paper"]) == set(ON_PAPER) and not set(ON_PAPER) & set(RERUN)
+    assert board["id"].is_unique
+
+
+METRIC = Claim(id="m", where="", says="", kind="metric", judge="measured", value=0.79, printed="0.79")
+ORDER = replace(METRIC, kind="ordering", printed="", value=None)
+
+
+@pytest.mark.parametrize("evidence, verdict", [
+    (None, "not tested here"),
+    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "phantom", "tier": "paper"}, "not tested here"),
+    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "pocket"}, "not tested here"),
+    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper"}, "reproduced"),
+    ({"value": 0.80, "low": 0.794, "high": 0.81, "data": "real", "tier": "paper"}, "reproduced"),  # 0.79 stands for .785 to .795
+    ({"value": 0.90, "low": 0.88, "high": 0.92, "data": "real", "tier": "paper"}, "not reproduced"),
+])
+def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdict):
+    assert rerun(METRIC, {"m": evidence}).verdict == verdict
+
+
+@pytest.mark.parametrize("low, high, verdict", [(0.01, 0.05, "reproduced"), (-0.01, 0.05, "not reproduced"), (-0.05, -0.01, "not reproduced")])
+def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
+    evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
+    found = rerun(ORDER, {"m": evidence})
+    assert found.verdict == verdict and "phantom" in found.because
+
+
+def test_a_missing_judge_is_an_error():
+    with pytest.raises(LedgerError, match="no judge is called 'oracle'"):
+        on_paper(replace(METRIC, judge="oracle"), LEDGER)
+    with pytest.raises(LedgerError, match="no rerun judge"):
+        rerun(replace(METRIC, rerun="oracle"), {})
+
+
+def test_no_judge_is_idle():
+    """A judge that no entry asks for is dead code."""
+    assert {claim.judge for claim in LEDGER.claims} == set(JUDGES)
+
+
+@pytest.mark.parametrize("slip, says", [
+    ({"kind": "metrc"}, "none of"),
+    ({"where": "Nowhere"}, "not among the paper's sections"),
+    ({"valeu": 3}, "unknown field"),
+])
+def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
+    entry = {"id": "x", "where": "Front matter", "says": "s", "kind": "count", "judge": "setting"} | slip
+    file = tmp_path / "1_x.yml"
+    file.write_text(yaml.safe_dump({"paper": 1, "title": "t", "authors": "a", "cite": "c", "chapter": "1_x", "sections": ["Front matter"], "claims": [entry]}))
+    with pytest.raises(LedgerError, match=says):
+        read_paper(file)
+
+
+def test_numerals_are_cut_as_a_reader_would():
+    assert NUMERAL.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == \
+        ["29,352", "1,043,843", ".2256", "0.2256", "1e-3", "2", "5000", "15064", "77.6", "5"]
+
+
+def test_an_inventory_leaves_furniture_and_references_aside():
+    text = "A Title\n# 1. Data\nWe used ResNet18 [3], see Figure 2: 100 images.\n# References\n1. Somebody, 1999.\n"
+    found = inventory(text, ("Front matter", "1. Data"))
+    assert found["sections"] == {"Front matter": [], "1. Data": ["100"]}
+    assert sum(found["furniture"].values()) == 3  # the model's name, the citation, the figure
+    assert "1999" not in body(text)
+    with pytest.raises(ValueError, match="no line '2. Model'"):
+        inventory(text, ("Front matter", "2. Model"))
+
+
+def test_ledger_files_are_named_for_their_chapters():
+    assert [path.stem for path in sorted(FOLDER.glob("[0-9]_*.yml"))] == [f"{paper.chapter.lstrip('0')}" for paper in LEDGER.papers]
