@@ -16,8 +16,6 @@ from pneumo_utils.study.chapters import chapters, contents
 from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.run import run, standing
 
-pytestmark = pytest.mark.xdist_group("book")  # one worker makes the book, once
-
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory):
@@ -27,11 +25,14 @@ def html(tmp_path_factory):
     return book.bind(tmp_path_factory.mktemp("build")).parent
 
 
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *words):
+        pass
+
+
 @pytest.fixture(scope="session")
 def site(html):
-    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(html))
-    handler.log_message = lambda *words: None
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -76,13 +77,13 @@ def look(browser, site):
 def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
     page = look(name, width, scheme)
     assert page.complaints == []
-    assert page.locator("h1").count() == 1
+    assert page.locator("article.bd-article h1").count() == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     without = page.eval_on_selector_all("img", "images => images.filter(i => !i.alt || !i.alt.trim()).map(i => i.src)")
     assert without == [], "a picture has no words for who cannot see it"
     broken = page.eval_on_selector_all("img", "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
     assert broken == []
-    levels = page.eval_on_selector_all("main :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
+    levels = page.eval_on_selector_all("article.bd-article :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "headings skip a level"
 
 

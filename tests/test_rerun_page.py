@@ -37,7 +37,6 @@ def checkout(tmp_path_factory, nih_tables):
     return place
 
 
-@pytest.mark.xdist_group("rerun")
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MAKE])
 def test_the_command_works(command, checkout, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(checkout / "runs"))

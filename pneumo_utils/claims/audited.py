@@ -106,8 +106,8 @@ def harmonic_means(ledger: Ledger) -> pd.DataFrame:
     for model, name in GRADCAM.items():
         printed = gradcam_table(ledger, model)
         (p_low, p_high), (r_low, r_high) = feasible.room(printed["precision"]), feasible.room(printed["recall"])
-        rows.append({"column": name, "precision": printed["precision"], "recall": printed["recall"], "F1 printed": printed["f1"],
-                     "2PR / (P + R), at least": 2 * p_low * r_low / (p_low + r_low), "at most": 2 * p_high * r_high / (p_high + r_high)})
+        rows.append({"column": name, "precision": printed["precision"], "recall": printed["recall"], "F1": printed["f1"],
+                     "least": 2 * p_low * r_low / (p_low + r_low), "most": 2 * p_high * r_high / (p_high + r_high)})
     return pd.DataFrame(rows)
 
 
@@ -169,8 +169,3 @@ def whole_batches(ledger: Ledger) -> dict[str, float]:
 def tally(board: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
     """Claims by verdict, one row for each value of `by`."""
     return board.groupby([by, "on paper"]).size().unstack(fill_value=0).reindex(columns=VERDICTS, fill_value=0)
-
-
-def chosen(board: pd.DataFrame, ids: list[str]) -> pd.DataFrame:
-    """A few claims of the ledger with what decides on them, in the order asked for."""
-    return board.set_index("id").loc[ids].reset_index()[["says", "printed", "on paper", "because"]].rename(columns={"on paper": "verdict"})

@@ -28,10 +28,14 @@ def module_file(name: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def imports(source: str) -> set[str]:
+def imports(source: str, where: str = "a cell") -> set[str]:
     """The package's modules that a source imports, wherever in it the import stands."""
     names = set()
-    for node in ast.walk(ast.parse(MAGIC.sub("", source))):
+    try:
+        tree = ast.parse(MAGIC.sub("", source))
+    except SyntaxError as error:
+        raise StudyError(f"{where} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -57,7 +61,7 @@ def closure(names: set[str]) -> dict[str, str]:
             continue
         source = path.read_text(encoding="utf-8")
         found[key] = sha(source)[:16]
-        waiting |= imports(source)
+        waiting |= imports(source, key)
         if "." in name:
             waiting.add(name.rpartition(".")[0])
         for place in reads(source):
@@ -85,15 +89,11 @@ def _version(name: str) -> str:
 
 def identity(chapter: Chapter, values: dict) -> dict:
     notebook = chapter.notebook()
-    code = [MAGIC.sub("", "".join(cell["source"])) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    found = [imports("".join(cell["source"]), f"{chapter.path.name}, cell {at},") for at, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     known = of_chapter(chapter)
-    try:
-        package = closure(set().union(*map(imports, code)))
-    except SyntaxError as error:
-        raise StudyError(f"{chapter.path.name} or a module that it imports is not Python: {error.msg} in {error.text!r}.") from error
     return {
         "notebook": notebook_digest(notebook)[:16],
-        "package": package,
+        "package": closure(set().union(*found)),
         "parameters": values,
         "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
         "versions": versions(),

@@ -1,0 +1,1 @@
+"""Every plot of the book, drawn in one hand."""
