@@ -152,7 +152,7 @@ def test_parameters_page_lists_every_parameter(html):
     for chapter in chapters():
         from pneumo_utils.study.parameters import of_chapter
 
-        assert all(f">{name}<" in text for name in of_chapter(chapter))
+        assert all(f">{name}</span>" in text for name in of_chapter(chapter))
 
 
 def test_a_traceback_on_a_page_fails_the_book(tmp_path):

@@ -101,9 +101,9 @@ def _prose() -> dict[Path, bytes]:
 
 
 def _config(shown: dict) -> dict:
-    """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims }}`."""
+    """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims.value }}`."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    found = {name: {key: entry["value"] for key, entry in read_json(at.folder / "results.json")["results"].items()} for name, at in shown.items()}
+    found = {name: read_json(at.folder / "results.json")["results"] for name, at in shown.items()}
     config["sphinx"]["config"]["myst_substitutions"] = {"found": found}
     return config
 

@@ -1,7 +1,7 @@
 """Pages that are written by the study itself: what was run, and what can be set."""
 
 from pneumo_utils.study.chapters import chapters
-from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.parameters import Parameter, of_chapter
 from pneumo_utils.study.progress import clock
 
 
@@ -56,11 +56,18 @@ def statistics(manifests: list[dict]) -> str:
     return "\n".join(text)
 
 
+def _told(parameter: Parameter) -> str:
+    if parameter.path_to:
+        return f"{parameter.allowed} {parameter.says}"
+    return "; ".join(filter(None, [parameter.says, parameter.allowed.replace("inf", "∞")]))
+
+
 def parameters() -> str:
     text = ["# Parameters", "", "Every chapter's settings, read off its notebook. Change them with `pneumo run CHAPTER -p name value`, with "
             "`papermill ... -p name value`, or in the first code cell of the notebook itself; a name or a value that cannot be is refused before "
             "anything runs.", ""]
     for chapter in chapters():
-        rows = [[f"`{p.name}`", f"`{p.type}`", f"`{p.default!r}`", p.allowed.replace("inf", "∞"), p.says] for p in of_chapter(chapter).values()]
-        text += [f"## {chapter.title}", "", f"`{chapter.name}`", "", _table(["name", "type", "default", "takes", "what it is"], rows)]
+        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _told(p)]
+                for p in of_chapter(chapter).values()]
+        text += [f"## {chapter.title}", "", f"`{chapter.name}`", "", _table(["name and type", "default", "what it is, and what it takes"], rows)]
     return "\n".join(text)
