@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pneumo_utils.study import book
+from pneumo_utils.claims import load
+from pneumo_utils.study import book, pages
 from pneumo_utils.study.chapters import chapters, contents
 from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.run import run, standing
@@ -155,6 +156,16 @@ def test_parameters_page_lists_every_parameter(html):
         assert all(f">{name}</span>" in text for name in of_chapter(chapter))
 
 
+def test_verdicts_of_reruns_come_from_the_runs():
+    ordering = next(claim for claim in load().claims if claim.kind == "ordering")
+    ran = {"chapter": "demo", "tier": "pocket", "real": False, "claims": {ordering.id: {"value": 0.1, "low": 0.05, "high": 0.15}}}
+    assert "the runs behind this book have tested 0." in pages.verdicts([])
+    told = pages.verdicts([ran])
+    assert "have tested 1." in told and "| reproduced | The effect shows: difference +0.1" in told
+    with pytest.raises(StudyError, match="the ledger has not: p9-none"):
+        pages.verdicts([ran | {"claims": {"p9-none": {}}}])
+
+
 def test_a_traceback_on_a_page_fails_the_book(tmp_path):
     toc = {"root": "book/intro", "parts": [{"chapters": [{"file": "book/rerun"}]}]}
     (tmp_path / "book").mkdir()
@@ -184,7 +195,7 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, tmp_path, monkeypa
 
 
 def test_the_contents_name_pages_that_exist():
-    made = {"book/run_statistics", "book/parameters"}
+    made = {"book/run_statistics", "book/parameters", "book/verdicts"}
     for name in contents():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

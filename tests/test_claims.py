@@ -6,10 +6,11 @@ import pytest
 import yaml
 
 from pneumo_utils.claims import Claim, load, on_paper, rerun, scoreboard
+from pneumo_utils.claims.evidence import gather
+from pneumo_utils.claims.finding import ON_PAPER, RERUN
 from pneumo_utils.claims.judges import JUDGES
 from pneumo_utils.claims.ledger import FOLDER, KINDS, LedgerError, read_paper
 from pneumo_utils.claims.numerals import NUMERAL, accounted, body, inventory, inventory_file, unaccounted
-from pneumo_utils.claims.verdicts import ON_PAPER, RERUN
 
 LEDGER = load()
 
@@ -82,6 +83,15 @@ def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
     evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
     found = rerun(ORDER, {"m": evidence})
     assert found.verdict == verdict and "phantom" in found.because
+
+
+def test_real_data_at_the_papers_settings_have_the_word():
+    numbers = {"value": 0.79, "low": 0.78, "high": 0.80}
+    runs = [{"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
+            for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])]
+    found = gather(runs)["m"]
+    assert found == {"value": 0, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper", "chapter": "demo"}
+    assert rerun(METRIC, gather(runs)).verdict == "reproduced"
 
 
 def test_a_missing_judge_is_an_error():

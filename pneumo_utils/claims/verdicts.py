@@ -1,28 +1,14 @@
 """The two verdicts on a claim, kept apart: what its own numbers say, and what a rerun says."""
 
-from dataclasses import dataclass
-
 import pandas as pd
 
+from pneumo_utils.claims.finding import Finding
+from pneumo_utils.claims.judges import JUDGES
+from pneumo_utils.claims.judges.rerun import RERUN_JUDGES
 from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError
-
-ON_PAPER = ("consistent", "inconsistent", "unverifiable")
-RERUN = ("reproduced", "not reproduced", "not tested here")
-
-
-@dataclass(frozen=True)
-class Finding:
-    verdict: str
-    because: str  # one sentence with the numbers that decide, for a reader
-
-    def __post_init__(self):
-        if self.verdict not in ON_PAPER + RERUN:
-            raise ValueError(f"{self.verdict!r} is no verdict")
 
 
 def judge_of(claim: Claim):
-    from pneumo_utils.claims.judges import JUDGES
-
     if claim.judge not in JUDGES:
         raise LedgerError(f"{claim.id}: no judge is called {claim.judge!r}; there are {', '.join(sorted(JUDGES))}")
     return JUDGES[claim.judge]
@@ -35,8 +21,6 @@ def on_paper(claim: Claim, ledger: Ledger) -> Finding:
 
 def rerun(claim: Claim, results: dict) -> Finding:
     """Hold the claim against what chapters have found: `results` is claim id -> evidence of a run."""
-    from pneumo_utils.claims.judges.rerun import RERUN_JUDGES
-
     name = claim.rerun or {"metric": "printed_metric", "ordering": "paired_effect"}.get(claim.kind, "nothing_to_rerun")
     if name not in RERUN_JUDGES:
         raise LedgerError(f"{claim.id}: no rerun judge is called {name!r}; there are {', '.join(sorted(RERUN_JUDGES))}")

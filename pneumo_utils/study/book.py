@@ -32,6 +32,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()]),
         Path("book/parameters.md"): pages.parameters(),
+        Path("book/verdicts.md"): pages.verdicts([read_json(at.folder / "results.json") for at in shown.values()]),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
         Path("_config.yml"): yaml.safe_dump(_config(shown), sort_keys=False, allow_unicode=True),
         **_mathjax(),

@@ -1,6 +1,10 @@
 """Pages that are written by the study itself: what was run, and what can be set."""
 
+from pneumo_utils.claims.evidence import gather
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.verdicts import rerun
 from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.parameters import Parameter, of_chapter
 from pneumo_utils.study.progress import clock
 
@@ -53,6 +57,24 @@ def statistics(manifests: list[dict]) -> str:
                         [[c["cell"], c["name"], f"{c['seconds']:.1f}", f"{100 * c['seconds'] / total:.0f} %"] for c in slow],
                         "Where the time went"),
                  ":::{dropdown} Parameters of this run", _table(["parameter", "value"], [[f"`{k}`", f"`{v!r}`"] for k, v in m["parameters"].items()]), ":::", ""]
+    return "\n".join(text)
+
+
+def verdicts(results: list[dict]) -> str:
+    """What the runs behind this book say of the claims that they can judge."""
+    ledger = load()
+    evidence = gather(results)
+    if unknown := sorted(set(evidence) - {claim.id for claim in ledger.claims}):
+        raise StudyError(f"A run reports on claims that the ledger has not: {', '.join(unknown)}.")
+    judged = [(claim, found) for claim in ledger.claims if (found := rerun(claim, evidence)).verdict != "not tested here"]
+    text = ["# Verdicts of reruns", "", "What runs of this book's chapters say of the papers' claims. A printed score is judged only by a run on the paper's own kind of "
+            "data at the paper's settings; orderings and effects are judged by paired differences, on phantoms too. What each claim's own arithmetic says is another "
+            "verdict, and stands in [](../notebooks/paper_audit.ipynb).", "",
+            f"Of {len(ledger.claims)} claims the runs behind this book have tested {len(judged)}.", ""]
+    for paper in ledger.papers:
+        rows = [[claim.says, found.verdict, found.because] for claim, found in judged if claim.paper == paper.paper]
+        text += [f"## Paper {paper.paper}: {paper.title}", "",
+                 _table(["claim", "verdict", "because"], rows) if rows else f"None of its {len(paper.claims)} claims has been tested by a run.", ""]
     return "\n".join(text)
 
 

@@ -243,7 +243,7 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, DeadKernelError):
         return "the kernel was killed. Most often memory ran out: lower batch_size or image_size, or close other programs."
     if isinstance(error, CellTimeoutError):
-        return f"the cell ran longer than it may. If it does real work, give it more with --cell-limit SECONDS."
+        return "the cell ran longer than it may. If it does real work, give it more with --cell-limit SECONDS."
     if isinstance(error, KeyboardInterrupt):
         return "interrupted."
     return f"{error}" if isinstance(error, StudyError) else f"{type(error).__name__}: {error}"

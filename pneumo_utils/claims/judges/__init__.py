@@ -9,10 +9,14 @@ from pneumo_utils.claims.judges import (
     comparing,
     confusion,
     counting,
+    floors,
     formulas,
+    gains,
     plain,
+    statements,
     tables,
 )
 
-ROOMS = (against_public, arithmetic, baselines, batches, closeness, comparing, confusion, counting, formulas, plain, tables)
+ROOMS = (against_public, arithmetic, baselines, batches, closeness, comparing, confusion, counting, floors, formulas, gains, plain, statements,
+         tables)
 JUDGES = {name: judge for room in ROOMS for name, judge in room.judges.items()}

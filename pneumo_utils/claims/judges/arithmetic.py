@@ -5,8 +5,8 @@ import math
 import statistics
 
 from pneumo_utils.claims import public
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

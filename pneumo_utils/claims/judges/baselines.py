@@ -4,8 +4,8 @@ import math
 from functools import cache
 
 from pneumo_utils.claims import baselines, public
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

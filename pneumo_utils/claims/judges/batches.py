@@ -4,9 +4,9 @@ import math
 from functools import cache
 
 from pneumo_utils.claims import batches
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.arithmetic import half_unit
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

@@ -1,8 +1,8 @@
 """Claims that numbers are alike or far apart, where the paper gives words and the entry says how they are taken."""
 
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.arithmetic import in_words, quantity
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

@@ -5,10 +5,10 @@ from functools import cache
 
 from pneumo_utils.claims.feasible import AVERAGED, CELLS, EPSILON, READINGS, feasible, metric, middle, nearest, readings
 from pneumo_utils.claims.feasible import room as printed_room
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.arithmetic import in_words, quantity
 from pneumo_utils.claims.judges.registry import room
 from pneumo_utils.claims.ledger import LedgerError
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

@@ -3,9 +3,9 @@
 from functools import cache
 
 from pneumo_utils.claims import counting
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.arithmetic import compare
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

@@ -2,8 +2,8 @@
 
 import math
 
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

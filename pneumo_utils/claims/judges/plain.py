@@ -1,7 +1,7 @@
 """Claims that nothing in the paper or in public tables can settle, each with the reason why."""
 
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 

@@ -6,9 +6,9 @@ import math
 import numpy as np
 from scipy import stats
 
+from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.arithmetic import compare
 from pneumo_utils.claims.judges.registry import room
-from pneumo_utils.claims.verdicts import Finding
 
 judges, judge = room()
 
