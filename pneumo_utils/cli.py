@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from pneumo_utils.study.errors import StudyError
+from pneumo_utils.data_cli import data
+from pneumo_utils.ground.errors import StudyError
 
 
 class Face(click.Group):
@@ -27,6 +28,9 @@ class Face(click.Group):
 @click.group(cls=Face)
 def main():
     """Rerun five papers on pneumonia in chest radiographs, and bind the book."""
+
+
+main.add_command(data)
 
 
 @main.command(context_settings={"show_default": True})

@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from pneumo_utils.claims import load
+from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import book, pages
 from pneumo_utils.study.chapters import chapters, contents
-from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.run import run, standing
 
 

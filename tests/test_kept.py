@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pneumo_utils.study.errors import StudyError
+from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.kept import kept, load, store
 
 

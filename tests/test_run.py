@@ -8,9 +8,10 @@ import time
 import nbformat
 import pytest
 
+from pneumo_utils.ground.sources import closure, imports, reads
 from pneumo_utils.study import digest
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.digest import closure, differences, imports, reads
+from pneumo_utils.study.digest import differences
 from pneumo_utils.study.run import finished, run, standing
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils import ROOT
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import read_json, write
 from pneumo_utils.study import pages
 from pneumo_utils.study.chapters import chapters
-from pneumo_utils.study.errors import StudyError
-from pneumo_utils.study.files import read_json, write
 from pneumo_utils.study.run import Standing, standing
 
 NOT_PROSE = {"claims", "records"}

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils import ROOT
-from pneumo_utils.study.errors import StudyError
+from pneumo_utils.ground.errors import StudyError
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ import time
 import types
 from pathlib import Path
 
-from pneumo_utils.study import places
-from pneumo_utils.study.digest import PACKAGE, closure, versions
-from pneumo_utils.study.errors import StudyError
-from pneumo_utils.study.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.ground import places
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.ground.sources import PACKAGE, closure
+from pneumo_utils.study.digest import versions
 
 
 def kept(folder: Path, name: str, make, depends_on: dict, data: dict):

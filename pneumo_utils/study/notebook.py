@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 from pneumo_utils import ROOT
-from pneumo_utils.study import files, kept, places
+from pneumo_utils.ground import files, places
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.study import kept
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import listing, versions
-from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.parameters import Parameter, check, declared, tier
 
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell

@@ -3,8 +3,8 @@
 from pneumo_utils.claims.evidence import gather
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.claims.verdicts import rerun
+from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import chapters
-from pneumo_utils.study.errors import StudyError
 from pneumo_utils.study.parameters import Parameter, of_chapter
 from pneumo_utils.study.progress import clock
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from pneumo_utils.ground.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.errors import ParameterError, StudyError
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
 RANGE = re.compile(r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*")

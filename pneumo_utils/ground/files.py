@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
-from pneumo_utils.study.errors import NO_ROOM, StudyError
+from pneumo_utils.ground.errors import NO_ROOM, StudyError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

@@ -1,0 +1,86 @@
+"""What the data cost: decoding, the pixel cache, fastai's DataLoaders from it, and the search for copies.
+
+    .venv/bin/python benchmarks/data.py [FOLDER]
+
+FOLDER holds a release; without one, phantoms are made. Each figure is images a second, the median over rounds that were run in turn, so that a
+machine whose speed drifts does not favour either; what holds is the ratio to the first of its group.
+"""
+
+import os
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+
+ROUNDS, SIZE, BATCH, MOST = 7, 64, 32, 600
+EPOCHS = 20  # of the ways that take no time
+
+
+def rate(count: int, work) -> float:
+    began = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - began)
+
+
+def table(title: str, ways: dict) -> None:
+    """Ways to do one thing: a name, and how many images a call goes through."""
+    measured = {name: [] for name in ways}
+    for _ in range(ROUNDS):
+        for name, (count, work) in ways.items():
+            measured[name].append(rate(count, work))
+    print(f"\n{title:44} {'median':>9} {'least':>9} {'most':>9} {'ratio':>7}")
+    first = statistics.median(next(iter(measured.values())))
+    for name, rates in measured.items():
+        print(f"{name:44} {statistics.median(rates):9.0f} {min(rates):9.0f} {max(rates):9.0f} {statistics.median(rates) / first:7.2f}", flush=True)
+
+
+def main(place: Path) -> None:
+    os.environ["PNEUMO_DATA"] = os.environ["PNEUMO_RUNS"] = str(place)
+    warnings.filterwarnings("ignore")
+    import numpy as np
+    from fastai.vision.all import ImageDataLoaders, PILImageBW, Resize
+    from PIL import Image
+
+    from pneumo_utils.cohort import cache
+    from pneumo_utils.cohort.decode import grey
+    from pneumo_utils.datasets import lookalikes, recognise
+    from pneumo_utils.releases import default
+
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else default("kermany", images=200, size=256)
+    module = recognise(root)
+    everything = module.read(root)
+    cohort = everything.sample(MOST, seed=0).split(by="image", test=0, valid=0.1)
+    paths = [cohort.images.paths[row] for row in cohort.table.index]
+
+    def whole(path):
+        return np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
+
+    def build(threads: int):
+        cache.cores = lambda: threads
+        for folder in (place / "pixels").glob("*"):
+            for each in folder.iterdir():
+                each.unlink()
+            folder.rmdir()
+        cohort.pixels(SIZE)
+
+    table("reading a release", {"a look at every file": (len(everything), lambda: module.read(root, say=None))})
+    table(f"decoding to {SIZE} px", {"Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
+                                    "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths])})
+    cores = cache.cores()
+    table("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
+
+    files = ImageDataLoaders.from_path_func("", [Path(path) for path in paths], lambda path: path.parent.name, bs=BATCH, item_tfms=Resize(SIZE, method="squish"),
+                                            img_cls=PILImageBW, valid_pct=0.1, num_workers=0, device="cpu")
+    ours, flipped = (cohort.dataloaders(size=SIZE, batch_size=BATCH, flip=flip, device="cpu") for flip in (False, True))
+    count = len(ours.train.dataset)
+    table("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),
+                                "from the pixel cache": (EPOCHS * count, lambda: [list(ours.train) for _ in range(EPOCHS)]),
+                                "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)])})
+    table("looking for copies", {"all pairs": (len(paths), lambda: lookalikes.near(cohort))})
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(folder))

@@ -1,0 +1,94 @@
+"""One image file as grey pixels, 8 bit and upright, whatever it was stored as; a file that cannot be read says why."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+
+from pneumo_utils.cohort.unreadable import Unreadable, check_extent
+
+FILES = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".dcm": "DICOM", ".dicom": "DICOM", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+IN_AN_ARCHIVE = ".npz::"  # pneumoniamnist.npz::train_images::17
+
+
+def grey(path: str | Path, size: int = 0) -> np.ndarray:
+    """The pixels as uint8, black is 0 and air is dark; at `size` x `size`, the whole image squeezed into the square, if a size is given."""
+    path = str(path)
+    if IN_AN_ARCHIVE in path:
+        image = Image.fromarray(_member(path))
+    elif path.lower().endswith((".dcm", ".dicom")):
+        from pneumo_utils.cohort.dicom import pixels  # pydicom is slow to import, and most images are none of its
+
+        image = Image.fromarray(pixels(path))
+    else:
+        image = _picture(path, size)
+    if size and image.size != (size, size):
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def _picture(path: str, size: int) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # whoever turned it on: half an image is no image
+    try:
+        with Image.open(path) as image:
+            check_extent(*image.size)
+            if size:
+                image.draft("L", (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size, four times as fast
+            image.load()
+            return to_grey(ImageOps.exif_transpose(image))
+    except Unreadable:
+        raise
+    except Exception as error:  # Pillow raises nearly every built-in exception on a broken file
+        raise Unreadable(reason(error, Path(path))) from error
+
+
+def reason(error: Exception, path: Path) -> str:
+    """What Pillow's error means."""
+    if isinstance(error, OSError) and error.errno:
+        return f"cannot be opened: {error.strerror}"
+    if path.stat().st_size == 0:
+        return "empty file (0 bytes)"
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image, though its name ends in {path.suffix}"
+    if isinstance(error, Image.DecompressionBombError) or "Decompressed data too large" in str(error):
+        return "announces more pixels or text than any radiograph has (a decompression bomb)"
+    if any(word in str(error).lower() for word in ("truncated", "unexpected end", "broken data stream", "eof")):
+        return "truncated: the file ends before the image does"
+    return f"damaged: {error}" if str(error) else f"damaged: {type(error).__name__}"
+
+
+def to_grey(image: Image.Image) -> Image.Image:
+    """8-bit grey of any mode: 16 bit is scaled, transparency lies on black, colours are weighed as the eye does."""
+    if image.mode == "L":
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(to_eight_bits(np.asarray(image)))
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+    return image.convert("L")
+
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """Deep grey scaled to 8 bits by its depth: 16 bits, or 12 where nothing in the image lies above them, or 8."""
+    values = values.astype(np.float64)
+    if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
+        raise Unreadable(f"holds values from {values.min():g} to {values.max():g}, which are not the greys of an image of up to 16 bits")
+    depth = next(bits for bits in (8, 12, 16) if values.max() < 2**bits)
+    return np.round(values * (255 / (2**depth - 1))).astype(np.uint8)
+
+
+def _member(locator: str) -> np.ndarray:
+    archive, name, row = locator.rsplit("::", 2)
+    image = stack(archive, name)[int(row)]
+    if image.ndim == 3:  # colour is stored last
+        image = np.asarray(Image.fromarray(image).convert("L"))
+    return image
+
+
+@lru_cache(maxsize=3)
+def stack(path: str, name: str) -> np.ndarray:
+    """An array of a .npz; object arrays, which would be unpickled, are refused by NumPy."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[name]

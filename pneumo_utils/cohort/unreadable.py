@@ -1,0 +1,12 @@
+"""What makes an image file no image, whatever its format."""
+
+LARGEST = 100_000_000  # pixels; the largest radiographs have a quarter of this, so what announces more is a decompression bomb
+
+
+class Unreadable(Exception):
+    """An image file without an image; the text is the reason, in a reader's words."""
+
+
+def check_extent(width: int, height: int) -> None:
+    if width * height > LARGEST:
+        raise Unreadable(f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)")

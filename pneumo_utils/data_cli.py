@@ -1,0 +1,52 @@
+"""`pneumo data`: make a phantom release, check one, get a real one."""
+
+from pathlib import Path
+
+import click
+
+MADE = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
+SHORTCUTS = ("marker", "brightness", "size", "colour")  # as the phantom names them; it is imported only where something is drawn
+COLOURS = {"wrong": "red", "worth knowing": "yellow", "as it should be": "green"}
+
+
+@click.group()
+def data():
+    """Make, check and get the data sets."""
+
+
+@data.command(context_settings={"show_default": True})
+@click.argument("release", type=click.Choice(MADE))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--images", default=1000, help="How many images.")
+@click.option("--size", default=256, help="Their side in pixels.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="The seed of all that is random.")
+@click.option("--shortcut", "shortcuts", multiple=True, type=click.Choice(SHORTCUTS),
+              help="A give-away of the class that is not in the lungs; may be given again.")
+def make(release, folder, images, size, seed, shortcuts):
+    """Write phantom radiographs into DIR in the published layout of RELEASE."""
+    from pneumo_utils.releases import make as write
+
+    write(release, images, size, seed, folder, shortcuts)
+    click.secho(f"{release}: {images:,} phantom images in {folder}", fg="green")
+    click.echo("  the true masks and who is who are in its folder truth, which no reader looks into")
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--against", metavar="DIR", type=click.Path(path_type=Path), help="Another release: which pictures are in both?")
+def check(folder, against):
+    """Say what release lies in DIR and what is wrong with it."""
+    from pneumo_utils.datasets.check import check as look
+
+    for finding in look(folder, against):
+        click.echo(click.style(f"  {finding.level:15}", fg=COLOURS[finding.level]) + f"  {finding.about:10}  {finding.text}")
+
+
+@data.command()
+@click.argument("release", type=click.Choice(MADE))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def get(release, folder):
+    """Fetch the real RELEASE into DIR where there is a network, and check it; else say how to get it by hand."""
+    from pneumo_utils.datasets.get import get as fetch
+
+    fetch(release, folder, say=click.echo)

@@ -1,0 +1,32 @@
+"""One module a release: `read(root)` turns a folder on disk, or the archive it came in, into a Cohort.
+
+`recognise(root)` finds the module that a folder is for; the order of NAMES is the order in which they are asked.
+"""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from pneumo_utils.datasets.tree import Tree
+from pneumo_utils.ground.errors import StudyError
+
+NAMES = ("medmnist", "rsna", "nih", "covid_gan", "curated_covid", "kermany")
+
+
+def release(name: str) -> ModuleType:
+    if name not in NAMES:
+        raise StudyError(f"There is no release {name!r}: choose one of {', '.join(sorted(NAMES))}.")
+    return importlib.import_module(f"pneumo_utils.datasets.{name}")
+
+
+def recognise(root: str | Path) -> ModuleType:
+    """The module whose release lies in a folder."""
+    tree = Tree.open(root)
+    if found := whose(tree):
+        return found
+    layouts = "\n".join(f"  {name:14} {release(name).LAYOUT}" for name in sorted(NAMES))
+    raise StudyError(f"{root} is none of the releases that this book reads ({tree.told()}). They are known by:\n{layouts}")
+
+
+def whose(tree: Tree) -> ModuleType | None:
+    return next((module for name in NAMES if (module := release(name)).looks_like(tree)), None)

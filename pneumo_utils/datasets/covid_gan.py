@@ -1,0 +1,49 @@
+"""Synthetic COVID-19 radiographs (Zunair and Hamza): what two generators made, G1 from normal and G2 from pneumonia images."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from pneumo_utils.cohort import Cohort
+from pneumo_utils.datasets.reading import Reading, half, not_this
+from pneumo_utils.datasets.tree import Tree
+
+TITLE = "Synthetic COVID-19 radiographs"
+LAYOUT = "folders G1 and G2, or G_NC.zip and G_PC.zip"
+LICENCE = "its repository names none, so ask its authors before more than study; cite their paper"
+SOURCE = "https://github.com/hasibzunair/synthetic-covid-cxr-dataset/releases (G_NC.zip and G_PC.zip)"
+FILES = {name: f"https://github.com/hasibzunair/synthetic-covid-cxr-dataset/releases/latest/download/{name}" for name in ("G_NC.zip", "G_PC.zip")}
+ADULT = False
+PUBLISHED = {"images": 21295, "normal": 16537, "pneumonia": 4758}
+
+CLASSES = {"g1": "normal", "g2": "pneumonia"}
+
+
+def looks_like(tree: Tree) -> bool:
+    return any(part.lower() in CLASSES for name in tree.pictures() for part in name.split("/")[:-1])
+
+
+def read(root: str | Path, say=print) -> Cohort:
+    """Labels normal and pneumonia, as papers read G1 and G2; every image is a generator's COVID-19 translation."""
+    tree = Tree.open(root)
+    if not looks_like(tree):
+        raise not_this(sys.modules[__name__], tree)
+    reading = Reading(TITLE, tree.root)
+    rows = []
+    for name, path in tree.pictures().items():
+        *folders, file = name.split("/")
+        made_by = next((part for part in reversed(folders) if part.lower() in CLASSES), None)
+        if made_by is None:
+            reading.aside([name], "in neither G1 nor G2")
+        else:
+            rows.append({"image": f"{made_by}/{file}", "path": path, "labels": CLASSES[made_by.lower()], "generator": made_by.upper()})
+    table = pd.DataFrame(rows)
+    again = table.duplicated("image")
+    reading.aside(table["image"][again], "the same file once more in a doubled folder")
+    table = table[~again].sort_values("image").reset_index(drop=True)
+    for folder, label in CLASSES.items():
+        if not (table["labels"] == label).any():
+            raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")
+    reading.note("every image is synthetic: \"normal\" is generator G1, \"pneumonia\" generator G2")
+    return reading.cohort(reading.whole(table), "covid_gan", list(CLASSES.values()), say=say)

@@ -1,0 +1,49 @@
+"""The truth of a written release, in a side folder that no reader looks into: who the people are, and every true mask."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from pneumo_utils.ground.errors import StudyError
+
+FOLDER = "truth"
+
+
+def put(root: Path, image: str, masks: dict[str, np.ndarray]) -> None:
+    """All masks of an image side by side in one file of one bit a pixel, their names in its header."""
+    path = _place(root, image)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    told = PngInfo()
+    told.add_text("masks", "|".join(masks))
+    Image.fromarray(np.hstack(list(masks.values()))).save(path, pnginfo=told)
+
+
+def true_masks(root: str | Path, images, size: int) -> dict[str, np.ndarray]:
+    """For images named as in the cohort's table: name of the mask -> bool (images, size, size)."""
+    found: dict[str, np.ndarray] = {}
+    images = list(images)
+    for row, image in enumerate(images):
+        path = _place(Path(root), image)
+        if not path.exists():
+            raise StudyError(f"{root} has no true mask of {image}: only phantom releases that `pneumo data make` wrote have them.")
+        with Image.open(path) as strip:
+            names, side = strip.text["masks"].split("|"), strip.height
+            for at, name in enumerate(names):
+                mask = strip.crop((at * side, 0, (at + 1) * side, side)).resize((size, size), Image.Resampling.NEAREST)
+                found.setdefault(name, np.zeros((len(images), size, size), dtype=bool))[row] = np.asarray(mask)
+    return found
+
+
+def true_people(root: str | Path) -> pd.DataFrame:
+    """One row an image, by its name: the phantom's number, patient, findings as they are, label as mined, cause and severity."""
+    path = Path(root) / FOLDER / "people.csv"
+    if not path.exists():
+        raise StudyError(f"{root} does not say who its people are: only phantom releases that `pneumo data make` wrote do.")
+    return pd.read_csv(path, keep_default_na=False).set_index("image")
+
+
+def _place(root: Path, image: str) -> Path:
+    return root / FOLDER / "masks" / f"{image}.png"

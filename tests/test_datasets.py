@@ -1,0 +1,376 @@
+"""The readers, on releases as they are written and as people leave them, and what a check finds in them."""
+
+import functools
+import gzip
+import http.server
+import os
+import shutil
+import socketserver
+import subprocess
+import sys
+import tarfile
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from pneumo_utils.data_cli import data
+from pneumo_utils.datasets import covid_gan, curated_covid, get, kermany, lookalikes, medmnist, nih, recognise, rsna, shortcuts
+from pneumo_utils.datasets.check import check
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.releases import default, true_masks, true_people
+
+SIZE = 48
+IMAGES = {"nih": 240, "medmnist": 240, "kermany": 200, "rsna": 120, "curated_covid": 120, "covid_gan": 120}
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory, monkeypatch):
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "data"
+    torch.set_num_threads(1)  # several processes of several threads wait for each other
+    monkeypatch.setenv("PNEUMO_DATA", str(shared))
+    monkeypatch.setenv("PNEUMO_RUNS", str(shared / "runs"))
+
+
+def released(name):
+    return default(name, IMAGES[name], SIZE, seed=3)
+
+
+def told(findings, about, level=None):
+    return [finding.text for finding in findings if finding.about == about and level in (None, finding.level)]
+
+
+# readers
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_release_is_recognised(name):
+    assert recognise(released(name)).__name__.endswith(name)
+
+
+@pytest.mark.parametrize("name, how", [(name, {"which": "pneumoniamnist"} if name == "medmnist" else {}) for name in IMAGES])
+def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
+    """The lungs of the true mask are darker than what is outside them, in the picture as it was read."""
+    root = released(name)
+    some = recognise(root).read(root, say=None, **how).sample(12, seed=0)
+    lungs, pixels = true_masks(root, some.table["image"], 32)["lungs"], some.pixels(32)[:].astype(float)
+    darker = [image[mask].mean() < image[4:-4, 4:-4][~mask[4:-4, 4:-4]].mean() for image, mask in zip(pixels, lungs)]
+    assert sum(darker) >= 9, "most of them: a lung may be full"
+
+
+def test_rsna():
+    root = released("rsna")
+    cohort, truth = rsna.read(root, say=None), true_people(root)
+    assert len(cohort) == 120 and cohort.aside.empty
+    truth = truth.loc[cohort.table["image"]]
+    pneumonia = truth["findings"].str.contains("Pneumonia").to_numpy()
+    assert (cohort.table["target"] == 1).sum() <= pneumonia.sum() and pneumonia[(cohort.table["target"] == 1).to_numpy()].all()
+    assert ((cohort.table["labels"] == "Normal").to_numpy() == (truth["findings"] == "No Finding").to_numpy()).all()
+    assert (cohort.table["view"].to_numpy() == truth["view"].to_numpy()).all()
+    assert cohort.table["age"].isna().sum() == 1 and any("ages over 120 are taken as unknown: 1" in note for note in cohort.notes)
+    known = cohort.table["age"].notna().to_numpy()
+    assert (cohort.table["age"].to_numpy()[known] == truth["age"].to_numpy()[known].astype(int)).all()
+    rows = pd.read_csv(root / "stage_2_train_labels.csv").dropna()
+    assert len(cohort.boxes) == len(rows)
+    one, line = cohort.boxes.iloc[0], rows.iloc[0]
+    assert one["image"] == line["patientId"] == cohort.table["image"][one["row"]] and np.isclose(one["x"] * 1024, line["x"])
+    assert cohort.weights("zhao")["Lung Opacity"] < cohort.weights("ratio")["Lung Opacity"], "rows of boxes counted as images"
+
+
+def test_kermany():
+    root = released("kermany")
+    cohort, truth = kermany.read(root, say=None), true_people(root)
+    assert len(cohort) == 200 and cohort.aside.empty
+    truth = truth.loc[cohort.table["image"]]
+    assert (cohort.table["cause"].to_numpy() == truth["cause"].to_numpy()).all()
+    assert ((cohort.table["labels"] == "normal").to_numpy() == (truth["cause"] == "normal").to_numpy()).all()
+    together = pd.DataFrame({"told": cohort.table["patient_in_folder"].to_numpy(), "true": truth["patient"].to_numpy()})
+    assert (together.groupby("true")["told"].nunique() == 1).all(), "images of one child have one number"
+    assert any("numbers of children that occur in more than one part" in note for note in cohort.notes)
+    causes = cohort.labelled({"normal": "normal", "bacterial": "bacterial", "viral": "viral"}, column="cause")
+    assert causes.counts().to_dict() == truth["cause"].value_counts().to_dict()
+
+
+@pytest.mark.parametrize("folders", [("NORMAL", "PNEUMONIA"), ("normal", "Pneumonia")])
+def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, folders):
+    rng = np.random.default_rng(0)
+    for label, names in zip(folders, (["NORMAL-12-0001.png", "NORMAL-12-0002.png"], ["BACTERIA-7-0001.jpg", "VIRUS-8-0001.bmp", "strange.jpg"])):
+        (tmp_path / label).mkdir()
+        for name in names:
+            Image.fromarray(rng.integers(0, 255, (30, 30)).astype(np.uint8)).save(tmp_path / label / name)
+    cohort = kermany.read(tmp_path, say=None)
+    table = cohort.table.set_index(cohort.table["image"].str.rpartition("/")[2])
+    assert table["patient"].to_dict() == {"NORMAL-12-0001.png": "12", "NORMAL-12-0002.png": "12", "BACTERIA-7-0001.jpg": "7", "VIRUS-8-0001.bmp": "8", "strange.jpg": ""}
+    assert table["cause"].to_dict() == {"NORMAL-12-0001.png": "normal", "NORMAL-12-0002.png": "normal", "BACTERIA-7-0001.jpg": "bacterial", "VIRUS-8-0001.bmp": "viral", "strange.jpg": ""}
+    assert any("there is no official split" in note for note in cohort.notes) and any("tell no patient: 1" in note for note in cohort.notes)
+    with pytest.raises(StudyError, match="no official split here"):
+        cohort.split(by="official")
+    assert cohort.labelled(column="cause").aside["image"].str.endswith("strange.jpg").all()
+
+
+def test_a_doubled_copy_is_read_once(tmp_path):
+    shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray")
+    shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray" / "chest_xray")
+    cohort = kermany.read(tmp_path, say=None)
+    assert len(cohort) == 200 and (cohort.aside["reason"] == "the same file once more in a doubled folder").sum() == 200
+
+
+def test_nih():
+    root = released("nih")
+    cohort = nih.read(root, say=None)
+    assert len(cohort) == 240 and cohort.several and cohort.aside.empty
+    raw = pd.read_csv(root / "Data_Entry_2017_v2020.csv").set_index("Image Index").loc[cohort.table["image"]]
+    assert (cohort.counts() == [raw["Finding Labels"].str.split("|").map(lambda names, f=finding: f in names).sum() for finding in cohort.classes]).all()
+    assert cohort.table["split"].value_counts().to_dict() == {
+        "train": len((root / "train_val_list.txt").read_text().split()), "test": len((root / "test_list.txt").read_text().split())}
+    assert set(cohort.boxes["finding"]) <= set(cohort.classes) and "Infiltration" in set(cohort.boxes["finding"])
+    official = cohort.split(by="official", valid=0.2)
+    assert set(official.table["split"]) == {"train", "valid", "test"} and official.shared_patients()["patients"].sum() == 0
+    assert (official.table["split"] == "test").equals(cohort.table["split"] == "test")
+
+
+def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
+    root = released("nih")
+    (tmp_path / "images").mkdir()
+    paths = sorted(root.rglob("images/*.png"))[:50]
+    for path in paths:
+        Image.open(path).convert("L").save(tmp_path / "images" / f"{path.stem}.jpg")
+    for name in ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv"):
+        (tmp_path / f"{name}.gz").write_bytes(gzip.compress((root / name).read_bytes()))
+    cohort, whole = nih.read(tmp_path, say=None), nih.read(root, say=None)
+    assert len(cohort) == 50
+    assert (cohort.aside["reason"] == "in the table, and no image of that name").sum() == 190
+    theirs = whole.where(whole.table["image"].isin(cohort.table["image"]))
+    assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(zip(theirs.table["image"], theirs.table["labels"])) and len(cohort.boxes) == len(theirs.boxes)
+    assert {"train_val_list.txt is not there: its part of the official split is unknown", "published as .png, here 50 .jpg"} <= set(cohort.notes)
+
+
+def test_covid_gan_from_its_archives(tmp_path):
+    root = released("covid_gan")
+    for name, folder in (("G_NC.zip", "G1"), ("G_PC.zip", "G2")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path in (root / folder).iterdir():
+                archive.write(path, f"{folder}/{path.name}")
+    packed, plain = covid_gan.read(tmp_path, say=None), covid_gan.read(root, say=None)
+    assert packed.table["image"].tolist() == plain.table["image"].tolist() and packed.counts().to_dict() == {"normal": 93, "pneumonia": 27}
+    assert (packed.pixels(16)[:] == plain.pixels(16)[:]).all()
+    (tmp_path / "G_PC.zip").unlink()
+    with pytest.raises(StudyError, match="half of Synthetic COVID-19.*no image in G2"):
+        covid_gan.read(tmp_path)
+
+
+def test_a_tar_is_read_as_the_folder_it_holds(tmp_path):
+    root = released("kermany")
+    with tarfile.open(tmp_path / "children.tar.gz", "w:gz") as archive:
+        archive.add(root / "chest_xray", "chest_xray")
+    packed = kermany.read(tmp_path / "children.tar.gz", say=None)
+    assert packed.table["image"].tolist() == kermany.read(root, say=None).table["image"].tolist()
+
+
+def test_curated_covid():
+    cohort = curated_covid.read(released("curated_covid"), say=None)
+    assert len(cohort) == 120 and (cohort.counts() > 0).all() and (cohort.table["view"] == "PA").all()
+    with pytest.raises(StudyError, match="does not say whose image is whose.*by=\"image\""):
+        cohort.split(by="patient")
+
+
+def test_medmnist():
+    root = released("medmnist")
+    with pytest.raises(StudyError, match="holds chestmnist_48, pneumoniamnist_48: say which"):
+        medmnist.read(root)
+    cohort = medmnist.read(root, which="pneumoniamnist", say=None)
+    with np.load(root / "pneumoniamnist_48.npz") as arrays:
+        assert cohort.targets().tolist() == np.concatenate([arrays[f"{part}_labels"][:, 0] for part in ("train", "val", "test")]).tolist()
+        assert (cohort.part("test").pixels(48)[:] == arrays["test_images"]).all()
+    assert medmnist.read(root / "pneumoniamnist_48.npz", say=None).table["image"].tolist() == cohort.table["image"].tolist()
+    chest = medmnist.read(root, which="chestmnist", say=None)
+    with np.load(root / "chestmnist_48.npz") as arrays:
+        assert (chest.part("train").targets() == arrays["train_labels"]).all()
+
+
+def test_readers_say_what_they_read(capsys):
+    kermany.read(released("kermany"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Kermany (children, Guangzhou): 200 images of ") and lines[1].startswith("  split: ")
+
+
+# what a check finds
+
+
+def test_check_finds_the_faults_of_kermany():
+    root = default("kermany", IMAGES["kermany"], SIZE, seed=3, shortcuts=("colour", "size"))
+    findings, cohort = check(root), kermany.read(root, say=None)
+    colour = int((cohort.table["mode"] == "RGB").sum())
+    assert f"all {colour} RGB files are pneumonia" in told(findings, "shortcuts", "wrong")
+    assert any(text.startswith("height alone tells pneumonia") for text in told(findings, "shortcuts", "wrong"))
+    assert any("byte-identical files in 1 groups" in text for text in told(findings, "duplicates", "wrong"))
+    shared = cohort.shared_patients().set_index(["of", "also in"]).loc[("test", "train")]
+    test, train = (set(cohort.part(name).table["patient"]) for name in ("test", "train"))
+    assert shared["patients"] == len(test & train) > 0
+    assert any(text.startswith(f"{len(test & train)} of {len(test)} patients of test are in train too") for text in told(findings, "patients", "wrong"))
+    assert any("a random split by image would have" in text for text in told(findings, "patients"))
+    assert told(findings, "counts")[0].startswith("not the published ones: images 200 of 5,856")
+
+
+def test_check_finds_the_children_inside_the_curated_set():
+    findings = check(released("curated_covid"), against=released("kermany"))
+    mine, theirs = true_people(released("curated_covid")), true_people(released("kermany"))
+    children = mine[mine["age"] < 10]["index"]
+    copied = kermany.read(released("kermany"), say=None)
+    lost = {row for rows in lookalikes.identical(copied) for row in rows[1:]}  # a copy there stands in the place of a picture of its own
+    there = set(theirs.loc[copied.table["image"].drop(list(lost)), "index"])
+    assert told(findings, "overlap", "wrong")[0].startswith(f"{len(set(children) & there)} of 120 pictures are also in Kermany")
+
+
+def test_check_finds_the_generators_fingerprint():
+    findings = check(released("covid_gan"))
+    texture = [text for text in told(findings, "shortcuts", "wrong") if text.startswith("the fine texture")]
+    assert len(texture) == 1 and float(texture[0].rsplit(" ", 1)[1]) > 0.97
+    frame = next(text for text in told(findings, "shortcuts") if text.startswith("the outermost pixels"))
+    assert float(frame.rsplit(" ", 1)[1]) < 0.8, "nothing else tells them apart"
+
+
+def test_check_counts_the_young_among_adults():
+    cohort = nih.read(released("nih"), say=None)
+    young = int((cohort.table["age"] < 18).sum())
+    assert any(text.startswith(f"{young} of 240 images are of people under 18") for text in told(check(released("nih")), "ages"))
+    assert any("people under 18" in text for text in told(check(released("rsna")), "ages", "wrong"))
+
+
+def test_check_knows_an_altered_array_file(tmp_path):
+    shutil.copy(released("medmnist") / "pneumoniamnist_48.npz", tmp_path / "pneumoniamnist.npz")
+    assert "is not the published file: md5" in told(check(tmp_path), "checksum", "wrong")[0]
+
+
+def test_check_names_what_cannot_be_read(tmp_path):
+    shutil.copytree(released("kermany") / "chest_xray" / "chest_xray" / "train", tmp_path / "train")
+    victims = sorted((tmp_path / "train" / "NORMAL").iterdir())[:3]
+    victims[0].write_bytes(b"")
+    victims[1].write_bytes(victims[1].read_bytes()[:-100])
+    victims[2].write_text("hello")
+    findings = told(check(tmp_path), "set aside", "wrong")
+    assert len(findings) == 3 and all(any(victim.name in text for text in findings) for victim in victims)
+
+
+def test_near_copies_are_found_and_others_are_not():
+    """A picture again at another size, in another quality, lighter and with less contrast; all others are different people."""
+    cohort = rsna.read(released("rsna"), say=None)
+    pixels = cohort.pixels(32)[:].astype(float)
+    assert lookalikes.near(cohort).empty
+    again = []
+    for image in pixels[:40]:
+        small = Image.fromarray((0.8 * image + 25).astype(np.uint8)).resize((27, 27), Image.Resampling.BILINEAR)
+        again.append(np.asarray(small.resize((32, 32), Image.Resampling.BILINEAR)))
+    differ = (lookalikes.bits(pixels)[:40, None] != lookalikes.bits(np.array(again))[None]).sum(-1)
+    assert differ.diagonal().max() <= lookalikes.NEAR < differ[~np.eye(40, dtype=bool)].min()
+
+
+def test_groups_of_lookalikes_can_be_split_by():
+    cohort = kermany.read(released("kermany"), say=None)
+    pairs = lookalikes.near(cohort)
+    groups = lookalikes.groups(cohort, pairs)
+    assert all(groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])) and groups.nunique() == len(cohort) - len(pairs)
+    table = cohort.table.assign(picture=groups.astype(str))
+    split = cohort.but(table=table).split(by="picture", test=0.25)
+    assert (split.table.groupby("picture")["split"].nunique() == 1).all()
+
+
+def test_auroc_is_the_share_of_ordered_pairs():
+    rng = np.random.default_rng(0)
+    member, value = rng.random(80) < 0.3, rng.integers(0, 10, 80)
+    pairs = [(a > b) + 0.5 * (a == b) for a in value[member] for b in value[~member]]
+    assert np.isclose(shortcuts.auroc(member, value, turned=False), np.mean(pairs))
+
+
+# the command
+
+
+def test_the_command_makes_and_checks(tmp_path):
+    made = CliRunner().invoke(data, ["make", "kermany", "--images", "60", "--size", "32", "--seed", "1", "--shortcut", "colour", str(tmp_path / "new")])
+    assert made.exit_code == 0 and "60 phantom images" in made.output, made.output
+    checked = CliRunner().invoke(data, ["check", str(tmp_path / "new")])
+    assert checked.exit_code == 0 and "RGB files are pneumonia" in checked.output and "CC BY 4.0" in checked.output, checked.output
+
+
+def test_nothing_heavy_is_imported_for_the_command():
+    code = "import sys, pneumo_utils.data_cli, pneumo_utils.datasets.kermany; print([m for m in ('torch', 'fastai', 'pydicom', 'sklearn') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+def test_get_without_a_network_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
+    monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": "http://127.0.0.1:9/pneumoniamnist.npz"})
+    with pytest.raises(StudyError, match="cannot be fetched from here.*By hand: https://zenodo.org.*pneumo data check"):
+        get.get("medmnist", tmp_path / "new", say=lambda line: None)
+
+
+def test_get_from_kaggle_names_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(StudyError, match="pip install kagglehub.*By hand: kaggle competitions download rsna"):
+        get.get("rsna", tmp_path / "new", say=lambda line: None)
+
+
+@pytest.fixture
+def server():
+    """A web server of this machine in the place of Zenodo."""
+    folder = released("medmnist")
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    handler.log_message = lambda *a: None
+    with socketserver.TCPServer(("127.0.0.1", 0), handler) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{serving.server_address[1]}"
+        serving.shutdown()
+
+
+def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server):
+    monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": f"{server}/pneumoniamnist_48.npz"})
+    said = []
+    got = get.get("medmnist", tmp_path / "new", say=said.append)
+    assert (got / "pneumoniamnist.npz").read_bytes() == (released("medmnist") / "pneumoniamnist_48.npz").read_bytes()
+    assert "CC BY 4.0" in said[0] and any("is not the published file" in line for line in said)
+    with pytest.raises(StudyError, match="not empty"):
+        get.get("medmnist", tmp_path / "new")
+    assert not list(Path(tmp_path).rglob("*.part"))
+
+
+def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+    """Every `pneumo data` line of the data page, as it stands there."""
+    page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
+    lines = [line for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
+    assert len(lines) == 4
+    monkeypatch.chdir(tmp_path)
+    for line in lines:
+        done = CliRunner().invoke(data, line.removeprefix("pneumo data ").split())
+        assert done.exit_code == 0, (line, done.output, done.exception)
+    assert "pictures are also in Kermany" in done.output
+
+
+def test_the_code_of_the_page_runs():
+    """The two pieces of Python, on releases in the place of those that they name."""
+    page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
+    first, second = (block.split("```")[0] for block in page.split("```python\n")[1:])
+    named: dict = {}
+    exec(first.replace("my_children", str(released("kermany"))), named)
+    assert len(named["loaders"].train) > 1 and named["split"].shared_patients()["patients"].sum() == 0
+    same = {"normal": "normal", "bacterial": "bacterial", "viral": "viral"}
+    one = curated_covid.read(released("curated_covid"), say=None).labelled(same)
+    other = kermany.read(released("kermany"), say=None).labelled(same, column="cause")
+    names = {"one": one, "other": other}
+    exec(second, names)
+    split = names["split"]
+    pairs = lookalikes.near(split)
+    sides = split.table["split"]
+    assert len(pairs) > 20 and (sides[pairs["one"]].to_numpy() == sides[pairs["other"]].to_numpy()).all()
+
+
+def test_chance_is_the_spread_of_the_auroc_of_a_property_without_meaning():
+    draw, member = np.random.default_rng(0), np.arange(60) < 19
+    drawn = [shortcuts.auroc(member, draw.random(60), turned=False) for _ in range(4000)]
+    assert np.isclose(shortcuts.chance(member), np.std(drawn), rtol=0.05)
