@@ -95,4 +95,4 @@ def test_phantom_and_real_are_compared_as_the_record_has_them(monkeypatch):
     assert alone["real"].isna().all()
     saved(figures.realism({"phantom": RECORD["phantom"]}))
     monkeypatch.setattr(figures, "ROOT", ROOT / "nowhere")
-    assert figures.record() is None
+    assert figures.record("phantom_realism") is None

@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from pneumo_utils import ROOT
 from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, SKY, WIDTH, canvas
 
-__reads__ = ("book/records/phantom_realism.json",)
+__reads__ = ("book/records/phantom_realism.json", "book/records/phantom_pretraining.json")
 AMBER = "#E69F00"  # Okabe and Ito's orange: on grey it stands out further than the darker one that bars are drawn in
 ROOM = "#E4E4E4"  # a page of pure white would make the dark half of a film hard to see
 GLAZE = 0.55  # of colour over grey, where a mask is laid over a picture
@@ -136,9 +136,9 @@ def averages(means: dict[str, np.ndarray], least: str):
     return figure
 
 
-def record() -> dict | None:
-    """What was measured of phantoms and of real radiographs side by side, where it was."""
-    path = ROOT / __reads__[0]
+def record(name: str) -> dict | None:
+    """What was measured of phantoms and of real radiographs, where it was."""
+    path = ROOT / "book" / "records" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
@@ -196,3 +196,10 @@ def realism(kept: dict):
     detail.set_title("How detailed")
     figure.legend(*hard.get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure
+
+
+def pretraining(kept: dict) -> pd.DataFrame:
+    """What frozen features are worth on real children, with the spread over draws and seeds."""
+    frame = pd.DataFrame(kept["rows"]).sort_values(["task", "labels", "auroc mean"], ascending=[True, True, False], ignore_index=True)
+    spread = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(frame["auroc mean"], frame["auroc std"])]
+    return frame[["task", "labels", "features"]].assign(AUROC=spread)

@@ -86,24 +86,24 @@ def lay_out(measures, key, size, device):
 
 def outline(s):
     """Depth of the body along the beam without regard to what is in it."""
-    neck = 2.4 * root(s.neck**2 - (s.x - 0.3 * s.head_x) ** 2) * ramp(0.1 * s.H - s.y, 0.5 * s.H)
+    neck = 1.44 * (s.neck**2 - (s.x - 0.3 * s.head_x) ** 2) * ramp(0.1 * s.H - s.y, 0.5 * s.H) ** 2
     grown = ease((s.t + 0.32) / 0.75)
     width = s.W + s.wall + s.W * 0.05 * ease(s.t - 0.6) * s.belly + s.axilla * ease((0.34 - s.t) / 0.42)
-    q = (s.x / width) ** 2
+    q = (s.x / width).abs()
     depth = (s.D + s.wall) * (0.55 + 0.45 * grown) * (1 + (s.belly - 1) * ease((s.t - 0.5) / 0.5))
     from_neck = ease(1 - (s.ax - s.neck * 0.7) / (s.shoulder_x - s.neck * 0.7))
     shoulder_line = s.shoulder_y - 0.75 * s.arm_r - (0.26 * s.H) * from_neck
-    trunk = 2 * depth * root(1 - q * q.sqrt()) * root(((s.y - shoulder_line) / (0.22 * s.H)).clamp(max=1))
+    trunk = 2 * depth * root((1 - q * q * q).clamp(min=0) * ((s.y - shoulder_line) / (0.22 * s.H)).clamp(max=1))
     arm_x = torch.where(s.left, s.arm_left_x, s.arm_right_x)
     arm_y = torch.where(s.left, s.arm_left_y, s.arm_right_y)
     s.arm_d2, s.arm_along = segment_distance2(s.ax, s.y, s.shoulder_x, s.shoulder_y, s.shoulder_x + arm_x, s.shoulder_y + arm_y)
-    arm = 2 * root((s.arm_r * (1 - 0.12 * s.arm_along)) ** 2 - s.arm_d2)
+    arm = (s.arm_r * (1 - 0.12 * s.arm_along)) ** 2 - s.arm_d2
     cap2, _ = segment_distance2(s.ax, s.y, 0.55 * s.W, s.shoulder_y + 0.02 * s.H, s.shoulder_x, s.shoulder_y)
-    cap = 2 * root((1.05 * s.arm_r) ** 2 - cap2)
+    cap = (1.05 * s.arm_r) ** 2 - cap2
     head = 2 * root(ellipse(s.x - s.head_x, s.y - s.head_y + s.head_r * 0.62, s.head_r, s.head_r * 0.9)) * s.head_r
     hanging = 0.6 + 0.4 * ease((s.y - s.breast_y) / (0.3 * s.H) + 0.6)
     breast = s.breast * root(ellipse(s.ax - s.breast_x, s.y - s.breast_y, 0.50 * s.W, 0.30 * s.H)) * hanging
-    limbs = torch.maximum(torch.maximum(arm, cap), neck)
+    limbs = 2 * root(torch.maximum(torch.maximum(arm, cap), neck))
     body = torch.maximum(trunk, limbs) + 0.30 * torch.minimum(trunk, limbs)
     return torch.maximum(body, head) + breast
 
@@ -122,14 +122,15 @@ def heart_chord(s):
 def great_vessels(s):
     """Thickness of the aortic arch and descending aorta, the pulmonary trunk, the upper mediastinum and a child's thymus."""
     shift = 0.35 * s.turn * s.W
-    knob = 4 * s.knob_r * root(ellipse(s.x - s.knob_x - shift, s.y - s.knob_y, s.knob_r, s.knob_r * 1.05))
-    trunk = 1.6 * s.trunk_r * root(ellipse(s.x - s.W * 0.155 - shift, s.y - 0.415 * s.H, s.trunk_r, s.trunk_r * 1.35))
+    # Squares of chords, so that one root does for the thickest of them.
+    knob = (4 * s.knob_r) ** 2 * ellipse(s.x - s.knob_x - shift, s.y - s.knob_y, s.knob_r, s.knob_r * 1.05)
+    trunk = (1.6 * s.trunk_r) ** 2 * ellipse(s.x - s.W * 0.155 - shift, s.y - 0.415 * s.H, s.trunk_r, s.trunk_r * 1.35)
     lower = ease((s.t - 0.2) / 0.1)
     aorta = 1.8 * s.knob_r * root(1 - ((s.x - s.knob_x * 0.78 * (1.25 - 0.45 * s.t)) / (0.62 * s.knob_r)) ** 2) * lower
-    cava = 1.3 * s.med * root(1 - ((s.x + 0.10 * s.W - shift) / (0.085 * s.W)) ** 2) * ramp(0.62 - s.t, 0.3) * ramp(s.t, 0.3)
+    cava = (1 - ((s.x + 0.10 * s.W - shift) / (0.085 * s.W)) ** 2) * (1.3 * s.med * ramp(0.62 - s.t, 0.3) * ramp(s.t, 0.3)) ** 2
     thymus_w = s.med + s.thymus * (1 + 0.5 * s.sail * (~s.left))
-    thymus = s.thymus * 2.2 * root(1 - ((s.x - 1.2 * shift) / thymus_w) ** 2) * ramp(0.48 - s.t, 0.12) * ramp(s.t + 0.02, 0.3)
-    return torch.maximum(torch.maximum(knob, trunk), torch.maximum(cava, thymus)) + 0.5 * aorta
+    thymus = (2.2 * s.thymus * ramp(0.48 - s.t, 0.12) * ramp(s.t + 0.02, 0.3)) ** 2 * (1 - ((s.x - 1.2 * shift) / thymus_w) ** 2)
+    return root(torch.maximum(torch.maximum(knob, trunk), torch.maximum(cava, thymus))) + 0.5 * aorta
 
 
 def airways(s):

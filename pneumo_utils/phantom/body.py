@@ -30,7 +30,6 @@ def measure(kind, seed, table):
     m["W"] = W = table_of(_HALF_WIDTH) * size * (1 + 0.045 * who.normal("chest width"))
     short = (0.10 + 0.12 * child) * acuity * shot.uniform("short breath", 0.2, 1.0)
     breath = (1 - 0.05 * shot.uniform("breath") - short - 0.05 * ap).clamp(0.68, 1)
-    m["breath"] = breath
     tall = 1 + (0.05 + 0.03 * (1 - child)) * who.normal("chest height")
     m["H"] = H = table_of(_HEIGHT) * size * tall * breath * (1 - 0.03 * build.clamp(-1, 2))
     m["D"] = table_of(_HALF_DEPTH) * (1 + 0.08 * who.normal("chest depth")) * (1 - 0.1 * female * (1 - child)) * (1 + 0.03 * old)
@@ -38,7 +37,6 @@ def measure(kind, seed, table):
     # Walls: ribs, muscle and fat round the lungs; half-depths of what lies behind and before them.
     fat = (0.9 + 0.65 * build + 0.3 * female).clamp(min=0.15) * (1 - 0.6 * child)
     m["wall"] = (3.0 * (1 - child) + 1.15 * child) * (1 + 0.15 * who.normal("muscle")).clamp(0.6, 1.5) + fat
-    m["fat"] = fat
     m["neck"] = W * (0.36 + 0.05 * child + 0.03 * build.clamp(-1, 2))
     m["breast"] = female * (1 - child) * (2.0 + 1.3 * build + 0.8 * who.normal("breast")).clamp(0.3, 6)
     m["breast_x"] = W * (0.58 + 0.06 * who.normal("breast x"))
@@ -129,4 +127,5 @@ def measure(kind, seed, table):
     m["motion"] = child * acuity * shot.uniform("motion") ** 2 * 0.06  # cm along the body
     m["dose"] = torch.exp(0.25 * shot.normal("dose"))
     m["display"], m["gamma"] = shot.normal("display"), torch.exp(0.30 * shot.normal("gamma"))
+    m["contrast"] = torch.exp((0.05 + 0.14 * acuity * child) * shot.normal("contrast"))
     return {name: value.float() for name, value in m.items()}

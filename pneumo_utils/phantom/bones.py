@@ -59,39 +59,45 @@ def spine(s):
     return scale * (column * (0.45 + 0.60 * body + 0.60 * plates * body) + 0.50 * pedicles + 0.50 * spinous + 0.25 * process)
 
 
-def shoulder_girdle(s):
-    """Clavicles, scapulae, and the humerus in each arm."""
-    hand = s.shoulder_y + 0.3 * s.W + torch.maximum(s.arm_left_y, s.arm_right_y)
-    whole, s = s, s.strip(-9 * s.H, torch.maximum(s.shoulder_y + 0.65 * s.H, hand))
-    scale = s.W / 13.0
+def clavicles(s):
+    """Two shallow S from the breastbone to the shoulders."""
+    whole, s = s, s.strip(s.clavicle_y - s.clavicle_rise.abs() - 0.35 * s.W, s.clavicle_y + s.clavicle_rise.abs() + 0.30 * s.W)
     start = 0.13 * s.W + s.turn * s.W * 0.9 * s.sign
     span = s.shoulder_x - 0.06 * s.W - start
     q = (s.ax - start) / span
     curve = s.clavicle_y - s.clavicle_rise * q - s.W * q * (0.52 - q) * (1.05 - q) * (1 - 0.5 * s.child)
     flat = 1 + 0.5 * (s.clavicle_rise / span) ** 2
-    thick = s.W * (0.042 + 0.018 * (2 * q - 1).abs() ** 2 + 0.006 * s.child)
+    thick = s.W * (0.042 + 0.018 * (2 * q - 1) ** 2 + 0.006 * s.child)
     d = (s.y - curve) / flat
-    clavicle = shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05)
+    return whole.fill(s, 0.9 * shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05))
 
+
+def scapulae(s):
+    """Blades with a dense outer border, the spine of each, and the head of the humerus at its joint."""
+    whole, s = s, s.strip(s.shoulder_y - 0.15 * s.H - 0.05 * s.W, s.shoulder_y + 0.58 * s.H)
     top, bottom = s.shoulder_y - 0.02 * s.H, s.shoulder_y + 0.52 * s.H
     w = (s.y - top) / (bottom - top)
-    medial = s.scapula_out - 0.34 * s.W * (1 - w) + s.W * 0.05 * w - 0.10 * s.W * s.raised * (-1 + 2 * (1 - w))
-    lateral = s.scapula_out + 0.30 * s.W * (1 - w).clamp(min=0) * root(1 - w) + 0.10 * s.W + 0.2 * s.W * s.raised * w
-    within = ramp(w, 0.06) * ramp(1 - w, 0.08)
-    blade = ramp(s.ax - medial, 0.03 * s.W) * ramp(lateral - s.ax, 0.04 * s.W) * within
-    border = (1 - ((s.ax - lateral + 0.035 * s.W) / (0.035 * s.W + 0.5 * s.pixel)) ** 2).clamp(min=0) * within
-    rim = (1 - ((s.ax - medial - 0.012 * s.W) / (0.014 * s.W + 0.5 * s.pixel)) ** 2).clamp(min=0) * within
+    up = 1 - w
+    medial = s.scapula_out - 0.34 * s.W * up + s.W * 0.05 * w - 0.10 * s.W * s.raised * (up - w)
+    lateral = s.scapula_out + 0.30 * s.W * up.clamp(min=0) * root(up) + 0.10 * s.W + 0.2 * s.W * s.raised * w
+    within = ramp(w, 0.06) * ramp(up, 0.08)
+    blade = ramp(s.ax - medial, 0.03 * s.W) * ramp(lateral - s.ax, 0.04 * s.W)
+    border = (1 - ((s.ax - lateral + 0.035 * s.W) / (0.035 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
+    rim = (1 - ((s.ax - medial - 0.012 * s.W) / (0.014 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
     inner, acromion = s.scapula_out - 0.28 * s.W, s.shoulder_x - 0.02 * s.W
     ridge2, _ = segment_distance2(s.ax, s.y, inner, s.shoulder_y + 0.13 * s.H, acromion, s.shoulder_y - 0.03 * s.H)
-    ridge = (1 - ridge2 / (0.05 * s.W) ** 2).clamp(min=0)
-    scapula = 0.30 * blade + 0.55 * border + 0.25 * rim + 0.6 * ridge
-
+    ridge = (1 - ridge2 / (0.05 * s.W) ** 2).clamp_(min=0)
+    plate = within.mul_(blade.mul_(0.30).add_(border.mul_(0.55)).add_(rim.mul_(0.25)))
     ball2 = (s.ax - s.shoulder_x) ** 2 + (s.y - s.shoulder_y - 0.02 * s.H) ** 2
-    shaft_r = s.W * (0.075 + 0.004 * s.child)
-    humerus = shell(s.arm_d2, shaft_r, 0.34 * shaft_r, s.pixel)
     head_r = s.W * 0.155 * (1 - 0.12 * s.child)
-    head = 0.85 * root(1 - ball2 / head_r**2) * scale
-    return whole.fill(s, clavicle * 0.9 + scapula * scale + torch.maximum(humerus * 0.75, head))
+    head = 0.85 * root(1 - ball2 / head_r**2)
+    return whole.fill(s, s.W / 13.0 * (plate.add_(ridge.mul_(0.6)) + head))
+
+
+def humeri(s):
+    """The shaft in each arm."""
+    radius = s.W * (0.075 + 0.004 * s.child)
+    return 0.75 * shell(s.arm_d2, radius, 0.34 * radius, s.pixel)
 
 
 def skull(s):

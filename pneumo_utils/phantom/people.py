@@ -60,7 +60,10 @@ def _choose(table, uniform):
 
 def _findings(kind, patient, shot, cause):
     """Joined names of what is in the image."""
-    u = lambda draws, name: draws.uniform(name).numpy()  # noqa: E731
+
+    def u(draws, name):
+        return draws.uniform(name).numpy()
+
     if kind == "nih":
         same = u(shot, "same findings as ever") < 0.4
         return draw_finding_sets(np.where(same, u(patient, "lasting findings"), u(shot, "findings")))
@@ -140,7 +143,7 @@ def tabulate(kind, seed, index, label_noise=0.0):
         site = sum((patient.uniform("site").numpy() >= np.array([_CHILD_SITE[c][k] for c in cause])).astype(int) for k in range(3))
         view = np.where(frail < 0.25 + 0.75 * acuity + 0.3 * (site == 2), "AP", "PA")
     elif kind == "covid":
-        site = (patient.uniform("site").numpy() * 4).astype(int)
+        site = np.array([0, 1, 3])[(patient.uniform("site").numpy() * 3).astype(int)]  # not the ward's portable machine
         view = np.full(len(index), "PA", dtype=object)
     else:
         group = np.where(["Pneumonia" in f.split("|") for f in findings], "pneumonia", np.where(ill, "other", "none"))

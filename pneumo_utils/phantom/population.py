@@ -100,7 +100,7 @@ class Population:
                 masks[name][rows] = draw(scene.rows(rows), part, severity.to(device)[rows][:, None, None])
                 chest.put(rows, part)
 
-        parts = (bones.ribs, bones.spine, bones.shoulder_girdle, bones.skull, bones.sternum)
+        parts = (bones.ribs, bones.spine, bones.clavicles, bones.scapulae, bones.humeri, bones.skull, bones.sternum)
         bone = scene.mineral * sum(part(scene) for part in parts) * (body > 0)
         masks["bones"] = bone > 0.18 * scene.mineral * scene.bone_scale
         air = chest.chord * (1 - chest.share).clamp(0, 1) - chest.branches - chest.solid

@@ -33,7 +33,8 @@ def display(z, scene, site):
     c = site["contrast"]
     curve = z + c * z * (1 - z) * (2 * z - 1) * 0.9
     bent = steady(torch.exp, steady(torch.log, curve.clamp(1e-4, 1)) * (scene.gamma / site["gamma"]))
-    return site["black"] + (site["white"] - site["black"]) * bent
+    bent = 0.5 + (bent - 0.5) * scene.contrast
+    return (site["black"] + (site["white"] - site["black"]) * bent).clamp(0, 1)
 
 
 def shutters(scene, size, site, device):

@@ -42,7 +42,8 @@ def segment_distance2(x, y, ax, ay, bx, by):
 def tube(d2, radius, pixel):
     """Chord through a solid tube seen from the side; a tube thinner than a pixel is spread over it, its cross-section kept."""
     wide = torch.maximum(radius, 0.6 * pixel)
-    return 2 * radius * (radius / wide) * root(1 - d2 / (wide * wide))
+    q = (d2 / (wide * wide)).clamp_(max=1)
+    return (1 - q).mul_(q.mul_(0.9).add_(1)).mul_(2 * radius * (radius / wide))  # a polynomial near the root, which costs more
 
 
 def shell(d2, radius, wall, pixel):
