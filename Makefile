@@ -1,6 +1,6 @@
 # make book   sets up, runs every chapter that is not up to date, binds the book into _build/html
 # make test   sets up and runs the tests, those in a browser included where there is one
-# make bench  measures what the runner and the binding cost
+# make bench  measures what the runner, the binding, drawing and decoding cost
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
 
@@ -13,6 +13,8 @@ test: $(READY)
 
 bench: $(READY)
 	.venv/bin/python benchmarks/runner.py
+	.venv/bin/python benchmarks/phantom.py --speed
+	.venv/bin/python benchmarks/data.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
