@@ -189,6 +189,7 @@ def realism(kept: dict):
         grey.plot((edges[:-1] + edges[1:]) / 2, 100 * np.array(histogram), line, color=colour, marker=mark, linewidth=2.5)
         detail.plot(np.arange(len(power)), power, line, color=colour, marker=mark, linewidth=2.5)
     hard.set(xlabel=f"AUROC, {task}{' labels' * task[-1].isdigit()}")
+    hard.margins(y=0.14)
     hard.set_title("How hard")
     grey.set(xlabel="grey level, black to white", ylabel="% of pixels", ylim=(0, None))
     grey.set_title("How grey")
