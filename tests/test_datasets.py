@@ -344,7 +344,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     """Every `pneumo data` line of the data page, as it stands there."""
     page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
     lines = [line for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
-    assert len(lines) == 4
+    assert len(lines) == 5
     monkeypatch.chdir(tmp_path)
     for line in lines:
         done = CliRunner().invoke(data, line.removeprefix("pneumo data ").split())
