@@ -34,7 +34,7 @@ class Plate(Figure):
 
     def savefig(self, target, **keywords):
         full = io.BytesIO()
-        super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 122})
+        super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
         Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
 
 
