@@ -1,6 +1,6 @@
 """Holds the phantom to real radiographs: difficulty, framing, shift, brightness, spectra, edges, give-aways and speed.
 
-    python benchmarks/phantom.py [--real DIR] [--seed 4242] [--out book/records/phantom_realism.json]
+    python benchmarks/phantom.py [--real DIR] [--seed 90210] [--out book/records/phantom_realism.json]
     python benchmarks/phantom.py --speed
 
 DIR holds NORMAL/ and PNEUMONIA/ with the file names of Kermany et al. Without --real only the phantom is measured; --speed measures only what it costs.
