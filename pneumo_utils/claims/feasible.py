@@ -9,6 +9,8 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.evaluation.cells import FROM_CELLS, over
+
 CELLS = ["TP", "FN", "FP", "TN"]
 AVERAGED = ("precision", "recall", "f1")
 EPSILON = 1e-9  # a value that lies on the edge of a printed number's room is inside, whatever the last bit of the float says
@@ -24,41 +26,18 @@ def room(printed: str, cut: bool = False) -> tuple[float, float]:
     return (value, value + unit - 2 * EPSILON) if cut else (value - unit / 2, value + unit / 2)
 
 
-def _over(part, whole):
-    """A quotient that is 0 where nothing is divided by nothing, as scikit-learn and Keras have it."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
-
-
-def _one_class(name, tp, fn, fp):
-    return {"precision": (tp, tp + fp), "recall": (tp, tp + fn), "f1": (2 * tp, 2 * tp + fp + fn)}[name]
-
-
 def metric(name: str, tp, fn, fp, tn):
-    """A metric by name, of one confusion matrix or of arrays of them; `_macro` and `_weighted` average over both classes as scikit-learn does."""
+    """A metric by name, of one confusion matrix or of arrays of them; `_macro` and `_weighted` average over both classes as scikit-learn does.
+
+    Where nothing is divided by nothing it is 0, as scikit-learn and Keras print it.
+    """
     base, _, average = name.partition("_")
-    if name == "accuracy":
-        return _over(tp + tn, tp + fn + fp + tn)
-    if name == "specificity":
-        return _over(tn, tn + fp)
-    if name == "balanced_accuracy":
-        return (_over(tp, tp + fn) + _over(tn, tn + fp)) / 2
-    if name == "mcc":
-        return _signed_over(tp * tn - fp * fn, np.sqrt(1.0 * (tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)))
-    if base in AVERAGED:
-        positive = _over(*_one_class(base, tp, fn, fp))
-        if not average:
-            return positive
-        negative = _over(*_one_class(base, tn, fp, fn))
-        share = {"negative": 0.0, "macro": 0.5, "weighted": _over(tp + fn, tp + fn + fp + tn)}.get(average)
-        if share is not None:
-            return share * positive + (1 - share) * negative
-    raise ValueError(f"no metric is called {name!r}; there are accuracy, specificity, balanced_accuracy, mcc, and "
-                     f"{', '.join(AVERAGED)} alone or with _macro, _weighted or _negative")
-
-
-def _signed_over(part, whole):
-    return np.sign(part) * _over(np.abs(part), whole)
+    if name in FROM_CELLS:
+        return np.nan_to_num(FROM_CELLS[name](tp, fn, fp, tn))
+    share = {"negative": 0.0, "macro": 0.5, "weighted": np.nan_to_num(over(tp + fn, tp + fn + fp + tn))}.get(average)
+    if base not in AVERAGED or share is None:
+        raise ValueError(f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with _macro, _weighted or _negative")
+    return share * metric(base, tp, fn, fp, tn) + (1 - share) * metric(base, tn, fp, fn, tp)
 
 
 def _several(texts) -> list[str]:

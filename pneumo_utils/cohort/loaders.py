@@ -9,15 +9,18 @@ from fastai.data.transforms import Category, MultiCategory, Normalize, Transform
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.torch_core import TensorCategory, TensorImage, TensorMultiCategory, default_device
 
+from pneumo_utils.cohort.cache import version
 from pneumo_utils.ground.errors import StudyError
 
 
 class Rows:
-    """What a loader draws from: pixels, targets, and the names of the classes."""
+    """What a loader draws from: pixels, whose they are, targets, and the names of the classes."""
 
     def __init__(self, cohort, size: int, split_idx: int):
         self.pixels, self.classes, self.several, self.split_idx = cohort.pixels(size), cohort.classes, cohort.several, split_idx
+        self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
         self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()  # what fastai's learners take unless told
+        self.origin = cohort.images.digest, size, version()  # with the rows of the pixels, all that they depend on
         self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.several else torch.int64)
 
     def __len__(self) -> int:
@@ -53,7 +56,8 @@ class Loader(TfmdDL):
         if self.drop_last and cut and len(cut[-1]) < self.bs:
             cut.pop()
         if self.dataset.split_idx == 0 and self.bs > 1 and len(cut) > 1 and len(cut[-1]) == 1:
-            cut[-2] = cut[-2] + cut.pop()
+            alone = cut.pop()
+            cut[-1] = cut[-1] + alone
         return cut
 
     def __len__(self) -> int:

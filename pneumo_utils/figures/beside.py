@@ -1,0 +1,65 @@
+"""What the paper prints beside what this run finds."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from pneumo_utils.claims.feasible import room
+from pneumo_utils.evaluation import in_words
+from pneumo_utils.figures.style import BLUE, ORANGE, canvas
+from pneumo_utils.figures.tables import table
+from pneumo_utils.figures.words import SMALLEST, folded, listed
+from pneumo_utils.ground.errors import StudyError
+
+COLUMNS = ["what", "paper", "value", "low", "high"]  # the paper's number as it is printed, "0.784" or "43.3%"
+
+
+def beside_table(rows: pd.DataFrame):
+    """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie."""
+    _check(rows)
+    held = list(rows.itertuples())
+    return table(pd.DataFrame({"": rows["what"], "paper": rows["paper"], "this run": [in_words(row.value, row.low, row.high) for row in held],
+                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}))
+
+
+def beside_dots(rows: pd.DataFrame):
+    """The same as dots: the paper's hollow diamond and our dot with its interval."""
+    _check(rows)
+    figure, axes = canvas(1.2 + 0.5 * len(rows))
+    place = range(len(rows))
+    axes.hlines(place, rows["low"], rows["high"], color=BLUE, linewidth=2.6)
+    axes.scatter(rows["value"], place, s=90, color=BLUE, zorder=3, label="this run")
+    axes.scatter([sum(room(text)) / 2 for text in rows["paper"]], place, s=95, marker="D", facecolor="none", edgecolor=ORANGE, linewidth=2.4,
+                 zorder=4, label="the paper")
+    names = [folded(name, 2.3) if value == value else folded(name, 2.3, 1) + "\nundefined here" for name, value in zip(rows["what"], rows["value"])]
+    axes.set_yticks(place, names, fontsize=SMALLEST)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.grid(axis="y", color="#E8E8E8")
+    axes.set_axisbelow(True)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=SMALLEST)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.spines["left"].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
+    told = [f"{row.what}: paper {row.paper}, this run {in_words(row.value, row.low, row.high)}" for row in rows.itertuples()]
+    return figure, f"The paper's numbers beside this run's. {listed(told, 15)}."
+
+
+def lies(printed: str, low: float, high: float) -> str:
+    """Where a printed number, with the room that its digits leave, lies to our interval."""
+    if np.isnan(low) or np.isnan(high):
+        return "beside none of ours"
+    least, most = room(printed)
+    return "above our interval" if least > high else "below our interval" if most < low else "in our interval"
+
+
+def _check(rows: pd.DataFrame) -> None:
+    missing = [name for name in COLUMNS if name not in rows]
+    if missing or rows.empty:
+        raise StudyError(f"Paper and run are laid beside each other by the columns {', '.join(COLUMNS)}; "
+                         f"{', '.join(missing) + ' is missing' if missing else 'there are no rows'}.")
+    for text in rows["paper"]:
+        try:
+            room(text)
+        except (AttributeError, ValueError) as error:
+            raise StudyError(f"{text!r} is no number as a paper prints it: give it as text, such as \"0.784\" or \"43.3%\".") from error

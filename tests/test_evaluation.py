@@ -1,0 +1,670 @@
+"""Evaluation held against scikit-learn, against tables worked out by hand, and against simulations whose truth is known."""
+
+import time
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+from sklearn.exceptions import UndefinedMetricWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
+from pneumo_utils.evaluation.bootstrap import interval, weights
+from pneumo_utils.evaluation.calibration import reliability
+from pneumo_utils.evaluation.comparing import better, mcnemar
+from pneumo_utils.evaluation.matrix import confusion
+from pneumo_utils.evaluation.metrics import label, metric
+from pneumo_utils.evaluation.predictions import Predictions, together
+from pneumo_utils.evaluation.scoring import Score, score, scores
+from pneumo_utils.evaluation.tables import by_class, shown, table
+from pneumo_utils.evaluation.thresholds import threshold
+from pneumo_utils.evaluation.weighed import Answers, Weighed
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.study.kept import load, store, written
+
+pytestmark = pytest.mark.filterwarnings("error")  # an undefined metric says so and does not warn
+BINARY = ["NORMAL", "PNEUMONIA"]
+
+
+def made(count=60, classes=2, seed=0, skill=1.0, several=False, each=1, digits=None, name="i"):
+    """Predictions with some skill; `each` images a patient, probabilities cut so that many are tied."""
+    draw = np.random.default_rng(seed)
+    if several:
+        truth = (draw.random((count, classes)) < 0.3).astype(int)
+        told = 1 / (1 + np.exp(-(skill * (2 * truth - 1) + draw.normal(size=truth.shape))))
+    else:
+        truth = draw.integers(0, classes, count)
+        logits = draw.normal(size=(count, classes))
+        logits[np.arange(count), truth] += skill
+        told = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    if digits is not None:
+        told = np.floor(told * 10**digits) / 10**digits
+        told = told if several else np.column_stack([told[:, :-1], 1 - told[:, :-1].sum(axis=1)])
+    names = BINARY if classes == 2 else [f"class {at}" for at in range(classes)]
+    return Predictions([f"{name}{at}" for at in range(count)], [f"p{at // each}" for at in range(count)], truth, told, names, several)
+
+
+def binary(truth, told, **more):
+    return Predictions([f"i{at}" for at in range(len(truth))], [""] * len(truth), truth, told, BINARY, **more)
+
+
+def of_cells(tp, fn, fp, tn):
+    return binary([1] * (tp + fn) + [0] * (fp + tn), [0.9] * tp + [0.1] * fn + [0.9] * fp + [0.1] * tn)
+
+
+def seen(predictions, rows):
+    return Weighed(Answers(predictions), np.asarray(rows, float))
+
+
+# what scikit-learn gives
+
+
+AVERAGED = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+DECIDED = {
+    "accuracy": sk.accuracy_score, "balanced_accuracy": sk.balanced_accuracy_score, "mcc": sk.matthews_corrcoef,
+    **{f"{name}_{how}": (lambda t, p, w, s=each, how=how: s(t, p, sample_weight=w, average=how, zero_division=0))
+       for name, each in AVERAGED.items() for how in ("macro", "weighted")},
+}
+
+
+def specificity(true, said, sample_weight):
+    return sk.recall_score(true, said, pos_label=False, sample_weight=sample_weight)
+
+
+def plain(each):
+    return each if each.__name__ == "<lambda>" else lambda t, p, w: each(t, p, sample_weight=w)
+
+
+@pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_every_resample_has_scikit_learns_figures(classes, digits):
+    held = made(80, classes, digits=digits, each=3)
+    rows = np.concatenate([np.ones((1, 80)), *weights(held.groups, 10, seed=1)])
+    block = seen(held, rows)
+    predicted, told = held.probabilities.argmax(axis=1), held.probabilities
+    for name, expected in DECIDED.items():
+        assert metric(name, held)(block) == pytest.approx([plain(expected)(held.truth, predicted, row) for row in rows]), name
+    for at, each in enumerate(held.classes):
+        true = held.truth == at
+        for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score, "brier": sk.brier_score_loss}.items():
+            assert metric(f"{name} of {each}", held)(block) == pytest.approx([expected(true, told[:, at], sample_weight=row) for row in rows]), name
+        for name, expected in {"f1": sk.f1_score, "mcc": sk.matthews_corrcoef, "specificity": specificity}.items():
+            said = predicted == at
+            assert metric(f"{name} of {each}", held)(block) == pytest.approx([expected(true, said, sample_weight=row) for row in rows]), name
+    if classes == 2:
+        for name, expected in AVERAGED.items():
+            assert metric(name, held)(block) == pytest.approx([expected(held.truth, predicted, sample_weight=row) for row in rows])
+        assert (metric("auroc", held)(block) == metric("auroc of PNEUMONIA", held)(block)).all()
+    else:
+        for how in ("macro", "weighted"):
+            mine = metric(f"auroc_{how}", held)(block)
+            assert mine[0] == pytest.approx(sk.roc_auc_score(held.truth, told, multi_class="ovr", average=how))
+            drawn = [np.repeat(np.arange(80), row) for row in rows[1:].astype(int)]
+            assert mine[1:] == pytest.approx([sk.roc_auc_score(held.truth[each], told[each], multi_class="ovr", average=how) for each in drawn])
+        assert (metric("auroc", held)(block) == metric("auroc_macro", held)(block)).all()
+        assert metric("brier", held)(block)[0] == pytest.approx(((told - held.indicators) ** 2).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
+def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_does(digits):
+    held = made(90, 4, several=True, digits=digits, each=2)
+    rows = np.concatenate([np.ones((1, 90)), *weights(held.groups, 15, seed=2)])
+    block, said = seen(held, rows), held.probabilities >= 0.5
+    for how in ("macro", "weighted"):
+        for name, expected in AVERAGED.items():
+            assert metric(f"{name}_{how}", held)(block) == pytest.approx([expected(held.truth, said, average=how, sample_weight=row) for row in rows])
+        for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score}.items():
+            assert metric(f"{name}_{how}", held)(block) == pytest.approx(
+                [expected(held.truth, held.probabilities, average=how, sample_weight=row) for row in rows])
+    assert metric("exact_match", held)(block) == pytest.approx([sk.accuracy_score(held.truth, said, sample_weight=row) for row in rows])
+    assert metric("accuracy", held)(block)[0] == pytest.approx((held.truth == said).mean())
+    assert metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
+
+
+def test_papers_confuse_three_kinds_of_f1():
+    """Worked out by hand: TP 40, FN 10, FP 30, TN 20."""
+    held = of_cells(40, 10, 30, 20)
+    of_pneumonia, of_normal = 80 / 120, 40 / 80
+    found = {each.metric: each.value for each in scores(held, ["f1", "f1 of NORMAL", "f1_macro", "f1_weighted", "precision", "recall", "specificity",
+                                                              "balanced_accuracy", "mcc", "accuracy"], resamples=2)}
+    assert found == pytest.approx({
+        "f1": of_pneumonia, "f1 of NORMAL": of_normal, "f1_macro": (of_pneumonia + of_normal) / 2, "f1_weighted": (of_pneumonia + of_normal) / 2,
+        "precision": 4 / 7, "recall": 0.8, "specificity": 0.4, "balanced_accuracy": 0.6, "accuracy": 0.6,
+        "mcc": (800 - 300) / np.sqrt(70 * 50 * 50 * 30)})
+    unequal = of_cells(60, 15, 15, 10)
+    assert score(unequal, "f1_weighted", resamples=2).value == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
+
+
+def test_calibration_error_in_closed_form():
+    """Ten images called 0.75 of which nine come true, ten called 0.25 of which one does: bins miss by .15 and .15."""
+    held = binary([1] * 9 + [0] + [1] + [0] * 9, [0.75] * 10 + [0.25] * 10)
+    assert score(held, "calibration_error", resamples=10).value == pytest.approx(0.15)
+    sure = binary([1, 1, 0, 0], [1.0, 1.0, 0.0, 0.0])
+    assert score(sure, "calibration_error", resamples=10).value == 0
+    lopsided = binary([1] * 3 + [0] * 9, [0.95] * 2 + [0.05] * 10)  # two at .95, both true; ten at .05, of which one is true
+    assert score(lopsided, "calibration_error", resamples=10).value == pytest.approx((2 * 0.05 + 10 * 0.05) / 12)
+
+
+def test_the_likeliest_class_is_what_three_classes_are_calibrated_by():
+    told = np.array([[0.62, 0.2, 0.18], [0.1, 0.68, 0.22], [0.3, 0.3, 0.4], [0.31, 0.31, 0.38]])
+    held = Predictions(list("abcd"), [""] * 4, [0, 0, 2, 2], told, ["x", "y", "z"])
+    by_hand = (abs((0.62 - 1) + (0.68 - 0)) + abs(0.38 - 1) + abs(0.40 - 1)) / 4
+    assert score(held, "calibration_error", resamples=10).value == pytest.approx(by_hand)
+
+
+def test_intervals_of_calibration_errors_hold_their_value():
+    held = made(300, seed=3)
+    found = score(held, "calibration_error")
+    assert 0 <= found.low < found.value < found.high < 0.3
+
+
+# intervals
+
+
+def test_resamples_draw_whole_patients_and_as_many_as_there_are():
+    held = made(31, each=4)
+    rows = np.concatenate(list(weights(held.groups, 500, seed=0)))
+    first = np.unique(held.groups, return_index=True)[1]
+    assert rows.shape == (500, 31) and (rows[:, first].sum(axis=1) == 8).all()
+    assert (rows == rows[:, first][:, held.groups]).all()
+    assert rows.mean() == pytest.approx(1, abs=0.05)
+    again, other = (np.concatenate(list(weights(held.groups, 500, seed))) for seed in (0, 1))
+    assert (rows == again).all() and not (rows == other).all()
+
+
+def test_nobody_known_is_nobody_twice():
+    held = Predictions(["a", "b", "c", "d"], ["", "", "x", "x"], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], BINARY)
+    assert len(set(held.groups[:2])) == 2 and held.groups[2] == held.groups[3] and held.groups.max() == 2
+
+
+def test_an_interval_holds_the_truth_as_often_as_it_says():
+    """Normal scores a deviation apart: the true AUROC is known, and so is the accuracy of a cut half way."""
+    truth = {"auroc": stats.norm.cdf(1 / np.sqrt(2)), "accuracy": stats.norm.cdf(0.5)}
+    held = {name: 0 for name in truth}
+    draw, runs = np.random.default_rng(0), 200
+    for run in range(runs):
+        true = np.repeat([0, 1], 60)
+        drawn = binary(true, 1 / (1 + np.exp(-(draw.normal(size=120) + true - 0.5))))
+        for found in scores(drawn, list(truth), resamples=300, seed=run):
+            held[found.metric] += found.low <= truth[found.metric] <= found.high
+    assert all(0.90 * runs <= count <= 0.99 * runs for count in held.values()), held
+
+
+def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
+    draw, covered, runs = np.random.default_rng(0), {"patient": 0, "image": 0}, 150
+    for run in range(runs):
+        right = np.repeat(draw.random(40) < 0.7, 6)  # all six images of a patient right, or all wrong
+        true = np.tile([0, 1], 120)
+        told = np.where(right == (true == 1), 0.9, 0.1)
+        for kind, patients in {"patient": np.repeat(np.arange(40), 6).astype(str), "image": [""] * 240}.items():
+            found = score(Predictions(np.arange(240), patients, true, told, BINARY), "accuracy", resamples=300, seed=run)
+            covered[kind] += found.low <= 0.7 <= found.high
+    assert covered["patient"] >= 0.88 * runs and covered["image"] <= 0.75 * runs, covered
+
+
+@pytest.mark.parametrize("name", ["accuracy", "f1_macro", "auroc", "auprc", "mcc", "brier"])
+def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgotten(name):
+    once = made(100)
+    many = once.where(np.repeat(np.arange(100), 5))
+    forgotten = Predictions(np.arange(500), [""] * 500, many.truth, many.probabilities, BINARY)
+    wide, same, narrow = ((found := score(each, name)).high - found.low for each in (once, many, forgotten))
+    assert same == pytest.approx(wide) and narrow < 0.55 * wide
+
+
+@pytest.mark.parametrize("cells, name, count", [((20, 0, 3, 17), "recall", 20), ((20, 0, 0, 17), "accuracy", 37), ((0, 9, 3, 17), "recall", 9),
+                                                ((8, 2, 0, 30), "precision", 8), ((8, 2, 0, 30), "specificity", 30)])
+def test_a_share_without_exception_gets_the_exact_binomial_interval(cells, name, count):
+    found = score(of_cells(*cells), name)
+    exact = stats.binomtest(int(found.value) * count, count).proportion_ci(0.95, method="exact")
+    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+
+
+def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_interval():
+    rare = binary([1, 1] + [0] * 28, [0.9, 0.4] + [0.5, 0.1] * 14)
+    found = score(rare, "auroc", resamples=500)
+    assert 0 < found.low <= found.value <= found.high <= 1 and not found.why
+    assert np.isnan(interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and interval(np.array([1.0] * 6 + [np.nan] * 4)) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"])
+def test_an_undefined_metric_says_so_and_why(name):
+    found = score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
+    assert str(found) == "undefined" and np.isnan(found.value) and found.why == "undefined: no image is PNEUMONIA"
+    assert str(score(binary([1] * 10, np.linspace(0, 1, 10)), "specificity", resamples=20)) == "undefined"
+
+
+def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
+    held = of_cells(0, 10, 0, 30)
+    assert [each.value for each in scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [0, 0, 0, 0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)
+        assert score(held, "f1_macro", resamples=5).value == pytest.approx(sk.f1_score(held.truth, [0] * 40, average="macro"))
+
+
+def test_figures_for_people():
+    assert str(Score("accuracy", 0.8123, 0.789, 0.834)) == "0.812 (0.79 to 0.83)"
+    assert str(Score("brier", 0.0312, 0.0271, 0.0349)) == "0.031 (0.027 to 0.035)"
+    assert str(Score("auroc", np.nan, np.nan, np.nan)) == "undefined" and str(Score("auroc", 0.5, np.nan, np.nan)) == "0.500 (undefined)"
+    assert [label(name) for name in ("f1_macro", "auroc", "recall of virus", "balanced_accuracy", "mcc", "exact_match")] == [
+        "F1 (macro)", "AUROC", "Recall of virus", "Balanced accuracy", "MCC", "Exact match"]
+
+
+def test_two_thousand_resamples_of_three_thousand_predictions_take_less_than_a_second():
+    held = made(3000, each=2)
+    names = ["accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "f1_weighted", "mcc", "auroc", "auprc", "brier",
+             "calibration_error"]
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        found = scores(held, names)
+        times.append(time.process_time() - began)
+    assert len(found) == 13 and min(times) < 1, times
+
+
+@pytest.mark.parametrize("name, told", [("acuracy", "did you mean 'accuracy'"), ("f1_makro", "did you mean 'f1_macro'"),
+                                        ("f1_macro of NORMAL", "No metric"), ("recall of virus", "no class 'virus'"),
+                                        ("exact_match", "No metric"), ("", "No metric")])
+def test_an_unknown_metric_is_refused_with_the_nearest(name, told):
+    with pytest.raises(StudyError, match=told):
+        score(made(), name)
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_bare_f1_of_many_classes_is_refused(several):
+    with pytest.raises(StudyError, match="f1_macro, f1_weighted, or \"f1 of class 2\""):
+        score(made(classes=3, several=several), "f1")
+
+
+# predictions
+
+
+@pytest.mark.parametrize("suffix", ["csv", "npz"])
+@pytest.mark.parametrize("several", [False, True])
+def test_predictions_are_kept_to_the_last_bit(tmp_path, suffix, several):
+    held = made(40, 3, several=several, each=2)
+    held.save(tmp_path / f"p.{suffix}")
+    again = Predictions.load(tmp_path / f"p.{suffix}")
+    assert again.digest == held.digest and (again.probabilities == held.probabilities).all() and (again.truth == held.truth).all()
+    assert [path.name for path in tmp_path.iterdir()] == [f"p.{suffix}"]
+
+
+def test_texts_that_look_like_something_else_stay_texts(tmp_path):
+    held = Predictions(["NA", "1.0", "nan", "é,\"x\""], ["", "007", "None", "1e3"], [0, 1, 1, 0], [0.1, 0.2, 1.0, 1 / 3], ["NA", "1"])
+    for name in ("p.csv", "p.npz"):
+        held.save(tmp_path / name)
+        assert Predictions.load(tmp_path / name).digest == held.digest
+
+
+def test_predictions_can_be_a_kept_piece_and_stand_in_anothers_digest(tmp_path):
+    held = made(20, 3)
+    store(tmp_path / "piece", held.arrays())
+    assert Predictions(**load(tmp_path / "piece")[0]).digest == held.digest
+    assert written(held, set()) == held.digest != made(20, 3, seed=1).digest
+
+
+def test_the_digest_hangs_on_all_and_the_question_not_on_the_answers():
+    held = made(20)
+    other = Predictions(held.images, held.patients, held.truth, held.probabilities[:, ::-1], BINARY)
+    assert other.digest != held.digest and other.question == held.question
+    assert Predictions(held.images, [""] * 20, held.truth, held.probabilities, BINARY).question != held.question
+
+
+def test_one_column_is_that_of_the_positive_class():
+    for told in ([0.2, 0.9], [[0.2], [0.9]]):
+        assert binary([0, 1], told).probabilities == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
+
+
+def test_folds_are_put_together():
+    whole = made(30)
+    assert together([whole.where(np.arange(30) < 12), whole.where(np.arange(12, 30))]).digest == whole.digest
+    with pytest.raises(StudyError, match="same classes"):
+        together([whole, made(5, 3)])
+
+
+def test_labels_that_nobody_has_can_be_left_out():
+    held = made(30, 4, several=True)
+    bare = Predictions(held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, several=True)
+    assert score(bare, "auroc", resamples=5).why == "undefined: no image is class 2"
+    there = bare.only(["class 0", "class 1", "class 3"])
+    assert score(there, "auroc", resamples=5).value == pytest.approx(sk.roc_auc_score(there.truth, there.probabilities, average="macro"))
+    with pytest.raises(StudyError, match="no class 'class 9'"):
+        bare.only(["class 9"])
+    with pytest.raises(StudyError, match="sum to one"):
+        made(5, 3).only(["class 1"])
+
+
+@pytest.mark.parametrize("change, told", [
+    ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training went astray"),
+    ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first a: 2, -1. Logits need a softmax"),
+    ({"probabilities": [[0.5, 0.6], [0.5, 0.5]]}, "no probabilities"),
+    ({"probabilities": [[0.5, 0.5]]}, r"probabilities of shape \(2, 2\), not \(1, 2\)"),
+    ({"truth": [0, 2]}, "class numbers from 0 to 1"),
+    ({"truth": [0, 0.5]}, "class numbers from 0 to 1"),
+    ({"truth": [0]}, r"truth of shape \(2,\)"),
+    ({"patients": ["x"]}, "patients of shape"),
+    ({"images": [], "patients": [], "truth": [], "probabilities": np.zeros((0, 2))}, "no images"),
+    ({"classes": ["x", "x"]}, "different names"),
+    ({"classes": ["x"], "probabilities": [[1.0], [1.0]], "truth": [0, 0]}, "two or more"),
+    ({"several": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
+])
+def test_predictions_that_cannot_be_are_refused(change, told):
+    good = {"images": ["a", "b"], "patients": ["", ""], "truth": [0, 1], "probabilities": [[0.5, 0.5], [0.2, 0.8]], "classes": BINARY}
+    Predictions(**good)
+    with pytest.raises(StudyError, match=told):
+        Predictions(**(good | change))
+
+
+@pytest.mark.parametrize("name, content", [("p.npz", b"PK\x03\x04 cut off"), ("p.npz", b""), ("p.csv", b"image,patient\na,b\n"), ("p.csv", b""),
+                                           ("p.csv", b"image,patient,truth,p(x),p(y)\na,,z,0.5,0.5\n"), ("p.csv", b"\xff\xfe\x00")])
+def test_damaged_files_are_named(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(StudyError, match=f"{name} cannot be read as predictions"):
+        Predictions.load(tmp_path / name)
+
+
+def test_a_pickle_is_not_opened(tmp_path):
+    np.savez(tmp_path / "p.npz", **(made(1).arrays() | {"images": np.array([{}], dtype=object)}))
+    with pytest.raises(StudyError, match="cannot be read"):
+        Predictions.load(tmp_path / "p.npz")
+    with pytest.raises(StudyError, match="absent.npz cannot be read"):
+        Predictions.load(tmp_path / "absent.npz")
+    with pytest.raises(StudyError, match=".csv or .npz"):
+        made(5).save(tmp_path / "p.pkl")
+
+
+# thresholds
+
+
+@pytest.mark.parametrize("by", ["youden", "f1", ("recall", 0.9), ("specificity", 0.8)])
+@pytest.mark.parametrize("digits", [None, 1])
+def test_a_threshold_is_the_best_of_all_there_are(by, digits):
+    valid = made(60, seed=4, digits=digits)
+    told, true = valid.probabilities[:, 1], valid.truth
+
+    def worth(cut):
+        said = told >= cut
+        recall, specificity = said[true == 1].mean(), 1 - said[true == 0].mean()
+        if by == "youden":
+            return recall + specificity
+        if by == "f1":
+            return sk.f1_score(true, said)
+        kept, other = (recall, specificity) if by[0] == "recall" else (specificity, recall)
+        return other if kept >= by[1] else -1
+
+    chosen = threshold(valid, by)
+    assert worth(chosen.values[0]) == pytest.approx(max(worth(cut) for cut in np.unique(told)))
+    assert not np.isin(chosen.values[0], told), "half way between two probabilities, so that rounding decides nothing"
+
+
+def test_a_threshold_decides_on_other_images_and_is_refused_on_its_own():
+    valid, test = made(50, seed=1, name="valid "), made(80, seed=2)
+    chosen = threshold(valid, ("recall", 0.95))
+    found = score(test, "recall", chosen, resamples=10).value
+    assert found == pytest.approx((test.probabilities[test.truth == 1, 1] >= chosen.values[0]).mean())
+    assert found > score(test, "recall", resamples=10).value
+    with pytest.raises(StudyError, match="chosen on 50 of the 50 images"):
+        score(valid, "recall", chosen)
+    with pytest.raises(StudyError, match="chosen on 1 of the 80 images"):
+        threshold(together([valid, test.where([3])])).decide(test)
+    with pytest.raises(StudyError, match="cannot decide on"):
+        chosen.decide(made(20, 3))
+    assert threshold(valid).digest != threshold(valid, "f1").digest
+
+
+def test_each_label_has_its_own_threshold():
+    valid, test = made(200, 3, several=True, name="v"), made(200, 3, several=True, seed=9)
+    chosen = threshold(valid, "f1")
+    assert len(set(chosen.values)) == 3
+    assert (chosen.decide(test) == (test.probabilities >= np.array(chosen.values))).all()
+    assert score(test, "f1_macro", chosen, resamples=5).value != score(test, "f1_macro", resamples=5).value
+
+
+@pytest.mark.parametrize("make, told", [(lambda: threshold(made(), "best"), "chosen by \"youden\""),
+                                        (lambda: threshold(made(), ("recall", 1.5)), "not by"),
+                                        (lambda: threshold(made(classes=3)), "the likeliest is taken"),
+                                        (lambda: threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
+                                        (lambda: threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images")])
+def test_thresholds_that_cannot_be_chosen(make, told):
+    with pytest.raises(StudyError, match=told):
+        make()
+
+
+# comparing
+
+
+def test_mcnemar_by_hand():
+    """Eight images right only in the first and two only in the second: twice the chance of two or fewer heads in ten."""
+    true = [1] * 30
+    first = binary(true + [0], [0.9] * 28 + [0.1] * 2 + [0.1])
+    second = binary(true + [0], [0.9] * 20 + [0.1] * 8 + [0.9] * 2 + [0.1])
+    found = mcnemar(first, second)
+    assert (found.only_first, found.only_second) == (8, 2) and found.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
+    assert found.says.startswith("8 images are right only in the first and 2 only in the second") and "p = 0.109" in found.says
+    assert mcnemar(first, first).p == 1
+
+
+def test_better_is_said_only_where_the_interval_says_so():
+    good, twin = made(400, skill=2.0), made(400, skill=2.0)
+    poor = Predictions(good.images, good.patients, good.truth, made(400, skill=0.5).probabilities, BINARY)
+    found = better(good, poor, "auroc")
+    assert found.better and found.says.startswith(f"better by {found.value:.3f} (") and found.claim == (found.value, found.low, found.high)
+    areas = [sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in (good, poor)]
+    assert found.value == pytest.approx(areas[0] - areas[1])
+    back = better(poor, good, "auroc")
+    assert back.worse and not back.better and back.says == found.says.replace("better", "worse")
+    same = better(good, twin, "auroc")
+    assert same.claim == (0, 0, 0) and same.says == "not clearly different (+0.000, from +0.000 to +0.000)"
+    less = better(good, poor, "brier")
+    assert less.better and less.value == pytest.approx(score(poor, "brier", resamples=2).value - score(good, "brier", resamples=2).value)
+
+
+def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
+    """Both models stumble over the same hard images, so that their difference is surer than either score."""
+    base = made(500, skill=1.5, seed=5)
+    told = base.probabilities.copy()
+    wrong = np.flatnonzero(told.argmax(axis=1) != base.truth)[:12]
+    told[wrong] = told[wrong][:, ::-1]
+    helped = Predictions(base.images, base.patients, base.truth, told, BINARY)
+    first, second = score(helped, "accuracy"), score(base, "accuracy")
+    assert first.low < second.high and better(helped, base, "accuracy").better
+
+
+def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
+    base = made(600, skill=1.0, seed=1)
+    other = Predictions(base.images, base.patients, base.truth, made(600, skill=1.6, seed=1).probabilities, BINARY)
+    right = [each.probabilities.argmax(axis=1) == each.truth for each in (other, base)]
+    error = np.std(right[0].astype(int) - right[1].astype(int)) / np.sqrt(600)
+    found = better(other, base, "accuracy")
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+
+
+def test_over_draws_by_student_and_wilcoxon():
+    first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
+    found = better(first, second, "auroc")
+    expected = stats.ttest_rel(first, second).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.p == pytest.approx(stats.wilcoxon(first, second).pvalue)
+    assert better(first, second, "brier").value == pytest.approx(-found.value)
+    assert found.how == "5 draws"
+
+
+def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_bengio():
+    first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
+    gains = np.subtract(first, second)
+    reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
+    found = better(first, second, "auroc", overlap=1 / 4)
+    assert (found.low, found.high) == pytest.approx((gains.mean() - reach, gains.mean() + reach)) and found.how == "5 folds"
+    assert better(first, second, "auroc").high - better(first, second, "auroc").low < found.high - found.low
+
+
+def test_predictions_of_several_seeds_are_compared_pair_by_pair():
+    pairs = [(made(80, skill=2.0, seed=seed), made(80, skill=0.5, seed=seed)) for seed in range(4)]
+    pairs = [(good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs]
+    found = better(*zip(*pairs), "auroc")
+    areas = [[sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in pair] for pair in pairs]
+    assert found.value == pytest.approx(-np.diff(areas).mean()) and found.better
+    level = better([0.5, 0.6], [0.5, 0.6], "auroc")
+    assert level.p == 1 and not level.better and not level.worse
+
+
+@pytest.mark.parametrize("other, told", [
+    (lambda p: p.where(np.arange(60) < 50), "50 images are in both, 10 only in the first, 0 only in the second"),
+    (lambda p: p.where(np.arange(60)[::-1]), "in another order"),
+    (lambda p: Predictions(p.images, p.patients, 1 - p.truth, p.probabilities, BINARY), "different truths.*first i0"),
+    (lambda p: Predictions(p.images, p.patients, p.truth, p.probabilities, ["a", "b"]), "different questions"),
+    (lambda p: made(classes=3), "different questions"),
+])
+def test_models_that_were_asked_different_questions_are_not_compared(other, told):
+    base = made()
+    second = other(base)
+    for compare in (lambda: better(base, second, "accuracy"), lambda: mcnemar(base, second), lambda: better([base] * 2, [second] * 2, "accuracy")):
+        with pytest.raises(StudyError, match=told):
+            compare()
+
+
+@pytest.mark.parametrize("first, second", [([0.5], [0.4]), ([0.5, 0.6], [0.4]), (0.5, 0.4), ([0.5, 0.6], made())])
+def test_what_is_no_pair_is_refused(first, second):
+    with pytest.raises(StudyError, match="pair|compared"):
+        better(first, second, "auroc")
+
+
+def test_undefined_is_not_better():
+    alone = binary([0] * 10, np.linspace(0, 1, 10))
+    found = better(alone, alone, "auroc", resamples=20)
+    assert found.says == "not to be compared: undefined" and not found.better and not found.worse
+
+
+# tables, matrices and reliability
+
+
+def test_a_table_has_its_baselines_as_rows():
+    model, trivial = made(80, skill=2), Predictions(made(80).images, made(80).patients, made(80, skill=2).truth, np.tile([0.6, 0.4], (80, 1)), BINARY)
+    tidy = table({"ResNet": model}, {"majority": trivial}, ["accuracy", "auroc", "f1_macro"], resamples=200)
+    assert tidy.columns.tolist() == ["model", "baseline", "metric", "value", "low", "high", "why"] and len(tidy) == 6
+    assert tidy.set_index(["model", "metric"])["value"]["majority", "auroc"] == 0.5 and tidy.groupby("model")["baseline"].first().to_dict() == {
+        "ResNet": False, "majority": True}
+    wide = shown(tidy)
+    assert wide.columns.tolist() == ["model", "Accuracy", "AUROC", "F1 (macro)"] and wide["model"].tolist() == ["ResNet", "majority"]
+    assert wide.loc[0, "AUROC"] == str(score(model, "auroc", resamples=200)) and wide.loc[1, "AUROC"] == "0.500 (0.500 to 0.500)"
+    with pytest.raises(StudyError, match="both called 'x'"):
+        table({"x": model}, {"x": trivial}, ["accuracy"])
+    with pytest.raises(StudyError, match="threshold for 'y'"):
+        table({"x": model}, {}, ["accuracy"], {"y": threshold(made(name="v"))})
+
+
+def test_a_table_by_class_names_what_is_undefined():
+    held = made(40, 3)
+    held = Predictions(held.images, held.patients, held.truth % 2, held.probabilities, held.classes)
+    tidy = by_class(held, ("recall", "auroc"), resamples=50)
+    assert tidy["images"].tolist() == np.repeat(held.indicators.sum(axis=0), 2).tolist()
+    assert tidy["value"][0] == pytest.approx(sk.recall_score(held.truth, held.probabilities.argmax(axis=1), labels=[0], average=None)[0])
+    wide = shown(tidy)
+    assert wide.columns.tolist() == ["class", "images", "Recall", "AUROC"] and wide["class"].tolist() == held.classes
+    assert wide.loc[2, "AUROC"] == "undefined" and tidy["why"].iloc[-1] == "undefined: no image is class 2"
+
+
+def test_confusion_matrices_are_scikit_learns():
+    held = made(70, 3)
+    assert (confusion(held).to_numpy() == sk.confusion_matrix(held.truth, held.probabilities.argmax(axis=1))).all()
+    one = confusion(held, of="class 1")
+    assert one.columns.tolist() == ["not class 1", "class 1"]
+    assert (one.to_numpy() == sk.confusion_matrix(held.truth == 1, held.probabilities.argmax(axis=1) == 1)).all()
+    labels = made(70, 3, several=True)
+    assert (confusion(labels, of="class 2").to_numpy() == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]).all()
+    with pytest.raises(StudyError, match="a matrix each"):
+        confusion(labels)
+    with pytest.raises(StudyError, match="no class 'class 7'"):
+        confusion(held, of="class 7")
+
+
+def test_reliability_counts_each_image_once_and_agrees_with_the_calibration_error():
+    held = made(200)
+    bins = reliability(held)
+    assert bins["images"].sum() == 200 and len(bins) == 10
+    full = bins.dropna()
+    error = (full["images"] * (full["predicted"] - full["observed"]).abs()).sum() / 200
+    assert error == pytest.approx(score(held, "calibration_error", resamples=5).value)
+    row = full.iloc[0]
+    wilson = stats.binomtest(round(row["observed"] * row["images"]), int(row["images"])).proportion_ci(method="wilson")
+    assert (row["low"], row["high"]) == pytest.approx((wilson.low, wilson.high))
+    assert reliability(made(50, 3))["images"][:3].sum() == 0, "the likeliest of three classes has a third at least"
+    assert reliability(made(50, 3), of="class 1")["images"].sum() == 50
+    with pytest.raises(StudyError):
+        reliability(made(50, 3, several=True), of="class 9")
+
+
+# baselines
+
+
+class Drawn:
+    """As much of a cohort as a baseline asks for: grey pictures whose brightness, or whose frame, tells the class."""
+
+    def __init__(self, truth, frame=0.0, inside=0.0, seed=0, classes=tuple(BINARY), several=False):
+        self.truth, self.classes, self.several = np.asarray(truth), list(classes), several
+        ill = (self.truth.any(axis=1) if several else self.truth > 0).astype(float)[:, None, None]
+        border = np.ones((32, 32))
+        border[3:-3, 3:-3] = 0
+        grey = 120 + 20 * np.random.default_rng(seed).normal(size=(len(ill), 32, 32)) + ill * (frame * border + inside * (1 - border))
+        self.grey = grey.clip(0, 255).astype(np.uint8)
+        self.table = pd.DataFrame({"image": [f"{seed}-{at}" for at in range(len(ill))], "patient": ""})
+
+    def __len__(self):
+        return len(self.truth)
+
+    def pixels(self, size):
+        assert size == 32
+        return self.grey
+
+    def targets(self):
+        return self.truth
+
+    def indicators(self):
+        return self.truth if self.several else np.eye(len(self.classes), dtype=np.uint8)[self.truth]
+
+
+def test_the_majority_answers_with_the_training_shares():
+    found = majority(Drawn([0] * 3 + [1] * 7), Drawn([0, 1, 0, 1], seed=1))
+    assert (found.probabilities == [0.3, 0.7]).all() and found.truth.tolist() == [0, 1, 0, 1] and found.images[0] == "1-0"
+    assert score(found, "accuracy", resamples=5).value == 0.5 and score(found, "auroc", resamples=5).value == 0.5
+
+
+def test_grey_pixels_are_the_logistic_regression_that_is_said():
+    train, test = Drawn([0, 1] * 40, inside=3.0), Drawn([0, 1] * 30, inside=3.0, seed=1)
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000))
+    expected = model.fit(train.grey.reshape(80, -1).astype(np.float32), train.truth).predict_proba(test.grey.reshape(60, -1).astype(np.float32))
+    found = grey_pixels(train, test)
+    assert found.probabilities == pytest.approx(expected) and score(found, "auroc", resamples=5).value > 0.9
+
+
+def test_the_frame_alone_sees_the_frame_alone():
+    tells, silent = (frame_only(Drawn([0, 1] * 40, **where), Drawn([0, 1] * 60, seed=1, **where)) for where in ({"frame": 8.0}, {"inside": 8.0}))
+    assert score(tells, "auroc", resamples=5).value > 0.95 and abs(score(silent, "auroc", resamples=5).value - 0.5) < 0.15
+
+
+def test_baselines_of_several_labels_are_one_against_the_rest():
+    draw = np.random.default_rng(0)
+    truth = (draw.random((60, 3)) < [0.3, 0.5, 0.0]).astype(np.uint8)
+    held = baselines(Drawn(truth, inside=9.0, classes="abc", several=True), Drawn(truth, inside=9.0, seed=1, classes="abc", several=True))
+    assert list(held) == ["majority", "32 x 32 pixels", "frame only"]
+    assert held["majority"].probabilities == pytest.approx(np.tile(truth.mean(axis=0), (60, 1)))
+    assert (held["32 x 32 pixels"].probabilities[:, 2] == 0).all(), "a label that nobody had in training is never expected"
+    assert score(held["32 x 32 pixels"], "auroc of a", resamples=5).value > 0.6
+
+
+def test_classes_that_are_absent_from_training_are_never_expected():
+    three = ["a", "b", "c"]
+    found = grey_pixels(Drawn([0, 1] * 20, inside=5, classes=three), Drawn([0, 1, 2] * 10, inside=5, seed=1, classes=three))
+    assert (found.probabilities[:, 2] == 0).all() and found.probabilities[:, :2].sum(axis=1) == pytest.approx(1)
+    alone = grey_pixels(Drawn([1] * 5), Drawn([0, 1], seed=1))
+    assert (alone.probabilities == [0, 1]).all()
+
+
+def test_baselines_refuse_another_question():
+    with pytest.raises(StudyError, match="cannot be tested on"):
+        majority(Drawn([0, 1]), Drawn([0, 1], classes=["a", "b"]))
+    with pytest.raises(StudyError, match="here are 2 and 0"):
+        grey_pixels(Drawn([0, 1]), Drawn(np.zeros(0, int)))

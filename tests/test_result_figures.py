@@ -1,0 +1,339 @@
+"""Figures of results: what stands in them is what was given, their alt text says it in words, and nothing is cut off or too small."""
+
+import io
+from xml.etree import ElementTree
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.collections import PathCollection
+from matplotlib.text import Text
+from PIL import Image
+
+from pneumo_utils.evaluation import Predictions, confusion, reliability, score
+from pneumo_utils.figures import balance, beside, curves, grids
+from pneumo_utils.figures.confusion import confusion_matrices
+from pneumo_utils.figures.forest import forest
+from pneumo_utils.figures.reliability import reliability_diagram
+from pneumo_utils.figures.words import folded, listed, share
+from pneumo_utils.ground.errors import StudyError
+
+matplotlib.use("Agg")
+pytestmark = pytest.mark.filterwarnings("error")
+
+PHONE, ELEVEN = 340, 11  # pixels: a figure's width on a phone, and its smallest letters there
+LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule Pleural_Thickening Pneumonia "
+          "Pneumothorax No_Finding").split()
+LONG = "DenseNet201 with augmentation and dropout, released after ten epochs of a schedule"
+NAN = float("nan")
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def texts(figure) -> list[str]:
+    """Every text that shows, ticks included."""
+    figure.canvas.draw()
+    return [each.get_text() for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
+
+
+def legible(figure) -> Image.Image:
+    """Saved as a run keeps it: every letter is large enough on a phone, and inside the picture."""
+    figure.canvas.draw()
+    shown = [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
+    pixels = PHONE / figure.get_size_inches()[0] / 72
+    assert all(each.get_fontsize() * pixels >= ELEVEN - 0.1 for each in shown), min((each.get_fontsize(), each.get_text()) for each in shown)
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=160, bbox_inches="tight")
+    picture = Image.open(file).convert("L")
+    assert picture.width <= 1.15 * 160 * figure.get_size_inches()[0], "a text runs far out of the figure and makes all the rest small"
+    return picture
+
+
+def row(model, metric, value, low=NAN, high=NAN, baseline=False):
+    return {"model": model, "baseline": baseline, "metric": metric, "value": value, "low": low, "high": high, "why": ""}
+
+
+def answers(count=300, seed=0):
+    draw = np.random.default_rng(seed)
+    true = draw.integers(0, 2, count)
+    told = 1 / (1 + np.exp(-2 * (2 * true - 1 + draw.normal(size=count))))
+    return Predictions(np.arange(count), [""] * count, true, told, ["NORMAL", "PNEUMONIA"])
+
+
+# words
+
+
+@pytest.mark.parametrize("name, told", [
+    ("NORMAL", "NORMAL"), ("bacterial pneumonia", "bacterial\npneumonia"), ("Pleural_Thickening", "Pleural_\nThickening"),
+    ("a run that went astray long ago", "a run that\nwent astra…"), ("incomprehensibilities", "incomprehe…"), ("fine-tuned", "fine-tuned"), ("", "")])
+def test_names_are_folded_at_words_and_cut_only_where_they_must(name, told):
+    assert folded(name, 11, letter=1) == told
+
+
+def test_a_long_list_is_counted_and_not_read_out():
+    assert listed("abc") == "a; b; c" and listed("abcdefghij", 3) == "a; b; c; and 7 more"
+
+
+@pytest.mark.parametrize("part, whole, told", [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"),
+                                               (0, 0, "none")])
+def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, told):
+    assert share(part, whole) == told
+
+
+# sample grids
+
+
+def test_samples_show_each_picture_as_it_is_under_its_class():
+    films = {"NORMAL": [np.full((32, 32), 40, np.uint8)] * 5, "PNEUMONIA": [np.full((32, 32), 200, np.uint8)], "nobody": []}
+    figure, alt = grids.samples(films, {"NORMAL": ["3 years", "", LONG]})
+    assert len(figure.axes) == 6 and [axes.images[0].get_array().mean() for axes in figure.axes] == [40] * 5 + [200]
+    boxes = [axes.get_window_extent() for axes in figure.axes]
+    assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+    assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
+    assert "5 of NORMAL, mean grey 40 of 255; 1 of PNEUMONIA, mean grey 200 of 255; 0 of nobody" in alt
+    legible(figure)
+
+
+@pytest.mark.parametrize("films, told", [({}, "no pictures"), ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
+                                         ({"x": [np.zeros((4, 4, 3), np.uint8)]}, "x is uint8 of shape")])
+def test_what_is_no_grey_picture_is_refused(films, told):
+    with pytest.raises(StudyError, match=told):
+        grids.samples(films)
+
+
+# class balance
+
+
+def test_bars_are_as_long_as_there_are_images():
+    counts = pd.DataFrame({"train": [1341, 3875], "test": [234, 390]}, index=["NORMAL", "PNEUMONIA"])
+    figure, alt = balance.class_balance(counts)
+    assert sorted(bar.get_width() for bar in figure.axes[0].patches) == sorted(counts.to_numpy().ravel())
+    assert {" 1,341 (26 %)", " 3,875 (74 %)", " 234 (38 %)", " 390 (62 %)"} <= set(texts(figure))
+    assert len({bar.get_hatch() for bar in figure.axes[0].patches}) == 2, "told apart without colour"
+    assert "train: NORMAL 1,341 (26 %), PNEUMONIA 3,875 (74 %); test: NORMAL 234 (38 %)" in alt
+    legible(figure)
+
+
+def test_fifteen_labels_before_and_after_fit():
+    counts = pd.DataFrame({"before": np.arange(15) ** 4, "after": 100_000}, index=[*LABELS[:-1], LONG])
+    figure, alt = balance.class_balance(counts)
+    assert len(figure.axes[0].patches) == 30 and legible(figure).height > 1500 and "Atelectasis 0 (0 %)" in alt
+    legible(balance.class_balance(counts[["before"]] * 0)[0])
+
+
+def test_a_balance_of_nothing_or_of_too_much_is_refused():
+    for counts in (pd.DataFrame({"train": []}), pd.DataFrame({part: [1] for part in "abcde"}), pd.DataFrame(index=["a"])):
+        with pytest.raises(StudyError, match="in one to 4 parts"):
+            balance.class_balance(counts)
+
+
+# confusion matrices
+
+
+def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
+    names = ["normal", "bacterial", "viral"]
+    matrix = pd.DataFrame([[985, 9, 146], [2, 987, 3], [84, 13, 779]], index=names, columns=names)
+    figure, alt = confusion_matrices({"": matrix})
+    told = {(each.get_position()): each.get_text() for each in figure.axes[0].texts}
+    cells = np.ndenumerate(matrix.to_numpy())
+    assert told == {(column, line): f"{count:,}\n{share(count, matrix.iloc[line].sum())}" for (line, column), count in cells}
+    assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
+    assert alt == "Confusion matrix. 2,751 of 3,008 images right (91 %), the commonest mistake 146 of normal taken for viral."
+    legible(figure)
+
+
+def test_five_models_stand_side_by_side():
+    held = confusion(answers())
+    figure, alt = confusion_matrices({name: held for name in (LONG, "b", "c", "d", "e")})
+    assert len(figure.axes) == 5 and sum(len(axes.texts) for axes in figure.axes) == 20
+    assert [axes.get_ylabel() for axes in figure.axes] == ["actual", "", "actual", "", "actual"]
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "predicted", "predicted"]
+    boxes = [axes.get_tightbbox() for axes in figure.axes]
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at]), "names and titles keep off other panels"
+    assert alt.count("images right") == 5 and LONG in alt
+    legible(figure)
+
+
+def test_fifteen_classes_show_percentages():
+    draw = np.random.default_rng(0)
+    matrix = pd.DataFrame(draw.integers(0, 50, (15, 15)) + 400 * np.eye(15, dtype=int), index=LABELS, columns=LABELS)
+    figure, alt = confusion_matrices({"ResNet50": matrix})
+    expected = (100 * matrix.to_numpy() / matrix.to_numpy().sum(axis=1, keepdims=True)).round()
+    assert sorted(int(each.get_text()) for each in figure.axes[0].texts) == sorted(expected[expected > 0].astype(int))
+    assert figure.axes[0].get_xlabel() == "predicted, % of the actual class" and "of 11" in alt
+    legible(figure)
+
+
+def test_a_class_that_nobody_has_is_said():
+    names = ["not Pleural_Thickening", "Pleural_Thickening"]
+    figure, alt = confusion_matrices({"m": pd.DataFrame([[0, 0], [12_345, 54_321]], index=names, columns=names)})
+    assert [each.get_text() for each in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
+    assert alt.endswith("none that is truly not Pleural_Thickening.")
+    legible(figure)
+
+
+@pytest.mark.parametrize("matrices, told", [({}, "has to be one"), ({"m": pd.DataFrame([[1, 2]])}, "is square"),
+                                            ({"a": pd.DataFrame([[1]], ["x"], ["x"]), "b": pd.DataFrame([[1]], ["y"], ["y"])}, "not of x and of y"),
+                                            ({"a": pd.DataFrame([[1, 0], [0, 1]], ["x", "y"], ["y", "x"])}, "same order")])
+def test_matrices_that_cannot_stand_side_by_side(matrices, told):
+    with pytest.raises(StudyError, match=told):
+        confusion_matrices(matrices)
+
+
+# learning curves
+
+
+def history(epochs=20, released=10):
+    at = np.arange(1, epochs + 1)
+    return pd.DataFrame({"epoch": at, "train_loss": 0.7 * np.exp(-at / 8), "valid_loss": 0.3 + (at - 12.0) ** 2 / 400, "accuracy": 1 - 1 / (at + 1),
+                         "phase": np.where(at <= released, 1, 2)})
+
+
+def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
+    figure, alt = curves.learning_curves(history())
+    train, valid, line = figure.axes[0].lines
+    assert (train.get_ydata() == history()["train_loss"]).all() and (valid.get_ydata() == history()["valid_loss"]).all()
+    assert list(line.get_xdata()) == [10.5, 10.5] and curves.released(history()) == [10]
+    assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
+    assert "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released after epoch 10" in alt
+    assert {"training", "validation", "layers released", "epoch", "loss"} <= set(texts(figure))
+    legible(figure)
+
+
+def test_without_phases_nothing_is_released():
+    figure, alt = curves.learning_curves(history().drop(columns="phase"))
+    assert len(figure.axes[0].lines) == 2 and "released" not in alt and "layers released" not in texts(figure)
+
+
+def test_several_histories_share_one_scale_and_metrics_have_their_own():
+    held = {name: history() for name in ("VGG16", "ResNet50V2 augmented", LONG)}
+    figure, alt = curves.learning_curves(held)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert len(shown) == 3 and len({axes.get_ylim() for axes in shown}) == 1 and LONG in alt
+    legible(figure)
+    figure, alt = curves.learning_curves(history(), ("loss", "accuracy"))
+    assert figure.axes[0].get_ylim() != figure.axes[1].get_ylim()
+    assert "validation accuracy from 0.500 in epoch 1 to 0.952 in epoch 20, at its best 0.952 in epoch 20" in alt
+    legible(figure)
+
+
+def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
+    astray = history()
+    astray.loc[6:, ["train_loss", "valid_loss"]] = NAN
+    figure, alt = curves.learning_curves({"astray": astray, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)})
+    assert "undefined in 14 epochs" in alt and "never: training loss undefined, validation loss undefined" in alt and "undefined" in texts(figure)
+    legible(figure)
+
+
+@pytest.mark.parametrize("held, quantities, told", [(pd.DataFrame({"epoch": []}), ("loss",), "no epochs"), ({}, ("loss",), "no epochs"),
+                                                    (history(), ("auroc",), "no 'auroc'; it has epoch, train_loss")])
+def test_curves_of_nothing_are_refused(held, quantities, told):
+    with pytest.raises(StudyError, match=told):
+        curves.learning_curves(held, quantities)
+
+
+# forests
+
+
+SCORES = pd.DataFrame([
+    row("last block", "auroc", 0.953, 0.931, 0.972), row("pixels", "auroc", 0.935, 0.91, 0.96, True), row("majority", "auroc", 0.5, 0.5, 0.5, True),
+    row("last block", "brier", 0.08, 0.06, 0.10), row("pixels", "brier", 0.10, 0.08, 0.12, True), row("majority", "brier", 0.2, 0.19, 0.21, True)])
+
+
+def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_baseline():
+    figure, alt = forest(SCORES)
+    area, loss = figure.axes[:2]
+    dots = [tuple(each.get_offsets()[0]) for each in area.collections if isinstance(each, PathCollection)]
+    assert dots == [(0.953, 0), (0.935, 1), (0.5, 2)]
+    assert [list(axes.lines[0].get_xdata()) for axes in (area, loss)] == [[0.935] * 2, [0.10] * 2], "of losses the lowest is the best"
+    assert {"0.953", "0.935", "0.500", "model", "baseline", "AUROC", "Brier score"} <= set(texts(figure))
+    assert "last block 0.953 (0.93 to 0.97), pixels (baseline) 0.935 (0.91 to 0.96)" in alt and "dashed line at pixels" in alt
+    assert list(forest(SCORES, ["auroc"], line="majority")[0].axes[0].lines[0].get_xdata()) == [0.5, 0.5]
+    legible(figure)
+
+
+def test_undefined_scores_and_long_names_keep_their_rows():
+    nasty = pd.DataFrame([row(LONG, "f1 of Pleural_Thickening", 0.3, 0.1, 0.5), row("b", "f1 of Pleural_Thickening", NAN),
+                          row("c", "recall of Hernia", NAN)])
+    figure, alt = forest(nasty)
+    assert texts(figure).count("undefined") == 2 and f"{LONG} 0.300 (0.10 to 0.50), b undefined" in alt and "Recall of Hernia: c undefined" in alt
+    legible(figure)
+    legible(forest(pd.DataFrame([row(name, "auroc", 0.7, 0.6, 0.8) for name in LABELS]))[0])
+
+
+@pytest.mark.parametrize("table, more, told", [(SCORES, {"metrics": ["mcc"]}, "forest of mcc"), (SCORES[:0], {}, "no metric"),
+                                               (SCORES, {"line": "x"}, "no row 'x'")])
+def test_a_forest_of_what_is_not_there_is_refused(table, more, told):
+    with pytest.raises(StudyError, match=told):
+        forest(table, **more)
+
+
+# reliability
+
+
+def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
+    held, other = answers(), answers(seed=1)
+    bins = reliability(held)
+    figure, alt = reliability_diagram({"ResNet18": bins, LONG: reliability(other)}, "PNEUMONIA")
+    full = bins[bins["images"] > 0]
+    dots = figure.axes[0].lines[1]
+    assert dots.get_ydata() == pytest.approx(full["observed"]) and dots.get_xdata() == pytest.approx(full["predicted"], abs=0.011)
+    assert [bar.get_height() for bar in figure.axes[1].patches[:10]] == bins["images"].tolist() and len(figure.axes[1].patches) == 20
+    assert f"ResNet18: 300 images, calibration error {score(held, 'calibration_error', resamples=2).value:.3f}" in alt
+    assert len({line.get_marker() for line in figure.axes[0].lines[1:]}) == 2
+    legible(figure)
+
+
+def test_one_bin_is_enough():
+    sure = Predictions(list("abc"), [""] * 3, [1, 1, 0], [0.97, 0.99, 0.98], ["n", "p"])
+    figure, alt = reliability_diagram({"": reliability(sure)}, LONG)
+    assert "3 images, calibration error 0.313" in alt and "3 about 0.98 answer, of which 0.67 came true" in alt
+    legible(figure)
+
+
+@pytest.mark.parametrize("models", [{}, dict.fromkeys("abcd", reliability(answers()))])
+def test_no_model_and_four_models_are_refused(models):
+    with pytest.raises(StudyError, match="One to 3 models"):
+        reliability_diagram(models)
+
+
+# paper beside ours
+
+
+ROWS = pd.DataFrame([["Accuracy", "0.7941", 0.81, 0.77, 0.85], ["Recall", "0.99", 0.9, 0.86, 0.93], ["Normal right", "43.5%", 0.51, 0.44, 0.58],
+                     ["Not here", "0.5", NAN, NAN, NAN]], columns=beside.COLUMNS)
+
+
+def test_paper_and_run_stand_beside_each_other():
+    page = [[cell.text for cell in line] for line in ElementTree.fromstring(beside.beside_table(ROWS).data).iter("tr")]
+    assert page == [[None, "paper", "this run", "the paper's number lies"],
+                    ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
+                    ["Recall", "0.99", "0.900 (0.86 to 0.93)", "above our interval"],
+                    ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
+                    ["Not here", "0.5", "undefined", "beside none of ours"]]
+    figure, alt = beside.beside_dots(ROWS)
+    ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
+    assert paper[:, 0] == pytest.approx([0.7941, 0.99, 0.435, 0.5]) and ours[:3, 0] == pytest.approx([0.81, 0.9, 0.51])
+    assert "Recall: paper 0.99, this run 0.900 (0.86 to 0.93)" in alt and "Not here\nundefined here" in texts(figure)
+    legible(figure)
+    legible(beside.beside_dots(ROWS.assign(what=LONG))[0])
+
+
+def test_a_printed_number_has_the_room_of_its_digits():
+    assert beside.lies("0.79", 0.794, 0.83) == "in our interval" and beside.lies("0.790", 0.794, 0.83) == "below our interval"
+
+
+@pytest.mark.parametrize("rows, told", [(ROWS[:0], "there are no rows"), (ROWS.drop(columns="low"), "low is missing"),
+                                        (ROWS.assign(paper="n/a"), "'n/a' is no number"),
+                                        (ROWS.assign(paper=0.5), "0.5 is no number as a paper prints it")])
+def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
+    for draw in (beside.beside_table, beside.beside_dots):
+        with pytest.raises(StudyError, match=told):
+            draw(rows)
