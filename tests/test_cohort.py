@@ -460,7 +460,8 @@ def test_a_batch_can_be_shown(ready, monkeypatch):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    ready.dataloaders(size=12, batch_size=4, device="cpu").show_batch()
+    with plt.rc_context({"axes.titlelocation": "center"}):  # where a figure of the book was drawn before, titles stand at the left
+        ready.dataloaders(size=12, batch_size=4, device="cpu").show_batch()
     titles = {axis.get_title() for axis in plt.gcf().axes}
     plt.close("all")
     assert titles and titles <= {"well", "ill"}
