@@ -1,0 +1,418 @@
+"""What learns and what keeps still: bit for bit, for every trunk, in fastai's loop and in a bare one."""
+
+import copy
+
+import fastai.callback.progress  # noqa: F401, brings no_bar
+import fastai.callback.schedule  # noqa: F401, brings fit_one_cycle
+import pandas as pd
+import pytest
+import torch
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.learner import Learner
+from fastai.optimizer import SGD
+from fastcore.basics import noop
+from torch import nn
+
+from pneumo_utils.backbones import About, Chain, names, trunk, units, with_head
+from pneumo_utils.freezing import AutoRGN, first, groups, learning, learns, must_learn, relative_gradient_norms, what_learns, what_moves
+from pneumo_utils.ground.errors import StudyError
+
+torch.set_num_threads(1)
+
+
+def head(channels, classes=2):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5),
+                         nn.Linear(16, classes))
+
+
+def pocket(name, seed=0):
+    torch.manual_seed(seed)
+    made = trunk(name, size="pocket", seed=seed)
+    return with_head(made, head(made.about.channels))
+
+
+def small(seed=0):
+    """Two blocks with batch norm and dropout, and a head."""
+    torch.manual_seed(seed)
+    blocks = {f"block{number}": nn.Sequential(nn.Conv2d(wide, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+              for number, wide in ((1, 3), (2, 4))}
+    return with_head(Chain(blocks, About("small", "pocket", (0.5,) * 3, (0.25,) * 3, channels=4, cam="block2")), head(4))
+
+
+def images(count=12, size=32):
+    drawn = torch.Generator().manual_seed(1)
+    return torch.rand(count, 3, size, size, generator=drawn), torch.arange(count) % 2
+
+
+def loaders(size=32):
+    pairs = list(zip(*images(size=size)))
+    made = [TfmdDL(pairs, bs=4, shuffle=shuffle, num_workers=0, device="cpu") for shuffle in (True, False)]
+    for each in made:
+        each.rng.seed(0)
+    return DataLoaders(*made, device="cpu")
+
+
+def learner(chain, callbacks=(), size=32, **more):
+    made = Learner(loaders(size), chain, loss_func=nn.CrossEntropyLoss(), splitter=groups, cbs=list(callbacks), wd=0.1, **more)
+    made.remove_cb(fastai.callback.progress.ProgressCallback)
+    made.logger = noop
+    return made
+
+
+def snapshot(chain):
+    return {path: tensor.clone() for path, tensor in chain.state_dict().items()}
+
+
+def moved(before, chain):
+    return {path for path, tensor in chain.state_dict().items() if not torch.equal(before[path], tensor)}
+
+
+def steps(chain, weights=None, count=3, size=32):
+    optimizer = torch.optim.SGD(weights or chain.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1)
+    chain.train()
+    x, y = images(size=size)
+    for _ in range(count):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(chain(x), y).backward()
+        optimizer.step()
+    return optimizer
+
+
+def under(chain, *blocks):
+    return {path for path in chain.state_dict() if path.split(".")[0] in blocks}
+
+
+# what is frozen keeps still
+
+
+@pytest.mark.parametrize("name", names())
+def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
+    chain = pocket(name)
+    middle = chain.blocks[len(chain.blocks) // 2]
+    learns(chain, f"{middle} + head")
+    before, weights, everything = snapshot(chain), set(learning(chain)), under(chain, middle, "head")
+    made = learner(chain, opt_func=SGD)
+    made.fit_one_cycle(2, slice(1e-3, 1e-1))
+    assert weights <= moved(before, chain) <= everything, "fastai, one-cycle"
+    assert any(path.endswith("running_mean") for path in moved(before, chain)), "batch norm that learns has statistics that move"
+    made.unfreeze()
+    made.fit(1, 0.1)
+    assert moved(before, chain) <= everything, "after a user's unfreeze"
+    steps(chain)
+    assert moved(before, chain) <= everything, "plain torch, given all parameters"
+
+
+def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
+    chain = learns(small(), "block2 + head")
+    before, made = snapshot(chain), learner(chain)
+    made.freeze()
+    made.fit(1, 0.1)
+    norms = {path for path in before if path.startswith("block2.1.")}
+    assert moved(before, chain) <= under(chain, "head") | norms, "fastai trains the norms of what it froze itself"
+    made.fine_tune(1, 0.1)
+    assert set(learning(chain)) == {path for path, _ in chain.named_parameters() if not path.startswith("block1")} <= moved(before, chain)
+    assert moved(before, chain) <= under(chain, "block2", "head")
+
+
+def test_fastai_left_to_itself_does_not_freeze():
+    """What the above would miss if it could not fail: without `learns` the same training moves every block."""
+    chain = small()
+    before, made = snapshot(chain), learner(chain)
+    made.freeze()
+    made.fit(1, 0.1)
+    assert moved(before, chain) & under(chain, "block1")
+
+
+def test_an_optimiser_with_a_past_moves_nothing_frozen():
+    chain = learns(small(), "all")
+    optimizer = steps(chain)  # every weight has a gradient and momentum now
+    learns(chain, "head")
+    before = snapshot(chain)
+    chain.train()
+    x, y = images()
+    nn.functional.cross_entropy(chain(x), y).backward()
+    optimizer.step()
+    assert moved(before, chain) == under(chain, "head")
+    chain = learns(small(), "all")
+    made = learner(chain)
+    made.fit(1, 0.1)
+    learns(chain, "head")
+    before = snapshot(chain)
+    made.fit(1, 0.1)
+    assert moved(before, chain) == under(chain, "head")
+
+
+@pytest.mark.parametrize("batch_norm", ["frozen", "moving"])
+def test_dropout_of_frozen_parts_is_off(batch_norm):
+    chain = learns(small(), "head", batch_norm)
+    chain.train()
+    assert not any(chain.get_submodule(f"block{number}.3").training for number in (1, 2)) and chain.get_submodule("head.5").training
+    x, _ = images()
+    maps = nn.Sequential(*list(chain.children())[:-1])
+    assert torch.equal(maps(x), maps(x)), "the dropped would differ from one call to the next"
+
+
+def test_the_two_policies_of_batch_norm():
+    frozen, moving = (learns(small(), "head", policy) for policy in ("frozen", "moving"))
+    assert moving.state_dict().keys() == frozen.state_dict().keys()
+    before = snapshot(frozen)
+    for chain in (frozen, moving):
+        steps(chain)
+    assert moved(before, frozen) == under(frozen, "head")
+    statistics = {f"block{number}.1.{name}" for number in (1, 2) for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert moved(before, moving) == under(moving, "head") | statistics
+    assert what_moves(frozen) == [] and what_moves(moving) == ["block1.1", "block2.1"]
+    x, _ = images()
+    conv = moving.get_submodule("block1.0")(x)
+    assert torch.allclose(moving.get_submodule("block1")[:2](x).mean(dim=(0, 2, 3)), moving.get_submodule("block1.1").bias, atol=1e-5), "by the batch"
+    norm = frozen.get_submodule("block1.1")
+    shifted = (conv - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
+    assert torch.allclose(frozen.get_submodule("block1")[:2](x), shifted, atol=1e-5), "by the statistics"
+
+
+def test_all_but_batch_norm():
+    for policy in ("frozen", "moving"):
+        chain = learns(pocket("xception"), "all but batch norm", policy)
+        norms = {path for path, module in chain.named_modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))}
+        before = snapshot(chain)
+        steps(chain, count=1)
+        still = before.keys() - moved(before, chain)
+        of_norms = {path for path in before if path.rpartition(".")[0] in norms}
+        affine = {path for path in of_norms if path.endswith(("weight", "bias"))}
+        assert still == (of_norms if policy == "frozen" else affine)
+
+
+def test_modes_hold_in_copies_and_inside_other_modules():
+    chain = learns(small(), "head")
+    outer = nn.Sequential(copy.deepcopy(chain), nn.Identity())
+    for _ in range(2):
+        outer.train()
+        assert not outer[0].get_submodule("block1.1").training and outer[0].get_submodule("head.3").training
+        outer.eval()
+        assert not any(module.training for module in outer.modules())
+
+
+def test_only_what_asks_for_the_mode_is_held_still():
+    assert learns(small(), "head").still == ("block1", "block2")
+    assert learns(small(), "all").still == ()
+    assert learns(small(), "all but batch norm").still == ("block1.1", "block2.1", "head.3")
+    assert learns(small(), "last 1").still == ("block1", "head"), "what stands behind the last norm is open with it"
+    assert learns(small(), "last 1 + block1").still == ("head",)
+    assert learns(small(), "head", "moving").still == ("block1.3", "block2.3")
+
+
+def test_what_is_said_again_replaces_what_was_said():
+    chain = learns(learns(learns(small(), "none"), "all but batch norm", "moving"), "block1")
+    fresh = learns(small(), "block1")
+    assert learning(chain) == learning(fresh) and chain.still == fresh.still
+    assert all(weight.requires_grad for weight in learns(chain, "all").parameters())
+    assert [module.training for module in learns(small().eval(), "head").modules()].count(True) == 0, "saying what learns does not start training"
+
+
+# how it is said
+
+
+def test_the_top_fourteen_layers_of_mobilenetv2_are_the_papers():
+    """1,043,843 of 2,261,827 (paper 4); the fourteen by hand, out_relu to block_15_project, from the published widths."""
+    chain = with_head(trunk("mobilenetv2", seed=0), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 3)))
+    learns(chain, "top 14 + head")
+    convolutions = 320 * 1280 + 960 * 320 + 9 * 960 + 160 * 960 + 960 * 160
+    norms = 2 * (1280 + 320 + 960 + 960 + 160)
+    table = what_learns(chain)
+    assert convolutions + norms == 1_040_000 and table["learning"].sum() == 1_040_000 + 3 * 1281 == 1_043_843
+    statistics = sum(buffer.numel() for path, buffer in chain.named_buffers() if "running" in path)
+    assert table["parameters"].sum() + statistics == 2_261_827, "Keras counts statistics too"
+
+
+def test_the_last_layers_with_weights():
+    chain = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 15))
+
+    def opened(what):
+        return {path.rpartition(".")[0] for path in learning(learns(chain, what))}
+
+    assert opened("last 0") == set() and opened("last 1") == {"top.fc"} and opened("last 2 + head") == {"top.fc", "conv5_x.3.bn3", "head"}
+    assert opened("last 7") == {"top.fc", *(f"conv5_x.3.{kind}{number}" for kind in ("conv", "bn") for number in (1, 2, 3))}
+    count = sum(isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) for path, module in chain.named_modules() if not path.startswith("head"))
+    assert len(opened(f"last {count}")) == count
+    sizes = [len(learning(learns(chain, f"last {number}"))) for number in range(0, 20, 4)]
+    assert sizes == sorted(sizes) and len(set(sizes)) == 5
+    told = f"resnet50 has {count} layers with weights before its head, so there is no 'last {count + 1}': choose at most {count}"
+    with pytest.raises(StudyError, match=told):
+        learns(chain, f"last {count + 1}")
+
+
+def test_last_counts_for_every_trunk():
+    for name in names():
+        chain = pocket(name)
+        learns(chain, "last 5 + head")
+        inner = {path.rpartition(".")[0] for path in learning(chain) if not path.startswith("head")}
+        assert len(inner) == 5, name
+
+
+@pytest.mark.parametrize("what, told", [
+    ("bolck2", "small has no 'bolck2'; did you mean 'block2'\\? Its blocks are block1, block2, head"),
+    ("block1 + hed", "no 'hed'; did you mean 'head'\\?"),
+    ("block1 +", "no ''"),
+    ("last 99", "no 'last 99': choose at most 4"),
+    ("top 99", "small has 8 layers before its head, so there is no 'top 99'"),
+])
+def test_names_that_are_none(what, told):
+    chain = small()
+    with pytest.raises(StudyError, match=told):
+        learns(chain, what)
+    assert len(learning(chain)) == len(list(chain.parameters())), "a refusal changes nothing"
+
+
+def test_a_chain_without_a_head():
+    bare = trunk("resnet18", size="pocket", seed=0)
+    with pytest.raises(StudyError, match="resnet18 has no head yet: give it one with backbones.with_head"):
+        learns(bare, "head")
+    assert learning(learns(bare, "conv5_x"))
+
+
+def test_a_policy_that_is_none():
+    with pytest.raises(StudyError, match='cannot be \'thawed\': choose "frozen".*or "moving"'):
+        learns(small(), "head", "thawed")
+
+
+def test_training_needs_something_that_learns():
+    chain = learns(small(), "none")
+    assert learning(chain) == [] and groups(chain) == []
+    with pytest.raises(StudyError, match="Nothing of small learns, so there is nothing to train"):
+        must_learn(chain)
+    assert must_learn(learns(chain, "head")) is chain
+
+
+# what follows from it
+
+
+def test_groups_are_the_blocks_that_learn():
+    chain = learns(small(), "all but batch norm")
+    by_block = [[path for path in learning(chain) if path.startswith(block)] for block in chain.blocks]
+    places = dict(chain.named_parameters())
+    assert [[id(weight) for weight in group] for group in groups(chain)] == [[id(places[path]) for path in paths] for paths in by_block]
+    assert len(groups(learns(chain, "block1 + head"))) == 2
+    made = learner(chain)
+    made.create_opt()
+    made.opt.set_hyper("lr", slice(1e-4, 1e-2))
+    assert [hyper["lr"] for hyper in made.opt.hypers] == pytest.approx([1e-4, 1e-2])
+
+
+def test_the_first_unit_that_changes():
+    def at(chain):
+        paths = [path for path, _ in units(chain)]
+        return (paths + ["end"])[first(chain)]
+
+    assert at(learns(small(), "head")) == "head.2", "pooling is a fixed function, wherever it stands"
+    assert at(learns(small(), "block2 + head")) == "block2.0" and at(learns(small(), "all")) == "block1.0"
+    assert at(learns(small(), "head", "moving")) == "block1.1" and at(learns(small(), "none")) == "end"
+    assert at(learns(small(), "last 1 + head")) == "block2.1"
+    vgg = trunk("vgg16", size="pocket", seed=0)
+    dropping = with_head(vgg, nn.Sequential(nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(vgg.about.channels, 2)))
+    assert at(learns(dropping, "head", "moving")) == "head.0", "dropout is drawn anew at each step; vgg has no batch norm that could move"
+
+
+def test_batch_norm_without_statistics_is_never_fixed():
+    chain = small()
+    chain.get_submodule("block1")[1] = nn.BatchNorm2d(4, track_running_stats=False)
+    assert [path for path, _ in units(chain)][first(learns(chain, "head"))] == "block1.1"
+
+
+def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_for_the_mode():
+    class Own(nn.Module):
+        def forward(self, x):
+            return nn.functional.dropout(x, 0.5, self.training)
+
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x * 2
+
+    def chain(module):
+        return learns(with_head(small(), nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))), "head")
+
+    paths = [path for path, _ in units(chain(Own()))]
+    assert paths[first(chain(Own()))] == "head.0" and paths[first(chain(Fixed()))] == "head.3"
+
+
+def test_the_table_of_what_learns():
+    table = what_learns(learns(small(), "block2 + head"))
+    assert table["block"].tolist() == ["block1", "block2", "head"]
+    assert table["parameters"].tolist() == [3 * 4 * 9 + 4 + 8, 4 * 4 * 9 + 4 + 8, 4 * 16 + 32 + 16 * 2 + 2]
+    assert table["learning"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == ["frozen", "learns", "learns"]
+    assert what_learns(learns(small(), "head", "moving"))["batch norm"].tolist() == ["statistics move", "statistics move", "learns"]
+    assert what_learns(learns(pocket("vgg16"), "block5"))["batch norm"].tolist() == ["none"] * 5 + ["frozen"]
+
+
+# Auto-RGN
+
+
+def test_relative_gradient_norms_by_hand():
+    blocks = {"one": nn.Linear(2, 1), "two": nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)), "three": nn.BatchNorm1d(1),
+              "four": nn.Linear(1, 1)}
+    chain = Chain(blocks, About("hand", "pocket", (0,), (1,), channels=1, cam="one"))
+    for path, weight, gradient in [("one.weight", [[3.0, 0.0]], [[0.0, 1.0]]), ("one.bias", [4.0], [2.0]), ("two.0.weight", [[2.0]], [[-6.0]]),
+                                   ("two.1.weight", [1.0], [100.0]), ("three.weight", [3.0], [1.0]), ("three.bias", [4.0], [0.0])]:
+        place = chain.get_parameter(path)
+        place.data, place.grad = torch.tensor(weight), torch.tensor(gradient)
+    found = relative_gradient_norms(chain)
+    assert found == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), "no gradient, no entry; no norm's own weights beside others"
+
+
+def test_a_single_block_is_trained_as_without_it():
+    """Its factor is always 1, so measuring must leave no trace: not in the order, the dropout, the statistics or the weights."""
+    plain, tuned = (learns(small(), "head") for _ in range(2))
+    callback = AutoRGN(batches=2)
+    for chain, callbacks in ((plain, ()), (tuned, (callback,))):
+        torch.manual_seed(5)
+        learner(chain, callbacks, opt_func=SGD).fit_one_cycle(2, 0.1)
+    assert moved(plain.state_dict(), tuned) == set()
+    assert callback.history["head"].tolist() == [1, 1]
+
+
+def test_each_block_steps_at_its_own_rate():
+    chain, seen = learns(small(), "all"), []
+    callback = AutoRGN(batches=3)
+
+    class Looking(fastai.callback.core.Callback):
+        order = 95
+
+        def before_step(self):
+            seen.append([hyper["lr"] for hyper in self.opt.hypers])
+
+    made = learner(chain, (callback, Looking()), opt_func=SGD)
+    made.fit(2, slice(0.001, 0.1))
+    base = [0.001, 0.01, 0.1]
+    factors = callback.history.to_numpy()
+    assert callback.history.columns.tolist() == ["block1", "block2", "head"] and factors.shape == (2, 3)
+    assert (factors.max(axis=1) == 1).all() and (factors > 0).all()
+    for epoch in range(2):
+        for rates in seen[3 * epoch:3 * epoch + 3]:
+            assert rates == pytest.approx([rate * factor for rate, factor in zip(base, factors[epoch])])
+    assert [hyper["lr"] for hyper in made.opt.hypers] == pytest.approx(base), "what the learner was told stays"
+
+
+def test_the_norms_are_the_mean_of_the_first_batches():
+    """Without dropout the measured values are worked out once more in a bare loop over the same batches."""
+    chain = learns(small(), "all")
+    for module in chain.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    copied, callback = copy.deepcopy(chain), AutoRGN(batches=2)
+    learner(chain, (callback,)).fit(1, 0.0)
+    copied.train()
+    found = []
+    for (x, y), _ in zip(loaders().train, range(2)):
+        copied.zero_grad()
+        nn.functional.cross_entropy(copied(x), y).backward()
+        sums = {}
+        for name, block in copied.named_children():
+            weights = [p for path, p in block.named_parameters() if path.split(".")[0] in ("0", "2", "6")]  # all but the norms
+            sums[name] = (sum(p.grad.square().sum() for p in weights) / sum(p.detach().square().sum() for p in weights)).sqrt().item()
+        found.append(sums)
+    assert callback.measured[0] == pytest.approx(pd.DataFrame(found).mean().to_dict(), rel=1e-4)
+
+
+def test_auto_rgn_needs_a_group_a_block():
+    made = Learner(loaders(), learns(small(), "all"), loss_func=nn.CrossEntropyLoss(), cbs=[AutoRGN()])
+    with made.no_bar(), made.no_logging(), pytest.raises(StudyError, match="several blocks in one group: make the learner with splitter="):
+        made.fit(1)

@@ -1,0 +1,594 @@
+"""The frozen prefix: the same weights as the plain way, kept under all that it depends on, and never where it would be wrong."""
+
+import copy
+import json
+import random
+
+import fastai.callback.progress  # noqa: F401, brings no_bar
+import fastai.callback.schedule  # noqa: F401, brings fit_one_cycle
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.data.core import DataLoaders, TfmdDL
+from fastai.data.transforms import Transform
+from fastai.learner import Learner
+from fastai.torch_core import TensorImage
+from PIL import Image
+from torch import nn
+
+from pneumo_utils.backbones import About, Chain, names, trunk, units, with_head
+from pneumo_utils.cohort import Cohort
+from pneumo_utils.cohort.cohort import COLUMNS
+from pneumo_utils.cohort.images import Images
+from pneumo_utils.freezing import groups, learns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.prefix import Store, cached, plan
+from pneumo_utils.prefix.loaders import FeatureLoader
+from pneumo_utils.prefix.store import folder
+
+torch.set_num_threads(1)
+SIDE = 32
+HALF = ([0.5] * 3, [0.25] * 3)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PNEUMO_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def store():
+    return Store()
+
+
+def written(root, count=54, side=SIDE):
+    """So many grey noise images; every third is for validation."""
+    root.mkdir(exist_ok=True)
+    for at in range(count):
+        Image.fromarray(np.random.default_rng(at).integers(0, 256, (side, side)).astype(np.uint8)).save(root / f"{at:03}.png")
+    return read(root)
+
+
+def read(root):
+    rows, stamps = [], []
+    for at, path in enumerate(sorted(root.iterdir())):
+        stat = path.stat()
+        rows.append({"image": path.name, "patient": path.name, "age": 5.0, "sex": "F", "view": "AP", "site": "",
+                     "labels": "ill" if at % 5 < 2 else "well", "split": "train" if at % 3 else "valid", "width": SIDE, "height": SIDE, "mode": "L",
+                     "bytes": stat.st_size, "source": "noise"})
+        stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
+    return Cohort("Noise", pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), ["well", "ill"])
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    return written(tmp_path / "images")
+
+
+def plain(cohort, batch_size=7, size=SIDE, stats=HALF, seed=3, **more):
+    return cohort.dataloaders(size, batch_size, stats=stats, seed=seed, device="cpu", **more)
+
+
+def head(channels, classes=2):
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(channels, classes))
+
+
+def pocket(name="resnet18", seed=0):
+    """A random trunk whose statistics fit its weights: frozen ones that do not would let its features grow to any size."""
+    torch.manual_seed(seed)
+    made = trunk(name, size="pocket", seed=seed)
+    norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    made.train()(torch.randn(16, 3, SIDE, SIDE))
+    for norm in norms:
+        norm.momentum = 0.1
+    return with_head(made, head(made.about.channels))
+
+
+def ten_steps(chain, dls):
+    torch.manual_seed(7)
+    optimizer = torch.optim.SGD([weight for weight in chain.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    chain.train()
+    for _ in range(2):
+        for x, y in dls.train:
+            optimizer.zero_grad()
+            dls.train_ds.loss_func(chain(x), y).backward()
+            optimizer.step()
+    return chain
+
+
+def apart(one, other):
+    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def work(chain):
+    """Counts the images that go through the first layer of a chain."""
+    seen = []
+    units(chain)[0][1].register_forward_hook(lambda module, taken, given: seen.append(len(given)))
+    return seen
+
+
+# equality
+
+
+@pytest.mark.parametrize("name", names())
+def test_cached_and_plain_give_the_same_weights(name, cohort, store):
+    few = cohort.where(np.arange(len(cohort)) < 24)
+    assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], "ten steps are two epochs; a last batch of one joins the one before"
+    start = pocket(name)
+    blocks = start.blocks
+    for what in ("last 5 + head", f"{blocks[len(blocks) // 2]} + head", blocks[-2], "head"):
+        learns(start, what)
+        one, other = copy.deepcopy(start), copy.deepcopy(start)
+        ten_steps(one, plain(few, 3))
+        rest, dls = cached(other, plain(few, 3), store=store)
+        assert len(units(rest)) < len(units(other))
+        ten_steps(rest, dls)
+        assert apart(one, other) < 1e-5 < apart(one, start), what
+
+
+def test_channels_last_stays_channels_last(cohort, store):
+    start = learns(pocket(), "conv5_x + head").to(memory_format=torch.channels_last)
+    one, other = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cached(other, plain(cohort), store=store)
+    x, _ = next(iter(dls.valid))
+    assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
+    usual = learns(pocket(), "conv5_x + head")
+    assert plan(usual, plain(cohort), store=store).todo == len(cohort), "another memory format is another cache"
+
+
+def test_fastai_trains_both_alike(cohort, store):
+    results = []
+    for kept in (False, True):
+        whole = learns(pocket(), "conv5_x + head")
+        model, dls = cached(whole, plain(cohort), store=store) if kept else (whole, plain(cohort))
+        torch.manual_seed(1)
+        learner = Learner(dls, model, splitter=groups)
+        with learner.no_bar(), learner.no_logging():
+            learner.fit_one_cycle(2, slice(1e-4, 1e-2))
+            answers, truth = learner.get_preds()
+            ordered, _ = learner.get_preds(ds_idx=0)
+        results.append((whole, answers, np.asarray(truth).tolist(), ordered, [value for row in learner.recorder.values for value in row]))
+    (one, a, truth, train, values), (other, b, again, train_again, values_again) = results
+    assert apart(one, other) < 1e-5 and torch.allclose(a, b, atol=1e-5) and torch.allclose(train, train_again, atol=1e-5)
+    assert truth == again == cohort.part("valid").targets().tolist() and values == pytest.approx(values_again, abs=1e-4)
+
+
+def test_the_batches_are_the_plain_ones_in_their_order(cohort, store):
+    chain = learns(pocket(), "head")
+    for more in ({}, {"drop_last": True}):
+        images, (_, features) = plain(cohort, **more), cached(chain, plain(cohort, **more), store=store)
+        chain.eval()
+        before = nn.Sequential(*list(chain.children())[:-1], *chain.get_submodule("head")[:2])
+        for _ in range(2):
+            for part in ("train", "valid"):
+                pairs = list(zip(getattr(images, part), getattr(features, part), strict=True))
+                assert len(pairs) == len(getattr(features, part))
+                for (x, y), (made, answers) in pairs:
+                    assert y.tolist() == answers.tolist() and torch.allclose(before(x.as_subclass(torch.Tensor)), made, atol=1e-5)
+        assert (features.vocab, features.c, features.device) == (images.vocab, images.c, images.device)
+        assert type(features.train_ds.loss_func) is type(images.train_ds.loss_func) and isinstance(features.train, TfmdDL)
+
+
+def test_no_random_number_is_used_up(cohort, store):
+    states = []
+    for kept in (False, True):
+        random.seed(4), np.random.seed(4), torch.manual_seed(4)
+        chain, dls = learns(pocket(), "head"), plain(cohort, flip=True)
+        torch.manual_seed(4)
+        if kept:
+            plan(chain, dls, views=2, store=store)
+            cached(chain, dls, views=2, store=store)
+        states.append((random.random(), np.random.rand(), torch.rand(3).tolist(), dls.train.rng.random()))
+    assert states[0] == states[1]
+
+
+def test_the_rest_is_the_chain_itself(cohort, store):
+    chain = learns(pocket(), "last 2 + head")
+    rest, _ = cached(chain, plain(cohort), store=store)
+    assert rest.blocks == ["conv5_x", "head"] and [path for path, _ in units(rest)][0] == "conv5_x.2"
+    whole = chain.state_dict(keep_vars=True)
+    assert all(tensor is whole[path] for path, tensor in rest.state_dict(keep_vars=True).items())
+    rest.train()
+    assert not rest.get_submodule("conv5_x.2.bn1").training and rest.get_submodule("conv5_x.2.bn2").training
+    assert set(map(id, sum(groups(rest), []))) == set(map(id, sum(groups(chain), [])))
+    chain.eval()
+    rest, _ = cached(chain, plain(cohort), store=store)
+    assert not rest.training and not chain.training
+
+
+class Inplace(nn.Module):
+    """A residual unit that begins by overwriting what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x):
+        return x.mul_(-1).relu_() + self.conv(x)
+
+
+def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
+    torch.manual_seed(0)
+    start = learns(with_head(Chain({"one": nn.Sequential(nn.Conv2d(3, 4, 3, stride=4)), "two": nn.Sequential(Inplace(), Inplace())},
+                                   About("inplace", "pocket", *HALF, channels=4, cam="two")), head(4)), "two + head")
+    one, other = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cached(other, plain(cohort), store=store)
+    kept = dls.train_ds.features.values
+    before = kept.clone()
+    assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
+    assert torch.equal(kept, before)
+    learns(other, "head")  # now those units belong to the prefix, and begin from what is kept
+    cached(other, plain(cohort), store=store)
+    assert torch.equal(kept, before)
+
+
+# refused
+
+
+def refusal(chain, dls, **more):
+    planned = plan(chain, dls, store=Store(), **more)
+    assert planned.refused and str(planned) == planned.refused and not planned.pays
+    with pytest.raises(StudyError) as told:
+        cached(chain, dls, store=Store(), **more)
+    assert str(told.value) == planned.refused
+    return planned.refused
+
+
+def test_moving_batch_norm_is_refused(cohort):
+    told = refusal(learns(pocket(), "head", "moving"), plain(cohort))
+    assert "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told and 'Say learns(..., batch_norm="frozen")' in told
+    refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
+    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, "there is none in vgg16 that could move"
+
+
+def test_where_nothing_is_frozen_first(cohort):
+    for what in ("all", "conv1 + head"):
+        assert "conv1.conv, the first layer of resnet18, learns" in refusal(learns(pocket(), what), plain(cohort))
+    for call in (plan, cached):
+        with pytest.raises(StudyError, match="Nothing of resnet18 learns"):
+            call(learns(pocket(), "none"), plain(cohort))
+
+
+def test_augmentation_is_refused(cohort):
+    class Noise(Transform):
+        order = 2
+
+        def encodes(self, x: TensorImage):
+            return x + 0.1 * torch.randn_like(x)
+
+    chain = learns(pocket(), "head")
+    assert "The training images are augmented (Flip)" in refusal(chain, plain(cohort, flip=True))
+    assert "Take views=4 to draw four fixed views" in refusal(chain, plain(cohort, batch_tfms=[Noise()])), "found by trying"
+
+
+def test_loaders_that_are_not_the_cohorts(cohort, store):
+    chain = learns(pocket(), "head")
+    rest, features = cached(chain, plain(cohort), store=store)
+    assert "hand out cached features already" in refusal(chain, features)
+    pairs = TfmdDL([(torch.rand(3, SIDE, SIDE), 0)] * 8, bs=4, num_workers=0, device="cpu")
+    assert "for the loaders that cohort.dataloaders(...) makes" in refusal(chain, DataLoaders(pairs, pairs, device="cpu"))
+
+
+def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
+    from collections import namedtuple
+
+    monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
+    assert "would take 0.0 GiB" in refusal(learns(pocket(), "head"), plain(cohort), limit=0)
+    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refused
+
+
+# what is kept, and for what
+
+
+def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
+    chain = learns(pocket(), "conv5_x + head")
+    planned = plan(chain, plain(cohort), store=store)
+    assert planned.bytes == len(cohort) * 64 * 4 * 4 * 4 and planned.todo == len(cohort) and not store.held
+    assert str(planned) == "resnet18 before conv5_x.1, computed once: 54 images, 64 x 4 x 4 in float32, 216 KiB in memory"
+    cached(chain, plain(cohort), store=store)
+    assert capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
+    assert str(plan(chain, plain(cohort), store=store)).endswith(", found again")
+    cached(chain, plain(cohort), store=store)
+    assert capsys.readouterr().out == "", "what takes nothing says nothing"
+    assert plan(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
+
+
+def test_the_share_of_the_work_that_is_saved(cohort, store):
+    shares = [plan(learns(pocket(), f"{block} + head"), plain(cohort), store=store) for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")]
+    shares.append(plan(learns(pocket(), "head"), plain(cohort), store=store))
+    assert [each.share for each in shares] == sorted(each.share for each in shares) and shares[-1].share > 0.99
+    assert not shares[0].pays and shares[-1].pays
+    chain = learns(with_head(Chain({"one": nn.Sequential(nn.Conv2d(3, 4, 1)), "two": nn.Sequential(nn.Conv2d(4, 8, 1))},
+                                   About("hand", "pocket", *HALF, channels=8, cam="two")), head(8)), "two + head")
+    by_hand = 12 * SIDE**2 / (12 * SIDE**2 + 32 * SIDE**2 + 16)
+    assert plan(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
+
+
+def changed_pixel(chain, cohort, tmp_path):
+    path = tmp_path / "images" / "004.png"
+    image = np.array(Image.open(path))
+    image[3, 3] ^= 255
+    Image.fromarray(image).save(path)
+    return chain, plain(read(tmp_path / "images"))
+
+
+def changed_weight(chain, cohort, tmp_path):
+    with torch.no_grad():
+        chain.get_submodule("conv4_x.2.conv2").weight[0, 0, 0, 0] += 1e-3
+    return chain, plain(cohort)
+
+
+def changed_statistic(chain, cohort, tmp_path):
+    chain.get_submodule("conv1.norm").running_var[0] *= 1.001
+    return chain, plain(cohort)
+
+
+def changed_layer(chain, cohort, tmp_path):
+    chain.get_submodule("conv1").act = nn.LeakyReLU(0.01)
+    return chain, plain(cohort)
+
+
+def changed_setting(chain, cohort, tmp_path):
+    chain.get_submodule("conv1").norm.eps = 1e-3
+    return chain, plain(cohort)
+
+
+CHANGES = {"pixel": changed_pixel, "weight": changed_weight, "statistic": changed_statistic, "layer": changed_layer, "setting": changed_setting,
+           "scaling": lambda chain, cohort, _: (chain, plain(cohort, stats=([0.5] * 3, [0.251] * 3))),
+           "size": lambda chain, cohort, _: (chain, plain(cohort, size=40))}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_whatever_it_depends_on_makes_another_cache(change, cohort, store, tmp_path):
+    chain = learns(pocket(), "conv5_x + head")
+    cached(chain, plain(cohort), store=store)
+    assert plan(chain, plain(cohort), store=store).todo == 0
+    assert plan(*CHANGES[change](chain, cohort, tmp_path), store=store).todo == len(cohort)
+
+
+def test_what_it_does_not_depend_on_finds_it_again(cohort, store):
+    cached(learns(pocket(), "conv5_x + head"), plain(cohort), store=store)
+    chain = pocket(seed=0)
+    nn.init.normal_(chain.get_submodule("head.3").weight)
+    nn.init.normal_(chain.get_submodule("conv5_x.1.conv1").weight)
+    relabelled = cohort.labelled({"well": "fine", "ill": "ill"})
+    assert plan(learns(chain, "conv5_x"), plain(relabelled, batch_size=5, seed=9), store=store).todo == 0
+
+
+def test_fewer_images_need_nothing_and_more_only_what_is_missing(cohort, store):
+    chain = learns(pocket(), "head")
+    seen = work(chain)
+    some, all_of_them = cohort.where(np.arange(len(cohort)) < 30), cohort
+    cached(chain, plain(some), store=store)
+    assert plan(chain, plain(all_of_them), store=store).todo == 24
+    seen.clear()
+    _, dls = cached(chain, plain(all_of_them), store=store)
+    assert [count for count in seen if count == 7] == [7] * (3 + 2), "16 and 8 images in full batches; those of two only learn the shape"
+    _, expected = cached(chain, plain(all_of_them), store=Store())
+    for (x, y), (again, answers) in zip(dls.train, expected.train, strict=True):
+        assert torch.allclose(x, again, atol=1e-6) and y.tolist() == answers.tolist()
+    assert plan(chain, plain(some), store=store).todo == 0 and len(store.held) == 1
+
+
+def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
+    chain = pocket()
+    seen = work(chain)
+    cached(learns(chain, "conv3_x + head"), plain(cohort), store=store)
+    seen.clear()
+    for what, begins in (("conv4_x + head", "conv3_x.1"), ("head", "conv4_x.1"), ("conv5_x + head", "conv4_x.1")):
+        rest, dls = cached(learns(chain, what), plain(cohort), store=store)
+        assert f"from what is kept before {begins}" in capsys.readouterr().out
+        _, expected = cached(chain, plain(cohort), store=Store())
+        for (x, _), (again, _) in zip(dls.valid, expected.valid, strict=True):
+            assert torch.equal(x, again)
+    assert seen.count(7) == 3 * (6 + 3), "the three from nothing; none of the three from the store"
+    assert plan(learns(chain, "conv4_x"), plain(cohort), store=store).todo == 0, "growing openness finds what it had"
+
+
+def test_paper_fives_final_layers_share_their_cuts(cohort, store):
+    made = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 2))
+    cuts = []
+    for count in (0, 1, 2, 5, 9, 14, 19):
+        chain = learns(made, f"last {count} + head")
+        planned = plan(chain, plain(cohort), store=store)
+        cuts.append((planned.cut, planned.todo > 0))
+        cached(chain, plain(cohort), store=store)
+    assert cuts == [("head", True), ("top.fc", True), ("conv5_x.3", True), ("conv5_x.3", False), ("conv5_x.2", True), ("conv5_x.1", True),
+                    ("conv5_x.1", False)]
+
+
+def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
+    chain, blocks = pocket(), ("conv3_x", "conv4_x", "conv5_x")
+    size = {block: plan(learns(chain, f"{block} + head"), plain(cohort), store=store).bytes for block in blocks}
+    store.memory = size["conv3_x"] + size["conv4_x"]
+    for block in ("conv4_x", "conv3_x", "conv5_x"):
+        cached(learns(chain, f"{block} + head"), plain(cohort), store=store)
+    left = {block: plan(learns(chain, f"{block} + head"), plain(cohort), store=store).todo == 0 for block in blocks}
+    assert left == {"conv3_x": False, "conv4_x": True, "conv5_x": True}, "conv4_x was older, but gone on from since"
+    assert sum(each.bytes for each in store.held.values()) <= store.memory
+
+
+# on disk
+
+
+def test_mapped_features_are_those_of_memory(cohort, store):
+    start = learns(pocket(), "conv5_x + head")
+    one, other = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cached(one, plain(cohort), store=store)
+    planned = plan(other, plain(cohort), limit=1000, store=Store())
+    mapped_rest, mapped = cached(other, plain(cohort), limit=1000, store=(on_disk := Store()))
+    assert not on_disk.held and planned.place in str(planned) and "on disk in" in str(planned)
+    assert mapped.train_ds.features.values.shape == dls.train_ds.features.values.shape
+    for (x, _), (again, _) in zip(dls.valid, mapped.valid, strict=True):
+        assert torch.equal(x, again)
+    assert apart(ten_steps(rest, dls) and one, ten_steps(mapped_rest, mapped) and other) == 0
+    later = Store()
+    assert plan(start, plain(cohort), limit=1000, store=later).todo == 0, "another process finds the file"
+    _, again = cached(start, plain(cohort), limit=1000, store=later)
+    assert torch.equal(again.train_ds.features.values, mapped.train_ds.features.values)
+
+
+def places():
+    return list(folder("").iterdir())
+
+
+def flip_a_bit(place):
+    content = bytearray((place / "values").read_bytes())
+    content[len(content) // 2] ^= 1
+    (place / "values").write_bytes(bytes(content))
+
+
+def other_rows(place):
+    about = json.loads((place / "about.json").read_text())
+    about["images"] = about["images"][::-1]
+    (place / "about.json").write_text(json.dumps(about))
+
+
+DAMAGES = {"a bit": flip_a_bit, "rows": other_rows, "cut short": lambda place: (place / "values").write_bytes((place / "values").read_bytes()[:-5]),
+           "empty": lambda place: (place / "values").write_bytes(b""), "lost": lambda place: (place / "values").unlink(),
+           "half a header": lambda place: (place / "about.json").write_text((place / "about.json").read_text()[:30]),
+           "odd header": lambda place: (place / "about.json").write_text('{"images": [1], "shape": ["x"], "dtype": "nn", "check": 0}')}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
+    chain = learns(pocket(), "conv5_x + head")
+    _, dls = cached(chain, plain(cohort), limit=0, store=Store())
+    expected = dls.train_ds.features.values.clone()
+    (place,) = places()
+    DAMAGES[damage](place)
+    capsys.readouterr()
+    _, again = cached(chain, plain(cohort), limit=0, store=Store())
+    assert "damaged, computing the features again" in capsys.readouterr().out
+    assert torch.equal(again.train_ds.features.values, expected) and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0
+
+
+def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
+    from pneumo_utils.prefix.making import Making
+
+    chain, calls, real = learns(pocket(), "head"), [], Making._stored
+
+    def stops(self, made):
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, made)
+
+    monkeypatch.setattr(Making, "_stored", stops)
+    with pytest.raises(KeyboardInterrupt):
+        cached(chain, plain(cohort), limit=0, store=store)
+    assert places() == [] and chain.training
+    _, dls = cached(chain, plain(cohort), limit=0, store=store)
+    assert len(places()) == 1 and len(dls.train_ds.features.images) == len(cohort)
+
+
+def test_more_images_are_added_on_disk_too(cohort):
+    chain = learns(pocket(), "head")
+    cached(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), limit=0, store=Store())
+    assert plan(chain, plain(cohort), limit=0, store=Store()).todo == 24
+    _, dls = cached(chain, plain(cohort), limit=0, store=Store())
+    _, expected = cached(chain, plain(cohort), store=Store())
+    for (x, _), (again, _) in zip(dls.train, expected.train, strict=True):
+        assert torch.allclose(x, again, atol=1e-6)
+
+
+def test_the_disk_is_bounded(cohort):
+    chain, store = pocket(), Store(disk=0)
+    for block in ("conv4_x", "conv5_x"):
+        cached(learns(chain, f"{block} + head"), plain(cohort), limit=0, store=store)
+    assert len(places()) == 1 and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0, "the newest stays"
+
+
+# number formats
+
+
+@pytest.mark.parametrize("dtype, close", [(torch.float16, 1e-3), (torch.bfloat16, 1e-2)])
+@pytest.mark.parametrize("limit", [0, 2**30])
+def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
+    chain = learns(pocket(), "conv5_x + head")
+    _, exact = cached(chain, plain(cohort), store=Store())
+    _, half = cached(chain, plain(cohort), dtype=dtype, limit=limit, store=Store())
+    assert half.train_ds.features.values.dtype == dtype
+    for (x, _), (rounded, _) in zip(exact.train, half.train, strict=True):
+        assert rounded.dtype == torch.float32 and 0 < (x - rounded).abs().max() <= close * x.abs().max()
+
+
+def test_half_precision_is_made_from_the_exact_only(cohort, store):
+    chain = pocket()
+    cached(learns(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
+    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).begins == ""
+
+
+def test_features_too_large_for_half_precision(cohort, store):
+    chain = pocket()
+    with torch.no_grad():
+        chain.get_submodule("conv1.norm").weight.mul_(1e6)
+    with pytest.raises(StudyError, match="which float16 cannot hold: cache them with dtype=torch.float32"):
+        cached(learns(chain, "conv2_x + head"), plain(cohort), dtype=torch.float16, store=store)
+    assert cached(chain, plain(cohort), dtype=torch.bfloat16, store=store)
+
+
+# views
+
+
+def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, store):
+    torch.manual_seed(0)
+    blocks = {"same": nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 1, 1))}
+    chain = learns(with_head(Chain(blocks, About("same", "pocket", *HALF, channels=1, cam="same")),
+                             nn.Sequential(nn.Dropout(0.1), nn.Flatten(), nn.Linear(64, 2))), "head")
+    images = cohort.part("train").pixels(SIDE)[:]
+    both = torch.stack([torch.from_numpy(images), torch.from_numpy(images).flip(-1)], 1).float().div(255)
+    both = chain.get_submodule("same").eval()(((both - 0.5) / 0.25).flatten(0, 1)[:, None].expand(-1, 3, -1, -1)).detach().view(36, 2, 1, 8, 8)
+    _, dls = cached(chain, plain(cohort, flip=True), views=5, store=store)
+    kept = dls.train_ds.features
+    assert kept.values.shape == (36, 5, 1, 8, 8)
+    turned = torch.stack([torch.isclose(kept.values, both[:, [way]], atol=1e-4).flatten(2).all(2) for way in (0, 1)])
+    assert (turned.sum(0) == 1).all() and 0.35 < turned[1].float().mean() < 0.65, "each view is the image or its mirror"
+    plain_order, seen = plain(cohort, flip=True), []
+    for _ in range(4):
+        rows = []
+        for (_, y), (x, answers) in zip(plain_order.train, dls.train, strict=True):
+            assert y.tolist() == answers.tolist()
+            places = [torch.isclose(kept.values, one, atol=0).flatten(2).all(2).nonzero()[0].tolist() for one in x]
+            rows += places
+        assert sorted(image for image, _ in rows) == list(range(36)), "each image once"
+        seen.append(dict(rows))
+    changing = sum(len({epoch[image] for epoch in seen}) > 1 for image in range(36))
+    assert changing > 15, "anew in each epoch"
+    assert dls.valid_ds.features.values.shape == (18, 1, 1, 8, 8), "validation is never augmented"
+
+
+def test_views_are_the_seeds(cohort):
+    chain = learns(pocket(), "head")
+
+    def values(seed, loader_seed=3):
+        _, dls = cached(chain, plain(cohort, flip=True, seed=loader_seed), views=2, seed=seed, store=Store())
+        return dls.train_ds.features.values, torch.cat([x for x, _ in dls.train])
+
+    (one, epoch), (again, epoch_again), (other, _) = values(0), values(0), values(1)
+    assert torch.equal(one, again) and torch.equal(epoch, epoch_again) and not torch.equal(one, other)
+    same_views, other_epoch = values(0, loader_seed=4)
+    assert torch.equal(one, same_views) and not torch.equal(epoch, other_epoch)
+
+
+def test_views_are_kept_and_gone_on_from(cohort, store):
+    chain = pocket()
+    cached(learns(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
+    planned = plan(learns(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
+    assert planned.begins == "conv4_x.1" and "36 images x 3 views + 18 images" in str(planned) and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
+    _, gone_on = cached(chain, plain(cohort, flip=True), views=3, store=store)
+    _, fresh = cached(chain, plain(cohort, flip=True), views=3, store=Store())
+    assert torch.equal(gone_on.train_ds.features.values, fresh.train_ds.features.values)
+    assert plan(chain, plain(cohort, flip=True), views=2, store=store).todo > 0
+    assert plan(chain, plain(cohort), views=3, store=store).items == ((54, 1),), "without augmentation there is one view"
+
+
+def test_a_new_loader_of_the_same_features(cohort, store):
+    _, dls = cached(learns(pocket(), "head"), plain(cohort), store=store)
+    again = dls.train.new(shuffle=False)
+    assert isinstance(again, FeatureLoader) and [y.tolist() for _, y in again][0] == cohort.part("train").targets()[:7].tolist()
