@@ -417,6 +417,7 @@ def test_a_last_batch_of_one_joins_the_one_before(on_disk):
     cohort = cohort.but(table=cohort.table.assign(split=["train"] * 13 + ["valid"] * 4))
     loaders = cohort.dataloaders(size=8, batch_size=4, device="cpu")
     assert sorted(len(y) for _, y in loaders.train) == [4, 4, 5] and len(loaders.train) == 3
+    assert sorted(row for rows in loaders.train.batches(list(range(13))) for row in rows) == list(range(13))
     dropped = cohort.dataloaders(size=8, batch_size=4, drop_last=True, device="cpu")
     assert [len(y) for _, y in dropped.train] == [4, 4, 4]
 
