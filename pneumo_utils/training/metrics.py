@@ -1,0 +1,38 @@
+"""Means over an epoch, summed where the loss is: a device need not be waited for at every step."""
+
+import torch
+from fastai.learner import AvgLoss, AvgSmoothLoss, Metric
+from torch import Tensor
+
+
+class MeanLoss(AvgLoss):
+    """The mean over images."""
+
+    def accumulate(self, learn):
+        images = len(learn.yb[0])
+        self.total, self.count = self.total + learn.loss.detach().mean() * images, self.count + images
+
+
+class SmoothLoss(AvgSmoothLoss):
+    """fastai's running mean, which its progress bar shows."""
+
+    def accumulate(self, learn):
+        loss = learn.loss.detach().mean()
+        self.val, self.count = torch.lerp(loss, self.val.to(loss), self.beta), self.count + 1
+
+
+class Accuracy(Metric):
+    """The share of answers that are right, over images or, where they have several labels, over images and labels."""
+
+    name = "accuracy"
+
+    def reset(self):
+        self.right, self.count = 0, 0
+
+    def accumulate(self, learn):
+        answers, truth = learn.loss_func.decodes(learn.loss_func.activation(learn.pred.detach())), learn.yb[0]
+        self.right, self.count = self.right + (answers == truth).sum(), self.count + truth.numel()
+
+    @property
+    def value(self) -> Tensor | None:
+        return self.right / self.count if self.count else None

@@ -1,0 +1,699 @@
+"""Learners: the same seed gives the same weights, a stop is gone on from, and what goes wrong is said."""
+
+import contextlib
+import copy
+import functools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.callback.core import Callback
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from pneumo_utils.backbones import trunk, with_head
+from pneumo_utils.cohort import Cohort
+from pneumo_utils.cohort.cohort import COLUMNS
+from pneumo_utils.cohort.images import Images
+from pneumo_utils.freezing import learns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.training import (
+    Accuracy,
+    EarlyStopping,
+    KeepBest,
+    Phase,
+    Steps,
+    adam,
+    binary_cross_entropy,
+    categorical_cross_entropy,
+    cross_entropy,
+    heads,
+    history,
+    learner,
+    phases,
+    predict,
+    sgd,
+    weighted_cross_entropy,
+)
+
+torch.set_num_threads(1)
+SIDE = 16
+
+
+def cohort_in(root: Path, classes=("well", "ill"), count=40) -> Cohort:
+    """Noise, and on its left half a brightness that the class tells; 20 images to train on, 10 to validate, 10 to test."""
+    rng, rows, stamps = np.random.default_rng(0), [], []
+    root.mkdir(parents=True, exist_ok=True)
+    for at in range(count):
+        pixels = rng.integers(0, 120, (SIDE, SIDE))
+        pixels[:, :SIDE // 2] += 30 * (at % len(classes))
+        Image.fromarray(pixels.astype(np.uint8)).save(path := root / f"{at}.png")
+        rows.append({"image": path.name, "patient": f"p{at}", "age": 5.0, "sex": "F", "view": "AP", "site": "", "labels": classes[at % len(classes)],
+                     "split": ["train", "train", "valid", "test"][at // 2 % 4], "width": SIDE, "height": SIDE, "mode": "L", "bytes": 1,
+                     "source": "made"})
+        stamps.append((path.name, path.stat().st_size, 1))
+    return Cohort("made", pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), list(classes))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def home(tmp_path_factory):
+    place = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(place / "runs"))
+        patch.setenv("PNEUMO_DATA", str(place / "data"))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def cohort(home):
+    return cohort_in(home / "images")
+
+
+pocket = functools.cache(lambda name: trunk(name, size="pocket", seed=0))
+
+
+def network(what="all", name="resnet18", classes=2, dropout=0.5, head=heads.linear):
+    body = copy.deepcopy(pocket(name))
+    return learns(with_head(body, head(body.about.channels, classes, dropout=dropout, seed=1)), what)
+
+
+def loaders(cohort, chain, batch_size=4, **more):
+    return cohort.dataloaders(size=SIDE, batch_size=batch_size, stats=chain.about.stats, device="cpu", **more)
+
+
+def trained(cohort, epochs=2, what="conv5_x + head", folder=None, flip=False, rate=None, one_cycle=False, stop_at=None, optimizer=None, **more):
+    """The weights and the learner after some training; `stop_at` counts steps until it breaks off."""
+    chain = network(what)
+    given = {"prefix": "off", "precision": "float32", "seed": 3, "callbacks": [StopAt(stop_at)] if stop_at else ()} | more
+    learn = learner(loaders(cohort, chain, flip=flip), chain, optimizer=optimizer or adam(1e-3), folder=folder, **given)
+    with contextlib.suppress(Broken):
+        (learn.fit_one_cycle if one_cycle else learn.fit)(epochs, rate)
+    return learn
+
+
+class Broken(Exception):
+    pass
+
+
+class StopAt(Callback):
+    """Breaks a training off in the middle of an epoch."""
+
+    order = -100
+
+    def __init__(self, step):
+        self.at = [step]  # in a list it is no setting that a resumed run would have to share
+
+    def before_step(self):
+        if self.learn.steps in self.at:
+            raise Broken("the power went")
+
+
+def weights(learn):
+    return {name: value.clone() for name, value in learn.whole.state_dict().items()}
+
+
+def same(one, other):
+    return all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def difference(one, other):
+    return max((value - other[name]).abs().max().item() for name, value in one.items() if value.is_floating_point())
+
+
+# the way of a chapter
+
+
+def test_a_chapter_in_a_few_calls(cohort, capsys):
+    chain = network("conv5_x + head")
+    loss = weighted_cross_entropy(cohort.part("train").weights("ratio"))
+    learn = learner(loaders(cohort, chain), chain, loss=loss, optimizer=adam(1e-3), metrics=Accuracy(), train_metrics=True)
+    learn.fit(3)
+    assert list(learn.history) == ["epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"]
+    assert learn.history["epoch"].tolist() == [1, 2, 3] and learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
+    predictions = predict(learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu"))
+    assert predictions.images.tolist() == cohort.part("test").table["image"].tolist() and predictions.patients[0] == "p6"
+    assert predictions.truth.tolist() == cohort.part("test").targets().tolist() and predictions.classes == ["well", "ill"]
+    with learn.no_logging():
+        learn.fit(1)
+    assert not capsys.readouterr().out and len(learn.history) == 4
+
+
+def test_predictions_are_the_networks_own_answers(cohort):
+    learn = trained(cohort, epochs=1)
+    test = cohort.part("test")
+    mean, deviation = (np.float32(each).reshape(3, 1, 1) for each in learn.whole.about.stats)
+    images = torch.from_numpy((test.pixels(SIDE)[:][:, None] / np.float32(255) - mean) / deviation)
+    expected = learn.whole.eval()(images).softmax(dim=1).detach().numpy()
+    found = predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    assert np.allclose(found.probabilities, expected, atol=1e-5)
+    fastais, _ = learn.get_preds(dl=test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    assert np.allclose(fastais, expected, atol=1e-5)
+    before = weights(learn)
+    predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    assert same(before, weights(learn))
+
+
+def test_one_neuron_becomes_two_columns(cohort):
+    body = pocket("mobilenetv2")
+    chain = learns(with_head(body, heads.one_neuron(body.about.channels, units=16, seed=1)), "head")
+    learn = learner(loaders(cohort, chain), chain, loss=binary_cross_entropy(cohort.weights()), optimizer=sgd(1e-2, 0.9, nesterov=True, decay=1e-6),
+                    metrics=Accuracy())
+    learn.fit(1)
+    found = predict(learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")).probabilities
+    assert found.shape == (10, 2) and np.allclose(found.sum(axis=1), 1) and np.isfinite(learn.history.to_numpy(dtype=float)).all()
+
+
+@pytest.mark.parametrize("loss, sums_to_one", [(None, False), (categorical_cross_entropy(), True)])
+def test_images_of_several_labels(cohort, loss, sums_to_one):
+    table = cohort.table.assign(labels=["well|ill" if at % 3 == 0 else "ill" if at % 3 == 1 else "No Finding" for at in range(len(cohort))])
+    several, chain = cohort.but(table=table, several=True), network("head")
+    learn = learner(loaders(several, chain), chain, loss=loss, metrics=Accuracy())
+    learn.fit(1)
+    found = predict(learn, several.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu"))
+    assert found.several and found.truth.tolist() == several.part("test").indicators().tolist()
+    assert np.allclose(found.probabilities.sum(axis=1), 1) == sums_to_one
+
+
+def test_accuracy_is_the_share_that_is_right(cohort):
+    learn = trained(cohort, epochs=1, metrics=Accuracy())
+    valid = predict(learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    assert learn.history["accuracy"].iloc[-1] == pytest.approx((valid.probabilities.argmax(axis=1) == valid.truth).mean())
+    assert learn.history["valid_loss"].iloc[-1] == pytest.approx(-np.log(valid.probabilities[range(10), valid.truth]).mean(), rel=1e-4)
+
+
+def test_against_a_bare_loop(cohort):
+    """The same batches, by hand: fastai and all callbacks must come to the same weights."""
+    learn, chain = trained(cohort, epochs=2, what="all", optimizer=sgd(0.01, 0.9)), network("all", dropout=0.5)
+    chain.to(memory_format=torch.channels_last)
+    optimizer, dls = torch.optim.SGD(chain.parameters(), 0.01, momentum=0.9), loaders(cohort, chain)
+    dls.train.rng.seed(3)
+    torch.manual_seed(3)
+    for _ in range(2):
+        for part in dls.loaders:
+            chain.train(part is dls.train)
+            for images, truth in part:
+                if part is dls.train:
+                    optimizer.zero_grad()
+                    images, truth = images.as_subclass(torch.Tensor), truth.as_subclass(torch.Tensor)
+                    F.cross_entropy(chain(images.contiguous(memory_format=torch.channels_last)), truth).backward()
+                    optimizer.step()
+    assert difference(weights(learn), chain.state_dict()) < 1e-5
+
+
+# the same seed, the same weights
+
+
+def test_the_seed_decides(cohort):
+    first, again, other = (weights(trained(cohort, flip=True, seed=seed)) for seed in (3, 3, 4))
+    assert same(first, again) and not same(first, other)
+
+
+def test_workers_change_nothing(cohort):
+    chains = [network("conv5_x + head") for _ in range(2)]
+    for chain, workers in zip(chains, (0, 2)):
+        dls = loaders(cohort, chain, flip=True)
+        dls.train.fake_l.num_workers = workers
+        learner(dls, chain, prefix="off", seed=3).fit(1)
+    assert same(chains[0].state_dict(), chains[1].state_dict())
+
+
+@pytest.mark.parametrize("flip, prefix", [(True, "off"), (False, "on")])
+def test_chance_outside_is_left_as_it_was(cohort, flip, prefix):
+    def state():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(), dls.train.rng.getstate()
+
+    chain = network("conv5_x + head")
+    dls = loaders(cohort, chain, flip=flip)
+    before = state()
+    learner(dls, chain, prefix=prefix).fit(1)
+    assert before == state()
+
+
+def test_loaders_may_be_used_again(cohort):
+    chains = [network("conv5_x + head") for _ in range(2)]
+    dls = loaders(cohort, chains[0], flip=True)
+    for chain in chains:
+        learner(dls, chain, prefix="off", seed=3).fit(1)
+    assert same(chains[0].state_dict(), chains[1].state_dict())
+
+
+def test_two_fits_are_one_long_fit(cohort):
+    whole, parts = trained(cohort, epochs=3, flip=True), trained(cohort, epochs=1, flip=True)
+    parts.validate()
+    parts.fit(2)
+    assert same(weights(whole), weights(parts)) and whole.history["train_loss"].tolist() == parts.history["train_loss"].tolist()
+
+
+@pytest.mark.parametrize("what", ["head", "conv5_x + head", "conv5_x"])
+def test_a_cached_prefix_comes_to_the_same_weights(cohort, what):
+    plain, quick = (trained(cohort, what=what, prefix=prefix, optimizer=sgd(0.01, 0.9, nesterov=True)) for prefix in ("off", "on"))
+    assert quick.model is not quick.whole and plain.model is plain.whole
+    assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
+
+
+@pytest.mark.parametrize("what", ["head", "conv5_x + head", "all but batch norm"])
+def test_what_is_frozen_is_bit_for_bit_the_same(cohort, what):
+    learn, start = trained(cohort, what=what), network(what)
+    learning = {name for name, weight in start.named_parameters() if weight.requires_grad}
+    changed = {name for name, value in start.state_dict().items() if not torch.equal(value, weights(learn)[name])}
+    statistics = {name for name in changed if "running" in name or "batches" in name}
+    assert learning <= changed and all(name.startswith("conv5_x") for name in statistics if what == "conv5_x + head")
+    assert changed - learning == statistics and (statistics == set()) == (what != "conv5_x + head")
+
+
+def test_fastais_own_unfreezing_opens_nothing(cohort):
+    learn = trained(cohort, epochs=0, what="head")
+    learn.create_opt()
+    learn.unfreeze()
+    learn.fit(1)
+    start = network("head").state_dict()
+    assert {name.split(".")[0] for name, value in weights(learn).items() if not torch.equal(value, start[name])} == {"head"}
+
+
+def test_bfloat16_keeps_its_weights_in_float32(cohort):
+    learn, plain = (trained(cohort, what="all", precision=precision) for precision in ("bfloat16", "float32"))
+    assert {value.dtype for value in learn.whole.parameters()} == {torch.float32}
+    assert 0 < difference(weights(learn), weights(plain)) and abs(learn.history["train_loss"] - plain.history["train_loss"]).max() < 0.1
+
+
+# optimisers and schedules in the loop
+
+
+def test_no_weight_decay_comes_in_unasked(cohort):
+    for learn in (trained(cohort, epochs=1), trained(cohort, epochs=1, one_cycle=True, rate=1e-3), trained(cohort, epochs=1, optimizer=sgd(1e-3))):
+        assert {hyper["wd"] for hyper in learn.opt.hypers} == {0}
+
+
+def test_a_slice_goes_from_block_to_block(cohort):
+    learn = trained(cohort, epochs=1, what="conv4_x + conv5_x + head", rate=slice(1e-5, 1e-3))
+    assert [hyper["lr"] for hyper in learn.opt.hypers] == pytest.approx([1e-5, 1e-4, 1e-3])
+    assert len(learn.opt.param_lists[2]) == 2, "weight and bias of the head"
+
+
+def test_the_rate_falls_in_steps(cohort):
+    learn = trained(cohort, epochs=5, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2))
+    assert learn.history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+    later = trained(cohort, epochs=2, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2)
+    assert later.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
+
+
+def test_one_cycle_rises_and_falls(cohort):
+    rates = trained(cohort, epochs=2, what="head", prefix="on", one_cycle=True, rate=1e-2).recorder.lrs
+    assert max(rates) == pytest.approx(1e-2, rel=0.1) and rates[0] == pytest.approx(1e-2 / 25) and rates[-1] < 1e-3
+
+
+def test_a_search_for_a_rate_is_no_training(cohort, tmp_path):
+    learn = trained(cohort, epochs=1, folder=tmp_path, max_steps=100)
+    before, rows = weights(learn), len(learn.history)
+    with learn.no_logging():
+        learn.lr_find(num_it=12, end_lr=1e3, show_plot=False)
+    assert same(before, weights(learn)) and len(learn.history) == rows == learn.fits == 1
+
+
+# when it ends, and with which weights
+
+
+class Told(Callback):
+    """Says what the validation loss was."""
+
+    order = 54
+
+    def __init__(self, *told):
+        self.told = list(told)
+
+    def after_epoch(self):
+        self.rows[-1]["valid_loss"] = self.told[len(self.rows) - 1]
+
+
+@pytest.mark.parametrize("told, patience, epochs", [
+    ([0.5, 0.4, 0.3995, 0.2], 1, 3), ([0.5, 0.4, 0.398, 0.39], 1, 4), ([0.5, 0.6, 0.4999, 0.4], 2, 3), ([0.5, 0.6, 0.4, 0.5], 2, 4),
+    ([0.5, 0.499, 0.4, 0.3], 1, 2),
+])
+def test_early_stopping_counts_as_keras(cohort, told, patience, epochs, capsys):
+    learn = trained(cohort, epochs=4, what="head", prefix="on", callbacks=[Told(*told), EarlyStopping(patience, 1e-3)])
+    assert len(learn.history) == epochs and ("stopped early" in capsys.readouterr().out) == (epochs < 4)
+
+
+def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
+    from safetensors.torch import load_file
+
+    told = Told(0.5, 0.3, 0.4, 0.6)
+    learn, best = (trained(cohort, epochs=epochs, callbacks=[told, KeepBest()], folder=folder) for epochs, folder in ((4, tmp_path), (2, None)))
+    last = trained(cohort, epochs=4)
+    assert same(weights(learn), weights(best)) and not same(weights(learn), weights(last))
+    assert same(load_file(tmp_path / "best.safetensors"), weights(best))
+
+
+def test_a_column_that_is_not_there(cohort):
+    with pytest.raises(StudyError, match="^The history has no 'valid_auc' to follow; it has epoch, train_loss, valid_loss"):
+        trained(cohort, epochs=1, what="head", callbacks=[EarlyStopping(monitor="valid_auc")])
+
+
+def test_a_few_steps_for_a_trial(cohort, capsys):
+    learn = trained(cohort, epochs=5, what="head", max_steps=7)
+    assert learn.steps == 7 and len(learn.history) == 2 and np.isfinite(learn.history["valid_loss"]).all()
+    assert "stopped after 7 steps, as asked" in capsys.readouterr().out
+    learn.fit(1)
+    assert learn.steps == 7 and len(learn.history) == 2
+
+
+def test_an_epoch_may_be_counted_in_steps(cohort):
+    chain = network("head")
+    learn = learner(loaders(cohort, chain), chain, steps_per_epoch=12, seed=3)
+    learn.fit(2)
+    assert learn.steps == 24 and len(learn.history) == 2
+
+
+# going on after a stop
+
+
+@pytest.mark.parametrize("one_cycle", [False, True])
+@pytest.mark.parametrize("prefix", ["off", "on"])
+def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, prefix):
+    given = {"epochs": 3, "one_cycle": one_cycle, "rate": 1e-3, "prefix": prefix, "callbacks": ()}
+    whole = trained(cohort, **given)
+    given |= {"folder": tmp_path}
+    stopped = trained(cohort, **given | {"callbacks": [StopAt(12)]})
+    assert len(stopped.history) == 2 and not same(weights(stopped), weights(whole))
+    given |= {"callbacks": [StopAt(None)]}
+    resumed = trained(cohort, **given)
+    assert same(weights(resumed), weights(whole)) and resumed.steps == whole.steps == 15
+    columns = ["epoch", "train_loss", "valid_loss", "lr"]
+    pd.testing.assert_frame_equal(resumed.history[columns], whole.history[columns])
+    again = trained(cohort, **given)
+    assert same(weights(again), weights(whole)) and len(again.recorder.lrs) == 0, "a finished fit is found and not done again"
+
+
+def test_random_flips_dropout_best_weights_and_patience_are_gone_on_with(cohort, tmp_path):
+    def run(stop, folder):
+        return trained(cohort, epochs=5, what="all", flip=True, folder=folder, optimizer=sgd(1e-2, 0.9, nesterov=True, decay=0.01),
+                       callbacks=[Told(0.5, 0.3, 0.4, 0.6, 0.7), EarlyStopping(2), KeepBest(), StopAt(stop)])
+
+    whole = run(None, None)
+    run(17, tmp_path)
+    resumed = run(None, tmp_path)
+    assert same(weights(whole), weights(resumed)) and len(whole.history) == len(resumed.history) == 4
+
+
+def test_several_fits_are_gone_on_from_in_turn(cohort, tmp_path):
+    def run(stop, folder):
+        learn = trained(cohort, epochs=1, folder=folder, callbacks=[StopAt(stop)])
+        with contextlib.suppress(Broken):
+            learn.fit(2, 1e-4)
+        return learn
+
+    whole = run(None, None)
+    run(12, tmp_path)
+    resumed = run(None, tmp_path)
+    assert same(weights(whole), weights(resumed)) and resumed.history["epoch"].tolist() == [1, 2, 3]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_training import StopAt, cohort_in, trained
+def kill(self):
+    if self.learn.steps in self.at:
+        os.kill(os.getpid(), signal.SIGKILL)
+StopAt.before_step = kill
+trained(cohort_in(Path({images!r})), epochs=3, folder={folder!r}, stop_at=13)
+"""
+
+
+def test_a_killed_process_is_gone_on_from(cohort, home, tmp_path):
+    code = KILLED.format(tests=str(Path(__file__).parent), images=str(home / "images"), folder=str(tmp_path))
+    ended = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120, capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert json.loads((tmp_path / "fit-1.json").read_text())["epochs"] == 2
+    whole, resumed = trained(cohort, epochs=3), trained(cohort, epochs=3, folder=tmp_path, callbacks=[StopAt(None)])
+    assert same(weights(whole), weights(resumed)) and len(resumed.recorder.lrs) == 5
+
+
+@pytest.mark.parametrize("other, named", [
+    ({"optimizer": adam(1e-2)}, "optimizer"), ({"what": "head"}, "what learns"), ({"epochs": 4}, "epochs"), ({"seed": 9}, "seed"),
+    ({"flip": True}, "data"), ({"loss": weighted_cross_entropy([1, 2])}, "loss"), ({"rate": 5e-4}, "optimizer"),
+    ({"memory_format": "contiguous"}, "computed"),
+    ({"callbacks": [Steps(2)]}, "schedule and callbacks"), ({"one_cycle": True}, "schedule and callbacks"), ({"max_steps": 3}, "steps"),
+])
+def test_another_training_is_not_gone_on_with(cohort, tmp_path, other, named):
+    given = {"epochs": 1, "folder": tmp_path}
+    trained(cohort, **given)
+    with pytest.raises(StudyError, match=f"holds a training with other settings .*{named}.*Choose another folder"):
+        trained(cohort, **given | other)
+
+
+def test_other_images_are_not_gone_on_with(cohort, tmp_path):
+    trained(cohort, epochs=1, folder=tmp_path)
+    with pytest.raises(StudyError, match=r"other settings \(data\)"):
+        trained(cohort.without(["1.png"]), epochs=1, folder=tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "page"])
+def test_a_damaged_state_is_begun_again(cohort, tmp_path, harm, capsys):
+    whole = trained(cohort, epochs=2, folder=tmp_path)
+    state, page = next(tmp_path.glob("*.pt")), tmp_path / "fit-1.json"
+    content = state.read_bytes()
+    if harm == "gone":
+        state.unlink()
+    elif harm == "page":
+        page.write_text("{")
+    else:
+        state.write_bytes(content[:-100] if harm == "cut" else content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+    again = trained(cohort, epochs=2, folder=tmp_path)
+    assert "is damaged on disk; beginning again" in capsys.readouterr().out
+    assert same(weights(whole), weights(again)) and len(again.recorder.lrs) == 10
+
+
+def test_a_state_holds_no_code(cohort, tmp_path):
+    trained(cohort, epochs=2, folder=tmp_path, one_cycle=True, rate=1e-3, callbacks=[KeepBest()])
+    states = list(tmp_path.glob("*.pt"))
+    assert [path.name for path in states] == ["fit-1-epoch-2.pt"], "older states are removed"
+    assert set(torch.load(states[0], weights_only=True)) == {"weights", "optimizer", "chance", "callbacks"}
+
+
+def test_only_what_can_change_is_written(cohort, tmp_path):
+    trained(cohort, epochs=1, what="head", folder=tmp_path)
+    assert set(torch.load(tmp_path / "fit-1-epoch-1.pt", weights_only=True)["weights"]) == {"head.answer.weight", "head.answer.bias"}
+
+
+# phases
+
+
+def test_phases_release_the_trunk(cohort, tmp_path):
+    plan = [Phase("head", epochs=2, optimizer=adam(1e-3)), Phase("conv5_x + head", epochs=2, optimizer=adam(1e-4), callbacks=[KeepBest()])]
+    chain = network("none")
+    course = phases(loaders(cohort, chain), chain, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
+    assert course.released == [2] and course.history["epoch"].tolist() == [1, 2, 3, 4] and course.history["phase"].tolist() == [1, 1, 2, 2]
+    assert course.history["lr"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4]) and course.learn.whole is chain
+    start, end = network("none").state_dict(), chain.state_dict()
+    assert {name.split(".")[0] for name, value in start.items() if not torch.equal(value, end[name])} == {"conv5_x", "head"}
+    again = network("none")
+    found = phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
+    assert same(end, again.state_dict()) and found.history["train_loss"].tolist() == course.history["train_loss"].tolist()
+
+
+def test_phases_do_not_depend_on_the_prefix(cohort):
+    ends = []
+    for prefix in ("off", "on"):
+        chain = network("none", dropout=0.5)
+        phases(loaders(cohort, chain), chain, [Phase("head", 1, sgd(0.01), prefix=prefix), Phase("conv5_x + head", 1, sgd(0.01), prefix=prefix)],
+               precision="float32", seed=2)
+        ends.append(chain.state_dict())
+    assert difference(*ends) < 1e-5
+
+
+# what goes wrong
+
+
+def test_nothing_learns(cohort):
+    chain = network("none")
+    with pytest.raises(StudyError, match="Nothing of resnet18 learns, so there is nothing to train"):
+        learner(loaders(cohort, chain), chain)
+
+
+def test_a_class_without_a_training_image(cohort):
+    chain, fewer = network("head"), cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train"))
+    with pytest.raises(StudyError, match="no image of the class 'ill': it cannot be learned"):
+        learner(loaders(fewer, chain), chain)
+    absent_elsewhere = cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] == "train"))
+    learner(loaders(absent_elsewhere, chain), chain, metrics=Accuracy()).fit(1)
+
+
+def test_a_label_that_no_training_image_has(cohort):
+    chain, several = network("head"), cohort.but(table=cohort.table.assign(labels="ill"), several=True)
+    with pytest.warns(UserWarning, match="No training image has well"):
+        learner(loaders(several, chain), chain)
+
+
+def test_weights_of_other_classes(cohort):
+    chain = network("head")
+    with pytest.raises(StudyError, match="weights for ill, well, and the images have the classes well, ill"):
+        learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy({"ill": 1, "well": 2}))
+
+
+def test_a_head_of_the_wrong_width(cohort):
+    chain = network("head", classes=3)
+    with pytest.raises(StudyError, match=r"^CrossEntropy cannot weigh answers of shape \(4, 3\)"):
+        learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy([1, 2])).fit(1)
+
+
+def test_unknown_prefix(cohort):
+    chain = network("head")
+    with pytest.raises(StudyError, match="prefix is \"auto\", \"on\" or \"off\", not 'yes'"):
+        learner(loaders(cohort, chain), chain, prefix="yes")
+
+
+def test_a_prefix_that_cannot_be(cohort):
+    chain = network("head")
+    with pytest.raises(StudyError):
+        learner(loaders(cohort, chain, flip=True), chain, prefix="on")
+    assert learner(loaders(cohort, chain, flip=True), chain).model is chain, "left to itself it goes the plain way"
+
+
+def explodes_at(step):
+    """A loss that is infinite from one step on."""
+    class Explodes(Callback):
+        order = 44
+
+        def after_loss(self):
+            if self.training and self.learn.steps >= step:
+                self.learn.loss_grad = self.learn.loss_grad * float("nan")
+                self.learn.loss = self.learn.loss_grad.clone()
+
+    return Explodes()
+
+
+@pytest.mark.parametrize("step, epoch, kept", [(1, 1, "the weights it began with"), (7, 2, "the weights it had after epoch 1")])
+def test_a_loss_that_is_no_number_stops_the_training(cohort, step, epoch, kept):
+    chain = network("conv5_x + head")
+    learn = learner(loaders(cohort, chain), chain, prefix="off", precision="float32", seed=3, callbacks=[explodes_at(step)])
+    with pytest.raises(StudyError, match=rf"^The loss was nan or infinite in epoch {epoch}, step {step % 5 + 1} of the training, though no pixel was"
+                                         rf".*The images were \d+.png, \d+.png, \d+.png, \d+.png. Lower the learning rate, now 0.001. .*{kept}"):
+        learn.fit(3)
+    assert same(weights(learn), weights(trained(cohort, epochs=epoch - 1)) if epoch > 1 else network().state_dict())
+    learn.remove_cb(learn.explodes)
+    learn.fit(1, 1e-4)
+    assert np.isfinite(learn.history["train_loss"]).all()
+
+
+def test_a_rate_far_too_large_is_caught_by_itself(cohort):
+    with pytest.raises(StudyError, match="The loss was nan or infinite"):
+        trained(cohort, epochs=20, what="all", optimizer=sgd(1e25))
+
+
+def test_pixels_that_are_no_numbers_are_named(cohort):
+    from fastai.data.transforms import Transform
+    from fastai.torch_core import TensorImage
+
+    class Breaks(Transform):
+        order, split_idx = 5, 0
+
+        def encodes(self, x: TensorImage):
+            seen.append(x.shape)
+            return x.index_fill(0, torch.tensor([2]), float("nan")) if len(seen) == 3 else x
+
+    chain, seen = network("conv5_x + head"), []
+    dls = loaders(cohort, chain, batch_tfms=[Breaks()])
+    learn = learner(dls, chain, prefix="off", seed=3)
+    seen.clear()  # fastai has drawn a batch to learn its shape
+    with pytest.raises(StudyError, match="pixels that are nan or infinite in epoch 1, step 3 of the training, in ") as error:
+        learn.fit(1)
+    order = random.Random(3)
+    row = random.Random(order.randint(0, 2**32 - 1)).sample(range(20), 20)[10]  # the third of the third batch of four
+    assert f"in {cohort.part('train').table['image'].iloc[row]}. Look" in str(error.value)
+    assert same(weights(learn), network().state_dict())
+
+
+def test_validation_that_is_no_number(cohort):
+    class Spoils(Callback):
+        order = 44
+
+        def after_loss(self):
+            if not self.training:
+                self.learn.loss = self.learn.loss * float("nan")
+
+    with pytest.raises(StudyError, match=r"in epoch 1, step 1 of the validation.*images were 4.png, 5.png, 12.png, 13.png"):
+        trained(cohort, epochs=1, what="head", callbacks=[Spoils()])
+
+
+def test_a_batch_of_one_under_batch_norm(cohort):
+    body = nn.Sequential  # a head with batch norm behind the pool sees one value a channel
+    chain = network("head", dropout=0)
+    chain.head.append(nn.BatchNorm1d(2))
+    learns(chain, "head")
+    with pytest.raises(StudyError, match="Batch norm cannot learn from a batch of 1 x 3 x 16 x 16.*Raise batch_size to 2"):
+        learner(loaders(cohort, chain, batch_size=1), chain, prefix="off").fit(1)
+    learner(loaders(cohort, network("all"), batch_size=1), chain := network("all"), prefix="off", max_steps=2).fit(1)
+    assert isinstance(chain, body), "where maps have several positions a batch of one is enough"
+
+
+def test_images_too_small(cohort):
+    chain = network("head", name="vgg16")
+    with pytest.raises(StudyError, match="Images of 4 pixels are too small for pocket vgg16"):
+        learner(cohort.dataloaders(size=4, batch_size=4, stats=chain.about.stats, device="cpu"), chain)
+    learn = learner(loaders(cohort, chain), chain)
+    with pytest.raises(StudyError, match="Images of 4 x 4 pixels are too small for this trunk"):
+        predict(learn, cohort.part("test").loader(size=4, batch_size=4, stats=chain.about.stats, device="cpu"))
+
+
+class Greedy(nn.Module):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def forward(self, x):
+        if self.error:
+            raise self.error
+        return x + torch.empty(10**15)
+
+
+@pytest.mark.parametrize("error", [None, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+def test_out_of_memory(cohort, error):
+    chain = network("head", head=lambda *given, **more: nn.Sequential(Greedy(error), heads.linear(*given, **more)))
+    with pytest.raises(StudyError, match="Memory ran out at a batch of 4 x 3 x 16 x 16. Lower batch_size or image_size"):
+        learner(loaders(cohort, chain), chain, prefix="off").fit(1)
+
+
+def test_an_error_of_ones_own_is_left_alone(cohort):
+    chain = network("head", head=lambda *given, **more: nn.Sequential(Greedy(ValueError("mine")), heads.linear(*given, **more)))
+    with pytest.raises(ValueError, match="^mine$"):
+        learner(loaders(cohort, chain), chain, prefix="off").fit(1)
+
+
+# who looks on
+
+
+class Kernel:
+    def __init__(self, asks):
+        self.kernel = type("Kernel", (), {"_allow_stdin": asks})()
+
+
+@pytest.mark.parametrize("asks, ours, live", [(True, False, True), (False, False, False), (True, True, False)])
+def test_a_bar_is_for_a_live_notebook(cohort, monkeypatch, capsys, asks, ours, live):
+    import IPython
+
+    monkeypatch.setattr(IPython, "get_ipython", lambda: Kernel(asks))
+    monkeypatch.delenv("PNEUMO_RUN", raising=False)
+    if ours:
+        monkeypatch.setenv("PNEUMO_RUN", "here")
+    assert history.is_live() == live
+    chain = network("head")
+    learn = learner(loaders(cohort, chain), chain, prefix="off")
+    learn.fit(1)
+    assert hasattr(learn, "progress") == live and ("epoch 1 of 1" in capsys.readouterr().out) != live
+
+
+def test_a_terminal_has_no_bar(cohort):
+    assert not history.is_live() and not hasattr(trained(cohort, epochs=0), "progress")
