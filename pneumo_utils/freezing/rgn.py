@@ -25,7 +25,7 @@ def relative_gradient_norms(chain: Chain) -> dict[str, float]:
 
 
 def _weighed(block: nn.Module) -> list[nn.Parameter]:
-    there = [piece for piece in pieces(nn.ModuleList([block])).values()]
+    there = list(pieces(nn.ModuleList([block])).values())
     with_gradient = [[weight for weight in piece.parameters(recurse=False) if weight.requires_grad and weight.grad is not None] for piece in there]
     others = [weight for piece, weights in zip(there, with_gradient) if not is_batch_norm(piece) for weight in weights]
     return others or [weight for weights in with_gradient for weight in weights]

@@ -20,12 +20,11 @@ from pneumo_utils.prefix.streams import Stream
 class Making:
     """How the features of one chain at one cut come about, in one number format."""
 
-    def __init__(self, chain: Chain, cut: int, dtype: torch.dtype, store: Store, seed: int):
-        self.chain, self.cut, self.dtype, self.store, self.seed = chain, cut, dtype, store, seed
+    def __init__(self, chain: Chain, cut: int, dtype: torch.dtype | None, computed: torch.dtype, store: Store, seed: int):
+        self.chain, self.cut, self.dtype, self.computed, self.store, self.seed = chain, cut, dtype, computed, store, seed
         self.steps = [unit for _, unit in units(chain)]
-        self.native = next(chain.parameters()).dtype
         layout = channels_last(chain.parameters())
-        self.weights = [digest_of([each, str(dtype), layout]) for each in of_weights(chain, cut)]
+        self.weights = [digest_of([each, str(dtype), str(computed), layout]) for each in of_weights(chain, cut)]
 
     def key(self, stream: Stream, cut: int) -> str:
         return digest_of([stream.digest, self.weights[cut]])[:24]
@@ -38,7 +37,7 @@ class Making:
 
     def begins(self, stream: Stream) -> tuple[int, Features | None]:
         """The latest cut at which all that is missing here is kept, and exactly; 0 is the images themselves."""
-        if self.dtype == self.native:
+        if self.dtype is None:
             for cut in range(self.cut - 1, 0, -1):
                 if (kept := self.store.find(self.key(stream, cut))) and not len(kept.missing(self.missing(stream))):
                     return cut, kept
@@ -90,18 +89,23 @@ class Making:
     def _given(self, loader, positions: np.ndarray, rows: np.ndarray, view: int, source: Features | None) -> torch.Tensor:
         if source is None:
             return inputs(loader, loader.dataset.batch(positions.tolist()))
-        return source.gather(torch.as_tensor(source.places(rows) + view), self.native).to(loader.device)
+        return source.gather(torch.as_tensor(source.places(rows) + view), source.values.dtype).to(loader.device)
 
     def _through(self, x: torch.Tensor, start: int) -> torch.Tensor:
-        for step in self.steps[start:self.cut]:
-            x = step(x)
+        with self.in_format(x.device):
+            for step in self.steps[start:self.cut]:
+                x = step(x)
         return x
 
+    def in_format(self, device: torch.device) -> torch.autocast:
+        """Where layers are computed in the number format of the training."""
+        return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.computed == torch.bfloat16)
+
     def _stored(self, made: torch.Tensor) -> torch.Tensor:
-        values = (made.permute(0, 2, 3, 1) if channels_last([made]) else made).to(self.dtype)
-        if self.dtype != self.native and values.isinf().any() and not made.isinf().any():
+        values = (made.permute(0, 2, 3, 1) if channels_last([made]) else made).to(self.dtype or made.dtype)
+        if self.dtype is not None and values.isinf().any() and not made.isinf().any():
             raise StudyError(f"Some features of {self.chain.about.name} are as large as {made.abs().max():.3g}, which "
-                             f"{str(self.dtype).removeprefix('torch.')} cannot hold: cache them with dtype=torch.float32.")
+                             f"{str(self.dtype).removeprefix('torch.')} cannot hold: keep them as they are computed, with dtype=None.")
         return values
 
 

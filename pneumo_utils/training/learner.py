@@ -41,10 +41,8 @@ def learner(dls: DataLoaders, chain: Chain, loss=None, optimizer=adam(), prefix:
     _check_weights(loss, dls)
     how = compute(dls.device, precision, memory_format)
     model, fed = how.place(chain), dls
-    if prefix != OFF:
-        found = plan(chain, dls, views)
-        if prefix == ON or found.pays:
-            model, fed = cached(chain, dls, views)
+    if prefix == ON or (prefix == AUTO and plan(chain, dls, views, computed=how.dtype).pays):
+        model, fed = cached(chain, dls, views, computed=how.dtype)
     with no_random(reproducible=False):
         getattr(fed, "n_inp", 1)  # fastai finds out by drawing a batch
     return Learner(fed, model, plain=dls, whole=chain, compute=how, seed=seed, folder=Path(folder) if folder else None, max_steps=max_steps,
