@@ -8,6 +8,7 @@ import click
 
 from pneumo_utils.data_cli import data
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.pretrain_cli import pretrain
 
 
 class Face(click.Group):
@@ -31,6 +32,7 @@ def main():
 
 
 main.add_command(data)
+main.add_command(pretrain)
 
 
 @main.command(context_settings={"show_default": True})

@@ -1,0 +1,228 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torchvision.ops import box_convert, box_iou
+
+from pneumo_utils.backbones import HEAD, units
+from pneumo_utils.backbones.darknet_weights import Header, load_darknet, save_darknet
+from pneumo_utils.detection.anchors import anchors, overlap
+from pneumo_utils.detection.precision import average_precision, mean_average_precision
+from pneumo_utils.detection.region import NOTHING, decode, losses, responsible, spoken
+from pneumo_utils.detection.yolov2 import Reorganise, filters, yolov2
+from pneumo_utils.ground.errors import StudyError
+
+
+def boxes(*rows):
+    return torch.tensor(rows, dtype=torch.float32).view(-1, 4)
+
+
+def found(rows, scores, kinds=None):
+    return {"boxes": boxes(*rows), "scores": torch.tensor(scores), "classes": torch.tensor(kinds or [0] * len(rows))}
+
+
+def there(rows, kinds=None):
+    return {"boxes": boxes(*rows), "classes": torch.tensor(kinds or [0] * len(rows), dtype=torch.int64)}
+
+
+# the network
+
+
+def test_each_cell_speaks_as_many_numbers_as_the_published_detector():
+    assert filters(80) == 425 and filters(8) == 65 and filters(20) == 125
+
+
+def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
+    with torch.device("meta"):
+        state = yolov2().state_dict()
+    numbers = sum(value.numel() for key, value in state.items() if not key.endswith(("num_batches_tracked", "anchors")))
+    assert 16 + 4 * numbers == 203_934_260  # bytes of yolov2.weights with its header
+
+
+@pytest.mark.parametrize("header", [Header(0, 1, 0, 12_800), Header(0, 2, 0, 32_013_312)])
+def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
+    trained, fresh = (yolov2(8, "pocket", seed=seed).eval() for seed in (1, 2))
+    save_darknet(trained, path := tmp_path / "yolov2-drawn.weights", header)
+    content = path.read_bytes()
+    numbers = sum(value.numel() for key, value in trained.state_dict().items() if not key.endswith(("num_batches_tracked", "anchors")))
+    assert len(content) == {1: 16, 2: 20}[header.minor] + 4 * numbers
+    mixed, spoken_last = trained[-1].mixed, trained[-1].spoken  # route, convolution, and last the numbers that each cell speaks: bias, filters
+    tail = np.concatenate([each.detach().numpy().ravel() for each in (mixed.conv.weight, spoken_last.bias, spoken_last.weight)])
+    assert content.endswith(tail.astype("<f4").tobytes())
+    assert load_darknet(fresh, path) == header
+    with torch.inference_mode():
+        assert torch.equal(fresh(image := torch.rand(2, 3, 64, 64)), trained(image))
+    path.write_bytes(content[:-4])
+    with pytest.raises(StudyError, match="bytes"):
+        load_darknet(fresh, path)
+
+
+def test_the_pocket_detector_is_a_chain_whose_parts_compose():
+    chain = yolov2(8, "pocket", seed=1).eval()
+    images = torch.rand(2, 3, 64, 64)
+    step = images
+    with torch.no_grad():
+        for _, unit in units(chain):
+            step = unit(step)
+        whole = chain(images)
+    assert whole.shape == (2, 65, 8, 8) and torch.equal(step, whole)
+    assert chain.blocks == ["block1", "block2", "block3", "block4", "block5", HEAD]
+
+
+def test_a_seed_gives_the_same_detector_and_leaves_torch_alone():
+    torch.manual_seed(5)
+    expected = torch.rand(1)
+    torch.manual_seed(5)
+    one, other = yolov2(8, "pocket", seed=3), yolov2(8, "pocket", seed=3)
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+
+
+def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
+    channels, high, wide = 8, 4, 6
+    flat = np.arange(channels * high * wide, dtype=np.float32)
+    expected, few = np.empty_like(flat), channels // 4
+    for k in range(channels):
+        for j in range(high):
+            for i in range(wide):
+                y, x = 2 * j + k // few // 2, 2 * i + k // few % 2
+                expected[i + wide * (j + high * k)] = flat[x + 2 * wide * (y + 2 * high * (k % few))]
+    got = Reorganise()(torch.from_numpy(flat).view(1, channels, high, wide))
+    assert got.shape == (1, 32, 2, 3)
+    assert np.array_equal(got.flatten().numpy(), expected)
+
+
+# anchors
+
+
+def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
+    luck = torch.Generator().manual_seed(0)
+    truth = torch.tensor([[1.0, 1.0], [4.0, 2.0], [3.0, 9.0]])
+    sizes = (truth[torch.randint(3, (600,), generator=luck)] * (1 + 0.05 * torch.randn(600, 2, generator=luck))).clamp(min=0.1)
+    assert torch.allclose(anchors(sizes, 3, seed=4), truth, rtol=0.03)
+
+
+def test_overlap_of_sizes_is_that_of_boxes_laid_corner_on_corner():
+    some, others = torch.rand(5, 2) + 0.1, torch.rand(4, 2) + 0.1
+    expected = box_iou(torch.cat([torch.zeros(5, 2), some], 1), torch.cat([torch.zeros(4, 2), others], 1))
+    assert torch.allclose(overlap(some, others), expected, atol=1e-6)
+
+
+# the loss, on a grid of 2 x 2 with one anchor as large as a cell, where zeros speak of the cell itself
+
+
+ONE = torch.ones(1, 2)
+
+
+def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
+    parts = losses(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
+    told = {name: part.item() for name, part in parts.items()}
+    assert told == pytest.approx({"object": 5 * 0.25, "no object": 3 * 0.25, "coordinates": 0.0, "class": math.log(3)})
+
+
+def test_the_loss_of_a_box_that_is_too_wide_and_aside():
+    parts = losses(torch.zeros(1, 8, 2, 2), boxes([0.175, 0, 0.425, 0.5])[None], torch.tensor([[2]]), ONE)
+    assert parts["coordinates"].item() == pytest.approx((2 - 0.25 * 0.5) * (0.1**2 + math.log(0.5) ** 2))
+    assert parts["object"].item() == pytest.approx(0.0, abs=1e-9)  # it says one half, and overlaps the thing by one half
+
+
+def test_a_box_that_overlaps_a_thing_well_is_not_blamed_for_seeing_it():
+    two = torch.tensor([[1.0, 1.0], [0.9, 0.9]])
+    parts = losses(torch.zeros(1, 16, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[0]]), two)
+    assert parts["no object"].item() == pytest.approx(6 * 0.25)  # the second anchor in the first cell overlaps by 0.81
+
+
+def test_an_image_without_things_is_blamed_for_every_box_and_filled_up_rows_change_nothing():
+    nothing = losses(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 4), torch.full((1, 3), NOTHING), ONE)
+    assert nothing["no object"].item() == pytest.approx(1.0) and nothing["object"].item() == nothing["class"].item() == 0
+    box = boxes([0.1, 0.1, 0.4, 0.3])
+    short = losses(torch.zeros(1, 8, 2, 2), box[None], torch.tensor([[1]]), ONE)
+    long = losses(torch.zeros(1, 8, 2, 2), torch.cat([box, torch.zeros(1, 4)])[None], torch.tensor([[1, NOTHING]]), ONE)
+    assert short == long
+
+
+def test_the_loss_of_two_images_is_the_mean_of_theirs():
+    raw = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(1))
+    true, kinds = boxes([0.1, 0.1, 0.4, 0.3], [0.5, 0.2, 0.9, 0.9]).view(2, 1, 4), torch.tensor([[1], [2]])
+    both = losses(raw, true, kinds, ONE)
+    each = [losses(raw[at:at + 1], true[at:at + 1], kinds[at:at + 1], ONE) for at in (0, 1)]
+    assert all(both[name].item() == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-5) for name in both)
+
+
+# what the maps say
+
+
+def test_decoding_undoes_what_a_cell_should_say():
+    shapes, classes = torch.tensor([[1.0, 1.5], [3.0, 2.0]]), 4
+    true, kinds = boxes([0.05, 0.1, 0.2, 0.3], [0.5, 0.55, 0.95, 0.9], [0.6, 0.05, 0.8, 0.35]), torch.tensor([3, 0, 2])
+    row, column, anchor, numbers = responsible(true, shapes, 8, 8)
+    raw = torch.full((1, 2, 5 + classes, 8, 8), -20.0)
+    for at in range(3):
+        raw[0, anchor[at], :2, row[at], column[at]] = numbers[at, :2].logit()
+        raw[0, anchor[at], 2:4, row[at], column[at]] = numbers[at, 2:]
+        raw[0, anchor[at], 4, row[at], column[at]] = 20
+        raw[0, anchor[at], 5 + kinds[at], row[at], column[at]] = 20
+    (got,) = decode(raw.flatten(1, 2), shapes)
+    order = got["classes"].argsort()
+    assert torch.equal(got["classes"][order], kinds.sort().values)
+    assert torch.allclose(got["boxes"][order], true[kinds.argsort()], atol=1e-5)
+    assert (got["scores"] > 0.99).all()
+
+
+def test_of_two_boxes_on_one_thing_the_surer_stays():
+    raw = torch.full((1, 2, 6, 1, 1), 0.0)
+    raw[0, 0, 4], raw[0, 1, 4] = 1.0, 3.0
+    (got,) = decode(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
+    assert got["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3))])
+
+
+def test_boxes_are_spoken_of_in_cells():
+    raw = torch.zeros(1, 7, 4, 4)
+    said = spoken(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
+    assert box_convert(said[0, 1, 2, 0], "cxcywh", "xyxy").tolist() == pytest.approx([2.5 / 4 - 0.25, 1.5 / 4 - 0.125, 2.5 / 4 + 0.25, 1.5 / 4 + 0.125])
+
+
+# average precision
+
+
+A, B, C = [0, 0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]
+ELSEWHERE = [0.2, 0.7, 0.4, 0.9]
+
+
+def test_average_precision_worked_by_hand():
+    """Right, wrong, right of three things: recall 1/3 at precision 1, then 2/3 at precision 2/3."""
+    assert average_precision([found([A, ELSEWHERE, B], [0.9, 0.8, 0.7])], [there([A, B, C])], 0) == pytest.approx(1 / 3 + 1 / 3 * 2 / 3)
+
+
+def test_a_thing_counts_once_and_the_surest_box_takes_it():
+    twice = found([A, A, B], [0.9, 0.8, 0.7])
+    assert average_precision([twice], [there([A, B])], 0) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
+
+
+def test_all_found_is_one_none_found_is_nothing_and_no_thing_is_undefined():
+    assert average_precision([found([A, B], [0.3, 0.2])], [there([B, A])], 0) == 1
+    assert average_precision([found([], [])], [there([A])], 0) == 0
+    assert math.isnan(average_precision([found([A], [0.9])], [there([])], 0))
+
+
+def test_precision_is_over_all_images_and_classes_apart():
+    told = [found([A, B], [0.9, 0.6], [0, 1]), found([A], [0.95], [0])]
+    true = [there([A, B], [0, 0]), there([C], [1])]
+    assert average_precision(told, true, 0) == pytest.approx(1 / 2 * 1 / 2)  # the surest is wrong, the second right, of two things
+    assert average_precision(told, true, 1) == 0
+    assert mean_average_precision(told, true, classes=3) == pytest.approx(1 / 8)
+
+
+def test_a_detector_learns_a_scene():
+    chain = yolov2(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
+    luck = torch.Generator().manual_seed(0)
+    images, true, kinds = torch.rand(8, 3, 32, 32, generator=luck), boxes([0.1, 0.1, 0.6, 0.7]).expand(8, 1, 4), torch.full((8, 1), 3)
+    optimizer, told = torch.optim.Adam(chain.parameters(), lr=2e-3), []
+    for _ in range(12):
+        loss = sum(losses(chain(images), true, kinds, chain.head.anchors).values())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        told.append(loss.item())
+    assert told[-1] < 0.4 * told[0]

@@ -1,0 +1,355 @@
+import json
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from torch import nn
+from torch.nn.functional import avg_pool2d
+
+from pneumo_utils.backbones import About, Chain, names, trunk
+from pneumo_utils.backbones.shipped import POCKET, load_pocket
+from pneumo_utils.detection.region import NOTHING
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import sha
+from pneumo_utils.pretrain_cli import pretrain
+from pneumo_utils.pretraining.bank import AT_ONCE, CROP, SIZE, pictures, scenes, window
+from pneumo_utils.pretraining.chance import Chance
+from pneumo_utils.pretraining.fractals import FAMILIES, fractals
+from pneumo_utils.pretraining.grid import axes
+from pneumo_utils.pretraining.loop import KEPT_EVERY, Settings, fit, pace
+from pneumo_utils.pretraining.scene import CATEGORIES, MAPS, STEP, draw
+from pneumo_utils.pretraining.shapes import KINDS, NOTCH, shapes
+from pneumo_utils.pretraining.source_task import SPREAD, WIDTHS, Answers, loss, losses, score, truth
+from pneumo_utils.pretraining.textures import CELLS, SPECTRA, TEXTURES, WAVES, textures
+from pneumo_utils.pretraining.things import around, things
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8), softness=0.5):
+    kind = torch.tensor([list(KINDS).index(name)])
+    return shapes(kind, torch.tensor([centre]), torch.tensor([angle]), torch.tensor([radius]), torch.tensor([softness]), size)[0]
+
+
+# drawings
+
+
+def test_a_drawing_is_its_seed_s_alone():
+    one, again, other, next_batch = (draw(Chance(seed, batch), 20, SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1)))
+    assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(again).values()))
+    assert not torch.equal(one.images, other.images) and not torch.equal(one.images, next_batch.images)
+
+
+def test_no_two_images_of_a_bank_are_alike_and_none_is_blank():
+    images = draw(Chance(0, 0), 100, SIZE).images.float()
+    assert (images.std((1, 2)) > 5).all()
+    assert len(torch.unique(images.flatten(1), dim=0)) == 100
+
+
+def test_a_small_bank_is_the_beginning_of_a_larger_one_and_is_found_again(place):
+    few, more = scenes(30, seed=5), scenes(AT_ONCE + 20, seed=5)
+    assert len(few) == 30 and len(more) == AT_ONCE + 20
+    assert all(torch.equal(few[part], more[part][:30]) for part in ("images", "category", "present", "maps"))
+    stamps = {path: path.stat().st_mtime_ns for path in (place / "data").rglob("*.npy")}
+    assert torch.equal(scenes(30, seed=5)["images"], few["images"])
+    assert stamps == {path: path.stat().st_mtime_ns for path in (place / "data").rglob("*.npy")}
+
+
+AREAS = {"disc": math.pi, "square": 1.8**2, "triangle": (0.75 + 0.95) ** 2 / 1.8, "cross": 2 * 0.64 * 1.9 - 0.64**2,
+         "ring": math.pi * (0.98**2 - 0.54**2), "star": 5 * NOTCH * math.sin(math.pi / 5),
+         "house": 1.3 * 0.95 + (0.95 - 0.02) ** 2 / 0.95}
+
+
+@pytest.mark.parametrize("name", AREAS)
+def test_a_shape_covers_the_area_that_geometry_gives_it(name):
+    covered = (shape_alone(name) > 0.5).float().sum().item() / 80**2  # pixels of a half axis, squared
+    if name == "house":
+        covered += 1.3 * 0.03  # the slit under the roof is part of neither
+    assert covered == pytest.approx(AREAS[name], rel=0.03)
+
+
+def test_a_shape_is_moved_turned_and_stretched():
+    moved = shape_alone("disc", centre=(0.4, -0.2), radius=(0.3, 0.3))
+    x, y = axes(200)
+    assert ((moved * x[0]).sum() / moved.sum()).item() == pytest.approx(0.4, abs=0.01)
+    assert ((moved * y[0]).sum() / moved.sum()).item() == pytest.approx(-0.2, abs=0.01)
+    assert torch.allclose(shape_alone("cross", angle=math.pi / 2), shape_alone("cross"), atol=1e-3)
+    assert not torch.allclose(shape_alone("cross", angle=math.pi / 4), shape_alone("cross"), atol=1e-3)
+    wide = shape_alone("square", radius=(0.8, 0.4)) > 0.5
+    assert wide.any(0).sum() == pytest.approx(2 * wide.any(1).sum(), abs=3)
+
+
+def test_an_edge_is_as_soft_as_asked():
+    hard, soft = (((each > 0.1) & (each < 0.9)).float().sum().item() for each in (shape_alone("disc", softness=1), shape_alone("disc", softness=6)))
+    assert soft == pytest.approx(6 * hard, rel=0.15)
+
+
+def test_the_textures_have_the_spectra_that_their_rows_say():
+    rows = [row for row, (fall, _, angle) in enumerate(SPECTRA) if fall == 6 and angle is None]
+    fields = textures(Chance(1, 0), torch.tensor(rows).repeat_interleave(8), 64)
+    radius = torch.fft.fftfreq(64).mul(64).square()
+    radius = (radius[:, None] + radius[None]).sqrt()
+    power = torch.fft.fft2(fields).abs().square().view(len(rows), 8, 64, 64).mean(1)
+    for row, spectrum in zip(rows, power):
+        assert (radius * spectrum).sum() / spectrum.sum() == pytest.approx(SPECTRA[row][1], rel=0.25)
+
+
+def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
+    fields = textures(Chance(2, 0), torch.arange(TEXTURES), 72)
+    assert TEXTURES == len(SPECTRA) + len(WAVES) + len(CELLS) and FAMILIES + TEXTURES == CATEGORIES
+    assert torch.allclose(fields.mean((1, 2)), torch.zeros(TEXTURES), atol=1e-4) and torch.allclose(fields.std((1, 2)), torch.ones(TEXTURES), atol=1e-3)
+    drawn = fractals(Chance(2, 0), torch.arange(FAMILIES), 72)
+    share = (drawn > 0).float().mean((1, 2))
+    assert len(drawn) == FAMILIES and drawn.max() <= 1 and (share > 0.02).all() and (share < 0.9).all()
+
+
+def test_a_fractal_family_looks_more_like_itself_than_like_others():
+    """Means of ten members each, framed alike: nearest are the family's own other ten."""
+    few = torch.arange(12)
+    halves = [avg_pool2d(fractals(Chance(seed, 0), few.repeat_interleave(10), 64).view(12, 10, 64, 64).mean(1), 4).flatten(1) for seed in (1, 2)]
+    one, other = (nn.functional.normalize(each - each.mean(0), dim=1) for each in halves)
+    assert ((one @ other.T).argmax(1) == few).float().mean() > 0.8
+
+
+# answers
+
+
+def test_the_answers_are_those_of_the_image():
+    drawn = draw(Chance(6, 0), 200, SIZE)
+    seen = avg_pool2d(drawn.images.float(), STEP).flatten(1)
+    bright = drawn.maps[:, MAPS.index("brightness")].flatten(1)
+    likeness = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(seen, bright)])
+    assert likeness.median() > 0.98 and (likeness > 0.7).float().mean() > 0.95  # what is cut off by the window, or lost in noise, is less alike
+    assert drawn.present.any(1).float().mean() == pytest.approx(0.75, abs=0.12)  # none, one, two or three shapes
+    assert drawn.maps[:, MAPS.index("clouds")].min() >= 0
+    cloudy = drawn.maps[:, MAPS.index("clouds")].flatten(1).max(1).values > 0.02
+    assert cloudy.float().mean() == pytest.approx(0.75, abs=0.12)
+    assert torch.bincount(drawn.category, minlength=CATEGORIES).max() < 12
+
+
+def test_a_window_s_answers_move_with_it():
+    bank = scenes(10, seed=1)
+    rows = torch.arange(10)
+    for down, right in ((0, 0), (2, 1)):
+        images, category, present, maps = window(bank, rows, down, right)
+        assert images.shape == (10, CROP, CROP)
+        assert torch.equal(images, bank["images"][:, down * STEP:down * STEP + CROP, right * STEP:right * STEP + CROP])
+        assert torch.equal(maps, bank["maps"][:, :, down:down + CROP // STEP, right:right + CROP // STEP].float())
+        assert torch.equal(category, bank["category"]) and torch.equal(present, bank["present"])
+    asked = truth(category, present, maps)["brightness"].view(10, 8, 8) * SPREAD["brightness"]
+    assert torch.allclose(asked, avg_pool2d(maps[:, 0], 2), atol=1e-5)
+
+
+def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_nothing():
+    true = truth(*window(scenes(200, seed=2), torch.arange(200))[1:])
+    blind = {name: torch.zeros(200, width) for name, width in WIDTHS.items()}
+    told = losses(blind, true)
+    assert told["category"].item() == pytest.approx(1) and told["shapes"].item() == pytest.approx(1)
+    assert all(0.3 < losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item() < 2 for name in MAPS)
+    right = {"category": 50 * nn.functional.one_hot(true["category"], CATEGORIES).float(), "shapes": 100 * (true["shapes"] - 0.5),
+             **{name: true[name] for name in MAPS}}
+    assert loss(right, true).item() == pytest.approx(0, abs=1e-6)
+    assert set(score(right, true).values()) == {1.0}
+    flat = score({**right, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)
+    assert all(flat[name] == pytest.approx(0, abs=1e-5) for name in MAPS)
+
+
+def test_one_question_s_part_of_the_answers():
+    answers = Answers(12, seed=3)
+    maps = torch.rand(4, 12, 5, 5)
+    for name in WIDTHS:
+        weight, bias = answers.of(name)
+        assert torch.allclose(answers(maps)[name], maps.mean((2, 3)) @ weight.T + bias, atol=1e-6)
+
+
+# pictures with boxes
+
+
+def test_a_box_just_holds_its_mask():
+    mask = torch.zeros(1, 10, 10, dtype=torch.bool)
+    mask[0, 2:5, 3:9] = True
+    assert around(mask).tolist() == [pytest.approx([0.3, 0.2, 0.9, 0.5])]
+
+
+def test_boxes_hold_what_was_drawn_and_nothing_is_drawn_outside_them(monkeypatch):
+    """On an empty ground, unrecorded, a picture is its shapes alone: each box's sides touch one, and none is beyond the boxes."""
+    module = sys.modules[things.__module__]
+    monkeypatch.setattr(module, "ground", lambda chance, number, size: torch.zeros(number, size, size))
+    monkeypatch.setattr(module, "textures", lambda chance, category, size: torch.zeros(len(category), size, size))
+    monkeypatch.setattr(module, "recorded", lambda chance, picture: picture)
+    drawn = things(Chance(8, 0), 80, CROP)
+    known = drawn.classes != NOTHING
+    assert known.any(1).float().mean() > 0.9 and (drawn.boxes[~known] == 0).all()
+    for picture, boxes in zip(drawn.images.abs(), drawn.boxes * CROP):
+        beyond = picture > 0.8  # deeper than half of the deepest shape: inside of some mask for certain
+        for left, top, right, bottom in boxes.round().int().tolist():
+            if right:
+                part = picture[top:bottom, left:right] > 0.03
+                assert part[0].any() and part[-1].any() and part[:, 0].any() and part[:, -1].any()
+                beyond[top:bottom, left:right] = False
+        assert not beyond.any()
+
+
+# the loop
+
+
+class Line(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(4))
+
+
+def squares(network, luck):
+    x = torch.randn(8, 4, generator=luck)
+    return ((x @ network.weight - x @ torch.tensor([1.0, -2.0, 0.5, 3.0])) ** 2).mean()
+
+
+def test_the_loop_finds_what_it_looks_for_and_a_killed_run_goes_on_to_the_same_end(place):
+    settings = Settings(3 * KEPT_EVERY, seed=4, rate=0.1, decay=0.0)
+    straight, broken = Line(), Line()
+    fit(straight, squares, settings, place / "one.pt", say=lambda line: None)
+    assert torch.allclose(straight.weight, torch.tensor([1.0, -2.0, 0.5, 3.0]), atol=1e-3)
+
+    def killed(network, luck, left=iter(range(KEPT_EVERY + 20))):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return squares(network, luck)
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, killed, settings, place / "two.pt", say=lambda line: None)
+    again, told = Line(), []
+    fit(again, squares, settings, place / "two.pt", say=told.append)
+    assert torch.equal(again.weight, straight.weight)
+    assert len(told) == 2  # the first hundred steps were not taken again
+
+
+def test_a_run_with_other_settings_starts_over(place):
+    one = Line()
+    fit(one, squares, Settings(KEPT_EVERY, rate=0.1), place / "kept.pt", say=lambda line: None)
+    told = []
+    fit(Line(), squares, Settings(KEPT_EVERY, rate=0.2), place / "kept.pt", say=told.append)
+    assert len(told) == 1
+
+
+def test_a_loss_that_is_no_number_stops_the_run(place):
+    with pytest.raises(StudyError, match="not a number"):
+        fit(Line(), lambda network, luck: network.weight.sum() * math.nan, Settings(KEPT_EVERY), place / "nan.pt", say=lambda line: None)
+    assert not (place / "nan.pt").exists()
+
+
+def test_measuring_the_pace_leaves_the_network_as_it_was():
+    chain = trunk("mobilenetv2", size="pocket", seed=1)
+    before = {key: value.clone() for key, value in chain.state_dict().items()}
+    seconds = pace(chain, lambda network, luck: network(torch.rand(4, 3, 32, 32, generator=luck)).square().mean(), Settings(1), tried=2)
+    assert 0 < seconds < 10
+    assert all(torch.equal(before[key], value) for key, value in chain.state_dict().items())
+
+
+def test_a_few_steps_of_the_source_task_lower_its_loss(place):
+    from pneumo_utils.pretraining.drawn_task import DrawnTask
+
+    task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
+    told = []
+    fit(task.network, lambda network, luck: told.append(task.question(network, luck)) or told[-1], Settings(25, batch=16, rate=3e-3), place / "kept.pt",
+        say=lambda line: None)
+    assert torch.stack(told[-5:]).mean() < 0.8 * torch.stack(told[:5]).mean()
+    (chain,) = task.made()
+    assert chain.blocks[-1] == "top" and chain.top.fc.out_features == CATEGORIES
+
+
+# the command
+
+
+def run(*words):
+    return CliRunner().invoke(pretrain, [str(word) for word in words])
+
+
+@pytest.mark.parametrize("name, files", [("resnet18", {"resnet18"}), ("darknet19", {"darknet19", "yolov2"})])
+def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, files):
+    outcome = run(name, "--steps", 3, "--images", 120, "--seed", 2, "--out", place / "made")
+    assert outcome.exit_code == 0, outcome.output
+    assert {path.name for path in (place / "made").iterdir()} == {f"{each}.{end}" for each in files for end in ("safetensors", "json")}
+    for each in files:
+        card = json.loads((place / "made" / f"{each}.json").read_text())
+        assert card["sha256"] == sha((place / "made" / f"{each}.safetensors").read_bytes())
+        assert (card["name"], card["steps"], card["seed"], card["images"]) == (each, 3, 2, 3 * 64)
+        assert all(np.isfinite(row["score"]) and "chance" in row for row in card["scores"].values())
+    assert not list((place / "data" / "pretraining").iterdir())
+    tensors = load_pocket(name, place / "made").tensors
+    assert all(torch.isfinite(tensor).all() for tensor in tensors.values())
+    assert set(trunk(name, size="pocket").state_dict()) <= set(tensors)
+
+
+def test_the_same_steps_and_seed_give_the_same_weights(place):
+    one, two = (run("xception", "--steps", 2, "--images", 100, "--out", place / folder) for folder in ("one", "two"))
+    assert one.exit_code == two.exit_code == 0
+    assert (place / "one" / "xception.safetensors").read_bytes() == (place / "two" / "xception.safetensors").read_bytes()
+
+
+def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
+    from pneumo_utils.pretraining.drawn_task import DrawnTask
+
+    true = truth(*window(scenes(150, seed=0), torch.arange(150))[1:])
+    told = {name: dict(zip(MAPS, (DrawnTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAPS))) for name in ("vgg16", "resnet18")}
+    for each in MAPS:
+        assert torch.allclose(told["vgg16"][each], true[each].mean(0), atol=1e-5)
+        assert not torch.allclose(told["resnet18"][each], true[each].mean(0), atol=1e-2)
+
+
+def test_an_unknown_trunk_is_answered_with_the_nearest():
+    outcome = run("resnet81")
+    assert isinstance(outcome.exception, StudyError) and "resnet18" in str(outcome.exception)
+
+
+def test_minutes_and_steps_are_not_said_together():
+    outcome = run("resnet18", "--minutes", 1, "--steps", 5)
+    assert isinstance(outcome.exception, StudyError) and "--minutes" in str(outcome.exception)
+
+
+def test_the_seed_of_the_held_out_images_is_refused(place):
+    outcome = run("resnet18", "--steps", 1, "--images", 100, "--seed", 77_777, "--out", place)
+    assert isinstance(outcome.exception, StudyError) and "77777" in str(outcome.exception)
+
+
+# what the package brings
+
+
+def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
+    files = sorted(POCKET.glob("*.safetensors"))
+    assert {path.stem for path in files} == {*names(), "yolov2"}
+    assert sum(path.stat().st_size for path in POCKET.iterdir()) < 15e6
+    for path in files:
+        card = json.loads(path.with_suffix(".json").read_text())
+        assert card["sha256"] == sha(path.read_bytes())
+        assert "formula" in card["recipe"] and card["images"] > 50_000 and card["held out"] >= 1000
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "darknet19"])
+def test_pocket_weights_know_drawings_that_they_never_met(name):
+    """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250 images and 93 categories."""
+    images, category, *_ = window(scenes(250, seed=4321), torch.arange(250))
+    chain = trunk(name, weights="pocket", top=True).eval()
+    with torch.no_grad():
+        told = chain(((images[:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1)).argmax(1)
+    assert (told == category).float().mean() > 0.05
+
+
+def test_the_pocket_detector_finds_shapes_that_it_never_met():
+    from pneumo_utils.detection.precision import mean_average_precision
+    from pneumo_utils.detection.region import decode
+    from pneumo_utils.detection.yolov2 import yolov2
+
+    bank, chain = pictures(250, seed=4321), yolov2(weights="pocket").eval()
+    with torch.no_grad():
+        raw = chain(((bank["images"][:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1))
+    true = [{"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]} for boxes, kinds in zip(bank["boxes"], bank["classes"])]
+    assert mean_average_precision(decode(raw, chain.head.anchors), true, len(KINDS)) > 0.3
+    assert isinstance(chain, Chain) and isinstance(chain.about, About)
