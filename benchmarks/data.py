@@ -7,33 +7,15 @@ machine whose speed drifts does not favour either; what holds is the ratio to th
 """
 
 import os
-import statistics
 import sys
 import tempfile
-import time
 import warnings
 from pathlib import Path
 
-ROUNDS, SIZE, BATCH, MOST = 7, 64, 32, 600
+from rounds import measured
+
+SIZE, BATCH, MOST = 64, 32, 600
 EPOCHS = 20  # of the ways that take no time
-
-
-def rate(count: int, work) -> float:
-    began = time.perf_counter()
-    work()
-    return count / (time.perf_counter() - began)
-
-
-def table(title: str, ways: dict) -> None:
-    """Ways to do one thing: a name, and how many images a call goes through."""
-    measured = {name: [] for name in ways}
-    for _ in range(ROUNDS):
-        for name, (count, work) in ways.items():
-            measured[name].append(rate(count, work))
-    print(f"\n{title:44} {'median':>9} {'least':>9} {'most':>9} {'ratio':>7}")
-    first = statistics.median(next(iter(measured.values())))
-    for name, rates in measured.items():
-        print(f"{name:44} {statistics.median(rates):9.0f} {min(rates):9.0f} {max(rates):9.0f} {statistics.median(rates) / first:7.2f}", flush=True)
 
 
 def main(place: Path) -> None:
@@ -65,20 +47,20 @@ def main(place: Path) -> None:
             folder.rmdir()
         cohort.pixels(SIZE)
 
-    table("reading a release", {"a look at every file": (len(everything), lambda: module.read(root, say=None))})
-    table(f"decoding to {SIZE} px", {"Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
-                                    "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths])})
+    measured("reading a release", {"a look at every file": (len(everything), lambda: module.read(root, say=None))})
+    measured(f"decoding to {SIZE} px", {"Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
+                                       "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths])})
     cores = cache.cores()
-    table("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
+    measured("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
 
     files = ImageDataLoaders.from_path_func("", [Path(path) for path in paths], lambda path: path.parent.name, bs=BATCH, item_tfms=Resize(SIZE, method="squish"),
                                             img_cls=PILImageBW, valid_pct=0.1, num_workers=0, device="cpu")
     ours, flipped = (cohort.dataloaders(size=SIZE, batch_size=BATCH, flip=flip, device="cpu") for flip in (False, True))
     count = len(ours.train.dataset)
-    table("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),
-                                "from the pixel cache": (EPOCHS * count, lambda: [list(ours.train) for _ in range(EPOCHS)]),
-                                "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)])})
-    table("looking for copies", {"all pairs": (len(paths), lambda: lookalikes.near(cohort))})
+    measured("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),
+                                   "from the pixel cache": (EPOCHS * count, lambda: [list(ours.train) for _ in range(EPOCHS)]),
+                                   "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)])})
+    measured("looking for copies", {"all pairs": (len(paths), lambda: lookalikes.near(cohort))})
 
 
 if __name__ == "__main__":

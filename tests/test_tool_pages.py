@@ -1,0 +1,95 @@
+"""The pages on trunks and on speed: they run, what they keep is what was computed, and their figures take real and odd records."""
+
+import json
+import math
+
+import nbformat
+import pytest
+
+from pneumo_utils.figures import speed, trunks
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+SMALL = {"trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4}, "speed": {"image_size": 32, "batch_size": 8, "steps": 4}}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    """Both pages, run once at a small size: results and notebook by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+        folders = {name: run(Chapter(ROOT / "notebooks" / f"{name}.ipynb"), small).folder for name, small in SMALL.items()}
+    return {name: (json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)) for name, folder in folders.items()}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_page_keeps_its_figures_with_words_and_says_no_warning(executed, name):
+    results, notebook = executed[name]
+    assert results["figures"], "a page without a picture"
+    for figure in results["figures"].values():
+        assert len(figure["alt"]) > 40 and figure["caption"]
+    told = [output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr" and "FutureWarning" not in output["text"]]
+    assert not [each["text"] for each in told if "%|" not in each["text"]], "a warning would stand on the page"
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_page_is_kept_without_outputs(name):
+    cells = Chapter(ROOT / "notebooks" / f"{name}.ipynb").notebook()["cells"]
+    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
+    assert len({cell["id"] for cell in cells}) == len(cells)
+
+
+def test_the_speed_page_counts_what_each_freezing_changes(executed):
+    results = executed["speed"][0]["results"]
+    assert results["changed_when_frozen_here"]["value"] == 0 < results["changed_by_fastai_freeze"]["value"]
+    assert results["kept_and_plain_apart"]["value"] <= 1e-5
+
+
+def test_the_trunks_page_shows_every_card_beside_chance(executed):
+    results = executed["trunks"][0]["results"]
+    sources = {name: told for name, told in results.items() if name.startswith("source_")}
+    assert len(sources) == 8 and all(told["value"] > told["baseline"] for told in sources.values())
+    assert 0 < results["pocket_megabytes"]["value"] < 15
+
+
+GROUP = {"title": "heads", "aim": "", "ways": [{"name": "plain", "median": 10.0, "least": 9.0, "most": 11.0, "ratio": 1.0},
+                                              {"name": "kept", "median": 400.0, "least": 300.0, "most": 500.0, "ratio": 41.3},
+                                              {"name": "slow", "median": 2.0, "least": 2.0, "most": 2.0, "ratio": 0.21}]}
+
+
+def test_ratios_are_drawn_where_they_belong():
+    figure, alt = speed.ratios(GROUP)
+    dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert dots == [1.0, 41.3, 0.21]
+    assert "kept: 41 x" in alt and "slow: 0.21 x" in alt
+    low, high = figure.axes[0].get_xlim()
+    assert low < 0.21 and high > 41.3
+
+
+def test_the_stages_of_a_step_fill_its_bar():
+    figure, alt = speed.stages([{"way": "a", "images": 1.0, "forward": 3.0}, {"way": "b", "images": 0.0, "forward": 2.0}])
+    widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars]
+    assert math.isclose(sum(widths), 200.0) and "a, 4.0 ms: images 25 %, forward 75 %" in alt
+
+
+def test_a_gain_is_the_difference_that_the_record_holds():
+    row = {"on": "phantom children", "way": "frozen", "trunk": "resnet18"}
+    kept = {"means": [{**row, "weights": "pocket", "auroc": [0.93, 0.92, 0.94]}, {**row, "weights": "random", "auroc": [0.83, 0.8, 0.86]},
+                      {**row, "trunk": "grey pixels at 32 x 32", "weights": "none", "auroc": [0.9, 0.89, 0.91]}],
+            "differences": [{**row, "auroc": [0.1, 0.06, 0.14]}]}
+    found = trunks.gains(kept)
+    assert found[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
+    assert trunks.simple(kept)["features"].tolist() == ["grey pixels at 32 x 32"]
+    figure, alt = trunks.worth(found)
+    assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title() == "phantom children"
+
+
+def test_the_committed_records_are_whole():
+    """What the pages show of earlier measurements is there, and holds what it says."""
+    kept = trunks.record()
+    frozen = trunks.gains(kept)
+    assert len(frozen[frozen["way"] == "frozen"]["trunk"].unique()) == 8 and kept["settings"]["seeds"] == 10
+    rows = speed.rows(speed.record())
+    assert (rows.groupby("group")["times the first"].first() == 1).all() and len(rows["group"].unique()) == 6
