@@ -46,7 +46,7 @@ def everything() -> dict:
     import torch
 
     children = cohort("kermany", images=330, size=LARGE)
-    groups = [learners(children, "full", rounds=3), learners(children, "pocket", rounds=5), head_only(children), one_block(children), first_epoch(), grid()]
+    groups = [learners(children, "full", rounds=5), learners(children, "pocket", rounds=5), head_only(children), one_block(children), first_epoch(), grid()]
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
     return {"date": date.today().isoformat(), "device": device, "torch": torch.__version__, "groups": groups, "a step": a_step(children)}
 
