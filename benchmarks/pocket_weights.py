@@ -14,8 +14,8 @@ The protocol was fixed before any figure was seen:
   mirrored at random; from the pocket weights, and from the seed's random ones.
 - Measures are AUROC and balanced accuracy. Differences are paired by seed, with 95 % intervals by Student's t over the ten seeds.
 
-VGG16 was pre-trained a second time after its first phantom figure had been seen, because it had learned no categories; the change was judged on
-the development data. Darknet was pre-trained a second time before any test. What was measured before is kept in the record: names given anew
+VGG16 was pre-trained a second time after its first phantom figure had been seen, because it had learned no categories; the change was judged by its
+losses on drawn images. Darknet was pre-trained a second time before any test. What was measured before is kept in the record: names given anew
 replace their own rows.
 """
 
@@ -70,7 +70,8 @@ def phantoms() -> Children:
 
 def real(folder: Path) -> Children:
     cohort = kermany.read(folder, say=None)
-    return Children("real children", cohort.pixels(SIZE)[:], (cohort.table["cause"] != "normal").to_numpy().astype(int), cohort.table["patient"].to_numpy())
+    ill = (cohort.table["cause"] != "normal").to_numpy().astype(int)
+    return Children("real children", cohort.pixels(SIZE)[:], ill, cohort.table["patient"].to_numpy())
 
 
 def as_input(images: torch.Tensor, chain: Chain) -> torch.Tensor:
@@ -98,7 +99,8 @@ def regressed(features: np.ndarray, children: Children, seed: int) -> dict[str, 
 def tuned(chain: Chain, children: Children, seed: int) -> dict[str, float]:
     learn, test = children.draw(seed)
     torch.manual_seed(seed)
-    net = nn.Sequential(chain, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(chain.about.channels, 2)).to(memory_format=torch.channels_last).train()
+    net = nn.Sequential(chain, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(chain.about.channels, 2))
+    net.to(memory_format=torch.channels_last).train()
     images, ill = as_input(children.images[learn], chain), torch.as_tensor(children.ill[learn])
     batches = -(-LABELS // BATCH)
     optimizer = torch.optim.Adam(net.parameters(), lr=RATE)
@@ -166,7 +168,8 @@ def show(means: list[dict], differences: list[dict]) -> None:
     for title, rows in (("means", means), ("pocket less random, paired by seed", differences)):
         print(f"\n{title}")
         for row in rows:
-            told = "  ".join(f"{measure} {row[measure][0]:+.3f} ({row[measure][1]:+.3f} to {row[measure][2]:+.3f})" for measure in ("auroc", "balanced accuracy"))
+            told = "  ".join(f"{measure} {row[measure][0]:+.3f} ({row[measure][1]:+.3f} to {row[measure][2]:+.3f})"
+                             for measure in ("auroc", "balanced accuracy"))
             print(f"{row['on']:17} {row['way']:11} {row['trunk']:23} {row.get('weights', ''):7} {told}")
 
 
@@ -177,8 +180,8 @@ def put(new: list[dict], out: Path) -> list[dict]:
         keys = {(row["on"], row["way"], row["trunk"]) for row in new}
         rows = [row for row in old if (row["on"], row["way"], row["trunk"]) not in keys] + new
         means, differences = summary(rows)
-        settings = {"seeds": SEEDS, "labels": LABELS, "test images": TEST, "size": SIZE, "phantoms": PHANTOMS, "phantom seed": POPULATION, "batch": BATCH,
-                    "rate": RATE, "epochs": EPOCHS, "torch": torch.__version__, "device": "CPU", "date": date.today().isoformat()}
+        settings = {"seeds": SEEDS, "labels": LABELS, "test images": TEST, "size": SIZE, "phantoms": PHANTOMS, "phantom seed": POPULATION,
+                    "batch": BATCH, "rate": RATE, "epochs": EPOCHS, "torch": torch.__version__, "device": "CPU", "date": date.today().isoformat()}
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, {"settings": settings, "means": means, "differences": differences, "rows": rows})
     return rows

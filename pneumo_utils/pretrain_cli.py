@@ -8,7 +8,8 @@ import click
 
 @click.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long each trunk learns, at the pace measured first: 13 if not said, 25 on a GPU.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True),
+              help="How long each trunk learns, at the pace measured first: 13 if not said, 25 on a GPU.")
 @click.option("--steps", type=click.IntRange(min=1), help="So many steps instead: the same steps and seed give the same weights on one machine.")
 @click.option("--images", type=click.IntRange(min=100), default=60_000, show_default=True, help="Drawn images in the bank that the steps draw from.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the drawings and of the weights' start.")
@@ -31,4 +32,5 @@ def pretrain(names, minutes, steps, images, seed, folder):
     for name in names or known():
         card = run(name, folder, steps, minutes, seed, images, say=click.echo)
         asked, found = next(iter(card["scores"].items()))
-        click.secho(f"{name}: {asked} {found['score']:.3f} ({found['measure']}; chance {found['chance']:.3f}), {folder / name}.safetensors", fg="green")
+        told = f"{asked} {found['score']:.3f} ({found['measure']}; chance {found['chance']:.3f})"
+        click.secho(f"{name}: {told}, {folder / name}.safetensors", fg="green")

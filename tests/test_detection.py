@@ -180,7 +180,8 @@ def test_of_two_boxes_on_one_thing_the_surer_stays():
 def test_boxes_are_spoken_of_in_cells():
     raw = torch.zeros(1, 7, 4, 4)
     said = spoken(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
-    assert box_convert(said[0, 1, 2, 0], "cxcywh", "xyxy").tolist() == pytest.approx([2.5 / 4 - 0.25, 1.5 / 4 - 0.125, 2.5 / 4 + 0.25, 1.5 / 4 + 0.125])
+    box = box_convert(said[0, 1, 2, 0], "cxcywh", "xyxy")
+    assert box.tolist() == pytest.approx([2.5 / 4 - 0.25, 1.5 / 4 - 0.125, 2.5 / 4 + 0.25, 1.5 / 4 + 0.125])
 
 
 # average precision

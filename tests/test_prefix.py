@@ -592,3 +592,15 @@ def test_a_new_loader_of_the_same_features(cohort, store):
     _, dls = cached(learns(pocket(), "head"), plain(cohort), store=store)
     again = dls.train.new(shuffle=False)
     assert isinstance(again, FeatureLoader) and [y.tolist() for _, y in again][0] == cohort.part("train").targets()[:7].tolist()
+
+
+@pytest.mark.parametrize("sizes", [(4, 16), (16, 4)])
+def test_loaders_of_other_batch_sizes_get_the_features_of_their_own_images(cohort, store, sizes):
+    chain = learns(pocket(), "head").eval()
+    small, large = (plain(cohort, batch_size=size) for size in sizes)
+    mixed = DataLoaders(small.train, large.valid, device=torch.device("cpu"))
+    rest, fed = cached(chain, mixed, store=store)
+    with torch.no_grad():
+        straight = torch.cat([chain(x) for x, _ in mixed.valid])
+        kept = torch.cat([rest.eval()(x) for x, _ in fed.valid])
+    assert straight.shape == kept.shape and (straight - kept).abs().max() < 1e-5

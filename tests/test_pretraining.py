@@ -105,7 +105,8 @@ def test_the_textures_have_the_spectra_that_their_rows_say():
 def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
     fields = textures(Chance(2, 0), torch.arange(TEXTURES), 72)
     assert TEXTURES == len(SPECTRA) + len(WAVES) + len(CELLS) and FAMILIES + TEXTURES == CATEGORIES
-    assert torch.allclose(fields.mean((1, 2)), torch.zeros(TEXTURES), atol=1e-4) and torch.allclose(fields.std((1, 2)), torch.ones(TEXTURES), atol=1e-3)
+    assert torch.allclose(fields.mean((1, 2)), torch.zeros(TEXTURES), atol=1e-4)
+    assert torch.allclose(fields.std((1, 2)), torch.ones(TEXTURES), atol=1e-3)
     drawn = fractals(Chance(2, 0), torch.arange(FAMILIES), 72)
     share = (drawn > 0).float().mean((1, 2))
     assert len(drawn) == FAMILIES and drawn.max() <= 1 and (share > 0.02).all() and (share < 0.9).all()
@@ -258,8 +259,8 @@ def test_a_few_steps_of_the_source_task_lower_its_loss(place):
 
     task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
     told = []
-    fit(task.network, lambda network, luck: told.append(task.question(network, luck)) or told[-1], Settings(25, batch=16, rate=3e-3), place / "kept.pt",
-        say=lambda line: None)
+    fit(task.network, lambda network, luck: told.append(task.question(network, luck)) or told[-1], Settings(25, batch=16, rate=3e-3),
+        place / "kept.pt", say=lambda line: None)
     assert torch.stack(told[-5:]).mean() < 0.8 * torch.stack(told[:5]).mean()
     (chain,) = task.made()
     assert chain.blocks[-1] == "top" and chain.top.fc.out_features == CATEGORIES

@@ -83,7 +83,7 @@ def test_a_gain_is_the_difference_that_the_record_holds():
     assert found[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
     assert trunks.simple(kept)["features"].tolist() == ["grey pixels at 32 x 32"]
     figure, alt = trunks.worth(found)
-    assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title() == "phantom children"
+    assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title(loc="left") == "phantom children"
 
 
 def test_the_committed_records_are_whole():

@@ -52,7 +52,7 @@ class Detector(nn.Module):
 
 
 def yolov2(classes: int = 80, size: str = "full", anchors: torch.Tensor | None = None, weights: str = "random", seed: int | None = None) -> Chain:
-    """The detector, of random weights or with the "pocket" ones, which know their own classes and anchors. Anchors are widths and heights in cells."""
+    """The detector, random or with its "pocket" weights, which know their own classes and anchors; anchors are widths and heights in cells."""
     if weights == "pocket":
         shipped = load_pocket(NAME).tensors
         anchors = shipped[f"{HEAD}.anchors"].float()

@@ -81,7 +81,7 @@ class Making:
         set_seed(self.seed)
         with at_rest(self.chain):
             for loader, positions in bar(_cut(stream, missing), "computing the frozen layers", unit=" batches"):
-                full = np.resize(positions, size)  # an image alone goes through other kernels than one of a batch, and is rounded otherwise
+                full = np.resize(positions, loader.bs)  # an image alone goes through other kernels than one of a batch, and is rounded otherwise
                 rows = loader.dataset.pixels.rows[full]
                 views = [self._given(loader, full, rows, view, source) for view in range(stream.views or 1)]
                 yield torch.stack([self._stored(self._through(view, cut)) for view in views], dim=1)[:len(positions)]

@@ -23,8 +23,9 @@ STRIDE = 8  # pixels of a picture to one cell of the pocket detector, and to one
 CELLS = CROP // STRIDE
 BRIGHT = 2.0  # weight of the second question
 WORDS = (f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn by formula: "
-         f"its region loss, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright ({CELLS} x {CELLS} "
-         f"cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, mirrored every second batch.")
+         f"its region loss, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
+         f"({CELLS} x {CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
+         "mirrored every second batch.")
 
 
 @dataclass
@@ -67,7 +68,7 @@ class DetectorTask:
             found += [{name: part.cpu() for name, part in each.items()} for each in decode(raw, anchor_sizes)]
             bright.append(read)
             lit.append(_brightness(images))
-        true = [{"boxes": boxes[classes != NOTHING], "classes": classes[classes != NOTHING]} for boxes, classes in zip(bank["boxes"], bank["classes"])]
+        true = [{"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]} for boxes, kinds in zip(bank["boxes"], bank["classes"])]
         each = {name: average_precision(found, true, kind) for kind, name in enumerate(KINDS)}
         told = {"all shapes": sum(each.values()) / len(each), **each}
         bright, lit = torch.cat(bright), torch.cat(lit)

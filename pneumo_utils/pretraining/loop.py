@@ -44,7 +44,8 @@ def fit(network: nn.Module, question: Question, settings: Settings, kept: Path, 
         total, count = total + loss.detach(), count + 1
         if (step + 1) % KEPT_EVERY == 0 or step + 1 == settings.steps:
             if not torch.isfinite(total):
-                raise StudyError(f"The loss is not a number any more at step {step + 1}. Lower the rate from {settings.rate:g}, or take another seed.")
+                raise StudyError(f"The loss is not a number any more at step {step + 1}. Lower the rate from {settings.rate:g}, "
+                                 "or take another seed.")
             seconds = time.monotonic() - began
             _keep(parts, settings, kept, step + 1, seconds)
             say(f"step {step + 1} of {settings.steps}, loss {total.item() / count:.4f}, {(step + 1) * settings.batch / seconds:.0f} images/s")

@@ -43,9 +43,9 @@ def pretrain(name: str, folder: Path, steps: int | None = None, minutes: float |
     seconds = fit(task.network, task.question, settings, kept, lambda line: say(f"{name}: {line}"))
     _round(task.network)
     scores = task.scored(held_out, HELD_OUT_SEED)
-    card = {"recipe": words, "seed": seed, "steps": settings.steps, "images": settings.steps * settings.batch, "accuracy": next(iter(scores.values()))["score"],
-            "date": date.today().isoformat(), "torch": torch.__version__, "seconds": round(seconds), "settings": asdict(settings), "bank": images,
-            "held out": held_out, "scores": scores}
+    card = {"recipe": words, "seed": seed, "steps": settings.steps, "images": settings.steps * settings.batch,
+            "accuracy": next(iter(scores.values()))["score"], "date": date.today().isoformat(), "torch": torch.__version__,
+            "seconds": round(seconds), "settings": asdict(settings), "bank": images, "held out": held_out, "scores": scores}
     for chain in task.made():
         save_pocket(chain, card, folder)
     kept.unlink()

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from pneumo_utils import ROOT
@@ -20,6 +21,7 @@ INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the 
 
 def begin(chapter: str) -> "Run":
     """Check the parameters above this cell, however they came there, and open the run's folder."""
+    _still_what_no_reader_can_mend()
     known, values = parameters_above()
     return Run(chapter, known, values)
 
@@ -118,6 +120,12 @@ def _plain(value):
     if isinstance(value, float) and value != value:
         return "undefined"
     return value
+
+
+def _still_what_no_reader_can_mend() -> None:
+    """Warnings of libraries to their own authors, which would stand in a notebook with paths of the machine."""
+    warnings.filterwarnings("ignore", "IProgress not found")
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
 
 def _close(figure) -> None:
