@@ -1,0 +1,84 @@
+"""The pictures of the first chapter: every draw as a dot, and where a network looks for each of the four outcomes."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import MaxNLocator
+
+from pneumo_utils.evaluation import label
+from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas
+from pneumo_utils.figures.words import BOLD, SMALLEST, folded, listed
+from pneumo_utils.ground.errors import StudyError
+
+ROW = 0.44  # inches
+PICTURE, TITLE = 1.3, 0.5  # inches: a side, the words over it
+BRIGHTEST = 99.5  # percentile that is drawn in full colour
+
+
+def every_draw(scores: pd.DataFrame, metrics: list[str]):
+    """A panel a metric, a row a model, a dot a draw and a bar at their mean; columns model, baseline, metric, draw, value."""
+    if scores.empty or not set(metrics) <= set(scores["metric"]):
+        raise StudyError(f"Draws of {', '.join(metrics)} cannot be drawn from a table of {', '.join(scores['metric'].unique()) or 'nothing'}.")
+    models = scores[["model", "baseline"]].drop_duplicates().reset_index(drop=True)
+    figure, panels = canvas(len(metrics) * (len(models) * ROW + 0.75) + 0.1, len(metrics), squeeze=False)
+    told = []
+    for axes, name in zip(panels.flat, metrics):
+        part = scores[scores["metric"] == name]
+        for at, row in models.iterrows():
+            values = part.loc[part["model"] == row["model"], "value"]
+            colour = GREY if row["baseline"] else BLUE
+            axes.scatter(values, np.full(len(values), at), s=55, color=colour, alpha=0.55, linewidth=0, zorder=2)
+            axes.vlines(values.mean(), at - 0.3, at + 0.3, color=INK if row["baseline"] else ORANGE, linewidth=3, zorder=3)
+            told.append(f"{label(name)}, {row['model']}: {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}")
+        axes.set_yticks(models.index, [folded(model, 2.3) for model in models["model"]], fontsize=SMALLEST)
+        axes.set_ylim(len(models) - 0.5, -0.5)
+        axes.set_title(folded(label(name), 3.4, 1, BOLD), fontsize=14)
+        axes.grid(axis="y", color="#E8E8E8")
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="x", labelsize=SMALLEST)
+        axes.spines["left"].set_visible(False)
+        axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    return figure, f"Every draw as a dot, the mean as a bar. {listed(told, 24)}."
+
+
+def by_images(scores: pd.DataFrame, start: float):
+    """AUROC by images adapted on, with every draw as a dot; columns who ("network" or "pixels"), images, draw, value; `start` is without any."""
+    figure, axes = canvas(3.9)
+    told = []
+    for who, name, colour, mark in (("network", "the whole network learns", BLUE, "o"), ("pixels", "linear model on pixels", ORANGE, "s")):
+        part = scores[scores["who"] == who]
+        means = part.groupby("images")["value"].mean()
+        axes.plot(means.index, means, color=colour, linewidth=2.4, marker=mark, markersize=7, label=name)
+        axes.scatter(part["images"], part["value"], s=35, color=colour, alpha=0.45, marker=mark, linewidth=0)
+        told.append(f"{name}: " + ", ".join(f"{value:.3f} after {number}" for number, value in means.items()))
+    axes.axhline(start, color=GREY, linewidth=1.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xticks(ticks := sorted(scores["images"].unique()), [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="children adapted on", ylabel="AUROC")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    return figure, f"AUROC by number of images. {listed(told)}; without adaptation {start:.3f}."
+
+
+def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
+    """For each named case the picture over the picture with its saliency in colour, as bright as the pixel counts."""
+    if not cases:
+        raise StudyError("There are no saliency maps to show: give them by outcome, {\"true positive\": (picture, map), ...}.")
+    columns = max(4, len(cases))
+    side = WIDTH / columns - 0.05
+    height = 2 * side + TITLE + 0.1
+    figure, empty = canvas(height)
+    figure.set_layout_engine("none")
+    empty.remove()
+    for at, (name, (picture, saliency)) in enumerate(cases.items()):
+        left = at * (side + 0.05) / WIDTH
+        grey = np.repeat(np.asarray(picture, float)[..., None] / 255, 3, axis=2)
+        strength = np.clip(saliency / max(np.percentile(saliency, BRIGHTEST), 1e-12), 0, 1)[..., None]
+        hot = (1 - strength) * 0.75 * grey + strength * np.array([1.0, 0.62, 0.0])
+        for row, shown in enumerate((grey, hot)):
+            bottom = height - TITLE - (row + 1) * side - row * 0.05
+            axes = figure.add_axes((left, bottom / height, side / WIDTH, side / height))
+            axes.imshow(shown, aspect="auto", interpolation="nearest")
+            axes.set_axis_off()
+        figure.text(left + side / WIDTH / 2, 1 - 0.04 / height, folded(name, side, 2), ha="center", va="top", fontsize=SMALLEST, color=INK)
+    return figure, f"Pictures, and under each of them where the network's answer is most sensitive, for {listed(cases)}."

@@ -1,0 +1,69 @@
+"""Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own settings are whole."""
+
+import json
+
+import nbformat
+import pytest
+import yaml
+
+from pneumo_utils.claims import load
+from pneumo_utils.figures import surgical
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
+SMALL = {"phantom_adults": 100, "phantom_children": 160, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "draws": 2, "survey_draws": 0,
+         "source_epochs": 1, "epochs": 1, "max_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+        folder = run(CHAPTER, SMALL).folder
+    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+
+
+def test_it_keeps_scores_claims_and_figures_with_words(executed):
+    results, _ = executed
+    assert {"accuracy", "f1"} <= {name.split(": ")[1] for name in results["results"] if name.startswith("fine-tuned: ")}
+    for numbers in results["claims"].values():
+        assert numbers["low"] <= numbers["value"] <= numbers["high"]
+    assert {"draws", "confusion", "gazes", "regions"} <= set(results["figures"])
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in results["figures"].values())
+
+
+def test_every_claim_it_speaks_of_is_in_the_ledger(executed):
+    ledger = load()
+    assert all(ledger[name].kind in ("metric", "ordering") for name in executed[0]["claims"])
+
+
+def test_both_tables_have_the_baselines(executed):
+    shown = {cell["id"]: "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", [])) for cell in executed[1].cells}
+    for cell in ("table-1-code", "table-2-code"):
+        assert all(name in shown[cell] for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
+
+
+def test_every_parameter_is_read():
+    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(source for source in sources if "source_root: str" not in source)
+    assert not [name for name in of_chapter(CHAPTER) if name not in below]
+
+
+def test_the_papers_settings_are_whole_and_are_its_tier():
+    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
+    check(known, given)
+    left_out = {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
+    assert not left_out
+    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
+    assert (given["batch_size"], given["lr"], given["epochs"], given["adaptation_images"], given["weights"]) == (4, 0.001, 3, 100, "imagenet")
+
+
+def test_nothing_to_draw_is_said():
+    with pytest.raises(StudyError, match="no saliency maps"):
+        surgical.gazes({})
