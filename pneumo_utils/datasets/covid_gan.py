@@ -3,9 +3,8 @@
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from pneumo_utils.cohort import Cohort
+from pneumo_utils.datasets.class_folders import by_folder
 from pneumo_utils.datasets.reading import Reading, half, not_this
 from pneumo_utils.datasets.tree import Tree
 
@@ -30,18 +29,8 @@ def read(root: str | Path, say=print) -> Cohort:
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
     reading = Reading(TITLE, tree.root)
-    rows = []
-    for name, path in tree.pictures().items():
-        *folders, file = name.split("/")
-        made_by = next((part for part in reversed(folders) if part.lower() in CLASSES), None)
-        if made_by is None:
-            reading.aside([name], "in neither G1 nor G2")
-        else:
-            rows.append({"image": f"{made_by}/{file}", "path": path, "labels": CLASSES[made_by.lower()], "generator": made_by.upper()})
-    table = pd.DataFrame(rows)
-    again = table.duplicated("image")
-    reading.aside(table["image"][again], "the same file once more in a doubled folder")
-    table = table[~again].sort_values("image").reset_index(drop=True)
+    table = by_folder(tree, reading, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values("image", ignore_index=True)
+    table = table.assign(generator=table["folder"].str.upper()).drop(columns="folder")
     for folder, label in CLASSES.items():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")

@@ -4,9 +4,8 @@ import re
 import sys
 from pathlib import Path
 
-import pandas as pd
-
 from pneumo_utils.cohort import Cohort
+from pneumo_utils.datasets.class_folders import by_folder
 from pneumo_utils.datasets.reading import Reading, half, not_this
 from pneumo_utils.datasets.tree import Tree
 
@@ -36,18 +35,8 @@ def read(root: str | Path, say=print) -> Cohort:
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
     reading = Reading(TITLE, tree.root)
-    rows = []
-    for name, path in tree.pictures().items():
-        *folders, file = name.split("/")
-        at = next((at for at in range(len(folders) - 1, -1, -1) if plain(folders[at]) in CLASSES), None)
-        if at is None:
-            reading.aside([name], "in a folder of no class that is known")
-        else:
-            rows.append({"image": "/".join([*folders[at:], file]), "path": path, "labels": CLASSES[plain(folders[at])], "view": "PA", "depth": at})
-    table = pd.DataFrame(rows).sort_values(["depth", "image"], kind="stable")
-    again = table.duplicated("image")
-    reading.aside(table["image"][again], "the same file once more in a doubled folder")
-    table = table[~again].drop(columns="depth").reset_index(drop=True)
+    table = by_folder(tree, reading, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
+    table = table.assign(view="PA").drop(columns="folder")
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
