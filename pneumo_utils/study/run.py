@@ -21,6 +21,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import differences, identity
 from pneumo_utils.study.parameters import check, of_chapter
 from pneumo_utils.study.progress import Progress, cell_name
+from pneumo_utils.study.streams import tidy
 
 CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
 LOGS = {"log.txt", "kernel.txt"}
@@ -107,6 +108,7 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
     """Execute the notebook in a kernel that knows its run's folder and stands where the user stands."""
     import logging
 
+    import nbformat
     from papermill import execute_notebook
     from papermill.log import logger
 
@@ -117,11 +119,14 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
     with _environment(environment), _terminate_as_interrupt():
         for start in range(1, STARTS + 1):
             try:
-                return execute_notebook(
+                notebook = execute_notebook(
                     str(chapter.path), str(attempt / "notebook.ipynb"), values, cwd=str(Path.cwd()), progress_bar=False,
                     stdout_file=progress, stderr_file=progress, execution_timeout=cell_limit, start_timeout=120,
                     on_cell_start=progress.cell_start, on_cell_executed=progress.cell_executed,
                     kernel_manager_class=logged_to(attempt / "kernel.txt"))
+                tidy(notebook)
+                nbformat.write(notebook, attempt / "notebook.ipynb")
+                return notebook
             except RuntimeError as error:
                 if "Kernel died before replying" not in str(error) or start == STARTS:
                     raise
