@@ -20,23 +20,32 @@ from pneumo_utils.ground.sources import PACKAGE, closure
 from pneumo_utils.study.digest import versions
 
 
-def kept(folder: Path, name: str, make, depends_on: dict, data: dict):
-    modules: set[str] = set()
-    facts = {"function": written(make, modules), "arguments": {key: written(value, modules) for key, value in depends_on.items()},
-             "data": data, "versions": versions()}
-    digest = digest_of(facts | {"package": closure(modules)})[:16]
-    place = folder / f"{name}-{digest}"
+def kept(folder: Path, name: str, make, depends_on: dict, data: dict, say=print):
+    return at(place_of(folder, name, make, depends_on, data), name, make, depends_on, say)
+
+
+def at(place: Path, name: str, make, depends_on: dict, say=print):
+    """The piece of a place, found again or made."""
     with room_for(place):
-        folder.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
     with places.lock(place):  # another run that makes the same piece is waited for
         if found := load(place):
-            print(f"{name}: found again")
+            say(f"{name}: found again")
             return found[0]
         began = time.time()
         value = make(**depends_on)
         store(place, value)
-        print(f"{name}: made in {time.time() - began:.1f} s")
+        say(f"{name}: made in {time.time() - began:.1f} s")
         return load(place)[0]
+
+
+def place_of(folder: Path, name: str, make, depends_on: dict, data: dict) -> Path:
+    """Where a piece is kept: its name, and the digest of all that it depends on."""
+    modules: set[str] = set()
+    facts = {"function": written(make, modules), "arguments": {key: written(value, modules) for key, value in depends_on.items()},
+             "data": data, "versions": versions()}
+    digest = digest_of(facts | {"package": closure(modules)})[:16]
+    return folder / f"{name}-{digest}"
 
 
 def written(value, modules: set[str], seen: tuple = ()):

@@ -11,10 +11,11 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.ground import files, places
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.study import kept
+from pneumo_utils.study import kept, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import listing, versions
 from pneumo_utils.study.parameters import Parameter, check, declared, tier
+from pneumo_utils.study.side_by_side import kept_each
 
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell
 
@@ -92,15 +93,32 @@ class Run:
         """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data included."""
         return kept.kept(places.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
 
+    def kept_each(self, make, pieces: dict[str, dict]) -> dict:
+        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores."""
+        return kept_each(places.runs() / "kept" / self.chapter, make, pieces, self._data)
+
+    @property
+    def recorded(self) -> dict[str, records.Record]:
+        """The chapter's records by name: runs that were made once, longer or on real radiographs, and are shown beside this one."""
+        return records.of(self.chapter)
+
+    def evidence(self) -> list[dict]:
+        """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather` takes it."""
+        own = {"chapter": self.chapter, "tier": self._tier(), "real": self._source["real"], "claims": dict(self._claims)}
+        return [own, *(record.evidence for record in self.recorded.values())]
+
+    def _tier(self) -> str:
+        source = ROOT / "notebooks" / f"{self.chapter}.ipynb"
+        return tier(Chapter(source), self.values) if source.exists() else "by hand"
+
     def finish(self) -> None:
         """Write results.json: a run without one is not a finished run."""
         if not self._source["data"]:
             raise StudyError("The notebook has not said what it stands on: call run.uses(data=..., weights=...).")
-        source = ROOT / "notebooks" / f"{self.chapter}.ipynb"
         files.write_json(self.folder / "results.json", {
             "chapter": self.chapter,
             "parameters": self.values,
-            "tier": tier(Chapter(source), self.values) if source.exists() else "by hand",
+            "tier": self._tier(),
             **self._source,
             "device": _device(),
             "seconds": round(time.time() - self._began, 2),

@@ -1,0 +1,83 @@
+"""Pieces made side by side: the same values as one by one, in as many processes as there are cores, and a failure that is told."""
+
+import os
+import re
+
+import pytest
+import torch
+
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.study import kept, side_by_side
+
+
+def fitted(seed):
+    """A few steps of a real training, with the process that made them."""
+    torch.manual_seed(seed)
+    net, images = torch.nn.Linear(4, 1), torch.randn(16, 4)
+    optimizer = torch.optim.SGD(net.parameters(), 0.1)
+    for _ in range(5):
+        optimizer.zero_grad()
+        net(images).square().mean().backward()
+        optimizer.step()
+    return {"weight": net.weight.detach(), "process": os.getpid()}
+
+
+def refused(number):
+    if number == 1:
+        raise StudyError("there are too few images")
+    return number
+
+
+def broken(number):
+    return 1 / number
+
+
+def killed(number):
+    os.kill(os.getpid(), 9)
+
+
+PIECES = {f"piece {seed}": {"seed": seed} for seed in range(5)}
+
+
+@pytest.fixture
+def two_cores(monkeypatch):
+    monkeypatch.setattr(side_by_side, "_at_once", lambda: 2)
+
+
+def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
+    torch.randn(512, 512) @ torch.randn(512, 512)  # threads are at work before the fork
+    made = side_by_side.kept_each(tmp_path, fitted, PIECES, {})
+    assert list(made) == list(PIECES)
+    for name, given in PIECES.items():
+        assert (made[name]["weight"] == fitted(**given)["weight"].numpy()).all()
+        assert made[name]["process"] != os.getpid()
+    assert re.fullmatch(r"5 pieces: 5 made in [\d.]+ s, 2 at a time\n", capsys.readouterr().out)
+
+
+def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
+    before = side_by_side.kept_each(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
+    alone = kept.kept(tmp_path, "piece 3", fitted, {"seed": 3}, {})
+    capsys.readouterr()
+    after = side_by_side.kept_each(tmp_path, fitted, PIECES, {})
+    assert "1 made" in (told := capsys.readouterr().out) and "4 found again" in told
+    assert [after[name]["process"] for name in list(PIECES)[:4]] == [each["process"] for each in [*before.values(), alone]]
+    side_by_side.kept_each(tmp_path, fitted, PIECES, {})
+    assert capsys.readouterr().out == "5 pieces: all found again\n"
+
+
+def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
+    with pytest.raises(StudyError, match="^there are too few images$"):
+        side_by_side.kept_each(tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {})
+    assert kept.load(kept.place_of(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
+
+
+@pytest.mark.parametrize("make, words", [(broken, "piece '(zero|nothing)' failed(.|\n)*ZeroDivisionError"), (killed, "ended from outside")])
+def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
+    with pytest.raises(StudyError, match=words):
+        side_by_side.kept_each(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
+
+
+def test_one_core_makes_them_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(side_by_side, "_at_once", lambda: 1)
+    made = side_by_side.kept_each(tmp_path, fitted, PIECES, {})
+    assert {each["process"] for each in made.values()} == {os.getpid()}
