@@ -35,25 +35,54 @@ main.add_command(data)
 main.add_command(pretrain)
 
 
+set_word = click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again.")
+set_file = click.option("-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it.")
+cell_limit = click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+
+
+def _given(chapter, words, params) -> dict:
+    from pneumo_utils.study import parameters
+
+    return (parameters.from_file(params) if params else {}) | parameters.from_words(parameters.of_chapter(chapter), words)
+
+
 @main.command(context_settings={"show_default": True})
 @click.argument("chapter")
-@click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again.")
-@click.option("-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it.")
+@set_word
+@set_file
 @click.option("--out", type=click.Path(path_type=Path), help="Put the run into this folder instead of under runs/.")
-@click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+@cell_limit
 def run(chapter, words, params, out, cell_limit):
     """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again."""
-    from pneumo_utils.study import parameters
     from pneumo_utils.study.chapters import find
     from pneumo_utils.study.progress import clock
     from pneumo_utils.study.run import run as run_chapter
 
     found = find(chapter)
-    given = (parameters.from_file(params) if params else {}) | parameters.from_words(parameters.of_chapter(found), words)
-    outcome = run_chapter(found, given, out=out, cell_limit=cell_limit)
+    outcome = run_chapter(found, _given(found, words, params), out=out, cell_limit=cell_limit)
     state = "up to date, nothing to do" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
     click.secho(f"{found.name}: {state}", fg="green")
     click.echo(f"  {outcome.folder}")
+
+
+@main.command(context_settings={"show_default": True})
+@click.argument("chapter")
+@click.argument("name")
+@set_word
+@set_file
+@cell_limit
+def record(chapter, name, words, params, cell_limit):
+    """Run CHAPTER, or find its run, and write what it found under NAME where it can be committed: no image, no path."""
+    import os
+
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.recording import record as record_chapter
+    from pneumo_utils.study.records import read
+
+    found = find(chapter)
+    path, outcome = record_chapter(found, name, _given(found, words, params), cell_limit=cell_limit)
+    click.secho(f"{found.name}: recorded as {name}" + (", from the run that was there" if outcome.found_again else ""), fg="green")
+    click.echo(f"  {read(path).words}\n  {os.path.relpath(path)}\n  Commit this file; the chapter shows it when it is run again.")
 
 
 @main.command()
@@ -75,6 +104,7 @@ def parameters(chapter):
 @main.command()
 def status():
     """Say which chapters are up to date, and which are stale and why."""
+    from pneumo_utils.study import records
     from pneumo_utils.study.chapters import chapters
     from pneumo_utils.study.progress import clock
     from pneumo_utils.study.run import standing
@@ -88,11 +118,13 @@ def status():
             click.echo(f"    {reason}")
         if len(at.why) > 8:
             click.echo(f"    and {len(at.why) - 8} more")
+        for name, kept in records.of(chapter.name).items():
+            click.echo(f"    record {name}: {kept.words}")
 
 
 @main.command()
 @click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these. The rest are bound as they were run last.")
-@click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+@cell_limit
 def book(asked, cell_limit):
     """Run the chapters that are not up to date, and bind the book into _build/html."""
     from pneumo_utils.study import book as binder

@@ -159,9 +159,9 @@ def test_parameters_page_lists_every_parameter(html):
 def test_verdicts_of_reruns_come_from_the_runs():
     ordering = next(claim for claim in load().claims if claim.kind == "ordering")
     ran = {"chapter": "demo", "tier": "pocket", "real": False, "claims": {ordering.id: {"value": 0.1, "low": 0.05, "high": 0.15}}}
-    assert "the runs behind this book have tested 0." in pages.verdicts([])
+    assert "0 have been tested: 0 on phantoms, 0 on real radiographs." in pages.verdicts([])
     told = pages.verdicts([ran])
-    assert "have tested 1." in told and "| reproduced | The effect shows: difference +0.1" in told
+    assert "1 have been tested: 1 on phantoms" in told and "| reproduced | not tested | The effect shows: difference +0.1" in told
     with pytest.raises(StudyError, match="the ledger has not: p9-none"):
         pages.verdicts([ran | {"claims": {"p9-none": {}}}])
 

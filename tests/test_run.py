@@ -35,7 +35,7 @@ def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
     assert output.metadata["image/png"]["alt"] == "a line that rises"
     for key in ("digest", "depends_on", "device", "cells", "peak_memory_mb", "git", "finished", "seconds"):
         assert manifest[key] not in (None, "", [], {}), key
-    assert set(manifest["depends_on"]) == {"notebook", "package", "parameters", "data", "versions"}
+    assert set(manifest["depends_on"]) == {"notebook", "package", "parameters", "data", "versions", "records"}
     assert not [path for path in runs.rglob("*") if ".attempt" in path.name or ".failed" in path.name]
 
 
@@ -158,9 +158,10 @@ def test_closures_follow_imports_and_files_that_modules_read():
 
 
 def test_differences_are_told_in_words():
-    old = {"notebook": "a", "package": {"p.py": "1"}, "parameters": {"seed": 0}, "data": {}, "versions": {"torch": "1"}}
-    new = {"notebook": "a", "package": {"p.py": "2"}, "parameters": {"seed": 1}, "data": {}, "versions": {"torch": "2"}}
-    assert differences(old, new) == ["p.py has changed", "seed: 0 then, 1 now", "torch 1 then, 2 now"]
+    old = {"notebook": "a", "package": {"p.py": "1"}, "parameters": {"seed": 0}, "data": {}, "versions": {"torch": "1"}, "records": {"long": "1", "real": "1"}}
+    new = {"notebook": "a", "package": {"p.py": "2"}, "parameters": {"seed": 1}, "data": {}, "versions": {"torch": "2"}, "records": {"long": "2", "new": "1"}}
+    assert differences(old, new) == ["p.py has changed", "seed: 0 then, 1 now", "torch 1 then, 2 now",
+                                     "the record long has changed", "the record new is new", "the record real has gone"]
     assert differences(old, old) == []
 
 

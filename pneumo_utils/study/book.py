@@ -14,7 +14,7 @@ import yaml
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, write
-from pneumo_utils.study import pages
+from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.run import Standing, standing
 
@@ -27,14 +27,16 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
     stage = build / "stage"
     shown = shown_runs(say)
     wanted = _toc_of_what_is_there(shown)
+    results = {name: read_json(at.folder / "results.json") for name, at in shown.items()}
+    recorded = [record for name in shown for record in records.of(name).values()]
     keep = {
         **_prose(),
         **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
-        Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()]),
+        Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
-        Path("book/verdicts.md"): pages.verdicts([read_json(at.folder / "results.json") for at in shown.values()]),
+        Path("book/verdicts.md"): pages.verdicts([*results.values(), *(record.evidence for record in recorded)]),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
-        Path("_config.yml"): yaml.safe_dump(_config(shown), sort_keys=False, allow_unicode=True),
+        Path("_config.yml"): yaml.safe_dump(_config(results), sort_keys=False, allow_unicode=True),
         **_mathjax(),
     }
     _stage(stage, keep)
@@ -101,11 +103,10 @@ def _prose() -> dict[Path, bytes]:
     return {path.relative_to(ROOT): path.read_bytes() for path in files if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE}
 
 
-def _config(shown: dict) -> dict:
+def _config(results: dict[str, dict]) -> dict:
     """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims.value }}`."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    found = {name: read_json(at.folder / "results.json")["results"] for name, at in shown.items()}
-    config["sphinx"]["config"]["myst_substitutions"] = {"found": found}
+    config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}}
     return config
 
 

@@ -1,4 +1,4 @@
-"""What a run depends on, taken apart so that a stale run can say why: notebook, package, parameters, data, versions."""
+"""What a run depends on, taken apart so that a stale run can say why: notebook, package, parameters, data, versions, records."""
 
 import platform
 from importlib import metadata
@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pneumo_utils.ground.files import digest_of
 from pneumo_utils.ground.sources import closure, imports
+from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import of_chapter
 
@@ -18,8 +19,12 @@ def notebook_digest(notebook: dict) -> str:
 
 def listing(path: Path) -> str:
     """Digest of data by names, sizes and dates: reading a hundred thousand images to name them would cost more than the run."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    return digest_of([[f.relative_to(path).as_posix() if f != path else f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files])[:16]
+    return digest_of([[f.relative_to(path).as_posix() if f != path else f.name, f.stat().st_size, f.stat().st_mtime_ns] for f in files_of(path)])[:16]
+
+
+def files_of(path: Path) -> list[Path]:
+    """A file itself, or all in a folder."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
 def versions() -> dict[str, str]:
@@ -43,6 +48,7 @@ def identity(chapter: Chapter, values: dict) -> dict:
         "parameters": values,
         "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
         "versions": versions(),
+        "records": records.digests(chapter.name),
     }
 
 
@@ -54,4 +60,7 @@ def differences(old: dict, new: dict) -> list[str]:
     for part, called in (("parameters", "{0}: {1} then, {2} now"), ("versions", "{0} {1} then, {2} now"), ("data", "the data of {0} have changed")):
         why += [called.format(name, old[part].get(name), new[part].get(name)) for name in sorted(old[part].keys() | new[part].keys())
                 if old[part].get(name) != new[part].get(name)]
+    then, now = old.get("records", {}), new["records"]  # runs of before there were records have none
+    why += [f"the record {name} {'is new' if name not in then else 'has changed' if name in now else 'has gone'}" for name in sorted(then.keys() | now.keys())
+            if then.get(name) != now.get(name)]
     return why

@@ -61,7 +61,7 @@ class Run:
         self._began = time.time()
         self._data = {name: listing(Path(values[name])) for name, p in known.items() if p.path_to and Path(values[name] or " ").exists()}
         self._source = {"data": "", "weights": "", "real": False}
-        self._results, self._claims, self._figures = {}, {}, {}
+        self.results, self._claims, self._figures = {}, {}, {}
 
     def uses(self, data: str, weights: str, real: bool = False) -> None:
         """Say in words what the run stands on; `real` when it is radiographs of people."""
@@ -70,7 +70,7 @@ class Run:
     def result(self, name: str, value, low=None, high=None, baseline=None, note: str = ""):
         """Keep a number under a name, with its interval and its trivial baseline, and hand it back."""
         entry = {"value": _plain(value), "low": _plain(low), "high": _plain(high), "baseline": _plain(baseline), "note": note}
-        self._results[name] = {key: each for key, each in entry.items() if each not in (None, "")}
+        self.results[name] = {key: each for key, each in entry.items() if each not in (None, "")}
         return value
 
     def claim(self, claim_id: str, value: float, low: float, high: float) -> None:
@@ -124,12 +124,12 @@ class Run:
             "seconds": round(time.time() - self._began, 2),
             "peak_memory_mb": _peak_memory(),
             "versions": versions(),
-            "results": self._results,
+            "results": self.results,
             "claims": self._claims,
             "figures": self._figures,
         })
-        print(f"{len(self._results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"
-              if places.CURRENT not in os.environ else f"{len(self._results)} results and {len(self._figures)} figures kept")
+        print(f"{len(self.results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"
+              if places.CURRENT not in os.environ else f"{len(self.results)} results and {len(self._figures)} figures kept")
 
 
 def _plain(value):

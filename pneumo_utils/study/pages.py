@@ -1,22 +1,19 @@
 """Pages that are written by the study itself: what was run, and what can be set."""
 
-from pneumo_utils.claims.evidence import gather
+from pneumo_utils.claims.evidence import KINDS, gather
 from pneumo_utils.claims.ledger import load
-from pneumo_utils.claims.verdicts import rerun
+from pneumo_utils.claims.verdicts import reruns
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.parameters import Parameter, of_chapter
-from pneumo_utils.study.progress import clock
+from pneumo_utils.study.progress import took
+from pneumo_utils.study.records import Record
 
 
 def _table(head: list[str], rows: list[list], caption: str = "") -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return (f"**{caption}**\n\n" if caption else "") + "\n".join(lines) + "\n"
-
-
-def took(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 100 else f"{clock(seconds)} min"
 
 
 def what_was_run(manifest: dict, state: str) -> str:
@@ -35,21 +32,33 @@ def _versions(manifests: list[dict]) -> str:
     return "All these runs had " + ", ".join(f"{name} {version}" for name, version in shared.items()) + ".\n"
 
 
-def statistics(manifests: list[dict]) -> str:
+def _records(kept: list[Record]) -> list[str]:
+    """The runs that no page of the book makes anew."""
+    rows = [[f"`{record.chapter}`", record.name, record.data, record.tier, took(record.seconds), record.device, record.finished[:10], _commit(record.git)]
+            for record in kept]
+    return ["## Kept records", "", "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their numbers are "
+            "kept in `book/records`, and their chapters show them beside their own.", "",
+            _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.", ""]
+
+
+def _commit(git: dict) -> str:
+    return f"`{git['commit'][:10] or 'unknown'}`" + (", with uncommitted changes" if git["dirty"] else "")
+
+
+def statistics(manifests: list[dict], kept: list[Record]) -> str:
     text = ["# Run statistics", "", "What each page of this book was made by. The table is read off the manifests that the runs left; "
             "nothing in it is typed in.", ""]
     if not manifests:
-        return "\n".join([*text, "No chapter has been run.", ""])
+        return "\n".join([*text, "No chapter has been run.", "", *_records(kept)])
     rows = [[f"[{m['title']}](../notebooks/{m['chapter']}.ipynb)", m["tier"], took(m["seconds"]),
              f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told", m["device"]] for m in manifests]
-    text += [_table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests)]
+    text += [_table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept)]
     for m in manifests:
-        commit = m["git"]["commit"][:10] or "unknown"
         text += [f"## {m['title']}", "",
                  _table(["what", ""], [["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
                                        ["data", m["data"]], ["weights", m["weights"]],
                                        ["seed", "none" if m["seed"] is None else m["seed"]],
-                                       ["commit", f"`{commit}`" + (", with uncommitted changes" if m["git"]["dirty"] else "")],
+                                       ["commit", _commit(m["git"])],
                                        ["digest of the run", f"`{m['digest']}`"]])]
         total = sum(cell["seconds"] for cell in m["cells"]) or 1
         slow = [c for c in sorted(m["cells"], key=lambda cell: cell["seconds"], reverse=True)[:8] if c["seconds"] > total / 100]
@@ -60,22 +69,36 @@ def statistics(manifests: list[dict]) -> str:
     return "\n".join(text)
 
 
-def verdicts(results: list[dict]) -> str:
-    """What the runs behind this book say of the claims that they can judge."""
+def verdicts(runs: list[dict]) -> str:
+    """What the runs behind this book and the kept records say of the claims that they can judge, on phantoms and on real radiographs."""
     ledger = load()
-    evidence = gather(results)
-    if unknown := sorted(set(evidence) - {claim.id for claim in ledger.claims}):
-        raise StudyError(f"A run reports on claims that the ledger has not: {', '.join(unknown)}.")
-    judged = [(claim, found) for claim in ledger.claims if (found := rerun(claim, evidence)).verdict != "not tested here"]
-    text = ["# Verdicts of reruns", "", "What runs of this book's chapters say of the papers' claims. A printed score is judged only by a run on the paper's own kind of "
-            "data at the paper's settings; orderings and effects are judged by paired differences, on phantoms too. What each claim's own arithmetic says is another "
-            "verdict, and stands in [](../notebooks/paper_audit.ipynb).", "",
-            f"Of {len(ledger.claims)} claims the runs behind this book have tested {len(judged)}.", ""]
+    _all_known(ledger, runs)
+    evidence = gather(runs)
+    found = [(claim, reruns(claim, evidence)) for claim in ledger.claims]
+    judged = [(claim, told) for claim, told in found if any(told[kind] != "not tested" for kind in KINDS)]
+    on = {kind: sum(told[kind] != "not tested" for _, told in judged) for kind in KINDS}
+    text = ["# Verdicts of reruns", "", "What runs of this book's chapters say of the papers' claims, on {term}`phantoms <phantom>` and on real radiographs "
+            "apart. A printed score is judged only by a run on the paper's own kind of data at the paper's settings; orderings and effects are judged by "
+            "paired differences, on phantoms too. What each claim's own arithmetic says is another verdict, and stands in "
+            "[](../notebooks/paper_audit.ipynb).", "",
+            "Verdicts come from the runs behind this book and from [kept records](run_statistics.md), runs that were made once by hand, longer or on "
+            "radiographs that cannot be handed on; the last column names the record. Where several have tested one claim on one kind of data, a run at the "
+            "paper's settings has the word, then a record, made to have narrower intervals than the short run behind the page, then the latest.", "",
+            f"Of {len(ledger.claims)} claims {len(judged)} have been tested: {on['phantom']} on phantoms, {on['real']} on real radiographs.", ""]
     for paper in ledger.papers:
-        rows = [[claim.says, found.verdict, found.because] for claim, found in judged if claim.paper == paper.paper]
+        rows = [[claim.says, told["phantom"], told["real"], told["because"]] for claim, told in judged if claim.paper == paper.paper]
         text += [f"## Paper {paper.paper}: {paper.title}", "",
-                 _table(["claim", "verdict", "because"], rows) if rows else f"None of its {len(paper.claims)} claims has been tested by a run.", ""]
+                 _table(["claim", "on phantoms", "on real radiographs", "because"], rows) if rows
+                 else f"None of its {len(paper.claims)} claims has been tested by a run.", ""]
     return "\n".join(text)
+
+
+def _all_known(ledger, runs: list[dict]) -> None:
+    known = {claim.id for claim in ledger.claims}
+    for run in runs:
+        if unknown := sorted(run["claims"].keys() - known):
+            told_by = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
+            raise StudyError(f"{told_by} reports on claims that the ledger has not: {', '.join(unknown)}.")
 
 
 def _told(parameter: Parameter) -> str:

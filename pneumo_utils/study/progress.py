@@ -20,6 +20,11 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+def took(seconds: float) -> str:
+    """A time with its unit."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
+
+
 class Progress:
     """One line as a cell starts, what it prints behind a bar, and the same into the run's log."""
 
@@ -59,9 +64,9 @@ class Progress:
             self.say(f"  [{self._cell:2}/{self._of}] {clock(time.time() - self._began):>5}  {self._heading}")
 
     def cell_executed(self, cell, cell_index, execute_reply) -> None:
-        took = time.time() - self._cell_began
-        if took >= 5:
-            self.say(f"        this cell took {clock(took)}")
+        seconds = time.time() - self._cell_began
+        if seconds >= 5:
+            self.say(f"        this cell took {clock(seconds)}")
 
     def where(self) -> str:
         """Where the run is, in words."""

@@ -12,13 +12,14 @@ import traceback
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pneumo_utils.cohort.bar import bar
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import kept
 
 
 def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict) -> dict:
     """What `make` returns for each named piece, in their order."""
+    from pneumo_utils.cohort.bar import bar
+
     began, places = time.time(), {name: kept.place_of(folder, name, make, given, data) for name, given in pieces.items()}
     waiting = [name for name, place in places.items() if not kept.load(place)]
     missing, at_once = len(waiting), min(_at_once(), len(waiting))

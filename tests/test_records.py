@@ -1,0 +1,219 @@
+"""Records of chapter runs: what they hold and what they must not, when they make a page stale, and what they say of claims."""
+
+import json
+import os
+import re
+
+import pytest
+
+from pneumo_utils.claims import load
+from pneumo_utils.claims.evidence import gather
+from pneumo_utils.claims.verdicts import here, reruns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.study import pages, records
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.recording import record
+from pneumo_utils.study.run import finished, run, standing
+
+PARAMETERS = """\
+seed: int = 0  # [0, 100] seed of all that is random
+draws: int = 2  # [2, 1000] draws
+weights: str = "pocket"  # pocket, or the path of a file
+data_root: str = ""  # {folder} with data; empty: none
+max_steps: int = 0  # [0, 1000] batches, for a trial; 0: all
+"""
+WORK = "def piece(n):\n    return n * seed\n\nvalue = run.kept('piece', piece, n=draws)\n" \
+       "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data {data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
+FINISH = "run.uses(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, runs):
+    """Where records go in these tests, and the folder that runs stand in."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
+    monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "records"
+
+
+@pytest.fixture
+def chapter(small):
+    return lambda *middle, name="demo", finish=FINISH: Chapter(small(*middle or (WORK,), name=name, parameters=PARAMETERS, finish=finish))
+
+
+def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
+    made = pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3)
+    assert made.returncode == 0, made.stderr
+    assert "records/demo/long.json" in made.stdout and "Commit this file" in made.stdout
+    folder, = (path.parent for path in (runs / "demo").glob("*/manifest.json"))
+    manifest, told = finished(folder), json.loads((kept / "demo" / "long.json").read_text())
+    for key in ("device", "seconds", "peak_memory_mb", "finished", "git", "digest", "parameters"):
+        assert told[key] == manifest[key], key
+    assert told["versions"] == manifest["depends_on"]["versions"]
+    assert told["results"]["f1"]["value"] == pytest.approx(0.5 + 7 * 3 / 100)
+    assert told["claims"] == {"p1-best-f1": {"value": 0.1, "low": 0.05, "high": 0.15}}
+    before = (kept / "demo" / "long.json").read_bytes()
+    assert "from the run that was there" in pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3).stdout
+    assert (kept / "demo" / "long.json").read_bytes() == before  # though the record itself is new to the chapter
+
+
+def test_what_a_chapter_reads_of_its_record(chapter, kept):
+    record(chapter(), "long", {"draws": 7, "seed": 3})
+    found = records.of("demo")["long"]
+    assert found.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
+    assert found.words == f"nothing · settings: by hand · weights: pocket · {found.seconds:.0f} s on {found.device} · {found.finished[:10]}"
+    with pytest.raises(StudyError, match="no result 'ff1'; did you mean 'f1'"):
+        found.value("ff1")
+    shows = chapter("[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', 1.0, 0.5, 1.5)\n"
+                    "first, second = run.evidence()\nrun.result('spoke', f\"{[*first['claims']]} {second['record']} {[*second['claims']]}\")")
+    results = json.loads((run(shows, {}).folder / "results.json").read_text())["results"]
+    assert results["again"] == {"value": pytest.approx(0.71), "low": 0.4, "high": 0.9}
+    assert results["spoke"] == {"value": "['p1-worst'] long ['p1-best-f1']"}
+
+
+def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
+    data = tmp_path / "private" / "kermany_224"
+    (data / "train").mkdir(parents=True)
+    for name in ("a.png", "train/b.png"):
+        (data / name).write_bytes(b"grey")
+    weights = tmp_path / "private" / "mine.safetensors"
+    weights.write_bytes(b"numbers")
+    given = {"data_root": os.path.relpath(data) + "/", "weights": str(weights)}
+    path, _ = record(chapter(), "real-children", given)
+    told = path.read_text()
+    assert str(tmp_path) not in told and "private" not in told and not re.search(r'[" ]/\w', told)
+    found = records.read(path)
+    assert found.data == found.parameters["data_root"] == "kermany_224"
+    assert found.weights == found.parameters["weights"] == "mine.safetensors"
+    assert found.results["f1"]["note"] == "weights mine.safetensors and data kermany_224"
+    assert {name: each["files"] for name, each in found.folders.items()} == {"data_root": 2, "weights": 1}
+    before = found.folders["data_root"]["digest"]
+    (data / "c.png").write_bytes(b"more")
+    path, _ = record(chapter(), "real-children", given)
+    assert records.read(path).folders["data_root"]["digest"] != before and records.read(path).folders["data_root"]["files"] == 3
+
+
+def test_a_path_that_cannot_be_told_apart_is_refused(chapter, kept):
+    speaks = chapter("run.result('found', 1, note='read from /srv/hospital/private/list.csv')")
+    with pytest.raises(StudyError, match="/srv/hospital/private/list.csv.*a record is committed"):
+        record(speaks, "long", {})
+    assert not list(kept.rglob("*.json"))
+    web = chapter("run.result('found', 1, note='see https://example.org/a/b, and/or 3/4/5')")
+    assert record(web, "long", {})[0].exists()
+
+
+@pytest.mark.parametrize("name", ["Long", "long run", "../long", "long.json", "", "-long", "long_run"])
+def test_a_name_is_a_plain_word(chapter, kept, name):
+    with pytest.raises(StudyError, match="lower-case letters, digits and hyphens"):
+        record(chapter(), name, {})
+
+
+def test_a_trial_is_no_record(chapter, kept, pneumo, runs):
+    done = pneumo("record", chapter().path, "long", "-p", "max_steps", 3)
+    assert done.returncode == 1 and "max_steps = 3" in done.stderr and "a trial is no record" in done.stderr
+    assert not runs.exists() and not kept.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_run(chapter, kept, runs):
+    kept.write_text("in the way")
+    with pytest.raises(StudyError, match="Records cannot be written .* PNEUMO_RECORDS"):
+        record(chapter(), "long", {})
+    assert not (runs / "demo").exists()
+
+
+def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, kept, runs, capsys):
+    one, other = chapter(), chapter(name="other")
+    for each in (one, other):
+        run(each, {"seed": 1})
+    pieces = {path.name for path in (runs / "kept").rglob("piece-*")}
+    record(one, "long", {"seed": 1})  # found, not run again
+    assert len(list((runs / "demo").glob("*/manifest.json"))) == 1
+    at = standing(one, {"seed": 1})
+    assert (at.state, at.why) == ("stale", ["the record long is new"]) and standing(other, {"seed": 1}).state == "up to date"
+    capsys.readouterr()
+    assert not run(one, {"seed": 1}).found_again and "piece: found again" in capsys.readouterr().out
+    assert {path.name for path in (runs / "kept").rglob("piece-*")} == pieces
+    path = kept / "demo" / "long.json"
+    path.write_text(path.read_text().replace("0.9", "0.8"))
+    assert standing(one, {"seed": 1}).why == ["the record long has changed"]
+    path.unlink()
+    assert standing(one, {"seed": 1}).state == "up to date"  # the first run stands again
+
+
+@pytest.mark.parametrize("harm, says", [
+    (lambda text: text[:200], "damaged"),
+    (lambda text: "[]", "does not hold what a record holds"),
+    (lambda text: text.replace('"weights"', '"weigths"', 1), "does not hold what a record holds"),
+    (lambda text: text.replace('"real": false', '"real": "no"'), "real cannot be what stands there"),
+    (lambda text: text.replace('"name": "long"', '"name": "short"'), "calls itself demo/short"),
+    (lambda text: text.replace('"low": 0.05,', ""), "claims lack a value or an interval: p1-best-f1"),
+    (lambda text: text.replace('"results": {', '"results": {"empty": {},'), "results lack a value or an interval: empty"),
+])
+def test_a_damaged_record_is_named(chapter, kept, harm, says):
+    path, _ = record(chapter(), "long", {})
+    path.write_text(harm(path.read_text()))
+    with pytest.raises(StudyError, match=re.escape(says)) as told:
+        records.of("demo")
+    assert "records/demo/long.json" in str(told.value) and "git checkout" in str(told.value) and "pneumo record demo long" in str(told.value)
+
+
+def test_records_are_listed_with_the_statistics(chapter, kept):
+    assert "None has been kept yet." in pages.statistics([], [])
+    record(chapter(), "long", {"draws": 7})
+    text = pages.statistics([run(chapter(), {}).manifest], list(records.of("demo").values()))
+    row, = (line for line in text.splitlines() if line.startswith("| `demo` | long | nothing |"))
+    found = records.of("demo")["long"]
+    assert found.device in row and found.finished[:10] in row
+
+
+def ran(low, high, real=False, tier="pocket", **more):
+    return {"chapter": "demo", "real": real, "tier": tier, "claims": {"p1-best-f1": {"value": (low + high) / 2, "low": low, "high": high}}} | more
+
+
+FRESH, LONG, REAL = ran(-0.1, 0.3), ran(0.05, 0.15, record="long", finished="2026-01-02"), ran(-0.2, -0.1, real=True, record="children", finished="2026-01-03")
+CLAIM = load()["p1-best-f1"]  # an ordering
+
+
+def test_phantoms_and_radiographs_are_judged_apart():
+    told = reruns(CLAIM, gather([FRESH, REAL]))
+    assert (told["phantom"], told["real"]) == ("not reproduced", "not reproduced")
+    assert "does not show: difference +0.1" in told["because"] and "the other way round: difference -0.15" in told["because"]
+    assert told["because"].endswith("on real data at pocket settings. Kept record: children.")
+    assert reruns(CLAIM, gather([])) == {"phantom": "not tested", "real": "not tested", "because": "No run has reported on it."}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_a_record_outweighs_the_short_run_the_papers_settings_outweigh_both(order):
+    runs = [FRESH, LONG, ran(0.01, 0.02, record="longer", finished="2026-02-01"), ran(-0.3, -0.2, tier="paper")]
+
+    def heard(*which):
+        return gather([runs[at] for at in order if at in which])["phantom"]["p1-best-f1"]
+
+    assert heard(0)["record"] == "" and heard(0, 1)["record"] == "long" and heard(0, 1, 2)["record"] == "longer"
+    assert heard(0, 1, 2, 3)["high"] == -0.2
+
+
+def test_the_page_and_a_chapters_table_say_the_same():
+    text = pages.verdicts([FRESH, LONG, REAL])
+    assert "1 have been tested: 1 on phantoms, 1 on real radiographs" in text
+    row, = (line for line in text.splitlines() if line.startswith(f"| {CLAIM.says} |"))
+    assert "| reproduced | not reproduced |" in row and "Kept record: long." in row and "Kept record: children." in row
+    ledger = load()
+    table = here(ledger, ["p1-best-f1", "p1-best-f1-score", "p1-best-f1"], gather([FRESH, LONG, REAL]))
+    assert list(table) == ["claim", "printed", "on paper", "phantom", "real", "because"]
+    assert table["claim"].tolist() == [CLAIM.says, ledger["p1-best-f1-score"].says, CLAIM.says]
+    assert table["phantom"].tolist() == ["reproduced", "not tested", "reproduced"]
+    assert table["real"].tolist() == ["not reproduced", "not tested", "not reproduced"]
+    assert table["printed"][1] == "0.868" and table["on paper"][1] == "consistent"
+    assert table["because"][0] in row
+
+
+def test_an_unknown_claim_of_a_record_names_the_record():
+    with pytest.raises(StudyError, match="demo, record long, reports on claims that the ledger has not: p9-none"):
+        pages.verdicts([LONG | {"claims": {"p9-none": {}}}])
+
+
+def test_the_committed_records_are_whole():
+    for place in (records.ROOT / "book" / "records").iterdir():
+        if place.is_dir():
+            assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.of(place.name), place
