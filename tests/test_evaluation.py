@@ -20,7 +20,7 @@ from pneumo_utils.evaluation.comparing import better, mcnemar
 from pneumo_utils.evaluation.matrix import confusion
 from pneumo_utils.evaluation.metrics import label, metric
 from pneumo_utils.evaluation.predictions import Predictions, together
-from pneumo_utils.evaluation.scoring import Score, score, scores
+from pneumo_utils.evaluation.scoring import Score, score, scores, values
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import threshold
 from pneumo_utils.evaluation.weighed import Answers, Weighed
@@ -244,6 +244,11 @@ def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         assert score(held, "f1_macro", resamples=5).value == pytest.approx(sk.f1_score(held.truth, [0] * 40, average="macro"))
+
+
+def test_a_value_of_each_of_several_answers():
+    told = [made(seed=seed) for seed in range(3)]
+    assert values(told, "balanced_accuracy").tolist() == [sk.balanced_accuracy_score(each.truth, each.probabilities[:, 1] > 0.5) for each in told]
 
 
 def test_figures_for_people():

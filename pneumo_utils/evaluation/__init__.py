@@ -6,9 +6,9 @@ from pneumo_utils.evaluation.comparing import Comparison, McNemar, better, mcnem
 from pneumo_utils.evaluation.matrix import confusion
 from pneumo_utils.evaluation.metrics import label
 from pneumo_utils.evaluation.predictions import Predictions, together
-from pneumo_utils.evaluation.scoring import Score, in_words, score, scores
+from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, values
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import Threshold, threshold
 
 __all__ = ["Comparison", "McNemar", "Predictions", "Score", "Threshold", "baselines", "better", "by_class", "confusion", "frame_only", "grey_pixels",
-           "in_words", "label", "majority", "mcnemar", "reliability", "score", "scores", "shown", "table", "threshold", "together"]
+           "in_words", "label", "majority", "mcnemar", "reliability", "score", "scores", "shown", "table", "threshold", "together", "values"]

@@ -51,6 +51,11 @@ def score(predictions, name: str, threshold=None, resamples: int = RESAMPLES, se
     return scores(predictions, [name], threshold, resamples, seed, level)[0]
 
 
+def values(predictions: list, name: str) -> np.ndarray:
+    """One metric of each of several answers, such as those of all draws, without intervals."""
+    return np.array([point(Answers(each), [metric(name, each)])[0] for each in predictions])
+
+
 def point(answers: Answers, asked: list[Metric]) -> np.ndarray:
     """The plain figures: every image once."""
     seen = Weighed(answers, np.ones((1, len(answers.true))))

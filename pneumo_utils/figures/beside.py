@@ -2,10 +2,12 @@
 
 import numpy as np
 import pandas as pd
+from IPython.display import Markdown
 from matplotlib.ticker import MaxNLocator
 
 from pneumo_utils.claims.feasible import room
 from pneumo_utils.evaluation import in_words
+from pneumo_utils.evaluation.scoring import UNDEFINED
 from pneumo_utils.figures.style import BLUE, ORANGE, canvas
 from pneumo_utils.figures.tables import table
 from pneumo_utils.figures.words import SMALLEST, folded, listed
@@ -15,11 +17,30 @@ COLUMNS = ["what", "paper", "value", "low", "high"]  # the paper's number as it 
 
 
 def beside_table(rows: pd.DataFrame):
-    """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie."""
+    """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie; further columns, of other runs in words, stand behind."""
     _check(rows)
     held = list(rows.itertuples())
     return table(pd.DataFrame({"": rows["what"], "paper": rows["paper"], "this run": [in_words(row.value, row.low, row.high) for row in held],
-                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}))
+                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}).join(rows.drop(columns=COLUMNS).fillna("")))
+
+
+def survey_table(survey: str, runs: dict[str, dict]):
+    """The results `survey: ...` of several runs beside each other, as HTML; a run without any has no column."""
+    head = f"{survey}: "
+    names = list(dict.fromkeys(name for results in runs.values() for name in results if name.startswith(head)))
+    if not names:
+        return Markdown("*Not run here, and on no record.*")
+    held = {title: results for title, results in runs.items() if any(name in results for name in names)}
+    return table(pd.DataFrame({"": [name.removeprefix(head) for name in names],
+                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}))
+
+
+def _told(entry: dict | None) -> str:
+    """A result as `results.json` holds it, where what is undefined is a word."""
+    if not entry:
+        return ""
+    value, low, high = (float("nan") if entry.get(key) == UNDEFINED else entry.get(key) for key in ("value", "low", "high"))
+    return in_words(value, low, high) if low is not None else f"{value:.3f}"
 
 
 def beside_dots(rows: pd.DataFrame):
