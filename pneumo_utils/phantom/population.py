@@ -53,11 +53,14 @@ class Population:
         table = tabulate(self.kind, self.seed, indices, self.label_noise)
         return _forced(table, force) if force else table
 
-    def render(self, indices, size=128, device="cpu", force=None):
-        """Radiographs of these images with their masks and boxes, the same whatever else is asked for beside them."""
+    def render(self, indices, size=128, device="cpu", force=None, bones=True):
+        """Radiographs of these images with their masks and boxes, the same whatever else is asked for beside them.
+
+        With `bones=False` the skeleton lets the beam through, and all else is as it was: the window, the noise, and the mask of where bones would be.
+        """
         table = self.table(indices, force)
         at_once = max(1, _PIXELS_AT_ONCE["cuda" if str(device).startswith("cuda") else "cpu"] // (size * size))
-        parts = [self._expose(table.iloc[k : k + at_once], size, device) for k in range(0, len(table), at_once)]
+        parts = [self._expose(table.iloc[k : k + at_once], size, device, bones) for k in range(0, len(table), at_once)]
         names = ["lungs", "bones", "heart"] + [f for f in FINDINGS if any(f in masks for _, masks, _ in parts)]
         if not parts:
             empty = torch.zeros((0, size, size))
@@ -69,12 +72,12 @@ class Population:
         }
         return Shots(image=image, masks=masks, boxes=_boxes(masks))
 
-    def layers(self, index, size=512, device="cpu", force=None):
+    def layers(self, index, size=512, device="cpu", force=None, bones=True):
         """The steps from thickness to picture for one image, as named float maps."""
-        _, masks, steps = self._expose(self.table([index], force), size, device)
+        _, masks, steps = self._expose(self.table([index], force), size, device, bones)
         return OrderedDict((name, field[0].float()) for name, field in {**steps, **masks}.items() if field.ndim == 3)
 
-    def _expose(self, table, size, device):
+    def _expose(self, table, size, device, bony):
         """Image, masks and steps of one batch."""
         has = {f: torch.tensor([f in joined.split("|") for joined in table["findings"]]).float() for f in FINDINGS}
         cause = torch.tensor([_CAUSE_NUMBER.get(c, 0) for c in table["cause"]])
@@ -103,14 +106,15 @@ class Population:
         parts = (bones.ribs, bones.spine, bones.clavicles, bones.scapulae, bones.humeri, bones.skull, bones.sternum)
         bone = scene.mineral * sum(part(scene) for part in parts) * (body > 0)
         masks["bones"] = bone > 0.18 * scene.mineral * scene.bone_scale
+        crossed = bone if bony else torch.zeros_like(bone)  # by the beam; the machine goes on expecting a whole body
         air = chest.chord * (1 - chest.share).clamp(0, 1) - chest.branches - chest.solid
         air = torch.minimum(air.clamp(min=0), 0.92 * body) + anatomy.airways(scene) + anatomy.abdomen_gas(scene) + chest.gas
-        tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * bone + chest.fluid).clamp(min=0)
+        tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * crossed + chest.fluid).clamp(min=0)
         metal = hardware.metal(scene)
         fluid = chest.fluid + chest.solid + chest.chord * (chest.share - lungs.PARENCHYMA).clamp(min=0)
 
         open_ = processing.shutters(scene, size, site, device)
-        direct = physics.primary(tissue, bone, metal, site)
+        direct = physics.primary(tissue, crossed, metal, site)
         veil = physics.scattered(direct, tissue, site["grid"])
         expected, level = physics.expected_density(healthy, pool(bone, 32).float(), site)
         exposure = (direct + veil) / level
@@ -128,7 +132,7 @@ class Population:
             shown = shown * torch.where(ill, 0.96, 0.80)
         image = (shown * 255).round().clamp(0, 255).to(torch.uint8)
         steps = OrderedDict(
-            soft_tissue=tissue, bone=bone, air=air, fluid=fluid, primary=direct, scatter=veil, noise=noise, log=density, processed=shown
+            soft_tissue=tissue, bone=crossed, air=air, fluid=fluid, primary=direct, scatter=veil, noise=noise, log=density, processed=shown
         )
         return image, masks, steps
 

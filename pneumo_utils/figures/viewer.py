@@ -1,0 +1,152 @@
+"""`viewer(cases, maps)`: radiographs under heat maps that a reader chooses, as a piece of HTML that needs no network and is a picture without scripts."""
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from matplotlib.colors import to_rgb
+from PIL import Image
+from scipy.ndimage import binary_dilation, gaussian_filter, zoom
+
+from pneumo_utils.figures.heatmaps import HEAT, in_words, of_its_most
+from pneumo_utils.figures.phantom import where
+from pneumo_utils.figures.style import SKY
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import sha
+
+__reads__ = ("pneumo_utils/figures/viewer.css", "pneumo_utils/figures/viewer.js")
+HERE = Path(__file__).parent
+GROUPS = ("model", "scenario", "layer", "method")
+SHADES = 64  # of heat: more than an eye tells apart, and a palette of a few bytes
+FINE = 256  # pixels along an edge of an outline, at least
+OPACITY = 40  # percent, to begin with: the ribs still show
+
+
+def viewer(cases: dict[str, np.ndarray], maps: dict[tuple[str, ...], np.ndarray], masks=None, answers: dict[tuple[str, ...], Sequence[str]] | None = None,
+           groups: Sequence[str] = GROUPS, title: str = "Where the networks look") -> str:
+    """`cases` are grey pictures by name; `maps` has an array (cases, height, width) for each choice, a word a group: ("VGG16", "1", "block5", "Grad-CAM").
+
+    Not every choice has to be there. `masks` are the true lesions, `answers` what each network says of each case. To be shown as IPython's HTML.
+    """
+    pictures, choices, masks = _checked(cases, maps, masks, answers, groups)
+    images, words = _Images(), [["radiograph", *groups], [list(cases), *([*dict.fromkeys(part)] for part in zip(*choices))]]
+    told = []
+    for at, (name, picture) in enumerate(zip(cases, pictures)):
+        there = masks is not None and masks[at].any()
+        told.append({"picture": images.add(_grey(picture)), "alt": f"Radiograph: {name}.", "mask": images.add(_outline(masks[at])) if there else None,
+                     "outline": f"Outlined in blue: the true lesion, {where(masks[at])}." if there else ""})
+    views = {}
+    for choice, heat in choices.items():
+        for at in range(len(pictures)):
+            key = ",".join(str(options.index(word)) for options, word in zip(words[1], (list(cases)[at], *choice)))
+            said = f" The answer: {answers[choice][at]}." if answers and choice in answers else ""
+            views[key] = {"heat": images.add(_coloured(heat[at])), "alt": f"{', '.join(choice)}: {_heat_in_words(heat[at], masks, at)}.{said}"}
+    return _page(images.uris, told, views, words, title)
+
+
+def _checked(cases, maps, masks, answers, groups):
+    if not cases or not maps:
+        raise StudyError("A viewer needs pictures by name and maps by choice: {(\"VGG16\", \"1\", \"block5\", \"Grad-CAM\"): maps, ...}.")
+    pictures = [np.asarray(each) for each in cases.values()]
+    if any(each.dtype != np.uint8 or each.ndim != 2 or each.shape != pictures[0].shape for each in pictures):
+        raise StudyError("The pictures of a viewer are grey bytes of one size, as cohort.pixels(size) gives them.")
+    if wrong := next((choice for choice in maps if not isinstance(choice, tuple) or len(choice) != len(groups)), None):
+        raise StudyError(f"Maps are found by {', '.join(groups)}, a word each; {wrong!r} is not that.")
+    choices = {choice: of_its_most(heat) for choice, heat in maps.items()}
+    masks = None if masks is None else np.asarray(masks, bool)
+    for what, each in [*choices.items(), *([] if masks is None else [("masks", masks)])]:
+        if len(each) != len(pictures) or (what == "masks" and each.shape[1:] != pictures[0].shape):
+            raise StudyError(f"{what} has the shape {each.shape}; there are {len(pictures)} pictures of {pictures[0].shape}. Give one for each.")
+    if unknown := set(answers or ()) - set(choices):
+        raise StudyError(f"There is an answer for {', '.join(map(str, unknown))} and no map.")
+    return pictures, choices, masks
+
+
+class _Images:
+    """Pictures as data URIs, each of them once."""
+
+    def __init__(self):
+        self.uris: list[str] = []
+
+    def add(self, image: Image.Image) -> int:
+        file = io.BytesIO()
+        image.save(file, "PNG", optimize=True)
+        uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+        if uri not in self.uris:
+            self.uris.append(uri)
+        return self.uris.index(uri)
+
+
+def _grey(picture: np.ndarray) -> Image.Image:
+    return Image.fromarray(picture)
+
+
+def _coloured(heat: np.ndarray) -> Image.Image:
+    """A map of heat from 0 to 1 in the book's colours for heat."""
+    image = Image.fromarray((heat * (SHADES - 1)).round().astype(np.uint8))
+    image.putpalette((255 * HEAT(np.linspace(0, 1, SHADES))[:, :3]).round().astype(np.uint8).tobytes())
+    return image
+
+
+def _outline(mask: np.ndarray) -> Image.Image:
+    """A line around a mask, blue and cased in black, with nothing elsewhere."""
+    finer = -(-FINE // min(mask.shape))
+    soft = gaussian_filter(zoom(mask.astype(float), finer, order=0), finer / 2)
+    within = soft > min(0.5, 0.5 * soft.max())
+    line = binary_dilation(within) & ~within
+    cased = binary_dilation(line, iterations=2)
+    image = Image.fromarray(np.where(binary_dilation(line), 2, cased).astype(np.uint8))
+    image.putpalette([0, 0, 0, 0, 0, 0, *(round(255 * part) for part in to_rgb(SKY))])
+    image.info["transparency"] = 0
+    return image
+
+
+def _heat_in_words(heat: np.ndarray, masks, at: int) -> str:
+    """With the share on the lesion, where the map is as large as its mask."""
+    fits = masks is not None and masks[at].shape == heat.shape
+    return in_words(heat, masks[at] if fits else None)
+
+
+def _page(uris: list[str], told: list[dict], views: dict, words: list, title: str) -> str:
+    """The first case under the first map stands in the page as it is; all else is the script's."""
+    first = next(iter(views))
+    one, view, outlined = told[0], views[first], next((each for each in told if each["mask"] is not None), None)
+    name = f"viewer-{sha(json.dumps([uris, told, views, words, title]))[:10]}"
+    start = {one["picture"], view["heat"], *([outlined["mask"]] if outlined else [])}
+    data = {"images": [None if at in start else uri for at, uri in enumerate(uris)], "cases": told, "views": views}
+    height, width = Image.open(io.BytesIO(base64.b64decode(uris[one["picture"]].partition(",")[2]))).size[::-1]
+    shades = ", ".join("#" + "".join(f"{round(255 * part):02x}" for part in HEAT(at)[:3]) for at in np.linspace(0, 1, 9))
+
+    def image(kind: str, at: int, alt: str, more: str = "") -> str:
+        return f'<img class="{kind}" src="{uris[at]}" data-image="{at}" alt="{escape(alt)}"{more}>'
+
+    def radios(group: int) -> str:
+        inputs = (f'<label><input type="radio" name="{name}-{group}" value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
+                  for at, word in enumerate(words[1][group]))
+        return f"<fieldset><legend>{escape(words[0][group].capitalize())}</legend>{''.join(inputs)}</fieldset>"
+
+    return "\n".join([
+        f'<div class="pneumo-viewer" id="{name}" role="group" aria-label="{escape(title)}">',
+        f"<style>{_beside('viewer.css')}</style>",
+        f'<div class="shown"><div class="stage" style="aspect-ratio: {width} / {height}">',
+        image("picture", one["picture"], one["alt"]),
+        image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
+        image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
+        f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, {shades})"></i><span>the map\'s most</span></div>',
+        f'<p class="told" aria-live="polite">{escape(one["alt"])} {escape(view["alt"])}</p></div>',
+        '<form class="controls" hidden>', *map(radios, range(len(words[0]))),
+        f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" value="{OPACITY}">'
+        f"<output>{OPACITY} %</output></span></label>",
+        '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "", "</form>",
+        f"<noscript>This is one of {len(views)} maps; the others are shown where scripts may run.</noscript>",
+        f'<script type="application/json" class="data">{json.dumps(data, separators=(",", ":")).replace("<", chr(92) + "u003c")}</script>',
+        f"<script>{_beside('viewer.js').replace('VIEWER', name)}</script>",
+        "</div>"])
+
+
+def _beside(file: str) -> str:
+    return (HERE / file).read_text(encoding="utf-8")

@@ -1,0 +1,8 @@
+"""What radiographs can be made to look like before a network sees them: only lungs, no bones, no noise; learned from phantoms, whose truth is known."""
+
+from pneumo_utils.treatments.examples import examples
+from pneumo_utils.treatments.pairs import TARGETS
+from pneumo_utils.treatments.training import trained
+from pneumo_utils.treatments.treatment import Treatment
+
+__all__ = ["TARGETS", "Treatment", "examples", "trained"]

@@ -1,0 +1,249 @@
+"""Treatments: a phantom without bones is the same person, and what is learned from it beats doing nothing and does the same to every batch."""
+
+import numpy as np
+import pytest
+import torch
+from fastai.torch_core import TensorImage
+from scipy.ndimage import binary_dilation
+from sklearn.metrics import f1_score
+
+from pneumo_utils import releases
+from pneumo_utils.backbones import trunk, with_head
+from pneumo_utils.datasets import kermany
+from pneumo_utils.figures.treatments import before_and_after
+from pneumo_utils.freezing import learns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.phantom import Population
+from pneumo_utils.prefix import Store, cached
+from pneumo_utils.study.kept import load, store, written
+from pneumo_utils.training import heads
+from pneumo_utils.treatments import TARGETS, Treatment, examples, trained
+from pneumo_utils.treatments.pairs import Pairs, draw
+from pneumo_utils.treatments.quality import dice, error, question, signal
+
+SIDE = 32
+FEW = {"images": 240, "epochs": 20}
+HALF = ([0.5] * 3, [0.25] * 3)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return {target: trained(target, size=SIDE, **FEW) for target in TARGETS}
+
+
+@pytest.fixture(scope="module")
+def treatments(made):
+    return {target: Treatment(**each) for target, each in made.items()}
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_DATA", str(home))
+        patch.setenv("PNEUMO_RUNS", str(home / "runs"))
+        yield kermany.read(releases.default("kermany", 60, SIDE, 5), say=lambda _: None).split(by="patient", test=0.2, valid=0.2)
+
+
+# without bones
+
+
+@pytest.mark.parametrize("kind", ["children", "adults"])
+def test_without_bones_the_beam_is_the_same_wherever_there_was_none(kind):
+    people = Population(kind, seed=4)
+    for index in range(4):
+        bony, bare = people.layers(index, size=96), people.layers(index, size=96, bones=False)
+        none = bony["bone"] == 0
+        assert not bare["bone"].any() and 0.05 < none.float().mean() < 0.95
+        assert torch.equal(bony["noise"], bare["noise"]) and torch.equal(bony["air"], bare["air"]) and torch.equal(bony["fluid"], bare["fluid"])
+        for name in ("soft_tissue", "primary"):
+            assert torch.equal(bony[name][none], bare[name][none])
+        assert (bare["primary"][~none] >= bony["primary"][~none]).all()  # soft tissue in the place of bone lets more through
+        torch.testing.assert_close((bare["soft_tissue"] - bony["soft_tissue"])[~none], 0.6 * bony["bone"][~none], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["children", "adults", "nih", "covid"])
+def test_without_bones_it_is_the_same_person(kind):
+    people = Population(kind, seed=4)
+    bony, bare = people.render(range(12), size=64), people.render(range(12), size=64, bones=False)
+    assert bony.masks.keys() == bare.masks.keys() and all(torch.equal(mask, bare.masks[name]) for name, mask in bony.masks.items())
+    assert bony.boxes == bare.boxes and torch.equal(people.render(range(12), size=64, bones=True).image, bony.image)
+    gap, bones = bony.image.float() - bare.image.float(), bony.masks["bones"]
+    far = ~torch.from_numpy(np.stack([binary_dilation(mask, iterations=4) for mask in bones.numpy()]))
+    assert gap[bones].mean() > 5 and gap[far].abs().mean() < 0.35 * gap[bones].abs().mean()
+
+
+# learning
+
+
+def test_pairs_are_what_they_say():
+    drawn = {target: draw(target, 6, SIDE, 9) for target in TARGETS}
+    assert torch.equal(drawn["bones"].radiograph[:3], Population("children", 9).render(range(3), SIDE).image)
+    assert torch.equal(drawn["bones"].boneless[3:], Population("adults", 9).render(range(3), SIDE, bones=False).image)
+    for target, phantoms in drawn.items():
+        given, wanted = question(target, phantoms, 0)
+        again, _ = question(target, phantoms, 0)
+        assert np.array_equal(given, again) and given.dtype == wanted.dtype == np.uint8
+        right = {"lungs": 255 * phantoms.lungs.byte(), "bones": phantoms.boneless, "denoised": phantoms.radiograph}[target]
+        assert np.array_equal(wanted, right.numpy()) and np.array_equal(given, phantoms.radiograph.numpy()) == (target != "denoised")
+        x, y = Pairs(target, phantoms).batch([0, 2, 4])
+        assert x.shape == y.shape == (3, 1, SIDE, SIDE) and 0 <= x.min() and x.max() <= 1 and 0 <= y.min() and y.max() <= 1
+
+
+def test_mirror_and_print_are_the_same_for_both_pictures_of_a_pair():
+    phantoms = draw("bones", 8, SIDE, 9)
+    equal = (phantoms.radiograph == phantoms.boneless)[:, None]
+    torch.manual_seed(0)
+    x, y = Pairs("bones", phantoms).batch(list(range(8)))
+    mirrored = [not torch.equal((a == b), same) for a, b, same in zip(x, y, equal)]
+    assert 0 < sum(mirrored) < 8
+    for a, b, same, turned in zip(x, y, equal, mirrored):
+        assert torch.equal(a == b, same.flip(-1) if turned else same)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_short_training_beats_all_that_needs_no_learning(made, target):
+    scores = made[target]["scores"]
+    learned, others = scores[~scores["baseline"]], scores[scores["baseline"]]
+    better = min if target == "bones" else max
+    assert len(learned) == 1 and better(scores["value"]) == learned["value"].item()
+    assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all() and len(others) >= 1
+    assert learned["high"].item() < others["low"].min() if target == "bones" else learned["low"].item() > others["high"].max()
+
+
+def test_the_same_seed_learns_the_same(made):
+    again, other = trained("denoised", size=SIDE, **FEW), trained("denoised", size=SIDE, images=4, epochs=1, seed=1)
+    assert all(np.array_equal(each, made["denoised"]["weights"][name]) for name, each in again["weights"].items())
+    assert not np.array_equal(other["weights"]["out.weight"], again["weights"]["out.weight"])
+
+
+def test_learning_uses_up_no_random_number():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    trained("lungs", size=SIDE, images=4, epochs=1)
+    assert torch.rand(1) == expected
+
+
+def test_measures_are_the_known_ones():
+    random = np.random.default_rng(0)
+    one, other = random.random((2, 3, 8, 8)) > 0.4
+    assert dice(one, other) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other)])
+    a, b = random.integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
+    assert error(a, b, one) == pytest.approx([abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, one)])
+    flat = np.full((1, 8, 8), 100, np.uint8)
+    assert signal(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and signal(flat, flat) == pytest.approx(20 * np.log10(255))
+
+
+# treating
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments, target):
+    grey = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+    batch = TensorImage(grey.expand(-1, 3, -1, -1))
+    once, again = treatments[target](batch), treatments[target](batch)
+    assert isinstance(once, TensorImage) and once.shape == batch.shape and once.dtype == batch.dtype and not once.requires_grad
+    assert torch.equal(once, again) and 0 <= once.min() and once.max() <= 1 and not torch.equal(once, batch)
+    assert torch.equal(once[:, 0], once[:, 1]) and torch.equal(once[:, 0], once[:, 2])
+    torch.testing.assert_close(torch.cat([treatments[target](batch[at:at + 1]) for at in range(5)]), once, rtol=0, atol=1e-5)
+    pictures = (255 * grey[:, 0]).round().byte().numpy()
+    treated = treatments[target].of(pictures)
+    expected = 255 * treatments[target](TensorImage(torch.from_numpy(pictures)[:, None].float() / 255))[:, 0]
+    assert treated.dtype == np.uint8 and np.abs(treated - expected.numpy()).max() <= 0.51
+
+
+def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
+    phantoms = draw("lungs", 20, SIDE, 77)
+    before, lungs = phantoms.radiograph.numpy(), phantoms.lungs.numpy()
+    after, found = treatments["lungs"].of(before), treatments["lungs"].masks(before)
+    assert dice(found, lungs).mean() > 0.85
+    square = np.ones((1, 3, 3), bool)
+    inside, outside = ~binary_dilation(~found, square), ~binary_dilation(found, square)
+    assert inside.any() and (after[inside] == before[inside]).all() and not after[outside].any() and (after <= before).all()
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
+    dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])
+    plain = cohort.part("valid").pixels(SIDE)[:]
+    images = torch.cat([x for x, _ in dls.valid]).as_subclass(torch.Tensor)
+    expected = treatments[target].of(plain)
+    assert torch.abs(255 * (0.25 * images[:, 0] + 0.5) - torch.from_numpy(expected)).max().item() < 0.51
+    assert next(iter(dls.train))[0].shape == (8, 3, SIDE, SIDE)
+    alone = torch.cat([x for x, _ in cohort.part("valid").loader(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])]).as_subclass(torch.Tensor)
+    torch.testing.assert_close(alone, images)
+
+
+def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatments):
+    memory, kept, body = Store(), {}, trunk("resnet18", "random")
+    chain = learns(with_head(body, heads.linear(body.about.channels, 2)), "head")
+    frozen = torch.nn.Sequential(*[block for name, block in chain.named_children() if name != "head"], chain.head.pool, torch.nn.Flatten()).eval()
+    for name, transforms in ({"none": []} | {target: [each] for target, each in treatments.items()}).items():
+        dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=transforms)
+        _, features = cached(chain, dls, store=memory)
+        kept[name] = torch.cat([x for x, _ in features.valid])
+        with torch.no_grad():
+            expected = torch.cat([frozen(x.as_subclass(torch.Tensor)) for x, _ in dls.valid])
+        torch.testing.assert_close(kept[name], expected, rtol=1e-4, atol=1e-4)
+    assert len(memory.held) == len(kept)
+    assert not any(torch.allclose(kept[a], kept[b]) for a in kept for b in kept if a < b)
+
+
+def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
+    store(tmp_path / "piece", made["bones"])
+    found = Treatment(**load(tmp_path / "piece")[0])
+    assert found.digest == treatments["bones"].digest == written(found, set()) and found.scores.equals(made["bones"]["scores"])
+    weights = made["bones"]["weights"] | {"out.bias": made["bones"]["weights"]["out.bias"] + 1e-3}
+    digests = {each.digest for each in (*treatments.values(), Treatment("bones", SIDE, weights), Treatment("bones", SIDE + 1, made["bones"]["weights"]))}
+    assert len(digests) == 5
+
+
+@pytest.mark.parametrize("size", [33, 50])
+def test_sizes_that_no_power_of_two_divides(size):
+    made = trained("bones", size=size, images=4, epochs=1)
+    assert Treatment(**made).of(np.zeros((2, size, size), np.uint8)).shape == (2, size, size)
+
+
+# looking
+
+
+def test_before_and_after(treatments):
+    rows = examples(list(treatments.values()), people=3)
+    assert list(rows) == ["before", "lungs", "lungs in truth", "no bones", "no bones in truth", "noisy", "denoised"]
+    assert {each.shape for each in rows.values()} == {(3, SIDE, SIDE)}
+    figure, alt = before_and_after(rows)
+    shown = [axes.get_images()[0].get_array() for axes in figure.axes]
+    assert len(shown) == 21 and np.array_equal(shown[9], rows["no bones"][0])
+    apart = np.abs(rows["noisy"].astype(int) - rows["before"]).mean()
+    assert "3 people" in alt and f"noisy, mean grey {rows['noisy'].mean():.0f}, a pixel {apart:.1f} from before" in alt
+
+
+# bad input
+
+
+def test_what_cannot_be_done_is_said(treatments):
+    with pytest.raises(StudyError, match="no treatment 'heart'; there are lungs, bones, denoised"):
+        trained("heart")
+    with pytest.raises(StudyError, match="2 images or more, not 1"):
+        trained("lungs", size=SIDE, images=1)
+    with pytest.raises(StudyError, match="32 x 32 pixels, and is given float32 of 40 x 40 .* train it with size=40"):
+        treatments["bones"](TensorImage(torch.zeros(2, 3, 40, 40)))
+    with pytest.raises(StudyError, match="floats from 0 to 1 .* is given uint8"):
+        treatments["bones"](TensorImage(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)))
+    with pytest.raises(StudyError, match="finds no lungs"):
+        treatments["bones"].masks(np.zeros((1, SIDE, SIDE), np.uint8))
+    with pytest.raises(StudyError, match="grey bytes"):
+        treatments["bones"].of(np.zeros((1, SIDE, SIDE)))
+    with pytest.raises(StudyError, match="the same people"):
+        before_and_after({"before": np.zeros((2, 8, 8), np.uint8), "after": np.zeros((3, 8, 8), np.uint8)})
+    with pytest.raises(StudyError, match="none"):
+        before_and_after({})
