@@ -17,7 +17,7 @@ from PIL import Image
 from pneumo_utils import data_cli
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.releases import NAMES, default, make, true_masks, true_people
+from pneumo_utils.releases import NAMES, default, is_phantom, make, true_masks, true_people
 
 IMAGES, SIZE = 120, 48
 
@@ -232,6 +232,7 @@ def test_true_masks_of_what_is_no_phantom(tmp_path):
         true_masks(tmp_path, ["x.png"], 8)
     with pytest.raises(StudyError, match="only phantom releases"):
         true_people(tmp_path)
+    assert not is_phantom(tmp_path) and is_phantom(released("kermany"))
 
 
 def test_people_go_with_their_images(released):

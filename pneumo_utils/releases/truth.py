@@ -37,12 +37,21 @@ def true_masks(root: str | Path, images, size: int) -> dict[str, np.ndarray]:
     return found
 
 
+def is_phantom(root: str | Path) -> bool:
+    """Whether a release, in whichever published layout, was drawn here: then its truth is beside it, and nobody real is in it."""
+    return _people(root).exists()
+
+
 def true_people(root: str | Path) -> pd.DataFrame:
     """One row an image, by its name: the phantom's number, patient, findings as they are, label as mined, cause and severity."""
-    path = Path(root) / FOLDER / "people.csv"
+    path = _people(root)
     if not path.exists():
         raise StudyError(f"{root} does not say who its people are: only phantom releases that `pneumo data make` wrote do.")
     return pd.read_csv(path, keep_default_na=False).set_index("image")
+
+
+def _people(root: str | Path) -> Path:
+    return Path(root) / FOLDER / "people.csv"
 
 
 def _place(root: Path, image: str) -> Path:

@@ -1,0 +1,106 @@
+"""Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's adults, killed and begun again."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import save_file
+from torchvision import models
+
+from pneumo_utils import releases
+from pneumo_utils.claims import load
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
+TINY = {"phantom_adults": 100, "phantom_children": 200, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "saliency_images": 40,
+        "source_epochs": 1, "epochs": 1, "draws": 2, "survey_draws": 0, "max_steps": 2}
+EVERYTHING = TINY | {"epochs": 2, "survey_draws": 2, "more_draws": 2, "treatment_images": 50, "more_source_epochs": 2}
+
+
+@pytest.fixture(autouse=True)
+def runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def as_words(settings):
+    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
+
+
+def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():
+    folder = run(CHAPTER, EVERYTHING).folder
+    found = results_of(folder)
+    surveys = {name.split(": ")[0] for name in found["results"]}
+    assert {"deviation of accuracy", "settings, validation accuracy", "training loss on adults, last epoch", "training over validation accuracy", "opened, balanced accuracy",
+            "begun with, AUROC", "images adapted on, AUROC", "images adapted on, AUROC of pixels", "chosen, F1", "how well it treats", "treated, F1, block 4 open",
+            "AUROC, adults to children", "AUROC, children to adults", "AUROC, children of two sites to two others"} <= surveys
+    assert {name.split(": ")[1] for name in found["results"] if name.startswith("opened, balanced")} >= {
+        "nothing", "conv1", "block 1", "block 2", "block 3", "block 4", "head", "all", "all, falling rates", "Auto-RGN", "32 x 32 pixels"}
+    for name, told in found["results"].items():
+        if told.get("low") is not None and "loss" not in name:
+            assert told["low"] <= told["value"] <= told["high"], name
+    orders = {claim.id for claim in load().claims if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]}
+    assert {"p1-ranking", "p1-lungs-or-bones", "p1-best-100", "p1-lung-masks", "p1-bones-confuse", "p1-denoising", "p1-adam-beats-sgd", "p1-10-epochs-overfit",
+            "p1-hospitals-generalize-poorly", "p1-late-blocks-needed"} <= orders
+    said = "".join(str(output) for cell in nbformat.read(folder / "notebook.ipynb", 4).cells for output in cell.get("outputs", []))
+    assert "Left out" not in said and "RuntimeWarning" not in said
+
+
+def test_plain_papermill_takes_a_seed(tmp_path, runs):
+    done = subprocess.run([sys.executable, "-m", "papermill", CHAPTER.path, tmp_path / "out.ipynb", "-p", "seed", "3", *as_words(TINY)], capture_output=True, text=True, timeout=400)
+    assert done.returncode == 0, done.stderr
+    assert results_of(runs / CHAPTER.name / "by-hand")["parameters"]["seed"] == 3
+
+
+def test_a_run_that_is_killed_goes_on(pneumo, runs):
+    process = pneumo("run", CHAPTER.path, *as_words(TINY), start=True, stderr=subprocess.STDOUT)
+    made = lambda: {path.name for path in runs.rglob("fine-tuned 1-*") if path.is_dir()}
+    while not made():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
+    assert not list(runs.rglob("manifest.json"))
+    done = pneumo("run", CHAPTER.path, *as_words(TINY))
+    assert done.returncode == 0, done.stderr
+    assert "source: found again" in done.stdout and len(made()) == 1
+    assert list(runs.rglob("manifest.json"))
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of each training."""
+    adults = releases.make("rsna", 60, 256, 0, tmp_path / "adults")
+    children = releases.make("kermany", 60, 256, 0, tmp_path / "children")
+    assert list(adults.rglob("*.dcm"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
+    save_file(models.resnet18().state_dict(), tmp_path / "weights" / "resnet18.safetensors")
+    fewer = {"draws": 2, "survey_draws": 0, "more_draws": 0, "more_source_epochs": 0, "source_epochs": 1, "epochs": 1, "adaptation_images": 10, "saliency_images": 20, "max_steps": 2}
+    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"source_root": str(adults), "target_root": str(children)}).folder
+    found = results_of(folder)
+    assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4
+    assert found["weights"] == "imagenet"
+    shown = next(cell for cell in nbformat.read(folder / "notebook.ipynb", 4).cells if cell["id"] == "model-table")
+    html = "".join(str(output.get("data", {}).get("text/html", "")) for output in shown["outputs"])
+    assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2  # as the paper prints them, and as they are
+
+
+def test_adults_may_be_nihs(tmp_path):
+    adults = releases.make("nih", 400, 48, 0, tmp_path / "adults")
+    found = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
+    assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
