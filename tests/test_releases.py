@@ -227,7 +227,7 @@ def test_every_release_is_offered_by_the_command():
     assert set(MADE) == set(NAMES) == set(READ)
 
 
-def test_true_masks_of_what_is_no_phantom(tmp_path):
+def test_true_masks_of_what_is_no_phantom(tmp_path, released):
     with pytest.raises(StudyError, match="only phantom releases"):
         true_masks(tmp_path, ["x.png"], 8)
     with pytest.raises(StudyError, match="only phantom releases"):
