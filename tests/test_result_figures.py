@@ -326,6 +326,23 @@ def test_paper_and_run_stand_beside_each_other():
     legible(beside.beside_dots(ROWS.assign(what=LONG))[0])
 
 
+def cells(shown):
+    return [[cell.text for cell in line] for line in ElementTree.fromstring(shown.data).iter("tr")]
+
+
+def test_further_columns_stand_behind():
+    page = cells(beside.beside_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
+    assert [line[-1] for line in page] == ["on record", "0.800", None]
+
+
+def test_surveys_of_several_runs_stand_beside_each_other():
+    here = {"opened: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "opened: head": {"value": 0.5, "low": None, "high": None}, "other: all": {"value": 1.0}}
+    record = {"opened: conv1": {"value": 0.25, "low": 0.2, "high": 0.3}, "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"}}
+    assert cells(beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})) == [
+        [None, "this run", "on record"], ["all", "0.900 (0.80 to 0.95)", "undefined"], ["head", "0.500", None], ["conv1", None, "0.250 (0.20 to 0.30)"]]
+    assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
+
+
 def test_a_printed_number_has_the_room_of_its_digits():
     assert beside.lies("0.79", 0.794, 0.83) == "in our interval" and beside.lies("0.790", 0.794, 0.83) == "below our interval"
 
