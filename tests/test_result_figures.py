@@ -17,6 +17,7 @@ from pneumo_utils.figures import balance, beside, curves, grids
 from pneumo_utils.figures.confusion import confusion_matrices
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.figures.reliability import reliability_diagram
+from pneumo_utils.figures.sanity import forgetting
 from pneumo_utils.figures.words import folded, listed, share
 from pneumo_utils.ground.errors import StudyError
 
@@ -102,7 +103,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
 
 
 @pytest.mark.parametrize("films, told", [({}, "no pictures"), ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
-                                         ({"x": [np.zeros((4, 4, 3), np.uint8)]}, "x is uint8 of shape")])
+                                         ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape")])
 def test_what_is_no_grey_picture_is_refused(films, told):
     with pytest.raises(StudyError, match=told):
         grids.samples(films)
@@ -302,6 +303,30 @@ def test_one_bin_is_enough():
 def test_no_model_and_four_models_are_refused(models):
     with pytest.raises(StudyError, match="One to 3 models"):
         reliability_diagram(models)
+
+
+# weights drawn anew
+
+
+def test_forgetting_begins_alike_and_has_a_line_a_model():
+    rows = [(model, method, block, value) for model in ("VGG16", "ResNet50V2") for method in ("Grad-CAM", "saliency") for block, value in (("head", 0.6), ("stage4", 0.1))]
+    figure, alt = forgetting(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(figure.axes) == 2
+    assert "Grad-CAM, VGG16: 0.60 once head is random, 0.10 when all 2 blocks are" in alt
+    legible(figure)
+
+
+def test_nothing_forgotten_is_refused():
+    with pytest.raises(StudyError, match="here are 0"):
+        forgetting(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
+
+
+def test_a_tinted_picture_is_shown_in_its_colour():
+    tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
+    figure, _ = grids.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
+    assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
+    with pytest.raises(StudyError, match="colours last"):
+        grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 # paper beside ours
