@@ -95,6 +95,11 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
     assert (rerun(METRIC, found["real"]).verdict, rerun(METRIC, found["phantom"]).verdict) == ("reproduced", "not tested here")
 
 
+def test_what_is_undefined_says_nothing():
+    said = {"m": {"value": "undefined", "low": "undefined", "high": "undefined"}, "n": {"value": 0.1, "low": 0.05, "high": "undefined"}}
+    assert gather([{"chapter": "demo", "real": False, "tier": "pocket", "claims": said}]) == {"phantom": {}, "real": {}}
+
+
 def test_a_missing_judge_is_an_error():
     with pytest.raises(LedgerError, match="no judge is called 'oracle'"):
         on_paper(replace(METRIC, judge="oracle"), LEDGER)

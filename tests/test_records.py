@@ -57,6 +57,28 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
     assert (kept / "demo" / "long.json").read_bytes() == before  # though the record itself is new to the chapter
 
 
+SURVEY = """
+from pneumo_utils.evaluation import ahead
+run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
+run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
+display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))
+"""
+
+
+def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, kept):
+    made = chapter(SURVEY, "run.beside('depth', 'breadth')")
+    assert set(json.loads((run(made, {}).folder / "results.json").read_text())["claims"]) == {"p1-best-f1", "p1-worst"}
+    record(made, "deeper-well", {"seed": 9})
+    folder = run(made, {}).folder
+    results = json.loads((folder / "results.json").read_text())["results"]
+    assert results["depth: shallow"]["value"] == pytest.approx(0.4) and results["depth: shallow"]["low"] == 0 and "of a well, mean of 3 draws" in results["depth: shallow"]["note"]
+    assert results["loss: all"]["high"] > 1
+    page = (folder / "notebook.ipynb").read_text()
+    assert "on record, deeper well" in page and "0.590" in page  # 0.5 + 9 / 100
+    assert "**Breadth**" in page and "on no record" in page
+    assert "+0.300 (" in page and ">yes<" in page and ">no<" in page
+
+
 def test_what_a_chapter_reads_of_its_record(chapter, kept):
     record(chapter(), "long", {"draws": 7, "seed": 3})
     found = records.of("demo")["long"]

@@ -17,6 +17,7 @@ from pneumo_utils.figures import balance, beside, curves, grids
 from pneumo_utils.figures.confusion import confusion_matrices
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.figures.reliability import reliability_diagram
+from pneumo_utils.figures.sanity import forgetting
 from pneumo_utils.figures.words import folded, listed, share
 from pneumo_utils.ground.errors import StudyError
 
@@ -102,7 +103,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
 
 
 @pytest.mark.parametrize("films, told", [({}, "no pictures"), ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
-                                         ({"x": [np.zeros((4, 4, 3), np.uint8)]}, "x is uint8 of shape")])
+                                         ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape")])
 def test_what_is_no_grey_picture_is_refused(films, told):
     with pytest.raises(StudyError, match=told):
         grids.samples(films)
@@ -304,6 +305,30 @@ def test_no_model_and_four_models_are_refused(models):
         reliability_diagram(models)
 
 
+# weights drawn anew
+
+
+def test_forgetting_begins_alike_and_has_a_line_a_model():
+    rows = [(model, method, block, value) for model in ("VGG16", "ResNet50V2") for method in ("Grad-CAM", "saliency") for block, value in (("head", 0.6), ("stage4", 0.1))]
+    figure, alt = forgetting(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(figure.axes) == 2
+    assert "Grad-CAM, VGG16: 0.60 once head is random, 0.10 when all 2 blocks are" in alt
+    legible(figure)
+
+
+def test_nothing_forgotten_is_refused():
+    with pytest.raises(StudyError, match="here are 0"):
+        forgetting(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
+
+
+def test_a_tinted_picture_is_shown_in_its_colour():
+    tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
+    figure, _ = grids.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
+    assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
+    with pytest.raises(StudyError, match="colours last"):
+        grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
+
+
 # paper beside ours
 
 
@@ -324,6 +349,23 @@ def test_paper_and_run_stand_beside_each_other():
     assert "Recall: paper 0.99, this run 0.900 (0.86 to 0.93)" in alt and "Not here\nundefined here" in texts(figure)
     legible(figure)
     legible(beside.beside_dots(ROWS.assign(what=LONG))[0])
+
+
+def cells(shown):
+    return [[cell.text for cell in line] for line in ElementTree.fromstring(shown.data).iter("tr")]
+
+
+def test_further_columns_stand_behind():
+    page = cells(beside.beside_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
+    assert [line[-1] for line in page] == ["on record", "0.800", None]
+
+
+def test_surveys_of_several_runs_stand_beside_each_other():
+    here = {"opened: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "opened: head": {"value": 0.5, "low": None, "high": None}, "other: all": {"value": 1.0}}
+    record = {"opened: conv1": {"value": 0.25, "low": 0.2, "high": 0.3}, "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"}}
+    assert cells(beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})) == [
+        [None, "this run", "on record"], ["all", "0.900 (0.80 to 0.95)", "undefined"], ["head", "0.500", None], ["conv1", None, "0.250 (0.20 to 0.30)"]]
+    assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
 
 
 def test_a_printed_number_has_the_room_of_its_digits():

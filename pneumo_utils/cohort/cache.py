@@ -39,6 +39,8 @@ def version() -> str:
 class Pixels:
     """The images of some rows of a cache, in their order; indexing hands out uint8 arrays."""
 
+    made: tuple = ()  # what was done to the cached bytes, and by which code
+
     def __init__(self, store: np.memmap, rows: np.ndarray):
         self.store, self.rows = store, rows
         self.shape, self.dtype = (len(rows), *store.shape[1:]), store.dtype

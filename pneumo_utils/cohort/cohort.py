@@ -26,6 +26,8 @@ NONE_ASIDE = pd.DataFrame({"image": pd.Series(dtype="str"), "reason": pd.Series(
 class Cohort:
     """`table` has a row an image, `boxes` a row a box in fractions of its image, `aside` a row for whatever a reader left out, and why."""
 
+    copy_seed = 0  # of what is drawn for augmented copies, where there are any
+
     def __init__(self, name: str, table: pd.DataFrame, images: Images, classes: list[str], boxes: pd.DataFrame = NO_BOXES,
                  aside: pd.DataFrame = NONE_ASIDE, notes: tuple[str, ...] = (), several: bool = False):
         self.name, self.table, self.images, self.classes = name, table, images, list(classes)
@@ -48,7 +50,13 @@ class Cohort:
     @property
     def digest(self) -> str:
         """Of the images by name, size and date, and of the table: kept pieces may depend on a cohort."""
-        return digest_of([self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes])[:16]
+        drawn = [self.copy_seed] if (self.copies != "").any() else []
+        return digest_of([self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *drawn])[:16]
+
+    @property
+    def copies(self) -> np.ndarray:
+        """A row an image, the augmentation by which it is a copy of another; an empty text where it is none."""
+        return self.table["copy"].fillna("").to_numpy() if "copy" in self.table else np.full(len(self), "")
 
     def counts(self) -> pd.Series:
         """Images of each class; where an image has several labels it counts in each."""
@@ -83,6 +91,9 @@ class Cohort:
         lines = [f"{self.name}: {len(self):,} images" + (f" of {people:,} patients" if people else "") + f": {mix}"]
         if len(parts):
             lines.append("  split: " + ", ".join(f"{parts[name]:,} {name}" for name in ("train", "valid", "test") if name in parts))
+        if (copies := self.copies[self.copies != ""]).size:
+            made = pd.Series(copies).value_counts(sort=False)
+            lines.append("  augmented copies among them: " + ", ".join(f"{count:,} {name}" for name, count in made.items()))
         if len(self.boxes):
             lines.append(f"  {len(self.boxes):,} boxes on {self.boxes['row'].nunique():,} images")
         for reason, images in self.aside.groupby("reason", sort=False)["image"]:
@@ -116,10 +127,11 @@ class Cohort:
         if images >= len(self):
             return self
         random = np.random.default_rng(seed)
-        key = splitting.strata(self).iloc[random.permutation(len(self))]
+        key = splitting.strata(self).iloc[order := random.permutation(len(self))]
         start = {name: random.random() for name in sorted(key.unique())}  # so that a class of few has its chance and no more
         place = (key.groupby(key).cumcount() + key.map(start)) / key.map(key.value_counts())
-        return self.where(self.table.index.isin(place.sort_values(kind="stable").index[:images]))
+        drawn = order[np.argsort(place.to_numpy(), kind="stable")[:images]]
+        return self.where(np.isin(np.arange(len(self)), drawn))  # by position, since a copy has the index of its image
 
     def labelled(self, names: dict[str, str] | None = None, column: str = "labels", classes: list[str] | None = None) -> "Cohort":
         """Labels taken from another column, or renamed; images whose label has no new name are left out and counted."""
@@ -132,6 +144,12 @@ class Cohort:
         other = self.where(kept)
         table = other.table.assign(labels=label[kept].astype(str))
         return other.but(table=table, classes=order, several=False, aside=pd.concat([self.aside, aside], ignore_index=True))
+
+    def with_copies(self, names: dict[str, list[str]], seed: int = 0) -> "Cohort":
+        """The training images, all where there is no split yet, come again as copies: one for each augmentation named for their class."""
+        from pneumo_utils.cohort.copies import copied
+
+        return self.but(table=copied(self, names), copy_seed=int(seed))
 
     # splitting it
 
@@ -152,11 +170,17 @@ class Cohort:
 
     def pixels(self, size: int) -> Pixels:
         """The images at `size` x `size`, in the order of the table, from a cache on disk that is made when first asked for."""
-        return pixels(self.images, self.table.index.to_numpy(), size)
+        plain = pixels(self.images, self.table.index.to_numpy(), size)
+        if not (self.copies != "").any():
+            return plain
+        from pneumo_utils.cohort.copies import Copied
+
+        return Copied(plain, self.copies, self.copy_seed)
 
     def undecodable(self, size: int) -> dict[str, str]:
         """Images that look whole and cannot be decoded, by name, and why."""
-        return {self.table["image"][row]: why for row, why in undecodable(self.images, self.table.index.to_numpy(), size).items()}
+        names = dict(zip(self.table.index, self.table["image"]))
+        return {names[row]: why for row, why in undecodable(self.images, self.table.index.to_numpy(), size).items()}
 
     def dataloaders(self, size: int, batch_size: int, **more):
         """fastai DataLoaders of the "train" and "valid" parts; see `loaders.dataloaders` for what else can be said."""
@@ -177,6 +201,8 @@ def together(*cohorts: Cohort) -> Cohort:
     if any(each.classes != first.classes or each.several != first.several for each in cohorts):
         raise StudyError("Cohorts go together when they have the same classes: " + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
                          + ". Give them the same with cohort.labelled({...}, classes=[...]).")
+    if named := [each.name for each in cohorts if (each.copies != "").any()]:
+        raise StudyError(f"{named[0]} has augmented copies: put cohorts together first, and make copies of all with one seed.")
     tables, boxes, aside, images, start = [], [], [], Images((), ()), 0
     for each in cohorts:
         named = each.table.assign(image=each.table["source"] + "/" + each.table["image"],

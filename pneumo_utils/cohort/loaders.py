@@ -20,7 +20,7 @@ class Rows:
         self.pixels, self.classes, self.several, self.split_idx = cohort.pixels(size), cohort.classes, cohort.several, split_idx
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
         self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()  # what fastai's learners take unless told
-        self.origin = cohort.images.digest, size, version()  # with the rows of the pixels, all that they depend on
+        self.origin = cohort.images.digest, size, version(), *self.pixels.made  # with the rows of the pixels, all that they depend on
         self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.several else torch.int64)
 
     def __len__(self) -> int:
@@ -71,11 +71,11 @@ class Flip(Transform):
 
     def encodes(self, x: TensorImage):
         turned = torch.rand(len(x), device=x.device) < 0.5
-        return torch.where(turned[:, None, None], x.flip(-1), x)
+        return torch.where(turned.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
 
 
 class Floats(Transform):
-    """Grey bytes as floats from 0 to 1 with as many equal channels as the network wants; done on the device, where it is cheap."""
+    """Bytes as floats from 0 to 1, grey ones with as many equal channels as the network wants; done on the device, where it is cheap."""
 
     order = 1
 
@@ -83,7 +83,8 @@ class Floats(Transform):
         self.channels = channels
 
     def encodes(self, x: TensorImage):
-        return x.float().div_(255)[:, None].expand(-1, self.channels, -1, -1)
+        x = x.float().div_(255)
+        return x if x.dim() == 4 else x[:, None].expand(-1, self.channels, -1, -1)
 
 
 def dataloaders(cohort, size: int, batch_size: int, flip: bool = False, channels: int = 3, stats: tuple | None = None, batch_tfms=(),
@@ -110,12 +111,14 @@ def loader(cohort, size: int, batch_size: int, channels: int = 3, stats: tuple |
 def _loader(cohort, size, batch_size, split_idx, channels, stats, batch_tfms, drop_last, seed, device) -> Loader:
     if batch_size < 1:
         raise StudyError(f"A batch cannot hold {batch_size} images: choose 1 or more.")
-    device = torch.device(device) if device else default_device()
+    device, rows = torch.device(device) if device else default_device(), Rows(cohort, size, split_idx)
+    if len(rows.pixels.shape) == 4 and channels != 3:
+        raise StudyError(f"Tinted copies of {cohort.name} have three channels, and the network is to get {channels}. Say channels=3, "
+                         "or make no copies by \"tint\".")
     transforms = [Floats(channels), *batch_tfms]
     if stats:
         mean, deviation = (torch.as_tensor(each, dtype=torch.float32, device=device).view(1, -1, 1, 1) for each in stats)
         transforms.append(Normalize(mean, deviation))
-    made = Loader(Rows(cohort, size, split_idx), bs=batch_size, shuffle=split_idx == 0, drop_last=drop_last, num_workers=0,
-                  after_batch=transforms, device=device)
+    made = Loader(rows, bs=batch_size, shuffle=split_idx == 0, drop_last=drop_last, num_workers=0, after_batch=transforms, device=device)
     made.rng = random.Random(seed)  # the order of the images is the seed's alone
     return made

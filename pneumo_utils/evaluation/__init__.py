@@ -3,12 +3,15 @@
 from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
 from pneumo_utils.evaluation.calibration import reliability
 from pneumo_utils.evaluation.comparing import Comparison, McNemar, better, mcnemar
+from pneumo_utils.evaluation.draws import ahead, mean_over, one_more, weakest
 from pneumo_utils.evaluation.matrix import confusion
 from pneumo_utils.evaluation.metrics import label
+from pneumo_utils.evaluation.people import mean_of_people
 from pneumo_utils.evaluation.predictions import Predictions, together
 from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, values
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import Threshold, threshold
 
-__all__ = ["Comparison", "McNemar", "Predictions", "Score", "Threshold", "baselines", "better", "by_class", "confusion", "frame_only", "grey_pixels",
-           "in_words", "label", "majority", "mcnemar", "reliability", "score", "scores", "shown", "table", "threshold", "together", "values"]
+__all__ = ["Comparison", "McNemar", "Predictions", "Score", "Threshold", "ahead", "baselines", "better", "by_class", "confusion", "frame_only",
+           "grey_pixels", "in_words", "label", "majority", "mcnemar", "mean_of_people", "mean_over", "one_more", "reliability", "score", "scores", "shown", "table",
+           "threshold", "together", "values", "weakest"]

@@ -11,7 +11,7 @@ HEAD, GAP, LINE = 0.34, 0.06, 0.21  # inches: the class over its pictures, the r
 
 
 def samples(pictures: dict, captions: dict[str, list[str]] | None = None, columns: int = 4):
-    """Square grey pictures, bytes from 0 to 255, class by class with its name over them, and a caption under each where there are any."""
+    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class with its name over them, and a caption under each where there are any."""
     if not pictures:
         raise StudyError("There are no pictures to show: give them by class, {\"NORMAL\": images, ...}.")
     side = (WIDTH - GAP * (columns + 1)) / columns
@@ -24,7 +24,7 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
             row = range(start, min(start + columns, len(images)))
             for at in row:
                 left = GAP + (at - start) * (side + GAP)
-                drawn.append((left, down, _grey(images[at], name)))
+                drawn.append((left, down, _checked(images[at], name)))
                 if at < len(told):
                     texts.append((left + side / 2, down + side + 0.03, told[at], {"fontsize": SMALLEST, "ha": "center"}))
             down += side + GAP + LINE * max((told[at].count("\n") + 1 for at in row if at < len(told)), default=0)
@@ -45,8 +45,8 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
     return figure, f"Sample images by class: {listed(counted, 15)}."
 
 
-def _grey(picture, name: str) -> np.ndarray:
+def _checked(picture, name: str) -> np.ndarray:
     picture = np.asarray(picture)
-    if picture.ndim != 2 or picture.dtype != np.uint8:
-        raise StudyError(f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as cohort.pixels(size) gives them.")
+    if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
+        raise StudyError(f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as cohort.pixels(size) gives them, nor such with colours last.")
     return picture

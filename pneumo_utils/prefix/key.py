@@ -1,6 +1,7 @@
 """What a cached feature depends on, as digests: the frozen weights and code, and the way from an image to what the network is given."""
 
 import inspect
+import math
 from hashlib import sha256
 from importlib import metadata
 
@@ -69,8 +70,8 @@ def at_random(loader: Loader) -> bool:
 
 def _pattern(loader: Loader, seed: int) -> torch.Tensor:
     """What the transforms make of a made-up image, many times over."""
-    side, many = loader.dataset.pixels.shape[-1], min(16, len(loader.dataset))
-    image = (torch.arange(side * side) * 7919 % 256).to(torch.uint8).view(1, side, side).repeat(many, 1, 1)
+    shape, many = loader.dataset.pixels.shape[1:], min(16, len(loader.dataset))
+    image = (torch.arange(math.prod(shape)) * 7919 % 256).to(torch.uint8).expand(many, -1).reshape(many, *shape)
     _, answers = loader.dataset.batch(list(range(many)))
     with no_random(seed, reproducible=False):
         return inputs(loader, (TensorImage(image), answers))

@@ -1,6 +1,7 @@
 """Phantom radiographs written to disk in the published layout of each data set, so that the real release passes through the same reader."""
 
 from pneumo_utils.releases.making import NAMES, default, make
-from pneumo_utils.releases.truth import is_phantom, true_masks, true_people
+from pneumo_utils.releases.regions import regions
+from pneumo_utils.releases.truth import is_phantom, lesions, true_masks, true_people
 
-__all__ = ["NAMES", "default", "is_phantom", "make", "true_masks", "true_people"]
+__all__ = ["NAMES", "default", "is_phantom", "lesions", "make", "regions", "true_masks", "true_people"]

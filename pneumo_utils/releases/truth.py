@@ -10,6 +10,7 @@ from PIL.PngImagePlugin import PngInfo
 from pneumo_utils.ground.errors import StudyError
 
 FOLDER = "truth"
+HEALTHY = ("lungs", "bones", "heart")  # masks of what everybody has; all others are findings
 
 
 def put(root: Path, image: str, masks: dict[str, np.ndarray]) -> None:
@@ -35,6 +36,13 @@ def true_masks(root: str | Path, images, size: int) -> dict[str, np.ndarray]:
                 mask = strip.crop((at * side, 0, (at + 1) * side, side)).resize((size, size), Image.Resampling.NEAREST)
                 found.setdefault(name, np.zeros((len(images), size, size), dtype=bool))[row] = np.asarray(mask)
     return found
+
+
+def lesions(root: str | Path, images, size: int) -> np.ndarray:
+    """For the same images all their findings as one mask, bool (images, size, size), empty for the healthy."""
+    masks = true_masks(root, images, size)
+    found = [mask for name, mask in masks.items() if name not in HEALTHY]
+    return np.any(found, axis=0) if found else np.zeros_like(masks["lungs"])
 
 
 def is_phantom(root: str | Path) -> bool:

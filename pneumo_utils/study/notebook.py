@@ -77,6 +77,39 @@ class Run:
         """Keep what this run says of a claim of the ledger: a score, or a paired difference, with its interval."""
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
 
+    def judge(self, judged: dict):
+        """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
+        import pandas as pd
+
+        from pneumo_utils.claims import load
+        from pneumo_utils.figures.tables import claim, table
+
+        ledger, rows = load(), []
+        for name, told in judged.items():
+            self.claim(name, *told.claim)
+            value = ledger[name].value
+            rows.append({"the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
+                         "the difference that it needs": f"{told.value:+.3f} ({told.low:+.3f} to {told.high:+.3f})",
+                         "shows here": "yes" if told.better else "the other way round" if told.worse else "no"})
+        return table(pd.DataFrame(rows))
+
+    def survey(self, name: str, found: dict[str, list], note: str = "", least: float = 0.0, most: float = 1.0) -> None:
+        """Keep the scores of several things, a list over draws each, as means with Student's intervals."""
+        from pneumo_utils.evaluation import mean_over
+
+        for what, each in found.items():
+            self.result(f"{name}: {what}", *mean_over(each, least, most), note=f"{note + ', ' if note else ''}mean of {len(each)} draws")
+
+    def beside(self, *surveys: str) -> None:
+        """Show what this run and the chapter's records have of surveys, under their names."""
+        from IPython.display import Markdown, display
+
+        from pneumo_utils.figures.beside import survey_table
+
+        runs = {"this run": self.results} | {record.title: record.results for record in self.recorded.values()}
+        for name in surveys:
+            display(Markdown(f"**{name[0].upper() + name[1:]}**"), survey_table(name, runs))
+
     def figure(self, figure, name: str, alt: str, caption: str = "") -> None:
         """Keep a figure as a file and show it with words for who cannot see it."""
         from IPython.display import display

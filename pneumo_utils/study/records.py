@@ -40,6 +40,11 @@ class Record:
         return entry["value"], entry.get("low"), entry.get("high")
 
     @property
+    def title(self) -> str:
+        """What a column of its numbers is called."""
+        return f"on record, {self.name.replace('-', ' ')}"
+
+    @property
     def words(self) -> str:
         """One line that says what was run."""
         return f"{self.data} · settings: {self.tier} · weights: {self.weights} · {took(self.seconds)} on {self.device} · {self.finished[:10]}"

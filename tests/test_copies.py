@@ -1,0 +1,365 @@
+"""Augmented copies: which images come again, as what, always the same ones, and known apart from their images wherever features are kept."""
+
+import copy
+
+import fastai.callback.progress  # noqa: F401, brings no_bar
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from fastai.torch_core import TensorImage
+from torch import nn
+
+from pneumo_utils import releases
+from pneumo_utils.backbones import trunk, with_head
+from pneumo_utils.cohort import together
+from pneumo_utils.cohort.copies import AUGMENTATIONS
+from pneumo_utils.datasets import kermany, nih
+from pneumo_utils.freezing import learns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.prefix import Store, cached, plan
+from pneumo_utils.training import heads, learner
+
+SIDE = 32
+HALF = ([0.5] * 3, [0.25] * 3)
+GREY = torch.arange(256, dtype=torch.uint8).view(16, 16)
+RECIPE = {"normal": ["rotation", "flip", "turned"], "pneumonia": ["contrast", "flip"]}
+TINTED = {"normal": ["flip", "tint"], "pneumonia": ["hue and saturation", "tint", "brightness"]}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_DATA", str(home))
+        patch.setenv("PNEUMO_RUNS", str(home / "runs"))
+        yield home
+
+
+@pytest.fixture(scope="module")
+def cohort(home):
+    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2, seed=1)
+
+
+class Mean:
+    """A generator that always draws the middle."""
+
+    def uniform(self, low, high):
+        return (low + high) / 2
+
+
+class High:
+    """A generator that always draws the highest."""
+
+    def uniform(self, low, high):
+        return high
+
+
+def of(cohort, size=SIDE):
+    """The pixels of each copy and of the image that it is a copy of."""
+    made, at = cohort.pixels(size)[:], np.flatnonzero(cohort.copies != "")
+    first = {row: place for place, row in reversed(list(enumerate(cohort.table.index)))}
+    return {name: (made[rows], made[[first[cohort.table.index[row]] for row in rows]]) for name in AUGMENTATIONS
+            if len(rows := at[cohort.copies[at] == name])}
+
+
+# which
+
+
+def test_each_class_gets_its_copies_and_no_other_part_any(cohort):
+    more, before = cohort.with_copies(RECIPE, seed=4), cohort.part("train").counts()
+    assert before.min() > 2
+    assert more.part("train").counts().to_dict() == {"normal": 4 * before["normal"], "pneumonia": 3 * before["pneumonia"]}
+    for name in ("valid", "test"):
+        assert more.part(name).table.drop(columns="copy").equals(cohort.part(name).table) and (more.part(name).copies == "").all()
+        assert more.part(name).loader(SIDE, 8).dataset.origin == cohort.part(name).loader(SIDE, 8).dataset.origin
+    assert more.table[:len(cohort)].drop(columns="copy").equals(cohort.table) and (more.copies[:len(cohort)] == "").all()
+    added = more.table[len(cohort):]
+    assert added.groupby(["copy", "labels"]).size().to_dict() == {
+        ("contrast", "pneumonia"): before["pneumonia"], ("flip", "normal"): before["normal"], ("flip", "pneumonia"): before["pneumonia"],
+        ("rotation", "normal"): before["normal"], ("turned", "normal"): before["normal"]}
+    assert added.drop(columns="copy").equals(cohort.table.loc[added.index])
+    assert more.table.equals(cohort.with_copies(RECIPE, seed=4).table), "in the same order each time"
+    told = f"copies among them: {before['normal']} rotation, {before.sum()} flip, {before['normal']} turned, {before['pneumonia']} contrast"
+    assert told in str(more)
+
+
+def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
+    more = cohort.with_copies(RECIPE, seed=4)
+    pixels, ill = more.pixels(SIDE)[:], (more.table["labels"] == "pneumonia").to_numpy()
+    assert (more.where(ill).pixels(SIDE)[:] == pixels[ill]).all()
+    some = more.sample(40, seed=2)
+    assert len(some) == 40 and 0 < (some.copies != "").sum() < 40
+    rows = more.pixels(SIDE).rows.tolist()
+    assert (some.pixels(SIDE)[:] == pixels[[rows.index(row) for row in some.pixels(SIDE).rows]]).all()
+    renamed = more.labelled({"normal": "well", "pneumonia": "ill"})
+    assert (renamed.pixels(SIDE)[:] == pixels).all() and renamed.counts().tolist() == more.counts().tolist()
+    left = more.without([more.table["image"].iloc[-1]])
+    assert len(left) == len(more) - 3, "an image goes with its copies"
+    assert more.undecodable(SIDE) == {} and more.shared_patients()["patients"].sum() == 0
+    assert (more.where(more.copies == "").with_copies(RECIPE, seed=4).pixels(SIDE)[:] == pixels).all()
+
+
+def test_what_is_not_split_comes_again_whole(cohort):
+    whole = cohort.but(table=cohort.table.assign(split=""))
+    more = whole.with_copies({"normal": ["flip"]})
+    assert more.counts().to_dict() == whole.counts().to_dict() | {"normal": 2 * whole.counts()["normal"]}
+    split = more.split(by="patient", test=0.3)
+    assert split.shared_patients()["patients"].sum() == 0, "copies are their patients'"
+
+
+def test_an_image_with_several_labels_comes_again_once(home):
+    cohort = nih.read(releases.default("nih", 120, SIDE, 5), say=None)
+    cohort = cohort.but(table=cohort.table.assign(split=""))
+    one, other = cohort.classes[:2]
+    table = cohort.table.assign(labels=[f"{one}|{other}", one, other, "No Finding"] * 30)
+    more = cohort.but(table=table).with_copies({one: ["flip", "contrast"], other: ["flip"]})
+    assert pd.Series(more.copies[120:]).value_counts().to_dict() == {"flip": 90, "contrast": 60}
+    assert more.pixels(SIDE).rows.size == len(set(more.pixels(SIDE).rows))
+
+
+# as what
+
+
+def test_flips_are_numpys(cohort):
+    found = of(cohort.with_copies(RECIPE, seed=4))
+    copies, images = found["flip"]
+    assert len(copies) == len(cohort.part("train")) and (copies == images[:, :, ::-1]).all() and (copies != images).any()
+    copies, images = found["turned"]
+    assert (copies == images[:, ::-1, ::-1]).all()
+
+
+def test_rotation_turns_about_the_middle_and_leaves_empty_corners_black():
+    image = torch.randint(256, (33, 33), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(AUGMENTATIONS["rotation"](image, Mean()), image)
+    white = AUGMENTATIONS["rotation"](torch.full((33, 33), 200, dtype=torch.uint8), High())
+    assert (white[[0, 0, -1, -1], [0, -1, 0, -1]] == 0).all() and (white[8:25, 8:25] == 200).all()
+    marked = torch.zeros(65, 65, dtype=torch.uint8)
+    marked[31:34, 60:63] = 255  # 29 pixels to the right of the middle
+    rows, columns = np.nonzero(AUGMENTATIONS["rotation"](marked, High()).numpy())
+    assert abs(np.degrees(np.arctan2(rows.mean() - 32, columns.mean() - 32))) == pytest.approx(20, abs=0.7)
+    for seed in range(20):
+        drawn = np.random.default_rng(seed).uniform(-20, 20)
+        rows, columns = np.nonzero(AUGMENTATIONS["rotation"](marked, np.random.default_rng(seed)).numpy())
+        assert abs(np.degrees(np.arctan2(rows.mean() - 32, columns.mean() - 32))) == pytest.approx(abs(drawn), abs=0.7)
+
+
+def test_contrast_keeps_the_mean_and_brightness_multiplies():
+    random, middling = np.random.default_rng(0), (40 + GREY / 255 * 170).byte()  # nothing of it is clipped
+    spreads, means = [], []
+    for _ in range(200):
+        more = AUGMENTATIONS["contrast"](middling, random).float()
+        assert more.mean() == pytest.approx(float(middling.float().mean()), abs=0.3)
+        spreads.append(float(more.std() / middling.float().std()))
+        means.append(float(AUGMENTATIONS["brightness"](middling, random).float().mean() / middling.float().mean()))
+    for factors in (spreads, means):
+        assert 0.895 < min(factors) < 0.91 and 1.09 < max(factors) < 1.105
+    assert (AUGMENTATIONS["brightness"](GREY, High()) - (GREY * 1.1).clamp(max=255)).abs().max() < 0.501
+    for name in ("contrast", "brightness"):
+        assert torch.equal(AUGMENTATIONS[name](GREY, Mean()), GREY)
+
+
+def test_hue_and_saturation_leave_grey_as_it_is(cohort):
+    random = np.random.default_rng(0)
+    assert all(torch.equal(AUGMENTATIONS["hue and saturation"](GREY, random), GREY) for _ in range(50))
+    copies, images = of(cohort.with_copies(TINTED, seed=4))["hue and saturation"]
+    assert len(copies) and (copies == images).all()
+
+
+def test_a_tint_gives_grey_a_colour_of_the_same_value():
+    random, coloured = np.random.default_rng(0), 0
+    for _ in range(200):
+        made = AUGMENTATIONS["tint"](GREY, random)
+        assert made.shape == (3, 16, 16) and torch.equal(made.amax(0), GREY) and (255 - made[:, -1, -1].min()) <= 20
+        assert torch.equal(made[0], GREY), "within 20 degrees of red, red is the largest"
+        coloured += bool((made[0] != made[1]).any() or (made[0] != made[2]).any())
+    assert 80 < coloured < 120, "a saturation below 0 is 0"
+    assert AUGMENTATIONS["tint"](torch.full((1, 1), 255, dtype=torch.uint8), High()).flatten().tolist() == [255, 242, 235]  # by hand: 255 - 20 * 2 / 3
+
+
+def test_where_there_is_a_tint_all_have_three_channels(cohort):
+    more, plain = cohort.with_copies(TINTED, seed=4), cohort.with_copies(RECIPE, seed=4)
+    pixels = more.pixels(SIDE)
+    assert pixels.shape == (len(more), 3, SIDE, SIDE) == pixels[:].shape == np.asarray(pixels).shape
+    assert pixels.dtype == np.uint8 == pixels[:].dtype
+    assert plain.pixels(SIDE).shape == (len(plain), SIDE, SIDE) == plain.pixels(SIDE)[:].shape
+    grey = more.copies != "tint"
+    assert (pixels[:][grey] == pixels[:][grey][:, :1]).all() and (pixels[:len(cohort)][:, 2] == cohort.pixels(SIDE)[:]).all()
+    copies, images = of(more)["tint"]
+    unequal = (copies != copies[:, :1]).any(axis=(1, 2, 3))
+    assert (copies.max(axis=1) == images[:, 0]).all() and 0.2 < unequal.mean() < 0.8
+    assert more.where(grey).pixels(SIDE).shape[1:] == (SIDE, SIDE) and more.part("valid").pixels(SIDE).shape[1:] == (SIDE, SIDE)
+
+
+# always the same
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, TINTED])
+def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
+    more = cohort.with_copies(recipe, seed=4)
+    pixels, whole = more.pixels(SIDE), more.pixels(SIDE)[:]
+    order = np.random.default_rng(0).permutation(len(more))
+    for at in (order[:16], order, order[5:6], np.array([7, 7, len(more) - 1]), slice(50, None, 3), more.copies == "flip", np.empty(0, dtype=int)):
+        assert (pixels[at] == whole[at]).all() and pixels[at].shape == whole[at].shape
+    assert (pixels[-1] == whole[-1]).all() and (pixels[int(order[0])] == whole[order[0]]).all() and pixels[3].shape == whole[3].shape
+    assert (cohort.with_copies(recipe, seed=4).pixels(SIDE)[:] == whole).all()
+    other = cohort.with_copies(recipe, seed=5).pixels(SIDE)[:]
+    changed = (other != whole).any(axis=tuple(range(1, whole.ndim)))
+    drawn = np.isin(more.copies, ["rotation", "contrast", "brightness", "tint"])
+    assert not changed[~drawn].any() and changed[np.isin(more.copies, ["rotation", "contrast", "brightness"])].mean() > 0.9
+    fewer = cohort.with_copies({"normal": recipe["normal"][:2]}, seed=4)
+    here = {row: image for row, image in zip(pixels.rows.tolist(), whole)}
+    assert all((here[row] == image).all() for row, image in zip(fewer.pixels(SIDE).rows.tolist(), fewer.pixels(SIDE)[:])), "whatever else is copied"
+
+
+def test_every_copy_has_a_number_of_its_own(cohort):
+    everything = cohort.with_copies({name: list(AUGMENTATIONS) for name in cohort.classes})
+    rows = everything.pixels(SIDE).rows
+    assert len(set(rows.tolist())) == len(everything) == len(cohort) + 7 * len(cohort.part("train"))
+    assert rows[:len(cohort)].tolist() == cohort.pixels(SIDE).rows.tolist() and rows[len(cohort):].min() >= len(cohort.images)
+    bare = everything.pixels(SIDE)
+    assert len(bare) == len(everything) and len({image.tobytes() for image in bare[:]}) > 5 * len(cohort.part("train"))
+
+
+def test_digests_tell_seeds_and_recipes_apart(cohort):
+    more = [cohort.with_copies(RECIPE, seed=4), cohort.with_copies(RECIPE, seed=5), cohort.with_copies(TINTED, seed=4)]
+    assert len({each.digest for each in [cohort, *more]}) == 4 and more[0].digest == cohort.with_copies(RECIPE, seed=4).digest
+    origins = [each.part("train").loader(SIDE, 8).dataset.origin for each in [cohort, *more]]
+    assert len(set(origins)) == 4
+
+
+# loaders and features
+
+
+def loaders(cohort, **more):
+    return cohort.dataloaders(SIDE, 7, stats=HALF, seed=3, device="cpu", **more)
+
+
+def network():
+    made = trunk("resnet18", size="pocket", seed=0)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        made.train()(torch.randn(16, 3, SIDE, SIDE))
+    return with_head(made, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(made.about.channels, 2)))
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, TINTED])
+def test_batches_are_the_pixels(cohort, recipe):
+    train = cohort.with_copies(recipe, seed=4).part("train")
+    loader = train.loader(SIDE, 9, device="cpu")
+    x = torch.cat([x for x, _ in loader]).as_subclass(torch.Tensor)
+    expected = torch.from_numpy(train.pixels(SIDE)[:]).float() / 255
+    assert torch.equal(x, expected if expected.dim() == 4 else expected[:, None].expand(-1, 3, -1, -1))
+    dls = loaders(cohort.with_copies(recipe, seed=4), flip=True)
+    assert sum(len(y) for _, y in dls.train) == len(train) and all(x.shape[1:] == (3, SIDE, SIDE) for x, _ in dls.train)
+    images = torch.from_numpy(train.pixels(SIDE)[:40])
+    torch.manual_seed(0)
+    flipped = dls.train.after_batch.fs[0](TensorImage(images), split_idx=0)
+    as_it_was, mirrored = ((flipped == way).flatten(1).all(1) for way in (images, images.flip(-1)))
+    assert (as_it_was ^ mirrored).all() and 8 < mirrored.sum() < 32
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, TINTED])
+def test_a_batch_can_be_shown(cohort, recipe):
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with plt.rc_context({"axes.titlelocation": "center"}):
+        loaders(cohort.with_copies(recipe)).show_batch()
+    titles = {axis.get_title() for axis in plt.gcf().axes if axis.get_title()}
+    plt.close("all")
+    assert titles and titles <= {"normal", "pneumonia"}
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, TINTED])
+def test_cached_and_plain_give_the_same_weights(cohort, recipe):
+    more, start = cohort.with_copies(recipe, seed=4), learns(network(), "conv5_x + head")
+    results = []
+    for kept in (False, True):
+        whole = copy.deepcopy(start)
+        rest, dls = cached(whole, loaders(more), store=Store()) if kept else (whole, loaders(more))
+        torch.manual_seed(7)
+        optimizer = torch.optim.SGD([weight for weight in rest.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9)
+        rest.train()
+        for x, y in dls.train:
+            optimizer.zero_grad()
+            dls.train_ds.loss_func(rest(x), y).backward()
+            optimizer.step()
+        results.append((whole, dls))
+    (one, _), (other, dls) = results
+    apart, moved = (max(float((a.double() - b.double()).abs().max()) for a, b in zip(one.state_dict().values(), each.state_dict().values()))
+                    for each in (other, start))
+    assert apart < 1e-5 < moved
+    train = more.part("train")
+    features, places = dls.train_ds.features, dls.train_ds.places
+    assert len(features.images) == len(train) and len(set(places.tolist())) == len(train), "a feature for each copy"
+    before, x = copy.deepcopy(start).eval(), next(iter(train.loader(SIDE, len(train), stats=HALF, device="cpu")))[0].as_subclass(torch.Tensor)
+    for step in list(before.children())[:-2]:
+        x = step(x)
+    made = features.gather(places, torch.float32)
+    assert made.shape[2:] == x.shape[2:] and torch.allclose(x.detach(), made, atol=1e-4)
+
+
+def test_features_are_kept_for_their_copies_only(cohort):
+    store, chain = Store(), learns(network(), "head")
+    cached(chain, loaders(cohort), store=store)
+    more = cohort.with_copies(RECIPE, seed=4)
+    assert plan(chain, loaders(more), store=store).todo == len(more.part("train")), "and those of the validation part are found again"
+    cached(chain, loaders(more), store=store)
+    assert plan(chain, loaders(more), store=store).todo == 0 == plan(chain, loaders(cohort), store=store).todo
+    assert plan(chain, loaders(cohort.with_copies(RECIPE, seed=5)), store=store).todo == len(more.part("train"))
+    flipped = cohort.with_copies({"normal": ["flip"]}, seed=4)
+    assert plan(chain, loaders(flipped), store=store).todo == 0, "which copies there are beside it is nothing to a copy"
+
+
+def test_the_books_learner_learns_from_copies(cohort):
+    histories = []
+    for prefix in ("off", "auto"):
+        made = trunk("resnet18", size="pocket", seed=0)
+        net = learns(with_head(made, heads.linear(made.about.channels, 2, seed=0)), "head")
+        learn = learner(loaders(cohort.with_copies(TINTED, seed=4)), net, prefix=prefix, precision="float32", seed=0)
+        with learn.no_logging():
+            learn.fit(1)
+        histories.append(learn.history[["train_loss", "valid_loss"]].to_numpy())
+    assert np.isfinite(histories[0]).all() and np.allclose(*histories, atol=1e-4)
+
+
+# bad input
+
+
+@pytest.mark.parametrize("names, told", [
+    ({"normal": ["rotaton"]}, "no augmentation 'rotaton'; did you mean 'rotation'\\? There are rotation, flip"),
+    ({"normal": ["xyz"]}, "no augmentation 'xyz'. There are rotation"),
+    ({"pneumona": ["flip"]}, "no class 'pneumona'; did you mean 'pneumonia'\\? There are normal, pneumonia"),
+    ({"normal": "flip"}, "are a list, also where it is one: \\['flip'\\]"), ({"normal": ["flip", "flip"]}, "names an augmentation twice"),
+])
+def test_recipes_that_cannot_be(cohort, names, told):
+    with pytest.raises(StudyError, match=told):
+        cohort.with_copies(names)
+
+
+def test_copies_of_copies_and_of_no_training_part(cohort):
+    more = cohort.with_copies(RECIPE)
+    with pytest.raises(StudyError, match="has copies already: name all augmentations at once"):
+        more.with_copies(RECIPE)
+    with pytest.raises(StudyError, match="has no part 'train': its split has test"):
+        cohort.part("test").with_copies(RECIPE)
+    with pytest.raises(StudyError, match="put cohorts together first"):
+        together(cohort, more)
+    assert len(cohort.with_copies({})) == len(cohort)
+
+
+def test_a_network_of_one_channel_sees_no_tints(cohort):
+    with pytest.raises(StudyError, match="three channels, and the network is to get 1. Say channels=3"):
+        cohort.with_copies(TINTED).dataloaders(SIDE, 7, channels=1, device="cpu")
+    assert next(iter(cohort.with_copies(RECIPE).dataloaders(SIDE, 7, channels=1, device="cpu").train))[0].shape == (7, 1, SIDE, SIDE)

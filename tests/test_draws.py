@@ -1,0 +1,40 @@
+"""Draws taken together: means and intervals worked out by hand, and differences that have to be above 0."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pneumo_utils.evaluation import ahead, mean_over, one_more, weakest
+
+
+def test_the_interval_of_a_mean_is_students():
+    found = [0.2, 0.4, 0.6]
+    low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(found))
+    assert mean_over(found, -9, 9) == pytest.approx((0.4, low, high))
+    assert mean_over(found) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
+
+
+def test_one_more_draw_falls_where_a_prediction_interval_says():
+    found = [0.5, 0.52, 0.54, 0.56]
+    reach = 3.182446 * np.std(found, ddof=1) * np.sqrt(1.25)
+    assert one_more(found) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
+    draws = np.random.default_rng(0).normal(0.5, 0.05, size=(4000, 5))
+    held = np.mean([low <= last <= high for *first, last in draws for _, low, high in [one_more(first)]])
+    assert held == pytest.approx(0.95, abs=0.015)  # as promised, on draws of a known kind
+
+
+def test_an_interval_ends_where_the_score_does():
+    assert mean_over([0.9, 1.0])[1:] == (pytest.approx(0.31469, abs=1e-4), 1.0)
+    assert mean_over([3.0, 5.0], most=np.inf)[2] == pytest.approx(4 + 12.7062, abs=1e-3)
+
+
+def test_ahead_is_a_paired_difference():
+    told = ahead([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
+    assert told.claim == pytest.approx((0.1, 0.1, 0.1)) and told.better
+    assert ahead([0.1, 0.2, 0.3], 0.2).claim[0] == pytest.approx(0) and not ahead([0.1, 0.2, 0.3], 0.2).better
+    assert ahead([0.1, 0.11, 0.1], 0.2).worse
+
+
+def test_the_weakest_of_several_decides():
+    strong, weak = ahead([0.9, 0.8]), ahead([0.1, 0.2])
+    assert weakest([strong, weak]) is weak

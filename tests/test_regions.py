@@ -1,0 +1,57 @@
+"""Regions of a chest and what lies on them, held to cases worked out by hand."""
+
+import numpy as np
+import pytest
+
+from pneumo_utils.evaluation import mean_of_people
+from pneumo_utils.releases import lesions, make, regions, true_masks, true_people
+
+
+def drawn(*lines):
+    return np.array([[cell == "x" for cell in line] for line in lines])[None]
+
+
+def test_regions_of_a_chest_of_eight_pixels():
+    lungs = drawn("........", ".xx..xx.", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........", "........")
+    bones = drawn("xxxxxxxx", "x......x", ".xx.....", "........", "...xx...", "........", "........", "........")
+    found = regions(lungs, bones)
+    assert (found["the lungs"] == lungs).all()
+    assert (found["bones outside the lungs"] == drawn("xxxxxxxx", "x......x", "........", "........", "...xx...", "........", "........", "........")).all()
+    assert (found["the middle"] == drawn("........", "...xx...", "...xx...", "...xx...", "...xxx..", "........", "........", "........")).all()
+    assert (found["the diaphragm"] == drawn("........", "........", ".....x..", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........")).all()
+
+
+def test_no_lungs_have_no_diaphragm():
+    nothing = np.zeros((2, 8, 8), bool)
+    assert not any(mask.any() for mask in regions(nothing, nothing).values())
+
+
+def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
+    root = make("kermany", 60, 64, 0, tmp_path / "children")
+    people = true_people(root)
+    masks = true_masks(root, list(people.index), 64)
+    found, ill = regions(masks["lungs"], masks["bones"]), lesions(root, list(people.index), 64)
+    rows = np.arange(64)[:, None]
+
+    def height(mask):
+        return (mask * rows).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
+
+    assert (height(found["the diaphragm"]) > height(found["the lungs"])).all()
+    assert not (found["the middle"] & masks["lungs"]).any() and (found["the middle"].mean((1, 2)) > 0.01).all()
+    has = people["findings"] != ""
+    assert ill[has.to_numpy()].any((1, 2)).mean() > 0.7 and not ill[~has.to_numpy()].any()
+
+
+def test_a_mean_over_people_by_hand():
+    value, low, high = mean_of_people([1.0, 0.0, np.nan, 1.0], ["a", "a", "b", "c"])
+    assert value == pytest.approx(2 / 3)
+    assert low == pytest.approx(0.5) and high == 1.0  # a alone, and c alone
+    assert all(np.isnan(each) for each in mean_of_people([np.nan, np.nan], ["a", "b"]))
+
+
+def test_images_without_a_patient_are_people_of_their_own():
+    told = np.random.default_rng(0).normal(size=400)
+    _, low, high = mean_of_people(told, [""] * 400)
+    assert (high - low) / 2 == pytest.approx(1.96 * told.std() / 20, rel=0.1)
+    _, low, high = mean_of_people(np.repeat(told[:100], 4), np.repeat(np.arange(100).astype(str), 4))
+    assert (high - low) / 2 == pytest.approx(1.96 * told[:100].std() / 10, rel=0.15)  # four films of one child tell no more than one
