@@ -47,7 +47,7 @@ def drawn(figure) -> list[np.ndarray]:
 def test_panels_show_the_picture_its_heat_and_both():
     figure, alt = heatmaps(PICTURES, HOT, MASKS)
     shown = drawn(figure)
-    assert len(shown) == 9 and {"radiograph", "heat map", "overlay", "no heat", "true lesion", "the map's most"} <= set(texts(figure))
+    assert len(shown) == 9 and {"radiograph", "heat map", "overlay", "no heat", "the lesion", "the map's most"} <= set(texts(figure))
     np.testing.assert_array_equal(shown[0], GREY[0])
     np.testing.assert_allclose(shown[1][3, 3], HEAT(1.0)[:3])
     np.testing.assert_allclose(shown[1][20, 20], HEAT(0.0)[:3])
@@ -61,7 +61,7 @@ def test_panels_show_the_picture_its_heat_and_both():
 def test_overlays_are_a_row_a_model():
     figure, alt = overlays(PICTURES, {"VGG16 with augmentation and a long name": HOT, "DenseNet201": HOT[::-1]})
     shown = drawn(figure)
-    assert len(shown) == 9 and "true lesion" not in texts(figure)
+    assert len(shown) == 9 and "the lesion" not in texts(figure)
     np.testing.assert_allclose(shown[1], overlay(GREY[0], HOT[0] / 3))
     np.testing.assert_allclose(shown[2], GREY[0][..., None].repeat(3, 2) / 255)  # DenseNet201 has no heat here
     assert "DenseNet201, normal: no heat anywhere" in alt

@@ -14,6 +14,7 @@ from pneumo_utils.ground.errors import StudyError
 
 HEAT = colormaps["inferno"]  # even steps of heat are even steps to the eye, in grey too
 GLAZE = 0.75  # of colour over the picture where heat is greatest; where there is none, the picture stays as it is
+LESION = "lesion"
 MOST = 5  # columns in which words can still be read
 LABEL, GAP, LINE, BAR = 0.3, 0.05, 0.2, 0.62  # inches: row names at the left, between pictures, a line of a name, the colour bar with its words
 
@@ -28,13 +29,13 @@ def heatmaps(pictures: dict[str, np.ndarray], heat, outlines=None):
     return figure, f"Radiographs, heat maps and both laid over each other, a column a case. {listed(told)}."
 
 
-def overlays(pictures: dict[str, np.ndarray], heats: dict, outlines=None):
-    """A column a named picture and, under the radiographs, a row of overlays for each model, or whatever made the maps."""
+def overlays(pictures: dict[str, np.ndarray], heats: dict, outlines=None, outlined: str = LESION):
+    """A column a named picture and, under the radiographs, a row of overlays for each model, or whatever made the maps; `outlined` says of what."""
     heats, outlines = _checked(pictures, heats, outlines), _outlines(pictures, outlines)
     shown = list(pictures.values())
     rows = {"radiograph": shown} | {name: [overlay(*each) for each in zip(shown, heat)] for name, heat in heats.items()}
-    figure = _plate(list(pictures), rows, outlines, heats)
-    told = [f"{model}, {name}: {in_words(each, mask)}" for model, heat in heats.items()
+    figure = _plate(list(pictures), rows, outlines, heats, outlined)
+    told = [f"{model}, {name}: {in_words(each, mask, outlined)}" for model, heat in heats.items()
             for name, each, mask in zip(pictures, heat, outlines or [None] * len(heat))]
     return figure, f"Radiographs, and under them the heat of {listed(heats)}. {listed(told, 15)}."
 
@@ -55,7 +56,7 @@ def of_its_most(heat) -> np.ndarray:
     return heat / np.maximum(heat.max((1, 2), keepdims=True), np.finfo(float).tiny)
 
 
-def in_words(heat: np.ndarray, mask: np.ndarray | None = None) -> str:
+def in_words(heat: np.ndarray, mask: np.ndarray | None = None, outlined: str = LESION) -> str:
     """Where a map is hot, and how much of its heat lies on what is truly there."""
     if not heat.any():
         return "no heat anywhere"
@@ -63,8 +64,8 @@ def in_words(heat: np.ndarray, mask: np.ndarray | None = None) -> str:
     if mask is None:
         return told
     if not mask.any():
-        return f"{told}; no lesion"
-    return f"{told}; {100 * share(heat[None], mask[None])[0]:.0f} % of the heat on the lesion, which is {100 * mask.mean():.1f} % of the picture"
+        return f"{told}; no {outlined}"
+    return f"{told}; {100 * share(heat[None], mask[None])[0]:.0f} % of the heat on the {outlined}, which is {100 * mask.mean():.1f} % of the picture"
 
 
 def _checked(pictures: dict, heats: dict, outlines) -> dict[str, np.ndarray]:
@@ -87,7 +88,7 @@ def _outlines(pictures: dict, outlines) -> list[np.ndarray]:
     return [] if outlines is None else list(np.asarray(outlines, bool))
 
 
-def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict):
+def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict, outlined: str = LESION):
     """Places in inches from the left and the top."""
     side = min(1.9, (WIDTH - LABEL - GAP * len(names)) / len(names))
     words = [folded(name, side, 3) for name in names]
@@ -122,5 +123,5 @@ def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict)
     bar.outline.set_visible(False)
     if outlines:
         line = Line2D([], [], color=SKY, linewidth=2.4, path_effects=[withStroke(linewidth=4.5, foreground="black")])
-        figure.legend([line], ["true lesion"], loc="lower right", fontsize=SMALLEST, handlelength=1.4)
+        figure.legend([line], [f"the {outlined}"], loc="lower right", fontsize=SMALLEST, handlelength=1.4)
     return figure
