@@ -182,6 +182,20 @@ def test_a_picture_without_words_fails_the_book():
         book._picture({"width": 600}, "demo", 3)
 
 
+def test_each_picture_of_a_cell_has_its_own_words():
+    def picture(name):
+        return {"output_type": "display_data", "data": {"image/png": "", "text/plain": name}, "metadata": {"image/png": {"alt": name, "caption": name, "name": name, "width": 10}}}
+
+    said = {"output_type": "stream", "name": "stdout", "text": "said"}
+    cell = {"cell_type": "code", "id": "a", "source": ["draw()"], "metadata": {"tags": ["hide-input"]}, "outputs": [said, picture("one"), picture("two"), said, said]}
+    parts = book._one_picture_each(cell)
+    assert [part["outputs"] for part in parts] == [[said], [picture("one")], [picture("two")], [said, said]]
+    assert [part["source"] for part in parts] == [["draw()"], [], [], []] and len({part["id"] for part in parts}) == 4
+    assert all("remove-input" in part["metadata"]["tags"] for part in parts[1:]) and "remove-input" not in parts[0]["metadata"]["tags"]
+    alone = cell | {"outputs": [picture("one")]}
+    assert book._one_picture_each(alone) == [alone]
+
+
 def test_a_warning_fails_the_book_and_the_old_one_stays(html, tmp_path, monkeypatch):
     build = tmp_path / "build"
     shutil.copytree(html, build / "html")

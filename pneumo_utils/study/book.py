@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import groupby
 from pathlib import Path
 
 import yaml
@@ -72,6 +73,7 @@ def page(at: Standing) -> dict:
     """An executed notebook as a page: what was run stands under its title, and nothing of the machine that ran it."""
     notebook, chapter = read_json(at.folder / "notebook.ipynb"), at.manifest["chapter"]
     notebook["metadata"].pop("papermill", None)
+    notebook["cells"] = [part for cell in notebook["cells"] for part in _one_picture_each(cell)]
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
@@ -87,11 +89,22 @@ def page(at: Standing) -> dict:
     return notebook
 
 
+def _one_picture_each(cell: dict) -> list[dict]:
+    """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each picture needs one of its own."""
+    outputs = cell.get("outputs", [])
+    if len(outputs) < 2 or not any("image/png" in output.get("data", {}) for output in outputs):
+        return [cell]
+    parts = [list(part) for _, part in groupby(outputs, key=lambda output: id(output) if "image/png" in output.get("data", {}) else None)]
+    tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
+    more = [cell | {"id": f"{cell['id']}-{at}", "source": [], "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2)]
+    return [cell | {"outputs": parts[0]}, *more]
+
+
 def _picture(shown: dict, chapter: str, number: int) -> dict:
     if not shown.get("alt"):
         raise StudyError(f"{chapter}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
     look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
-    return look | ({"figure": {"caption": shown["caption"], "name": f"fig-{shown['name']}"}} if shown.get("caption") else {})
+    return look | ({"figure": {"caption": shown["caption"], "name": f"fig-{chapter}-{shown['name']}"}} if shown.get("caption") else {})
 
 
 def _json(notebook: dict) -> str:
