@@ -1,6 +1,7 @@
 """What the tests share: small real notebooks, run by the real command in a folder of their own."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,17 @@ def pneumo(tmp_path, runs):
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
 
     return call
+
+@pytest.fixture(scope="session")
+def browser():
+    """One Chromium a process: playwright does not bear two."""
+    from playwright.sync_api import sync_playwright
+
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        with playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]) as opened:
+            yield opened
+
 
 LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
           "Pleural_Thickening Pneumonia Pneumothorax").split()

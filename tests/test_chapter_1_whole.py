@@ -85,12 +85,12 @@ def test_a_run_that_is_killed_goes_on(pneumo, runs):
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of each training."""
     adults = releases.make("rsna", 60, 256, 0, tmp_path / "adults")
-    children = releases.make("kermany", 60, 256, 0, tmp_path / "children")
+    children = releases.make("kermany", 120, 256, 0, tmp_path / "children")
     assert list(adults.rglob("*.dcm"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.resnet18().state_dict(), tmp_path / "weights" / "resnet18.safetensors")
-    fewer = {"draws": 2, "survey_draws": 0, "more_draws": 0, "more_source_epochs": 0, "source_epochs": 1, "epochs": 1, "adaptation_images": 10, "saliency_images": 20, "max_steps": 2}
+    fewer = {"draws": 2, "survey_draws": 0, "more_draws": 0, "more_source_epochs": 0, "source_epochs": 1, "epochs": 1, "adaptation_images": 20, "saliency_images": 20, "max_steps": 2}
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"source_root": str(adults), "target_root": str(children)}).folder
     found = results_of(folder)
     assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4

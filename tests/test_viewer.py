@@ -16,7 +16,6 @@ from pneumo_utils.figures.heatmaps import HEAT, heatmaps, in_words, overlay, ove
 from pneumo_utils.figures.viewer import viewer
 from pneumo_utils.ground.errors import StudyError
 
-from test_book import browser  # noqa: F401, one Chromium a process
 from test_result_figures import legible, texts
 
 matplotlib.use("Agg")
@@ -125,7 +124,7 @@ def test_what_cannot_be_viewed_is_said(given, told):
 
 
 @pytest.fixture
-def opened(browser, tmp_path):  # noqa: F811
+def opened(browser, tmp_path):
     """The viewer in a page from disk, as a cell of the book stands in its theme; whatever the browser complains of is collected."""
     contexts = []
 

@@ -90,7 +90,7 @@ def _outlines(pictures: dict, outlines) -> list[np.ndarray]:
 
 def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict, outlined: str = LESION):
     """Places in inches from the left and the top."""
-    side = min(1.9, (WIDTH - LABEL - GAP * len(names)) / len(names))
+    side = min(1.6, (WIDTH - LABEL - GAP * len(names)) / len(names))
     words = [folded(name, side, 3) for name in names]
     head = LINE * max(word.count("\n") + 1 for word in words) + 0.08
     left, height = (WIDTH + LABEL - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + BAR

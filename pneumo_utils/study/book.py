@@ -96,7 +96,7 @@ def _one_picture_each(cell: dict) -> list[dict]:
         return [cell]
     parts = [list(part) for _, part in groupby(outputs, key=lambda output: id(output) if "image/png" in output.get("data", {}) else None)]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
-    more = [cell | {"id": f"{cell['id']}-{at}", "source": [], "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2)]
+    more = [cell | {"id": f"{cell['id']}-{at}", "source": ["# more of what the cell above shows"], "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2)]
     return [cell | {"outputs": parts[0]}, *more]
 
 

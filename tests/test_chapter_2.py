@@ -1,0 +1,129 @@
+"""Chapter 2: it runs, its table has the three readings beside the baselines, its maps are held to the truth, its viewer works by keyboard, and the paper's own settings run."""
+
+import json
+import re
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import save_file
+from torchvision import models
+
+from pneumo_utils import releases
+from pneumo_utils.backbones import trunk
+from pneumo_utils.claims import load
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "02_gradcam_comparison.yml"
+TINY = {"phantom_children": 200, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "threshold": 1, "epochs": 2, "rate_step": 1, "mapped": 30, "looked_at": 8,
+        "units": 16}
+SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "DenseNet201") for scenario in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+        folder = run(CHAPTER, TINY).folder
+    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+
+
+def html_of(notebook, cell_id):
+    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
+    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+
+
+def test_six_networks_stand_beside_what_needs_none(executed):
+    results, notebook = executed
+    floor = html_of(notebook, "table-1-floor")
+    assert all(name in floor for name in (*SIX, "majority", "32 x 32 pixels", "frame only"))
+    for name in SIX:
+        for metric in ("accuracy", "precision_macro", "recall_weighted", "f1_macro", "auroc"):
+            assert 0 <= results["results"][f"{name}: {metric}"]["value"] <= 1
+    assert html_of(notebook, "table-1-code").count("<table") == 3
+
+
+def test_what_it_says_of_claims_is_in_the_ledger(executed):
+    ledger, said = load(), executed[0]["claims"]
+    assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in said)
+    assert {"p2-vgg-better", "p2-gain-order", "p2-vgg-best", "p2-random-weights", "p2-augmentation-penalty", "p2-densenet-erratic", "p2-vgg-descent", "p2-threshold-low", "p2-threshold-high",
+            "p2-threshold-matters", "p2-vgg-s1-accuracy", "p2-den-s2-f1"} <= set(said)
+
+
+def test_every_figure_of_the_paper_has_its_own(executed):
+    figures = executed[0]["figures"]
+    assert {"balance", "copies", "seeds", "truth", "sanity", "shortcut", *(f"curves_{key}" for key in ("vgg", "res", "den")),
+            *(f"panel_{key}_{scenario}" for key in ("vgg", "res", "den") for scenario in (1, 2))} <= set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+
+
+def test_each_study_is_kept(executed):
+    kept = {name.split(": ")[0] for name in executed[0]["results"]}
+    assert {"gain of scenario 2", "threshold, test AUROC", "one by one, AUROC", "future, AUROC", "future, balanced accuracy", "shortcut, heat on the letter", "methods, deletion", "methods, insertion",
+            "likeness with random weights", "likeness", "centre of the picture", "edges of the picture"} <= kept
+    assert "three classes" in " ".join(executed[0]["results"]) and "e, multiplied" in " ".join(executed[0]["results"])
+
+
+def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
+    """Copies that are equal to their originals leave nothing to learn but the same; those that are tinted do not."""
+    from pneumo_utils.datasets import kermany
+
+    found = executed[0]["parameters"]
+    children = kermany.read(releases.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None)
+    copied = children.with_copies({name: ["hue and saturation"] for name in children.classes}).pixels(32)
+    assert (copied[range(len(children))] == copied[range(len(children), 2 * len(children))]).all()
+
+
+@pytest.mark.browser
+def test_the_viewer_of_the_page_works_by_keyboard(executed, browser, tmp_path):
+    (tmp_path / "viewer.html").write_text(f"<!doctype html><html lang=en><title>v</title><main>{html_of(executed[1], 'viewer-code')}</main></html>")
+    page = browser.new_page()
+    page.goto(f"file://{tmp_path}/viewer.html")
+    before = page.locator(".told").inner_text()
+    assert re.search("VGG16, 1, last, Grad-CAM", before)
+    page.get_by_label("VGG16").focus()
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 1, last, Grad-CAM" in page.locator(".told").inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 2, last, Grad-CAM" in page.locator(".told").inner_text()
+    page.close()
+
+
+def test_every_parameter_is_read():
+    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(source for source in sources if "data_root: str" not in source)
+    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
+
+
+def test_the_papers_settings_are_whole_and_are_its_tier():
+    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
+    check(known, given)
+    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
+    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
+    assert (given["image_size"], given["batch_size"], given["threshold"], given["rate_step"], given["units"], given["weights"]) == (256, 16, 10, 10, 512, "imagenet")
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full trunks from files as their publishers have them, the release's own folders, 256 x 256: one step of each phase."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
+    save_file(models.vgg16().state_dict(), tmp_path / "weights" / "vgg16.safetensors")
+    save_file(models.densenet201().state_dict(), tmp_path / "weights" / "densenet201.safetensors")
+    import timm
+
+    save_file(timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors")
+    children = releases.make("kermany", 200, 256, 0, tmp_path / "children")
+    fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "mapped": 20, "looked_at": 8, "max_steps": 1, "batches": 1, "epochs": 2, "threshold": 1}
+    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(children)}).folder
+    found = json.loads((folder / "results.json").read_text())
+    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is False
+    shown = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
+    assert all(name in shown for name in ("vgg16.safetensors", "resnet50v2.safetensors", "densenet201.safetensors"))
+    assert trunk("vgg16", weights="random", size="full").about.channels == 512
