@@ -71,6 +71,11 @@ def test_each_study_is_kept(executed):
     assert "three classes" in " ".join(executed[0]["results"]) and "e, multiplied" in " ".join(executed[0]["results"])
 
 
+def test_whether_maps_can_be_trusted_is_counted_from_the_table(executed):
+    asked = html_of(executed[1], "trust-table")
+    assert asked.count("<td>") == 3 * 5 and executed[0]["results"]["trusted"]["value"] == asked.count(">yes<")
+
+
 def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
     found = executed[0]["parameters"]
