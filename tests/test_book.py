@@ -79,6 +79,19 @@ def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
 
 
 @pytest.mark.browser
+def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
+    page = look("notebooks/02_gradcam_comparison")
+    told = page.locator(".pneumo-viewer .told")
+    assert "VGG16, 1, last, Grad-CAM" in told.inner_text()
+    page.get_by_role("radio", name="VGG16").focus()
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 1, last, Grad-CAM" in told.inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 2, last, Grad-CAM" in told.inner_text() and page.complaints == []
+
+
+@pytest.mark.browser
 def test_a_word_is_searched_and_found(look):
     page = look("book/intro")
     page.goto(page.url.replace("book/intro.html", "search.html?q=recall"))

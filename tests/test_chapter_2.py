@@ -85,22 +85,6 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     assert (copied[np.arange(len(learned))] == copied[np.arange(len(learned), 2 * len(learned))]).all()
 
 
-@pytest.mark.browser
-def test_the_viewer_of_the_page_works_by_keyboard(executed, browser, tmp_path):
-    (tmp_path / "viewer.html").write_text(f"<!doctype html><html lang=en><title>v</title><main>{html_of(executed[1], 'viewer-code')}</main></html>")
-    page = browser.new_page()
-    page.goto(f"file://{tmp_path}/viewer.html")
-    before = page.locator(".told").inner_text()
-    assert re.search("VGG16, 1, last, Grad-CAM", before)
-    page.get_by_label("VGG16").focus()
-    page.keyboard.press("ArrowRight")
-    assert "ResNet50V2, 1, last, Grad-CAM" in page.locator(".told").inner_text()
-    page.keyboard.press("Tab")
-    page.keyboard.press("ArrowRight")
-    assert "ResNet50V2, 2, last, Grad-CAM" in page.locator(".told").inner_text()
-    page.close()
-
-
 def test_every_parameter_is_read():
     sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
     below = "\n".join(source for source in sources if "data_root: str" not in source)
