@@ -1,6 +1,6 @@
 # make book   sets up, runs every chapter that is not up to date, binds the book into _build/html
 # make test   sets up and runs the tests, those in a browser included where there is one
-# make bench  measures what the runner, the binding, drawing, decoding and learning cost; the last goes into book/records/speed.json
+# make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost; the last goes into book/records/speed.json
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
 
@@ -15,6 +15,7 @@ bench: $(READY)
 	.venv/bin/python benchmarks/runner.py
 	.venv/bin/python benchmarks/phantom.py --speed
 	.venv/bin/python benchmarks/data.py
+	.venv/bin/python benchmarks/explain.py
 	.venv/bin/python benchmarks/learning.py --out book/records/speed.json
 
 $(READY): pyproject.toml constraints.txt

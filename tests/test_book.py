@@ -2,7 +2,6 @@
 
 import functools
 import http.server
-import os
 import re
 import shutil
 import threading
@@ -76,6 +75,19 @@ def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
     assert broken == []
     levels = page.eval_on_selector_all("article.bd-article :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "headings skip a level"
+
+
+@pytest.mark.browser
+def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
+    page = look("notebooks/02_gradcam_comparison")
+    told = page.locator(".pneumo-viewer .told")
+    assert "VGG16, 1, last, Grad-CAM" in told.inner_text()
+    page.get_by_role("radio", name="VGG16").focus()
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 1, last, Grad-CAM" in told.inner_text()
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    assert "ResNet50V2, 2, last, Grad-CAM" in told.inner_text() and page.complaints == []
 
 
 @pytest.mark.browser

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from pneumo_utils import releases
+
 from conftest import ROOT
 
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
@@ -27,12 +29,14 @@ def test_what_make_is_asked_for_is_there(command):
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory, nih_tables):
-    """A copy of the checkout to run in, with small tables where the page says `path/to/nih_tables`."""
+    """A copy of the checkout to run in, with small tables and small releases where the page says `path/to/...`."""
     place = tmp_path_factory.mktemp("checkout")
     for name in ("_config.yml", "_toc.yml", "book", "notebooks", "pneumo_utils"):
         (place / name).symlink_to(ROOT / name)
     (place / "path" / "to").mkdir(parents=True)
     (place / "path" / "to" / "nih_tables").symlink_to(nih_tables)
+    for name in ("rsna", "kermany"):
+        releases.make(name, 240, 48, 0, place / "path" / "to" / name)
     (place / "my_settings.yml").write_text("seed: 3\n")
     return place
 

@@ -85,12 +85,12 @@ def _execute(chapter, values, depends_on, digest, folder: Path, cell_limit: int,
     attempt = folder.with_name(f"{folder.name}.attempt")
     shutil.rmtree(attempt, ignore_errors=True)
     attempt.mkdir()
-    began = time.time()
+    began, source = time.time(), _git()  # what is run is what stood there when it began
     try:
         injected = 1
         progress.start(chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt")
         notebook = _papermill(chapter, values, attempt, cell_limit, progress)
-        manifest = _manifest(chapter, values, depends_on, digest, attempt, notebook, began)
+        manifest = _manifest(chapter, values, depends_on, digest, attempt, notebook, began, source)
         write_json(attempt / "manifest.json", manifest)
     except (KeyboardInterrupt, Exception) as error:
         raise _failed(chapter, attempt, folder, progress, error) from error
@@ -158,7 +158,7 @@ def _terminate_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
-def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, began: float) -> dict:
+def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, began: float, source: dict) -> dict:
     if not (attempt / "results.json").exists():
         raise StudyError(f"{chapter.name} ran to its end without run.finish(), so it has no results.json.")
     results = read_json(attempt / "results.json")
@@ -179,7 +179,7 @@ def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, bega
         "seconds": round(time.time() - began, 2),
         "peak_memory_mb": results["peak_memory_mb"],
         "cells": cells,
-        "git": _git(),
+        "git": source,
         "depends_on": depends_on,
         "files": {path.relative_to(attempt).as_posix(): sha(path.read_bytes())
                   for path in sorted(attempt.rglob("*")) if path.is_file() and path.name not in LOGS},
