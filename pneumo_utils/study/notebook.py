@@ -169,7 +169,7 @@ def _png(figure) -> bytes:
     from PIL import Image
 
     drawn, data = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=160, bbox_inches="tight")
+    figure.savefig(drawn, format="png", dpi=144, bbox_inches="tight")
     with Image.open(drawn) as picture:
         picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
     return data.getvalue()
