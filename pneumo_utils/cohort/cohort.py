@@ -50,13 +50,17 @@ class Cohort:
     @property
     def digest(self) -> str:
         """Of the images by name, size and date, and of the table: kept pieces may depend on a cohort."""
-        drawn = [self.copy_seed] if (self.copies != "").any() else []
+        drawn = [self.copy_seed] if self.has_copies else []
         return digest_of([self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *drawn])[:16]
 
     @property
     def copies(self) -> np.ndarray:
         """A row an image, the augmentation by which it is a copy of another; an empty text where it is none."""
         return self.table["copy"].fillna("").to_numpy() if "copy" in self.table else np.full(len(self), "")
+
+    @property
+    def has_copies(self) -> bool:
+        return bool((self.copies != "").any())
 
     def counts(self) -> pd.Series:
         """Images of each class; where an image has several labels it counts in each."""
@@ -171,7 +175,7 @@ class Cohort:
     def pixels(self, size: int) -> Pixels:
         """The images at `size` x `size`, in the order of the table, from a cache on disk that is made when first asked for."""
         plain = pixels(self.images, self.table.index.to_numpy(), size)
-        if not (self.copies != "").any():
+        if not self.has_copies:
             return plain
         from pneumo_utils.cohort.copies import Copied
 
@@ -201,7 +205,7 @@ def together(*cohorts: Cohort) -> Cohort:
     if any(each.classes != first.classes or each.several != first.several for each in cohorts):
         raise StudyError("Cohorts go together when they have the same classes: " + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
                          + ". Give them the same with cohort.labelled({...}, classes=[...]).")
-    if named := [each.name for each in cohorts if (each.copies != "").any()]:
+    if named := [each.name for each in cohorts if each.has_copies]:
         raise StudyError(f"{named[0]} has augmented copies: put cohorts together first, and make copies of all with one seed.")
     tables, boxes, aside, images, start = [], [], [], Images((), ()), 0
     for each in cohorts:

@@ -1,7 +1,6 @@
 """Copies of training images, each augmented once for all: what is drawn for a copy depends on the seed, its image and its augmentation alone."""
 
 import colorsys
-import difflib
 from importlib import metadata
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from torchvision.transforms.v2 import functional as F
 from pneumo_utils.cohort.cache import Pixels
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import sha
+from pneumo_utils.ground.nearest import did_you_mean
 
 DEGREES = 20
 SHARE = 0.1  # that a factor lies above or below 1
@@ -73,7 +73,7 @@ def _bytes(image: Tensor) -> Tensor:
 
 def copied(cohort, names: dict[str, list[str]]) -> pd.DataFrame:
     """The cohort's table, and below it the copies of its training images, one augmentation after the other."""
-    if (cohort.copies != "").any():
+    if cohort.has_copies:
         raise StudyError(f"{cohort.name} has copies already: name all augmentations at once, for the cohort without copies.")
     for label, asked in names.items():
         _check("class", label, cohort.classes)
@@ -94,8 +94,7 @@ def copied(cohort, names: dict[str, list[str]]) -> pd.DataFrame:
 
 def _check(kind: str, name: str, known) -> None:
     if name not in known:
-        near = difflib.get_close_matches(str(name), known, n=1)
-        raise StudyError(f"There is no {kind} {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} There are {', '.join(known)}.")
+        raise StudyError(f"There is no {kind} {name!r}{did_you_mean(name, known)} There are {', '.join(known)}.")
 
 
 class Copied(Pixels):

@@ -8,7 +8,6 @@
 """
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
 import numpy as np
 
@@ -16,6 +15,7 @@ from pneumo_utils.evaluation.cells import over
 from pneumo_utils.evaluation.formulas import BY_CLASS, TOGETHER, exact_match
 from pneumo_utils.evaluation.weighed import Weighed
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.nearest import did_you_mean
 
 ONE_SIDED = ("precision", "recall", "specificity", "f1")  # whose average has to be named: papers confuse them
 AVERAGES = ("macro", "weighted")
@@ -94,6 +94,5 @@ def _parted(head: str) -> tuple[str, str]:
 
 def _unknown(name: str, predictions) -> str:
     known = [*BY_CLASS, *(f"{base}_{average}" for base in BY_CLASS for average in AVERAGES)] + ["exact_match"] * predictions.several
-    near = get_close_matches(name, known, n=1)
-    return (f"No metric is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else ".")
-            + f" There are {', '.join(BY_CLASS)}, alone, with _macro or _weighted, or with \" of CLASS\".")
+    return (f"No metric is called {name!r}{did_you_mean(name, known)}"
+            f" There are {', '.join(BY_CLASS)}, alone, with _macro or _weighted, or with \" of CLASS\".")

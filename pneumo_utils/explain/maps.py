@@ -1,6 +1,5 @@
 """`maps(net, images)`: where a network looks, for a batch or all images of a loader."""
 
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pneumo_utils.explain.answers import Score, asked, check_all
 from pneumo_utils.explain.methods import METHODS, Method
 from pneumo_utils.explain.undisturbed import undisturbed
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.nearest import did_you_mean
 
 AT_ONCE = 32  # images, where they come as one tensor
 
@@ -55,8 +55,8 @@ def maps(net: nn.Module, images: Tensor | Iterable, method: str = "gradcam", lay
     Grad-CAM and Grad-CAM++ are never below 0. The network is left as it was found.
     """
     chosen = _method(method, settings)
-    path = _layer(net, method, layer) if chosen.at_a_layer else _none(method, layer)
-    more = {"layer": net.get_submodule(path)} if chosen.at_a_layer else {}
+    path = _layer(net, chosen, layer)
+    more = {"layer": net.get_submodule(path)} if path else {}
     device, score, done, found = next(net.parameters()).device, Score(net), 0, []
     with undisturbed(net):
         for batch in _batches(images):
@@ -74,30 +74,27 @@ def maps(net: nn.Module, images: Tensor | Iterable, method: str = "gradcam", lay
 
 def _method(name: str, settings: dict) -> Method:
     if name not in METHODS:
-        near = difflib.get_close_matches(str(name), METHODS, n=1, cutoff=0.4)
-        raise StudyError(f"There is no method {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} There are {', '.join(METHODS)}.")
+        raise StudyError(f"There is no method {name!r}{did_you_mean(name, METHODS, 0.4)} There are {', '.join(METHODS)}.")
     own = [each.name for each in inspect.signature(METHODS[name].work).parameters.values() if each.default is not each.empty]
     if unknown := set(settings) - set(own):
         raise StudyError(f"{METHODS[name].name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}.")
     return METHODS[name]
 
 
-def _layer(net: nn.Module, method: str, layer: str | None) -> str:
+def _layer(net: nn.Module, method: Method, layer: str | None) -> str:
+    """The path of the layer that is looked at; none for a method that looks at the picture itself."""
+    if not method.at_a_layer:
+        if layer is not None:
+            raise StudyError(f"{method.name} looks at the picture itself and has no layer: leave {layer!r} away, or choose gradcam or gradcam++.")
+        return ""
     about, blocks = getattr(net, "about", None), ", ".join(name for name, _ in net.named_children())
     if layer is None and about is None:
-        raise StudyError(f"This network does not name a layer for {METHODS[method].name}: say layer=..., one of {blocks}.")
+        raise StudyError(f"This network does not name a layer for {method.name}: say layer=..., one of {blocks}.")
     path, there = about.cam if layer is None else layer, [name for name, _ in net.named_modules() if name]
     if path not in there:
-        near = difflib.get_close_matches(path, there, n=1, cutoff=0.4)
-        raise StudyError(f"The network has no layer {path!r}{f'; did you mean {near[0]!r}?' if near else '.'} Its blocks are {blocks}, and what is "
+        raise StudyError(f"The network has no layer {path!r}{did_you_mean(path, there, 0.4)} Its blocks are {blocks}, and what is "
                          "inside one is named by its path.")
     return path
-
-
-def _none(method: str, layer: str | None) -> str:
-    if layer is not None:
-        raise StudyError(f"{METHODS[method].name} looks at the picture itself and has no layer: leave {layer!r} away, or choose gradcam or gradcam++.")
-    return ""
 
 
 def _batches(images: Tensor | Iterable) -> Iterator[Tensor]:

@@ -1,6 +1,5 @@
 """`learns(chain, "conv4_x + head")`: what is named learns, and all else keeps still, whoever trains it and however."""
 
-import difflib
 import re
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ from pneumo_utils.backbones import HEAD, Chain
 from pneumo_utils.backbones.layers import layers
 from pneumo_utils.freezing.pieces import asks_for_the_mode, is_batch_norm, pieces, within
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.nearest import did_you_mean
 
 ALL, NONE, ALL_BUT_BATCH_NORM = "all", "none", "all but batch norm"
 FROZEN, MOVING = "frozen", "moving"
@@ -52,8 +52,7 @@ def _named(chain: Chain, there: dict[str, nn.Module], part: str) -> set[str]:
         raise StudyError(f"{chain.about.name} has no head yet: give it one with backbones.with_head(trunk, head), or name one of its own blocks: "
                          f"{', '.join(chain.blocks)}.")
     known = [ALL, NONE, ALL_BUT_BATCH_NORM, *chain.blocks]
-    near = difflib.get_close_matches(part, known, n=1, cutoff=0.4)
-    raise StudyError(f"{chain.about.name} has no {part!r}{f'; did you mean {near[0]!r}?' if near else '.'} Its blocks are {', '.join(chain.blocks)}; "
+    raise StudyError(f"{chain.about.name} has no {part!r}{did_you_mean(part, known, 0.4)} Its blocks are {', '.join(chain.blocks)}; "
                      "\"all\", \"none\", \"all but batch norm\", \"last 5\" and \"top 14\" can be said too, and several joined by \" + \".")
 
 

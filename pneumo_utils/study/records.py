@@ -1,6 +1,5 @@
 """Records of runs that were made once by hand and are committed, `book/records/<chapter>/<name>.json`: what was run and what it found, no image and no path."""
 
-import difflib
 import os
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, sha
+from pneumo_utils.ground.nearest import did_you_mean
 from pneumo_utils.study.progress import took
 
 
@@ -34,8 +34,7 @@ class Record:
     def value(self, name: str) -> tuple:
         """A result with its interval, as `run.result` was given them; where there was no interval, None twice."""
         if name not in self.results:
-            near = difflib.get_close_matches(name, self.results, n=1)
-            raise StudyError(f"The record {self.name!r} of {self.chapter} has no result {name!r}" + (f"; did you mean {near[0]!r}?" if near else "."))
+            raise StudyError(f"The record {self.name!r} of {self.chapter} has no result {name!r}{did_you_mean(name, self.results)}")
         entry = self.results[name]
         return entry["value"], entry.get("low"), entry.get("high")
 
