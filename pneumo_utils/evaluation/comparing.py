@@ -107,10 +107,14 @@ def _over_draws(first, second, name, level, overlap) -> Comparison:
             _same_question(one, other)
     gains = (-1 if name.startswith(LOSSES) else 1) * np.subtract(*([_value(each, name) for each in side] for side in (first, second)))
     value, draws = float(gains.mean()), len(gains)
-    error = float(gains.std(ddof=1) * np.sqrt(1 / draws + overlap))
-    reach = float(stats.t.ppf((1 + level) / 2, draws - 1)) * error
+    reach = students_reach(gains, 1 / draws + overlap, level)
     p = float(stats.wilcoxon(gains).pvalue) if np.any(gains != 0) and not np.isnan(value) else np.nan if np.isnan(value) else 1.0
     return Comparison(name, value, value - reach, value + reach, f"{draws} {'folds' if overlap else 'draws'}", p)
+
+
+def students_reach(values, share: float, level: float = LEVEL) -> float:
+    """How far Student's interval goes to either side of the mean, of which the variance is this share of that of a draw."""
+    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(share))
 
 
 def _value(told, name: str) -> float:

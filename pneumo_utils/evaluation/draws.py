@@ -3,25 +3,22 @@
 from collections.abc import Iterable
 
 import numpy as np
-from scipy import stats
 
-from pneumo_utils.evaluation.comparing import Comparison, better
-
-LEVEL = 0.95
+from pneumo_utils.evaluation.comparing import Comparison, better, students_reach
 
 
 def mean_over(found, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
     """The mean of a score over draws with Student's interval, which ends where the score does."""
-    return _around(found, np.sqrt(1 / len(found)), least, most)
+    return _around(found, 1 / len(found), least, most)
 
 
 def one_more(found, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
     """The mean of a score over draws, and where the score of one more draw would fall."""
-    return _around(found, np.sqrt(1 + 1 / len(found)), least, most)
+    return _around(found, 1 + 1 / len(found), least, most)
 
 
 def _around(found, share: float, least: float, most: float) -> tuple[float, float, float]:
-    mean, reach = float(np.mean(found)), float(stats.t.ppf((1 + LEVEL) / 2, len(found) - 1) * np.std(found, ddof=1) * share)
+    mean, reach = float(np.mean(found)), students_reach(found, share)
     return mean, max(least, mean - reach), min(most, mean + reach)
 
 
