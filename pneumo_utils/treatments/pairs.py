@@ -8,6 +8,7 @@ from torch import Tensor
 
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.phantom import Population
+from pneumo_utils.treatments.greys import unit
 
 TARGETS = ("lungs", "bones", "denoised")
 KINDS = ("children", "adults")
@@ -79,8 +80,3 @@ class Pairs:
         radiograph, boneless, lungs = (torch.where(mirrored, each.flip(-1), each) for each in (
             unit(some.radiograph) ** gamma, unit(some.boneless) ** gamma, some.lungs[:, None].float()))
         return pair(self.target, radiograph, boneless, lungs, torch.empty(len(rows), 1, 1, 1).uniform_(*NOISE))
-
-
-def unit(greys: Tensor) -> Tensor:
-    """Bytes as one channel from 0 to 1."""
-    return greys[:, None].float() / 255

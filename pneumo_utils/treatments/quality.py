@@ -5,8 +5,9 @@ import pandas as pd
 from fastai.torch_core import no_random
 from scipy.ndimage import gaussian_filter, median_filter
 
-from pneumo_utils.evaluation.bootstrap import RESAMPLES, interval, weights
-from pneumo_utils.treatments.pairs import NOISE, TO_TEST_ON, Phantoms, draw, pair, unit
+from pneumo_utils.evaluation import mean_of_people
+from pneumo_utils.treatments.greys import greys, unit
+from pneumo_utils.treatments.pairs import NOISE, TO_TEST_ON, Phantoms, draw, pair
 from pneumo_utils.treatments.treatment import Treatment
 
 TESTED = 300  # images
@@ -15,8 +16,11 @@ QUIET = 1.0  # grey level: a smaller error shows on no screen
 
 
 def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.DataFrame:
-    """A row a treatment, in the columns of `evaluation.table`: `dice` of the mask of the lungs; `error_in_bones`, how many grey levels the place of bones
-    is off; `signal_to_noise` at its peak, in dB, where the noise has half of the strength that is learned at most."""
+    """A row a treatment, in the columns of `evaluation.table`.
+
+    The metric is `dice` of the mask of the lungs; `error_in_bones`, how many grey levels the place of bones is off; or `signal_to_noise` at its peak, in dB,
+    where the noise has half of the strength that is learned at most.
+    """
     target, tested = treatment.target, draw(treatment.target, TESTED, treatment.size, TO_TEST_ON + seed)
     given, wanted = question(target, tested, seed)
     if target == "lungs":
@@ -33,7 +37,7 @@ def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np
     """What is given and what is wanted, as grey bytes."""
     with no_random(seed):
         asked = pair(target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2)
-    return tuple((255 * each[:, 0]).round().byte().numpy() for each in asked)
+    return tuple(map(greys, asked))
 
 
 def dice(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -60,10 +64,5 @@ def _blur(target: str, phantoms: Phantoms, seed: int) -> float:
 
 
 def _table(metric: str, tested: Phantoms, values: dict[str, np.ndarray]) -> pd.DataFrame:
-    people = np.unique(tested.patients, return_inverse=True)[1]
-    rows = []
-    for name, each in values.items():
-        drawn = np.concatenate([(block @ each) / block.sum(axis=1) for block in weights(people, RESAMPLES, 0)])
-        low, high = interval(drawn)
-        rows.append({"model": name, "baseline": name != "learned", "metric": metric, "value": float(each.mean()), "low": low, "high": high, "why": ""})
-    return pd.DataFrame(rows)
+    rows = [(name, name != "learned", metric, *mean_of_people(each, tested.patients), "") for name, each in values.items()]
+    return pd.DataFrame(rows, columns=["model", "baseline", "metric", "value", "low", "high", "why"])

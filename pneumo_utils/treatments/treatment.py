@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, sha
 from pneumo_utils.ground.sources import closure
+from pneumo_utils.treatments.greys import greys, unit
 from pneumo_utils.treatments.network import UNet
 
 AT_ONCE = 2**18  # pixels of a batch when there is no loader to cut one
@@ -39,7 +40,7 @@ class Treatment(Transform):
 
     def of(self, pictures: np.ndarray) -> np.ndarray:
         """Grey bytes (images, size, size) to the same, for looking at."""
-        return np.concatenate([(255 * self._treated(part)).round().byte()[:, 0].numpy() for part in self._parts(pictures)])
+        return np.concatenate([greys(self._treated(part)) for part in self._parts(pictures)])
 
     def masks(self, pictures: np.ndarray) -> np.ndarray:
         """Where lungs are in such pictures."""
@@ -51,7 +52,7 @@ class Treatment(Transform):
         if pictures.ndim != 3 or pictures.dtype != np.uint8:
             raise StudyError(f"Pictures are grey bytes (images, size, size), as cohort.pixels(size)[:] gives them, not {pictures.dtype} of shape "
                              f"{pictures.shape}.")
-        return (torch.from_numpy(np.array(pictures))[:, None].float() / 255).split(max(1, AT_ONCE // self.size**2))
+        return unit(torch.from_numpy(np.array(pictures))).split(max(1, AT_ONCE // self.size**2))
 
     def _treated(self, grey: Tensor) -> Tensor:
         told = self._told(grey)
