@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.figures.style import INK, WIDTH, canvas
+from pneumo_utils.figures.style import INK, WIDTH, sheet
 from pneumo_utils.figures.words import BOLD, SMALLEST, breadth, folded, listed, share
 from pneumo_utils.ground.errors import StudyError
 
@@ -30,9 +30,7 @@ def confusion_matrices(matrices: dict[str, pd.DataFrame]):
     for start in range(0, count, columns):
         tops.append(down + LINE * max(title.count("\n") + bool(title) for title in titles[start:start + columns]) + GAP)
         down = tops[-1] + side + (below if start + 2 * columns > count else GAP)
-    figure, empty = canvas(down)
-    figure.set_layout_engine("none")
-    empty.remove()
+    figure = sheet(down)
     for at, matrix in enumerate(matrices.values()):
         row, column = divmod(at, columns)
         axes = figure.add_axes(((left + column * (side + GAP)) / WIDTH, 1 - (tops[row] + side) / down, side / WIDTH, side / down))

@@ -1,9 +1,10 @@
 """A look at the data: a few pictures of each class."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from pneumo_utils.figures.phantom import Plate
-from pneumo_utils.figures.style import INK, WIDTH, canvas
+from pneumo_utils.figures.style import INK, WIDTH, sheet
 from pneumo_utils.figures.words import SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
@@ -11,7 +12,7 @@ HEAD, GAP, LINE = 0.34, 0.06, 0.21  # inches: the class over its pictures, the r
 
 
 def samples(pictures: dict, captions: dict[str, list[str]] | None = None, columns: int = 4):
-    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class with its name over them, and a caption under each where there are any."""
+    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class under its name, and a caption under each where there are any."""
     if not pictures:
         raise StudyError("There are no pictures to show: give them by class, {\"NORMAL\": images, ...}.")
     side = (WIDTH - GAP * (columns + 1)) / columns
@@ -31,9 +32,8 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
         if not len(images):
             texts.append((GAP, down, "no image", {"fontsize": SMALLEST}))
             down += HEAD
-    figure, empty = canvas(down, FigureClass=Plate)
-    figure.set_layout_engine("none")
-    empty.remove()
+    coloured = any(picture.ndim == 3 for _, _, picture in drawn)
+    figure = sheet(down, FigureClass=Figure if coloured else Plate)  # in the palette of a plate a tint would be grey
     for left, top, picture in drawn:
         axes = figure.add_axes((left / WIDTH, 1 - (top + side) / down, side / WIDTH, side / down))
         axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
@@ -47,6 +47,7 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
 
 def _checked(picture, name: str) -> np.ndarray:
     picture = np.asarray(picture)
-    if picture.dtype != np.uint8 or not (picture.ndim == 2 or (picture.ndim == 3 and picture.shape[2] == 3)):
-        raise StudyError(f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as cohort.pixels(size) gives them, nor such with colours last.")
+    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+        raise StudyError(f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as cohort.pixels(size) gives them, "
+                         "nor such with colours last.")
     return picture

@@ -8,7 +8,7 @@ from matplotlib.patheffects import withStroke
 
 from pneumo_utils.explain import share
 from pneumo_utils.figures.phantom import outline, where
-from pneumo_utils.figures.style import INK, SKY, WIDTH, canvas
+from pneumo_utils.figures.style import INK, SKY, WIDTH, sheet
 from pneumo_utils.figures.words import SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
@@ -21,7 +21,7 @@ LABEL, GAP, LINE, BAR = 0.3, 0.05, 0.2, 0.62  # inches: row names at the left, b
 
 def heatmaps(pictures: dict[str, np.ndarray], heat, outlines=None):
     """A column a named picture (grey bytes) and the rows radiograph, heat map and overlay; `outlines` are masks of what is truly there."""
-    heat, outlines = _checked(pictures, {"heat": heat}, outlines)["heat"], _outlines(pictures, outlines)
+    heat, outlines = _checked(pictures, {"heat": heat}, outlines)["heat"], _masks(outlines)
     shown = list(pictures.values())
     rows = {"radiograph": shown, "heat map": [HEAT(each)[..., :3] for each in heat], "overlay": [overlay(*each) for each in zip(shown, heat)]}
     figure = _plate(list(pictures), rows, outlines, {"heat map": heat})
@@ -31,7 +31,7 @@ def heatmaps(pictures: dict[str, np.ndarray], heat, outlines=None):
 
 def overlays(pictures: dict[str, np.ndarray], heats: dict, outlines=None, outlined: str = LESION):
     """A column a named picture and, under the radiographs, a row of overlays for each model, or whatever made the maps; `outlined` says of what."""
-    heats, outlines = _checked(pictures, heats, outlines), _outlines(pictures, outlines)
+    heats, outlines = _checked(pictures, heats, outlines), _masks(outlines)
     shown = list(pictures.values())
     rows = {"radiograph": shown} | {name: [overlay(*each) for each in zip(shown, heat)] for name, heat in heats.items()}
     figure = _plate(list(pictures), rows, outlines, heats, outlined)
@@ -77,14 +77,14 @@ def _checked(pictures: dict, heats: dict, outlines) -> dict[str, np.ndarray]:
     if any(np.asarray(picture).dtype != np.uint8 or np.ndim(picture) != 2 for picture in pictures.values()):
         raise StudyError("Pictures are grey bytes, as cohort.pixels(size) gives them.")
     found = {name: of_its_most(heat) for name, heat in heats.items()}
-    for heat in [*found.values(), *([] if outlines is None else [np.asarray(outlines)])]:
+    for heat in [*found.values(), *([] if outlines is None else [np.asarray(outlines, bool)])]:
         if len(heat) != len(pictures) or side != {heat.shape[1:]}:
             raise StudyError(f"{len(pictures)} pictures of {sorted(side)} pixels do not go with maps or masks of shape {heat.shape}: give one for "
                              "each, all of one size.")
     return found
 
 
-def _outlines(pictures: dict, outlines) -> list[np.ndarray]:
+def _masks(outlines) -> list[np.ndarray]:
     return [] if outlines is None else list(np.asarray(outlines, bool))
 
 
@@ -94,9 +94,7 @@ def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict,
     words = [folded(name, side, 3) for name in names]
     head = LINE * max(word.count("\n") + 1 for word in words) + 0.08
     left, height = (WIDTH + LABEL - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + BAR
-    figure, empty = canvas(height)
-    figure.set_layout_engine("none")
-    empty.remove()
+    figure = sheet(height)
 
     def box(x, y, wide, high):
         return figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height))

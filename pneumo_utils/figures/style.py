@@ -21,3 +21,11 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **keywords):
     """A figure as wide as a page, in the book's look."""
     use()
     return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **keywords)
+
+
+def sheet(height: float, **keywords):
+    """The same without any axes, for pictures that are placed by the inch."""
+    figure, empty = canvas(height, **keywords)
+    figure.set_layout_engine("none")
+    empty.remove()
+    return figure

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas
+from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas, sheet
 from pneumo_utils.figures.words import SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
@@ -37,9 +37,7 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
     columns = max(4, len(cases))
     side = WIDTH / columns - 0.05
     height = 2 * side + TITLE + 0.1
-    figure, empty = canvas(height)
-    figure.set_layout_engine("none")
-    empty.remove()
+    figure = sheet(height)
     for at, (name, (picture, saliency)) in enumerate(cases.items()):
         left = at * (side + 0.05) / WIDTH
         grey = np.repeat(np.asarray(picture, float)[..., None] / 255, 3, axis=2)
