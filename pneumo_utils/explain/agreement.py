@@ -39,11 +39,11 @@ def ssim(one, other) -> np.ndarray:
     """Structural similarity (Wang et al. 2004) of the maps, each over its own largest number: 1 where they are the same but for a factor."""
     first, second = (each / np.maximum(abs(each).max((1, 2), keepdims=True), 1e-12) for each in _both(one, other))
     mean = [_blurred(each) for each in (first, second)]
-    var, also = _blurred(first ** 2) - mean[0] ** 2, _blurred(second ** 2) - mean[1] ** 2
-    both = _blurred(first * second) - mean[0] * mean[1]
+    spread = _blurred(first ** 2) - mean[0] ** 2 + _blurred(second ** 2) - mean[1] ** 2
+    together = _blurred(first * second) - mean[0] * mean[1]
     level, structure = SMALL
-    alike = (2 * mean[0] * mean[1] + level) * (2 * both + structure) / ((mean[0] ** 2 + mean[1] ** 2 + level) * (var + also + structure))
-    return alike.mean((1, 2))
+    places = (2 * mean[0] * mean[1] + level) * (2 * together + structure) / ((mean[0] ** 2 + mean[1] ** 2 + level) * (spread + structure))
+    return places.mean((1, 2))
 
 
 def overlap(one, other, top: float = 0.1) -> np.ndarray:

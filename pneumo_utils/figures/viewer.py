@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 
@@ -33,19 +33,19 @@ def viewer(cases: dict[str, np.ndarray], maps: dict[tuple[str, ...], np.ndarray]
     Not every choice has to be there. `masks` are the true lesions, `answers` what each network says of each case. To be shown as IPython's HTML.
     """
     pictures, choices, masks = _checked(cases, maps, masks, answers, groups)
-    images, words = _Images(), [["radiograph", *groups], [list(cases), *([*dict.fromkeys(part)] for part in zip(*choices))]]
-    told = []
+    images, told, views = _Images(), [], {}
+    options = [("radiograph", list(cases)), *((group, [*dict.fromkeys(part)]) for group, part in zip(groups, zip(*choices)))]
     for at, (name, picture) in enumerate(zip(cases, pictures)):
         there = masks is not None and masks[at].any()
-        told.append({"picture": images.add(_grey(picture)), "alt": f"Radiograph: {name}.", "mask": images.add(_outline(masks[at])) if there else None,
+        told.append({"picture": images.add(Image.fromarray(picture)), "alt": f"Radiograph: {name}.", "mask": images.add(_outline(masks[at])) if there else None,
                      "outline": f"Outlined in blue: the true lesion, {where(masks[at])}." if there else ""})
-    views = {}
     for choice, heat in choices.items():
+        chosen = [words.index(word) for (_, words), word in zip(options[1:], choice)]
         for at in range(len(pictures)):
-            key = ",".join(str(options.index(word)) for options, word in zip(words[1], (list(cases)[at], *choice)))
             said = f" The answer: {answers[choice][at]}." if answers and choice in answers else ""
-            views[key] = {"heat": images.add(_coloured(heat[at])), "alt": f"{', '.join(choice)}: {_heat_in_words(heat[at], masks, at)}.{said}"}
-    return _page(images.uris, told, views, words, title)
+            alt = f"{', '.join(choice)}: {_heat_in_words(heat[at], masks, at)}.{said}"
+            views[",".join(map(str, (at, *chosen)))] = {"heat": images.add(_coloured(heat[at])), "alt": alt}
+    return _page(list(images.places), told, views, options, pictures[0].shape, title)
 
 
 def _checked(cases, maps, masks, answers, groups):
@@ -70,19 +70,13 @@ class _Images:
     """Pictures as data URIs, each of them once."""
 
     def __init__(self):
-        self.uris: list[str] = []
+        self.places: dict[str, int] = {}
 
     def add(self, image: Image.Image) -> int:
         file = io.BytesIO()
         image.save(file, "PNG", optimize=True)
         uri = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-        if uri not in self.uris:
-            self.uris.append(uri)
-        return self.uris.index(uri)
-
-
-def _grey(picture: np.ndarray) -> Image.Image:
-    return Image.fromarray(picture)
+        return self.places.setdefault(uri, len(self.places))
 
 
 def _coloured(heat: np.ndarray) -> Image.Image:
@@ -111,34 +105,33 @@ def _heat_in_words(heat: np.ndarray, masks, at: int) -> str:
     return in_words(heat, masks[at] if fits else None)
 
 
-def _page(uris: list[str], told: list[dict], views: dict, words: list, title: str) -> str:
+def _page(uris: list[str], told: list[dict], views: dict, options: list[tuple[str, list[str]]], shape: tuple[int, int], title: str) -> str:
     """The first case under the first map stands in the page as it is; all else is the script's."""
     first = next(iter(views))
     one, view, outlined = told[0], views[first], next((each for each in told if each["mask"] is not None), None)
-    name = f"viewer-{sha(json.dumps([uris, told, views, words, title]))[:10]}"
+    name = f"viewer-{sha(json.dumps([uris, told, views, options, title]))[:10]}"
     start = {one["picture"], view["heat"], *([outlined["mask"]] if outlined else [])}
     data = {"images": [None if at in start else uri for at, uri in enumerate(uris)], "cases": told, "views": views}
-    height, width = Image.open(io.BytesIO(base64.b64decode(uris[one["picture"]].partition(",")[2]))).size[::-1]
-    shades = ", ".join("#" + "".join(f"{round(255 * part):02x}" for part in HEAT(at)[:3]) for at in np.linspace(0, 1, 9))
+    shades = ", ".join(map(to_hex, HEAT(np.linspace(0, 1, 9))))
 
     def image(kind: str, at: int, alt: str, more: str = "") -> str:
         return f'<img class="{kind}" src="{uris[at]}" data-image="{at}" alt="{escape(alt)}"{more}>'
 
-    def radios(group: int) -> str:
+    def radios(group: int, legend: str, words: list[str]) -> str:
         inputs = (f'<label><input type="radio" name="{name}-{group}" value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
-                  for at, word in enumerate(words[1][group]))
-        return f"<fieldset><legend>{escape(words[0][group].capitalize())}</legend>{''.join(inputs)}</fieldset>"
+                  for at, word in enumerate(words))
+        return f"<fieldset><legend>{escape(legend.capitalize())}</legend>{''.join(inputs)}</fieldset>"
 
     return "\n".join([
         f'<div class="pneumo-viewer" id="{name}" role="group" aria-label="{escape(title)}">',
         f"<style>{_beside('viewer.css')}</style>",
-        f'<div class="shown"><div class="stage" style="aspect-ratio: {width} / {height}">',
+        f'<div class="shown"><div class="stage" style="aspect-ratio: {shape[1]} / {shape[0]}">',
         image("picture", one["picture"], one["alt"]),
         image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
         image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
         f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, {shades})"></i><span>the map\'s most</span></div>',
         f'<p class="told" aria-live="polite">{escape(one["alt"])} {escape(view["alt"])}</p></div>',
-        '<form class="controls" hidden>', *map(radios, range(len(words[0]))),
+        '<form class="controls" hidden>', *(radios(group, *each) for group, each in enumerate(options)),
         f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" value="{OPACITY}">'
         f"<output>{OPACITY} %</output></span></label>",
         '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "", "</form>",
