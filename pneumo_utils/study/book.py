@@ -91,13 +91,12 @@ def page(at: Standing) -> dict:
 
 def _one_picture_each(cell: dict) -> list[dict]:
     """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each picture needs one of its own."""
-    outputs = cell.get("outputs", [])
-    if len(outputs) < 2 or not any("image/png" in output.get("data", {}) for output in outputs):
+    parts = [list(part) for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if "image/png" in output.get("data", {}) else None)]
+    if len(parts) < 2:
         return [cell]
-    parts = [list(part) for _, part in groupby(outputs, key=lambda output: id(output) if "image/png" in output.get("data", {}) else None)]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
-    more = [cell | {"id": f"{cell['id']}-{at}", "source": ["# more of what the cell above shows"], "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2)]
-    return [cell | {"outputs": parts[0]}, *more]
+    below = cell | {"source": ["# more of what the cell above shows"], "metadata": cell["metadata"] | {"tags": tags}}
+    return [cell | {"outputs": parts[0]}, *(below | {"id": f"{cell['id']}-{at}", "outputs": part} for at, part in enumerate(parts[1:], 2))]
 
 
 def _picture(shown: dict, chapter: str, number: int) -> dict:
