@@ -6,11 +6,9 @@ Weights are random and images are noise: neither changes the time. Ways take tur
 """
 
 import argparse
-import json
-from datetime import date
 from pathlib import Path
 
-from rounds import measured
+from rounds import group, keep, machine
 
 SETTINGS = {"resnet18": 128, "densenet201": 64}  # full size, pixels
 BATCH, BATCHES = 16, 2
@@ -22,19 +20,9 @@ def main() -> None:
     ask.add_argument("--rounds", type=int, default=7)
     ask.add_argument("--out", type=Path)
     given = ask.parse_args()
-    found = everything(given.rounds)
-    if given.out:
-        given.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"\n{given.out} is written")
-
-
-def everything(rounds: int) -> dict:
-    import torch
-
-    groups = [{"title": f"{name}, {pixels} px, batches of {BATCH}", "aim": "Grad-CAM at most 8 % dearer than the forward pass",
-               "ways": measured(f"{name}, {pixels} px, batches of {BATCH}", ways(name, pixels), rounds)} for name, pixels in SETTINGS.items()]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"date": date.today().isoformat(), "device": device, "torch": torch.__version__, "groups": groups}
+    groups = [group(f"{name}, {pixels} px, batches of {BATCH}", "Grad-CAM at most 8 % dearer than the forward pass", ways(name, pixels), given.rounds)
+              for name, pixels in SETTINGS.items()]
+    keep(machine() | {"groups": groups}, given.out)
 
 
 def ways(name: str, pixels: int) -> dict:

@@ -9,15 +9,13 @@ median over rounds in which the ways took turns; what holds is the ratio to the 
 import argparse
 import contextlib
 import io
-import json
 import os
 import tempfile
 import time
 import warnings
-from datetime import date
 from pathlib import Path
 
-from rounds import measured
+from rounds import group, keep, machine
 
 BATCH, SMALL, LARGE = 32, 64, 128  # images a step, pixels
 EPOCHS = 10
@@ -37,18 +35,13 @@ def main() -> None:
         os.environ["PNEUMO_DATA"] = os.environ["PNEUMO_RUNS"] = folder
         warnings.filterwarnings("ignore")
         found = everything()
-    if given.out:
-        given.out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        print(f"\n{given.out} is written")
+    keep(found, given.out)
 
 
 def everything() -> dict:
-    import torch
-
     children = cohort("kermany", images=330, size=LARGE)
     groups = [learners(children, "full", rounds=5), learners(children, "pocket", rounds=5), head_only(children), one_block(children), first_epoch(), grid()]
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
-    return {"date": date.today().isoformat(), "device": device, "torch": torch.__version__, "groups": groups, "a step": a_step(children)}
+    return machine() | {"groups": groups, "a step": a_step(children)}
 
 
 def cohort(release: str, images: int, size: int):
@@ -101,10 +94,6 @@ def settle() -> None:
 
 def trained(children) -> int:
     return int((children.table["split"] == "train").sum())
-
-
-def group(title: str, aim: str, ways: dict, rounds: int) -> dict:
-    return {"title": title, "aim": aim, "ways": measured(title, ways, rounds)}
 
 
 def learners(children, size: str, rounds: int) -> dict:

@@ -1,9 +1,12 @@
 """Ways to do one thing, timed in turn: what holds on a machine whose speed drifts is the ratio within one run."""
 
+import json
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
 
 
 @dataclass
@@ -40,3 +43,22 @@ def measured(title: str, ways: dict[str, tuple[float, Callable]], rounds: int = 
     for row in rows:
         print(f"{row['name']:56} {row['median']:9.1f} {row['least']:9.1f} {row['most']:9.1f} {row['ratio']:7.2f}", flush=True)
     return rows
+
+
+def machine() -> dict:
+    """What rates are worth nothing without."""
+    import torch
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"CPU, {torch.get_num_threads()} threads"
+    return {"date": date.today().isoformat(), "device": device, "torch": torch.__version__}
+
+
+def group(title: str, aim: str, ways: dict, rounds: int) -> dict:
+    return {"title": title, "aim": aim, "ways": measured(title, ways, rounds)}
+
+
+def keep(found: dict, out: Path | None) -> None:
+    """As a record, where a place is given for one."""
+    if out:
+        out.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        print(f"\n{out} is written")
