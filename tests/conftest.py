@@ -1,5 +1,6 @@
 """What the tests share: small real notebooks, run by the real command in a folder of their own."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -55,6 +56,56 @@ def pneumo(tmp_path, runs):
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
 
     return call
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Data and runs of a module's tests in a folder of their own."""
+    place = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_DATA", str(place / "data"))
+        patch.setenv("PNEUMO_RUNS", str(place / "runs"))
+        yield place
+
+
+@pytest.fixture(scope="module")
+def execute(tmp_path_factory):
+    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook."""
+    from pneumo_utils.study.run import run
+
+    def executed(chapter, settings):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+            folder = run(chapter, settings).folder
+        return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+
+    return executed
+
+
+def html_of(notebook, cell_id: str) -> str:
+    """What a cell shows."""
+    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
+    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Several processes of several threads wait for each other."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def closed_figures():
+    import matplotlib.pyplot as plt
+
+    yield
+    plt.close("all")
+
 
 @pytest.fixture(scope="session")
 def browser():

@@ -1,8 +1,5 @@
 """Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own settings are whole."""
 
-import json
-
-import nbformat
 import pytest
 import yaml
 
@@ -11,9 +8,8 @@ from pneumo_utils.figures import surgical
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
-from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
@@ -22,11 +18,8 @@ SMALL = {"phantom_adults": 100, "phantom_children": 160, "image_size": 32, "adap
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
-        folder = run(CHAPTER, SMALL).folder
-    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+def executed(execute):
+    return execute(CHAPTER, SMALL)
 
 
 def test_it_keeps_scores_claims_and_figures_with_words(executed):
@@ -44,9 +37,9 @@ def test_every_claim_it_speaks_of_is_in_the_ledger(executed):
 
 
 def test_both_tables_have_the_baselines(executed):
-    shown = {cell["id"]: "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", [])) for cell in executed[1].cells}
     for cell in ("table-1-code", "table-2-code"):
-        assert all(name in shown[cell] for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
+        shown = html_of(executed[1], cell)
+        assert all(name in shown for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
 
 
 def test_every_parameter_is_read():

@@ -17,7 +17,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
@@ -95,8 +95,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     found = results_of(folder)
     assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4
     assert found["weights"] == "imagenet"
-    shown = next(cell for cell in nbformat.read(folder / "notebook.ipynb", 4).cells if cell["id"] == "model-table")
-    html = "".join(str(output.get("data", {}).get("text/html", "")) for output in shown["outputs"])
+    html = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
     assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2  # as the paper prints them, and as they are
 
 

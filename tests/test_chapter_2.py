@@ -19,7 +19,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "02_gradcam_comparison.yml"
@@ -29,16 +29,8 @@ SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "Den
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
-        folder = run(CHAPTER, TINY).folder
-    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
-
-
-def html_of(notebook, cell_id):
-    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
-    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+def executed(execute):
+    return execute(CHAPTER, TINY)
 
 
 def test_six_networks_stand_beside_what_needs_none(executed):

@@ -20,28 +20,12 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.prefix import Store, cached, plan
 from pneumo_utils.training import heads, learner
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
 HALF = ([0.5] * 3, [0.25] * 3)
 GREY = torch.arange(256, dtype=torch.uint8).view(16, 16)
 RECIPE = {"normal": ["rotation", "flip", "turned"], "pneumonia": ["contrast", "flip"]}
 TINTED = {"normal": ["flip", "tint"], "pneumonia": ["hue and saturation", "tint", "brightness"]}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_DATA", str(home))
-        patch.setenv("PNEUMO_RUNS", str(home / "runs"))
-        yield home
 
 
 @pytest.fixture(scope="module")

@@ -8,15 +8,8 @@ from pneumo_utils.phantom import Population
 from pneumo_utils.phantom.marginals import FINDING_SET_COUNTS, FINDING_SETS, FINDINGS
 from pneumo_utils.phantom.population import KINDS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,12 +1,10 @@
 """The atlas of phantoms: the page runs at a small size, and its plates take what is absent."""
 
-import io
 import json
 
 import nbformat
 import numpy as np
 import pytest
-from PIL import Image
 
 from pneumo_utils.figures import phantom as figures
 from pneumo_utils.phantom import Population
@@ -14,6 +12,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
 from conftest import ROOT
+from saved_figures import saved
 
 ATLAS = Chapter(ROOT / "notebooks" / "phantom_atlas.ipynb")
 RECORD = {
@@ -22,13 +21,6 @@ RECORD = {
                      "mean of means": 120.0, "edge pixels over 4, 8 grey levels a pixel": [0.4, 0.2]}}
     for side, score in (("phantom", 0.85), ("real", 0.9))
 }
-
-
-def saved(figure) -> Image.Image:
-    """As a run keeps it."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=160, bbox_inches="tight")
-    return Image.open(file)
 
 
 def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_path):

@@ -1,16 +1,12 @@
 """Figures of results: what stands in them is what was given, their alt text says it in words, and nothing is cut off or too small."""
 
-import io
 from xml.etree import ElementTree
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
-from matplotlib.text import Text
-from PIL import Image
 
 from pneumo_utils.evaluation import Predictions, confusion, reliability, score
 from pneumo_utils.figures import balance, beside, curves, grids
@@ -21,39 +17,15 @@ from pneumo_utils.figures.sanity import forgetting
 from pneumo_utils.figures.words import folded, listed, share
 from pneumo_utils.ground.errors import StudyError
 
-matplotlib.use("Agg")
-pytestmark = pytest.mark.filterwarnings("error")
+from saved_figures import legible, saved, texts
 
-PHONE, ELEVEN = 340, 11  # pixels: a figure's width on a phone, and its smallest letters there
+matplotlib.use("Agg")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("closed_figures")]
+
 LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule Pleural_Thickening Pneumonia "
           "Pneumothorax No_Finding").split()
 LONG = "DenseNet201 with augmentation and dropout, released after ten epochs of a schedule"
 NAN = float("nan")
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
-
-
-def texts(figure) -> list[str]:
-    """Every text that shows, ticks included."""
-    figure.canvas.draw()
-    return [each.get_text() for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
-
-
-def legible(figure) -> Image.Image:
-    """Saved as a run keeps it: every letter is large enough on a phone, and inside the picture."""
-    figure.canvas.draw()
-    shown = [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
-    pixels = PHONE / figure.get_size_inches()[0] / 72
-    assert all(each.get_fontsize() * pixels >= ELEVEN - 0.1 for each in shown), min((each.get_fontsize(), each.get_text()) for each in shown)
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=160, bbox_inches="tight")
-    picture = Image.open(file).convert("L")
-    assert picture.width <= 1.15 * 160 * figure.get_size_inches()[0], "a text runs far out of the figure and makes all the rest small"
-    return picture
 
 
 def row(model, metric, value, low=NAN, high=NAN, baseline=False):
@@ -100,6 +72,16 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
     assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
     assert "5 of NORMAL, mean grey 40 of 255; 1 of PNEUMONIA, mean grey 200 of 255; 0 of nobody" in alt
     legible(figure)
+
+
+def test_a_tinted_picture_is_shown_in_its_colour():
+    tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
+    figure, _ = grids.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
+    assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
+    red, _, blue = (np.asarray(each).astype(int) for each in saved(figure).convert("RGB").split())
+    assert 0.1 < (red - blue == 10).mean() < 0.3, "the file has it in grey"
+    with pytest.raises(StudyError, match="colours last"):
+        grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 @pytest.mark.parametrize("films, told", [({}, "no pictures"), ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
@@ -319,14 +301,6 @@ def test_forgetting_begins_alike_and_has_a_line_a_model():
 def test_nothing_forgotten_is_refused():
     with pytest.raises(StudyError, match="here are 0"):
         forgetting(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
-
-
-def test_a_tinted_picture_is_shown_in_its_colour():
-    tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
-    figure, _ = grids.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
-    assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
-    with pytest.raises(StudyError, match="colours last"):
-        grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 # paper beside ours

@@ -1,14 +1,11 @@
 """The pages on trunks and on speed: they run, what they keep is what was computed, and their figures take real and odd records."""
 
-import json
 import math
 
-import nbformat
 import pytest
 
 from pneumo_utils.figures import speed, trunks
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.run import run
 
 from conftest import ROOT
 
@@ -16,12 +13,9 @@ SMALL = {"trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4}, "speed":
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(execute):
     """Both pages, run once at a small size: results and notebook by name."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
-        folders = {name: run(Chapter(ROOT / "notebooks" / f"{name}.ipynb"), small).folder for name, small in SMALL.items()}
-    return {name: (json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)) for name, folder in folders.items()}
+    return {name: execute(Chapter(ROOT / "notebooks" / f"{name}.ipynb"), small) for name, small in SMALL.items()}
 
 
 @pytest.mark.parametrize("name", SMALL)

@@ -46,6 +46,7 @@ from pneumo_utils.training import (
 )
 
 torch.set_num_threads(1)
+pytestmark = pytest.mark.usefixtures("home")
 SIDE = 16
 
 
@@ -62,15 +63,6 @@ def cohort_in(root: Path, classes=("well", "ill"), count=40) -> Cohort:
                      "source": "made"})
         stamps.append((path.name, path.stat().st_size, 1))
     return Cohort("made", pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), list(classes))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def home(tmp_path_factory):
-    place = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(place / "runs"))
-        patch.setenv("PNEUMO_DATA", str(place / "data"))
-        yield place
 
 
 @pytest.fixture(scope="module")

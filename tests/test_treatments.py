@@ -21,17 +21,10 @@ from pneumo_utils.treatments import TARGETS, Treatment, examples, trained
 from pneumo_utils.treatments.pairs import Pairs, draw
 from pneumo_utils.treatments.quality import dice, error, question, signal
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
 FEW = {"images": 240, "epochs": 20}
 HALF = ([0.5] * 3, [0.25] * 3)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -45,12 +38,8 @@ def treatments(made):
 
 
 @pytest.fixture(scope="module")
-def cohort(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_DATA", str(home))
-        patch.setenv("PNEUMO_RUNS", str(home / "runs"))
-        yield kermany.read(releases.default("kermany", 60, SIDE, 5), say=lambda _: None).split(by="patient", test=0.2, valid=0.2)
+def cohort(home):
+    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2)
 
 
 # without bones

@@ -6,7 +6,6 @@ import json
 import re
 
 import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.image import AxesImage
@@ -16,9 +15,10 @@ from pneumo_utils.figures.heatmaps import HEAT, heatmaps, in_words, overlay, ove
 from pneumo_utils.figures.viewer import viewer
 from pneumo_utils.ground.errors import StudyError
 
-from test_result_figures import legible, texts
+from saved_figures import legible, texts
 
 matplotlib.use("Agg")
+pytestmark = pytest.mark.usefixtures("closed_figures")
 
 SIDE = 32
 GREY = np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE), dtype=np.uint8)
@@ -31,12 +31,6 @@ CHOICES = [("VGG16", "1", "block5", "Grad-CAM"), ("VGG16", "1", "block4", "Grad-
            ("ResNet50V2", "1", "norm", "Grad-CAM"), ("ResNet50V2", "2", "norm", "Grad-CAM")]
 MAPS = {choice: np.roll(HOT, at, 2) for at, choice in enumerate(CHOICES)}
 ANSWERS = {CHOICES[0]: ["normal, 0.9", "pneumonia, 0.8", "normal, 0.6"]}
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def drawn(figure) -> list[np.ndarray]:
