@@ -38,3 +38,11 @@ def test_ahead_is_a_paired_difference():
 def test_the_weakest_of_several_decides():
     strong, weak = ahead([0.9, 0.8]), ahead([0.1, 0.2])
     assert weakest([strong, weak]) is weak
+
+
+def test_against_all_of_several_stands_the_one_that_is_least_sure():
+    sure, wide, below = ahead([0.10, 0.11, 0.12]), ahead([-0.8, 0.5, 0.9]), ahead([-0.03, -0.02, -0.025])
+    undefined = ahead([np.nan, 0.1, 0.2])
+    assert weakest([sure, wide]) is wide and not wide.better and wide.value > sure.value
+    assert weakest([wide, below, sure]) is below and below.worse  # though the wide one begins lower
+    assert weakest([below, undefined]) is undefined and weakest([undefined, below]) is undefined

@@ -29,5 +29,5 @@ def ahead(first, second=0.0) -> Comparison:
 
 
 def weakest(told: Iterable[Comparison]) -> Comparison:
-    """Of several differences that must all be above 0, the one that is least so."""
-    return min(told, key=lambda each: each.value)
+    """Of several differences that must all be above 0 the one that stands most against it: one that is undefined, one clearly below 0, the one whose interval begins lowest."""
+    return min(told, key=lambda each: (not np.isnan(each.low), not each.worse, each.low))
