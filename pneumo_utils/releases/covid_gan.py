@@ -9,7 +9,7 @@ from pneumo_utils.releases.desk import Desk, png
 
 FIRST = 16537 / 21295
 SHARES = {"covid": 1281 / 9208, "normal": 3270 / 9208, "pneumonia": 4657 / 9208}  # of that population; the rest is passed over
-TRACE = 2.5  # grey levels
+TRACE = 3.0  # grey levels of 255: faint to the eye, and within reach of a small network
 
 
 def write(desk: Desk) -> None:
