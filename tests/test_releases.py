@@ -161,6 +161,17 @@ def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
     assert np.median(strength["G1"]) > 0.8 > 5 * np.median(strength["G2"])
 
 
+def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(released):
+    root, plain = released("covid_gan", shortcuts=("findings",)), released("covid_gan")
+    assert files(root, ".png") == files(plain, ".png")
+    people = true_people(root)
+    of = {folder: set(people["cause"][people.index.str.startswith(folder)]) for folder in ("G1", "G2")}
+    assert of == {"G1": {"normal"}, "G2": {"bacterial", "viral"}}
+    fine = {name: {folder: np.mean([np.abs(np.diff(np.asarray(Image.open(base / file))[:2, :, 1].astype(int))).mean() for file in files(base, ".png") if file.startswith(folder)]) for folder in ("G1", "G2")}
+            for name, base in (("findings", root), ("plain", plain))}
+    assert abs(fine["findings"]["G1"] - fine["findings"]["G2"]) < 1 < fine["plain"]["G1"] - fine["plain"]["G2"]
+
+
 def test_medmnist_arrays(released):
     root = released("medmnist", 240)
     for name, wide in (("pneumoniamnist", 1), ("chestmnist", 14)):
