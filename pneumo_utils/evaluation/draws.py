@@ -25,10 +25,10 @@ def _around(found, share: float, least: float, most: float) -> tuple[float, floa
     return mean, max(least, mean - reach), min(most, mean + reach)
 
 
-def ahead(first, second=0.0) -> Comparison:
-    """By how much one thing that was measured on every draw is above another, or above a fixed value."""
+def ahead(first, second=0.0, overlap: float = 0.0) -> Comparison:
+    """By how much one thing that was measured on every draw is above another, or above a fixed value; `overlap` as in `better`."""
     first = np.asarray(first, dtype=float)
-    return better(first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference")
+    return better(first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference", overlap=overlap)
 
 
 def weakest(told: Iterable[Comparison]) -> Comparison:
