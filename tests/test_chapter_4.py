@@ -15,7 +15,6 @@ from torchvision import models
 
 from pneumo_utils import releases
 from pneumo_utils.claims import load
-from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
@@ -152,43 +151,19 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 
 def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
-    """Without a curated set, and with COVID-19 left out of nothing."""
+    """Split by group, without a curated set and without surveys."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     children = releases.make("kermany", 160, 32, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")
-    folder = run(CHAPTER, TINY | {"data_root": str(children), "more_seeds": 0, "split": "group"}).folder
+    folder = run(CHAPTER, SHORTEST | {"data_root": str(children), "split": "group"}).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
     assert found["data"] == "real children alone" and "of the children alone" in shown(notebook, "data-covid-table")
-    assert "curated_from_children" not in found["results"] and not [name for name in found["results"] if "COVID-19" in name]
+    assert "curated_from_children" not in found["results"]
 
 
-def test_without_covid_there_are_fewer_viral_images(tmp_path, monkeypatch):
-    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    folder = run(CHAPTER, SHORTEST | {"covid": "out"}).folder
-    said = shown(nbformat.read(folder / "notebook.ipynb", 4), "data-covid-table")
-    assert "counts COVID-19 as `out`" in said and results_of(folder)["figures"]["balance"]
-
-
-@pytest.mark.parametrize("release, message", [("curated_covid", "curated_covid.read takes"), ("rsna", "RSNA")])
-def test_another_release_as_the_children_is_told(tmp_path, monkeypatch, release, message):
-    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    folder = releases.make(release, 60, 32, 0, tmp_path / "release")
-    with pytest.raises(StudyError, match=message):
-        run(CHAPTER, SHORTEST | {"data_root": str(folder)})
-
-
-def test_phantoms_and_people_are_not_pooled(tmp_path, monkeypatch):
-    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    curated = releases.make("curated_covid", 60, 32, 0, tmp_path / "curated")
-    shutil.rmtree(curated / "truth")
-    with pytest.raises(StudyError, match="a pool of both says nothing of either"):
-        run(CHAPTER, SHORTEST | {"curated_root": str(curated)})
-
-
-def test_a_run_that_is_killed_goes_on(pneumo, tmp_path, monkeypatch):
-    runs = tmp_path / "runs"
-    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
-    settings = [word for name, value in SHORTEST.items() for word in ("-p", name, str(value))]
+def test_a_run_that_is_killed_goes_on(pneumo, runs):
+    """At once a run without images of COVID-19."""
+    settings = [word for name, value in (SHORTEST | {"covid": "out"}).items() for word in ("-p", name, str(value))]
     process = pneumo("run", CHAPTER.path, *settings, start=True, stderr=subprocess.STDOUT)
     made = lambda: {path.name for path in runs.rglob("by image, 1-*") if path.is_dir()}  # noqa: E731
     while not made():
@@ -202,4 +177,5 @@ def test_a_run_that_is_killed_goes_on(pneumo, tmp_path, monkeypatch):
     done = pneumo("run", CHAPTER.path, *settings)
     assert done.returncode == 0, done.stderr
     assert "found again" in done.stdout and len(made()) == 1
-    assert list(runs.rglob("manifest.json"))
+    manifest, = runs.rglob("manifest.json")
+    assert "counts COVID-19 as `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")
