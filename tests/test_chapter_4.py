@@ -25,7 +25,7 @@ CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "04_mobilenetv2_three_class.yml"
 TINY = {"phantom_children": 100, "phantom_curated": 150, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "epochs": 1, "tuning_epochs": 1, "views": 2, "retraining_epochs": 1}
 SHORTEST = TINY | {"survey_seeds": 0, "more_seeds": 0}
-MODELS = ("base frozen", "top 14 open")
+MODELS = ("base frozen", "top layers open")
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +94,7 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     assert {"p4-head-train", "p4-head-validation", "p4-head-test", "p4-tuned-train", "p4-tuned-validation", "p4-test-accuracy", "p4-early-gap", "p4-head-no-overfit", "p4-tuning-helps", "p4-smaller-rate-keeps-base",
             "p4-training-error-higher", "p4-slight-overfit", "p4-better-than-first-attempt", "p4-larger-test-set", "p4-transfer-needs-less-data", "p4-little-data", "p4-more-false-positives",
             "p4-viral-normal-confused", "p4-struggles-with-viral", "p4-retraining-may-overfit"} == set(said)
-    assert said["p4-test-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["test accuracy: top 14 open"]["value"])
+    assert said["p4-test-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["test accuracy: top layers open"]["value"])
 
 
 def test_the_smaller_rate_moves_the_trunk_less(executed):
