@@ -46,6 +46,13 @@ def test_ahead_is_a_paired_difference():
     assert ahead([0.1, 0.11, 0.1], 0.2).worse
 
 
+def test_splits_that_share_images_widen_a_difference():
+    """Nadeau and Bengio: the variance of a mean of n differences is 1 / n and test over training images, in place of 1 / n."""
+    gains = np.array([0.1, 0.2, 0.3, 0.2])
+    alone, shared = ahead(gains), ahead(gains, overlap=0.25)
+    assert shared.value == alone.value and (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(np.sqrt(0.5 / 0.25))
+
+
 def test_the_weakest_of_several_decides():
     strong, weak = ahead([0.9, 0.8]), ahead([0.1, 0.2])
     assert weakest([strong, weak]) is weak

@@ -17,7 +17,7 @@ from PIL import Image
 from pneumo_utils import data_cli
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.releases import NAMES, default, is_phantom, make, true_masks, true_people
+from pneumo_utils.releases import NAMES, all_phantoms, default, is_phantom, make, true_masks, true_people
 
 IMAGES, SIZE = 120, 48
 
@@ -244,6 +244,12 @@ def test_true_masks_of_what_is_no_phantom(tmp_path, released):
     with pytest.raises(StudyError, match="only phantom releases"):
         true_people(tmp_path)
     assert not is_phantom(tmp_path) and is_phantom(released("kermany"))
+
+
+def test_phantoms_and_people_are_not_pooled(tmp_path, released):
+    assert all_phantoms([released("kermany"), released("curated_covid")]) and not all_phantoms([tmp_path])
+    with pytest.raises(StudyError, match="a pool of both says nothing of either"):
+        all_phantoms([released("kermany"), tmp_path])
 
 
 def test_people_go_with_their_images(released):

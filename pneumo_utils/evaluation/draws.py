@@ -27,7 +27,7 @@ def _around(found, share: float, least: float, most: float) -> tuple[float, floa
 
 
 def ahead(first, second=0.0, overlap: float = 0.0) -> Comparison:
-    """By how much one thing that was measured on every draw is above another, or above a fixed value; `overlap` is that of folds."""
+    """By how much one thing that was measured on every draw is above another, or above a fixed value; `overlap` as in `better`."""
     first = np.asarray(first, dtype=float)
     return better(first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference", overlap=overlap)
 
