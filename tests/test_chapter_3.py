@@ -23,7 +23,7 @@ from conftest import ROOT
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "03_xception_kfold.yml"
-TINY = {"phantom_images": 100, "phantom_children": 200, "image_size": 32, "folds": 3, "units": 16, "batches": 2, "borrowed": 30, "borrowed_draws": 2, "studies": 4, "survey_folds": 0, "repeats": 1}
+TINY = {"phantom_images": 100, "phantom_children": 200, "image_size": 32, "folds": 3, "units": 16, "epochs": 1, "batches": 2, "borrowed": 30, "borrowed_draws": 2, "studies": 4, "survey_folds": 0, "repeats": 1}
 EVERYTHING = TINY | {"survey_folds": 2, "repeats": 2}
 SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
             "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
@@ -148,7 +148,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
-    generated, others = (releases.make(name, 40, 32, 0, tmp_path / name) for name in ("covid_gan", "curated_covid"))
+    generated, others = (releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 40), ("curated_covid", 100)))
     for root in (generated, others):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
     fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
