@@ -178,4 +178,4 @@ def test_a_run_that_is_killed_goes_on(pneumo, runs):
     assert done.returncode == 0, done.stderr
     assert "found again" in done.stdout and len(made()) == 1
     manifest, = runs.rglob("manifest.json")
-    assert "counts COVID-19 as `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")
+    assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")
