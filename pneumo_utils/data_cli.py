@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 MADE = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
-SHORTCUTS = ("marker", "brightness", "size", "colour")  # as the phantom names them; it is imported only where something is drawn
+SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")  # as the phantom names them; it is imported only where something is drawn
 COLOURS = {"wrong": "red", "worth knowing": "yellow", "as it should be": "green"}
 
 
@@ -21,7 +21,7 @@ def data():
 @click.option("--size", default=256, help="Their side in pixels.")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="The seed of all that is random.")
 @click.option("--shortcut", "shortcuts", multiple=True, type=click.Choice(SHORTCUTS),
-              help="A give-away of the class that is not in the lungs; may be given again.")
+              help="A give-away of the class that is not in the lungs, or, in covid_gan, findings in the place of fingerprints; may be given again.")
 def make(release, folder, images, size, seed, shortcuts):
     """Write phantom radiographs into DIR in the published layout of RELEASE."""
     from pneumo_utils.releases import make as write

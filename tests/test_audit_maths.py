@@ -342,6 +342,17 @@ def test_chi_squared_of_each_naming_is_scipys(ledger):
     assert table_of.loc["bacterial, normal, viral", ["false positives", "false negatives"]].tolist() == [5, 22]
 
 
+def test_any_matrix_can_be_named_in_six_ways():
+    """Rows of 10, 20 and 30 under a mix of 1, 2 and 3: the order as given lies on it."""
+    counts = np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]])
+    ways = audited.namings_of(counts, [1, 2, 3], ["well", "a", "b"])
+    first = ways.iloc[0]
+    assert len(ways) == 6 and first["rows are"] == "well, a, b" and first["chi-squared"] == pytest.approx(0) and first["p"] == pytest.approx(1)
+    assert (first["false positives"], first["false negatives"]) == (2, 6)
+    turned = ways.set_index("rows are").loc["b, a, well"]
+    assert turned["chi-squared"] == pytest.approx((10 - 30) ** 2 / 30 + (30 - 10) ** 2 / 10) and (turned["false positives"], turned["false negatives"]) == (10, 4)
+
+
 def test_tables_escape_and_format():
     html = table(pd.DataFrame({"a<b": [0.12345], "n": [1234], "list": [["x", "y"]], "none": [None]}), _="{:.2f}").data
     assert "a&lt;b" in html and "0.12<" in html and "1,234" in html and "x, y" in html and "None" not in html

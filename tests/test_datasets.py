@@ -20,8 +20,9 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from pneumo_utils.cohort import together as pooled
 from pneumo_utils.data_cli import data
-from pneumo_utils.datasets import covid_gan, curated_covid, get, kermany, lookalikes, medmnist, nih, recognise, rsna, shortcuts
+from pneumo_utils.datasets import covid_gan, curated_covid, get, kermany, lookalikes, medmnist, nih, recognise, rsna, shortcuts, three_causes
 from pneumo_utils.datasets.check import check
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.releases import default, true_masks, true_people
@@ -280,6 +281,58 @@ def test_groups_of_lookalikes_can_be_split_by():
     table = cohort.table.assign(picture=groups.astype(str))
     split = cohort.but(table=table).split(by="picture", test=0.25)
     assert (split.table.groupby("picture")["split"].nunique() == 1).all()
+
+
+def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
+    """a and b are one picture, b and c one patient, d stands alone: three of a kind and one."""
+    table = pd.DataFrame({"image": list("abcd"), "patient": ["", "p", "p", ""], "split": ["train", "test", "valid", "test"]}, index=[3, 5, 8, 9])
+    cohort = kermany.read(released("kermany"), say=None).but(table=table)
+    pairs = pd.DataFrame({"one": [3], "other": [5], "bits": [2]})
+    kin = lookalikes.kin(cohort, pairs)
+    assert kin[3] == kin[5] == kin[8] != kin[9] and kin.nunique() == 2
+    assert lookalikes.copied_in(cohort, pairs).tolist() == [False, True, False, False]
+    assert lookalikes.copied_in(cohort, pairs, "test").tolist() == [True, False, False, False]
+    none = pairs[:0]
+    assert lookalikes.kin(cohort, none).nunique() == 3 and not lookalikes.copied_in(cohort, none).any()
+
+
+def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
+    pool = pooled(three_causes.of_children(released("kermany")), three_causes.of_curated(released("curated_covid")))
+    pairs = lookalikes.near(pool)
+    pool = pool.but(table=pool.table.assign(kin=lookalikes.kin(pool, pairs)))
+    by_image, by_kin = (pool.split(by=by, test=0.25, valid=0.25, seed=1) for by in ("image", "kin"))
+    tested = (by_kin.table["split"] == "test").to_numpy()
+    assert len(pairs) and not lookalikes.copied_in(by_kin, pairs)[tested].any() and not by_kin.shared_patients()["patients"].any()
+    assert lookalikes.copied_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
+
+
+# three causes
+
+
+def test_three_causes_are_read_off_names_and_folders():
+    children, curated = three_causes.of_children(released("kermany")), three_causes.of_curated(released("curated_covid"))
+    plain, everyone = kermany.read(released("kermany"), say=None), curated_covid.read(released("curated_covid"), say=None).counts()
+    assert children.classes == curated.classes == ["normal", "bacterial", "viral"]
+    assert (children.table["labels"] == plain.table["cause"]).all() and len(children) == len(plain)
+    assert curated.counts()["viral"] == everyone["viral"] + everyone["covid"] and len(curated) == everyone.sum()
+
+
+def test_covid_may_be_left_out_and_is_counted():
+    whole, without = (three_causes.of_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
+    covid = curated_covid.read(released("curated_covid"), say=None).counts()["covid"]
+    assert len(whole) - len(without) == covid == len(without.aside) - len(whole.aside)
+    with pytest.raises(StudyError, match="cannot count as 'flu'"):
+        three_causes.of_curated(released("curated_covid"), "flu")
+
+
+def test_a_missing_cause_is_said(tmp_path):
+    shutil.copytree(released("kermany"), tmp_path / "children")
+    for path in (tmp_path / "children").rglob("*_virus_*"):
+        path.unlink()
+    with pytest.raises(StudyError, match="has no viral image here, and three classes are asked for"):
+        three_causes.of_children(tmp_path / "children")
+    with pytest.raises(StudyError, match="curated_covid.read takes"):
+        three_causes.of_children(released("curated_covid"))
 
 
 def test_auroc_is_the_share_of_ordered_pairs():

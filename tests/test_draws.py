@@ -28,6 +28,17 @@ def test_an_interval_ends_where_the_score_does():
     assert mean_over([3.0, 5.0], most=np.inf)[2] == pytest.approx(4 + 12.7062, abs=1e-3)
 
 
+def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
+    found = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
+    value, low, high = mean_over(found, overlap=1 / 4)
+    assert (value, high - value) == pytest.approx((0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6) and value - low == pytest.approx(high - value)
+    plain = mean_over(found)
+    assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)  # half as wide again: the root of (1/5 + 1/4) over 1/5
+    assert ahead(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
+    many = mean_over(found * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
+    assert many[2] - many[0] > 1.96 * np.sqrt(0.0008 / 4)
+
+
 def test_ahead_is_a_paired_difference():
     told = ahead([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
     assert told.claim == pytest.approx((0.1, 0.1, 0.1)) and told.better
@@ -35,6 +46,21 @@ def test_ahead_is_a_paired_difference():
     assert ahead([0.1, 0.11, 0.1], 0.2).worse
 
 
+def test_splits_that_share_images_widen_a_difference():
+    """Nadeau and Bengio: the variance of a mean of n differences is 1 / n and test over training images, in place of 1 / n."""
+    gains = np.array([0.1, 0.2, 0.3, 0.2])
+    alone, shared = ahead(gains), ahead(gains, overlap=0.25)
+    assert shared.value == alone.value and (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(np.sqrt(0.5 / 0.25))
+
+
 def test_the_weakest_of_several_decides():
     strong, weak = ahead([0.9, 0.8]), ahead([0.1, 0.2])
     assert weakest([strong, weak]) is weak
+
+
+def test_against_all_of_several_stands_the_one_that_is_least_sure():
+    sure, wide, below = ahead([0.10, 0.11, 0.12]), ahead([-0.8, 0.5, 0.9]), ahead([-0.03, -0.02, -0.025])
+    undefined = ahead([np.nan, 0.1, 0.2])
+    assert weakest([sure, wide]) is wide and not wide.better and wide.value > sure.value
+    assert weakest([wide, below, sure]) is below and below.worse  # though the wide one begins lower
+    assert weakest([below, undefined]) is undefined and weakest([undefined, below]) is undefined

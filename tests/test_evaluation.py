@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pneumo_utils.evaluation.abstaining import answered
 from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
 from pneumo_utils.evaluation.bootstrap import interval, weights
 from pneumo_utils.evaluation.calibration import reliability
@@ -244,6 +245,29 @@ def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
         assert score(held, "f1_macro", resamples=5).value == pytest.approx(sk.f1_score(held.truth, [0] * 40, average="macro"))
+
+
+def test_the_surest_are_answered_first():
+    told = binary([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6])  # sure by .9, .8, .6 and .6; the last two wrong
+    rows = answered(told, (0.25, 0.5, 0.75, 1))
+    assert rows["images"].tolist() == [1, 2, 3, 4] and rows["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3, 0.5])
+    low, high = stats.binomtest(2, 4).proportion_ci(method="wilson")
+    assert rows[["low", "high"]].iloc[-1].tolist() == pytest.approx([low, high])
+
+
+def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
+    told = made(200, classes=3, digits=1)
+    assert answered(told)["accuracy"].iloc[-1] == pytest.approx(score(told, "accuracy", resamples=2).value)
+    shuffled = told.where(np.random.default_rng(1).permutation(200))
+    assert answered(told)["accuracy"].tolist() == pytest.approx(answered(shuffled)["accuracy"].tolist())
+    constant = binary([1, 1, 1, 0], [0.7] * 4)
+    assert answered(constant)["accuracy"].unique().tolist() == pytest.approx([0.75])
+
+
+@pytest.mark.parametrize("told, shares, message", [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")])
+def test_shares_that_cannot_be_answered(told, shares, message):
+    with pytest.raises(StudyError, match=message):
+        answered(told, shares)
 
 
 def test_a_value_of_each_of_several_answers():

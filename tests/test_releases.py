@@ -17,7 +17,7 @@ from PIL import Image
 from pneumo_utils import data_cli
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.releases import NAMES, default, is_phantom, make, true_masks, true_people
+from pneumo_utils.releases import NAMES, all_phantoms, default, is_phantom, make, true_masks, true_people
 
 IMAGES, SIZE = 120, 48
 
@@ -161,6 +161,17 @@ def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
     assert np.median(strength["G1"]) > 0.8 > 5 * np.median(strength["G2"])
 
 
+def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(released):
+    root, plain = released("covid_gan", shortcuts=("findings",)), released("covid_gan")
+    assert files(root, ".png") == files(plain, ".png")
+    people = true_people(root)
+    of = {folder: set(people["cause"][people.index.str.startswith(folder)]) for folder in ("G1", "G2")}
+    assert of == {"G1": {"normal"}, "G2": {"bacterial", "viral"}}
+    fine = {name: {folder: np.mean([np.abs(np.diff(np.asarray(Image.open(base / file))[:2, :, 1].astype(int))).mean() for file in files(base, ".png") if file.startswith(folder)]) for folder in ("G1", "G2")}
+            for name, base in (("findings", root), ("plain", plain))}
+    assert abs(fine["findings"]["G1"] - fine["findings"]["G2"]) < 1 < fine["plain"]["G1"] - fine["plain"]["G2"]
+
+
 def test_medmnist_arrays(released):
     root = released("medmnist", 240)
     for name, wide in (("pneumoniamnist", 1), ("chestmnist", 14)):
@@ -233,6 +244,12 @@ def test_true_masks_of_what_is_no_phantom(tmp_path, released):
     with pytest.raises(StudyError, match="only phantom releases"):
         true_people(tmp_path)
     assert not is_phantom(tmp_path) and is_phantom(released("kermany"))
+
+
+def test_phantoms_and_people_are_not_pooled(tmp_path, released):
+    assert all_phantoms([released("kermany"), released("curated_covid")]) and not all_phantoms([tmp_path])
+    with pytest.raises(StudyError, match="a pool of both says nothing of either"):
+        all_phantoms([released("kermany"), tmp_path])
 
 
 def test_people_go_with_their_images(released):

@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
 
-from pneumo_utils.evaluation import Predictions, confusion, reliability, score
+from pneumo_utils.evaluation import Predictions, answered, confusion, reliability, score
 from pneumo_utils.figures import balance, beside, curves, grids
+from pneumo_utils.figures.abstaining import abstaining
 from pneumo_utils.figures.confusion import confusion_matrices
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.figures.reliability import reliability_diagram
@@ -285,6 +286,25 @@ def test_one_bin_is_enough():
 def test_no_model_and_four_models_are_refused(models):
     with pytest.raises(StudyError, match="One to 3 models"):
         reliability_diagram(models)
+
+
+# silence
+
+
+def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
+    rows = answered(answers())
+    figure, alt = abstaining({"ResNet18": rows, "pixels": answered(answers(seed=1))}, floor=0.6)
+    lines = figure.axes[0].lines
+    assert lines[0].get_ydata() == pytest.approx(rows["accuracy"]) and lines[0].get_xdata() == pytest.approx(rows["share"])
+    assert len(lines) == 3 and set(lines[2].get_ydata()) == {0.6} and lines[0].get_marker() != lines[1].get_marker()
+    assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 surest" in alt
+    legible(figure)
+
+
+@pytest.mark.parametrize("models", [{}, dict.fromkeys("abcd", answered(answers()))])
+def test_silence_of_none_and_of_four_is_refused(models):
+    with pytest.raises(StudyError, match="One to 3 models"):
+        abstaining(models)
 
 
 # weights drawn anew

@@ -517,6 +517,14 @@ def test_nothing_learns(cohort):
         learner(loaders(cohort, chain), chain)
 
 
+def test_a_trained_network_may_go_on_with_some_classes(cohort):
+    chain, fewer = network("head"), cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train"))
+    learn = learner(loaders(fewer, chain), chain, every_class=False)
+    with learn.no_logging():
+        learn.fit(1)
+    assert np.isfinite(learn.history["train_loss"]).all()
+
+
 def test_a_class_without_a_training_image(cohort):
     chain, fewer = network("head"), cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train"))
     with pytest.raises(StudyError, match="no image of the class 'ill': it cannot be learned"):

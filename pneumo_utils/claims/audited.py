@@ -140,15 +140,19 @@ def printed_matrix(ledger: Ledger) -> np.ndarray:
 
 
 def namings(ledger: Ledger) -> pd.DataFrame:
-    """Each way of naming the rows: how far they lie from the stated mix, and what the errors then are."""
-    counts = printed_matrix(ledger)
-    mix = np.array([ledger.value(f"p4-{name}-share") for name in CLASSES])
+    """Each way of naming the rows of the printed matrix, beside the mix of classes that the text states."""
+    return namings_of(printed_matrix(ledger), [ledger.value(f"p4-{name}-share") for name in CLASSES], CLASSES)
+
+
+def namings_of(counts: np.ndarray, mix, names: list[str]) -> pd.DataFrame:
+    """Each way of naming the rows of a matrix: how far they lie from a mix of the classes, and what the errors then are; the first name is the healthy one."""
+    counts, mix = np.asarray(counts), np.asarray(mix, dtype=float)
     rows = []
-    for order in permutations(range(3)):
+    for order in permutations(range(len(names))):
         expected = counts.sum() * mix[list(order)] / mix.sum()
         chi_squared = float(((counts.sum(axis=1) - expected) ** 2 / expected).sum())
         healthy = order.index(0)
-        rows.append({"rows are": ", ".join(CLASSES[i] for i in order), "chi-squared": chi_squared, "p": float(stats.chi2.sf(chi_squared, 2)),
+        rows.append({"rows are": ", ".join(names[i] for i in order), "chi-squared": chi_squared, "p": float(stats.chi2.sf(chi_squared, len(names) - 1)),
                      "false positives": int(counts[healthy].sum() - counts[healthy, healthy]),
                      "false negatives": int(counts[:, healthy].sum() - counts[healthy, healthy])})
     return pd.DataFrame(rows).sort_values("chi-squared", ignore_index=True)

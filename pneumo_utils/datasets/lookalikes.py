@@ -59,3 +59,17 @@ def identical(cohort: Cohort) -> list[list[int]]:
                 if IN_AN_ARCHIVE not in cohort.images.paths[row]:
                     found.setdefault(sha(cohort.images.path(row).read_bytes()), []).append(row)
     return [rows for rows in found.values() if len(rows) > 1]
+
+
+def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
+    """A number for each image, the same for all copies of a picture and all pictures of a patient, and of whoever these lead to."""
+    known = cohort.table.index[cohort.table["patient"] != ""]
+    of_patient = pd.Series(known, index=known).groupby(cohort.table["patient"][known]).transform("first")
+    return groups(cohort, pd.concat([pairs[["one", "other"]], pd.DataFrame({"one": of_patient.to_numpy(), "other": known})]))
+
+
+def copied_in(cohort: Cohort, pairs: pd.DataFrame, part: str = "train") -> np.ndarray:
+    """A row an image: whether another image of the same picture lies in that part of the split."""
+    there = pd.Series(cohort.table["split"] == part, index=cohort.table.index)
+    found = {row for one, other in (("one", "other"), ("other", "one")) for row in pairs[one][there[pairs[other]].to_numpy()]}
+    return cohort.table.index.isin(found)

@@ -1,5 +1,6 @@
 """Honest evaluation from kept predictions: metrics with intervals, thresholds from validation, baselines, and the word "better"."""
 
+from pneumo_utils.evaluation.abstaining import answered
 from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
 from pneumo_utils.evaluation.calibration import reliability
 from pneumo_utils.evaluation.comparing import Comparison, McNemar, better, mcnemar
@@ -8,10 +9,11 @@ from pneumo_utils.evaluation.matrix import confusion
 from pneumo_utils.evaluation.metrics import label
 from pneumo_utils.evaluation.people import mean_of_people
 from pneumo_utils.evaluation.predictions import Predictions, together
+from pneumo_utils.evaluation.probes import PROBES, probe
 from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, values
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import Threshold, threshold
 
-__all__ = ["Comparison", "McNemar", "Predictions", "Score", "Threshold", "ahead", "baselines", "better", "by_class", "confusion", "frame_only",
-           "grey_pixels", "in_words", "label", "majority", "mcnemar", "mean_of_people", "mean_over", "one_more", "reliability", "score", "scores", "shown", "table",
-           "threshold", "together", "values", "weakest"]
+__all__ = ["PROBES", "Comparison", "McNemar", "Predictions", "Score", "Threshold", "ahead", "answered", "baselines", "better", "by_class", "confusion",
+           "frame_only", "grey_pixels", "in_words", "label", "majority", "mcnemar", "mean_of_people", "mean_over", "one_more", "probe", "reliability", "score",
+           "scores", "shown", "table", "threshold", "together", "values", "weakest"]

@@ -16,7 +16,7 @@ SIDE, FRAME = 32, 3  # pixels
 
 def majority(train, test) -> Predictions:
     """The share of each class among the training images, whatever the image: its answer is always the commonest."""
-    _same_classes(train, test)
+    same_classes(train, test)
     return Predictions.of(test, np.tile(_indicators(train).mean(axis=0), (len(test), 1)))
 
 
@@ -41,17 +41,17 @@ def baselines(train, test) -> dict[str, Predictions]:
 
 
 def _linear(train, test, looked_at: np.ndarray) -> Predictions:
-    _same_classes(train, test)
+    same_classes(train, test)
     features = [np.asarray(each.pixels(SIDE))[:, looked_at].astype(np.float32) for each in (train, test)]
     true = _indicators(train)
     if train.several:  # each label its own question
-        told = np.stack([_fitted(true[:, at], *features, 2)[:, 1] for at in range(true.shape[1])], axis=1)
+        told = np.stack([fitted(true[:, at], *features, 2)[:, 1] for at in range(true.shape[1])], axis=1)
     else:
-        told = _fitted(np.asarray(train.targets()), *features, len(train.classes))
+        told = fitted(np.asarray(train.targets()), *features, len(train.classes))
     return Predictions.of(test, told)
 
 
-def _fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
     """A probability a class; a class without a training image is never expected."""
     told, there = np.zeros((len(test), classes)), np.unique(true)
     if len(there) == 1:
@@ -66,7 +66,7 @@ def _indicators(cohort) -> np.ndarray:
     return np.asarray(cohort.indicators(), dtype=np.int64)
 
 
-def _same_classes(train, test) -> None:
+def same_classes(train, test) -> None:
     if train.classes != test.classes or train.several != test.several:
         raise StudyError(f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}.")
     if not len(train) or not len(test):

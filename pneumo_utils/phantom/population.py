@@ -15,7 +15,7 @@ from pneumo_utils.phantom.shapes import steady
 from pneumo_utils.phantom.sites import site_settings
 
 KINDS = ("children", "adults", "nih", "covid")
-SHORTCUTS = ("marker", "brightness", "size", "colour")  # size and colour are for whoever writes the files
+SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")  # the last three are for whoever writes the files
 _CAUSE_NUMBER = {"bacterial": 1, "viral": 2, "covid": 3}
 _PIXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 25}
 

@@ -20,7 +20,8 @@ FEWEST, SMALLEST, LARGEST = 40, 16, 2048
 def make(release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()) -> Path:
     """Write so many phantom images of so many pixels into a new folder; it is there whole or not at all.
 
-    `shortcuts` are give-aways of the class that have nothing to do with lungs, asked for by name: a marker, brightness, size, colour.
+    `shortcuts` are give-aways of the class that have nothing to do with lungs, asked for by name: a marker, brightness, size, colour. In covid_gan,
+    which is nothing but a give-away, findings can be asked for instead.
     """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")

@@ -17,6 +17,7 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, write
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.run import Standing, standing
 
 NOT_PROSE = {"claims", "records"}
@@ -82,8 +83,8 @@ def page(at: Standing) -> dict:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 raise StudyError(f"{chapter}: cell {number} of the run holds a traceback; run the chapter again.")
-            if "image/png" in output.get("data", {}):
-                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get("image/png", {}), chapter, number)
+            if kind := kind_of(output):
+                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
     return notebook
@@ -91,7 +92,7 @@ def page(at: Standing) -> dict:
 
 def _one_picture_each(cell: dict) -> list[dict]:
     """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each picture needs one of its own."""
-    parts = [list(part) for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if "image/png" in output.get("data", {}) else None)]
+    parts = [list(part) for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)]
     if len(parts) < 2:
         return [cell]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]

@@ -1,7 +1,6 @@
 """What a chapter says from inside its kernel: its parameters are checked, its numbers and figures are kept."""
 
 import base64
-import io
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from pneumo_utils.study import kept, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import listing, versions
 from pneumo_utils.study.parameters import Parameter, check, declared, tier
+from pneumo_utils.study.picture import ENDINGS, encoded
 from pneumo_utils.study.side_by_side import kept_each
 
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell
@@ -114,11 +114,12 @@ class Run:
         """Keep a figure as a file and show it with words for who cannot see it."""
         from IPython.display import display
 
-        data = _png(figure)
-        files.write(self.folder / "figures" / f"{name}.png", data)
-        self._figures[name] = {"file": f"figures/{name}.png", "alt": alt, "caption": caption}
+        kind, data = encoded(figure)
+        file = f"figures/{name}.{ENDINGS[kind]}"
+        files.write(self.folder / file, data)
+        self._figures[name] = {"file": file, "alt": alt, "caption": caption}
         shown = {"alt": alt, "caption": caption, "name": name, "width": round(figure.get_size_inches()[0] * 100)}
-        display({"image/png": base64.b64encode(data).decode(), "text/plain": alt}, raw=True, metadata={"image/png": shown})
+        display({kind: base64.b64encode(data).decode(), "text/plain": alt}, raw=True, metadata={kind: shown})
         _close(figure)
 
     def kept(self, name: str, make, **depends_on):
@@ -162,17 +163,6 @@ class Run:
         })
         print(f"{len(self.results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"
               if places.CURRENT not in os.environ else f"{len(self.results)} results and {len(self._figures)} figures kept")
-
-
-def _png(figure) -> bytes:
-    """In 256 colours of its own, which no eye misses and which takes less than half of the room."""
-    from PIL import Image
-
-    drawn, data = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=144, bbox_inches="tight")
-    with Image.open(drawn) as picture:
-        picture.convert("RGB").quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(data, "PNG", optimize=True)
-    return data.getvalue()
 
 
 def _plain(value):

@@ -25,18 +25,20 @@ ON, OFF = "on", "off"
 
 def learner(dls: DataLoaders, chain: Chain, loss=None, optimizer=adam(), prefix: str = AUTO, views: int = 0, seed: int = 0, folder=None, callbacks=(),
             metrics=(), train_metrics: bool = False, max_steps: int = 0, steps_per_epoch: int = 0, precision: str = AUTO,
-            memory_format: str = AUTO) -> Learner:
+            memory_format: str = AUTO, every_class: bool = True) -> Learner:
     """Train what `learns(chain, ...)` left open.
 
     `prefix`: "auto" computes the frozen layers once where they can be and it pays, "on" insists, "off" never does; augmented images need `views`,
     so many fixed ones of each. `folder` is where a stopped fit is gone on from. `max_steps` ends training after so many batches, for a trial;
-    `steps_per_epoch` counts an epoch in batches, as paper 5 does, and not in passes over the images.
+    `steps_per_epoch` counts an epoch in batches, as paper 5 does, and not in passes over the images. A class without a training image is an error,
+    unless `every_class` is off: a network that has learned all may go on with some.
     """
     if prefix not in (AUTO, ON, OFF):
         raise StudyError(f"prefix is \"auto\", \"on\" or \"off\", not {prefix!r}.")
     must_learn(chain)
     _check_images(chain, dls)
-    _check_classes(dls)
+    if every_class:
+        _check_classes(dls)
     loss = loss or _usual(dls)
     _check_weights(loss, dls)
     how = compute(dls.device, precision, memory_format)

@@ -1,0 +1,161 @@
+"""Chapter 3: it runs, its table stands beside what needs no network, the metric goes wrong and right, the folds are judged, a killed run goes on, and the paper's own settings run."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import save_file
+
+from pneumo_utils import releases
+from pneumo_utils.backbones.catalogue import KINDS
+from pneumo_utils.claims import load
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "03_xception_kfold.yml"
+TINY = {"phantom_images": 100, "phantom_children": 200, "image_size": 32, "folds": 3, "units": 16, "epochs": 1, "batches": 2, "borrowed": 30, "borrowed_draws": 2, "studies": 4, "survey_folds": 0, "repeats": 1}
+EVERYTHING = TINY | {"survey_folds": 2, "repeats": 2}
+SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
+            "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
+
+
+def words(settings):
+    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+        patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
+        folder = run(CHAPTER, EVERYTHING).folder
+    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+
+
+def html_of(notebook, cell_id):
+    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
+    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+
+
+def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
+    found = html_of(executed[1], "table-1-code")
+    assert found.count("<table") == 2 and found.count(" / ") == 4 * 3 + 4 * 5 and "0.0006 / 0.0018" in found
+    for metric in ("loss", "recall", "precision", "accuracy"):
+        told = executed[0]["results"][f"table 1, validation {metric}"]
+        assert told["low"] <= told["value"] <= told["high"]
+
+
+def test_both_scenarios_stand_beside_what_needs_no_network(executed):
+    floor = html_of(executed[1], "table-1-floor")
+    assert floor.count("<table") == 2
+    assert all(floor.count(f"<td>{name}</td>") == 2 for name in ("Xception, fine-tuned", "Xception, stored maps", "majority", "32 x 32 pixels", "frame only"))
+
+
+def test_the_average_over_batches_comes_and_goes(executed):
+    results = {name: told["value"] for name, told in executed[0]["results"].items()}
+    assert f"{results['published counts, never wrong, validation, in class order: recall']:.4f}" == "0.2256"
+    assert f"{results['published counts, never wrong, training, in class order: recall']:.4f}" == "0.2237"
+    assert results["published counts, never wrong, validation, shuffled: recall"] == pytest.approx(1, abs=0.01)
+    for metric in ("recall", "precision"):
+        assert results[f"live, in class order: {metric}, on the whole"] == pytest.approx(results[f"live, shuffled: {metric}, on the whole"])
+
+
+def test_a_kept_prefix_changes_nothing(executed):
+    assert executed[0]["results"]["prefix_difference"]["value"] < 1e-6
+
+
+def test_what_it_says_of_claims_is_in_the_ledger(executed):
+    ledger, said = load(), executed[0]["claims"]
+    assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in said)
+    assert SURVEYED | {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-folds-more-realistic", "p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
+    assert {f"p3-f{fold}-{part}-{metric}" for fold in (1, 2, 3) for part in ("train", "val") for metric in ("loss", "recall", "precision", "accuracy")} <= set(said)
+
+
+def test_figures_have_words(executed):
+    figures = executed[0]["figures"]
+    assert {"balance", "pictures", "curves", "probes_generators", "probes_findings"} <= set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+
+
+def test_each_study_is_kept(executed):
+    kept = " ".join(executed[0]["results"])
+    assert all(f"tried on generators, {what}: {name}" in kept for what in ("AUROC", "validation loss", "training over validation accuracy") for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs"))
+    assert all(name in kept for name in ("repeated, auroc: findings", "learned from generators, asked about others", "borrowed, a few others, and all generated", "interval holds: Nadeau and Bengio",
+                                         "findings, fine detail, linear: auroc", "generators, shown fine: auroc"))
+    for name, told in executed[0]["results"].items():
+        if told.get("low") is not None:
+            assert told["low"] <= told["value"] <= told["high"], name
+
+
+def test_the_corrected_interval_is_the_wider(executed):
+    found = html_of(executed[1], "enough-table")
+    usual, corrected = (float(text) for text in re.findall(r"<td>(\d\.\d+)</td>", found))
+    assert corrected / usual == pytest.approx(((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5, abs=0.02)
+
+
+def test_every_parameter_is_read():
+    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(source for source in sources if "data_root: str" not in source)
+    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
+
+
+def test_the_papers_settings_are_whole_and_are_its_tier():
+    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
+    check(known, given)
+    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
+    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
+    ledger = load()
+    for name, claim in (("batch_size", "p3-train-batch"), ("eval_batch_size", "p3-validation-batch"), ("epochs", "p3-epochs"), ("tuning_epochs", "p3-finetune-epochs"), ("lr", "p3-sgd-rate"), ("units", "p3-dense"),
+                        ("tuning_lr", "p3-sgd-finetune-rate"), ("momentum", "p3-momentum"), ("decay", "p3-decay"), ("patience", "p3-patience"), ("min_delta", "p3-min-delta"), ("folds", "p3-folds"), ("image_size", "p3-image-size")):
+        assert given[name] == ledger.value(claim), name
+
+
+def test_a_run_that_is_killed_goes_on(pneumo, runs):
+    process = pneumo("run", CHAPTER.path, *words(TINY), start=True, stderr=subprocess.STDOUT)
+    made = lambda: {path.name for path in runs.rglob("generators, fold *") if path.is_dir()}
+    while not made():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
+    before = made()
+    assert not list(runs.rglob("manifest.json"))
+    done = pneumo("run", CHAPTER.path, *words(TINY))
+    assert done.returncode == 0, done.stderr
+    assert before <= made() and len(made()) == 3 and re.search(r"6 pieces: .* found again", done.stdout)
+
+
+def test_more_folds_than_a_class_has_images_are_refused(pneumo):
+    few = pneumo("run", CHAPTER.path, *words(TINY | {"folds": 30}))
+    assert few.returncode != 0 and "Of generators one class has 22 images here, too few for 30 folds" in few.stderr + few.stdout
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full Xception from a file as its publisher has it, folders that look real: one step of each phase, in smaller pictures, for two cores take minutes at 256 pixels."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
+    save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
+    generated, others = (releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 40), ("curated_covid", 100)))
+    for root in (generated, others):
+        shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
+    fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
+    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(generated), "other_root": str(others)}).folder
+    found = json.loads((folder / "results.json").read_text())
+    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    assert "pictures" not in found["figures"] and not [name for name in found["results"] if name.startswith("findings")]
+    notebook = nbformat.read(folder / "notebook.ipynb", 4)
+    shown = html_of(notebook, "model-table")
+    assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown

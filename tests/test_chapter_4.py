@@ -1,0 +1,181 @@
+"""Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper left to the future is tried, and the paper's own settings run."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import save_file
+from torchvision import models
+
+from pneumo_utils import releases
+from pneumo_utils.claims import load
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "04_mobilenetv2_three_class.yml"
+TINY = {"phantom_children": 100, "phantom_curated": 150, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "epochs": 1, "tuning_epochs": 1, "views": 2, "retraining_epochs": 1}
+SHORTEST = TINY | {"survey_seeds": 0, "more_seeds": 0}
+MODELS = ("base frozen", "top layers open")
+
+
+@pytest.fixture(scope="module")
+def executed(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+        folder = run(CHAPTER, TINY).folder
+    return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def shown(notebook, cell_id):
+    """All that a cell shows, tables as HTML and sentences as Markdown."""
+    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
+    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
+
+
+def all_shown(notebook):
+    return "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
+
+
+def test_six_accuracies_stand_beside_the_papers_and_beside_what_needs_no_network(executed):
+    results, notebook = executed
+    beside = shown(notebook, "accuracies-code")
+    assert all(printed in beside for printed in ("0.812", "0.823", "0.831", "0.962", "0.915", "0.914"))
+    for model in MODELS:
+        for part in ("training", "validation", "test"):
+            told = results["results"][f"{part} accuracy: {model}"]
+            assert 0 <= told["low"] <= told["value"] <= told["high"] <= 1
+    assert all(name in shown(notebook, "accuracies-floor") for name in (*MODELS, "majority", "32 x 32 pixels", "frame only"))
+
+
+def test_parameters_come_out_as_the_paper_counts_them(executed):
+    counted = shown(executed[1], "model-parameters")
+    assert counted.count("<td>1,043,843</td>") == 3 and counted.count("<td>2,261,827</td>") == 2 and "2,227,715" in counted
+
+
+def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
+    found = executed[0]["results"]
+    assert 0.2 < found["images_with_a_copy"]["value"] < 0.5 and found["curated_from_children"]["low"] < 0.35 < found["curated_from_children"]["high"]
+    assert found["test images with a copy in training: split by image"]["value"] > 0.1
+    assert found["test images with a copy in training: split by group"]["value"] == 0
+    assert "accuracy, with a copy in training: network, split by image" in found and "accuracy, with a copy in training: network, split by group" not in found
+    assert "p4-sources-apart" not in executed[0]["claims"]  # of a phantom that was written with copies nothing follows
+
+
+def test_frozen_layers_computed_once_leave_the_same_network(executed):
+    found = executed[0]["results"]
+    assert found["prefix on and off, largest difference of weights"]["value"] < 1e-6
+    assert found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
+
+
+def test_the_order_of_classes_is_told_from_the_rows(executed):
+    results, notebook = executed
+    assert results["results"]["misread: chi-squared of the sorted names"]["value"] < results["results"]["misread: chi-squared as misread"]["value"]
+    assert "52.72" in shown(notebook, "order-paper") and "0.84" in shown(notebook, "order-paper")
+    assert "Sorted: *bacterial, normal, viral*" in shown(notebook, "order-live-figure")
+
+
+def test_what_it_says_of_claims_is_in_the_ledger(executed):
+    ledger, said = load(), executed[0]["claims"]
+    assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in said)
+    assert {"p4-head-train", "p4-head-validation", "p4-head-test", "p4-tuned-train", "p4-tuned-validation", "p4-test-accuracy", "p4-early-gap", "p4-head-no-overfit", "p4-tuning-helps", "p4-smaller-rate-keeps-base",
+            "p4-training-error-higher", "p4-slight-overfit", "p4-better-than-first-attempt", "p4-larger-test-set", "p4-transfer-needs-less-data", "p4-little-data", "p4-more-false-positives",
+            "p4-viral-normal-confused", "p4-struggles-with-viral", "p4-retraining-may-overfit"} == set(said)
+    assert said["p4-test-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["test accuracy: top layers open"]["value"])
+
+
+def test_the_smaller_rate_moves_the_trunk_less(executed):
+    assert executed[0]["claims"]["p4-smaller-rate-keeps-base"]["value"] > 0
+
+
+def test_every_figure_has_words(executed):
+    figures = executed[0]["figures"]
+    assert {"balance", "samples", "copies", "curves", "splits", "confusion", "misread", "copies_scores", "reliability", "abstaining", "trunks"} == set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+
+
+def test_each_study_is_kept(executed):
+    kept = {name.split(": ")[0] for name in executed[0]["results"]}
+    assert {"one change, accuracy", "one change, training over test accuracy", "retrained, growth of the gap", "retrained, test accuracy", *(f"trunks, accuracy, {model}" for model in MODELS), "longer, accuracy",
+            "calibration error", "accuracy on the surer half", "mistakes"} <= kept
+    names = " ".join(executed[0]["results"])
+    assert all(word in names for word in ("COVID-19 out", "the early attempt", "from random weights", "with augmentation", "darknet19", "alone, with weight decay"))
+    for name, told in executed[0]["results"].items():
+        if "low" in told:
+            assert told["low"] <= told["value"] <= told["high"], name
+    assert "RuntimeWarning" not in all_shown(executed[1])
+
+
+def test_every_parameter_is_read():
+    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(source for source in sources if "data_root: str" not in source)
+    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
+
+
+def test_the_papers_settings_are_whole_and_are_its_tier():
+    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
+    check(known, given)
+    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
+    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
+    assert (given["epochs"], given["tuning_epochs"], given["lr"], given["tuning_lr"], given["batch_size"], given["top_layers"], given["pixel_range"]) == (10, 20, 1e-4, 1e-5, 32, 14, "paper")
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full MobileNetV2 from a file as torchvision has it, on folders that count as people's: a few steps of each phase, and no picture of anyone."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "weights").mkdir()
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
+    save_file(models.mobilenet_v2().state_dict(), tmp_path / "weights" / "mobilenetv2.safetensors")
+    children, curated = (releases.make(name, images, 96, 0, tmp_path / name) for name, images in (("kermany", 80), ("curated_covid", 100)))
+    for folder in (children, curated):
+        shutil.rmtree(folder / "truth")
+    fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 2, "epochs": 1, "tuning_epochs": 1, "image_size": 96}  # at 160 pixels one core takes minutes
+    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(children), "curated_root": str(curated)}).folder
+    found = results_of(folder)
+    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    assert not {"samples", "copies"} & set(found["figures"]) and "left out" in shown(nbformat.read(folder / "notebook.ipynb", 4), "data-samples")
+    assert found["claims"]["p4-sources-apart"]["high"] < 0  # these were written with copies
+
+
+def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
+    """Split by group, without a curated set and without surveys."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    children = releases.make("kermany", 160, 32, 0, tmp_path / "children")
+    shutil.rmtree(children / "truth")
+    folder = run(CHAPTER, SHORTEST | {"data_root": str(children), "split": "group"}).folder
+    found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+    assert found["data"] == "real children alone" and "of the children alone" in shown(notebook, "data-covid-table")
+    assert "curated_from_children" not in found["results"]
+
+
+def test_a_run_that_is_killed_goes_on(pneumo, runs):
+    """At once a run without images of COVID-19."""
+    settings = [word for name, value in (SHORTEST | {"covid": "out"}).items() for word in ("-p", name, str(value))]
+    process = pneumo("run", CHAPTER.path, *settings, start=True, stderr=subprocess.STDOUT)
+    made = lambda: {path.name for path in runs.rglob("by image, 1-*") if path.is_dir()}  # noqa: E731
+    while not made():
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
+    assert not list(runs.rglob("manifest.json"))
+    done = pneumo("run", CHAPTER.path, *settings)
+    assert done.returncode == 0, done.stderr
+    assert "found again" in done.stdout and len(made()) == 1
+    manifest, = runs.rglob("manifest.json")
+    assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")

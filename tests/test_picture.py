@@ -1,0 +1,59 @@
+"""Figures as files: lines stay exact and small, and smooth colour stays smooth."""
+
+import io
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumo_utils.study.picture import JPEG, PNG, encoded, kind_of
+
+pytestmark = pytest.mark.usefixtures("closed_figures")
+
+
+def drawn(figure) -> np.ndarray:
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=144, bbox_inches="tight")
+    return np.asarray(Image.open(file).convert("RGB"), dtype=int)
+
+
+def read(data) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"), dtype=int)
+
+
+def heat(figure, axes):
+    rows, columns = np.indices((64, 64)) / 63
+    axes.imshow(np.stack([rows, columns, (rows + columns) / 2], axis=-1))
+
+
+def test_lines_are_kept_in_a_palette_and_look_as_they_were_drawn():
+    figure, axes = plt.subplots()
+    axes.plot([0, 1, 0], color="tab:blue")
+    axes.bar([0, 1], [0.3, 0.6], color="tab:orange")
+    kind, data = encoded(figure)
+    assert kind == PNG and abs(read(data) - drawn(figure)).mean() < 0.1
+    full = io.BytesIO()
+    figure.savefig(full, format="png", dpi=144, bbox_inches="tight")
+    assert len(data) < 0.7 * len(full.getvalue())
+
+
+def test_smooth_colour_has_no_bands():
+    figure, axes = plt.subplots()
+    heat(figure, axes)
+    kind, data = encoded(figure)
+    assert kind == JPEG
+    off = abs(read(data) - drawn(figure)).max(axis=2)
+    assert (off > 16).mean() < 0.01 and len(np.unique(read(data).reshape(-1, 3), axis=0)) > 1000
+
+
+def test_a_grey_picture_needs_no_more_than_a_palette():
+    figure, axes = plt.subplots()
+    axes.imshow(np.tile(np.arange(256), (256, 1)), cmap="gray")
+    kind, data = encoded(figure)
+    assert kind == PNG and abs(read(data) - drawn(figure)).max(axis=2).mean() < 1
+
+
+def test_an_output_tells_its_kind():
+    assert kind_of({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG and kind_of({"data": {"image/png": ""}}) == PNG
+    assert kind_of({"data": {"text/html": ""}}) == kind_of({"output_type": "stream"}) == ""
