@@ -3,8 +3,10 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nbformat
@@ -54,6 +56,35 @@ def pneumo(tmp_path, runs):
         command = [sys.executable, "-m", "pneumo_utils.cli", *map(str, words)]
         kw = {"cwd": tmp_path, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
+
+    return call
+
+
+def as_words(settings: dict) -> list[str]:
+    """Parameters as the command takes them."""
+    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
+
+
+@pytest.fixture
+def begun_again(pneumo, runs):
+    """Kills a run when a piece is kept, and begins it again: `begun_again(CHAPTER, {...}, "fold *")` gives the pieces made before and after, and the finished process."""
+
+    def call(chapter, settings, piece):
+        process = pneumo("run", chapter.path, *as_words(settings), start=True, stderr=subprocess.STDOUT)
+        made = lambda: {path.name for path in runs.rglob(piece) if path.is_dir()}  # noqa: E731
+        while not made():
+            assert process.poll() is None, process.stdout.read()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
+        before = made()
+        assert not list(runs.rglob("manifest.json"))
+        done = pneumo("run", chapter.path, *as_words(settings))
+        assert done.returncode == 0, done.stderr
+        assert list(runs.rglob("manifest.json")) and before <= made()
+        return before, made(), done
 
     return call
 

@@ -1,18 +1,15 @@
 """Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own settings are whole."""
 
 import pytest
-import yaml
 
 from pneumo_utils.claims import load
 from pneumo_utils.figures import surgical
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import check, of_chapter, tier
 
 from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
 SMALL = {"phantom_adults": 100, "phantom_children": 160, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "draws": 2, "survey_draws": 0,
          "source_epochs": 1, "epochs": 1, "max_steps": 3}
 
@@ -40,21 +37,6 @@ def test_both_tables_have_the_baselines(executed):
     for cell in ("table-1-code", "table-2-code"):
         shown = html_of(executed[1], cell)
         assert all(name in shown for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
-
-
-def test_every_parameter_is_read():
-    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
-    below = "\n".join(source for source in sources if "source_root: str" not in source)
-    assert not [name for name in of_chapter(CHAPTER) if name not in below]
-
-
-def test_the_papers_settings_are_whole_and_are_its_tier():
-    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
-    check(known, given)
-    left_out = {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
-    assert not left_out
-    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
-    assert (given["batch_size"], given["lr"], given["epochs"], given["adaptation_images"], given["weights"]) == (4, 0.001, 3, 100, "imagenet")
 
 
 def test_nothing_to_draw_is_said():

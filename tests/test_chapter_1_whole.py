@@ -1,10 +1,8 @@
 """Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's adults, killed and begun again."""
 
 import json
-import signal
 import subprocess
 import sys
-import time
 
 import nbformat
 import pytest
@@ -36,10 +34,6 @@ def results_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
-def as_words(settings):
-    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
-
-
 def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():
     folder = run(CHAPTER, EVERYTHING).folder
     found = results_of(folder)
@@ -65,23 +59,6 @@ def test_plain_papermill_takes_a_seed(tmp_path, runs):
     assert results_of(runs / CHAPTER.name / "by-hand")["parameters"]["seed"] == 3
 
 
-def test_a_run_that_is_killed_goes_on(pneumo, runs):
-    process = pneumo("run", CHAPTER.path, *as_words(TINY), start=True, stderr=subprocess.STDOUT)
-    made = lambda: {path.name for path in runs.rglob("fine-tuned 1-*") if path.is_dir()}
-    while not made():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
-    assert not list(runs.rglob("manifest.json"))
-    done = pneumo("run", CHAPTER.path, *as_words(TINY))
-    assert done.returncode == 0, done.stderr
-    assert "source: found again" in done.stdout and len(made()) == 1
-    assert list(runs.rglob("manifest.json"))
-
-
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of each training."""
     adults = releases.make("rsna", 60, 256, 0, tmp_path / "adults")
@@ -103,3 +80,8 @@ def test_adults_may_be_nihs(tmp_path):
     adults = releases.make("nih", 400, 48, 0, tmp_path / "adults")
     found = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
     assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
+
+
+def test_a_run_that_is_killed_goes_on(begun_again):
+    before, after, done = begun_again(CHAPTER, TINY, "fine-tuned 1-*")
+    assert "source: found again" in done.stdout and before == after and len(after) == 1

@@ -1,7 +1,6 @@
 """Chapter 2: it runs, its table has the three readings beside the baselines, its maps are held to the truth, its viewer works by keyboard, and the paper's own settings run."""
 
 import json
-import re
 import shutil
 
 import nbformat
@@ -16,7 +15,6 @@ from pneumo_utils.backbones import trunk
 from pneumo_utils.claims import load
 from pneumo_utils.datasets import kermany
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, html_of
@@ -76,20 +74,6 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     learned = children.part("train")
     copied = learned.with_copies({name: ["hue and saturation"] for name in learned.classes}).pixels(32)
     assert (copied[np.arange(len(learned))] == copied[np.arange(len(learned), 2 * len(learned))]).all()
-
-
-def test_every_parameter_is_read():
-    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
-    below = "\n".join(source for source in sources if "data_root: str" not in source)
-    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
-
-
-def test_the_papers_settings_are_whole_and_are_its_tier():
-    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
-    check(known, given)
-    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
-    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
-    assert (given["image_size"], given["batch_size"], given["threshold"], given["rate_step"], given["units"], given["weights"]) == (256, 16, 10, 10, 512, "imagenet")
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):

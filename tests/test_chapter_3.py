@@ -3,9 +3,6 @@
 import json
 import re
 import shutil
-import signal
-import subprocess
-import time
 
 import nbformat
 import pytest
@@ -16,10 +13,9 @@ from pneumo_utils import releases
 from pneumo_utils.backbones.catalogue import KINDS
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, as_words, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "03_xception_kfold.yml"
@@ -29,22 +25,11 @@ SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off",
             "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
 
 
-def words(settings):
-    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
-
-
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
+def executed(execute, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
         patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
-        folder = run(CHAPTER, EVERYTHING).folder
-    return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
-
-
-def html_of(notebook, cell_id):
-    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
-    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+        return execute(CHAPTER, EVERYTHING)
 
 
 def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
@@ -103,42 +88,8 @@ def test_the_corrected_interval_is_the_wider(executed):
     assert corrected / usual == pytest.approx(((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5, abs=0.02)
 
 
-def test_every_parameter_is_read():
-    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
-    below = "\n".join(source for source in sources if "data_root: str" not in source)
-    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
-
-
-def test_the_papers_settings_are_whole_and_are_its_tier():
-    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
-    check(known, given)
-    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
-    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
-    ledger = load()
-    for name, claim in (("batch_size", "p3-train-batch"), ("eval_batch_size", "p3-validation-batch"), ("epochs", "p3-epochs"), ("tuning_epochs", "p3-finetune-epochs"), ("lr", "p3-sgd-rate"), ("units", "p3-dense"),
-                        ("tuning_lr", "p3-sgd-finetune-rate"), ("momentum", "p3-momentum"), ("decay", "p3-decay"), ("patience", "p3-patience"), ("min_delta", "p3-min-delta"), ("folds", "p3-folds"), ("image_size", "p3-image-size")):
-        assert given[name] == ledger.value(claim), name
-
-
-def test_a_run_that_is_killed_goes_on(pneumo, runs):
-    process = pneumo("run", CHAPTER.path, *words(TINY), start=True, stderr=subprocess.STDOUT)
-    made = lambda: {path.name for path in runs.rglob("generators, fold *") if path.is_dir()}
-    while not made():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
-    before = made()
-    assert not list(runs.rglob("manifest.json"))
-    done = pneumo("run", CHAPTER.path, *words(TINY))
-    assert done.returncode == 0, done.stderr
-    assert before <= made() and len(made()) == 3 and re.search(r"6 pieces: .* found again", done.stdout)
-
-
 def test_more_folds_than_a_class_has_images_are_refused(pneumo):
-    few = pneumo("run", CHAPTER.path, *words(TINY | {"folds": 30}))
+    few = pneumo("run", CHAPTER.path, *as_words(TINY | {"folds": 30}))
     assert few.returncode != 0 and "Of generators one class has 22 images here, too few for 30 folds" in few.stderr + few.stdout
 
 
@@ -159,3 +110,8 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     notebook = nbformat.read(folder / "notebook.ipynb", 4)
     shown = html_of(notebook, "model-table")
     assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown
+
+
+def test_a_run_that_is_killed_goes_on(begun_again):
+    _, after, done = begun_again(CHAPTER, TINY, "generators, fold *")
+    assert len(after) == 3 and re.search(r"6 pieces: .* found again", done.stdout)

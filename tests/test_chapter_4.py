@@ -1,11 +1,7 @@
 """Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper left to the future is tried, and the paper's own settings run."""
 
 import json
-import re
 import shutil
-import signal
-import subprocess
-import time
 
 import nbformat
 import pytest
@@ -16,7 +12,6 @@ from torchvision import models
 from pneumo_utils import releases
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
 from conftest import ROOT
@@ -29,11 +24,8 @@ MODELS = ("base frozen", "top layers open")
 
 
 @pytest.fixture(scope="module")
-def executed(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
-        folder = run(CHAPTER, TINY).folder
-    return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+def executed(execute):
+    return execute(CHAPTER, TINY)
 
 
 def results_of(folder):
@@ -119,20 +111,6 @@ def test_each_study_is_kept(executed):
     assert "RuntimeWarning" not in all_shown(executed[1])
 
 
-def test_every_parameter_is_read():
-    sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
-    below = "\n".join(source for source in sources if "data_root: str" not in source)
-    assert not [name for name in of_chapter(CHAPTER) if not re.search(rf"\b{name}\b", below)]
-
-
-def test_the_papers_settings_are_whole_and_are_its_tier():
-    known, given = of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text())
-    check(known, given)
-    assert not {name for name in known if name not in given and not known[name].path_to and not name.startswith("phantom_")}
-    assert tier(CHAPTER, {name: parameter.default for name, parameter in known.items()} | given) == "paper"
-    assert (given["epochs"], given["tuning_epochs"], given["lr"], given["tuning_lr"], given["batch_size"], given["top_layers"], given["pixel_range"]) == (10, 20, 1e-4, 1e-5, 32, 14, "paper")
-
-
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full MobileNetV2 from a file as torchvision has it, on folders that count as people's: a few steps of each phase, and no picture of anyone."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
@@ -161,21 +139,9 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     assert "curated_from_children" not in found["results"]
 
 
-def test_a_run_that_is_killed_goes_on(pneumo, runs):
+def test_a_run_that_is_killed_goes_on(begun_again, runs):
     """At once a run without images of COVID-19."""
-    settings = [word for name, value in (SHORTEST | {"covid": "out"}).items() for word in ("-p", name, str(value))]
-    process = pneumo("run", CHAPTER.path, *settings, start=True, stderr=subprocess.STDOUT)
-    made = lambda: {path.name for path in runs.rglob("by image, 1-*") if path.is_dir()}  # noqa: E731
-    while not made():
-        assert process.poll() is None, process.stdout.read()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
-    assert not list(runs.rglob("manifest.json"))
-    done = pneumo("run", CHAPTER.path, *settings)
-    assert done.returncode == 0, done.stderr
-    assert "found again" in done.stdout and len(made()) == 1
+    before, after, done = begun_again(CHAPTER, SHORTEST | {"covid": "out"}, "by image, 1-*")
+    assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")
     assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")

@@ -1,0 +1,42 @@
+"""What holds for the chapter of every paper: no parameter is idle, and the paper's own settings are whole and its own."""
+
+import re
+
+import pytest
+import yaml
+
+from pneumo_utils.claims import load
+from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.parameters import check, of_chapter, tier
+
+from conftest import ROOT
+
+PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
+IN_LEDGER = {  # parameters that a paper prints, by its claims
+    "01_surgical_finetuning": {"batch_size": "p1-minibatch", "lr": "p1-learning-rate", "source_epochs": "p1-epochs", "epochs": "p1-finetuning-epochs", "adaptation_images": "p1-finetuning-images", "dropout": "p1-dropout-rate"},
+    "02_gradcam_comparison": {"image_size": "p2-image-side", "batch_size": "p2-batch", "threshold": "p2-threshold", "rate_step": "p2-rate-step", "units": "p2-top-units"},
+    "03_xception_kfold": {"batch_size": "p3-train-batch", "eval_batch_size": "p3-validation-batch", "epochs": "p3-epochs", "tuning_epochs": "p3-finetune-epochs", "lr": "p3-sgd-rate", "units": "p3-dense",
+                          "tuning_lr": "p3-sgd-finetune-rate", "momentum": "p3-momentum", "decay": "p3-decay", "patience": "p3-patience", "min_delta": "p3-min-delta", "folds": "p3-folds", "image_size": "p3-image-size"},
+    "04_mobilenetv2_three_class": {"epochs": "p4-head-epochs", "tuning_epochs": "p4-tuning-epochs", "lr": "p4-rate", "tuning_lr": "p4-tuning-rate", "batch_size": "p4-batch", "top_layers": "p4-open-layers"},
+}
+
+
+def of_the_paper(name: str) -> dict:
+    return yaml.safe_load((ROOT / "notebooks" / "params" / "paper" / f"{name}.yml").read_text())
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_parameter_is_read(name):
+    _, *sources = ["".join(cell["source"]) for cell in PAPERS[name].notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(sources)
+    assert not [each for each in of_chapter(PAPERS[name]) if not re.search(rf"\b{each}\b", below)]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_the_papers_settings_are_whole_and_are_its_tier(name):
+    known, given, ledger = of_chapter(PAPERS[name]), of_the_paper(name), load()
+    check(known, given)
+    assert not {each for each in known if each not in given and not known[each].path_to and not each.startswith("phantom_")}
+    assert tier(PAPERS[name], {each: parameter.default for each, parameter in known.items()} | given) == "paper"
+    assert given["weights"] == "imagenet" and given["max_steps"] == 0
+    assert {each: given[each] for each in IN_LEDGER[name]} == {each: ledger.value(claim) for each, claim in IN_LEDGER[name].items()}
