@@ -15,7 +15,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words
+from conftest import ROOT, as_words, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
