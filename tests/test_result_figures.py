@@ -282,10 +282,11 @@ def test_one_bin_is_enough():
     legible(figure)
 
 
-@pytest.mark.parametrize("models", [{}, dict.fromkeys("abcd", reliability(answers()))])
-def test_no_model_and_four_models_are_refused(models):
+@pytest.mark.parametrize("draw, told", [(reliability_diagram, reliability), (abstaining, answered)])
+@pytest.mark.parametrize("models", ["", "abcd"])
+def test_no_model_and_four_models_are_refused(draw, told, models):
     with pytest.raises(StudyError, match="One to 3 models"):
-        reliability_diagram(models)
+        draw(dict.fromkeys(models, told(answers())))
 
 
 # silence
@@ -299,12 +300,6 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
     assert len(lines) == 3 and set(lines[2].get_ydata()) == {0.6} and lines[0].get_marker() != lines[1].get_marker()
     assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 surest" in alt
     legible(figure)
-
-
-@pytest.mark.parametrize("models", [{}, dict.fromkeys("abcd", answered(answers()))])
-def test_silence_of_none_and_of_four_is_refused(models):
-    with pytest.raises(StudyError, match="One to 3 models"):
-        abstaining(models)
 
 
 # weights drawn anew
