@@ -14,6 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONG = ["test_book.py", "test_chapter_2.py", "test_chapter_1_whole.py", "test_chapter_4.py", "test_chapter_3.py"]
+
+
+def pytest_collection_modifyitems(items):
+    """The files that take minutes begin first, or at the end one process would wait for the other."""
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
 PARAMETERS = """\
 seed: int = 0  # [0, 100] seed of all that is random
 lr: float = 0.1  # (0, 1] learning rate
