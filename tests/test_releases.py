@@ -172,6 +172,11 @@ def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(r
     assert abs(fine["findings"]["G1"] - fine["findings"]["G2"]) < 1 < fine["plain"]["G1"] - fine["plain"]["G2"]
 
 
+def test_findings_are_asked_of_the_generators_release_alone(tmp_path):
+    with pytest.raises(StudyError, match="what kermany shows already"):
+        make("kermany", 40, 16, 0, tmp_path / "made", ("findings",))
+
+
 def test_medmnist_arrays(released):
     root = released("medmnist", 240)
     for name, wide in (("pneumoniamnist", 1), ("chestmnist", 14)):

@@ -27,6 +27,8 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
     if unknown := sorted(set(shortcuts) - set(SHORTCUTS)):
         raise StudyError(f"There is no shortcut {unknown[0]!r}: choose among {', '.join(SHORTCUTS)}.")
+    if "findings" in shortcuts and release != "covid_gan":
+        raise StudyError(f"Findings are what {release} shows already: only covid_gan, whose folders are two generators, can be asked for them.")
     if images < FEWEST:
         raise StudyError(f"{images} images are too few to hold every class and part of {release}: ask for {FEWEST} or more.")
     if not SMALLEST <= size <= LARGEST:
