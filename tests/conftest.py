@@ -14,6 +14,14 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+def pytest_configure(config):
+    """Each process has cores of its own, and so has whatever it starts: on shared ones, processes of several threads wait for each other."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker and hasattr(os, "sched_setaffinity"):
+        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores)::workers])
+
+
 LONG = ["test_book.py", "test_chapter_2.py", "test_chapter_1_whole.py", "test_chapter_4.py", "test_chapter_3.py"]
 
 
