@@ -197,6 +197,7 @@ def test_each_picture_of_a_cell_has_its_own_words():
     assert [part["outputs"] for part in parts] == [[said], [picture("one")], [picture("two")], [said, said]]
     assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len({part["id"] for part in parts}) == 4
     assert all("remove-input" in part["metadata"]["tags"] for part in parts[1:]) and "remove-input" not in parts[0]["metadata"]["tags"]
+    assert len({id(part["metadata"]) for part in parts}) == 4  # where the words of each are put
     alone = cell | {"outputs": [picture("one")]}
     assert book._one_picture_each(alone) == [alone]
 

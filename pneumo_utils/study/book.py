@@ -96,8 +96,9 @@ def _one_picture_each(cell: dict) -> list[dict]:
     if len(parts) < 2:
         return [cell]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
-    below = cell | {"source": ["# more of what the cell above shows"], "metadata": cell["metadata"] | {"tags": tags}}
-    return [cell | {"outputs": parts[0]}, *(below | {"id": f"{cell['id']}-{at}", "outputs": part} for at, part in enumerate(parts[1:], 2))]
+    below = cell | {"source": ["# more of what the cell above shows"]}
+    return [cell | {"outputs": parts[0]},
+            *(below | {"id": f"{cell['id']}-{at}", "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2))]
 
 
 def _picture(shown: dict, chapter: str, number: int) -> dict:
