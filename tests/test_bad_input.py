@@ -100,7 +100,8 @@ def test_endless_cell(small, pneumo):
 
 def test_interrupt(small, pneumo, runs):
     kept = "def piece():\n    return 1\nrun.kept('piece', piece)"
-    process = pneumo("run", small(kept, "import time\nprint('asleep', flush=True)\ntime.sleep(100)"), start=True)
+    listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # what a shell starts in the background is deaf to it
+    process = pneumo("run", small(kept, "import time\nprint('asleep', flush=True)\ntime.sleep(100)"), start=True, preexec_fn=listening)
     for line in process.stdout:
         if "asleep" in line:
             break
