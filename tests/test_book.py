@@ -127,7 +127,8 @@ def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html):
         page = look(f"notebooks/{chapter.name}")
         line = page.locator(".what-was-run").inner_text()
         manifest = standing(chapter).manifest
-        for told in ("pocket settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"]):
+        assert manifest["tier"].startswith("pocket")
+        for told in (f"{manifest['tier']} settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"]):
             assert told in line
         link = page.locator("a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']").first.get_attribute("href")
         assert (html / "notebooks" / link).resolve().is_file()
