@@ -9,8 +9,8 @@ from pneumo_utils import releases
 from pneumo_utils.datasets import covid_gan
 from pneumo_utils.evaluation import PROBES, probe, values
 from pneumo_utils.evaluation.probes import CELLS, EDGE, cells, spectrum
-from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.explain.parts import OnlyPart, coarse, fine
+from pneumo_utils.ground.errors import StudyError
 
 SIDE = 48
 
