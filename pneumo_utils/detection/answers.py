@@ -1,18 +1,19 @@
-"""What a trained detector says of all images of a loader."""
+"""What a detector says of all images of a loader."""
 
 import torch
 from torch import Tensor
 
-from pneumo_utils.training.loop import Learner
+from pneumo_utils.backbones import Chain
+from pneumo_utils.training.devices import compute
 from pneumo_utils.training.mishaps import understood
 
 
-def answers(learn: Learner, loader) -> Tensor:
+def answers(chain: Chain, loader) -> Tensor:
     """The network's own numbers, an image a row, in float32 and in the loader's order."""
-    told, images = [], None
-    learn.compute.place(learn.whole).eval()
+    how, told, images = compute(loader.device), [], None
+    how.place(chain).eval()
     with torch.inference_mode(), understood(lambda: images):
         for images, _ in loader:
-            images = learn.compute.taken(images.to(learn.compute.device))
-            told.append(learn.whole(images).float().cpu())
+            images = how.taken(images.to(how.device))
+            told.append(chain(images).float().cpu())
     return torch.cat(told)

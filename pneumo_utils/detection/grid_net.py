@@ -15,7 +15,7 @@ from pneumo_utils.backbones.catalogue import POCKET_SCALING
 from pneumo_utils.detection.cells import CELLS
 
 WIDTHS = (32, 32, 64, 64, 128, 128, 256, 256)  # of the blocks of the full network
-POCKET = 4  # the pocket network is so many times narrower
+POCKET, LEAST = 8, 8  # the pocket network is so many times narrower, and at least so wide
 NARROW = 4  # maps that the fully connected layer sees
 CONVOLUTIONS = 2 + 2 * len(WIDTHS)
 
@@ -46,7 +46,7 @@ def halvings(size: int) -> int:
 
 def grid_net(image_size: int, size: str = "full", batch_norm: bool = True, seed: int | None = None) -> Chain:
     """The network with random weights; its answers are logits, a row of 256 an image."""
-    widths = [width // POCKET if size == "pocket" else width for width in WIDTHS]
+    widths = [max(LEAST, width // POCKET) if size == "pocket" else width for width in WIDTHS]
     left = halvings(image_size)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:

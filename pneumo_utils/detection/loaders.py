@@ -3,16 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
-import numpy as np
 import torch
 from fastai.data.core import DataLoaders
 from fastai.torch_core import TensorImage
 from torch import Tensor
 
 from pneumo_utils.cohort.loaders import Loader, Rows
-from pneumo_utils.detection.cells import CELLS, cells
 from pneumo_utils.detection.region import NOTHING
-from pneumo_utils.detection.things import things
+from pneumo_utils.detection.things import grids, things
 from pneumo_utils.ground.errors import StudyError
 
 Targets = Callable[..., Tensor]  # of a cohort, a row an image in the order of its table
@@ -47,8 +45,7 @@ def _boxes(cohort, labels: list[str]) -> Tensor:
 
 def as_cells(cohort) -> Tensor:
     """Which cells of 16 x 16 the boxes of an image cover by more than half (N, 16, 16)."""
-    there = [cells(each["boxes"].numpy()).any(axis=0) for each in things(cohort, cohort.classes)]
-    return torch.as_tensor(np.array(there), dtype=torch.float32).view(-1, CELLS, CELLS)
+    return torch.as_tensor(grids(things(cohort, cohort.classes)), dtype=torch.float32)
 
 
 def dataloaders(cohort, size: int, batch_size: int, targets: Targets, **settings) -> DataLoaders:

@@ -7,8 +7,11 @@ from fastai.callback.core import Callback
 from torch import Tensor, nn
 
 from pneumo_utils.backbones import HEAD, Chain
+from pneumo_utils.backbones.darknet_weights import load_darknet
+from pneumo_utils.backbones.publishers import Source
+from pneumo_utils.backbones.weights import find_official
 from pneumo_utils.detection.region import losses, spoken
-from pneumo_utils.detection.yolov2 import Detector, filters
+from pneumo_utils.detection.yolov2 import NAME, Detector, filters, yolov2
 
 BEFORE = "joined"
 
@@ -46,14 +49,23 @@ def last_apart(chain: Chain) -> Chain:
     return Chain({**blocks, BEFORE: Joined(detector), HEAD: last}, replace(chain.about, cam=f"{HEAD}.mixed"))
 
 
+def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
+    """A detector of everyday things as it comes: the "pocket" one of drawn shapes, YOLOv2 as its authors trained it ("imagenet"), or "random"."""
+    if weights == "pocket":
+        return yolov2(weights="pocket")
+    chain = yolov2(80, size, seed=seed)
+    if weights == "imagenet":
+        load_darknet(chain, find_official(NAME, Source(f"https://pjreddie.com/media/files/{NAME}.weights")))
+    return chain
+
+
 def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
-    """A trained detector that is to speak of other labels, in boxes about other anchors: its last convolution is drawn anew."""
-    last = chain.get_submodule(HEAD)
-    detector = last if isinstance(last, Detector) else None
+    """The detector, to speak of other labels in boxes about other anchors: its last convolution is drawn anew."""
+    detector = chain.get_submodule(HEAD)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        anew = nn.Conv2d(detector.spoken.in_channels, filters(labels, len(anchors)), 1)
-    detector.spoken, detector.anchors = anew, anchors.clone()
+        detector.spoken = nn.Conv2d(detector.spoken.in_channels, filters(labels, len(anchors)), 1)
+    detector.anchors = anchors.clone()
     return chain
 
 
