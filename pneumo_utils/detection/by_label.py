@@ -12,11 +12,17 @@ ANY = "any"  # the label of boxes of which it is asked where they are, and not o
 MEAN = "mean"
 
 
-def by_label(found: list[dict], true: list[dict], labels: list[str], measures: Callable[[list[dict], list[dict], str], list[Measure]]) -> list[Measure]:
-    """`measures(found, true, label)` for each label with its own boxes, their mean over labels, and with boxes of any label; without labels the last alone."""
+def by_label(found: list[dict], true: list[dict], labels: list[str], measures: Callable[[list[dict], list[dict], str], list[Measure]],
+             whatever: list[dict] | None = None) -> list[Measure]:
+    """`measures(found, true, label)` for each label with its own boxes, their mean over labels, and with boxes of any label; without labels the last alone.
+
+    `whatever` is what was found where no label was asked for; else it is all that was found.
+    """
+    whatever = found if whatever is None else whatever
     checked(found, true, len(labels))
+    checked(whatever, true, 0)
     each = [measures(_only(found, kind), _only(true, kind), label) for kind, label in enumerate(labels)]
-    return [*(one for held in each for one in held), *(mean_of(list(same), MEAN) for same in zip(*each)), *measures(one_kind(found), one_kind(true), ANY)]
+    return [*(one for held in each for one in held), *(mean_of(list(same), MEAN) for same in zip(*each)), *measures(one_kind(whatever), one_kind(true), ANY)]
 
 
 def surer(found: list[dict], least: float) -> list[dict]:

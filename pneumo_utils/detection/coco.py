@@ -20,9 +20,9 @@ RECALLS = np.linspace(0, 1, 101)
 FRAME = 1024
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = ()) -> list[Measure]:
+def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None) -> list[Measure]:
     """AP for each label, its mean over labels (mAP), and whatever the label: at an IoU of 0.1, 0.3 and 0.5, and in the mean over 0.5 to 0.95."""
-    return by_label(found, true, labels, _measures)
+    return by_label(found, true, labels, _measures, whatever)
 
 
 def _measures(found, true, label) -> list[Measure]:

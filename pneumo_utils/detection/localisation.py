@@ -15,10 +15,11 @@ THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 OVERLAPS = {"IoU": iou, "IoBB": iobb}
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = (), thresholds=THRESHOLDS) -> list[Measure]:
+def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None, thresholds=THRESHOLDS) -> list[Measure]:
     """Accuracy and false positives at each threshold of IoU and IoBB, and pointing: for each label, in the mean over labels, and whatever the label."""
     share = np.array([len(each["boxes"]) > 0 for each in found], dtype=float)
-    return [*by_label(found, true, labels, lambda found, true, label: [*_overlapping(found, true, label, thresholds), _pointing(found, true, label)]),
+    each = by_label(found, true, labels, lambda found, true, label: [*_overlapping(found, true, label, thresholds), _pointing(found, true, label)], whatever)
+    return [*each,
             Measure("images with a found box", ALL, ratio(share, np.ones(len(share))), len(share))]
 
 

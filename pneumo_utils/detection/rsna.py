@@ -16,9 +16,9 @@ from pneumo_utils.detection.scoring import Measure, ratio
 THRESHOLDS = 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = ()) -> list[Measure]:
+def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None) -> list[Measure]:
     """For each label, in the mean over labels, and as the challenge has it, whatever the label."""
-    return by_label(found, true, labels, _measure)
+    return by_label(found, true, labels, _measure, whatever)
 
 
 def image_score(overlaps: torch.Tensor) -> float:
