@@ -45,7 +45,17 @@ def without_cell(boxes: pd.DataFrame) -> pd.DataFrame:
     return boxes.assign(empty=empty).groupby("label")["empty"].agg(boxes="size", without_a_cell="sum")
 
 
-LARGER = {
+def grids(things: list[dict]) -> np.ndarray:
+    """The cells of all true boxes of each image together: bool (images, 16, 16)."""
+    return np.array([cells(each["boxes"]).any(axis=0) for each in things], dtype=bool).reshape(-1, CELLS, CELLS)
+
+
+def confidences(found: list[dict]) -> np.ndarray:
+    """The same of found boxes: the highest score of those that a cell is covered by, 0 where there is none."""
+    return np.array([(cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0) for each in found]).reshape(-1, CELLS, CELLS)
+
+
+LARGER = {  # readings of the paper's "larger than 384x256 pixels"
     "384 wide and 256 high": lambda w, h: (w > 384) & (h > 256),
     "either way round": lambda w, h: (np.maximum(w, h) > 384) & (np.minimum(w, h) > 256),
     "larger area": lambda w, h: w * h > 384 * 256,
@@ -55,3 +65,13 @@ LARGER = {
 def larger(boxes: pd.DataFrame, reading: str) -> pd.DataFrame:
     """The boxes "larger than 384x256 pixels" under one reading of it."""
     return boxes[LARGER[reading](boxes["w"], boxes["h"])]
+
+
+def cells_by_size(things: list[dict], reading: str) -> tuple[np.ndarray, np.ndarray]:
+    """The cells of boxes that are larger under one reading, or, under none, of all; and which images have such a box."""
+    kept = []
+    for each in things:
+        corners = np.asarray(each["boxes"], float).reshape(-1, 4)
+        sides = (FRAME * (corners[:, 2:] - corners[:, :2])).round(2)  # NIH's boxes are in hundredths of a pixel
+        kept.append({"boxes": corners[LARGER[reading](*sides.T)] if reading in LARGER else corners})
+    return grids(kept), np.array([len(each["boxes"]) > 0 for each in kept], dtype=bool)

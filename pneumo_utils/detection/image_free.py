@@ -4,8 +4,9 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import GroupKFold
 
-from pneumo_utils.detection.area import image_scores, patient_interval, soft_f1
+from pneumo_utils.detection.area import of_grids, soft_f1
 from pneumo_utils.detection.cells import LARGER, larger, targets
+from pneumo_utils.detection.scoring import scores
 
 
 def out_of_patient(grids: np.ndarray, patients: np.ndarray, fit, folds: int = 5) -> np.ndarray:
@@ -52,7 +53,7 @@ def box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predicto
         told = out_of_patient(grids, patients, fit)
         row = {"predictor": name, **soft_f1(grids, told), "images": len(grids)}
         if samples:
-            row |= dict(zip(("low", "high"), patient_interval(image_scores(grids, told), patients, samples, seed)))
+            row |= scores(of_grids(grids, told, np.ones(len(grids), bool))[2:3], patients, samples, seed)[["low", "high"]].iloc[0].to_dict()
         rows.append(row)
     return pd.DataFrame(rows)
 

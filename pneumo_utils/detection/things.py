@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pneumo_utils.detection.cells import CELLS, cells, corners
+from pneumo_utils.detection.cells import corners
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.nearest import did_you_mean
 
@@ -21,11 +21,6 @@ def things(cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
 def things_of_table(boxes: pd.DataFrame, labels: list[str]) -> list[dict[str, torch.Tensor]]:
     """The same of NIH's table of boxes, in the order in which `cells.targets` has the images."""
     return _each(np.unique(boxes["image"]), boxes["image"], corners(boxes), boxes["label"], labels)
-
-
-def grids(things: list[dict]) -> np.ndarray:
-    """The cells of all true boxes of each image, by the paper's rule: bool (images, 16, 16)."""
-    return np.array([cells(each["boxes"]).any(axis=0) for each in things], dtype=bool).reshape(-1, CELLS, CELLS)
 
 
 def one_kind(things: list[dict]) -> list[dict]:
