@@ -11,36 +11,32 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from pneumo_utils.detection.by_label import by_label
+from pneumo_utils.detection.beside import Beside, Boxes
+from pneumo_utils.detection.cells import FRAME
 from pneumo_utils.detection.scoring import Measure, divided
 
 LOOSE = 0.1, 0.3  # IoU that COCO does not ask for, and findings without sharp borders do
 STRICT = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
 RECALLS = np.linspace(0, 1, 101)
-FRAME = 1024
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None) -> list[Measure]:
-    """AP for each label, its mean over labels (mAP), and whatever the label: at an IoU of 0.1, 0.3 and 0.5, and in the mean over 0.5 to 0.95."""
-    return by_label(found, true, labels, _measures, whatever)
-
-
-def _measures(found, true, label) -> list[Measure]:
-    curves, things = Curves(found, true, LOOSE + STRICT), int(sum(len(each["boxes"]) for each in true))
+def measures(beside: Beside, label: str) -> list[Measure]:
+    """At an IoU of 0.1, 0.3 and 0.5, and in the mean over 0.5 to 0.95; the mean over labels of any of these is called mAP."""
+    curves = Curves(beside, LOOSE + STRICT)
     every = {f"AP at {least:g}": [place] for place, least in enumerate(LOOSE + STRICT[:1])}
     every["AP (0.5 to 0.95)"] = range(len(LOOSE), len(LOOSE + STRICT))
-    return [Measure(name, label, lambda drawn, some=some: np.mean([curves.area(drawn, place) for place in some], axis=0), things, noise_adds=True)
+    return [Measure(name, label, lambda drawn, some=some: np.mean([curves.area(drawn, place) for place in some], axis=0), len(beside.true), noise_adds=True)
             for name, some in every.items()]
 
 
 class Curves:
     """Precision against recall at several thresholds of IoU, for rows of weights of images."""
 
-    def __init__(self, found: list[dict], true: list[dict], thresholds):
-        matched = matches(found, true, thresholds)
+    def __init__(self, beside: Beside, thresholds):
+        matched = matches(beside, thresholds)
         self.image, self.hit = matched["image"], matched["hit"]
         self.tied_to = np.searchsorted(-matched["score"], -matched["score"], side="right") - 1  # the last box of the same score
-        self.things = np.array([len(one["boxes"]) for one in true], dtype=float)
+        self.things = beside.an_image(beside.true)
         self.drawn = self.each = self.boxes = None
 
     def area(self, drawn: np.ndarray, place: int) -> np.ndarray:
@@ -64,34 +60,34 @@ class Curves:
         return np.where(things > 0, told.mean(axis=1), np.nan)
 
 
-def matches(found: list[dict], true: list[dict], thresholds) -> dict[str, np.ndarray]:
+def matches(beside: Beside, thresholds) -> dict[str, np.ndarray]:
     """All found boxes, the surest first: `score`, `image`, and `hit` (thresholds, boxes), whether each hits a thing."""
-    judged = evaluated(found, true, thresholds)
-    held = [one for one in judged.evalImgs if one is not None]  # the images with a box or a thing
+    held = [one for one in evaluated(beside, thresholds).evalImgs if one is not None]  # the images with a box or a thing
     score = np.concatenate([np.zeros(0), *(one["dtScores"] for one in held)])
-    image = np.concatenate([np.zeros(0, int), *(np.full(len(one["dtScores"]), one["image_id"] - 1) for one in held)])
+    image = np.concatenate([np.zeros(0, int), *(np.full(len(one["dtScores"]), one["image_id"]) for one in held)])
     hit = np.concatenate([np.zeros((len(thresholds), 0), bool), *(one["dtMatches"] > 0 for one in held)], axis=1)
     order = np.argsort(-score, kind="mergesort")
     return {"score": score[order], "image": image[order], "hit": hit[:, order]}
 
 
-def evaluated(found: list[dict], true: list[dict], thresholds) -> COCOeval:
-    """pycocotools' own evaluation of boxes of one class; its images are numbered from 1."""
-    boxes = [{"image_id": at, "bbox": box} for at, each in enumerate(true, 1) for box in _in_pixels(each)]
-    told = [{"image_id": at, "bbox": box, "score": float(score)} for at, each in enumerate(found, 1) for box, score in zip(_in_pixels(each), each["scores"])]
+def evaluated(beside: Beside, thresholds) -> COCOeval:
+    """pycocotools' own evaluation, of boxes of one class."""
     sets = []
     with redirect_stdout(io.StringIO()):  # it reports its progress
-        for rows in (boxes, told):
+        for boxes in (beside.true, beside.found):
             sets.append(COCO())
-            sets[-1].dataset = {"images": [{"id": at} for at in range(1, len(true) + 1)], "categories": [{"id": 1}], "annotations": [
-                {"id": at, "category_id": 1, "iscrowd": 0, "area": row["bbox"][2] * row["bbox"][3], **row} for at, row in enumerate(rows, 1)]}
+            sets[-1].dataset = {"images": [{"id": at} for at in range(beside.images)], "categories": [{"id": 1}], "annotations": _annotations(boxes)}
             sets[-1].createIndex()
         judged = COCOeval(*sets, "bbox")
         judged.params.iouThrs, judged.params.areaRng, judged.params.areaRngLbl = np.array(thresholds), [[0, 1e10]], ["all"]
-        judged.params.maxDets = [max([100, *(len(each["boxes"]) for each in found)])]
+        judged.params.maxDets = [max(100, int(beside.an_image(beside.found).max(initial=0)))]
         judged.evaluate()
     return judged
 
 
-def _in_pixels(each: dict) -> list[list[float]]:
-    return [[FRAME * x, FRAME * y, FRAME * max(0.0, right - x), FRAME * max(0.0, bottom - y)] for x, y, right, bottom in each["boxes"].double().tolist()]
+def _annotations(boxes: Boxes) -> list[dict]:
+    """Numbered from 1, since 0 says that nothing is hit; in pixels."""
+    sides = (boxes.corners[:, 2:] - boxes.corners[:, :2]).clip(min=0)
+    rows = zip(boxes.image.tolist(), (FRAME * np.concatenate([boxes.corners[:, :2], sides], axis=1)).tolist(), boxes.scores.tolist())
+    return [{"id": at, "image_id": image, "category_id": 1, "bbox": box, "area": box[2] * box[3], "score": score, "iscrowd": 0}
+            for at, (image, box, score) in enumerate(rows, 1)]

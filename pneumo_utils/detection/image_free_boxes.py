@@ -14,52 +14,52 @@ from pneumo_utils.detection.from_maps import boxes_from
 from pneumo_utils.detection.overlaps import iou
 
 LEVELS = np.linspace(0.1, 0.9, 9)  # of the prior's most, at which its boxes are tried
+Images = list[dict]  # those that have the label, with boxes of it alone
 
 
-def nothing(boxes: torch.Tensor, images: list[dict]) -> dict:
+def nothing(boxes: torch.Tensor, images: Images) -> dict:
     """No box at all."""
-    return _all_sure(torch.empty(0, 4))
+    return _sure(torch.empty(0, 4))
 
 
-def everything(boxes: torch.Tensor, images: list[dict]) -> dict:
+def everything(boxes: torch.Tensor, images: Images) -> dict:
     """One box of the whole image."""
-    return _all_sure(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    return _sure(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
 
 
-def mean_box(boxes: torch.Tensor, images: list[dict]) -> dict:
+def mean_box(boxes: torch.Tensor, images: Images) -> dict:
     """The mean of all corners; of findings on either side it lies between the lungs."""
-    return _all_sure(boxes.mean(0, keepdim=True))
+    return _sure(boxes.mean(0, keepdim=True))
 
 
-def typical_box(boxes: torch.Tensor, images: list[dict]) -> dict:
+def typical_box(boxes: torch.Tensor, images: Images) -> dict:
     """The one box of all that overlaps the others most."""
-    return _all_sure(boxes[iou(boxes, boxes).mean(0).argmax()][None])
+    corners = boxes.double().numpy()
+    return _sure(boxes[iou(corners[:, None], corners).mean(axis=0).argmax()][None])
 
 
-def location_prior(boxes: torch.Tensor, images: list[dict]) -> dict:
-    """How often each cell lies in a box, cut at the level whose regions overlap the boxes most."""
-    prior = grids(images).mean(axis=0)[None]
+def location_prior(boxes: torch.Tensor, images: Images) -> dict:
+    """How often each cell lies in a box, cut at the level whose regions overlap the boxes most; it points where they lie most often."""
+    prior, corners = grids(images).mean(axis=0)[None], boxes.double().numpy()
     if not prior.any():
         return typical_box(boxes, images)  # boxes too small for any cell
     tried = [boxes_from(prior, [level])[0] for level in LEVELS]
-    return max(tried, key=lambda found: iou(found["boxes"], boxes).max(0).values.mean().item())
+    return max(tried, key=lambda found: iou(found["boxes"].double().numpy()[:, None], corners).max(axis=0).mean())
 
 
 PREDICTORS = {"nothing": nothing, "everything": everything, "mean box": mean_box, "typical box": typical_box, "location prior": location_prior}
-Predictor = Callable[[torch.Tensor, list[dict]], dict]
 
 
-def fitted(predictor: Predictor, train: list[dict], labels: int) -> dict[str, torch.Tensor]:
+def fitted(predictor: Callable[[torch.Tensor, Images], dict], train: list[dict], labels: int) -> dict[str, torch.Tensor]:
     """What it finds on any image: of each label for which there are training boxes, by these alone."""
-    found = []
+    found = [_sure(torch.empty(0, 4)) | {"classes": torch.empty(0, dtype=torch.int64)}]
     for kind in range(labels):
         images = [{"boxes": each["boxes"][each["classes"] == kind]} for each in train if (each["classes"] == kind).any()]
         if images:
             told = predictor(torch.cat([each["boxes"] for each in images]), images)
-            found.append({"boxes": told["boxes"], "scores": told["scores"] * len(images) / len(train), "classes": torch.full((len(told["boxes"]),), kind)})
-    empty = {"boxes": torch.empty(0, 4), "scores": torch.empty(0), "classes": torch.empty(0, dtype=torch.int64)}
-    return {name: torch.cat([part, *(each[name] for each in found)]) for name, part in empty.items()}
+            found.append(told | {"scores": told["scores"] * len(images) / len(train), "classes": torch.full((len(told["boxes"]),), kind)})
+    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 
-def _all_sure(boxes: torch.Tensor) -> dict:
-    return {"boxes": boxes, "scores": torch.ones(len(boxes))}
+def _sure(boxes: torch.Tensor) -> dict:
+    return {"boxes": boxes, "scores": torch.ones(len(boxes)), "points": (boxes[:, :2] + boxes[:, 2:]) / 2}

@@ -7,49 +7,34 @@ stand beside: boxes that overlap no true one of their label so far, for each ima
 
 import numpy as np
 
-from pneumo_utils.detection.by_label import by_label, surest_first
-from pneumo_utils.detection.overlaps import iobb, iou
+from pneumo_utils.detection.beside import Beside
 from pneumo_utils.detection.scoring import ALL, Measure, ratio
 
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
-OVERLAPS = {"IoU": iou, "IoBB": iobb}
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None, thresholds=THRESHOLDS) -> list[Measure]:
-    """Accuracy and false positives at each threshold of IoU and IoBB, and pointing: for each label, in the mean over labels, and whatever the label."""
-    share = np.array([len(each["boxes"]) > 0 for each in found], dtype=float)
-    each = by_label(found, true, labels, lambda found, true, label: [*_overlapping(found, true, label, thresholds), _pointing(found, true, label)], whatever)
-    return [*each,
-            Measure("images with a found box", ALL, ratio(share, np.ones(len(share))), len(share))]
-
-
-def _overlapping(found, true, label, thresholds) -> list[Measure]:
-    there, everywhere, made = _there(true), np.ones(len(true)), []
-    for name, overlap in OVERLAPS.items():
-        best = [overlap(said["boxes"], thing["boxes"]).amax(1).numpy() if len(thing["boxes"]) else np.zeros(len(said["boxes"]))
-                for said, thing in zip(found, true)]  # of each found box with the true ones of its image
+def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]:
+    """Accuracy and false positives at each threshold of IoU and IoBB, and pointing."""
+    boxed = beside.an_image(beside.true) > 0
+    made = []
+    for name, overlaps in {"IoU": beside.iou, "IoBB": beside.iobb}.items():
+        most = beside.furthest(overlaps)
         for least in thresholds:
-            hits = np.array([(each > least).sum() for each in best], dtype=float)
-            misses = np.array([len(each) for each in best]) - hits
-            made += [Measure(f"{name} accuracy at {least:g}", label, ratio(hits > 0, there), int(there.sum())),
-                     Measure(f"false positives an image, {name} at {least:g}", label, ratio(misses, everywhere), len(true), loss=True)]
-    return made
+            hits, misses = (beside.an_image(beside.found, which) for which in (most > least, most <= least))
+            made += [Measure(f"{name} accuracy at {least:g}", label, ratio(boxed & (hits > 0), boxed), int(boxed.sum())),
+                     Measure(f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True)]
+    return [*made, Measure("pointing", label, ratio(pointed(beside), boxed), int(boxed.sum()))]
 
 
-def _pointing(found, true, label) -> Measure:
-    """Does the surest point lie in a true box? It is where a map is hottest, or the middle of the surest box; no box is a miss."""
-    there = _there(true)
-    hits = np.array([float(len(said["boxes"]) and _within(_point(said), thing["boxes"])) for said, thing in zip(surest_first(found), true)])
-    return Measure("pointing", label, ratio(hits, there), int(there.sum()))
+def pointed(beside: Beside) -> np.ndarray:
+    """Does an image's surest point lie in a true box? It is where a map is hottest, or the middle of the surest box; no box is a miss."""
+    one, other = beside.pairs
+    surest = np.append(True, np.diff(beside.found.image) > 0)[:len(beside.found)]
+    point, box = beside.found.points[one], beside.true.corners[other]
+    within = surest[one] & (box[:, :2] <= point).all(axis=1) & (point <= box[:, 2:]).all(axis=1)
+    return np.bincount(beside.found.image[one], within, beside.images) > 0
 
 
-def _point(said: dict):
-    return said["points"][0] if "points" in said else (said["boxes"][0, :2] + said["boxes"][0, 2:]) / 2
-
-
-def _within(point, boxes) -> bool:
-    return bool(((boxes[:, :2] <= point) & (point <= boxes[:, 2:])).all(1).any())
-
-
-def _there(true: list[dict]) -> np.ndarray:
-    return np.array([len(each["boxes"]) > 0 for each in true], dtype=float)
+def with_boxes(beside: Beside) -> Measure:
+    """The share of images on which anything is found."""
+    return Measure("images with a found box", ALL, ratio(beside.an_image(beside.found) > 0, np.ones(beside.images)), beside.images)

@@ -1,28 +1,28 @@
-"""How far found boxes (N, 4) and true ones (M, 4) overlap, each with each: (N, M); a box of no area overlaps nothing."""
+"""How far boxes overlap, found ones with true ones, corners last; a box of no area overlaps nothing."""
 
-import torch
+import numpy as np
 
 
-def iou(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Intersection over union."""
     both = shared(found, true)
-    return _over(both, _area(found)[:, None] + _area(true)[None] - both)
+    return _over(both, _area(found) + _area(true) - both)
 
 
-def iobb(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+def iobb(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Intersection over the found box: 1 for every box that lies within a true one, however small."""
     both = shared(found, true)
-    return _over(both, _area(found)[:, None].expand_as(both))
+    return _over(both, _area(found) + np.zeros(both.shape))
 
 
-def shared(found: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    corner = torch.minimum(found[:, None, 2:], true[None, :, 2:]) - torch.maximum(found[:, None, :2], true[None, :, :2])
-    return corner.clamp(min=0).prod(-1)
+def shared(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    corner = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
+    return corner.clip(min=0).prod(axis=-1)
 
 
-def _area(boxes: torch.Tensor) -> torch.Tensor:
-    return (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(-1)
+def _area(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[..., 2:] - boxes[..., :2]).clip(min=0).prod(axis=-1)
 
 
-def _over(part: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    return torch.where(whole > 0, part / whole.clamp(min=1e-12), 0.0)
+def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)

@@ -7,40 +7,31 @@ without things on which boxes are found scores 0.
 """
 
 import numpy as np
-import torch
 
-from pneumo_utils.detection.by_label import by_label, surest_first
-from pneumo_utils.detection.overlaps import iou
-from pneumo_utils.detection.scoring import Measure, ratio
+from pneumo_utils.detection.beside import Beside
+from pneumo_utils.detection.scoring import Measure, divided, ratio
 
 THRESHOLDS = 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = (), whatever: list[dict] | None = None) -> list[Measure]:
-    """For each label, in the mean over labels, and as the challenge has it, whatever the label."""
-    return by_label(found, true, labels, _measure, whatever)
-
-
-def image_score(overlaps: torch.Tensor) -> float:
-    """Of the IoU of an image's boxes, the surest first, with its things (N, M); nan where there are neither."""
-    boxes, things = overlaps.shape
-    if not boxes or not things:
-        return 0.0 if boxes + things else np.nan
-    hits = [_hits(overlaps.clone(), least) for least in THRESHOLDS]
-    return float(np.mean([hit / (boxes + things - hit) for hit in hits]))
-
-
-def _hits(overlaps: torch.Tensor, least: float) -> int:
-    hits = 0
-    for each in overlaps:
-        best = each.argmax()
-        if each[best] > least:
-            hits += 1
-            overlaps[:, best] = 0  # taken
-    return hits
-
-
-def _measure(found, true, label) -> list[Measure]:
-    each = np.array([image_score(iou(said["boxes"], thing["boxes"])) for said, thing in zip(surest_first(found), true)])
+def measures(beside: Beside, label: str) -> list[Measure]:
+    each = image_scores(beside)
     counts = ~np.isnan(each)
     return [Measure("RSNA 2018", label, ratio(np.where(counts, each, 0), counts), int(counts.sum()))]
+
+
+def image_scores(beside: Beside) -> np.ndarray:
+    """One number an image, nan where there are neither boxes nor things."""
+    both = beside.an_image(beside.found) + beside.an_image(beside.true)
+    return np.mean([divided(hits := beside.an_image(beside.found, _hitting(beside, least)), both - hits) for least in THRESHOLDS], axis=0)
+
+
+def _hitting(beside: Beside, least: float) -> np.ndarray:
+    """Which found boxes hit; an image's boxes come the surest first."""
+    hit, taken = np.zeros(len(beside.found), bool), np.zeros(len(beside.true), bool)
+    near = np.flatnonzero(beside.iou > least)
+    one, other, overlap = beside.pairs[0][near], beside.pairs[1][near], beside.iou[near]
+    for at in np.lexsort([-overlap, one]):  # box by box, what it overlaps most first
+        if not hit[one[at]] and not taken[other[at]]:
+            hit[one[at]] = taken[other[at]] = True
+    return hit

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from pneumo_utils.detection import area, every_score
-from pneumo_utils.detection.by_label import surer
 from pneumo_utils.detection.cells import confidences
 from pneumo_utils.detection.from_maps import boxes_from
 from pneumo_utils.detection.image_free_scores import Answers
 from pneumo_utils.detection.scoring import Measure, scores
+from pneumo_utils.detection.things import surer
 
 REGION = 0.5  # of an image's own most: where the region of a grid ends
 

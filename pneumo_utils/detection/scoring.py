@@ -30,7 +30,8 @@ class Measure:
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """A sum over images divided by another."""
-    return lambda drawn: divided(drawn @ np.asarray(part, float), drawn @ np.asarray(whole, float))
+    part, whole = np.asarray(part, float), np.asarray(whole, float)
+    return lambda drawn: divided(drawn @ part, drawn @ whole)
 
 
 def divided(part, whole) -> np.ndarray:

@@ -28,6 +28,11 @@ def one_kind(things: list[dict]) -> list[dict]:
     return [each | {"classes": torch.zeros_like(each["classes"])} for each in things]
 
 
+def surer(found: list[dict], least: float) -> list[dict]:
+    """The found boxes whose score is so high or more."""
+    return [{name: part[each["scores"] >= least] for name, part in each.items()} for each in found]
+
+
 def _each(images, image_of, corners: np.ndarray, names: pd.Series, labels: list[str]) -> list[dict[str, torch.Tensor]]:
     number = {name: at for at, name in enumerate(labels)}
     if unknown := sorted(set(names) - set(number)):

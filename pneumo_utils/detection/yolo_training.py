@@ -14,6 +14,7 @@ from pneumo_utils.detection.region import losses, spoken
 from pneumo_utils.detection.yolov2 import NAME, Detector, filters, yolov2
 
 BEFORE = "joined"
+STRIDE = {"full": 32, "pocket": 8}  # pixels of an image to one cell
 
 
 class RegionLoss(nn.Module):
