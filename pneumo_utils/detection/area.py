@@ -3,7 +3,8 @@
 Precision is the mean over images of the area both true and predicted over the predicted area, recall the same over the true area, and F1
 is taken of the two means. The predicted area is the sum of the confidences or, one-hot, the number of cells whose confidence reaches a
 threshold. The paper does not say what an image counts for where there is nothing to divide by: here such images are left out of the mean,
-and a second F1 counts them as 0; the number of images that each mean is of stands beside it.
+and a second F1 counts them as 0; the number of images that each mean is of stands beside it. Where only larger boxes are scored, smaller true
+ones are no area, so that a perfect detector does not reach 1 there.
 """
 
 import numpy as np

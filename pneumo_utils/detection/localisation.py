@@ -8,7 +8,7 @@ stand beside: boxes that overlap no true one of their label so far, for each ima
 import numpy as np
 
 from pneumo_utils.detection.beside import Beside
-from pneumo_utils.detection.scoring import ALL, Measure, ratio
+from pneumo_utils.detection.scoring import ALL, Measure, ratio, share
 
 THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 
@@ -21,9 +21,9 @@ def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]
         most = beside.furthest(overlaps)
         for least in thresholds:
             hits, misses = (beside.an_image(beside.found, which) for which in (most > least, most <= least))
-            made += [Measure(f"{name} accuracy at {least:g}", label, ratio(boxed & (hits > 0), boxed), int(boxed.sum())),
+            made += [share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
                      Measure(f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True)]
-    return [*made, Measure("pointing", label, ratio(pointed(beside), boxed), int(boxed.sum()))]
+    return [*made, share("pointing", label, pointed(beside), boxed)]
 
 
 def pointed(beside: Beside) -> np.ndarray:
@@ -37,4 +37,4 @@ def pointed(beside: Beside) -> np.ndarray:
 
 def with_boxes(beside: Beside) -> Measure:
     """The share of images on which anything is found."""
-    return Measure("images with a found box", ALL, ratio(beside.an_image(beside.found) > 0, np.ones(beside.images)), beside.images)
+    return share("images with a found box", ALL, beside.an_image(beside.found) > 0, np.ones(beside.images, bool))

@@ -8,6 +8,7 @@ import pandas as pd
 
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval, weights
 from pneumo_utils.evaluation.comparing import Comparison
+from pneumo_utils.evaluation.scoring import never_seen
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.nearest import did_you_mean
 
@@ -26,6 +27,7 @@ class Measure:
     counted: int
     loss: bool = False  # the less of it, the better
     noise_adds: bool = False  # it takes the best of something, so that its resamples lie too high
+    among: np.ndarray | None = None  # of a share of images, which these are
 
 
 def ratio(part: np.ndarray, whole: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
@@ -38,6 +40,11 @@ def divided(part, whole) -> np.ndarray:
     """A quotient, nan where there is nothing to divide by."""
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+
+
+def share(metric: str, label: str, those: np.ndarray, among: np.ndarray) -> Measure:
+    """How many of some images are those."""
+    return Measure(metric, label, ratio(those & among, among), int(among.sum()), among=among)
 
 
 def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
@@ -53,8 +60,8 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
 def scores(measures: list[Measure], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> pd.DataFrame:
     """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or boxes it is."""
     groups = _groups(patients)
-    rows = [{"metric": one.metric, "label": one.label, "value": (value := _plain(one, groups)), **dict(zip(("low", "high"), _interval(one, value, values, level))),
-             "of": one.counted} for one, values in zip(measures, _spread(measures, groups, resamples, seed))]
+    rows = [{"metric": one.metric, "label": one.label, "value": (value := _plain(one, groups)),
+             **dict(zip(("low", "high"), _interval(one, value, values, groups, level))), "of": one.counted} for one, values in zip(measures, _spread(measures, groups, resamples, seed))]
     return pd.DataFrame(rows, columns=COLUMNS[1:])
 
 
@@ -99,10 +106,14 @@ def _plain(one: Measure, groups: np.ndarray) -> float:
     return float(one.of(np.ones((1, len(groups))))[0])
 
 
-def _interval(one: Measure, value: float, values: np.ndarray, level: float) -> tuple[float, float]:
-    if one.noise_adds and not (np.isnan(value) or np.isnan(values).all()):
+def _interval(one: Measure, value: float, values: np.ndarray, groups: np.ndarray, level: float) -> tuple[float, float]:
+    if np.isnan(value):
+        return np.nan, np.nan
+    if one.among is not None and value in (0, 1):
+        return never_seen(value, len(np.unique(groups[one.among])), level)
+    if one.noise_adds and not np.isnan(values).all():
         values = np.maximum(values - (np.nanmedian(values) - value), 0)
-    return interval(values, level) if value == value else (np.nan, np.nan)
+    return interval(values, level)
 
 
 def _spread(measures: list[Measure], groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
