@@ -17,6 +17,7 @@ from pneumo_utils.ground.errors import StudyError
 
 NAME, COCO = "fcos_resnet50_fpn", 91
 NORM = 32  # the heads' norms take channels in so many groups
+LEAST, OVERLAPPING = 0.01, 0.45  # the lowest score of a box, and how much two may overlap; as YOLOv2's here
 CONVOLUTIONS = 2  # of each tower over a pocket trunk; the published has four
 
 
@@ -62,7 +63,7 @@ class FcosLoss(nn.Module):
         sizes = tuple((8 * 2**at,) for at in range(len(sides)))
         generator, shell = AnchorGenerator(sizes, ((1.0,),) * len(sides)), nn.Identity()
         shell.out_channels = chain.about.channels
-        self.fcos = FCOS(shell, labels, anchor_generator=generator, head=chain.get_submodule(HEAD).head, score_thresh=0.01)
+        self.fcos = FCOS(shell, labels, anchor_generator=generator, head=chain.get_submodule(HEAD).head, score_thresh=LEAST, nms_thresh=OVERLAPPING)
         blank = ImageList(torch.zeros(1, 3, image_size, image_size), [(image_size, image_size)])
         self.register_buffer("anchors", generator(blank, [torch.zeros(1, 1, each, each) for each in sides])[0])
         self.places = [each * each for each in sides]
