@@ -16,7 +16,7 @@ from pneumo_utils.claims import public
 from pneumo_utils.cohort.cohort import NO_BOXES
 from pneumo_utils.detection import area, coco, every_score, image_free, image_free_scores, localisation, overlaps, rsna
 from pneumo_utils.detection.beside import ANY, MEAN, Beside, Boxes, by_label
-from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, corners, grids, larger, targets
+from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, grids, larger, targets
 from pneumo_utils.detection.from_maps import boxes_from, grids_from, together
 from pneumo_utils.detection.image_free_boxes import PREDICTORS, fitted
 from pneumo_utils.detection.precision import average_precision
