@@ -16,7 +16,7 @@ from pneumo_utils.claims import public
 from pneumo_utils.cohort.cohort import NO_BOXES
 from pneumo_utils.detection import area, coco, every_score, image_free, image_free_scores, localisation, overlaps, rsna
 from pneumo_utils.detection.beside import ANY, MEAN, Beside, Boxes, by_label
-from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, corners, grids, larger, targets
+from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, grids, larger, targets
 from pneumo_utils.detection.from_maps import boxes_from, grids_from, together
 from pneumo_utils.detection.image_free_boxes import PREDICTORS, fitted
 from pneumo_utils.detection.precision import average_precision
@@ -128,6 +128,12 @@ def test_the_readings_of_larger_differ():
     assert told == {"384 wide and 256 high": [True, False, False, False], "either way round": [True, True, False, False], "larger area": [True, True, True, False]}
 
 
+def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
+    boxes = pd.DataFrame({"patient": 1, "image": np.arange(200), "label": "Mass", "x": np.arange(200) * 3.13, "y": 100.07, "w": 384.0, "h": 256.0})
+    for reading in LARGER:
+        assert not cells_by_size(things_of_table(boxes, LABELS), reading)[1].any()
+
+
 def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
     assert not cells(np.array([[0.3, 0.3, 0.3, 0.8]])).any() and not cells(np.array([[0.5, 0.5, 0.4, 0.4]])).any()
     outside = cells(np.array([[-0.5, -0.5, 0.125, 0.0625], [2, 2, 3, 3]]))
@@ -185,6 +191,13 @@ def test_localisation_worked_by_hand():
     assert got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4 and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
     assert got["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
     assert got["IoU accuracy at 0.3", ANY] == 2 / 3 and got["false positives an image, IoU at 0.3", ANY] == 2 / 4
+
+
+def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
+    half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
+    got = values(localisation.measures(half, "x"), 1)
+    assert got["IoU accuracy at 0.4", "x"] == 1 and got["IoU accuracy at 0.5", "x"] == 0 and got["false positives an image, IoU at 0.5", "x"] == 1
+    assert rsna.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
 
 
 def test_several_boxes_of_one_label_count_once():
@@ -387,6 +400,16 @@ def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
         better(first, second, "AP at 0.55", patients)
     with pytest.raises(StudyError, match="not scored for 'Masses'.*did you mean 'Mass'"):
         better(first, second, "AP at 0.5", patients, "Masses")
+
+
+def test_the_interval_of_average_precision_lies_about_its_value(crowd):
+    """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the middle is moved to the value."""
+    told, true, patients = crowd
+    (one,) = [each for each in coco.measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
+    row = scores([one], patients, 400).iloc[0]
+    assert row["low"] < row["value"] < row["high"]
+    plain = scores([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
+    assert plain["high"] - plain["low"] == pytest.approx(row["high"] - row["low"]) and plain["low"] > row["low"]
 
 
 def test_a_share_without_exception_has_an_exact_interval():
