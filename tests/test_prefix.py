@@ -309,6 +309,23 @@ def test_the_share_of_the_work_that_is_saved(cohort, store):
     assert plan(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
 
 
+def test_the_share_is_that_of_the_images_where_some_are_kept_already(cohort, store):
+    chain = learns(pocket(), "conv5_x + head")
+    alone = plan(chain, plain(cohort), store=Store())
+    cached(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), store=store)
+    planned = plan(chain, plain(cohort), store=store)
+    assert planned.todo == 24 and planned.share == alone.share > 0 and planned.pays
+
+
+def test_what_is_kept_is_planned_without_computing(cohort, store):
+    chain = learns(pocket(), "conv2_x + head")
+    assert not plan(chain, plain(cohort), store=store).pays
+    cached(chain, plain(cohort), store=store)
+    seen = work(chain)
+    planned = plan(chain, plain(cohort), store=store)
+    assert planned.pays and planned.shape == (16, 16, 16) and not seen
+
+
 def changed_pixel(chain, cohort, tmp_path):
     path = tmp_path / "images" / "004.png"
     image = np.array(Image.open(path))

@@ -65,6 +65,17 @@ def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
 
+def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
+    held = []
+
+    def count(number):
+        return [number, *held]
+
+    for _ in range(2):
+        made = side_by_side.kept_each(tmp_path, count, {"one": {"number": 1}, "other": {"number": 2}}, {}, first=lambda: held.append(os.getpid()))
+        assert made == {"one": [1, os.getpid()], "other": [2, os.getpid()]} and held == [os.getpid()]
+
+
 def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
     with pytest.raises(StudyError, match="^there are too few images$"):
         side_by_side.kept_each(tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {})

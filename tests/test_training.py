@@ -26,6 +26,7 @@ from pneumo_utils.cohort.cohort import COLUMNS
 from pneumo_utils.cohort.images import Images
 from pneumo_utils.freezing import learns
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.prefix.store import STORE
 from pneumo_utils.training import (
     Accuracy,
     EarlyStopping,
@@ -35,6 +36,7 @@ from pneumo_utils.training import (
     adam,
     binary_cross_entropy,
     categorical_cross_entropy,
+    computed_before,
     cross_entropy,
     heads,
     history,
@@ -254,6 +256,16 @@ def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
     plain, quick = (trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True)) for prefix in ("off", "on"))
     assert quick.model is not quick.whole and plain.model is plain.whole
     assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
+
+
+def test_frozen_layers_computed_before_are_found_by_the_learner(cohort, capsys):
+    STORE.held.clear()
+    chain = network("conv5_x + head")
+    computed_before(loaders(cohort, chain), chain, precision="float32")
+    assert "computed once" in capsys.readouterr().out
+    quick, plain = (trained(cohort, prefix=prefix, precision="float32") for prefix in ("auto", "off"))
+    assert "computed once" not in capsys.readouterr().out and quick.model is not quick.whole
+    assert difference(weights(plain), weights(quick)) < 1e-5
 
 
 @pytest.mark.parametrize("what", ["head", "conv5_x + head", "all but batch norm"])

@@ -23,10 +23,10 @@ LIMIT = GIB  # bytes of one kind of loader's features that memory takes; more ar
 
 def plan(chain: Chain, dls: DataLoaders, views: int = 0, dtype: torch.dtype | None = None, computed: torch.dtype = torch.float32, limit: int = LIMIT,
          seed: int = 0, store: Store = STORE) -> Plan:
-    """Whether there can be a cache, and what it would take: nothing is computed but a batch of two."""
+    """Whether there can be a cache, and what it would take: nothing is computed but a batch of two, and not even that where all is kept."""
     with no_random(seed, reproducible=False):
         planned, making, found = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        return planned if planned.refused else replace(planned, share=_share(chain, making, found[0][0]))
+        return planned if planned.refused or not planned.todo else replace(planned, share=_share(chain, making, found[0][0]))
 
 
 def cached(chain: Chain, dls: DataLoaders, views: int = 0, dtype: torch.dtype | None = None, computed: torch.dtype = torch.float32, limit: int = LIMIT,
@@ -71,7 +71,7 @@ def _plan(chain: Chain, dls: DataLoaders, views: int, dtype: torch.dtype | None,
 def _share(chain: Chain, making: Making, stream: Stream) -> float:
     """The part of a forward pass's multiplications that is done before the cut."""
     with FlopCounterMode(display=False) as before:
-        made = making.sample(stream)
+        made = making.made(stream)
     with FlopCounterMode(display=False) as behind, at_rest(chain), making.in_format(made.device):
         for step in making.steps[making.cut:]:
             made = step(made)

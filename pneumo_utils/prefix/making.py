@@ -44,7 +44,13 @@ class Making:
         return 0, None
 
     def sample(self, stream: Stream) -> torch.Tensor:
-        """The features of the first image or two, in the layout in which the network makes them."""
+        """The features of an image or two, in the layout in which the network makes them."""
+        if self.dtype is None and (kept := self.kept(stream)):
+            return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(stream.loaders[0].device)
+        return self.made(stream)
+
+    def made(self, stream: Stream) -> torch.Tensor:
+        """The same, made now whether they are kept or not."""
         loader = stream.loaders[0]
         with at_rest(self.chain):
             return self._through(inputs(loader, loader.dataset.batch([0, min(1, len(loader.dataset) - 1)])), 0)

@@ -20,7 +20,7 @@ class Plan:
     place: str = ""  # the folder on disk; empty: in memory
     begins: str = ""  # the cut whose kept features are gone on from; empty: from the images
     todo: int = 0  # images whose features are not kept yet
-    share: float = 0.0  # of the forward pass's multiplications that lie before the cut
+    share: float = 0.0  # of the forward pass's multiplications that lie before the cut; not counted where all is kept
     refused: str = ""
 
     @property
@@ -29,8 +29,8 @@ class Plan:
 
     @property
     def pays(self) -> bool:
-        """Whether a step gets noticeably shorter; making the cache costs about one pass over the images."""
-        return not self.refused and self.share >= WORTH
+        """Whether a step gets noticeably shorter; making the cache costs about one pass over the images, and one that is there costs nothing."""
+        return not self.refused and (not self.todo or self.share >= WORTH)
 
     def __str__(self) -> str:
         if self.refused:

@@ -126,9 +126,9 @@ class Run:
         """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data included."""
         return kept.kept(places.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
 
-    def kept_each(self, make, pieces: dict[str, dict]) -> dict:
-        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores."""
-        return kept_each(places.runs() / "kept" / self.chapter, make, pieces, self._data)
+    def kept_each(self, make, pieces: dict[str, dict], first=None) -> dict:
+        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores; what they share `first` may compute."""
+        return kept_each(places.runs() / "kept" / self.chapter, make, pieces, self._data, first)
 
     @property
     def recorded(self) -> dict[str, records.Record]:

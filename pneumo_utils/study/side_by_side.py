@@ -16,14 +16,16 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import kept
 
 
-def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict) -> dict:
-    """What `make` returns for each named piece, in their order."""
+def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=None) -> dict:
+    """What `make` returns for each named piece, in their order; `first` is called once before any is made, for what all forks then find in memory."""
     from pneumo_utils.cohort.bar import bar
 
     began, places = time.time(), {name: kept.place_of(folder, name, make, given, data) for name, given in pieces.items()}
     waiting = [name for name, place in places.items() if not kept.load(place)]
     missing, at_once = len(waiting), min(_at_once(), len(waiting))
     shown = iter(bar(range(missing), "making", unit=" pieces"))
+    if first and waiting:
+        first()
 
     def one(name):
         return kept.at(places[name], name, make, pieces[name], say=_silent)

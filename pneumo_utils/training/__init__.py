@@ -3,7 +3,7 @@
 from pneumo_utils.training import heads
 from pneumo_utils.training.devices import share_cores
 from pneumo_utils.training.endings import EarlyStopping, KeepBest
-from pneumo_utils.training.learner import learner
+from pneumo_utils.training.learner import computed_before, learner
 from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.losses import (
     binary_cross_entropy,
@@ -19,5 +19,5 @@ from pneumo_utils.training.predict import predict
 from pneumo_utils.training.schedules import Steps
 
 __all__ = ["Accuracy", "Course", "EarlyStopping", "KeepBest", "Learner", "Phase", "Steps", "adam", "binary_cross_entropy",
-           "categorical_cross_entropy", "cross_entropy", "heads", "learner", "multi_label_cross_entropy", "phases", "predict", "sgd", "share_cores",
+           "categorical_cross_entropy", "computed_before", "cross_entropy", "heads", "learner", "multi_label_cross_entropy", "phases", "predict", "sgd", "share_cores",
            "weighted_cross_entropy"]

@@ -53,6 +53,14 @@ def learner(dls: DataLoaders, chain: Chain, loss=None, optimizer=adam(), prefix:
                    cbs=[TrainEvalCallback(), Recorder(train_metrics), Watch(), *([ProgressCallback()] if is_live() else []), *callbacks])
 
 
+def computed_before(dls: DataLoaders, chain: Chain, views: int = 0, precision: str = AUTO, memory_format: str = AUTO) -> None:
+    """Compute the frozen layers now, where it pays, for learners of the same images to come: those in forks of this process find them in its memory."""
+    how = compute(dls.device, precision, memory_format)
+    how.place(chain)
+    if plan(chain, dls, views, computed=how.dtype).pays:
+        cached(chain, dls, views, computed=how.dtype)
+
+
 def _usual(dls: DataLoaders):
     return multi_label_cross_entropy() if getattr(dls.train.dataset, "several", False) else cross_entropy()
 
