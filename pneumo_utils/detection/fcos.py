@@ -22,14 +22,18 @@ CONVOLUTIONS = 2  # of each tower over a pocket trunk; the published has four
 
 
 class Spoken(nn.Module):
-    """The head over one map or several: for every place the logits of the labels, four distances, and how central it is (B, places, labels + 5)."""
+    """The head over one map, or over the several of a pyramid: for every place the logits of the labels, four distances, and how central it is
+    (B, places, labels + 5)."""
 
-    def __init__(self, head: FCOSHead):
+    def __init__(self, head: FCOSHead, pyramid: nn.Module | None = None):
         super().__init__()
-        self.head = head
+        self.pyramid, self.head = pyramid, head
 
-    def forward(self, maps) -> Tensor:
-        said = self.head(list(maps.values()) if isinstance(maps, dict) else [maps])
+    def maps(self, given: Tensor) -> list[Tensor]:
+        return list(self.pyramid(given).values()) if self.pyramid else [given]
+
+    def forward(self, given: Tensor) -> Tensor:
+        said = self.head(self.maps(given))
         return torch.cat([said["cls_logits"], said["bbox_regression"], said["bbox_ctrness"]], -1)
 
 
@@ -45,7 +49,8 @@ def fcos(labels: int, weights: str = "pocket", size: str | None = None, seed: in
             path = find_official(NAME, Source(FCOS_ResNet50_FPN_Weights.DEFAULT.url))
             load(whole, read(path), path)
         whole.head.classification_head = FCOSClassificationHead(whole.backbone.out_channels, 1, labels)
-        return Chain({"backbone": whole.backbone, HEAD: Spoken(whole.head)}, About(NAME, "full", *IMAGENET, whole.backbone.out_channels, "backbone.body.layer4"))
+        about = About(NAME, "full", *IMAGENET, channels=whole.backbone.out_channels, cam=f"{HEAD}.pyramid.body.layer4")
+        return Chain({HEAD: Spoken(whole.head, whole.backbone)}, about)
 
 
 def _head(channels: int, labels: int) -> FCOSHead:
@@ -86,11 +91,12 @@ class FcosLoss(nn.Module):
 
 def _sides(chain: Chain, image_size: int) -> list[int]:
     """Of the maps that the head is given."""
-    maps = torch.zeros(1, 3, image_size, image_size, device=next(chain.parameters()).device)
-    was = chain.training
+    *body, spoken = chain
+    given, was = torch.zeros(1, 3, image_size, image_size, device=next(chain.parameters()).device), chain.training
     chain.eval()
     with torch.no_grad():
-        for block in list(chain)[:-1]:
-            maps = block(maps)
+        for block in body:
+            given = block(given)
+        sides = [each.shape[-1] for each in spoken.maps(given)]
     chain.train(was)
-    return [each.shape[-1] for each in (maps.values() if isinstance(maps, dict) else [maps])]
+    return sides
