@@ -4,7 +4,6 @@ import json
 import math
 import shutil
 
-import nbformat
 import pytest
 import yaml
 from safetensors.torch import save_file

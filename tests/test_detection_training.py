@@ -11,7 +11,6 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from pneumo_utils import releases
-from pneumo_utils.backbones import HEAD
 from pneumo_utils.backbones.darknet_weights import save_darknet
 from pneumo_utils.cohort.cohort import BOXES, NO_BOXES
 from pneumo_utils.datasets import nih
