@@ -66,13 +66,17 @@ class Loader(TfmdDL):
 
 
 class Flip(Transform):
-    """Every second training image, at random, as in a mirror; done to the whole batch while it is still bytes."""
+    """Every second training image, at random, as in a mirror, or along another axis (-2: upside down); done to the whole batch while it is still bytes."""
 
     order, split_idx = 0, 0
 
+    def __init__(self, axis: int = -1):
+        super().__init__()
+        self.axis = axis
+
     def encodes(self, x: TensorImage):
         turned = torch.rand(len(x), device=x.device) < 0.5
-        return torch.where(turned.view(-1, *[1] * (x.dim() - 1)), x.flip(-1), x)
+        return torch.where(turned.view(-1, *[1] * (x.dim() - 1)), x.flip(self.axis), x)
 
 
 class Floats(Transform):
