@@ -7,12 +7,14 @@ import torch
 from sklearn.metrics import log_loss as of_sklearn
 
 from pneumo_utils import releases
+from pneumo_utils.backbones import trunk
 from pneumo_utils.cohort.drawn import dealt, drawn
 from pneumo_utils.cohort.loaders import Flip
 from pneumo_utils.datasets import nih
 from pneumo_utils.evaluation import Predictions, best_of, judged, log_loss
 from pneumo_utils.figures.curves import learning_curves
 from pneumo_utils.figures.heat import heat_map
+from pneumo_utils.freezing.grid import grid, pairs
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.training import LikeliestAccuracy, categorical_cross_entropy, multi_label_cross_entropy
 
@@ -60,6 +62,16 @@ def test_upside_down_is_another_axis_than_a_mirror():
     turned = Flip(-2).encodes(images)
     which = (turned != images).flatten(1).any(1)
     assert 4 < which.sum() < 28 and torch.equal(turned[which], images[which].flip(-2)) and not torch.equal(turned[which], images[which].flip(-1))
+
+
+def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
+    net, whole = trunk("resnet50", weights="random", size="pocket", top=True), dealt(cohort, 0.1, 0.1, 0)
+    assert grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
+    assert pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
+    for ask, said in ((lambda: grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"), (lambda: grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
+                      (lambda: grid(net, whole, [], [50]), "at least; here are 0 and 1"), (lambda: pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2")):
+        with pytest.raises(StudyError, match=said):
+            ask()
 
 
 # losses

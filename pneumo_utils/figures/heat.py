@@ -8,7 +8,7 @@ from pneumo_utils.figures.words import SMALLEST, breadth, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
 CELL, WRITTEN = 0.52, 0.5  # inches: how high a cell is where there is room, and how wide one that a number fits in
-NAMES, LINE, BAR = 1.5, 0.22, 0.75  # inches: for a row's name at most, a line of text, the colour bar with its words
+NAMES, LINE, BAR = 1.9, 0.22, 0.95  # inches: for a row's name at most, a line of text, the colour bar with its words
 
 
 def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: float | None = None, named: int = 6):
@@ -38,10 +38,10 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     axes.set_ylabel(numbers.index.name or "", fontsize=14)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, cax=figure.add_axes((left / WIDTH, 0.42 / height, wide * len(columns) / WIDTH, 0.14 / height)), orientation="horizontal")
+    bar = figure.colorbar(drawn, cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)), orientation="horizontal")
     bar.ax.tick_params(labelsize=SMALLEST - 1, length=3)
     bar.outline.set_visible(False)
-    figure.text((left + wide * len(columns) / 2) / WIDTH, 0.04 / height, folded(told, 4.6, 1), ha="center", va="bottom", fontsize=SMALLEST)
+    figure.text((left + wide * len(columns) / 2) / WIDTH, 0.06 / height, folded(told, WIDTH - left, 1), ha="center", va="bottom", fontsize=SMALLEST)
     return figure, f"Heat map of {told}, {len(rows)} rows by {len(columns)} columns. {in_words(numbers, written, named)}."
 
 
