@@ -89,8 +89,8 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     assert set(said) == ORDERS | METRICS
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
     assert said["p5-multi-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"])
-    agreement = min(executed[0]["results"][f"same answers as the majority: {name}"]["value"] for name in LONG)
-    assert agreement == pytest.approx(min(1, said["p5-transfer-is-majority"]["value"] + 0.99), abs=0.02)
+    alike = [executed[0]["results"][f"one answer for all images: {name}"]["value"] - 0.99 for name in LONG]
+    assert any(said["p5-transfer-is-majority"]["value"] == pytest.approx(each) for each in alike)
 
 
 def test_every_figure_has_words_and_every_number_its_interval(executed):
@@ -133,7 +133,7 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
     save_file(models.resnet50().state_dict(), tmp_path / "weights" / "resnet50.safetensors")
-    root = releases.make("nih", 60, 64, 0, tmp_path / "nih")
+    root = releases.make("nih", 60, 32, 0, tmp_path / "nih")
     shutil.rmtree(root / "truth")
     return root
 
@@ -141,7 +141,7 @@ def stand_in(tmp_path, monkeypatch):
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet50 with its thousand answers, a few real steps of each training; no picture of anyone."""
     root = stand_in(tmp_path, monkeypatch)
-    fewer = {"grid_layers": [0, 19], "grid_sizes": [60], "tested_sizes": [60, 50], "redraws": 2, "seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 1, "image_size": 64, "batch_size": 8,
+    fewer = {"grid_layers": [0, 19], "grid_sizes": [60], "tested_sizes": [60, 50], "redraws": 2, "seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
              "test_share": 0.25, "valid_share": 0.1, "grid_epochs": 1, "long_epochs": 1, "baseline_epochs": 1}
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(root)}).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_and_other_settings_mix_no_cells(begun_again, runs,
 
     first = cells()
     assert len(first) == 2
-    assert pneumo("run", CHAPTER.path, *as_words(asked | {"grid_layers": [0, 2, 5], "grid_sizes": [50], "lr": 0.002, "redraws": 2})).returncode == 0
+    assert pneumo("run", CHAPTER.path, *as_words(asked | {"grid_layers": [0, 2, 5], "grid_sizes": [50], "lr": 0.002})).returncode == 0
     assert first < cells() and len(cells() - first) == 3  # c = 0 and 2 again, at the other rate, and c = 5
 
 
