@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from pneumo_utils.figures.style import BLUE, INK, ORANGE, canvas
+from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, canvas
 from pneumo_utils.figures.words import BOLD, SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
@@ -12,10 +12,11 @@ LOOKS = {"training": (BLUE, "-", "o"), "validation": (ORANGE, "--", "s")}
 FEW = 30  # epochs of which each gets its mark
 
 
-def learning_curves(histories, quantities=("loss",)):
+def learning_curves(histories, quantities=("loss",), floors=None, floor: str = "constant answer"):
     """A table of epochs, or several by name, with the columns epoch, train_loss, valid_loss and, by its name, any metric of validation.
 
-    Layers are released where its column `phase`, if it has one, changes.
+    Layers are released where its column `phase`, if it has one, changes. `floors` are levels by quantity, or by name and then by quantity, at which
+    something that learns nothing stands; `floor` says what.
     """
     held = {"": histories} if isinstance(histories, pd.DataFrame) else dict(histories)
     panels = [(name, quantity) for name in held for quantity in quantities]
@@ -30,14 +31,15 @@ def learning_curves(histories, quantities=("loss",)):
             axes.set_visible(False)
             continue
         name, quantity = panels[at]
-        keys |= _panel(axes, held[name], quantity)
+        level = (floors or {}).get(name, floors or {}).get(quantity)
+        keys |= _panel(axes, held[name], quantity) | _floor(axes, level, floor)
         words = [name] * bool(name) + [quantity.replace("_", " ")] * (not alone)
         axes.set_title(folded(", ".join(words), 2.2 if columns == 2 else 4.6, 2, BOLD), fontsize=SMALLEST)
-        told.append(f"{name}: " * bool(name) + in_words(held[name], quantity))
+        told.append(f"{name}: " * bool(name) + in_words(held[name], quantity) + (f", {floor} {level:.3f}" if level is not None else ""))
     figure.supxlabel("epoch", fontsize=14)
     if alone:
         figure.supylabel(quantities[0].replace("_", " "), fontsize=14)
-    figure.legend(keys.values(), keys, loc="outside upper center", ncols=3, handlelength=1.6, columnspacing=1.1)
+    figure.legend(keys.values(), keys, loc="outside upper center", ncols=3 if len(keys) < 4 else 2, handlelength=1.6, columnspacing=1.1)
     return figure, f"Learning curves. {listed(told, 12)}."
 
 
@@ -61,6 +63,10 @@ def _panel(axes, history: pd.DataFrame, quantity: str) -> dict:
     if not any(np.isfinite(values).any() for values in lines.values()):
         axes.text(0.5, 0.5, "undefined", transform=axes.transAxes, ha="center", va="center", fontsize=14, backgroundcolor="white")
     return keys
+
+
+def _floor(axes, level: float | None, name: str) -> dict:
+    return {} if level is None else {name: axes.axhline(level, color=GREY, linewidth=2, linestyle=(0, (1, 1)), zorder=0)}
 
 
 def _lines(history: pd.DataFrame, quantity: str) -> dict[str, np.ndarray]:

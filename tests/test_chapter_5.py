@@ -1,0 +1,206 @@
+"""Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is looked at with and without its softmax, and the paper's own settings run."""
+
+import json
+import shutil
+
+import nbformat
+import pytest
+import yaml
+from safetensors.torch import save_file
+from torchvision import models
+
+from pneumo_utils import releases
+from pneumo_utils.claims import load
+from pneumo_utils.datasets import nih
+from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.run import run
+
+from conftest import ROOT, as_words, html_of
+
+CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
+TINY = {"phantom_images": 240, "image_size": 32, "steps": 2, "baseline_epochs": 1, "grid_layers": [0, 2], "grid_sizes": [50, 100], "grid_epochs": 1, "redraws": 2, "tested_layers": [2, 5], "tested_sizes": [100, 60],
+        "long_epochs": 2, "seeds": 2, "survey_seeds": 2, "survey_epochs": 1, "more_seeds": 2}
+SHORTEST = TINY | {"survey_seeds": 0, "more_seeds": 0}
+ORDERS = {"p5-baseline-outperforms", "p5-transfer-is-majority", "p5-large-enough", "p5-pretraining-compensates", "p5-multi-better", "p5-loss-improved", "p5-validation-varies", "p5-variation-by-labels", "p5-robust-in-c",
+          "p5-within-majority", "p5-all-others-wrong", "p5-early-layers-matter"}
+METRICS = {"p5-single-loss", "p5-single-accuracy", "p5-multi-loss", "p5-multi-accuracy", "p5-gain-first", "p5-gain-second", "p5-all-no-finding-right"}
+LONG = ("transfer, c = 2, s = 100", "transfer, c = 5, s = 60")
+
+
+@pytest.fixture(scope="module")
+def executed(execute, tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
+        return execute(CHAPTER, TINY)
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def shown(notebook, cell_id):
+    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
+    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
+
+
+def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):
+    floor = html_of(executed[1], "floors-table")
+    for printed in ("0.538", "0.921", "0.217", "0.55", "0.92", "2.43", "0.24"):
+        assert printed in floor, printed
+    assert "0.916" in shown(executed[1], "floors-table")  # silence
+    for reading in ("one label", "summed", "each label"):
+        for what in ("accuracy", "loss"):
+            told = executed[0]["results"][f"constant {what}: {reading}"]
+            assert told["low"] <= told["value"] <= told["high"]
+
+
+def test_every_classifier_of_the_paper_is_in_the_table_with_what_needs_none(executed):
+    systems = html_of(executed[1], "systems-table")
+    for name in ("from nothing, one label", "from nothing, fifteen", *LONG, "majority", "32 x 32 pixels", "frame only"):
+        assert f"<td>{name}</td>" in systems, name
+    assert all(printed in systems for printed in ("55%", "92%", "2.43", "0.24", "6.59%", "6.33%", "0.01"))
+
+
+def test_the_grid_is_held_against_the_majority_and_against_luck(executed):
+    results, notebook = executed
+    assert {"figure_5_over", "figure_5_likeliest", "figure_6", "figure_7"} <= set(results["figures"])
+    assert "grid, gain over labels: the best of equal cells over their mean" in results["results"] and "the highest of 4 would lie" in shown(notebook, "chance-table")
+    assert "100" in results["figures"]["figure_5_over"]["alt"] and "best of all 260" in shown(notebook, "chance-paper")
+    assert "83 % of its errors" in shown(notebook, "grid-words")  # 6.59 of the 7.9 points that the majority leaves
+
+
+def test_frozen_layers_computed_once_leave_the_same_network(executed):
+    found = executed[0]["results"]
+    assert found["prefix on and off, largest difference of weights"]["value"] < 1e-6 and found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
+    assert {"cells from a shared prefix, times as fast: c = 0", "cells from a shared prefix, times as fast: c = 2"} <= set(found)
+
+
+def test_a_softmax_in_between_hands_on_next_to_nothing(executed):
+    found = executed[0]["results"]
+    name = "deviation over images of an input to the new layer: {}"
+    assert found[name.format("softmax")]["value"] < 0.1 * found[name.format("nothing")]["value"]
+
+
+def test_what_it_says_of_claims_is_in_the_ledger(executed):
+    ledger, said = load(), executed[0]["claims"]
+    assert set(said) == ORDERS | METRICS
+    assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
+    assert said["p5-multi-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"])
+    alike = [executed[0]["results"][f"one answer for all images: {name}"]["value"] - 0.99 for name in LONG]
+    assert any(said["p5-transfer-is-majority"]["value"] == pytest.approx(each) for each in alike)
+
+
+def test_every_figure_has_words_and_every_number_its_interval(executed):
+    figures = executed[0]["figures"]
+    assert {"together", "samples", "official", "figure_3", "figure_4", "rankings", "reliability", "augmented"} <= set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+    for name, told in executed[0]["results"].items():
+        if isinstance(told.get("low"), float) and isinstance(told["value"], float):
+            assert told["low"] <= told["value"] <= told["high"], name
+    everything = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
+    assert "RuntimeWarning" not in everything and "UserWarning" not in everything
+
+
+def test_each_survey_is_kept(executed):
+    kept = {name.split(": ")[0] for name in executed[0]["results"]}
+    assert {"one change, mean AUROC", "one change, accuracy over labels", "split, mean AUROC, network", "longer, mean AUROC", "threshold youden", "calibration error"} <= kept
+    names = " ".join(executed[0]["results"])
+    assert all(word in names for word in ("loss weighed", "moving statistics", "a rate a block", "augmented as in the paper", "everything learns", "by official"))
+    assert "view AP" in shown(executed[1], "people-code") and "sex F" in shown(executed[1], "people-code")
+
+
+def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own():
+    _, *sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
+    below, known, given, ledger = "\n".join(sources), of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text()), load()
+    assert not [name for name in known if name not in below]
+    check(known, given)
+    assert set(known) - set(given) == {"data_root", "phantom_images"}
+    assert tier(CHAPTER, {name: each.default for name, each in known.items()} | given) == "paper"
+    first, last = ledger.value("p5-open-layers")
+    assert given["grid_layers"] == list(range(first, last + 1)) and len(given["grid_layers"]) * len(given["grid_sizes"]) == 260
+    assert list(map(list, zip(given["tested_layers"], given["tested_sizes"]))) == ledger.value("p5-tested-combinations")
+    assert {name: given[name] for name in ("grid_sizes", "grid_epochs", "steps", "long_epochs")} == {
+        name: ledger.value(claim) for name, claim in (("grid_sizes", "p5-sizes"), ("grid_epochs", "p5-grid-epochs"), ("steps", "p5-grid-steps"), ("long_epochs", "p5-long-epochs"))}
+    assert 100 * (1 - given["test_share"] - given["valid_share"]) == pytest.approx(ledger.value("p5-train-share"))
+
+
+def stand_in(tmp_path, monkeypatch):
+    """The full ResNet50 in a file as torchvision has it, and a folder that counts as people's."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
+    (tmp_path / "weights").mkdir()
+    save_file(models.resnet50().state_dict(), tmp_path / "weights" / "resnet50.safetensors")
+    root = releases.make("nih", 60, 32, 0, tmp_path / "nih")
+    shutil.rmtree(root / "truth")
+    return root
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full ResNet50 with its thousand answers, a few real steps of each training; no picture of anyone."""
+    root = stand_in(tmp_path, monkeypatch)
+    fewer = {"grid_layers": [0, 19], "grid_sizes": [60], "tested_layers": [19], "tested_sizes": [60], "redraws": 2, "seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
+             "test_share": 0.25, "valid_share": 0.1, "grid_epochs": 1, "long_epochs": 1, "baseline_epochs": 1}
+    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(root)}).folder
+    found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    assert not {"samples", "augmented"} & set(found["figures"]) and "left out" in shown(notebook, "data-samples")
+    assert "<td>1,000</td>" in html_of(notebook, "why-table")
+
+
+def test_a_killed_run_goes_on_and_other_settings_mix_no_cells(begun_again, runs, pneumo, tmp_path):
+    """On a folder without official lists, split by patient. Then with another c and another rate: what is the same is found again, and no cell of another rate."""
+    root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
+    for name in ("train_val_list.txt", "test_list.txt"):
+        (root / name).unlink()
+    asked = SHORTEST | {"data_root": str(root), "split": "patient", "between": "nothing"}
+    before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
+    assert "found again" in done.stdout and before == after and len(after) == 1
+    manifest, = runs.rglob("manifest.json")
+    notebook, found = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
+    assert "no official lists" in shown(notebook, "split-official") and "patients shared, split by official" not in found and found["patients shared, split by patient"]["value"] == 0
+    assert "Hernia" in shown(notebook, "split-judged")
+
+    def cells():
+        return {path.name for path in runs.rglob("c ?, s 50-*") if path.is_dir()}
+
+    first = cells()
+    assert len(first) == 2
+    assert pneumo("run", CHAPTER.path, *as_words(asked | {"grid_layers": [0, 2, 5], "grid_sizes": [50], "lr": 0.002})).returncode == 0
+    assert first < cells() and len(cells() - first) == 3  # c = 0 and 2 again, at the other rate, and c = 5
+
+
+def test_a_size_beyond_the_images_ends_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(StudyError, match="5,000 images cannot be drawn"):
+        run(CHAPTER, SHORTEST | {"grid_sizes": [50, 5000]})
+    assert not list((tmp_path / "runs").rglob("piece.json"))
+
+
+def test_values_that_make_no_grid_are_refused_at_once():
+    known = of_chapter(CHAPTER)
+    for given, said in (({"grid_layers": [-1]}, "lies in"), ({"grid_sizes": "100"}, "takes"), ({"between": "relu"}, "is one of softmax, nothing"), ({"split": "persons"}, "is one of")):
+        with pytest.raises(ParameterError, match=said):
+            check(known, given)
+
+
+def relabelled(root, label):
+    """A folder with other labels in its table."""
+    table = root / "Data_Entry_2017_v2020.csv"
+    head, *rows = table.read_text().splitlines()
+    table.write_text("\n".join([head, *(",".join([row.split(",")[0], label, *row.split(",")[2:]]) for row in rows)]) + "\n")
+    return root
+
+
+def test_one_class_only_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    root = relabelled(releases.make("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
+    with pytest.raises(StudyError, match="of 15 test images 15 are No Finding and 0"):
+        run(CHAPTER, SHORTEST | {"data_root": str(root)})
+
+
+def test_an_unknown_label_is_said(tmp_path):
+    with pytest.raises(StudyError, match="Pneumonitis"):
+        nih.read(relabelled(releases.make("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))

@@ -1,0 +1,177 @@
+"""What chapter 5 brought into the package: images dealt by chance, losses of kept predictions, the best of many equal things, labels that can be judged, and its figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import log_loss as of_sklearn
+
+from pneumo_utils import releases
+from pneumo_utils.backbones import trunk
+from pneumo_utils.cohort.drawn import dealt, drawn
+from pneumo_utils.cohort.loaders import Flip
+from pneumo_utils.datasets import nih
+from pneumo_utils.evaluation import Predictions, best_of, judged, log_loss
+from pneumo_utils.figures.curves import learning_curves
+from pneumo_utils.figures.heat import heat_map
+from pneumo_utils.freezing.grid import grid, pairs
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.training import LikeliestAccuracy, categorical_cross_entropy, multi_label_cross_entropy
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory):
+    return nih.read(releases.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(classes=[*nih.FINDINGS, nih.NONE])
+
+
+# images by chance
+
+
+def test_images_are_dealt_in_their_shares_and_each_once(cohort):
+    told = dealt(cohort, 0.1, 0.2, 3)
+    images = len(cohort)
+    assert told.table["split"].value_counts().to_dict() == {"train": images - round(0.1 * images) - round(0.2 * images), "valid": round(0.2 * images), "test": round(0.1 * images)}
+    assert (told.table["split"] == dealt(cohort, 0.1, 0.2, 3).table["split"]).all() and (told.table["split"] != dealt(cohort, 0.1, 0.2, 4).table["split"]).any()
+    assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()  # nobody looks at patients
+
+
+def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
+    whole = dealt(cohort, 0.1, 0.1, 0)
+    some = drawn(whole, 100, 1)
+    assert some.table["split"].value_counts().to_dict() == {"train": 80, "valid": 10, "test": 10}
+    assert (whole.table["split"][some.table.index] == some.table["split"]).all()
+    assert set(drawn(whole, 100, 2).table.index) != set(some.table.index)
+    assert len(drawn(whole, len(whole), 5)) == len(whole)
+
+
+def test_too_many_or_too_few_images_are_an_error_that_says_how_many_there_are(cohort):
+    whole = dealt(cohort, 0.1, 0.1, 0)
+    with pytest.raises(StudyError, match=f"5,000 images cannot be drawn from the {len(cohort)} .* at most {len(cohort)}"):
+        drawn(whole, 5000, 0)
+    with pytest.raises(StudyError, match="4 images are too few for a valid part, .* at least 10"):
+        drawn(whole, 4, 0)
+    with pytest.raises(StudyError, match="less than 1"):
+        dealt(cohort, 0.6, 0.4, 0)
+
+
+def test_upside_down_is_another_axis_than_a_mirror():
+    from fastai.torch_core import TensorImage
+
+    images = TensorImage(torch.arange(32 * 9).reshape(32, 3, 3))
+    torch.manual_seed(0)
+    turned = Flip(-2).encodes(images)
+    which = (turned != images).flatten(1).any(1)
+    assert 4 < which.sum() < 28 and torch.equal(turned[which], images[which].flip(-2)) and not torch.equal(turned[which], images[which].flip(-1))
+
+
+def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
+    net, whole = trunk("resnet50", weights="random", size="pocket", top=True), dealt(cohort, 0.1, 0.1, 0)
+    assert grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
+    assert pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
+    for ask, said in ((lambda: grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"), (lambda: grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
+                      (lambda: grid(net, whole, [], [50]), "at least; here are 0 and 1"), (lambda: pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2")):
+        with pytest.raises(StudyError, match=said):
+            ask()
+
+
+# losses
+
+
+def several(rows=40, labels=4, seed=0):
+    random = np.random.default_rng(seed)
+    truth = (random.random((rows, labels)) < 0.4).astype(int)
+    return Predictions([f"image {at}" for at in range(rows)], [""] * rows, truth, random.random((rows, labels)), list("abcd")[:labels], several=True)
+
+
+def test_losses_of_kept_predictions_are_those_of_the_training():
+    logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
+    truth = torch.tensor(several().truth.astype(int))
+    for loss, labels in ((multi_label_cross_entropy(), "each"), (categorical_cross_entropy(), "summed")):
+        told = Predictions([str(at) for at in range(40)], [""] * 40, truth.numpy(), loss.activation(logits).numpy(), list("abcd"), several=True)
+        assert log_loss(told, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
+
+
+def test_the_loss_of_a_class_is_scikit_learns():
+    random = np.random.default_rng(0)
+    told = random.dirichlet(np.ones(3), 50)
+    truth = random.integers(0, 3, 50)
+    assert log_loss(Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))).mean() == pytest.approx(of_sklearn(truth, told, labels=[0, 1, 2]))
+
+
+def test_a_certain_mistake_costs_what_keras_says():
+    wrong = Predictions(["one"], [""], [[1, 0]], [[0.0, 0.0]], ["a", "b"], several=True)
+    assert log_loss(wrong)[0] == pytest.approx(-np.log(1e-7) / 2, rel=1e-6)
+    with pytest.raises(StudyError, match="each"):
+        log_loss(wrong, "all")
+
+
+def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
+    class Learn:
+        pred = torch.tensor([[0.1, 2.0, 1.0], [3.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
+        yb = (torch.tensor([[0, 1, 1], [0, 1, 0], [0, 1, 1]]),)
+
+    metric = LikeliestAccuracy()
+    metric.reset()
+    metric.accumulate(Learn)
+    assert float(metric.value) == pytest.approx(1 / 3)
+
+
+# the best of many
+
+
+def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
+    draws = np.random.default_rng(0).normal(5, 2, 4000)
+    alone, many = best_of({"a": draws}, {"a": 1}, resamples=20000), best_of({"a": draws}, {"a": 20}, resamples=20000)
+    assert alone[0] == pytest.approx(0, abs=0.05) and many[0] == pytest.approx(2 * 1.867, abs=0.1)  # the expected highest of 20 standard normal numbers
+    assert many[1] < many[0] < many[2]
+
+
+def test_of_several_kinds_the_noisiest_gives_the_best():
+    random = np.random.default_rng(0)
+    kinds = {"still": random.normal(0, 0.01, 50), "noisy": random.normal(0, 1, 50)}
+    assert best_of(kinds, {"still": 10, "noisy": 10})[0] > 20 * best_of(kinds, {"still": 10, "noisy": 0})[0]
+    with pytest.raises(StudyError, match="two draws or more, and of noisy there are 1"):
+        best_of(kinds | {"noisy": [1.0]}, {"noisy": 3})
+
+
+# labels that can be judged
+
+
+def test_labels_need_images_on_both_sides_in_every_part(cohort):
+    parts = [dealt(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
+    found, counts = judged(parts, 4), [part.counts() for part in parts]
+    assert nih.NONE in found and found == [name for name in cohort.classes if all(4 <= each[name] <= len(part) - 4 for each, part in zip(counts, parts))]
+
+
+def test_one_class_only_is_said(cohort):
+    healthy = cohort.where(cohort.table["labels"] == nih.NONE)
+    with pytest.raises(StudyError, match=f"of {len(healthy)} test images {len(healthy)} are No Finding and 0 "):
+        judged([healthy], 5)
+
+
+# figures
+
+
+def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
+    numbers = pd.DataFrame(np.arange(12.0).reshape(3, 4) - 4, index=pd.Index(["100", "200", "300"], name="s"), columns=pd.Index(["0", "2", "5", "19"], name="c"))
+    numbers.iloc[0, 0] = np.nan
+    figure, alt = heat_map(numbers, "points", "{:+.0f}", centre=0, named=2)
+    assert "3 rows by 4 columns" in alt and "300, 19 +7" in alt and "100, 2 -3" in alt and "nan" not in alt
+    shown = [text.get_text() for text in figure.axes[0].texts]
+    assert "+7" in shown and "–" in shown
+    with pytest.raises(StudyError, match="no number"):
+        heat_map(numbers * np.nan, "points")
+
+
+def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
+    names = [f"label {at}" for at in range(14)]
+    figure, _ = heat_map(pd.DataFrame(np.random.default_rng(0).random((14, 14)), index=names, columns=names), "share")
+    assert not figure.axes[0].texts and len(figure.axes[0].get_xticklabels()) == 14
+
+
+def test_a_floor_stands_in_the_curves_and_in_their_words(closed_figures):
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.3], "valid_loss": [0.6, 0.5], "valid_accuracy": [0.9, 0.91]})
+    figure, alt = learning_curves({"one": history, "other": history}, ["accuracy", "loss"], {"one": {"accuracy": 0.92}}, "majority classifier")
+    assert alt.count("majority classifier 0.920") == 1
+    _, plain = learning_curves(history, ["loss"], {"loss": 0.217})
+    assert "constant answer 0.217" in plain
