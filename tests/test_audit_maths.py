@@ -10,6 +10,9 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from pneumo_utils.claims import audited, baselines, batches, counting, feasible, load, public
+from pneumo_utils.detection.area import soft_f1
+from pneumo_utils.detection.cells import corners, covered, without_cell
+from pneumo_utils.detection.image_free import box_baselines, large_box_baselines, out_of_patient, prior
 from pneumo_utils.figures.tables import claim, table
 
 # ---------------------------------------------------------------- feasible
@@ -268,7 +271,7 @@ def box(x, y, w, h, image=1, patient=1, label="Mass"):
 
 def test_cells_by_painting_every_pixel():
     boxes = pd.DataFrame([box(30, 100, 200, 90), box(0, 0, 40, 60), box(900, 1000, 124, 24)])
-    for one, grid in zip(boxes.itertuples(), baselines.covered(boxes)):
+    for one, grid in zip(boxes.itertuples(), covered(corners(boxes))):
         painted = np.zeros((1024, 1024))
         painted[one.y:one.y + one.h, one.x:one.x + one.w] = 1
         np.testing.assert_allclose(grid, painted.reshape(16, 64, 16, 64).mean(axis=(1, 3)))
@@ -276,14 +279,14 @@ def test_cells_by_painting_every_pixel():
 
 def test_a_box_that_covers_no_cell_by_half_has_none():
     boxes = pd.DataFrame([box(32, 32, 64, 64), box(0, 0, 64, 64)])
-    assert baselines.without_cell(boxes).loc["Mass"].tolist() == [2, 1]
+    assert without_cell(boxes).loc["Mass"].tolist() == [2, 1]
 
 
 def test_soft_f1_on_two_images_by_hand():
     grids = np.zeros((2, 16, 16), dtype=bool)
     grids[0, :2, :2] = True  # 4 cells; the other image has none
     told = np.full((2, 16, 16), 0.25)
-    found = baselines.soft_f1(grids, told)
+    found = soft_f1(grids, told)
     precision, recall = (1 / 64 + 0) / 2, 0.25  # recall is defined on the first image only
     assert found["precision"] == pytest.approx(precision) and found["recall"] == pytest.approx(recall)
     assert found["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -293,21 +296,21 @@ def test_soft_f1_on_two_images_by_hand():
 def test_a_prior_never_sees_the_patient_it_is_asked_about():
     rng = np.random.default_rng(0)
     grids, patients = rng.random((40, 16, 16)) < 0.3, np.repeat(np.arange(20), 2)
-    told = baselines.out_of_patient(grids, patients, baselines.prior)
+    told = out_of_patient(grids, patients, prior)
     for patient in range(20):
         assert not np.isclose(told[patients == patient], grids.mean(axis=0)).all()
         changed = grids.copy()
         changed[patients == patient] = ~changed[patients == patient]
-        again = baselines.out_of_patient(changed, patients, baselines.prior)
+        again = out_of_patient(changed, patients, prior)
         np.testing.assert_array_equal(told[patients == patient], again[patients == patient])
 
 
 def test_paper_5s_detector_against_priors_on_the_public_boxes():
-    table = baselines.box_baselines(public.nih_boxes(), samples=200).set_index("predictor")
+    table = box_baselines(public.nih_boxes(), samples=200).set_index("predictor")
     assert table.loc["everywhere", "recall"] == 1 and table.loc["everywhere", "f1"] == pytest.approx(0.146, abs=0.001)
     assert table.loc["prior", "f1"] < 0.1908 < table.loc["prior, rescaled", "f1"] < table.loc["prior, thresholded", "f1"]
     assert (table["low"] < table["f1"]).all() and (table["f1"] < table["high"]).all()
-    assert (baselines.large_box_baselines(public.nih_boxes())["f1"] > 0.2471).all()
+    assert (large_box_baselines(public.nih_boxes())["f1"] > 0.2471).all()
 
 
 # ---------------------------------------------------------------- the audit page's tables

@@ -24,6 +24,8 @@ EVERYTHING = TINY | {"survey_folds": 2, "repeats": 2}
 SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
             "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
 
+SYNTHETIC = {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-folds-more-realistic"}
+
 
 @pytest.fixture(scope="module")
 def executed(execute, tmp_path_factory):
@@ -56,13 +58,14 @@ def test_the_average_over_batches_comes_and_goes(executed):
 
 
 def test_a_kept_prefix_changes_nothing(executed):
-    assert executed[0]["results"]["prefix_difference"]["value"] < 1e-6
+    assert executed[0]["results"]["prefix_difference"]["value"] < 1e-6 < 1e-4 < executed[0]["results"]["prefix_moved"]["value"]
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
     ledger, said = load(), executed[0]["claims"]
     assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in said)
-    assert SURVEYED | {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-folds-more-realistic", "p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
+    assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
+    assert not SYNTHETIC & set(said)  # of phantoms that were written without pneumonia nothing follows
     assert {f"p3-f{fold}-{part}-{metric}" for fold in (1, 2, 3) for part in ("train", "val") for metric in ("loss", "recall", "precision", "accuracy")} <= set(said)
 
 
@@ -75,7 +78,7 @@ def test_figures_have_words(executed):
 def test_each_study_is_kept(executed):
     kept = " ".join(executed[0]["results"])
     assert all(f"tried on generators, {what}: {name}" in kept for what in ("AUROC", "validation loss", "training over validation accuracy") for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs"))
-    assert all(name in kept for name in ("repeated, auroc: findings", "learned from generators, asked about others", "borrowed, a few others, and all generated", "interval holds: Nadeau and Bengio",
+    assert all(name in kept for name in ("repeated, auroc: findings", "learned from generators, asked about others", "borrowed, a few others, and all generators", "borrowed, a few others, and all findings", "interval holds: Nadeau and Bengio",
                                          "findings, fine detail, linear: auroc", "generators, shown fine: auroc"))
     for name, told in executed[0]["results"].items():
         if told.get("low") is not None:
@@ -90,7 +93,7 @@ def test_the_corrected_interval_is_the_wider(executed):
 
 def test_more_folds_than_a_class_has_images_are_refused(pneumo):
     few = pneumo("run", CHAPTER.path, *as_words(TINY | {"folds": 30}))
-    assert few.returncode != 0 and "Of generators one class has 22 images here, too few for 30 folds" in few.stderr + few.stdout
+    assert few.returncode != 0 and "Of generators one class has 22 images here, too few for 30 folds of a third of them" in few.stderr + few.stdout
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
@@ -99,13 +102,14 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
-    generated, others = (releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 40), ("curated_covid", 100)))
+    generated, others = (releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 60), ("curated_covid", 100)))
     for root in (generated, others):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
     fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(generated), "other_root": str(others)}).folder
     found = json.loads((folder / "results.json").read_text())
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    assert SYNTHETIC <= set(found["claims"])
     assert "pictures" not in found["figures"] and not [name for name in found["results"] if name.startswith("findings")]
     notebook = nbformat.read(folder / "notebook.ipynb", 4)
     shown = html_of(notebook, "model-table")

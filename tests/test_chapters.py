@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from pneumo_utils.claims import load
-from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.chapters import chapters, find
 from pneumo_utils.study.parameters import check, of_chapter, tier
 
 from conftest import ROOT
@@ -18,6 +18,8 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
     "03_xception_kfold": {"batch_size": "p3-train-batch", "eval_batch_size": "p3-validation-batch", "epochs": "p3-epochs", "tuning_epochs": "p3-finetune-epochs", "lr": "p3-sgd-rate", "units": "p3-dense",
                           "tuning_lr": "p3-sgd-finetune-rate", "momentum": "p3-momentum", "decay": "p3-decay", "patience": "p3-patience", "min_delta": "p3-min-delta", "folds": "p3-folds", "image_size": "p3-image-size"},
     "04_mobilenetv2_three_class": {"epochs": "p4-head-epochs", "tuning_epochs": "p4-tuning-epochs", "lr": "p4-rate", "tuning_lr": "p4-tuning-rate", "batch_size": "p4-batch", "top_layers": "p4-open-layers"},
+    "05_nih_multilabel": {"grid_sizes": "p5-sizes", "grid_epochs": "p5-grid-epochs", "steps": "p5-grid-steps", "long_epochs": "p5-long-epochs"},
+    "05b_nih_detector": {"train_images": "p5-detector-train", "fewer_images": "p5-train-670", "epochs": "p5-epochs", "lr": "p5-rate", "batch_size": "p5-batch", "yolo_batch_size": "p5-yolo-batch", "yolo_epochs": "p5-yolo-epochs"},
 }
 
 
@@ -40,3 +42,7 @@ def test_the_papers_settings_are_whole_and_are_its_tier(name):
     assert tier(PAPERS[name], {each: parameter.default for each, parameter in known.items()} | given) == "paper"
     assert given["weights"] == "imagenet" and given["max_steps"] == 0
     assert {each: given[each] for each in IN_LEDGER[name]} == {each: ledger.value(claim) for each, claim in IN_LEDGER[name].items()}
+
+
+def test_a_chapter_of_two_notebooks_has_two_numbers():
+    assert [find(number).name for number in ("5", "05", "5b")] == ["05_nih_multilabel", "05_nih_multilabel", "05b_nih_detector"]

@@ -15,6 +15,7 @@ import yaml
 
 from pneumo_utils.claims import baselines
 from pneumo_utils.claims.ledger import FOLDER, LedgerError
+from pneumo_utils.detection.cells import targets, without_cell
 
 COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
 BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]  # the list's own header splits "Bbox [x,y,w,h]" at its commas
@@ -104,7 +105,7 @@ def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
         "boxes": len(boxes), "boxed_images": boxes["image"].nunique(), "boxed_patients": boxes["patient"].nunique(),
         "box_labels": _histogram(boxes["label"]), "boxes_per_image": _histogram(boxes.groupby("image").size()),
     }
-    missed, (grids, _) = baselines.without_cell(boxes)["without_a_cell"], baselines.targets(boxes)
+    missed, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
     counts |= {"boxes_without_a_cell": missed.sum(), "nodules_without_a_cell": missed.get("Nodule", 0),
                "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum()}
     counts |= {name: round(value, 6) for name, value in baselines.label_baselines(counts).items()}

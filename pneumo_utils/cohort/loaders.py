@@ -1,6 +1,7 @@
 """fastai DataLoaders that take whole batches out of the memory-mapped pixels: no file is opened and no worker is needed."""
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -92,30 +93,34 @@ class Floats(Transform):
 
 
 def dataloaders(cohort, size: int, batch_size: int, flip: bool = False, channels: int = 3, stats: tuple | None = None, batch_tfms=(),
-                drop_last: bool = False, seed: int = 0, device=None) -> DataLoaders:
-    """The "train" part shuffled and the "valid" part in order; `stats` are mean and deviation to normalise by, `batch_tfms` more of fastai's transforms."""
+                drop_last: bool = False, seed: int = 0, device=None, rows: Callable[..., Rows] = Rows) -> DataLoaders:
+    """The "train" part shuffled and the "valid" part in order; `stats` are mean and deviation to normalise by, `batch_tfms` more of fastai's transforms.
+
+    `rows` makes what is drawn from, of a cohort, a size and a `split_idx`: other targets than classes, for one.
+    """
     train, valid = cohort.part("train"), cohort.part("valid")
     if drop_last and len(train) < batch_size:
         raise StudyError(f"The training part of {cohort.name} has {len(train)} images, fewer than one batch of {batch_size}, and incomplete "
                          "batches are dropped: no step would be taken. Lower batch_size, take more images, or keep the last batch.")
     if len(train) < 2:
         raise StudyError(f"The training part of {cohort.name} has one image: batch norm cannot learn from it. Take more images.")
-    both = [_loader(train, size, batch_size, 0, channels, stats, (*batch_tfms, *([Flip()] if flip else [])), drop_last, seed, device),
-            _loader(valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device)]
+    both = [_loader(rows, train, size, batch_size, 0, channels, stats, (*batch_tfms, *([Flip()] if flip else [])), drop_last, seed, device),
+            _loader(rows, valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device)]
     loaders = DataLoaders(*both, device=both[0].device)
     loaders.vocab, loaders.c = cohort.classes, len(cohort.classes)
     return loaders
 
 
-def loader(cohort, size: int, batch_size: int, channels: int = 3, stats: tuple | None = None, batch_tfms=(), device=None) -> Loader:
+def loader(cohort, size: int, batch_size: int, channels: int = 3, stats: tuple | None = None, batch_tfms=(), device=None,
+           rows: Callable[..., Rows] = Rows) -> Loader:
     """All images in the order of the table, none of them augmented."""
-    return _loader(cohort, size, batch_size, 1, channels, stats, batch_tfms, False, 0, device)
+    return _loader(rows, cohort, size, batch_size, 1, channels, stats, batch_tfms, False, 0, device)
 
 
-def _loader(cohort, size, batch_size, split_idx, channels, stats, batch_tfms, drop_last, seed, device) -> Loader:
+def _loader(kind, cohort, size, batch_size, split_idx, channels, stats, batch_tfms, drop_last, seed, device) -> Loader:
     if batch_size < 1:
         raise StudyError(f"A batch cannot hold {batch_size} images: choose 1 or more.")
-    device, rows = torch.device(device) if device else default_device(), Rows(cohort, size, split_idx)
+    device, rows = torch.device(device) if device else default_device(), kind(cohort, size, split_idx)
     if len(rows.pixels.shape) == 4 and channels != 3:
         raise StudyError(f"Tinted copies of {cohort.name} have three channels, and the network is to get {channels}. Say channels=3, "
                          "or make no copies by \"tint\".")

@@ -1,1 +1,1 @@
-"""Boxes: a detector of the YOLOv2 kind, its anchors, its loss, and how its boxes are scored."""
+"""Boxes: detectors, what they are trained on, how what they find is scored, and what is found by whoever sees no image."""

@@ -76,11 +76,11 @@ def _score(asked: Metric, answers: Answers, value: float, values: np.ndarray, le
     low, high = interval(values, level)
     counted = asked.counted(answers)
     if counted is not None and low == high == value and value in (0, 1):
-        low, high = _never_seen(value, len(np.unique(answers.predictions.groups[counted])), level)
+        low, high = never_seen(value, len(np.unique(answers.predictions.groups[counted])), level)
     return Score(asked.name, value, low, high, "" if low == low else f"{UNDEFINED} in most resamples")
 
 
-def _never_seen(value: float, patients: int, level: float) -> tuple[float, float]:
+def never_seen(value: float, patients: int, level: float) -> tuple[float, float]:
     """A share without exception leaves the bootstrap nothing to draw: the exact binomial interval instead."""
     bound = ((1 - level) / 2) ** (1 / patients) if patients else 0.0
     return (bound, 1.0) if value else (0.0, 1 - bound)

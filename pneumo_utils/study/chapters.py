@@ -21,9 +21,9 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """"1" for 01_surgical_finetuning; nothing for an appendix."""
+        """"1" for 01_surgical_finetuning, "5b" for the second notebook of a chapter; nothing for an appendix."""
         first = self.name.split("_")[0]
-        return first.lstrip("0") if first.isdigit() else ""
+        return first.lstrip("0") if first[:1].isdigit() else ""
 
     def notebook(self) -> dict:
         """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""

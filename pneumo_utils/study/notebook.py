@@ -93,12 +93,13 @@ class Run:
                          "shows here": "yes" if told.better else "the other way round" if told.worse else "no"})
         return table(pd.DataFrame(rows))
 
-    def survey(self, name: str, found: dict[str, list], note: str = "", least: float = 0.0, most: float = 1.0) -> None:
-        """Keep the scores of several things, a list over draws each, as means with Student's intervals."""
+    def survey(self, name: str, found: dict[str, list], note: str = "", least: float = 0.0, most: float = 1.0,
+               overlap: float = 0.0) -> None:
+        """Keep the scores of several things, a list over draws each, as means with Student's intervals; `overlap` is that of draws which share training images."""
         from pneumo_utils.evaluation import mean_over
 
         for what, each in found.items():
-            self.result(f"{name}: {what}", *mean_over(each, least, most), note=f"{note + ', ' if note else ''}mean of {len(each)} draws")
+            self.result(f"{name}: {what}", *mean_over(each, least, most, overlap), note=f"{note + ', ' if note else ''}mean of {len(each)} draws")
 
     def beside(self, *surveys: str) -> None:
         """Show what this run and the chapter's records have of surveys, under their names."""

@@ -6,6 +6,8 @@ from functools import cache
 from pneumo_utils.claims import baselines, public
 from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges.registry import room
+from pneumo_utils.detection.cells import targets
+from pneumo_utils.detection.image_free import box_baselines, large_box_baselines
 
 judges, judge = room()
 
@@ -125,13 +127,13 @@ def best_of_runs(claim, ledger, layers, sizes):
 
 @cache
 def box_scores() -> dict[str, dict]:
-    return baselines.box_baselines(public.nih_boxes()).set_index("predictor").to_dict("index")
+    return box_baselines(public.nih_boxes()).set_index("predictor").to_dict("index")
 
 
 @cache
 def everywhere_on_larger() -> dict[str, list[float]]:
     """Scores in percent of answering yes everywhere, one for each reading of "larger"."""
-    return (100 * baselines.large_box_baselines(public.nih_boxes())[["precision", "recall", "f1"]]).to_dict("list")
+    return (100 * large_box_baselines(public.nih_boxes())[["precision", "recall", "f1"]]).to_dict("list")
 
 
 WITHOUT_LOOKING = {"everywhere": "answering yes everywhere", "constant": "one confidence for all cells",
@@ -188,7 +190,7 @@ def cells_covered(claim, ledger):
 @judge
 def one_cell_an_image(claim, ledger):
     """A one-hot vector has a single 1; a box covers many cells."""
-    grids, _ = baselines.targets(public.nih_boxes())
+    grids, _ = targets(public.nih_boxes())
     covered = grids.sum(axis=(1, 2))
     return Finding("consistent" if covered.max() == 1 else "inconsistent",
                    f"A one-hot vector has a single 1; by this rule an image has {covered.mean():.1f} ones on average, and "

@@ -1,0 +1,157 @@
+"""The chapter on boxes: it runs, its three detectors and what sees no image stand in every table, a detector's silence is recorded, and the paper's own settings run."""
+
+import json
+import math
+import shutil
+
+import pytest
+import yaml
+from safetensors.torch import save_file
+from torchvision.models import resnet50
+from torchvision.models.detection import fcos_resnet50_fpn
+
+from pneumo_utils import releases
+from pneumo_utils.backbones.darknet_weights import save_darknet
+from pneumo_utils.claims import load
+from pneumo_utils.detection.yolov2 import yolov2
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.run import run
+
+from conftest import ROOT
+
+CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
+PAPER = ROOT / "notebooks" / "params" / "paper" / "05b_nih_detector.yml"
+TINY = {"phantom_images": 300, "train_images": 24, "fewer_images": 20, "few_share": 0.4, "image_size": 32, "yolo_image_size": 32, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 1, "open_epochs": 1, "reference_epochs": 1,
+        "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 2, "coarse_size": 16, "resamples": 20}
+SHORTEST = TINY | {"open_epochs": 0, "reference_epochs": 0, "classifier_epochs": 0, "folds": 0, "coarse_size": 0, "resamples": 10}
+DETECTORS = ("YOLO off the shelf", "YOLOv2, last layers", "grid network")
+BLIND = ("nothing", "everything", "mean box", "location prior", "location prior, rescaled", "location prior, thresholded")
+
+
+@pytest.fixture(scope="module")
+def executed(execute):
+    return execute(CHAPTER, TINY)
+
+
+def results_of(folder):
+    return json.loads((folder / "results.json").read_text())
+
+
+def shown(notebook, cell_id):
+    """All that a cell shows, tables as HTML and sentences as Markdown."""
+    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
+    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
+
+
+def test_all_detectors_stand_beside_what_sees_no_image(executed):
+    results, notebook = executed
+    for cell in ("scores-table", "others-table"):
+        told = shown(notebook, cell)
+        assert all(f"<td>{name}</td>" in told for name in DETECTORS), cell
+        assert sum(f"<td>{name}</td>" in told for name in BLIND) >= 4, cell
+    for name in (*DETECTORS, *BLIND):
+        told = results["results"][f"area F1, confidence: {name}"]
+        assert told["value"] == "undefined" or 0 <= told["low"] <= told["value"] <= told["high"] <= 1
+    assert all(name in shown(notebook, "systems-table") for name in DETECTORS)
+
+
+def test_the_papers_figures_stand_beside_ours(executed):
+    told = shown(executed[1], "scores-table")
+    assert all(printed in told for printed in ("0.173", "0.213", "0.191", "about 0.15"))
+    assert "24 of 129" in shown(executed[1], "silence-table") and "<td>425</td>" in shown(executed[1], "yolo-filters") and "<td>65</td>" in shown(executed[1], "yolo-filters")
+
+
+def test_who_sees_no_image_scores_on_all_of_nihs_boxes_as_the_audit_has_it(executed):
+    found = executed[0]["results"]
+    assert found["all boxes of NIH, area F1: location prior"]["value"] == pytest.approx(0.182, abs=0.01)
+    assert found["all boxes of NIH, area F1: location prior, rescaled"]["value"] == pytest.approx(0.272, abs=0.01)
+    assert found["all boxes of NIH, area F1: everything"]["value"] == pytest.approx(0.146, abs=0.001)
+    assert found["all boxes of NIH, area F1: nothing"]["value"] in (0, "undefined")
+
+
+def test_boxes_without_a_cell_are_counted_and_the_official_list_is_named(executed):
+    notebook = executed[1]
+    assert "46 of NIH's 984 boxes have no cell" in shown(notebook, "blind-cells")
+    assert " test. NIH's boxes are all in the official" in shown(notebook, "data-official")
+    assert "<annotation>" in shown(notebook, "voc-shown") and "moved by at most" in shown(notebook, "voc-shown")
+
+
+def test_a_split_by_patient_shares_no_patient(executed):
+    found = executed[0]["results"]
+    assert found["tested boxes whose patient is trained on: split by patient"]["value"] == 0
+    assert found["tested boxes whose patient is trained on: split by image"]["value"] > 0
+
+
+def test_confidence_is_recorded_by_epoch(executed):
+    found = executed[0]["results"]
+    for epoch in (1, 2):
+        assert 0 <= found[f"images with a box after epoch {epoch}"]["value"] <= 1
+    assert {"highest score falls by", "highest score rises again by"} <= set(found)
+
+
+def test_frozen_layers_computed_once_leave_the_same_detector(executed):
+    assert executed[0]["results"]["prefix on and off, largest difference of weights"]["value"] < 1e-6
+
+
+def test_every_study_is_kept(executed):
+    names = {name.split(": ")[0] for name in executed[0]["results"]}
+    assert {"losses, area F1", "losses, mean cell", "losses, highest cell", "images with a box, by what learns", "batch norm, squared error at the end", "cross-validated by patient, area F1", "recall of area at 32 px", "recall of area at 16 px",
+            "area F1, split by image", "area F1, split by patient", "beyond, pointing", "AP at 0.5", "RSNA 2018", "IoBB accuracy at 0.5"} <= names
+    assert {"beyond, pointing: FCOS", "beyond, pointing: Grad-CAM, no boxes"} <= set(executed[0]["results"])
+    for name, told in executed[0]["results"].items():
+        if "low" in told and all(isinstance(told[each], (int, float)) for each in ("low", "value", "high")):
+            assert told["low"] <= told["value"] <= told["high"], name
+
+
+def test_what_it_says_of_claims_is_in_the_ledger(executed):
+    ledger, claims = load(), executed[0]["claims"]
+    assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
+    assert set(claims) | {"p5-full-recall-correct"} == {"p5-few-detections", "p5-boxes-too-few", "p5-yolo-no-convergence", "p5-batch-norm-helps", "p5-l1-less-confident", "p5-yolo-ots-f1", "p5-yolo-poor", "p5-yolo-few-layers", "p5-loss-first", "p5-loss-last",
+                           "p5-loss-drops", "p5-one-hot-recall", "p5-full-recall-correct", "p5-precision", "p5-recall", "p5-f1", "p5-f1-learned", "p5-larger-precision", "p5-larger-recall", "p5-larger-f1", "p5-larger-learned",
+                           "p5-more-images-gain", "p5-more-would-help"}  # where no cell reaches one half, as after so short a training, one-hot precision is not defined, and nothing is said of one
+    assert all(isinstance(claims[name]["value"], float) and not math.isnan(claims[name]["value"]) for name in ("p5-precision", "p5-l1-less-confident", "p5-loss-first"))
+
+
+def test_every_figure_has_words(executed):
+    figures = executed[0]["figures"]
+    assert {"samples", "confidence", "curves", "losses", "figures_8_and_9", "area_f1", "overlap", "found"} == set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+
+
+def test_no_warning_stands_on_the_page(executed):
+    told = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
+    assert "Warning" not in told
+
+
+def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+    """The full networks from files as their authors publish them, on a folder that counts as people's: a few steps of each training, and no picture of anyone."""
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(weights))
+    save_darknet(yolov2(80, "full"), weights / "yolov2.weights")
+    save_file(resnet50().state_dict(), weights / "resnet50.safetensors")
+    save_file(fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors")
+    folder = releases.make("nih", 140, 64, 0, tmp_path / "nih")
+    shutil.rmtree(folder / "truth")
+    fewer = {"train_images": 12, "fewer_images": 10, "few_share": 0.5, "image_size": 64, "yolo_image_size": 64, "yolo_batch_size": 6, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 0, "open_epochs": 1, "reference_epochs": 1,
+             "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 0, "coarse_size": 0, "resamples": 10, "max_steps": 1}
+    found = results_of(run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(folder)}).folder)
+    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    assert not {"samples", "found"} & set(found["figures"])
+    assert found["results"]["area F1, confidence: grid network"]["value"] != "undefined"
+
+
+def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
+    from pneumo_utils.detection.yolo_training import published
+    from pneumo_utils.ground.errors import StudyError
+
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr("pneumo_utils.backbones.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network")))
+    with pytest.raises(StudyError, match=r"yolov2\.weights"):
+        published("imagenet", "pocket")
+
+
+def test_a_run_that_is_killed_goes_on(begun_again, runs):
+    before, after, done = begun_again(CHAPTER, SHORTEST, "yolo, 1-*")
+    assert "found again" in done.stdout and before == after and len(after) == 1

@@ -1,0 +1,667 @@
+"""How boxes are scored: hand-worked values, agreement with torchvision and pycocotools, and what is done where there is nothing to score."""
+
+import io
+import sys
+from contextlib import redirect_stdout
+from subprocess import run
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torchvision.ops import box_iou
+
+from pneumo_utils.claims import public
+from pneumo_utils.cohort.cohort import NO_BOXES
+from pneumo_utils.detection import area, coco, every_score, image_free, image_free_scores, localisation, overlaps, rsna
+from pneumo_utils.detection.beside import ANY, MEAN, Beside, Boxes, by_label
+from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, grids, larger, targets
+from pneumo_utils.detection.from_maps import boxes_from, grids_from, together
+from pneumo_utils.detection.image_free_boxes import PREDICTORS, fitted
+from pneumo_utils.detection.precision import average_precision
+from pneumo_utils.detection.scoring import ALL, COLUMNS, Measure, better, mean_of, ratio, scores, share, table
+from pneumo_utils.detection.things import one_kind, surer, things, things_of_table
+from pneumo_utils.evaluation.people import mean_of_people
+from pneumo_utils.figures.boxes import accuracy_over_overlap, boxes_on, grid_rows, in_words
+from pneumo_utils.ground.errors import StudyError
+from saved_figures import legible, texts
+
+matplotlib.use("Agg")
+LABELS = ["Mass", "Nodule", "Effusion"]
+A, B, C = [0, 0, 0.2, 0.2], [0.4, 0.4, 0.6, 0.6], [0.7, 0.7, 0.9, 0.9]
+HALF = [0.1, 0, 0.3, 0.2]  # overlaps A by a third
+ELSEWHERE = [0.2, 0.7, 0.4, 0.9]
+
+
+def there(rows=(), kinds=None):
+    return {"boxes": torch.tensor(rows, dtype=torch.float32).view(-1, 4), "classes": torch.tensor(kinds or [0] * len(rows), dtype=torch.int64)}
+
+
+def found(rows=(), scores=None, kinds=None):
+    return there(rows, kinds) | {"scores": torch.tensor(scores or [0.9 - 0.1 * at for at in range(len(rows))], dtype=torch.float32)}
+
+
+def beside(found_, true):
+    return Beside(Boxes.of(found_), Boxes.of(true), len(true))
+
+
+def values(measures, weights=None):
+    images = np.ones((1, weights)) if isinstance(weights, int) else np.atleast_2d(weights)
+    return {(one.metric, one.label): one.of(images)[0] for one in measures}
+
+
+@pytest.fixture(scope="module")
+def crowd():
+    """60 images of 30 patients: up to three things each, and boxes about some of them and elsewhere."""
+    luck = torch.Generator().manual_seed(3)
+    true, told = [], []
+    for at in range(60):
+        corner, size = torch.rand(at % 4, 2, generator=luck) * 0.6, 0.1 + 0.3 * torch.rand(at % 4, 2, generator=luck)
+        true.append({"boxes": torch.cat([corner, corner + size], 1), "classes": torch.randint(3, (at % 4,), generator=luck)})
+        near = true[-1]["boxes"] + 0.06 * torch.randn(at % 4, 4, generator=luck)
+        far = torch.rand(2, 2, generator=luck) * 0.6
+        boxes = torch.cat([near, torch.cat([far, far + 0.2], 1)])
+        kinds = torch.cat([true[-1]["classes"], torch.randint(3, (2,), generator=luck)])
+        told.append({"boxes": boxes, "scores": torch.rand(len(boxes), generator=luck), "classes": kinds})
+    return told, true, [f"p{at // 2}" for at in range(60)]
+
+
+@pytest.fixture(scope="module")
+def nih():
+    boxes = public.nih_boxes()
+    labels = sorted(boxes["label"].unique())
+    return boxes, labels, things_of_table(boxes, labels)
+
+
+# ---------------------------------------------------------------- what is there
+
+
+class Few:
+    """A cohort of three images, of which the last has boxes."""
+
+    table = pd.DataFrame({"image": ["a.png", "b.png", "c.png"]}, index=[4, 7, 9])
+    boxes = pd.DataFrame({"row": [9, 4, 9], "image": ["c.png", "a.png", "c.png"], "finding": ["Nodule", "Mass", "Mass"], "x": [0.5, 0.0, 0.1],
+                          "y": [0.5, 0.0, 0.1], "width": [0.25, 0.5, 0.2], "height": [0.5, 0.25, 0.3]})
+
+
+def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_none():
+    got = things(Few, LABELS)
+    assert [each["boxes"].shape for each in got] == [(1, 4), (0, 4), (2, 4)]
+    assert torch.allclose(got[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and got[0]["classes"].tolist() == [0]
+    assert torch.allclose(got[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and got[2]["classes"].tolist() == [1, 0]
+    assert all(each["boxes"].dtype == torch.float32 and each["classes"].dtype == torch.int64 for each in got)
+
+
+def test_a_cohort_without_boxes_has_things_without_boxes():
+    class Clear:
+        table, boxes = Few.table, NO_BOXES
+
+    assert [len(each["boxes"]) for each in things(Clear, LABELS)] == [0, 0, 0] and not grids(things(Clear, LABELS)).any()
+
+
+def test_an_unknown_label_is_an_error_that_names_the_nearest():
+    with pytest.raises(StudyError, match="'Nodule', which is none of Mass, Nodules; did you mean 'Nodules'"):
+        things(Few, ["Mass", "Nodules"])
+
+
+def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
+    boxes, labels, true = nih
+    pixels, _ = targets(boxes)
+    assert len(true) == 880 and sum(len(each["boxes"]) for each in true) == 984
+    assert (grids(true) == pixels).all()
+    counted = pd.Series(np.concatenate([each["classes"] for each in true])).map(dict(enumerate(labels))).value_counts()
+    assert counted.to_dict() == boxes["label"].value_counts().to_dict()
+
+
+@pytest.mark.parametrize("reading", LARGER)
+def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
+    boxes, _, true = nih
+    kept = larger(boxes, reading)
+    got, boxed = cells_by_size(true, reading)
+    assert boxed.sum() == kept["image"].nunique() and (got[boxed] == targets(kept)[0]).all() and not got[~boxed].any()
+
+
+def test_the_readings_of_larger_differ():
+    sides = np.array([[400, 300], [300, 400], [900, 200], [384, 256]])
+    told = {name: larger(*sides.T).tolist() for name, larger in LARGER.items()}
+    assert told == {"384 wide and 256 high": [True, False, False, False], "either way round": [True, True, False, False], "larger area": [True, True, True, False]}
+
+
+def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
+    boxes = pd.DataFrame({"patient": 1, "image": np.arange(200), "label": "Mass", "x": np.arange(200) * 3.13, "y": 100.07, "w": 384.0, "h": 256.0})
+    for reading in LARGER:
+        assert not cells_by_size(things_of_table(boxes, LABELS), reading)[1].any()
+
+
+def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
+    assert not cells(np.array([[0.3, 0.3, 0.3, 0.8]])).any() and not cells(np.array([[0.5, 0.5, 0.4, 0.4]])).any()
+    outside = cells(np.array([[-0.5, -0.5, 0.125, 0.0625], [2, 2, 3, 3]]))
+    assert outside[0].sum() == 2 and outside[0, 0, :2].all() and not outside[1].any()
+
+
+def test_found_boxes_fill_their_cells_with_the_highest_score():
+    got = confidences([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
+    assert got[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7]) and got[0, 1, 0] == pytest.approx(0.4) and (got[0] > 0).sum() == 6
+    assert got.shape == (2, CELLS, CELLS) and not got[1].any()
+
+
+def test_surer_boxes_and_boxes_of_one_kind():
+    both = [found([A, B], [0.5, 0.3], [1, 2])]
+    assert len(surer(both, 0.5)[0]["boxes"]) == 1 and len(surer(both, 0.51)[0]["classes"]) == 0
+    assert one_kind(both)[0]["classes"].tolist() == [0, 0] and both[0]["classes"].tolist() == [1, 2]
+
+
+def test_the_claims_need_no_torch():
+    code = "import sys, pneumo_utils.claims.judges, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
+    assert run([sys.executable, "-c", code]).returncode == 0
+
+
+# ---------------------------------------------------------------- overlaps
+
+
+def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
+    some, others = (torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
+    some, others = (torch.cat([each[:, :2], each[:, :2] + each[:, 2:]], 1) for each in (some, others))
+    got = overlaps.iou(some.numpy()[:, None], others.numpy())
+    assert got.shape == (20, 20) and np.allclose(got, box_iou(some, others))
+    both = overlaps.shared(some.numpy()[:, None], others.numpy())
+    sides = (some[:, 2:] - some[:, :2]).prod(1).numpy()
+    assert np.allclose(overlaps.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
+
+
+def test_a_small_box_within_a_thing_has_iobb_1_and_one_of_no_area_overlaps_nothing():
+    box, thing = np.array([[0.1, 0.1, 0.2, 0.2]]), np.array([[0.0, 0.0, 0.4, 0.4]])
+    assert overlaps.iobb(box, thing)[0] == pytest.approx(1) and overlaps.iou(box, thing)[0] == pytest.approx(1 / 16)
+    flat = np.array([[0.1, 0.1, 0.1, 0.3]])
+    assert overlaps.iou(flat, flat)[0] == overlaps.iobb(flat, thing)[0] == overlaps.iou(np.array([[0.3, 0.3, 0.1, 0.1]]), thing)[0] == 0
+
+
+# ---------------------------------------------------------------- localisation and pointing
+
+
+def test_localisation_worked_by_hand():
+    """A third of overlap in the first image, a wrong label in the second, nothing found in the third, no thing in the fourth."""
+    true = [there([A], [0]), there([B], [1]), there([C], [0]), there()]
+    told = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
+    got = values(by_label(told, true, LABELS[:2], localisation.measures), 4)
+    assert got["IoU accuracy at 0.3", "Mass"] == 1 / 2 and got["IoU accuracy at 0.4", "Mass"] == 0
+    assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0  # half of it: not more than half
+    assert got["IoU accuracy at 0.1", "Nodule"] == 0 and got["IoU accuracy at 0.3", MEAN] == 1 / 4
+    assert got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4 and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
+    assert got["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
+    assert got["IoU accuracy at 0.3", ANY] == 2 / 3 and got["false positives an image, IoU at 0.3", ANY] == 2 / 4
+
+
+def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
+    half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
+    got = values(localisation.measures(half, "x"), 1)
+    assert got["IoU accuracy at 0.4", "x"] == 1 and got["IoU accuracy at 0.5", "x"] == 0 and got["false positives an image, IoU at 0.5", "x"] == 1
+    assert rsna.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
+
+
+def test_several_boxes_of_one_label_count_once():
+    got = values(localisation.measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
+    assert got["IoU accuracy at 0.5", "x"] == 1 and got["false positives an image, IoU at 0.5", "x"] == 1
+
+
+def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one():
+    true = [there([A]), there([A]), there([A]), there()]
+    told = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
+    assert localisation.pointed(beside(told, true)).tolist() == [True, False, False, False]
+    astray = [found([A]) | {"points": torch.tensor([[0.5, 0.5]])}, found([B]) | {"points": torch.tensor([[0.1, 0.1]])}, found(), found()]
+    assert localisation.pointed(beside(astray, true)).tolist() == [False, True, False, False]
+    assert values(localisation.measures(beside(told, true), "x"), 4)["pointing", "x"] == 1 / 3
+
+
+# ---------------------------------------------------------------- RSNA
+
+
+def plain_rsna(told, true):
+    """The challenge's metric once more, image by image, by loops; nan where there is nothing."""
+    each = []
+    for said, thing in zip(told, true):
+        order = said["scores"].argsort(descending=True)
+        many, over = (len(said["boxes"]), len(thing["boxes"])), box_iou(said["boxes"][order], thing["boxes"])
+        if not sum(many):
+            each.append(np.nan)
+            continue
+        points = []
+        for least in np.arange(0.4, 0.76, 0.05):
+            free, hits = list(range(many[1])), 0
+            for row in over:
+                best = max(free, key=lambda at: row[at], default=None)
+                if best is not None and row[best] > least:
+                    free.remove(best)
+                    hits += 1
+            points.append(hits / (sum(many) - hits))
+        each.append(np.mean(points))
+    return np.array(each)
+
+
+def test_rsna_worked_by_hand():
+    """IoU 0.8 / 1.2 = 0.667: over six of eight thresholds. One box right of two, one thing unseen of two: 1/3."""
+    shifted = [0.04, 0, 0.24, 0.2]
+    told = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
+    true = [there([A]), there([A, B]), there([C]), there(), there()]
+    assert rsna.image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
+    (metric,) = rsna.measures(beside(told, true), "x")
+    assert metric.of(np.ones((1, 5)))[0] == pytest.approx((6 / 8 + 1 / 3) / 4) and metric.counted == 4
+
+
+def test_rsna_tries_the_surest_box_first():
+    """The surer box takes the thing, though the other overlaps it more: a miss of a true box is then a false positive."""
+    rough = [0.02, 0, 0.22, 0.2]
+    for sure in ([0.9, 0.1], [0.1, 0.9]):
+        assert rsna.image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
+    two = [there([A, [0.02, 0, 0.22, 0.2]])]
+    assert rsna.image_scores(beside([found([rough, A])], two))[0] == 1
+
+
+def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
+    told, true, _ = crowd
+    assert rsna.image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
+
+
+# ---------------------------------------------------------------- average precision
+
+
+def test_average_precision_worked_by_hand():
+    """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33 more)."""
+    got = values(coco.measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
+    assert got["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
+
+
+def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
+    told, true, _ = crowd
+    judged = coco.evaluated(beside(told, true), coco.LOOSE + coco.STRICT)
+    with redirect_stdout(io.StringIO()):
+        judged.accumulate()
+    theirs = judged.eval["precision"].mean(axis=(1, 2, 3, 4))
+    got = values(coco.measures(beside(told, true), "x"), 60)
+    assert got["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and got["AP at 0.3", "x"] == pytest.approx(theirs[1], abs=1e-9)
+    assert got["AP at 0.5", "x"] == pytest.approx(theirs[2], abs=1e-9) and got["AP (0.5 to 0.95)", "x"] == pytest.approx(theirs[2:].mean(), abs=1e-9)
+
+
+def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
+    told, true, _ = crowd
+    got = values(coco.measures(beside(told, true), "x"), 60)["AP at 0.5", "x"]
+    assert got == pytest.approx(average_precision(one_kind(told), one_kind(true), 0), abs=0.02)
+
+
+def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
+    told, true, _ = crowd
+    twice = np.ones(60)
+    twice[[3, 10]] = 2
+    twice[5] = 0
+    again = np.repeat(np.arange(60), twice.astype(int))
+    one, other = every_score.measures(told, true, LABELS), every_score.measures([told[at] for at in again], [true[at] for at in again], LABELS)
+    assert values(one, twice) == pytest.approx(values(other, len(again)), nan_ok=True)
+
+
+def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_changes_nothing():
+    true = [there([A]), there([A]), there([A]), there([A])]
+    told = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
+    got = {values(coco.measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)["AP at 0.5", "x"] for order in ([0, 1, 2, 3], [1, 2, 0, 3])}
+    assert got == {51 / 101 / 2}  # half of all boxes are right at the one recall there is, a half
+
+
+# ---------------------------------------------------------------- area
+
+
+def image_of(*cells_):
+    grid = np.zeros((CELLS, CELLS))
+    for row, column in cells_:
+        grid[row, column] = 1
+    return grid
+
+
+def block(row, column, high=1, wide=1):
+    return [column / CELLS, row / CELLS, (column + wide) / CELLS, (row + high) / CELLS]
+
+
+def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_nothing():
+    """Four true cells of which a quarter is said; nothing said; a target with no cell; an image without boxes, which counts nowhere."""
+    true = [there([block(0, 0, 2, 2)]), there([block(4, 4)]), there([[0.5, 0.5, 0.51, 0.51]]), there()]
+    told = np.zeros((4, CELLS, CELLS))
+    told[0, 0, :2] = 0.6, 0.4
+    told[2, 8, 8] = told[3, 0, 0] = 1
+    got = values(area.measures(true, told), 4)
+    precision, recall = (1 + 0) / 2, (0.25 + 0) / 2
+    assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
+    assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
+    precision, recall = 1 / 3, 0.25 / 3
+    assert got["area F1 with undefined as 0, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
+    counted = {(one.metric, one.label): one.counted for one in area.measures(true, told)}
+    assert [counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")] == [2, 2, 1, 3]
+    errors = [(0.4**2 + 0.6**2 + 1 + 1) / 256, 1 / 256, 1 / 256]
+    assert got["grid squared error", ALL] == pytest.approx(np.mean(errors))
+
+
+def test_the_one_hot_version_asks_for_a_confidence():
+    true, told = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
+    assert np.isnan(values(area.measures(true, told), 1)["area precision, one-hot", ALL])
+    assert values(area.measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
+    assert values(area.measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
+
+
+def test_area_of_larger_boxes_looks_at_these_alone():
+    true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
+    told = np.stack([grids(true)[0].astype(float), image_of((3, 3))])
+    got = values(area.measures(true, told), 2)
+    assert got["area precision, confidence", ALL] == 1 and got["area precision, confidence", "384 wide and 256 high"] == pytest.approx(35 / 36)
+    assert {one.counted for one in area.measures(true, told) if one.label in LARGER} == {1}
+
+
+def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
+    boxes, _, true = nih
+    pixels, patients = targets(boxes)
+    told = image_free.out_of_patient(pixels, patients, image_free.prior)
+    plain = image_free.box_baselines(boxes, predictors={"prior": image_free.prior}).iloc[0]
+    got = values(area.measures(true, told), 880)
+    assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(plain[["precision", "recall", "f1"]].tolist())
+    assert got["grid squared error", ALL] == pytest.approx(plain["mse"])
+
+
+# ---------------------------------------------------------------- intervals and tables
+
+
+def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
+    told, true, patients = crowd
+    boxed = np.array([len(each["boxes"]) > 0 for each in true])
+    hits = localisation.pointed(beside(told, true)).astype(float)
+    row = scores(localisation.measures(beside(told, true), "x"), patients, 300).set_index("metric").loc["pointing"]
+    assert row[["value", "low", "high"]].tolist() == pytest.approx(mean_of_people(np.where(boxed, hits, np.nan), patients, 300))
+
+
+def test_a_table_is_tidy_and_the_same_again(crowd):
+    told, true, patients = crowd
+    systems = {"detector": every_score.measures(told, true, LABELS), "half of it": every_score.measures(told, true, LABELS, least=0.5)}
+    frame = table(systems, patients, 100)
+    assert list(frame) == COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
+    assert set(frame["label"]) == {*LABELS, MEAN, ANY, ALL, *LARGER}
+    pd.testing.assert_frame_equal(frame, table(systems, patients, 100))
+    sure = frame.dropna()
+    assert ((sure["low"] <= sure["value"] + 1e-9) & (sure["value"] <= sure["high"] + 1e-9)).all()
+    assert frame.set_index(["system", "metric", "label"]).loc[("half of it", "AP at 0.5", ANY), "value"] == \
+        frame.set_index(["system", "metric", "label"]).loc[("detector", "AP at 0.5", ANY), "value"]  # which takes all boxes
+
+
+def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
+    told, true, patients = crowd
+    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
+    first, second = every_score.measures(perfect, true, LABELS), every_score.measures(told, true, LABELS)
+    assert better(first, second, "IoU accuracy at 0.7", patients, MEAN, 200).better
+    assert better(first, second, "false positives an image, IoU at 0.5", patients, ANY, 200).better
+    same = better(second, second, "AP at 0.5", patients, ANY, 200)
+    assert same.value == same.low == same.high == 0 and not same.better
+    with pytest.raises(StudyError, match="did you mean 'AP at 0.5'"):
+        better(first, second, "AP at 0.55", patients)
+    with pytest.raises(StudyError, match="not scored for 'Masses'.*did you mean 'Mass'"):
+        better(first, second, "AP at 0.5", patients, "Masses")
+
+
+def test_the_interval_of_average_precision_lies_about_its_value(crowd):
+    """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the middle is moved to the value."""
+    told, true, patients = crowd
+    (one,) = [each for each in coco.measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
+    row = scores([one], patients, 400).iloc[0]
+    assert row["low"] < row["value"] < row["high"]
+    plain = scores([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
+    assert plain["high"] - plain["low"] == pytest.approx(row["high"] - row["low"]) and plain["low"] > row["low"]
+
+
+def test_a_share_without_exception_has_an_exact_interval():
+    one = share("found", ALL, np.ones(10, bool), np.ones(10, bool))
+    row = scores([one], list("abcdefghij"), 50).iloc[0]
+    assert row["value"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 10))
+
+
+def test_the_mean_over_labels_leaves_out_what_is_undefined():
+    each = [Measure("m", name, ratio(np.array(part), np.array(whole)), 1) for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))]
+    assert mean_of(each).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(mean_of(each[1:]).of(np.ones((1, 2)))[0])
+
+
+def test_an_image_whose_patient_nobody_knows_is_its_own():
+    one = [Measure("m", ALL, ratio(np.arange(6.0), np.ones(6)), 6)]
+    pd.testing.assert_frame_equal(scores(one, [""] * 6, 50), scores(one, list("abcdef"), 50))
+
+
+# ---------------------------------------------------------------- properties
+
+
+def test_a_perfect_detector_scores_1_everywhere(crowd):
+    _, true, patients = crowd
+    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
+    got = values(every_score.measures(perfect, true, LABELS), 60)
+    for (metric, label), value in got.items():
+        wanted = 0 if "false" in metric or "error" in metric else 45 / 60 if metric.startswith("images") else 1
+        if label in LARGER and "recall" not in metric:
+            assert value < 1  # its smaller boxes are none there
+        else:
+            assert value == pytest.approx(wanted, abs=1e-9), (metric, label)
+
+
+def test_the_order_of_images_does_not_matter(crowd):
+    told, true, _ = crowd
+    order = np.random.default_rng(0).permutation(60)
+    shuffled = every_score.measures([told[at] for at in order], [true[at] for at in order], LABELS)
+    assert values(shuffled, 60) == pytest.approx(values(every_score.measures(told, true, LABELS), 60), nan_ok=True)
+
+
+def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
+    _, true, _ = crowd
+    said = image_free_scores.answers(true, LABELS, 60)
+    order = np.random.default_rng(1).permutation(60)
+    for name, answers in said.items():
+        there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[at] for at in order], LABELS)
+        assert values(there_, 60) == pytest.approx(values(elsewhere, 60), nan_ok=True), name
+
+
+# ---------------------------------------------------------------- predictors that see no image
+
+
+def test_image_free_boxes_worked_by_hand():
+    train = [there([A, B], [0, 1]), there([[0, 0, 0.4, 0.4]], [0]), there([[0, 0, 0.3, 0.3]], [0]), there()]
+    assert len(fitted(PREDICTORS["nothing"], train, 3)["boxes"]) == 0
+    whole = fitted(PREDICTORS["everything"], train, 3)
+    assert whole["boxes"].tolist() == [[0, 0, 1, 1]] * 2 and whole["classes"].tolist() == [0, 1] and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
+    assert fitted(PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6)
+    assert fitted(PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
+    prior = fitted(PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1)
+    assert prior["boxes"][prior["scores"].argmax()].tolist() == pytest.approx(block(2, 2, 4, 4)) and prior["scores"].max() == 1
+
+
+def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
+    tiny = [there([[0.5, 0.5, 0.51, 0.51]])] * 2
+    assert fitted(PREDICTORS["location prior"], tiny, 1)["boxes"].tolist() == fitted(PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
+
+
+def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
+    _, true, patients = crowd
+    said = image_free_scores.out_of_patient(true, patients, LABELS, folds=3)
+    changed = [each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"])) for each, patient in zip(true, patients)]
+    again = image_free_scores.out_of_patient(changed, patients, LABELS, folds=3)
+    for name in said:
+        for at in (2, 3):  # the images of p1
+            assert (said[name].told[at] == again[name].told[at]).all()
+            if said[name].found is not None:
+                assert torch.equal(said[name].found[at]["boxes"], again[name].found[at]["boxes"])
+        if name in ("mean box", "location prior"):
+            assert any((one != other).any() for one, other in zip(said[name].told, again[name].told))
+
+
+def test_all_boxes_of_nih_s_table_without_looking(nih):
+    boxes, labels, _ = nih
+    frame = image_free_scores.of_table(boxes, resamples=20).set_index(["system", "metric", "label"])["value"]
+    plain = image_free.box_baselines(boxes).set_index("predictor")["f1"]
+    assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain["everywhere"] == pytest.approx(0.146, abs=0.001)
+    assert frame["location prior, thresholded", "area F1, one-hot", ALL] == pytest.approx(plain["prior, thresholded"])
+    for name in ("IoU accuracy at 0.1", "AP at 0.3", "RSNA 2018", "pointing"):
+        assert frame["nothing", name, MEAN] == 0 < frame["location prior", name, MEAN]
+    heart = frame["typical box", "IoU accuracy at 0.5", "Cardiomegaly"]
+    assert heart > 0.8 > 0.1 > frame["typical box", "IoU accuracy at 0.5", "Nodule"]  # a heart is where hearts are
+
+
+# ---------------------------------------------------------------- boxes from maps
+
+
+def test_boxes_from_a_map_worked_by_hand():
+    heat = np.zeros((1, 8, 8))
+    heat[0, 1:3, 1:4] = 2
+    heat[0, 1, 2] = 4
+    heat[0, 6, 7] = 3
+    heat[0, 7, 6] = 1  # touches the other at a corner
+    (got,) = boxes_from(heat, sure=[0.5], kind=2)
+    told = {tuple(8 * x for x in box): (score, tuple(8 * x for x in point)) for box, score, point in zip(got["boxes"].tolist(), got["scores"].tolist(), got["points"].tolist())}
+    assert told == {(1, 1, 4, 3): (0.5, (2.5, 1.5)), (6, 6, 8, 8): (0.375, (7.5, 6.5)), (2, 1, 3, 2): (0.5, (2.5, 1.5)), (7, 6, 8, 7): (0.375, (7.5, 6.5))}
+    assert got["classes"].tolist() == [2] * 4
+
+
+def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
+    full, empty = boxes_from(np.stack([np.ones((4, 4)), np.zeros((4, 4))]))
+    assert full["boxes"].tolist() == [[0, 0, 1, 1]] and empty["boxes"].shape == (0, 4) and empty["points"].shape == (0, 2)
+
+
+def test_a_network_s_own_confidences_are_cut_as_they_are():
+    grid = np.full((1, CELLS, CELLS), 0.4)
+    grid[0, 2:4, 2:4] = 0.6
+    (got,) = boxes_from(grid, [0.5], over_most=False)
+    assert got["boxes"].tolist() == [block(2, 2, 2, 2)] and got["scores"].tolist() == pytest.approx([0.6])
+    assert len(boxes_from(grid, [0.7], over_most=False)[0]["boxes"]) == 0  # no cell reaches it
+
+
+def test_maps_of_several_labels_go_together_and_are_scored(crowd):
+    _, true, _ = crowd
+    maps = grids(true).astype(float)
+    told = together(*(boxes_from(maps, [0.5], kind=kind) for kind in range(3)))
+    assert len(told) == 60 and told[3]["classes"].unique().tolist() == [0, 1, 2]
+    assert values(every_score.measures(told, true, LABELS), 60)["pointing", ANY] > 0.8
+
+
+def test_grids_from_maps_are_the_mean_of_each_cell():
+    heat = np.zeros((1, 64, 64))
+    heat[0, :4, :2] = 2
+    got = grids_from(heat)
+    assert got.shape == (1, CELLS, CELLS) and got[0, 0, 0] == 0.5 and got.sum() == 0.5
+    assert grids_from(heat / 4, over_most=False)[0, 0, 0] == 0.25 and grids_from(np.ones((2, 7, 7))).min() == 1 and not grids_from(np.zeros((1, 8, 8))).any()
+
+
+# ---------------------------------------------------------------- what is amiss
+
+
+def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
+    true, told = [there([A]), there([B])], [found(), found()]
+    got = values(every_score.measures(told, true, LABELS), 2)
+    assert got["IoU accuracy at 0.1", ANY] == got["AP at 0.5", "Mass"] == got["RSNA 2018", ANY] == got["images with a found box", ALL] == 0
+    assert np.isnan(got["area F1, confidence", ALL]) and got["area F1 with undefined as 0, confidence", ALL] == 0
+    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN] == 0  # no image has a nodule
+    row = scores(every_score.measures(told, true, LABELS), ["a", "b"], 50).set_index(["metric", "label"]).loc[("AP at 0.5", "Nodule")]
+    assert row[["value", "low", "high"]].isna().all() and row["of"] == 0
+
+
+def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
+    got = values(every_score.measures([found([A], [0.3])], [there([A])], least=0.5), 1)
+    assert got["IoU accuracy at 0.1", ANY] == got["images with a found box", ALL] == 0 and got["AP at 0.5", ANY] == 1
+
+
+def test_images_without_any_thing_leave_all_but_false_positives_undefined():
+    got = values(every_score.measures([found([A]), found()], [there(), there()], LABELS), 2)
+    assert np.isnan([got[name, ANY] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
+    assert got["false positives an image, IoU at 0.5", ANY] == 1 / 2 and got["RSNA 2018", ANY] == 0
+
+
+def test_one_label_alone_is_its_own_mean():
+    got = values(every_score.measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
+    assert all(got[metric, MEAN] == got[metric, "Mass"] == got[metric, ANY] for metric, label in got if label == MEAN)
+
+
+def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
+    odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
+    got = values(every_score.measures([odd], [there([A])]), 1)
+    assert got["IoU accuracy at 0.4", ANY] == 1 and got["false positives an image, IoU at 0.4", ANY] == 2 and got["AP at 0.3", ANY] == pytest.approx(1 / 3)
+    assert got["area F1, confidence", ALL] > 0
+
+
+def test_what_does_not_go_together_is_refused():
+    with pytest.raises(StudyError, match="2 images do not go with the true ones of 1"):
+        every_score.measures([found(), found()], [there()])
+    with pytest.raises(StudyError, match="Image 1 has a found box of class 3; with 3 labels classes go from 0 to 2"):
+        every_score.measures([found(), found([A], kinds=[3])], [there(), there()], LABELS)
+    with pytest.raises(StudyError, match="a found box or score that is no number"):
+        every_score.measures([found([A], [float("nan")])], [there([A])])
+    with pytest.raises(StudyError, match="one grid of 16 x 16"):
+        area.measures([there([A])], np.zeros((1, 8, 8)))
+    with pytest.raises(StudyError, match="from 0 to 1"):
+        area.measures([there([A])], np.full((1, CELLS, CELLS), 2.0))
+    with pytest.raises(StudyError, match="have no boxes"):
+        boxes_from(-np.ones((1, 4, 4)))
+    with pytest.raises(StudyError, match="2 maps do not go with 1 probabilities"):
+        boxes_from(np.ones((2, 4, 4)), sure=[0.5])
+    with pytest.raises(StudyError, match="no image to score"):
+        scores([], [])
+
+
+def test_labels_that_no_training_box_has_are_not_found():
+    assert fitted(PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
+    assert len(fitted(PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
+
+
+# ---------------------------------------------------------------- figures
+
+
+PICTURE = np.tile(np.linspace(40, 220, 64).astype(np.uint8), (64, 1))
+
+
+def test_boxes_on_pictures_say_in_words_where_they_are():
+    pictures = {"Mass": PICTURE, "Effusion and Nodule": PICTURE}
+    true, told = [there([B]), there()], {"YOLOv2": [found([B, A], [0.3, 0.8]), found()], "location prior": [found([C]), found([A])]}
+    figure, alt = boxes_on(pictures, true, told)
+    legible(figure)
+    assert {"Mass", "YOLOv2", "no box", "true box"} <= set(texts(figure)) and len(figure.axes) == 4
+    assert "YOLOv2, Mass: true box in the middle centre" in alt and "2 found, the surest with a score of 0.80, in the" in alt and "IoU of 1.00" in alt
+    assert "YOLOv2, Effusion and Nodule: no true box, no box found" in alt
+    plain, words = boxes_on(pictures, true)
+    legible(plain)
+    assert "found" not in " ".join(texts(plain)) + words
+
+
+def test_words_on_a_box_that_misses():
+    assert in_words(there([A]), found([C])).endswith("the best overlapping by an IoU of 0.00")
+
+
+def test_grids_stand_above_their_truth():
+    true = grids([there([block(2, 2, 4, 4)]), there([block(8, 8, 2, 2)])])
+    figure, alt = grid_rows(true, {"trained on 670": true * 0.7, "trained on 764": true * 0.2})
+    legible(figure)
+    assert {"truth", "image 1", "image 2"} <= set(texts(figure)) and len(figure.axes) == 7
+    assert "trained on 670, image 1: at most 0.70, 16 cells of 0.5 or more in the upper left of the grid" in alt and "trained on 764, image 2: at most 0.20, 0 cells" in alt
+
+
+def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
+    told, true, patients = crowd
+    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
+    frame = table({name: every_score.measures(each, true, LABELS) for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()}, patients, 50)
+    for overlap in ("IoU", "IoBB"):
+        figure, alt = accuracy_over_overlap(frame, overlap)
+        legible(figure)
+        lines = figure.axes[0].get_lines()
+        assert len(lines) == 3 and (lines[1].get_ydata() == 1).all() and (lines[2].get_ydata() == 0).all()
+        assert (np.diff(lines[0].get_ydata()) <= 0).all() and "perfect: from 1.00 at 0.1 to 1.00 at 0.7" in alt
+
+
+def test_figures_refuse_what_cannot_be_shown(crowd):
+    with pytest.raises(StudyError, match="no boxes to show"):
+        boxes_on({}, [])
+    with pytest.raises(StudyError, match="1 pictures do not go with boxes of 2"):
+        boxes_on({"a": PICTURE}, [there(), there()])
+    with pytest.raises(StudyError, match="grey bytes"):
+        boxes_on({"a": PICTURE / 255}, [there()])
+    with pytest.raises(StudyError, match="6 pictures"):
+        boxes_on({str(at): PICTURE for at in range(6)}, [there()] * 6)
+    with pytest.raises(StudyError, match="cannot be shown above each other"):
+        grid_rows(np.zeros((1, 16, 16)), {"a": np.zeros((2, 16, 16))})
+    told, true, patients = crowd
+    with pytest.raises(StudyError, match="no IoU accuracy at ... for 'Hernia'"):
+        accuracy_over_overlap(table({"a": every_score.measures(told, true, LABELS)}, patients, 10), label="Hernia")

@@ -1,0 +1,422 @@
+"""Detectors that learn: boxes and cells as targets, Pascal VOC's files, splits of boxed images, the grid network, YOLOv2 for other labels, FCOS, and what they say."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torchvision.models.detection.fcos import FCOSHead
+from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
+
+from pneumo_utils import releases
+from pneumo_utils.backbones.darknet_weights import save_darknet
+from pneumo_utils.cohort.cohort import BOXES, NO_BOXES
+from pneumo_utils.datasets import nih
+from pneumo_utils.detection import dealing, loaders, region, said, voc, yolo_training
+from pneumo_utils.detection.answers import answers
+from pneumo_utils.detection.cells import grids
+from pneumo_utils.detection.fcos import FcosLoss, fcos
+from pneumo_utils.detection.grid_net import CONVOLUTIONS, GridLoss, as_grids, grid_net, halvings
+from pneumo_utils.detection.image_free_scores import answers as without_looking
+from pneumo_utils.detection.region import NOTHING, losses
+from pneumo_utils.detection.things import things
+from pneumo_utils.detection.yolov2 import yolov2
+from pneumo_utils.figures.sightings import sightings
+from pneumo_utils.freezing import learning, learns
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.training import adam, learner
+
+LABELS = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
+pytestmark = pytest.mark.usefixtures("one_thread", "closed_figures")
+
+
+@pytest.fixture(scope="module")
+def cohort(home):
+    return nih.read(releases.make("nih", 300, 32, 0, home / "nih"), say=lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def boxed(cohort):
+    return dealing.boxed(cohort, LABELS)
+
+
+@pytest.fixture(scope="module")
+def dealt(boxed):
+    return dealing.dealt(boxed, 30, "image", 0)
+
+
+def with_boxes(cohort, *boxes):
+    """The cohort with these boxes alone: row, finding, x, y, width, height."""
+    names = cohort.table["image"]
+    return cohort.but(boxes=pd.DataFrame([(row, names[row], *rest) for row, *rest in boxes], columns=BOXES))
+
+
+# splits
+
+
+def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
+    assert len(boxed) == cohort.boxes.loc[cohort.boxes["finding"].isin(LABELS), "row"].nunique() and boxed.classes == LABELS
+    row = boxed.table.index[0]
+    assert set(boxed.table["labels"][row].split("|")) == set(boxed.boxes.loc[boxed.boxes["row"] == row, "finding"])
+    assert set(dealing.boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
+
+
+def test_so_many_images_are_trained_on_and_no_image_is_in_both(boxed, dealt):
+    assert len(dealt.part("train")) == 30 and len(dealt.part("valid")) == len(boxed) - 30
+    other = dealing.dealt(boxed, 30, "image", 1)
+    assert set(other.part("train").table.index) != set(dealt.part("train").table.index)
+
+
+def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
+    told = dealing.told(dealt).set_index("label")
+    common = boxed.boxes["finding"].value_counts().index[0]
+    trained, tested = told.loc[common, ["boxes to train on", "boxes tested"]]
+    assert trained + tested == (boxed.boxes["finding"] == common).sum()
+    assert abs(trained / (trained + tested) - 30 / len(boxed)) < 0.25
+
+
+def test_split_by_patient_shares_none(boxed):
+    parts = dealing.dealt(boxed, 30, "patient", 0)
+    train, test = (set(parts.part(name).table["patient"]) for name in ("train", "valid"))
+    assert not train & test and 15 <= len(parts.part("train")) <= 45
+    assert dealing.told(parts)["whose patient is trained on"].sum() == 0
+
+
+def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
+    less = dealing.fewer(dealt, 12)
+    assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(dealt.part("valid").table.index)
+    assert set(less.part("train").table.index) <= set(dealt.part("train").table.index)
+
+
+@pytest.mark.parametrize("train", [0, 1, 10_000])
+def test_a_split_that_leaves_nothing_is_refused(boxed, train):
+    with pytest.raises(StudyError, match="boxed images"):
+        dealing.dealt(boxed, train)
+
+
+def test_boxes_of_an_unknown_label_and_no_boxes_at_all_are_refused(cohort):
+    with pytest.raises(StudyError, match="Cat"):
+        dealing.boxed(cohort.but(boxes=cohort.boxes.assign(finding="Cat")), LABELS)
+    with pytest.raises(StudyError, match="no box"):
+        dealing.boxed(cohort.but(boxes=NO_BOXES), LABELS)
+
+
+# Pascal VOC
+
+
+def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
+    again = voc.read(voc.save(boxed, tmp_path), boxed)
+    assert len(list(tmp_path.glob("*.xml"))) == len(boxed)
+    order = ["row", "finding", "x", "y", "width", "height"]
+    before, after = (each.boxes.sort_values(order, ignore_index=True) for each in (boxed, again))
+    assert list(before["finding"]) == list(after["finding"]) and list(before["image"]) == list(after["image"])
+    assert np.allclose(before[order[2:]], after[order[2:]], atol=1e-9)
+    for one, other in zip(things(boxed, LABELS), things(again, LABELS)):
+        assert torch.allclose(one["boxes"].sort(0).values, other["boxes"].sort(0).values)
+
+
+def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
+    row = int(boxed.table.index[0])
+    voc.save(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
+    text = next(tmp_path.glob("*.xml")).read_text()
+    for line in ("<name>Mass</name>", "<xmin>256.0</xmin>", "<ymin>512.0</ymin>", "<xmax>384.0</xmax>", "<ymax>768.0</ymax>", "<width>1024</width>"):
+        assert line in text
+
+
+def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
+    alone = cohort.where(~cohort.table.index.isin(cohort.boxes["row"])).sample(4, 0)
+    again = voc.read(voc.save(alone, tmp_path), alone)
+    assert len(list(tmp_path.glob("*.xml"))) == 4 and again.boxes.empty
+    assert all(len(each["boxes"]) == 0 for each in things(again, LABELS))
+
+
+@pytest.mark.parametrize("old, new, match", [
+    ("</annotation>", "", "damaged"), ("<filename>", "<filename>other_", "no image that was read"), ("<name>Mass</name>", "<name>Cat</name>", "'Cat'"), ("<xmax>384.0</xmax>", "<xmax>256.0</xmax>", "without extent"),
+    ("<xmax>384.0</xmax>", "<xmax>1200</xmax>", "reaches out"), ("<xmin>256.0</xmin>", "<xmin>-9</xmin>", "reaches out"), ("<ymin>512.0</ymin>", "<ymin>half</ymin>", "ymin"), ("<ymin>512.0</ymin>", "<ymin>nan</ymin>", "ymin"),
+    ("<ymin>512.0</ymin>", "", "ymin"), ("annotation", "kitchen", "no annotation")])
+def test_a_damaged_annotation_is_refused_by_name(boxed, tmp_path, old, new, match):
+    row = int(boxed.table.index[0])
+    one = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
+    voc.save(one, tmp_path)
+    path = next(tmp_path.glob("*.xml"))
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(StudyError, match=match) as told:
+        voc.read(tmp_path, one)
+    assert path.name in str(told.value)
+
+
+def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
+    with pytest.raises(StudyError, match="no annotation"):
+        voc.read(tmp_path, boxed)
+
+
+# targets
+
+
+def test_targets_are_boxes_filled_up_with_nothing(boxed):
+    made = loaders.as_boxes(LABELS)(boxed)
+    true = things(boxed, LABELS)
+    assert made.shape == (len(boxed), max(len(each["boxes"]) for each in true), 5)
+    for row, each in zip(made, true):
+        number = len(each["boxes"])
+        assert torch.equal(row[:number, :4], each["boxes"]) and torch.equal(row[:number, 4].long(), each["classes"]) and (row[number:] == NOTHING).all()
+
+
+def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
+    row = int(boxed.table.index[0])
+    assert torch.equal(loaders.as_cells(boxed).bool(), torch.from_numpy(grids(things(boxed, LABELS))))
+    tiny = with_boxes(boxed.where(boxed.table.index == row), (row, "Nodule", 0.03, 0.03, 0.04, 0.04))
+    assert loaders.as_cells(tiny).sum() == 0 and loaders.as_boxes(LABELS)(tiny).shape == (1, 1, 5)
+    none = tiny.but(boxes=NO_BOXES)
+    assert loaders.as_cells(none).shape == (1, 16, 16) and (loaders.as_boxes(LABELS)(none) == NOTHING).all()
+
+
+def test_loaders_keep_the_order_of_the_table_and_hand_out_the_targets(dealt):
+    batches = list(loaders.loader(dealt.part("valid"), 32, 5, loaders.as_cells))
+    assert torch.equal(torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(), loaders.as_cells(dealt.part("valid")))
+    assert batches[0][0].shape == (5, 3, 32, 32)
+
+
+def test_training_images_without_a_box_are_refused(dealt):
+    with pytest.raises(StudyError, match="nothing to learn to find"):
+        loaders.dataloaders(dealt.but(boxes=NO_BOXES), 32, 4, loaders.as_cells)
+
+
+# the grid network
+
+
+@pytest.mark.parametrize("batch_norm", [True, False])
+def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
+    net = grid_net(64, "full", batch_norm, seed=0)
+    kinds = [type(module) for module in net.modules()]
+    assert kinds.count(nn.Conv2d) == CONVOLUTIONS == 18 and kinds.count(nn.Linear) == 1 and kinds.count(nn.BatchNorm2d) == 18 * batch_norm
+
+
+@pytest.mark.parametrize("pixels, times", [(16, 0), (32, 1), (64, 2), (100, 2), (256, 4), (1024, 6)])
+def test_the_grid_network_takes_images_of_any_size(pixels, times):
+    assert halvings(pixels) == times
+    net = grid_net(pixels, "pocket", seed=0).eval()
+    with torch.inference_mode():
+        told = as_grids(net(torch.rand(1, 3, pixels, pixels)))
+    assert told.shape == (1, 16, 16) and ((told > 0) & (told < 1)).all()
+
+
+def test_shortcuts_hand_on_what_comes_in():
+    net = grid_net(64, "pocket", seed=0).eval()
+    block = net.block2
+    for path, weight in block.named_parameters():
+        nn.init.zeros_(weight)
+    maps = torch.rand(1, 8, 16, 16)
+    with torch.inference_mode():
+        assert torch.allclose(block(maps), maps)
+        widened = net.block5
+        for path, weight in widened.named_parameters():
+            nn.init.zeros_(weight)
+        assert torch.equal(widened(maps)[:, :8], maps) and not widened(maps)[:, 8:].any()
+
+
+def test_the_three_losses_by_hand():
+    logits, truth = torch.zeros(1, 4), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
+    assert GridLoss("squared")(logits, truth).item() == pytest.approx(0.25) and GridLoss("absolute")(logits, truth).item() == pytest.approx(0.5)
+    assert GridLoss("cosine")(logits, truth).item() == pytest.approx(-0.5)  # all four alike, one of them true
+    assert GridLoss("cosine")(logits + 3, truth).item() == pytest.approx(-0.5)  # it does not care how large
+    assert GridLoss("cosine")(logits, 0 * truth).item() == 0 and GridLoss("squared")(logits, 0 * truth).item() == pytest.approx(0.25)
+
+
+def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1():
+    truth = torch.zeros(8, 1, 1)
+    truth[:3] = 1  # of eight cells three are true
+    levels = torch.linspace(0.01, 0.99, 99)
+    best = {kind: levels[np.argmin([GridLoss(kind)(level.logit().expand(8, 1), truth) for level in levels])].item() for kind in ("squared", "absolute")}
+    assert best == pytest.approx({"squared": 0.375, "absolute": 0.01}, abs=0.006)
+
+
+def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
+    net = grid_net(32, "pocket", seed=0)
+    dls = loaders.dataloaders(dealt, 32, 1, loaders.as_cells, stats=net.about.stats)
+    learn = learner(dls, learns(net, "all"), GridLoss(), adam(0.005), seed=0)
+    learn.fit(2)
+    assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0] < 0.25
+    told = as_grids(answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_cells, stats=net.about.stats)))
+    assert told.shape == (len(dealt.part("valid")), 16, 16)
+
+
+# YOLOv2 for other labels
+
+
+def drawn(classes=8, seed=0):
+    return yolov2(classes, "pocket", torch.tensor([[1.0, 1.0], [3.0, 2.0]]), seed=seed)
+
+
+def test_the_loss_is_the_sum_of_its_parts():
+    raw, true, kinds = torch.randn(2, 2 * 13, 4, 4), torch.tensor([[[0.1, 0.1, 0.4, 0.3]], [[0.5, 0.2, 0.9, 0.9]]]), torch.tensor([[1.0], [2.0]])
+    shapes = torch.tensor([[1.0, 1.0], [3.0, 2.0]])
+    whole = yolo_training.RegionLoss(shapes)(raw, torch.cat([true, kinds[..., None]], -1))
+    assert whole.item() == pytest.approx(sum(losses(raw, true, kinds.long(), shapes).values()).item())
+
+
+def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
+    shapes, raw = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.zeros(1, 2 * 6, 2, 2)
+    small, large = [0.0, 0.0, 0.5, 0.5], [-0.25, -0.25, 0.75, 0.75]
+    parts = losses(raw, torch.tensor([[small, large]]), torch.zeros(1, 2, dtype=torch.long), shapes)
+    assert parts["object"].item() == pytest.approx(2 * 5 * 0.25) and parts["coordinates"].item() == pytest.approx(0, abs=1e-9)
+    assert parts["class"].item() == pytest.approx(0)  # of one class nobody can be wrong
+
+
+def test_a_box_on_the_edge_of_the_image_has_a_cell():
+    row, column, anchor, numbers = region.responsible(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
+    assert (row.item(), column.item()) == (3, 3) and torch.isfinite(numbers).all()
+
+
+def test_the_last_convolutions_apart_are_the_same_detector():
+    chain = drawn().eval()
+    apart = yolo_training.last_apart(chain).eval()
+    images = torch.rand(2, 3, 32, 32)
+    with torch.inference_mode():
+        assert torch.equal(apart(images), chain(images))
+    opened = learning(learns(apart, "head"))
+    assert opened and all(path.startswith(("head.mixed", "head.spoken")) for path in opened)
+    assert sum(isinstance(module, nn.Conv2d) for module in apart.head.modules()) == 2
+
+
+def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
+    chain, shapes = drawn(4), torch.rand(5, 2) + 0.5
+    kept = chain.head.mixed.conv.weight.clone()
+    again = yolo_training.for_labels(chain, 8, shapes, seed=3)
+    assert again.head.spoken.out_channels == 65 and torch.equal(again.head.anchors, shapes) and torch.equal(again.head.mixed.conv.weight, kept)
+    assert torch.equal(yolo_training.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight)
+
+
+def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
+    source = yolov2(80, "pocket", seed=5)
+    save_darknet(source, tmp_path / "yolov2.weights")
+    found = yolo_training.published("imagenet", "pocket", seed=1)
+    assert torch.equal(found.head.spoken.weight, source.head.spoken.weight) and found.head.spoken.out_channels == 425
+
+
+def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
+    one = dealt.but(boxes=dealt.boxes.assign(finding="Mass"))
+    shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
+    net = yolo_training.last_apart(yolo_training.for_labels(drawn(4), 1, shapes, seed=0))
+    seen = yolo_training.Sightings(shapes)
+    dls = loaders.dataloaders(one, 32, 8, loaders.as_boxes(["Mass"]), stats=net.about.stats)
+    learn = learner(dls, learns(net, "head"), yolo_training.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
+    learn.fit(3)
+    assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
+    raw = answers(net, loaders.loader(one.part("valid"), 32, 7, loaders.as_boxes(["Mass"]), stats=net.about.stats))
+    assert torch.allclose(seen.epochs[-1], yolo_training.best_score(raw, shapes), atol=0.01)  # training may be computed in bfloat16
+    found = region.decode(raw, shapes, least=0)
+    assert torch.allclose(torch.stack([each["scores"].max() for each in found]), yolo_training.best_score(raw, shapes), atol=1e-6)
+
+
+def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
+    shapes, told = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
+    for how in ("on", "off"):
+        net = yolo_training.last_apart(yolo_training.for_labels(drawn(4), 8, shapes, seed=0))
+        dls = loaders.dataloaders(dealt, 32, 8, loaders.as_boxes(LABELS), stats=net.about.stats)
+        learner(dls, learns(net, "head"), yolo_training.RegionLoss(shapes), adam(1e-3), seed=1, prefix=how).fit(1)
+        told[how] = net.state_dict()
+    assert all(torch.allclose(told["on"][path].float(), told["off"][path].float(), atol=1e-6) for path in told["on"])
+
+
+# FCOS
+
+
+def test_fcos_loss_is_torchvisions_own(dealt):
+    net = fcos(8, "pocket", seed=0).eval()
+    loss, targets = FcosLoss(net, 8, 32), torch.full((2, 2, 5), float(NOTHING))
+    targets[0, 0] = torch.tensor([0.1, 0.1, 0.6, 0.7, 3])
+    raw = net(torch.rand(2, 3, 32, 32))
+    assert raw.shape == (2, 16, 13) and isinstance(net.head.head, FCOSHead)
+    whole = loss(raw, targets)
+    inside = _near_the_centre(loss, targets[0, 0, :4] * 32)
+    wanted = torch.zeros(2, 16, 8)
+    wanted[0, inside, 3] = 1
+    number = max(1, int(inside.sum()))
+    classes = sigmoid_focal_loss(raw[..., :8], wanted, reduction="sum") / number
+    boxes = loss.fcos.box_coder.decode(raw[..., 8:12], loss.anchors[None].expand(2, -1, -1))
+    places = generalized_box_iou_loss(boxes[0][inside], (targets[0, 0, :4] * 32).expand(number, -1), reduction="sum") / number
+    assert whole.item() > (classes + places).item() > 0  # what is left is how central a place is
+    whole.backward()
+
+
+def _near_the_centre(loss, box):
+    """torchvision's rule: centres of places within 1.5 strides of the box's own, and inside it."""
+    centres = (loss.anchors[:, :2] + loss.anchors[:, 2:]) / 2
+    middle, side = (box[:2] + box[2:]) / 2, loss.anchors[:, 2] - loss.anchors[:, 0]
+    near = (centres - middle).abs().max(1).values < 1.5 * side
+    return near & (torch.cat([centres - box[:2], box[2:] - centres], 1).min(1).values > 0)
+
+
+def test_fcos_finds_what_it_learned(dealt):
+    net = fcos(8, "pocket", seed=0)
+    loss = FcosLoss(net, 8, 32)
+    dls = loaders.dataloaders(dealt, 32, 8, loaders.as_boxes(LABELS), stats=net.about.stats)
+    learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3), seed=0)
+    learn.fit(12)
+    assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+    found = loss.decode(answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_boxes(LABELS), stats=net.about.stats)))
+    assert len(found) == len(dealt.part("valid")) and all(((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found)
+    assert all(each["scores"].min() > 0.01 and each["classes"].max() < 8 for each in found if len(each["scores"]))
+
+
+def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
+    from pneumo_utils.detection.fcos import _head
+
+    with pytest.raises(StudyError, match="groups"):
+        _head(50, 8)
+
+
+# what they say
+
+
+def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
+    found = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]), "scores": torch.tensor([0.9, 0.4]), "classes": torch.tensor([0, 1])},
+             {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)}]
+    loose, strict = said.of_boxes(found, 0.3), said.of_boxes(found, 0.95)
+    assert np.allclose(loose.told[0, :8, :8], 0.9) and np.allclose(loose.told[0, 8:], 0.4) and not loose.told[1].any() and not strict.told.any()
+    true = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5]]), "classes": torch.tensor([0])}] * 2
+    assert strict.area(true, "recall, confidence") == 0 and math.isnan(strict.area(true, "precision, confidence"))
+    assert loose.area(true, "precision, one-hot") == pytest.approx(0.25)  # of the one image on which anything is said: a quarter of all cells
+    assert loose.area(true, "recall, confidence") == pytest.approx(0.9 / 2)
+
+
+def test_a_grids_boxes_lie_around_its_own_hottest_cells():
+    told = np.zeros((2, 16, 16))
+    told[0, 2:6, 4:8], told[0, 10, 10] = 0.2, 0.05
+    made = said.of_grids(told)
+    assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0]["scores"].tolist() == pytest.approx([0.2])
+    assert len(made.found[1]["boxes"]) == 0 and not made.named
+
+
+def test_parts_are_put_together_in_their_order(dealt):
+    true = things(dealt.part("valid"), LABELS)
+    parts = [said.of_answers(without_looking(true, LABELS, number)["location prior"]) for number in (3, 4)]
+    whole = said.pooled(parts)
+    assert len(whole.found) == len(whole.whatever) == len(whole.told) == 7
+    assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {"area F1, confidence", "AP at 0.5", "pointing", "RSNA 2018"}
+
+
+def test_found_boxes_can_be_kept_and_come_back(tmp_path):
+    found = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
+    (back,) = said.again(said.as_kept(found))
+    assert all(torch.equal(back[name], found[0][name]) for name in back)
+
+
+# the figure
+
+
+def test_the_figure_of_sightings_tells_shares_by_epoch():
+    best = [np.array([[0.5, 0.1, 0.3], [0.1, 0.1, 0.1], [0.6, 0.7, 0.1]])] * 2
+    figure, alt = sightings(best, [0.2, 0.4], printed=0.186)
+    above, below = figure.axes
+    mean = next(line for line in above.lines if line.get_label() == "0.2")
+    assert mean.get_ydata().tolist() == pytest.approx([2 / 3, 0, 2 / 3])
+    assert "above 0.2: 67% of images after the first epoch, at least 0% (epoch 2), 67% at the end" in alt
+    assert below.lines[-1].get_ydata()[0] == pytest.approx(0.3)
+    for nothing in ([], [np.zeros((0, 3))]):
+        with pytest.raises(StudyError, match="no epoch"):
+            sightings(nothing, [0.2])
