@@ -18,7 +18,7 @@ from pneumo_utils.study.run import run, standing
 
 
 FEWER = {"1": {"draws": 2, "survey_draws": 2}, "2": {"seeds": 2, "survey_seeds": 2}, "3": {"folds": 3, "borrowed_draws": 2, "studies": 10}, "4": {"seeds": 2, "survey_seeds": 2},
-         "5": {"seeds": 2, "survey_seeds": 2}, "5b": {"seeds": 2, "survey_seeds": 2, "folds": 0}}
+         "5": {"seeds": 2, "survey_seeds": 2, "redraws": 2, "baseline_epochs": 2, "long_epochs": 4, "survey_epochs": 2}, "5b": {"seeds": 2, "survey_seeds": 2, "folds": 0, "yolo_epochs": 8}}
 
 
 @pytest.fixture(scope="session")
