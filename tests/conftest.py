@@ -117,22 +117,34 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def execute(tmp_path_factory):
-    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook."""
+    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False` hides what is on record."""
     from pneumo_utils.study.run import run
 
-    def executed(chapter, settings):
+    def executed(chapter, settings, records=True):
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+            if not records:
+                patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
             folder = run(chapter, settings).folder
-        return json.loads((folder / "results.json").read_text()), nbformat.read(folder / "notebook.ipynb", 4)
+        return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
 
     return executed
 
 
+def results_of(folder: Path) -> dict:
+    """What a run kept."""
+    return json.loads((folder / "results.json").read_text())
+
+
+def shown(notebook, cell_id: str, kinds=("text/html", "text/markdown")) -> str:
+    """All that a cell shows, tables as HTML and sentences as Markdown."""
+    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
+    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in kinds)
+
+
 def html_of(notebook, cell_id: str) -> str:
-    """What a cell shows."""
-    cell = next(cell for cell in notebook.cells if cell["id"] == cell_id)
-    return "".join(str(output.get("data", {}).get("text/html", "")) for output in cell.get("outputs", []))
+    """Its tables alone."""
+    return shown(notebook, cell_id, ("text/html",))
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's adults, killed and begun again."""
 
-import json
 import subprocess
 import sys
 
@@ -15,7 +14,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of
+from conftest import ROOT, as_words, html_of, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
@@ -28,10 +27,6 @@ EVERYTHING = TINY | {"epochs": 2, "survey_draws": 2, "more_draws": 2, "treatment
 def runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     return tmp_path / "runs"
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
 
 
 def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():

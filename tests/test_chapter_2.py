@@ -1,6 +1,5 @@
 """Chapter 2: it runs, its table has the three readings beside the baselines, its maps are held to the truth, its viewer works by keyboard, and the paper's own settings run."""
 
-import json
 import shutil
 
 import nbformat
@@ -17,7 +16,7 @@ from pneumo_utils.datasets import kermany
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, html_of
+from conftest import ROOT, html_of, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "02_gradcam_comparison.yml"
@@ -91,7 +90,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "mapped": 20, "looked_at": 8, "max_steps": 1, "batches": 1, "epochs": 2, "threshold": 1,
              "image_size": 96}  # at 256 pixels two cores take ten minutes
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(children)}).folder
-    found = json.loads((folder / "results.json").read_text())
+    found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert not [name for name in found["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")]
     shown = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")

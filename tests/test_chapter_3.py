@@ -1,6 +1,5 @@
 """Chapter 3: it runs, its table stands beside what needs no network, the metric goes wrong and right, the folds are judged, a killed run goes on, and the paper's own settings run."""
 
-import json
 import re
 import shutil
 
@@ -15,7 +14,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of
+from conftest import ROOT, as_words, html_of, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "03_xception_kfold.yml"
@@ -28,10 +27,8 @@ SYNTHETIC = {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-fo
 
 
 @pytest.fixture(scope="module")
-def executed(execute, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
-        return execute(CHAPTER, EVERYTHING)
+def executed(execute):
+    return execute(CHAPTER, EVERYTHING, records=False)
 
 
 def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
@@ -107,7 +104,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
     fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(generated), "other_root": str(others)}).folder
-    found = json.loads((folder / "results.json").read_text())
+    found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert SYNTHETIC <= set(found["claims"])
     assert "pictures" not in found["figures"] and not [name for name in found["results"] if name.startswith("findings")]

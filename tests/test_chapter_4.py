@@ -1,6 +1,5 @@
 """Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper left to the future is tried, and the paper's own settings run."""
 
-import json
 import shutil
 
 import nbformat
@@ -14,7 +13,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "04_mobilenetv2_three_class.yml"
@@ -26,16 +25,6 @@ MODELS = ("base frozen", "top layers open")
 @pytest.fixture(scope="module")
 def executed(execute):
     return execute(CHAPTER, TINY)
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def shown(notebook, cell_id):
-    """All that a cell shows, tables as HTML and sentences as Markdown."""
-    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
-    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
 
 
 def all_shown(notebook):

@@ -1,6 +1,5 @@
 """Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is looked at with and without its softmax, and the paper's own settings run."""
 
-import json
 import shutil
 
 import nbformat
@@ -17,7 +16,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of
+from conftest import ROOT, as_words, html_of, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
@@ -31,19 +30,8 @@ LONG = ("transfer, c = 2, s = 100", "transfer, c = 5, s = 60")
 
 
 @pytest.fixture(scope="module")
-def executed(execute, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
-        return execute(CHAPTER, TINY)
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def shown(notebook, cell_id):
-    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
-    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
+def executed(execute):
+    return execute(CHAPTER, TINY, records=False)
 
 
 def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):

@@ -1,6 +1,5 @@
 """The chapter on boxes: it runs, its three detectors and what sees no image stand in every table, a detector's silence is recorded, and the paper's own settings run."""
 
-import json
 import math
 import shutil
 
@@ -17,7 +16,7 @@ from pneumo_utils.detection.yolov2 import yolov2
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05b_nih_detector.yml"
@@ -31,16 +30,6 @@ BLIND = ("nothing", "everything", "mean box", "location prior", "location prior,
 @pytest.fixture(scope="module")
 def executed(execute):
     return execute(CHAPTER, TINY)
-
-
-def results_of(folder):
-    return json.loads((folder / "results.json").read_text())
-
-
-def shown(notebook, cell_id):
-    """All that a cell shows, tables as HTML and sentences as Markdown."""
-    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
-    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in ("text/html", "text/markdown"))
 
 
 def test_all_detectors_stand_beside_what_sees_no_image(executed):

@@ -1,6 +1,5 @@
 """The atlas of phantoms: the page runs at a small size, and its plates take what is absent."""
 
-import json
 
 import nbformat
 import numpy as np
@@ -11,7 +10,7 @@ from pneumo_utils.phantom import Population
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT
+from conftest import ROOT, results_of
 from saved_figures import saved
 
 ATLAS = Chapter(ROOT / "notebooks" / "phantom_atlas.ipynb")
@@ -26,7 +25,7 @@ RECORD = {
 def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folder = run(ATLAS, {"image_size": 64, "people": 4, "averaged": 60}).folder
-    results = json.loads((folder / "results.json").read_text())
+    results = results_of(folder)
     plates = "steps masks filled pleura volume round silhouette causes severity ages sites sheet_children sheet_adults sheet_nih sheet_covid classes"
     assert set(plates.split()) <= set(results["figures"])
     for figure in results["figures"].values():

@@ -70,7 +70,7 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
     assert set(json.loads((run(made, {}).folder / "results.json").read_text())["claims"]) == {"p1-best-f1", "p1-worst"}
     record(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder
-    results = json.loads((folder / "results.json").read_text())["results"]
+    results = results_of(folder)["results"]
     assert results["depth: shallow"]["value"] == pytest.approx(0.4) and results["depth: shallow"]["low"] == 0 and "of a well, mean of 3 draws" in results["depth: shallow"]["note"]
     assert results["loss: all"]["high"] > 1
     page = (folder / "notebook.ipynb").read_text()
