@@ -1,19 +1,28 @@
 """`predict(learn, loader)`: what a trained network answers, as predictions to be kept."""
 
 import torch
+from torch import Tensor
 
+from pneumo_utils.backbones import Chain
 from pneumo_utils.evaluation import Predictions
+from pneumo_utils.training.devices import Compute, compute
 from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.mishaps import understood
 
 
 def predict(learn: Learner, loader) -> Predictions:
-    """Of all images of a loader, in float32 and in its order; one output becomes two columns, several labels have a probability each."""
-    data, answers, truth, images = loader.dataset, [], [], None
-    learn.compute.place(learn.whole).eval()
+    """Of all images of a loader, in its order; one output becomes two columns, several labels have a probability each."""
+    data, (said, truth) = loader.dataset, outputs(learn.whole, loader, learn.compute)
+    return Predictions(data.images, data.patients, truth.numpy(), learn.loss_func.activation(said).numpy(), data.classes, data.several)
+
+
+def outputs(chain: Chain, loader, how: Compute | None = None) -> tuple[Tensor, Tensor]:
+    """The network's own numbers, an image a row, in float32 and in the loader's order, and the loader's targets beside them."""
+    how, said, truth, images = how or compute(loader.device), [], [], None
+    how.place(chain).eval()
     with torch.inference_mode(), understood(lambda: images):
-        for images, labels in loader:
-            images = learn.compute.taken(images.to(learn.compute.device))
-            answers.append(learn.loss_func.activation(learn.whole(images).float()).cpu())
-            truth.append(labels.as_subclass(torch.Tensor).cpu())
-    return Predictions(data.images, data.patients, torch.cat(truth).numpy(), torch.cat(answers).numpy(), data.classes, data.several)
+        for images, targets in loader:
+            images = how.taken(images.to(how.device))
+            said.append(chain(images).float().cpu())
+            truth.append(targets.as_subclass(Tensor).cpu())
+    return torch.cat(said), torch.cat(truth)
