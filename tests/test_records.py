@@ -5,6 +5,7 @@ import os
 import re
 
 import pytest
+from conftest import results_of
 
 from pneumo_utils.claims import load
 from pneumo_utils.claims.evidence import gather
@@ -67,7 +68,7 @@ display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1,
 
 def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, kept):
     made = chapter(SURVEY, "run.beside('depth', 'breadth')")
-    assert set(json.loads((run(made, {}).folder / "results.json").read_text())["claims"]) == {"p1-best-f1", "p1-worst"}
+    assert set(results_of(run(made, {}).folder)["claims"]) == {"p1-best-f1", "p1-worst"}
     record(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder
     results = results_of(folder)["results"]
@@ -88,7 +89,7 @@ def test_what_a_chapter_reads_of_its_record(chapter, kept):
         found.value("ff1")
     shows = chapter("[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', 1.0, 0.5, 1.5)\n"
                     "first, second = run.evidence()\nrun.result('spoke', f\"{[*first['claims']]} {second['record']} {[*second['claims']]}\")")
-    results = json.loads((run(shows, {}).folder / "results.json").read_text())["results"]
+    results = results_of(run(shows, {}).folder)["results"]
     assert results["again"] == {"value": pytest.approx(0.71), "low": 0.4, "high": 0.9}
     assert results["spoke"] == {"value": "['p1-worst'] long ['p1-best-f1']"}
 
