@@ -1,6 +1,6 @@
 """What a detector says of some images, so that detectors of boxes, of cells and of nothing at all are scored alike."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -8,7 +8,6 @@ import torch
 from pneumo_utils.detection import area, every_score
 from pneumo_utils.detection.cells import confidences
 from pneumo_utils.detection.from_maps import boxes_from
-from pneumo_utils.detection.image_free_scores import Answers
 from pneumo_utils.detection.scoring import Measure, scores
 from pneumo_utils.detection.things import surer
 
@@ -52,16 +51,17 @@ def of_grids(told) -> Said:
     return Said(found, told, named=False)
 
 
-def of_answers(answers: Answers) -> Said:
-    """Of a predictor that sees no image."""
-    return Said(answers.found, np.stack(answers.told), whatever=answers.whatever)
-
-
 def pooled(parts: list[Said]) -> Said:
     """What one system said of several test parts, one after the other."""
     first = parts[0]
     join = lambda name: None if getattr(first, name) is None else [each for part in parts for each in getattr(part, name)]  # noqa: E731
     return Said(join("found"), np.concatenate([part.told for part in parts]), first.named, first.least, first.one_hot, join("whatever"))
+
+
+def picked(said: Said, rows) -> Said:
+    """The same of some of the images, or of all in another order."""
+    of = lambda part: None if part is None else [part[row] for row in rows]  # noqa: E731
+    return replace(said, found=of(said.found), told=said.told[rows], whatever=of(said.whatever))
 
 
 def as_kept(found: list[dict]) -> list[dict]:
