@@ -595,7 +595,7 @@ def test_what_does_not_go_together_is_refused():
         area.measures([there([A])], np.zeros((1, 8, 8)))
     with pytest.raises(StudyError, match="from 0 to 1"):
         area.measures([there([A])], np.full((1, CELLS, CELLS), 2.0))
-    with pytest.raises(StudyError, match="have no boxes"):
+    with pytest.raises(StudyError, match="is no heat map"):
         boxes_from(-np.ones((1, 4, 4)))
     with pytest.raises(StudyError, match="2 maps do not go with 1 probabilities"):
         boxes_from(np.ones((2, 4, 4)), sure=[0.5])

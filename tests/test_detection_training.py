@@ -13,6 +13,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from pneumo_utils import releases
 from pneumo_utils.backbones.darknet_weights import save_darknet
 from pneumo_utils.cohort.cohort import BOXES, NO_BOXES
+from pneumo_utils.cohort.drawn import fewer
 from pneumo_utils.datasets import nih
 from pneumo_utils.detection import dealing, loaders, region, said, voc, yolo_training
 from pneumo_utils.detection.answers import answers
@@ -85,7 +86,7 @@ def test_split_by_patient_shares_none(boxed):
 
 
 def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
-    less = dealing.fewer(dealt, 12)
+    less = fewer(dealt, 12)
     assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(dealt.part("valid").table.index)
     assert set(less.part("train").table.index) <= set(dealt.part("train").table.index)
 

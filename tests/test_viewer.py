@@ -72,7 +72,7 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
 @pytest.mark.parametrize("given, told", [
     (({}, HOT), "no heat maps"), ((dict.fromkeys("abcdef", GREY[0]), HOT), "at most 5"), ((PICTURES, HOT[:2]), "give one for each"),
     ((PICTURES, -HOT), "below 0"), ((PICTURES, HOT[:, :4]), "give one for each"), (({"a": GREY[0] / 255}, HOT[:1]), "grey bytes"),
-    ((PICTURES, HOT, MASKS[:1]), "give one for each"), ((PICTURES, HOT[0]), "cannot be drawn")])
+    ((PICTURES, HOT, MASKS[:1]), "give one for each"), ((PICTURES, HOT[0]), "is no heat map")])
 def test_what_cannot_be_drawn_is_said(given, told):
     with pytest.raises(StudyError, match=told):
         heatmaps(*given)

@@ -1,16 +1,11 @@
-"""What predictors that never see an image score: the majority, the constant, and, of boxes, where they usually lie.
+"""What predictors that never see an image score on labels: the majority and the constant; those of boxes are in `detection/image_free.py`.
 
-Everything here takes counts or boxes as arguments; `public.py` says where they come from.
+Everything here takes counts as arguments; `public.py` says where they come from.
 """
 
 import numpy as np
 import pandas as pd
 from scipy.special import gammaln, xlogy
-
-from pneumo_utils.detection.cells import without_cell
-from pneumo_utils.detection.image_free import box_baselines, large_box_baselines, prior
-
-__all__ = ["NO_FINDING", "box_baselines", "chance_of_no_sibling", "entropy", "label_baselines", "large_box_baselines", "prior", "shared_patients", "without_cell"]
 
 NO_FINDING = "No Finding"
 

@@ -1,4 +1,4 @@
-"""Images drawn and dealt by chance alone, as paper 5 does it: nobody looks at labels or patients."""
+"""Images drawn: dealt by chance alone, as paper 5 does it, a part of a cohort that is split, or of its training images."""
 
 import numpy as np
 
@@ -29,3 +29,9 @@ def drawn(cohort, images: int, seed: int):
                              f"choose sizes of at least {int(np.ceil(len(cohort) / len(there)))}.")
         chosen[random.permutation(there)[:wanted if there.size else 0]] = True
     return cohort.where(chosen)
+
+
+def fewer(cohort, train: int, seed: int = 0):
+    """The same validation and test images, and only so many of those to train on, drawn evenly over the labels."""
+    kept = cohort.part("train").sample(train, seed).table.index
+    return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))

@@ -30,12 +30,6 @@ def dealt(cohort, train: int, by: str = "image", seed: int = 0):
     return cohort.but(table=cohort.table.assign(split=np.where(chosen, "train", "valid")))
 
 
-def fewer(cohort, train: int, seed: int = 0):
-    """The same test images, and only so many of those to train on."""
-    kept = cohort.part("train").sample(train, seed).table.index
-    return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))
-
-
 def told(cohort) -> pd.DataFrame:
     """A row a label: boxes in either part, and patients of tested boxes who are trained on too."""
     table = cohort.boxes.join(cohort.table[["split", "patient"]], on="row")

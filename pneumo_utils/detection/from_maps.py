@@ -7,6 +7,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from pneumo_utils.detection.cells import CELLS
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.heat import checked, of_its_most
 
 LEVELS = 60 / 255, 180 / 255  # theirs, each by itself
 TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one region
@@ -18,18 +19,17 @@ def boxes_from(maps, levels=LEVELS, sure=None, kind: int = 0, over_most: bool = 
     A score is the peak over the map's most, times how `sure` a model is of the label in the image, where that is given. With `over_most` off
     levels and scores are of the map's own numbers, as of a network that answers from 0 to 1.
     """
-    maps = _checked(maps)
+    maps = of_its_most(maps) if over_most else checked(maps)
     sure = np.ones(len(maps)) if sure is None else np.asarray(sure, float)
     if len(sure) != len(maps):
         raise StudyError(f"{len(maps)} maps do not go with {len(sure)} probabilities: give one an image.")
-    return [_of(heat / heat.max() if over_most and heat.any() else heat, levels, float(weight), kind) for heat, weight in zip(maps, sure)]
+    return [_of(heat, levels, float(weight), kind) for heat, weight in zip(maps, sure)]
 
 
 def grids_from(maps, over_most: bool = True) -> np.ndarray:
     """Confidences (images, 16, 16) from maps of any size: their mean in each cell."""
-    maps = _checked(maps)
-    most = np.maximum(maps.max((1, 2), keepdims=True), np.finfo(float).tiny) if over_most else 1.0
-    return adaptive_avg_pool2d(torch.from_numpy(maps / most)[:, None], CELLS)[:, 0].clamp(0, 1).numpy()
+    maps = of_its_most(maps) if over_most else checked(maps)
+    return adaptive_avg_pool2d(torch.from_numpy(maps)[:, None], CELLS)[:, 0].clamp(0, 1).numpy()
 
 
 def together(*found: list[dict]) -> list[dict[str, torch.Tensor]]:
@@ -49,12 +49,3 @@ def _of(heat: np.ndarray, levels, weight: float, kind: int) -> dict[str, torch.T
     boxes, peaks = np.array(list(found), dtype=np.float32).reshape(-1, 4), np.array(list(found.values()), dtype=np.float32).reshape(-1, 3)
     return {"boxes": torch.from_numpy(boxes), "scores": torch.from_numpy(peaks[:, 0].copy()), "classes": torch.full((len(boxes),), kind),
             "points": torch.from_numpy(peaks[:, 1:].copy())}
-
-
-def _checked(maps) -> np.ndarray:
-    maps = np.asarray(maps, float)
-    if maps.ndim != 3 or not (maps >= 0).all():
-        astray = " with numbers below 0, or that are none," if maps.ndim == 3 else ""
-        raise StudyError(f"Maps of shape {maps.shape}{astray} have no boxes: they are (images, height, width) and 0 or more; of a method that speaks "
-                         "against a label too, give maps.clip(0).")
-    return maps

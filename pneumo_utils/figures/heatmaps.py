@@ -11,6 +11,7 @@ from pneumo_utils.figures.phantom import outline, where
 from pneumo_utils.figures.style import INK, SKY, WIDTH, sheet
 from pneumo_utils.figures.words import SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.heat import of_its_most
 
 HEAT = colormaps["inferno"]  # even steps of heat are even steps to the eye, in grey too
 GLAZE = 0.75  # of colour over the picture where heat is greatest; where there is none, the picture stays as it is
@@ -44,16 +45,6 @@ def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """A grey picture under a glaze of heat from 0 to 1, the denser the hotter."""
     strength = GLAZE * heat[..., None]
     return (1 - strength) * (np.asarray(picture, float) / 255)[..., None] + strength * HEAT(heat)[..., :3]
-
-
-def of_its_most(heat) -> np.ndarray:
-    """Maps over their own largest number, from 0 to 1; an empty one stays empty."""
-    heat = np.asarray(heat, float)
-    if heat.ndim != 3 or not (heat >= 0).all():
-        astray = " with numbers below 0, or that are none," if heat.ndim == 3 else ""
-        raise StudyError(f"Heat of shape {heat.shape}{astray} cannot be drawn: it is (images, height, width) and 0 or more. Of a method "
-                         "that speaks against the class too, give maps.clip(0) or abs(maps).")
-    return heat / np.maximum(heat.max((1, 2), keepdims=True), np.finfo(float).tiny)
 
 
 def in_words(heat: np.ndarray, mask: np.ndarray | None = None, outlined: str = LESION) -> str:

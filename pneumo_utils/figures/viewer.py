@@ -12,11 +12,12 @@ from matplotlib.colors import to_hex, to_rgb
 from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 
-from pneumo_utils.figures.heatmaps import HEAT, in_words, of_its_most
+from pneumo_utils.figures.heatmaps import HEAT, in_words
 from pneumo_utils.figures.phantom import where
 from pneumo_utils.figures.style import SKY
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import sha
+from pneumo_utils.ground.heat import of_its_most
 
 __reads__ = ("pneumo_utils/figures/viewer.css", "pneumo_utils/figures/viewer.js")
 HERE = Path(__file__).parent
