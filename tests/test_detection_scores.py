@@ -211,7 +211,7 @@ def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one()
     assert localisation.pointed(beside(told, true)).tolist() == [True, False, False, False]
     astray = [found([A]) | {"points": torch.tensor([[0.5, 0.5]])}, found([B]) | {"points": torch.tensor([[0.1, 0.1]])}, found(), found()]
     assert localisation.pointed(beside(astray, true)).tolist() == [False, True, False, False]
-    assert values(localisation.measures(beside(told, true), "x"), 4)["pointing", "x"] == 1 / 3
+    assert values([localisation.pointing(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
 
 
 # ---------------------------------------------------------------- RSNA
@@ -371,7 +371,7 @@ def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
     told, true, patients = crowd
     boxed = np.array([len(each["boxes"]) > 0 for each in true])
     hits = localisation.pointed(beside(told, true)).astype(float)
-    row = scores(localisation.measures(beside(told, true), "x"), patients, 300).set_index("metric").loc["pointing"]
+    row = scores([localisation.pointing(beside(told, true), "x")], patients, 300).iloc[0]
     assert row[["value", "low", "high"]].tolist() == pytest.approx(mean_of_people(np.where(boxed, hits, np.nan), patients, 300))
 
 
@@ -494,7 +494,7 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
 
 def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
-    frame = image_free_scores.of_table(boxes, resamples=20).set_index(["system", "metric", "label"])["value"]
+    frame = image_free_scores.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
     plain = image_free.box_baselines(boxes).set_index("predictor")["f1"]
     assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain["everywhere"] == pytest.approx(0.146, abs=0.001)
     assert frame["location prior, thresholded", "area F1, one-hot", ALL] == pytest.approx(plain["prior, thresholded"])

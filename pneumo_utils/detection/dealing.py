@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.cohort.cohort import SEVERAL
+from pneumo_utils.cohort.split import groups
 from pneumo_utils.ground.errors import StudyError
 
 
@@ -20,13 +21,16 @@ def boxed(cohort, labels: list[str]):
 
 
 def dealt(cohort, train: int, by: str = "image", seed: int = 0):
-    """So many images to train on, drawn evenly over the labels, and the rest ("valid") to be tested; by patient, as near to it as whole patients come."""
+    """So many images to train on, and the rest ("valid") to be tested: as image drawn evenly over the labels, or patient by patient, as long as all of one's images still fit."""
     if not 1 < train < len(cohort):
         raise StudyError(f"Of {len(cohort)} boxed images {train} cannot be trained on and others tested: choose 2 to {len(cohort) - 1}.")
     if by == "image":
         chosen = cohort.table.index.isin(cohort.sample(train, seed).table.index)
     else:
-        chosen = cohort.split(by, test=1 - train / len(cohort), seed=seed).table["split"].to_numpy() == "train"
+        whose, chosen = groups(cohort, by), np.zeros(len(cohort), bool)
+        for one in np.random.default_rng(seed).permutation(whose.max() + 1):
+            if chosen.sum() + (his := whose == one).sum() <= train:
+                chosen |= his
     return cohort.but(table=cohort.table.assign(split=np.where(chosen, "train", "valid")))
 
 

@@ -12,12 +12,12 @@ from pneumo_utils.backbones.catalogue import IMAGENET
 from pneumo_utils.backbones.checkpoint import load, read
 from pneumo_utils.backbones.publishers import Source
 from pneumo_utils.backbones.weights import find_official
-from pneumo_utils.detection.region import NOTHING
+from pneumo_utils.detection.region import NOTHING, OVERLAPPING
 from pneumo_utils.ground.errors import StudyError
 
 NAME, COCO = "fcos_resnet50_fpn", 91
 NORM = 32  # the heads' norms take channels in so many groups
-LEAST, OVERLAPPING = 0.01, 0.45  # the lowest score of a box, and how much two may overlap; as YOLOv2's here
+LEAST = 0.01  # the lowest score of a box that is handed out
 CONVOLUTIONS = 2  # of each tower over a pocket trunk; the published has four
 
 

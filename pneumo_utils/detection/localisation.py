@@ -14,7 +14,7 @@ THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 
 
 def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]:
-    """Accuracy and false positives at each threshold of IoU and IoBB, and pointing."""
+    """Accuracy and false positives at each threshold of IoU and IoBB."""
     boxed = beside.an_image(beside.true) > 0
     made = []
     for name, overlaps in {"IoU": beside.iou, "IoBB": beside.iobb}.items():
@@ -23,7 +23,12 @@ def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]
             hits, misses = (beside.an_image(beside.found, which) for which in (most > least, most <= least))
             made += [share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
                      Measure(f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True)]
-    return [*made, share("pointing", label, pointed(beside), boxed)]
+    return made
+
+
+def pointing(beside: Beside, label: str) -> Measure:
+    """The share of boxed images whose surest point lies in a true box, however sure it is."""
+    return share("pointing", label, pointed(beside), beside.an_image(beside.true) > 0)
 
 
 def pointed(beside: Beside) -> np.ndarray:

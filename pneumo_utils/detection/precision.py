@@ -33,9 +33,3 @@ def _right(boxes: torch.Tensor, things: torch.Tensor, least: float) -> torch.Ten
         if overlaps[best] >= least and not taken[best]:
             hit[at] = taken[best] = True
     return hit
-
-
-def mean_average_precision(found: list[dict], true: list[dict], classes: int, least: float = 0.5) -> float:
-    """Over the classes of which there is a thing."""
-    each = torch.tensor([average_precision(found, true, kind, least) for kind in range(classes)])
-    return each[~each.isnan()].mean().item()

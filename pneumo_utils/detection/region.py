@@ -10,7 +10,8 @@ from torchvision.ops import batched_nms, box_convert, box_iou
 
 from pneumo_utils.detection.anchors import overlap
 
-OBJECT, NO_OBJECT, COORDINATES, CLASS = 5.0, 1.0, 1.0, 1.0  # darknet's own scales
+OBJECT, NO_OBJECT, COORDINATES, CLASS = 5.0, 1.0, 1.0, 2.0  # darknet's 5, 1, 1, 1 are of gradients: of half a square, and of a cross-entropy
+LEAST, OVERLAPPING = 0.05, 0.45  # the lowest score of a box that is handed out, and how much two of one label may overlap
 IGNORED_FROM = 0.6  # a box that overlaps a thing so much is not blamed for seeing it
 NOTHING = -1  # the class that fills a row of boxes up
 
@@ -36,7 +37,10 @@ def responsible(boxes: torch.Tensor, anchors: torch.Tensor, high: int, wide: int
 
 
 def losses(raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The parts of the loss, summed over an image and averaged over images; boxes (B, N, 4) and classes (B, N) are filled up with NOTHING."""
+    """The parts of the loss, summed over an image and averaged over images; boxes (B, N, 4) and classes (B, N) are filled up with NOTHING.
+
+    Darknet also draws every box towards its anchor for the first 12,800 images; that is left out.
+    """
     said = spoken(raw, anchors)
     image, place = (classes != NOTHING).nonzero(as_tuple=True)
     true, wanted = boxes[image, place], classes[image, place]
@@ -66,7 +70,7 @@ def _paired(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return shared / (area + other - shared)
 
 
-def decode(raw: torch.Tensor, anchors: torch.Tensor, least: float = 0.05, overlapping: float = 0.45) -> list[dict[str, torch.Tensor]]:
+def decode(raw: torch.Tensor, anchors: torch.Tensor, least: float = LEAST, overlapping: float = OVERLAPPING) -> list[dict[str, torch.Tensor]]:
     """Each image's boxes, with their score (that there is a thing, times its class) and class, the weaker of two that overlap left out."""
     said, found = spoken(raw, anchors), []
     corners = box_convert(said["boxes"], "cxcywh", "xyxy").clamp(0, 1)

@@ -4,10 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torchvision.ops import nms
 
 from pneumo_utils.detection import area, every_score
 from pneumo_utils.detection.cells import confidences
 from pneumo_utils.detection.from_maps import boxes_from
+from pneumo_utils.detection.region import OVERLAPPING
 from pneumo_utils.detection.scoring import Measure, scores
 from pneumo_utils.detection.things import surer
 
@@ -40,8 +42,14 @@ class Said:
 
 
 def of_boxes(found: list[dict], least: float, named: bool = True) -> Said:
-    """Of a detector of boxes: a cell's confidence is the highest score of those that cover it."""
-    return Said(found, confidences(surer(found, least)), named, least, least)
+    """Of a detector of boxes: a cell's confidence is the highest score of those that cover it. Where no label is asked for, one thing is found once."""
+    return Said(found, confidences(surer(found, least)), named, least, least, _once(found))
+
+
+def _once(found: list[dict]) -> list[dict]:
+    """Of two boxes that overlap, whatever their labels, the surer: a decoder leaves out the weaker only of the same label."""
+    kept = [nms(each["boxes"], each["scores"], OVERLAPPING) for each in found]
+    return [{name: part[keep] for name, part in each.items()} for each, keep in zip(found, kept)]
 
 
 def of_grids(told) -> Said:

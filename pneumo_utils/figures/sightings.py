@@ -23,7 +23,7 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
         shares = np.array([(each > threshold).mean(1) for each in best])
         above.plot(epochs, shares.T, color=colour, alpha=0.3, linewidth=1)
         above.plot(epochs, mean := shares.mean(0), color=colour, linewidth=2.6, label=f"{threshold:g}")
-        told.append(f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at least {mean.min():.0%} (epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end")
+        told.append(f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} (epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end")
     if printed is not None:
         above.axhline(printed, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
     highest = np.array([each.mean(1) for each in best])

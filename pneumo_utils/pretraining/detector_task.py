@@ -22,8 +22,9 @@ from pneumo_utils.pretraining.shapes import KINDS
 STRIDE = 8  # pixels of a picture to one cell of the pocket detector, and to one cell of its brightness
 CELLS = CROP // STRIDE
 BRIGHT = 2.0  # weight of the second question
+CLASSES = 0.5  # of their weight in the region loss, as the weights in use were made
 WORDS = (f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn by formula: "
-         f"its region loss, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
+         f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
          f"({CELLS} x {CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
          "mirrored every second batch.")
 
@@ -53,7 +54,8 @@ class DetectorTask:
         if torch.rand((), generator=luck) < 0.5:
             images, boxes = images.flip(-1), torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
         raw, bright = _told(network, jittered(images, luck))
-        found = sum(losses(raw, boxes, classes, network["detector"].head.anchors).values())
+        parts = losses(raw, boxes, classes, network["detector"].head.anchors)
+        found = sum(CLASSES * part if name == "class" else part for name, part in parts.items())
         return found + BRIGHT * mse_loss(bright.float(), _brightness(images))
 
     @torch.no_grad()
