@@ -126,18 +126,14 @@ def status():
 @click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these. The rest are bound as they were run last.")
 @cell_limit
 def book(asked, cell_limit):
-    """Run the chapters that are not up to date, and bind the book into _build/html."""
+    """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into _build/html."""
     from pneumo_utils.study import book as binder
+    from pneumo_utils.study.at_once import run_all
     from pneumo_utils.study.chapters import chapters, find
     from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.run import run as run_chapter
 
     began = time.time()
-    wanted = [find(each) for each in asked.split(",") if each] or chapters()
-    for at, chapter in enumerate(wanted, 1):
-        outcome = run_chapter(chapter, {}, cell_limit=cell_limit)
-        state = "up to date" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
-        click.echo(f"{at}/{len(wanted)} {chapter.name}: {state}")
+    run_all([find(each) for each in asked.split(",") if each] or chapters(), cell_limit, say=click.echo)
     page = binder.bind(say=click.echo)
     click.secho(f"The book is bound ({clock(time.time() - began)}). Open {page}", fg="green")
 

@@ -216,6 +216,15 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, tmp_path, monkeypa
     assert (build / "html" / "book" / "intro.html").read_bytes() == before
 
 
+def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
+    monkeypatch.setattr(book, "_jupyter_book", lambda *_: pytest.fail("bound again"))
+    said = []
+    assert book.bind(html.parent, said.append) == html / "index.html" and said == ["no page has changed"]
+    monkeypatch.setattr(book, "versions", lambda libraries: {"sphinx": "another"})
+    with pytest.raises(pytest.fail.Exception, match="bound again"):
+        book.bind(html.parent)
+
+
 def test_the_contents_name_pages_that_exist():
     made = {"book/run_statistics", "book/parameters", "book/verdicts"}
     for name in contents():

@@ -19,21 +19,26 @@ def module_file(name: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def imports(source: str, where: str = "a cell") -> set[str]:
+def imports(source: str, where: str = "a cell") -> frozenset[str]:
     """The package's modules that a source imports, wherever in it the import stands."""
-    names = set()
     try:
-        tree = ast.parse(MAGIC.sub("", source))
+        return _imported(source)
     except SyntaxError as error:
         raise StudyError(f"{where} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}") from error
-    for node in ast.walk(tree):
+
+
+@cache
+def _imported(source: str) -> frozenset[str]:
+    names = set()
+    for node in ast.walk(ast.parse(MAGIC.sub("", source))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE and module_file(name))
 
 
+@cache
 def reads(source: str) -> tuple[str, ...]:
     """The files beside code that a module names in `__reads__`."""
     for node in ast.parse(source).body:

@@ -14,13 +14,16 @@ import yaml
 
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, write
+from pneumo_utils.ground.files import digest_of, read_json, sha, write
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.run import Standing, standing
 
 NOT_PROSE = {"claims", "records"}
+MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
+BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
@@ -41,13 +44,26 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         Path("_config.yml"): yaml.safe_dump(_config(results), sort_keys=False, allow_unicode=True),
         **_mathjax(),
     }
-    _stage(stage, keep)
-    html = _jupyter_book(stage, build, say)
-    look_at(html, wanted)
-    published = build / "html"
-    shutil.rmtree(published, ignore_errors=True)
-    shutil.copytree(html, published)
+    published, made_of = build / "html", _made_of(keep)
+    if _told(published / MADE_OF) == made_of:
+        say("no page has changed")
+    else:
+        _stage(stage, keep)
+        html = _jupyter_book(stage, build, say)
+        look_at(html, wanted)
+        shutil.rmtree(published, ignore_errors=True)
+        shutil.copytree(html, published)
+        write(published / MADE_OF, made_of)
     return published / "index.html"
+
+
+def _made_of(files: dict[Path, str | bytes]) -> str:
+    """A digest of all that is bound, and of what binds it."""
+    return digest_of([versions(BINDERS), {name.as_posix(): sha(content) for name, content in files.items()}])
+
+
+def _told(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
 
 
 def shown_runs(say=print) -> dict[str, Standing]:

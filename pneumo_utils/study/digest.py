@@ -27,8 +27,8 @@ def files_of(path: Path) -> list[Path]:
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
-def versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: _version(name) for name in LIBRARIES}}
+def versions(libraries=LIBRARIES) -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: _version(name) for name in libraries}}
 
 
 def _version(name: str) -> str:
