@@ -76,7 +76,7 @@ def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
     found = executed[0]["results"]
     for name, softmax, nothing in (("deviation over images of an input to the new layer", "softmax", "nothing"), ("spread of a probability over images", "softmax between", "nothing between")):
         assert 0 < found[f"{name}: {softmax}"]["value"] < 0.1 * found[f"{name}: {nothing}"]["value"]
-    assert found["spread of a probability over images: majority"]["value"] == 0
+    assert found["spread of a probability over images: majority"]["value"] < 1e-12
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
@@ -147,7 +147,7 @@ def stand_in(tmp_path, monkeypatch):
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet50 with its thousand answers, a few real steps of each training; no picture of anyone."""
     root = stand_in(tmp_path, monkeypatch)
-    fewer = {"grid_layers": [0, 19], "grid_sizes": [60], "tested_layers": [19], "tested_sizes": [60], "redraws": 2, "plain_cells": 1, "seeds": 2, "survey_seeds": 0, "more_seeds": 2, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
+    fewer = {"grid_layers": [0], "grid_sizes": [60], "tested_layers": [19], "tested_sizes": [60], "redraws": 2, "plain_cells": 1, "seeds": 2, "survey_seeds": 0, "more_seeds": 2, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
              "test_share": 0.25, "valid_share": 0.1, "grid_epochs": 1, "long_epochs": 1, "baseline_epochs": 1}
     folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(root)}).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
@@ -162,20 +162,20 @@ def test_a_killed_run_goes_on_and_other_settings_mix_no_cells(begun_again, kille
     root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
-    asked = SHORTEST | {"data_root": str(root), "split": "patient", "between": "nothing"}
+    asked = SHORTEST | {"data_root": str(root), "split": "patient", "between": "nothing", "grid_sizes": [50], "plain_cells": 1, "tested_layers": [2], "tested_sizes": [60], "long_epochs": 1}
     before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")
     notebook, found = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
     assert "no official lists" in shown(notebook, "split-official") and "patients shared, split by official" not in found and found["patients shared, split by patient"]["value"] == 0
     assert "Hernia" in shown(notebook, "split-judged")
-    assert found["without the softmax over with it, mean AUROC"]["value"] != 0 and "mean AUROC: softmax between, second choice" in found  # though the choices have none
+    assert found["without the softmax over with it, mean AUROC"]["value"] != 0 and "mean AUROC: softmax between, first choice" in found  # though the choices have none
     assert not TRAINED & set(results_of(manifest.parent)["claims"]) and "left to records" in shown(notebook, "baseline-floor") and "left to records" in shown(notebook, "blind-claims")
 
     cells = "c ?, s 50-*"
     first = pieces_in(runs, cells)
     assert len(first) == 2
-    both = killed_at(CHAPTER, asked | {"grid_layers": [0, 2, 5], "grid_sizes": [50], "lr": 0.002}, cells, 5)
+    both = killed_at(CHAPTER, asked | {"grid_layers": [0, 2, 5], "lr": 0.002}, cells, 5)
     assert first < both and len(both - first) == 3  # c = 0 and 2 again, at the other rate, and c = 5
 
 
