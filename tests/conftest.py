@@ -81,26 +81,40 @@ def as_words(settings: dict) -> list[str]:
     return [word for name, value in settings.items() for word in ("-p", name, str(value))]
 
 
-@pytest.fixture
-def begun_again(pneumo, runs):
-    """Kills a run when a piece is kept, and begins it again: `begun_again(CHAPTER, {...}, "fold *")` gives the pieces made before and after, and the finished process."""
+def pieces_in(runs: Path, piece: str) -> set[str]:
+    """The names of the pieces that are kept."""
+    return {path.name for path in runs.rglob(piece) if path.is_dir()}
 
-    def call(chapter, settings, piece):
+
+@pytest.fixture
+def killed_at(pneumo, runs):
+    """Begins a run and kills it when so many pieces are kept: `killed_at(CHAPTER, {...}, "fold *")` gives those that there are."""
+
+    def call(chapter, settings, piece, number=1):
         process = pneumo("run", chapter.path, *as_words(settings), start=True, stderr=subprocess.STDOUT)
-        made = lambda: {path.name for path in runs.rglob(piece) if path.is_dir()}  # noqa: E731
-        while not made():
+        while len(pieces_in(runs, piece)) < number:
             assert process.poll() is None, process.stdout.read()
             time.sleep(0.1)
         process.send_signal(signal.SIGKILL)
         process.wait()
         process.stdout.close()
         time.sleep(2.5)  # the kernel notices that its parent is gone, and goes
-        before = made()
+        return pieces_in(runs, piece)
+
+    return call
+
+
+@pytest.fixture
+def begun_again(killed_at, pneumo, runs):
+    """Kills a run when a piece is kept, and begins it again: `begun_again(CHAPTER, {...}, "fold *")` gives the pieces made before and after, and the finished process."""
+
+    def call(chapter, settings, piece):
+        before = killed_at(chapter, settings, piece)
         assert not list(runs.rglob("manifest.json"))
         done = pneumo("run", chapter.path, *as_words(settings))
         assert done.returncode == 0, done.stderr
-        assert list(runs.rglob("manifest.json")) and before <= made()
-        return before, made(), done
+        assert list(runs.rglob("manifest.json")) and before <= pieces_in(runs, piece)
+        return before, pieces_in(runs, piece), done
 
     return call
 

@@ -85,6 +85,12 @@ def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
     assert found.verdict == verdict and "phantom" in found.because
 
 
+def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
+    evidence = {"value": 0.1, "low": 0.05, "high": 0.15, "data": "phantom", "tier": "pocket, with seeds = 3, grid_layers = [0, 2]"}
+    assert rerun(ORDER, {"m": evidence}).because.endswith("on phantom data at pocket settings, some changed.")
+    assert "at pocket settings, some changed, which cannot judge" in rerun(METRIC, {"m": evidence}).because
+
+
 def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people():
     numbers = {"value": 0.79, "low": 0.78, "high": 0.80}
     runs = [{"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}

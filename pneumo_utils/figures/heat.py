@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.figures.style import INK, WIDTH, sheet
-from pneumo_utils.figures.words import SMALLEST, breadth, folded, listed
+from pneumo_utils.figures.words import LETTER, SMALLEST, breadth, folded, listed
 from pneumo_utils.ground.errors import StudyError
 
 CELL, WRITTEN = 0.52, 0.5  # inches: how high a cell is where there is room, and how wide one that a number fits in
@@ -20,7 +20,7 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     left = breadth(rows) + 0.25 + LINE * bool(numbers.index.name)
     wide = (WIDTH - left - 0.15) / len(columns)
     high = CELL if wide >= WRITTEN else max(wide, LINE)
-    upright = breadth(columns) <= wide
+    upright = breadth(columns) + LETTER / 2 <= wide  # or the names of neighbours would run together
     below = (LINE if upright else breadth(columns)) + 0.1 + LINE * bool(numbers.columns.name)
     height = 0.1 + len(rows) * high + below + BAR
     figure = sheet(height)

@@ -10,7 +10,7 @@ def printed_metric(claim, evidence) -> Finding:
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
     if evidence["data"] != "real" or evidence["tier"] != "paper":
-        return Finding(NOT_TESTED, f"The runs so far are on {evidence['data']} data at {evidence['tier']} settings, which cannot judge a printed score.")
+        return Finding(NOT_TESTED, f"The runs so far are on {evidence['data']} data at {_settings(evidence)}, which cannot judge a printed score.")
     low, high = evidence["low"], evidence["high"]
     half = 0.5 * 10.0 ** -claim.decimals
     inside = low <= claim.value + half and claim.value - half <= high
@@ -23,10 +23,16 @@ def paired_effect(claim, evidence) -> Finding:
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
     low, high = evidence["low"], evidence["high"]
-    shown = f"difference {evidence['value']:+.4g} [{low:+.4g}, {high:+.4g}] on {evidence['data']} data at {evidence['tier']} settings"
+    shown = f"difference {evidence['value']:+.4g} [{low:+.4g}, {high:+.4g}] on {evidence['data']} data at {_settings(evidence)}"
     if low > 0:
         return Finding("reproduced", f"The effect shows: {shown}.")
     return Finding("not reproduced", f"The effect {'is the other way round' if high < 0 else 'does not show'}: {shown}.")
+
+
+def _settings(evidence) -> str:
+    """A run's settings in two words: what was changed stands beside the run itself, and in every verdict would bury the numbers."""
+    tier, _, changed = evidence["tier"].partition(", with ")
+    return f"{tier} settings" + ", some changed" * bool(changed)
 
 
 def nothing_to_rerun(claim, evidence) -> Finding:
