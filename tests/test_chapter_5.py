@@ -23,8 +23,8 @@ PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
 TINY = {"phantom_images": 240, "image_size": 32, "batch_size": 64, "steps": 2, "baseline_epochs": 5, "baseline_steps": 0, "grid_layers": [0, 2], "grid_sizes": [50, 100], "grid_epochs": 1, "plain_cells": 2, "redraws": 2, "tested_layers": [2, 5], "tested_sizes": [100, 60],
         "long_epochs": 2, "seeds": 2, "survey_seeds": 2, "survey_epochs": 1, "more_seeds": 2}
 SHORTEST = TINY | {"baseline_epochs": 1, "baseline_steps": 2, "survey_seeds": 0, "more_seeds": 0}
-TRAINED = {"p5-large-enough", "p5-baseline-outperforms"}  # what only a network from nothing may speak of that has seen its images a few times
-ORDERS = {"p5-baseline-outperforms", "p5-transfer-is-majority", "p5-large-enough", "p5-pretraining-compensates", "p5-multi-better", "p5-loss-improved", "p5-validation-varies", "p5-variation-by-labels", "p5-robust-in-c",
+TRAINED = {"p5-large-enough", "p5-baseline-outperforms", "p5-label-baselines-better"}  # what only a network from nothing may speak of that has seen its images a few times
+ORDERS = {"p5-baseline-outperforms", "p5-label-baselines-better", "p5-transfer-is-majority", "p5-large-enough", "p5-pretraining-compensates", "p5-multi-better", "p5-loss-improved", "p5-validation-varies", "p5-variation-by-labels", "p5-robust-in-c",
           "p5-within-majority", "p5-all-others-wrong", "p5-early-layers-matter"}
 METRICS = {"p5-single-loss", "p5-single-accuracy", "p5-multi-loss", "p5-multi-accuracy", "p5-gain-first", "p5-gain-second", "p5-all-no-finding-right"}
 LONG = ("transfer, first choice", "transfer, second choice")
