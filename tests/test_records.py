@@ -14,7 +14,8 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.recording import record
-from pneumo_utils.study.run import finished, run, standing
+from pneumo_utils.study.run import run
+from pneumo_utils.study.standing import finished, standing
 
 PARAMETERS = """\
 seed: int = 0  # [0, 100] seed of all that is random
