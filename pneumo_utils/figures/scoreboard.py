@@ -31,11 +31,11 @@ def of_a_paper(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         looked = any(row[f"{kind} at"] for kind in ("phantom", "real"))
-        reruns = "".join(f"<div>{COLUMNS[kind][0]}: {rerun(row, kind, '../notebooks/')}</div>" for kind in ("phantom", "real"))
+        reruns = "".join(f"<div>{COLUMNS[kind][0]}: {rerun(row, kind, '../notebooks/')}</div>" for kind in ("phantom", "real")) if looked else verdict(row["real"])
         lines.append(f'<tr id="{row["id"]}"><td data-is="Claim">{escape(claim(row["says"], row["printed"]))}<br><small>{row["kind"]}</small></td>'
                      f'<td data-is="On paper">{verdict(row["on paper"])}<p>{escape(row["because"])}</p></td>'
                      f'<td data-is="Rerun">{reruns}{"<p>" + escape(row["rerun because"]) + "</p>" if looked else ""}</td></tr>')
-    return f'<div class="pneumo-scoreboard">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
+    return f'<div class="pneumo-scoreboard reasons">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
 
 
 def rerun(row: dict, kind: str, notebooks: str) -> str:

@@ -30,7 +30,7 @@ def _bars(axes, counts: pd.DataFrame) -> None:
     for (verdict, each), colour in zip(counts.items(), COLOURS):
         axes.barh(papers, each, left=left, color=colour, label=verdict)
         for at, (start, count) in enumerate(zip(left, each)):
-            if count > 0.04 * counts.sum(axis=1).max():
+            if count > 0.03 * len(str(count)) * counts.sum(axis=1).max():  # or its digits would not fit
                 axes.text(start + count / 2, at, count, ha="center", va="center", color=INK if colour == PALE else "white", fontsize=13)
         left += each.to_numpy()
     axes.invert_yaxis()
