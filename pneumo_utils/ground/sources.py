@@ -19,7 +19,8 @@ def module_file(name: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def imports(source: str, where: str = "a cell") -> set[str]:
+@cache
+def imports(source: str, where: str = "a cell") -> frozenset[str]:
     """The package's modules that a source imports, wherever in it the import stands."""
     names = set()
     try:
@@ -31,9 +32,10 @@ def imports(source: str, where: str = "a cell") -> set[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == PACKAGE and module_file(name)}
+    return frozenset(name for name in names if name.split(".")[0] == PACKAGE and module_file(name))
 
 
+@cache
 def reads(source: str) -> tuple[str, ...]:
     """The files beside code that a module names in `__reads__`."""
     for node in ast.parse(source).body:
