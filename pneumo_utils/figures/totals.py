@@ -5,7 +5,7 @@ import pandas as pd
 
 from pneumo_utils.claims.audited import tally
 from pneumo_utils.figures.scoreboard import COLUMNS
-from pneumo_utils.figures.style import BLUE, INK, ORANGE, PALE, canvas
+from pneumo_utils.figures.style import BLUE, ORANGE, PALE, canvas
 
 COLOURS = (BLUE, ORANGE, PALE)  # holds, does not, nobody can tell or has looked
 
@@ -29,9 +29,9 @@ def _bars(axes, counts: pd.DataFrame) -> None:
     left, papers = np.zeros(len(counts)), counts.index.astype(str)
     for (verdict, each), colour in zip(counts.items(), COLOURS):
         axes.barh(papers, each, left=left, color=colour, label=verdict)
-        for at, (start, count) in enumerate(zip(left, each)):
-            if count > 0.03 * len(str(count)) * counts.sum(axis=1).max():  # or its digits would not fit
-                axes.text(start + count / 2, at, count, ha="center", va="center", color=INK if colour == PALE else "white", fontsize=13)
         left += each.to_numpy()
+    for at, (end, row) in enumerate(zip(left, counts.to_numpy())):  # beside the bars: in them few would fit
+        axes.text(end + 0.02 * left.max(), at, " · ".join(map(str, row)), va="center", fontsize=13)
+    axes.set_xlim(0, 1.4 * left.max())
     axes.invert_yaxis()
     axes.set_ylabel("paper")
