@@ -13,7 +13,7 @@ COLUMNS = {"on paper": ("On paper", ON_PAPER), "phantom": ("On phantoms", RERUN)
 
 
 def page_of(paper: int) -> str:
-    """The page, seen from the others of its folder, that has a paper's claims in order."""
+    """The page that has a paper's claims in its order."""
     return f"book/paper_{paper}"
 
 
