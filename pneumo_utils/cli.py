@@ -107,7 +107,7 @@ def status():
     from pneumo_utils.study import records
     from pneumo_utils.study.chapters import chapters
     from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.run import standing
+    from pneumo_utils.study.standing import standing
 
     colours = {"up to date": "green", "failed": "red", "stale": "yellow", "never run": "yellow"}
     for chapter in chapters():
@@ -123,17 +123,18 @@ def status():
 
 
 @main.command()
-@click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these. The rest are bound as they were run last.")
+@click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these, and what sums them up. The rest are bound as they were run last.")
 @cell_limit
 def book(asked, cell_limit):
     """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into _build/html."""
     from pneumo_utils.study import book as binder
     from pneumo_utils.study.at_once import run_all
-    from pneumo_utils.study.chapters import chapters, find
+    from pneumo_utils.study.chapters import find
     from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.standing import to_run
 
     began = time.time()
-    run_all([find(each) for each in asked.split(",") if each] or chapters(), cell_limit, say=click.echo)
+    run_all(to_run([find(each) for each in asked.split(",") if each]), cell_limit, say=click.echo)
     page = binder.bind(say=click.echo)
     click.secho(f"The book is bound ({clock(time.time() - began)}). Open {page}", fg="green")
 

@@ -12,9 +12,11 @@ import yaml
 
 from pneumo_utils.claims import load
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.study import book, pages
-from pneumo_utils.study.chapters import chapters, contents
-from pneumo_utils.study.run import run, standing
+from pneumo_utils.ground.files import read_json
+from pneumo_utils.study import book
+from pneumo_utils.study.chapters import chapters, contents, find
+from pneumo_utils.study.run import run
+from pneumo_utils.study.standing import standing, to_run
 
 
 FEWER = {"1": {"draws": 2, "survey_draws": 2}, "2": {"seeds": 2, "survey_seeds": 2}, "3": {"folds": 3, "borrowed_draws": 2, "studies": 10}, "4": {"seeds": 2, "survey_seeds": 2},
@@ -24,7 +26,7 @@ FEWER = {"1": {"draws": 2, "survey_draws": 2}, "2": {"seeds": 2, "survey_seeds":
 @pytest.fixture(scope="session")
 def html(tmp_path_factory):
     """The book as `make book` makes it: every chapter of the contents, from a real run in which little is made more than twice."""
-    for chapter in chapters():
+    for chapter in to_run([]):
         run(chapter, FEWER.get(chapter.number, {}))
     return book.bind(tmp_path_factory.mktemp("build")).parent
 
@@ -163,14 +165,30 @@ def test_parameters_page_lists_every_parameter(html):
         assert all(f">{name}</span>" in text for name in of_chapter(chapter))
 
 
-def test_verdicts_of_reruns_come_from_the_runs():
-    ordering = next(claim for claim in load().claims if claim.kind == "ordering")
-    ran = {"chapter": "demo", "tier": "pocket", "real": False, "claims": {ordering.id: {"value": 0.1, "low": 0.05, "high": 0.15}}}
-    assert "0 have been tested: 0 on phantoms, 0 on real radiographs." in pages.verdicts([])
-    told = pages.verdicts([ran])
-    assert "1 have been tested: 1 on phantoms" in told and "| reproduced | not tested | The effect shows: difference +0.1" in told
-    with pytest.raises(StudyError, match="the ledger has not: p9-none"):
-        pages.verdicts([ran | {"claims": {"p9-none": {}}}])
+def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
+    board = read_json(standing(find("scoreboard")).folder / "board.json")
+    assert [row["id"] for row in board] == [claim.id for claim in load().claims]
+    places = {}
+    for name in ["notebooks/scoreboard", *(f"book/paper_{paper.paper}" for paper in load().papers)]:
+        page = html / f"{name}.html"
+        for link in re.findall(r'<a href="([^"]+)"><span class="verdict', page.read_text(encoding="utf-8")):
+            file, _, place = link.partition("#")
+            target = (page.parent / file).resolve()
+            if target not in places:
+                places[target] = set(re.findall(r'id="([^"]+)"', target.read_text(encoding="utf-8")))
+            assert not place or place in places[target], (name, link)
+    looked = [row[f"{kind} at"] for row in board for kind in ("phantom", "real") if row[f"{kind} at"]]
+    assert len(looked) > 100 and all(at["section"] for at in looked)
+
+
+@pytest.mark.browser
+def test_the_scoreboard_is_filtered_with_keys(look):
+    page = look("notebooks/scoreboard")
+    second = next(paper for paper in load().papers if paper.paper == 2)
+    page.get_by_role("combobox", name="Paper", exact=True).focus()
+    page.keyboard.press("2")
+    assert page.get_by_role("status").inner_text() == f"{len(second.claims)} of {len(load().claims)} claims"
+    assert page.locator(".pneumo-scoreboard tbody tr:visible").count() == len(second.claims) and page.complaints == []
 
 
 def test_a_traceback_on_a_page_fails_the_book(tmp_path):
@@ -226,7 +244,7 @@ def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
 
 
 def test_the_contents_name_pages_that_exist():
-    made = {"book/run_statistics", "book/parameters", "book/verdicts"}
+    made = {"book/run_statistics", "book/parameters", *(f"book/paper_{paper.paper}" for paper in load().papers)}
     for name in contents():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

@@ -12,7 +12,8 @@ from pneumo_utils.ground.sources import closure, imports, reads
 from pneumo_utils.study import digest
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import differences
-from pneumo_utils.study.run import finished, run, standing
+from pneumo_utils.study.run import run
+from pneumo_utils.study.standing import finished, standing
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from pneumo_utils.claims import batches, feasible, public
+from pneumo_utils.claims.finding import ON_PAPER
 from pneumo_utils.claims.judges.confusion import unpadded
 from pneumo_utils.claims.ledger import Ledger
 
-VERDICTS = ["consistent", "inconsistent", "unverifiable"]
 SURGICAL = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
 GRADCAM = {"vgg-s1": "VGG16", "vgg-s2": "VGG16, aug.", "res-s1": "ResNet", "res-s2": "ResNet, aug.", "den-s1": "DenseNet", "den-s2": "DenseNet, aug."}
 SCORES = ["accuracy", "precision", "recall", "f1"]
@@ -170,6 +170,6 @@ def whole_batches(ledger: Ledger) -> dict[str, float]:
 # every paper
 
 
-def tally(board: pd.DataFrame, by: str = "paper") -> pd.DataFrame:
+def tally(board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts=ON_PAPER) -> pd.DataFrame:
     """Claims by verdict, one row for each value of `by`."""
-    return board.groupby([by, "on paper"]).size().unstack(fill_value=0).reindex(columns=VERDICTS, fill_value=0)
+    return board.groupby([by, column]).size().unstack(fill_value=0).reindex(columns=list(verdicts), fill_value=0)

@@ -16,7 +16,8 @@ def gather(runs: list[dict]) -> dict[str, dict[str, dict]]:
         for claim_id, numbers in run["claims"].items():
             if not all(isinstance(each, (int, float)) for each in numbers.values()):  # a word stands where a number is undefined
                 continue
-            found[kind][claim_id] = numbers | {"data": kind, "tier": run["tier"], "chapter": run["chapter"], "record": run.get("record", "")}
+            section = run.get("sections", {}).get(claim_id) or run.get("verdicts", "")  # a record's own may be gone from the page
+            found[kind][claim_id] = numbers | {"data": kind, "tier": run["tier"], "chapter": run["chapter"], "record": run.get("record", ""), "section": section}
     return found
 
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from pneumo_utils.claims.evidence import KINDS
+from pneumo_utils.claims.evidence import KINDS, gather
 from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.judges import JUDGES
 from pneumo_utils.claims.judges.rerun import NOT_TESTED, RERUN_JUDGES
@@ -44,12 +44,27 @@ def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFr
                           **reruns(claim, evidence)} for claim in map(ledger.__getitem__, ids)])
 
 
-def scoreboard(ledger: Ledger, results: dict | None = None) -> pd.DataFrame:
-    """One row a claim with both verdicts and their reasons."""
-    rows = []
+def scoreboard(ledger: Ledger, runs: list[dict] = ()) -> pd.DataFrame:
+    """One row a claim, in the order of the papers, with all three verdicts, their reasons, and where on each kind of data it was looked at."""
+    _all_known(ledger, runs)
+    evidence, rows = gather(runs), []
     for claim in ledger.claims:
-        paper, again = on_paper(claim, ledger), rerun(claim, results or {})
+        paper, again = on_paper(claim, ledger), reruns(claim, evidence)
         rows.append({"paper": claim.paper, "id": claim.id, "where": claim.where, "says": claim.says, "kind": claim.kind,
                      "printed": claim.printed or claim.value, "on paper": paper.verdict, "because": paper.because,
-                     "rerun": again.verdict, "rerun because": again.because})
+                     **{kind: again[kind] for kind in KINDS}, "rerun because": again["because"],
+                     **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in KINDS}})
     return pd.DataFrame(rows)
+
+
+def _place(evidence: dict | None) -> dict:
+    """Where a reader finds what was found: chapter, section and record; nothing where nobody has looked."""
+    return {part: evidence[part] for part in ("chapter", "section", "record")} if evidence else {}
+
+
+def _all_known(ledger: Ledger, runs: list[dict]) -> None:
+    known = {claim.id for claim in ledger.claims}
+    for run in runs:
+        if unknown := sorted(run["claims"].keys() - known):
+            told_by = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
+            raise LedgerError(f"{told_by} reports on claims that the ledger has not: {', '.join(unknown)}.")

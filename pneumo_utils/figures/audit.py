@@ -1,28 +1,11 @@
-"""The pictures of the audit: one for each paper and one of all verdicts."""
+"""The pictures of the audit: one for each paper."""
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
-from pneumo_utils.figures.style import BLUE, GREEN, GREY, INK, ORANGE, VERDICT_COLOURS, canvas
-
-
-def verdicts(tally: pd.DataFrame):
-    """Claims by verdict, a bar a paper."""
-    figure, axes = canvas(4.0)
-    left = np.zeros(len(tally))
-    for verdict, colour in VERDICT_COLOURS.items():
-        counts = tally[verdict].to_numpy()
-        axes.barh(tally.index.astype(str), counts, left=left, color=colour, label=verdict)
-        for row, (start, count) in enumerate(zip(left, counts)):
-            if count > 0.03 * tally.sum(axis=1).max():
-                axes.text(start + count / 2, row, count, ha="center", va="center", color=INK if verdict == "unverifiable" else "white", fontsize=13)
-        left += counts
-    axes.invert_yaxis()
-    axes.set(xlabel="claims", ylabel="paper")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return figure
+from pneumo_utils.figures.style import BLUE, GREEN, GREY, INK, ORANGE, canvas
 
 
 def block_order(implied: pd.DataFrame, constants: dict[str, float]):

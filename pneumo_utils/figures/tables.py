@@ -1,6 +1,4 @@
-"""Tables of results as plain HTML that a phone can show, and the ledger as one long folded page."""
-
-from html import escape
+"""Tables of results as plain HTML that a phone can show."""
 
 import pandas as pd
 from IPython.display import HTML
@@ -15,20 +13,6 @@ def table(frame: pd.DataFrame, **formats: str) -> HTML:
         shown[name] = [form.format(value) if form else _printed(value) for value in column]
     with pd.option_context("display.max_colwidth", None):
         return HTML(pd.DataFrame(shown).to_html(index=False, border=0))
-
-
-def ledger(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
-    """All claims, folded paper by paper, each under its id as an anchor; names of counts may break so that it fits a phone, verdicts not."""
-    parts = []
-    for paper, rows in board.groupby("paper"):
-        lines = "".join(
-            f'<tr id="{row["id"]}"><td>{escape(claim(row["says"], row["printed"]))}<br><em>{row["id"]}</em></td>'
-            f'<td style="overflow-wrap: normal">{row["on paper"]}</td><td>{escape(row["because"])}</td></tr>' for row in rows.to_dict("records"))
-        parts.append(
-            f"<details><summary>Paper {paper}: {escape(titles[paper])}, {len(rows)} claims</summary>"
-            '<table style="overflow-wrap: anywhere"><thead><tr><th>claim</th><th>verdict</th><th>because</th></tr></thead>'
-            f"<tbody>{lines}</tbody></table></details>")
-    return HTML("\n".join(parts))
 
 
 def claims(board: pd.DataFrame, ids: list[str]) -> HTML:

@@ -10,22 +10,28 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pneumo_utils.ground.errors import ChapterFailed
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.progress import clock
-from pneumo_utils.study.run import CELL_LIMIT, standing
+from pneumo_utils.study.run import CELL_LIMIT
+from pneumo_utils.study.standing import standing, sums_up
 
 MOST = 4  # chapters at once: each holds up to three gigabytes of memory
 CELL = "  ["  # how the line begins with which a run says that a cell starts
 
 
 def run_all(wanted: list[Chapter], cell_limit: int = CELL_LIMIT, say=print) -> None:
-    """Run those that are not up to date, what took longest before all others."""
+    """Run those that are not up to date, what took longest before all others; what sums up the others comes after them."""
+    run = sum(_run([chapter for chapter in wanted if sums_up(chapter) == last], cell_limit, say) for last in (False, True))
+    if not run:
+        say(f"all {len(wanted)} chapters are up to date")
+
+
+def _run(wanted: list[Chapter], cell_limit: int, say) -> int:
     found = [(chapter, standing(chapter)) for chapter in wanted]
     waiting = [(at.manifest["seconds"] if at.manifest else float("inf"), chapter) for chapter, at in found if at.state != "up to date"]
     if waiting:
         processes, threads = shares(len(waiting))
         say(f"{len(waiting)} of {len(wanted)} chapters are to be run, {processes} at a time with {threads} {'thread' if threads == 1 else 'threads'} each")
         _side_by_side([chapter for _, chapter in sorted(waiting, key=lambda pair: -pair[0])], processes, threads, cell_limit, say)
-    else:
-        say(f"all {len(wanted)} chapters are up to date" if len(wanted) > 1 else f"{wanted[0].name} is up to date")
+    return len(waiting)
 
 
 def shares(chapters: int) -> tuple[int, int]:

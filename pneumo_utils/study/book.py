@@ -13,13 +13,15 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils import ROOT
+from pneumo_utils.claims import load
+from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, sha, write
 from pneumo_utils.study import pages, records
-from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.chapters import chapters, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
-from pneumo_utils.study.run import Standing, standing
+from pneumo_utils.study.standing import Standing, standing
 
 NOT_PROSE = {"claims", "records"}
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
@@ -39,7 +41,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
-        Path("book/verdicts.md"): pages.verdicts([*results.values(), *(record.evidence for record in recorded)]),
+        **_papers(shown.get("scoreboard")),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
         Path("_config.yml"): yaml.safe_dump(_config(results), sort_keys=False, allow_unicode=True),
         **_mathjax(),
@@ -80,7 +82,7 @@ def shown_runs(say=print) -> dict[str, Standing]:
 
 def _toc_of_what_is_there(shown: dict) -> dict:
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    for part in toc["parts"]:
+    for part in toc["parts"]:  # the pages below one that is left out go with it
         part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     return toc
@@ -122,6 +124,14 @@ def _picture(shown: dict, chapter: str, number: int) -> dict:
         raise StudyError(f"{chapter}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
     look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
     return look | ({"figure": {"caption": shown["caption"], "name": f"fig-{chapter}-{shown['name']}"}} if shown.get("caption") else {})
+
+
+def _papers(scoreboard: Standing | None) -> dict[Path, str]:
+    """The pages below the scoreboard, from the table that its run left."""
+    if not scoreboard:
+        return {}
+    rows = read_json(scoreboard.folder / "board.json")
+    return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
 
 
 def _json(notebook: dict) -> str:
@@ -177,8 +187,7 @@ def _jupyter_book(stage: Path, build: Path, say) -> Path:
 
 def look_at(html: Path, toc: dict) -> None:
     """A page that is missing or holds a traceback fails the book."""
-    names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    for name in names:
+    for name in named(toc):
         path = html / f"{name}.html"
         if not path.exists():
             raise StudyError(f"The page {name} is in the table of contents and was not made.")

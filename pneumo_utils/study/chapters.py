@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import yaml
 
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
+
+LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,17 @@ class Chapter:
         except (ValueError, KeyError, TypeError) as error:
             raise StudyError(f"{self.path} is not a notebook: {error}. Restore it, for instance with `git checkout -- {self.path.name}`.") from error
 
+    def section_of(self, source: str) -> str:
+        """The label of the section in which the cell with this source stands, for links to it."""
+        label = ""
+        for cell in self.notebook()["cells"]:
+            text = "".join(cell["source"])
+            if cell["cell_type"] == "code" and text.strip() == source.strip():
+                return label
+            if cell["cell_type"] == "markdown" and (labels := LABEL.findall(text)):
+                label = labels[-1]
+        return ""
+
     @property
     def title(self) -> str:
         for cell in self.notebook()["cells"]:
@@ -46,7 +60,11 @@ class Chapter:
 
 def contents(root: Path = ROOT) -> list[str]:
     """Every page of the table of contents, in order, as it is written there."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    return named(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+
+
+def named(toc: dict) -> list[str]:
+    """The pages that a table of contents names."""
     pages = [toc["root"]]
 
     def collect(node):

@@ -38,13 +38,17 @@ def _version(name: str) -> str:
         return "not installed"
 
 
+def modules_of(chapter: Chapter) -> set[str]:
+    """The package's modules that a chapter's cells import."""
+    return set().union(*(imports("".join(cell["source"]), f"{chapter.path.name}, cell {at},")
+                         for at, cell in enumerate(chapter.notebook()["cells"]) if cell["cell_type"] == "code"))
+
+
 def identity(chapter: Chapter, values: dict) -> dict:
-    notebook = chapter.notebook()
-    found = [imports("".join(cell["source"]), f"{chapter.path.name}, cell {at},") for at, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
     known = of_chapter(chapter)
     return {
-        "notebook": notebook_digest(notebook)[:16],
-        "package": closure(set().union(*found)),
+        "notebook": notebook_digest(chapter.notebook())[:16],
+        "package": closure(modules_of(chapter)),
         "parameters": values,
         "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
         "versions": versions(),
@@ -57,9 +61,10 @@ def differences(old: dict, new: dict) -> list[str]:
     why = ["the notebook has changed"] if old["notebook"] != new["notebook"] else []
     why += [f"{path} has changed" for path in sorted(old["package"].keys() | new["package"].keys())
             if old["package"].get(path) != new["package"].get(path)]
-    for part, called in (("parameters", "{0}: {1} then, {2} now"), ("versions", "{0} {1} then, {2} now"), ("data", "the data of {0} have changed")):
-        why += [called.format(name, old[part].get(name), new[part].get(name)) for name in sorted(old[part].keys() | new[part].keys())
-                if old[part].get(name) != new[part].get(name)]
+    for part, called in (("parameters", "{0}: {1} then, {2} now"), ("versions", "{0} {1} then, {2} now"), ("data", "the data of {0} have changed"),
+                         ("results", "what {0} says of claims has changed")):
+        then, now = old.get(part, {}), new.get(part, {})  # only a chapter that sums up the others has results
+        why += [called.format(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     then, now = old.get("records", {}), new["records"]  # runs of before there were records have none
     why += [f"the record {name} {'is new' if name not in then else 'has changed' if name in now else 'has gone'}" for name in sorted(then.keys() | now.keys())
             if then.get(name) != now.get(name)]

@@ -61,7 +61,7 @@ class Run:
         self._began = time.time()
         self._data = {name: listing(Path(values[name])) for name, p in known.items() if p.path_to and Path(values[name] or " ").exists()}
         self._source = {"data": "", "weights": "", "real": False}
-        self.results, self._claims, self._figures = {}, {}, {}
+        self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
 
     def uses(self, data: str, weights: str, real: bool = False) -> None:
         """Say in words what the run stands on; `real` when it is radiographs of people."""
@@ -76,6 +76,7 @@ class Run:
     def claim(self, claim_id: str, value: float, low: float, high: float) -> None:
         """Keep what this run says of a claim of the ledger: a score, or a paired difference, with its interval."""
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
+        self._sections[claim_id] = self._section()
 
     def judge(self, judged: dict):
         """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
@@ -123,6 +124,10 @@ class Run:
         display({kind: base64.b64encode(data).decode(), "text/plain": alt}, raw=True, metadata={kind: shown})
         _close(figure)
 
+    def leave(self, name: str, rows: list[dict]) -> None:
+        """Leave a table in the run's folder for the pages that the book makes of it."""
+        files.write_json(self.folder / f"{name}.json", rows)
+
     def kept(self, name: str, make, **depends_on):
         """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data included."""
         return kept.kept(places.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
@@ -138,12 +143,23 @@ class Run:
 
     def evidence(self) -> list[dict]:
         """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather` takes it."""
+        self._verdicts = self._section()
         own = {"chapter": self.chapter, "tier": self._tier(), "real": self._source["real"], "claims": dict(self._claims)}
         return [own, *(record.evidence for record in self.recorded.values())]
 
     def _tier(self) -> str:
-        source = ROOT / "notebooks" / f"{self.chapter}.ipynb"
-        return tier(Chapter(source), self.values) if source.exists() else "by hand"
+        source = self._notebook()
+        return tier(source, self.values) if source.path.exists() else "by hand"
+
+    def _section(self) -> str:
+        """The label of the section in which the running cell stands."""
+        from IPython import get_ipython
+
+        source = self._notebook()
+        return source.section_of(get_ipython().user_ns["In"][-1]) if source.path.exists() else ""
+
+    def _notebook(self) -> Chapter:
+        return Chapter(ROOT / "notebooks" / f"{self.chapter}.ipynb")
 
     def finish(self) -> None:
         """Write results.json: a run without one is not a finished run."""
@@ -160,6 +176,8 @@ class Run:
             "versions": versions(),
             "results": self.results,
             "claims": self._claims,
+            "sections": self._sections,
+            "verdicts": self._verdicts,
             "figures": self._figures,
         })
         print(f"{len(self.results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"

@@ -1,9 +1,7 @@
 """Pages that are written by the study itself: what was run, and what can be set."""
 
-from pneumo_utils.claims.evidence import KINDS, gather
-from pneumo_utils.claims.ledger import load
-from pneumo_utils.claims.verdicts import reruns
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.claims.ledger import Paper
+from pneumo_utils.figures.scoreboard import of_a_paper
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.parameters import Parameter, of_chapter
 from pneumo_utils.study.progress import took
@@ -69,36 +67,15 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
     return "\n".join(text)
 
 
-def verdicts(runs: list[dict]) -> str:
-    """What the runs behind this book and the kept records say of the claims that they can judge, on phantoms and on real radiographs."""
-    ledger = load()
-    _all_known(ledger, runs)
-    evidence = gather(runs)
-    found = [(claim, reruns(claim, evidence)) for claim in ledger.claims]
-    judged = [(claim, told) for claim, told in found if any(told[kind] != "not tested" for kind in KINDS)]
-    on = {kind: sum(told[kind] != "not tested" for _, told in judged) for kind in KINDS}
-    text = ["# Verdicts of reruns", "", "What runs of this book's chapters say of the papers' claims, on {term}`phantoms <phantom>` and on real radiographs "
-            "apart. A printed score is judged only by a run on the paper's own kind of data at the paper's settings; orderings and effects are judged by "
-            "paired differences, on phantoms too. What each claim's own arithmetic says is another verdict, and stands in "
-            "[](../notebooks/paper_audit.ipynb).", "",
-            "Verdicts come from the runs behind this book and from [kept records](run_statistics.md), runs that were made once by hand, longer or on "
-            "radiographs that cannot be handed on; the last column names the record. Where several have tested one claim on one kind of data, a run at the "
-            "paper's settings has the word, then a record, made to have narrower intervals than the short run behind the page, then the latest.", "",
-            f"Of {len(ledger.claims)} claims {len(judged)} have been tested: {on['phantom']} on phantoms, {on['real']} on real radiographs.", ""]
-    for paper in ledger.papers:
-        rows = [[claim.says, told["phantom"], told["real"], told["because"]] for claim, told in judged if claim.paper == paper.paper]
-        text += [f"## Paper {paper.paper}: {paper.title}", "",
-                 _table(["claim", "on phantoms", "on real radiographs", "because"], rows) if rows
-                 else f"None of its {len(paper.claims)} claims has been tested by a run.", ""]
+def paper(paper: Paper, rows: list[dict]) -> str:
+    """A paper's claims in the order in which it makes them, with all verdicts and reasons, as the scoreboard's run left them."""
+    text = [f"# Paper {paper.paper}, claim by claim", "", f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
+            f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is what runs of this book's chapters say, "
+            "and leads to where they were made. [](../notebooks/scoreboard.ipynb) has all papers on one page.", ""]
+    for section in paper.sections:
+        if here := [row for row in rows if row["where"] == section]:
+            text += [f"## {section}", "", of_a_paper(here), ""]
     return "\n".join(text)
-
-
-def _all_known(ledger, runs: list[dict]) -> None:
-    known = {claim.id for claim in ledger.claims}
-    for run in runs:
-        if unknown := sorted(run["claims"].keys() - known):
-            told_by = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
-            raise StudyError(f"{told_by} reports on claims that the ledger has not: {', '.join(unknown)}.")
 
 
 def _told(parameter: Parameter) -> str:

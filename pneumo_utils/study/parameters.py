@@ -127,6 +127,13 @@ def check(known: dict[str, Parameter], given: dict) -> None:
         raise ParameterError("Nothing was run: " + "\n  and ".join(faults))
 
 
+def settle(chapter: Chapter, given: dict) -> dict:
+    """All the chapter's parameters, checked, with defaults where nothing is given."""
+    known = of_chapter(chapter)
+    check(known, given)
+    return {name: parameter.default for name, parameter in known.items()} | given
+
+
 def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
     """What the command line gave, each word read as its parameter's type; a word that does not fit is left for `check` to name."""
     return {name: _read(word, known[name].type) if name in known else word for name, word in words}

@@ -8,9 +8,10 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, write_json
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.digest import files_of, identity, listing
-from pneumo_utils.study.parameters import of_chapter
-from pneumo_utils.study.run import CELL_LIMIT, Outcome, run, runs_of, settle
+from pneumo_utils.study.digest import files_of, listing
+from pneumo_utils.study.parameters import of_chapter, settle
+from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
+from pneumo_utils.study.standing import depends_on, runs_of
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 FROM_THE_ROOT = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-]+")
@@ -43,7 +44,7 @@ def _can_be_written(folder: Path) -> None:
 
 def _that_stands(chapter: Chapter, values: dict) -> Outcome | None:
     """A kept run that differs at most in the records that its page showed: no number in it comes from those."""
-    now = identity(chapter, values) | {"records": {}}
+    now = depends_on(chapter, values) | {"records": {}}
     return next((Outcome(folder, manifest, found_again=True) for folder, manifest in runs_of(chapter)
                  if manifest["depends_on"] | {"records": {}} == now), None)
 

@@ -18,9 +18,9 @@ from pneumo_utils.ground import places
 from pneumo_utils.ground.errors import NO_ROOM, ChapterFailed, StudyError
 from pneumo_utils.ground.files import FULL, digest_of, read_json, room_for, sha, write, write_json
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.digest import differences, identity
-from pneumo_utils.study.parameters import check, of_chapter
+from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.progress import Progress, cell_name
+from pneumo_utils.study.standing import depends_on, finished
 from pneumo_utils.study.streams import tidy
 
 CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
@@ -35,18 +35,11 @@ class Outcome:
     found_again: bool
 
 
-def settle(chapter: Chapter, given: dict) -> dict:
-    """All the chapter's parameters, checked, with defaults where nothing is given."""
-    known = of_chapter(chapter)
-    check(known, given)
-    return {name: parameter.default for name, parameter in known.items()} | given
-
-
 def run(chapter: Chapter, given: dict, out: Path | None = None, cell_limit: int = CELL_LIMIT, progress: Progress | None = None) -> Outcome:
     progress = progress or Progress()
     values = settle(chapter, given)
-    depends_on = identity(chapter, values)
-    digest = digest_of(depends_on)[:12]
+    stands_on = depends_on(chapter, values)
+    digest = digest_of(stands_on)[:12]
     folder = Path(out).absolute() if out else places.runs().absolute() / chapter.name / digest
     if out and folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "manifest.json").exists()):
         raise StudyError(f"{folder} holds other things than a run. Choose a new or empty folder with --out.")
@@ -55,7 +48,7 @@ def run(chapter: Chapter, given: dict, out: Path | None = None, cell_limit: int 
         with _turn(places.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
-            return Outcome(folder, _execute(chapter, values, depends_on, digest, folder, cell_limit, progress), found_again=False)
+            return Outcome(folder, _execute(chapter, values, stands_on, digest, folder, cell_limit, progress), found_again=False)
 
 
 @contextmanager
@@ -71,17 +64,7 @@ def _turn(lock: FileLock, progress: Progress):
         lock.release()
 
 
-def finished(folder: Path, digest: str | None = None) -> dict | None:
-    """The manifest of a run that ended well and is still whole, or nothing."""
-    try:
-        manifest = read_json(folder / "manifest.json")
-        whole = all(sha((folder / name).read_bytes()) == told for name, told in manifest["files"].items())
-    except (OSError, ValueError, KeyError):
-        return None
-    return manifest if whole and digest in (None, manifest["digest"]) else None
-
-
-def _execute(chapter, values, depends_on, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
+def _execute(chapter, values, stands_on, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
     attempt = folder.with_name(f"{folder.name}.attempt")
     shutil.rmtree(attempt, ignore_errors=True)
     attempt.mkdir()
@@ -90,7 +73,7 @@ def _execute(chapter, values, depends_on, digest, folder: Path, cell_limit: int,
         injected = 1
         progress.start(chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt")
         notebook = _papermill(chapter, values, attempt, cell_limit, progress)
-        manifest = _manifest(chapter, values, depends_on, digest, attempt, notebook, began, source)
+        manifest = _manifest(chapter, values, stands_on, digest, attempt, notebook, began, source)
         write_json(attempt / "manifest.json", manifest)
     except (KeyboardInterrupt, Exception) as error:
         raise _failed(chapter, attempt, folder, progress, error) from error
@@ -158,7 +141,7 @@ def _terminate_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
-def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, began: float, source: dict) -> dict:
+def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began: float, source: dict) -> dict:
     if not (attempt / "results.json").exists():
         raise StudyError(f"{chapter.name} ran to its end without run.finish(), so it has no results.json.")
     results = read_json(attempt / "results.json")
@@ -180,7 +163,7 @@ def _manifest(chapter, values, depends_on, digest, attempt: Path, notebook, bega
         "peak_memory_mb": results["peak_memory_mb"],
         "cells": cells,
         "git": source,
-        "depends_on": depends_on,
+        "depends_on": stands_on,
         "files": {path.relative_to(attempt).as_posix(): sha(path.read_bytes())
                   for path in sorted(attempt.rglob("*")) if path.is_file() and path.name not in LOGS},
     }
@@ -264,33 +247,3 @@ def _excerpt(error) -> str:
     at = marks[0] if marks and marks[0] <= len(lines) else None
     first, last = (max(1, at - 2), min(len(lines), at + 2)) if at else (1, min(len(lines), 5))
     return "\n".join(f"  {'>' if n == at else ' '} {n:3} {lines[n - 1]}" for n in range(first, last + 1))
-
-
-def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
-    """The whole runs of a chapter that are kept, the newest first."""
-    folder = places.runs() / chapter.name
-    found = [(path.parent, manifest) for path in folder.glob("*/manifest.json") if not path.parent.suffix and (manifest := finished(path.parent))]
-    return sorted(found, key=lambda pair: pair[1]["finished"], reverse=True)
-
-
-@dataclass(frozen=True)
-class Standing:
-    state: str  # up to date, stale, failed or never run
-    why: list[str]
-    folder: Path | None  # the run that is nearest to what is asked
-    manifest: dict | None
-
-
-def standing(chapter: Chapter, given: dict | None = None) -> Standing:
-    """How the kept runs of a chapter stand to what it would be now."""
-    depends_on = identity(chapter, settle(chapter, given or {}))
-    digest = digest_of(depends_on)[:12]
-    folder = places.runs() / chapter.name / digest
-    if manifest := finished(folder, digest):
-        return Standing("up to date", [], folder, manifest)
-    older = [(differences(manifest["depends_on"], depends_on), folder, manifest) for folder, manifest in runs_of(chapter)]
-    why, near, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
-    failure = folder.with_name(f"{digest}.failed") / "error.txt"
-    if failure.exists():
-        return Standing("failed", [failure.read_text(encoding="utf-8").splitlines()[0]], near, manifest)
-    return Standing("stale" if older else "never run", why, near, manifest)

@@ -9,13 +9,13 @@ def printed_metric(claim, evidence) -> Finding:
     """A printed score is judged only by a run on the paper's kind of data at the paper's settings."""
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
-    if evidence["data"] != "real" or evidence["tier"] != "paper":
-        return Finding(NOT_TESTED, f"The runs so far are on {evidence['data']} data at {_settings(evidence)}, which cannot judge a printed score.")
     low, high = evidence["low"], evidence["high"]
+    ours = f"Ours {evidence['value']:.4g} [{low:.4g}, {high:.4g}]"
+    if evidence["data"] != "real" or evidence["tier"] != "paper":
+        return Finding(NOT_TESTED, f"{ours} on {evidence['data']} data at {_settings(evidence)}, which cannot judge a printed score.")
     half = 0.5 * 10.0 ** -claim.decimals
     inside = low <= claim.value + half and claim.value - half <= high
-    return Finding("reproduced" if inside else "not reproduced",
-                   f"Ours {evidence['value']:.4g} [{low:.4g}, {high:.4g}], printed {claim.printed or claim.value}.")
+    return Finding("reproduced" if inside else "not reproduced", f"{ours}, printed {claim.printed or claim.value}.")
 
 
 def paired_effect(claim, evidence) -> Finding:

@@ -1,0 +1,204 @@
+"""The scoreboard: what it says of a small ledger, where each verdict leads, when it is out of date, and that its filters are worked with keys."""
+
+import json
+import re
+import shutil
+
+import matplotlib
+import pytest
+from conftest import ROOT, shown
+
+from pneumo_utils.claims import load, scoreboard
+from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper
+from pneumo_utils.figures import scoreboard as page
+from pneumo_utils.figures.totals import totals
+from pneumo_utils.study import pages, standing
+from pneumo_utils.study.chapters import Chapter, chapters, find
+from pneumo_utils.study.recording import record
+from pneumo_utils.study.run import run
+
+from saved_figures import legible, texts
+
+matplotlib.use("Agg")
+
+SECTIONS = ("1. Data", "2. Results")
+
+
+def claimed(name: str, says: str, paper: int = 1, where: str = SECTIONS[0], **more) -> Claim:
+    return Claim(**{"id": name, "where": where, "says": says, "kind": "setting", "judge": "setting", "paper": paper} | more)
+
+
+FIRST = (claimed("a", "batch <size>", value=16), claimed("b", "again", where=SECTIONS[1], value=16, judge="says_the_same", args={"as_in": "a"}),
+         claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}))
+SECOND = (claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
+          claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"))
+LEDGER = Ledger(tuple(Paper(number, title, "A. Author", "author", "demo", SECTIONS, claims, ()) for number, title, claims in ((1, "On <batches>", FIRST), (2, "On depth", SECOND))))
+TITLES = {paper.paper: paper.title for paper in LEDGER.papers}
+
+
+def said(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
+    return {"chapter": "01_demo", "real": real, "tier": "pocket", "claims": {name: {"value": (low + high) / 2, "low": low, "high": high} for name in names}} | more
+
+
+RUNS = [said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
+        said(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one")]
+
+
+@pytest.fixture
+def board():
+    return scoreboard(LEDGER, RUNS)
+
+
+def test_a_small_ledger_by_hand(board):
+    assert board["id"].tolist() == list("abcde")
+    assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
+    assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]  # a printed score is not judged on phantoms
+    assert board["real"].tolist() == [*["not tested"] * 3, "not reproduced", "not tested"]
+    assert board["phantom at"].tolist() == [{}, {}, {}, {"chapter": "01_demo", "section": "depth", "record": ""}, {"chapter": "01_demo", "section": "one-by-one", "record": ""}]
+    assert board["real at"][3] == {"chapter": "01_demo", "section": "one-by-one", "record": "children"}
+    assert board["rerun because"][4] == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
+
+
+def test_what_the_ledger_does_not_know_is_refused():
+    with pytest.raises(LedgerError, match="01_demo, record children, reports on claims that the ledger has not: x, y"):
+        scoreboard(LEDGER, [RUNS[0], said(0, 1, "y", "d", "x", record="children")])
+    with pytest.raises(LedgerError, match="01_demo reports on claims that the ledger has not: x"):
+        scoreboard(LEDGER, [said(0, 1, "x")])
+
+
+def test_every_verdict_leads_to_its_evidence(board):
+    html = page.scoreboard(board, TITLES).data
+    rows = {name: row for name, row in zip(board["id"], re.findall(r"<tr data-.*?</tr>", html))}
+    links = {name: re.findall(r'href="([^"]+)"', row) for name, row in rows.items()}
+    assert links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch &lt;size&gt;: 16" in rows["a"]
+    assert links["d"] == ["../book/paper_2.html#d", "01_demo.html#depth", "01_demo.html#one-by-one", "../book/run_statistics.html#kept-records"]
+    assert links["e"] == ["../book/paper_2.html#e", "01_demo.html#one-by-one"]
+    assert "On &lt;batches&gt;" in html and "<batches>" not in html
+
+
+def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
+    text = pages.paper(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
+    assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == ["## 1. Data", '<tr id="a"', '<tr id="c"', "## 2. Results", '<tr id="b"']
+    assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
+    other = pages.paper(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
+    assert 'href="../notebooks/01_demo.html#depth"' in other and 'href="run_statistics.html#kept-records"' in other and "difference +0.2 [+0.1, +0.3]" in other
+
+
+@pytest.mark.usefixtures("closed_figures")
+def test_the_picture_counts_each_paper_three_times(board):
+    figure, alt = totals(board)
+    assert "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 unverifiable" in alt
+    assert "On phantoms: paper 1: 0 reproduced, 0 not reproduced, 3 not tested; paper 2: 1 reproduced, 0 not reproduced, 1 not tested" in alt
+    assert alt.endswith("paper 2: 0 reproduced, 1 not reproduced, 1 not tested")
+    widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in figure.axes]
+    assert widths == [[1, 0, 1, 0, 1, 2], [0, 1, 0, 0, 3, 1], [0, 0, 0, 1, 3, 1]]
+    assert {"On paper", "On phantoms", "On real radiographs"} <= set(texts(figure))
+    legible(figure)
+
+
+def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
+    assert [chapter.name for chapter in chapters() if standing.sums_up(chapter)] == ["scoreboard"]
+    assert [chapter.name for chapter in standing.to_run([find("audit")])] == ["paper_audit", "scoreboard"]
+    every = standing.to_run([])
+    assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {chapter.name for chapter in chapters()}
+
+
+def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(small, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
+    monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
+    monkeypatch.chdir(tmp_path)
+    demo, other = Chapter(small("run.claim('p1-best-f1', 0.1, 0.05, 0.15)")), Chapter(small("x = 1", name="other"))
+    sums = Chapter(small("from pneumo_utils.study.standing import heard", name="sums"))
+    monkeypatch.setattr(standing, "chapters", lambda: [sums, demo, other])
+    run(demo, {})
+    run(sums, {})
+    assert standing.heard().keys() == {"demo"} and standing.standing(sums).state == "up to date"
+
+    shutil.rmtree(runs / "demo")
+    run(demo, {})  # at another time, with the same to say
+    assert standing.standing(sums).state == "up to date"
+
+    run(other, {})
+    assert standing.standing(sums).why == ["what other says of claims has changed"]
+    record(demo, "long", {})
+    assert standing.standing(sums).why == ["what demo says of claims has changed", "what other says of claims has changed"]
+    assert [each.get("record") for each in standing.heard()["demo"]] == [None, "long"]
+    assert "results" not in standing.depends_on(other, {})
+
+
+def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
+    cells = [("markdown", "# Title"), ("code", "first()"), ("markdown", "(one)=\n## One\n\n(two)=\n### Two"), ("code", "second()\n"), ("markdown", "### Three"), ("code", "third()")]
+    path = tmp_path / "demo.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": [source]} for kind, source in cells]}))
+    assert [Chapter(path).section_of(source) for source in ("first()", "second()", "third()", "by_hand()")] == ["", "two", "two", ""]
+
+
+def test_where_nothing_was_run_it_says_so_and_shows_what_can_be_said_on_paper(execute):
+    results, notebook = execute(find("scoreboard"), {})
+    assert {name: each["value"] for name, each in results["results"].items()} == dict.fromkeys(results["results"], 0)
+    assert "No chapter has been run that speaks of a claim" in shown(notebook, "words")
+    assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load().claims)
+
+
+@pytest.fixture
+def opened(browser, board):
+    """The scoreboard alone, with the book's own script and style."""
+    contexts = []
+
+    def open_page(scripts=True, width=1000):
+        context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.complaints = []
+        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        static = ROOT / "book" / "_static"
+        script, style = ((static / name).read_text() for name in ("scoreboard.js", "book.css"))
+        tab.set_content(f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard(board, TITLES).data}")
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+def left(tab) -> list[str]:
+    return [row.inner_text().split(":")[0] for row in tab.locator("tbody tr:visible td:first-child").all()]
+
+
+@pytest.mark.browser
+def test_filters_are_worked_with_keys_alone(opened):
+    tab = opened()
+    status = tab.get_by_role("status")
+    assert status.inner_text() == "5 of 5 claims" and status.get_attribute("aria-live") == "polite"
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.name") == "paper"
+    tab.keyboard.press("ArrowDown")
+    assert left(tab) == ["batch <size>", "again", "once more"] and status.inner_text() == "3 of 5 claims"
+    for _ in range(2):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("ArrowDown")  # on paper: consistent
+    assert left(tab) == ["again"] and status.inner_text() == "1 of 5 claims"
+    for _ in range(3):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    assert len(left(tab)) == 5 and tab.get_by_role("combobox", name="Paper", exact=True).input_value() == "" and tab.complaints == []
+
+
+@pytest.mark.browser
+def test_each_filter_asks_for_its_own_column(opened):
+    tab = opened()
+    for name, chosen, there in (("Kind", "count", ["once more"]), ("On phantoms", "reproduced", ["deep beats shallow"]), ("On real radiographs", "reproduced", [])):
+        tab.get_by_role("combobox", name=name, exact=True).select_option(chosen)
+        assert left(tab) == there
+        tab.get_by_role("button", name="Show all").click()
+        tab.wait_for_function("document.querySelector('[role=status]').textContent === '5 of 5 claims'")
+
+
+@pytest.mark.browser
+def test_without_scripts_it_is_a_plain_table_and_on_a_phone_it_fits(opened):
+    plain = opened(scripts=False)
+    assert len(left(plain)) == 5 and plain.locator("form").is_hidden() and plain.get_by_role("columnheader").count() == 5
+    phone = opened(width=390)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    tops = [cell.bounding_box()["y"] for cell in phone.locator("tbody tr:nth-child(4) td").all()]
+    assert tops == sorted(set(tops))  # a card: one under the other
