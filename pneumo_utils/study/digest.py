@@ -41,15 +41,20 @@ def _version(name: str) -> str:
 def identity(chapter: Chapter, values: dict) -> dict:
     notebook = chapter.notebook()
     found = [imports("".join(cell["source"]), f"{chapter.path.name}, cell {at},") for at, cell in enumerate(notebook["cells"]) if cell["cell_type"] == "code"]
-    known = of_chapter(chapter)
     return {
         "notebook": notebook_digest(notebook)[:16],
         "package": closure(set().union(*found)),
         "parameters": values,
-        "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
+        "data": data_of(chapter, values),
         "versions": versions(),
         "records": records.digests(chapter.name),
     }
+
+
+def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
+    """The listings of all folders and files of data that parameters name."""
+    known = of_chapter(chapter)
+    return {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()}
 
 
 def differences(old: dict, new: dict) -> list[str]:
