@@ -1,6 +1,7 @@
 """Runs beside each other: a tidy table of what they found, and of the parameters in which they differ."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json
@@ -18,20 +19,30 @@ class Kept:
     """A run that is kept, as it is compared."""
 
     chapter: str
-    name: str
+    folder: Path
     manifest: dict
-    results: dict
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
 
     @property
     def parameters(self) -> dict:
         return self.manifest["parameters"]
 
+    @property
+    def results(self) -> dict:
+        return read_json(self.folder / "results.json")["results"]
+
 
 def as_it_is(chapter: Chapter) -> list[Kept]:
     """The kept runs of a chapter as it is now, the oldest first; those of an earlier notebook or package answer another question."""
-    now = _without_own(identity(chapter, settle(chapter, {})))
-    return [Kept(chapter.name, folder.name, manifest, read_json(folder / "results.json")["results"])
-            for folder, manifest in reversed(runs_of(chapter)) if _without_own(manifest["depends_on"]) == now]
+    return alike(chapter, identity(chapter, settle(chapter, {})))
+
+
+def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
+    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first."""
+    return [Kept(chapter.name, folder, manifest) for folder, manifest in reversed(runs_of(chapter)) if _without_own(manifest["depends_on"]) == _without_own(depends_on)]
 
 
 def _without_own(depends_on: dict) -> dict:
@@ -68,7 +79,7 @@ def tidy(runs: list[Kept], only: str = ""):
     rows = [{"chapter": run.chapter, "run": run.name} | {name: _cell(run.parameters.get(name)) for name in names} | {"result": result} | entry
             for run in runs for result, entry in run.results.items() if only.lower() in result.lower()]
     if not rows:
-        raise StudyError(f"No result of these runs has {only!r} in its name." if only else "There are no results to compare.")
+        raise StudyError(f"No result of these runs has {only!r} in its name." if only else "There are no runs of the chapter as it is now; make one with `pneumo run`.")
     frame = pd.DataFrame(rows).reindex(columns=["chapter", "run", *names, *SHOWN])
     return pd.concat([frame, _over_seeds(frame, names)], ignore_index=True) if "seed" in names else frame
 

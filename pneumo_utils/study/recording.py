@@ -56,8 +56,7 @@ def _that_stands(chapter: Chapter, values: dict) -> Outcome | None:
 
 def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
     """What a record of a run of this machine holds."""
-    known = of_chapter(chapter)
-    paths = {parameter: value for parameter, value in values.items() if _is_path(known[parameter], value)}
+    paths = paths_among(chapter, values)
     folders = {parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))} for parameter, path in paths.items()}
     return written(name, outcome.manifest, read_json(outcome.folder / "results.json"), paths, folders)
 
@@ -81,6 +80,12 @@ def written(name: str, manifest: dict, results: dict, paths: dict[str, str], fol
 def last_name(path: str) -> str:
     """What a path ends in, also one that was written on Windows."""
     return PureWindowsPath(Path(path).resolve()).name
+
+
+def paths_among(chapter: Chapter, values: dict) -> dict[str, str]:
+    """The parameters that hold a path."""
+    known = of_chapter(chapter)
+    return {name: value for name, value in values.items() if name in known and _is_path(known[name], value)}
 
 
 def _is_path(parameter, value) -> bool:
