@@ -12,7 +12,7 @@ import yaml
 
 from pneumo_utils.claims import load
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.study import book, pages
+from pneumo_utils.study import book, pages, records
 from pneumo_utils.study.chapters import chapters, contents
 from pneumo_utils.study.run import run, standing
 
@@ -92,6 +92,33 @@ def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     assert "ResNet50V2, 2, last, Grad-CAM" in told.inner_text() and page.complaints == []
+
+
+@pytest.mark.browser
+def test_two_runs_are_chosen_with_keys_and_compared(look):
+    page = look("book/compare_runs")
+    runs = records.of("03_xception_kfold")
+    page.get_by_label("Chapter").focus()
+    page.keyboard.type("What 99.8")
+    page.get_by_label("Another run").focus()
+    page.keyboard.press("End")
+    told = page.locator(".compared")
+    name = [*runs][-1]
+    assert f"record {name}: {runs[name].words}" in told.inner_text() and "parameters differ" in told.inner_text()
+    assert told.locator("table").last.locator("tbody tr").count() > 20 and page.complaints == []
+    page.get_by_label("Another run").select_option(label="the book's run")
+    assert "one and the same run" in told.inner_text()
+
+
+@pytest.mark.browser
+def test_two_runs_are_compared_without_scripts(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/book/compare_runs.html")
+    assert page.locator("details").count() == sum(len(records.of(chapter.name)) for chapter in chapters()) and page.locator("form.compare-runs").is_hidden()
+    page.locator("details summary").first.click()
+    assert page.locator("details table").first.is_visible()
+    context.close()
 
 
 @pytest.mark.browser
@@ -217,7 +244,7 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, tmp_path, monkeypa
 
 
 def test_the_contents_name_pages_that_exist():
-    made = {"book/run_statistics", "book/parameters", "book/verdicts"}
+    made = {"book/run_statistics", "book/parameters", "book/compare_runs", "book/verdicts"}
     for name in contents():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json
+from pneumo_utils.ground.files import digest_of, read_json
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import data_of, identity
 from pneumo_utils.study.run import runs_of, settle
@@ -41,8 +41,9 @@ def as_it_is(chapter: Chapter) -> list[Kept]:
 
 
 def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
-    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first."""
-    return [Kept(chapter.name, folder, manifest) for folder, manifest in reversed(runs_of(chapter)) if _without_own(manifest["depends_on"]) == _without_own(depends_on)]
+    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first; of runs that differ in nothing but records the latest."""
+    runs = [Kept(chapter.name, folder, manifest) for folder, manifest in reversed(runs_of(chapter)) if _without_own(manifest["depends_on"]) == _without_own(depends_on)]
+    return list({digest_of([run.parameters, run.manifest["depends_on"]["data"]]): run for run in runs}.values())
 
 
 def _without_own(depends_on: dict) -> dict:

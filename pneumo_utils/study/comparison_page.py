@@ -1,6 +1,7 @@
 """The page that lays any two runs of a chapter beside each other: chosen from lists, and without scripts the book's run beside each record."""
 
 import json
+from dataclasses import replace
 from html import escape
 
 from pneumo_utils.ground.files import read_json
@@ -11,14 +12,15 @@ from pneumo_utils.study.records import Record
 from pneumo_utils.study.recording import paths_among, written
 from pneumo_utils.study.run import Standing
 
-HERE = "this book's run"
+HERE = "the book's run"
 MOST_KEPT = 20  # runs of the machine that binds the book, the latest of a chapter
 
 INTRODUCTION = """\
 # Compare two runs
 
 Two runs of a chapter side by side: first the parameters in which they differ, then all that both have found. Here are the run behind each page, the
-[kept records](run_statistics.md), and what else of the same chapter was kept where this book was bound. `pneumo compare` makes the same into one table, see [](rerun.md).
+[kept records](run_statistics.md), and other runs of the same chapter that were kept where this book was bound. `pneumo compare` writes any number of runs as one table; see
+[](rerun.md).
 
 A row is marked *apart* where the two intervals do not overlap. Intervals that do overlap say nothing either way: what was measured on the same images is told apart by
 paired differences, and those are in the chapters.
@@ -31,15 +33,17 @@ def compare_runs(shown: dict[str, Standing]) -> str:
     titles = {name: at.manifest["title"] for name, at in shown.items()}
     text = [INTRODUCTION, _chooser({titles[name]: [_as_data(run) for run in those] for name, those in runs.items()})]
     for name, (first, *others) in runs.items():
-        if recorded := [run for run in others if run.name in records.of(name)]:
+        if recorded := others[:len(records.of(name))]:
             text += [f"## {titles[name]}", "", "```{raw} html", *(_folded(first, run) for run in recorded), "```", ""]
     return "\n".join(text)
 
 
 def _runs(name: str, at: Standing) -> list[Record]:
-    kept = [(f"kept run {run.name}", run.folder, run.manifest) for run in alike(find(name), at.manifest["depends_on"]) if run.name != at.folder.name]
+    recorded = records.of(name)
+    known = {at.folder.name, *(record.digest for record in recorded.values())}
+    kept = [(f"kept run {run.name}", run.folder, run.manifest) for run in alike(find(name), at.manifest["depends_on"]) if run.name not in known]
     here, *others = (_read(*each) for each in [(HERE, at.folder, at.manifest), *kept[::-1][:MOST_KEPT]])
-    return [here, *records.of(name).values(), *others]
+    return [here, *(replace(record, name=f"record {record.name}") for record in recorded.values()), *others]
 
 
 def _read(name: str, folder, manifest: dict) -> Record:
@@ -70,7 +74,7 @@ def _chooser(data: dict) -> str:
 
 
 def _folded(first: Record, second: Record) -> str:
-    return (f"<details><summary>{escape(first.name)} beside the record {escape(second.name)}</summary>"
+    return (f"<details><summary>{escape(first.name)} beside the {escape(second.name)}</summary>"
             f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: {escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>")
 
 

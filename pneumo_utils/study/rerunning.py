@@ -65,7 +65,7 @@ def closing(chapter: Chapter) -> str:
 def _settings_table(chapter: Chapter) -> str:
     known, paper = of_chapter(chapter), _settings(chapter, "paper")
     papers = from_file(paper) if paper.exists() else {}
-    rows = [[f"`{name}`", f"`{known[name].default}`", f"`{value}`", *([f"`{papers[name]}`"] if papers else []), known[name].says]
+    rows = [[f"`{name}`", known[name].default, value, *([papers[name]] if papers else []), known[name].says]
             for name, value in worth_trying(chapter).items()]
     return table(["parameter", "here", "to try", *(["at the paper's settings"] if papers else []), "what it is"], rows)
 
