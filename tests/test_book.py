@@ -97,9 +97,9 @@ def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
 @pytest.mark.browser
 def test_two_runs_are_chosen_with_keys_and_compared(look):
     page = look("book/compare_runs")
-    runs = records.of("03_xception_kfold")
+    runs = records.of("05_nih_multilabel")
     page.get_by_label("Chapter").focus()
-    page.keyboard.type("What 99.8")
+    page.keyboard.type("Fifteen")
     page.get_by_label("Another run").focus()
     page.keyboard.press("End")
     told = page.locator(".compared")

@@ -67,7 +67,7 @@ def _settings_table(chapter: Chapter) -> str:
     papers = from_file(paper) if paper.exists() else {}
     rows = [[f"`{name}`", known[name].default, value, *([papers[name]] if papers else []), known[name].says]
             for name, value in worth_trying(chapter).items()]
-    return table(["parameter", "here", "to try", *(["at the paper's settings"] if papers else []), "what it is"], rows)
+    return table(["parameter", "here", "to try", *(["paper"] if papers else []), "what it is"], rows)
 
 
 def _settings(chapter: Chapter, tier: str):
