@@ -56,9 +56,9 @@ def closing(chapter: Chapter) -> str:
         text += ["How much is luck? The same with several seeds, and all that they found as one table. [](../book/compare_runs.md) lays any two runs beside each other.",
                  "", _block(said["seeds"])]
     if "real data" in said:
-        text += ["On real data, which [](../book/data.md) says where to get" + (
-            ": first a trial, two steps of every training, and then the paper's own settings, which need ImageNet weights and, in practice, a GPU."
-            if len(said["real data"]) > 1 else ":"), "", _block(said["real data"])]
+        first = ("first a trial, two steps of every training, then the paper's own settings, which need ImageNet weights and, in practice, a GPU."
+                 if len(said["real data"]) > 1 else "the folder is all that changes.")
+        text += [f"On real data ([](../book/data.md) says where to get them): {first}", "", _block(said["real data"])]
     return "\n".join(text)
 
 
