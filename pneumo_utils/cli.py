@@ -46,42 +46,107 @@ def _given(chapter, words, params) -> dict:
     return (parameters.from_file(params) if params else {}) | parameters.from_words(parameters.of_chapter(chapter), words)
 
 
+several_words = click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE",
+                             help="Set a parameter; may be given again. `0..4` and `0,1,2` are several values, and a run each.")
+
+
+def _planned(chapters, words, params):
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.sweep import plan
+
+    return plan([find(chapter) for chapter in chapters], words, params)
+
+
 @main.command(context_settings={"show_default": True})
-@click.argument("chapter")
-@set_word
+@click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
+@several_words
 @set_file
 @click.option("--out", type=click.Path(path_type=Path), help="Put the run into this folder instead of under runs/.")
 @cell_limit
-def run(chapter, words, params, out, cell_limit):
-    """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again."""
-    from pneumo_utils.study.chapters import find
-    from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.run import run as run_chapter
+def run(chapters, words, params, out, cell_limit):
+    """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again.
 
-    found = find(chapter)
-    outcome = run_chapter(found, _given(found, words, params), out=out, cell_limit=cell_limit)
-    state = "up to date, nothing to do" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
-    click.secho(f"{found.name}: {state}", fg="green")
-    click.echo(f"  {outcome.folder}")
+    Several chapters, or several values of a parameter, are a sweep: every combination is a run, and `pneumo compare` lays them beside each other.
+    """
+    from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.sweep import run_each
+
+    for words, outcome in run_each(_planned(chapters, words, params), out, cell_limit, click.echo):
+        state = "up to date, nothing to do" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
+        click.secho(f"{words}: {state}", fg="green")
+        click.echo(f"  {outcome.folder}")
 
 
 @main.command(context_settings={"show_default": True})
+@click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
+@several_words
+@set_file
+@click.option("--only", default="", metavar="TEXT", help="Only results that have this in their name.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the table as CSV instead of showing it.")
+def compare(chapters, words, params, only, out):
+    """Lay runs beside each other: those of CHAPTER as it is now, or with -p and -f those of a sweep.
+
+    A row a result, with its interval and the parameters in which the runs differ; over several seeds also the mean with Student's interval.
+    """
+    from pneumo_utils.ground.files import write
+    from pneumo_utils.study import comparing
+    from pneumo_utils.study.chapters import find
+
+    runs = comparing.planned(_planned(chapters, words, params)) if words or params else [run for each in chapters for run in comparing.as_it_is(find(each))]
+    table = comparing.tidy(runs, only)
+    if out:
+        write(out, table.to_csv(index=False))
+        click.echo(f"{len(table)} rows of {len(runs)} runs are in {out}")
+    else:
+        click.echo(table.to_string(index=False, na_rep="", float_format="{:.4g}".format))
+
+
+class Records(click.Group):
+    """`record CHAPTER NAME` needs no further word."""
+
+    def parse_args(self, ctx, args):
+        return super().parse_args(ctx, args if not args or args[0] in {*self.commands, "--help"} else ["make", *args])
+
+
+@main.group(cls=Records)
+def record():
+    """Write what a run found where it can be committed: `record CHAPTER NAME`, or `record add FOLDER NAME` for a run made elsewhere."""
+
+
+@record.command(context_settings={"show_default": True})
 @click.argument("chapter")
 @click.argument("name")
 @set_word
 @set_file
 @cell_limit
-def record(chapter, name, words, params, cell_limit):
+def make(chapter, name, words, params, cell_limit):
     """Run CHAPTER, or find its run, and write what it found under NAME where it can be committed: no image, no path."""
-    import os
-
     from pneumo_utils.study.chapters import find
     from pneumo_utils.study.recording import record as record_chapter
-    from pneumo_utils.study.records import read
 
     found = find(chapter)
     path, outcome = record_chapter(found, name, _given(found, words, params), cell_limit=cell_limit)
     click.secho(f"{found.name}: recorded as {name}" + (", from the run that was there" if outcome.found_again else ""), fg="green")
+    _say_record(path)
+
+
+@record.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("name")
+def add(folder, name):
+    """Check FOLDER, a run that was made elsewhere, against its manifest, and write what it found under NAME."""
+    from pneumo_utils.study.adding import add as add_run
+
+    path = add_run(folder, name)
+    click.secho(f"{path.parent.name}: brought in as {name}", fg="green")
+    _say_record(path)
+
+
+def _say_record(path):
+    import os
+
+    from pneumo_utils.study.records import read
+
     click.echo(f"  {read(path).words}\n  {os.path.relpath(path)}\n  Commit this file; the chapter shows it when it is run again.")
 
 

@@ -1,7 +1,9 @@
 """What the tests share: small real notebooks, run by the real command in a folder of their own."""
 
+import contextlib
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -84,6 +86,29 @@ def as_words(settings: dict) -> list[str]:
 def pieces_in(runs: Path, piece: str) -> set[str]:
     """The names of the pieces that are kept."""
     return {path.name for path in runs.rglob(piece) if path.is_dir()}
+
+
+def planned(command: str, **folders) -> list:
+    """What the `pneumo` command makes of a line that is printed on a page, with folders in the place of `path/to/...`."""
+    from pneumo_utils.cli import main
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.sweep import plan
+
+    for name, folder in folders.items():
+        command = command.replace(f"path/to/{name}", str(folder))
+    _, verb, *words = shlex.split(command)
+    given = main.commands[verb].make_context(verb, words).params
+    with contextlib.chdir(ROOT):
+        return plan([find(chapter) for chapter in given["chapters"]], given["words"], given["params"])
+
+
+def on_the_page(chapter, tier: str, **folders) -> dict:
+    """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these folders."""
+    from pneumo_utils.study.rerunning import commands
+
+    command, = (each for each in commands(chapter)["real data"] if f"/{tier}/" in each)
+    one, = planned(command, **folders)
+    return one.given
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import yaml
 from pneumo_utils.claims import load
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json
-from pneumo_utils.study import book
+from pneumo_utils.study import book, records
 from pneumo_utils.study.chapters import chapters, contents, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing, to_run
@@ -94,6 +94,33 @@ def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     assert "ResNet50V2, 2, last, Grad-CAM" in told.inner_text() and page.complaints == []
+
+
+@pytest.mark.browser
+def test_two_runs_are_chosen_with_keys_and_compared(look):
+    page = look("book/compare_runs")
+    runs = records.of("05_nih_multilabel")
+    page.get_by_label("Chapter").focus()
+    page.keyboard.type("Fifteen")
+    page.get_by_label("Another run").focus()
+    page.keyboard.press("End")
+    told = page.locator(".compared")
+    name = [*runs][-1]
+    assert f"record {name}: {runs[name].words}" in told.inner_text() and "parameters differ" in told.inner_text()
+    assert told.locator("table").last.locator("tbody tr").count() > 20 and page.complaints == []
+    page.get_by_label("Another run").select_option(label="the book's run")
+    assert "one and the same run" in told.inner_text()
+
+
+@pytest.mark.browser
+def test_two_runs_are_compared_without_scripts(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(f"{site}/book/compare_runs.html")
+    assert page.locator("details").count() == sum(len(records.of(chapter.name)) for chapter in chapters()) and page.locator("form.compare-runs").is_hidden()
+    page.locator("details summary").first.click()
+    assert page.locator("details table").first.is_visible()
+    context.close()
 
 
 @pytest.mark.browser
@@ -244,7 +271,7 @@ def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
 
 
 def test_the_contents_name_pages_that_exist():
-    made = {"book/run_statistics", "book/parameters", *(f"book/paper_{paper.paper}" for paper in load().papers)}
+    made = {"book/run_statistics", "book/parameters", "book/compare_runs", *(f"book/paper_{paper.paper}" for paper in load().papers)}
     for name in contents():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

@@ -1,23 +1,23 @@
 """Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's adults, killed and begun again."""
 
+import shlex
 import subprocess
 import sys
 
 import nbformat
 import pytest
-import yaml
 from safetensors.torch import save_file
 from torchvision import models
 
 from pneumo_utils import releases
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.rerunning import commands
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of, results_of
+from conftest import ROOT, as_words, html_of, on_the_page, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "01_surgical_finetuning.yml"
 TINY = {"phantom_adults": 100, "phantom_children": 200, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "saliency_images": 40,
         "source_epochs": 1, "epochs": 1, "draws": 2, "survey_draws": 0, "max_steps": 2}
 EVERYTHING = TINY | {"epochs": 2, "survey_draws": 2, "more_draws": 2, "treatment_images": 50, "more_source_epochs": 2}
@@ -49,7 +49,9 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():
 
 
 def test_plain_papermill_takes_a_seed(tmp_path, runs):
-    done = subprocess.run([sys.executable, "-m", "papermill", CHAPTER.path, tmp_path / "out.ipynb", "-p", "seed", "3", *as_words(TINY)], capture_output=True, text=True, timeout=400)
+    """As the chapter's page gives the command, and with as little to do as here is time for."""
+    _, notebook, _, *words = shlex.split(commands(CHAPTER)["other settings"][1])
+    done = subprocess.run([sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", *words, "-p", "seed", "3", *as_words(TINY)], cwd=ROOT, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stderr
     assert results_of(runs / CHAPTER.name / "by-hand")["parameters"]["seed"] == 3
 
@@ -63,7 +65,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.resnet18().state_dict(), tmp_path / "weights" / "resnet18.safetensors")
     fewer = {"draws": 2, "survey_draws": 0, "more_draws": 0, "more_source_epochs": 0, "source_epochs": 1, "epochs": 1, "adaptation_images": 20, "saliency_images": 20, "max_steps": 2}
-    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"source_root": str(adults), "target_root": str(children)}).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", rsna=adults, kermany=children) | fewer).folder
     found = results_of(folder)
     assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4
     assert found["weights"] == "imagenet"
@@ -77,6 +79,7 @@ def test_adults_may_be_nihs(tmp_path):
     assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
 
 
-def test_a_run_that_is_killed_goes_on(begun_again):
-    before, after, done = begun_again(CHAPTER, TINY, "fine-tuned 1-*")
+def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
+    releases_of = {name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))}
+    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of), "fine-tuned 1-*")
     assert "source: found again" in done.stdout and before == after and len(after) == 1

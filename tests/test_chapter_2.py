@@ -5,7 +5,6 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
-import yaml
 from safetensors.torch import save_file
 from torchvision import models
 
@@ -16,10 +15,9 @@ from pneumo_utils.datasets import kermany
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, html_of, results_of
+from conftest import ROOT, html_of, on_the_page, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "02_gradcam_comparison.yml"
 TINY = {"phantom_children": 200, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "threshold": 1, "epochs": 2, "rate_step": 1, "mapped": 30, "looked_at": 8,
         "units": 16}
 SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "DenseNet201") for scenario in (1, 2)]
@@ -89,7 +87,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
     fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "mapped": 20, "looked_at": 8, "max_steps": 1, "batches": 1, "epochs": 2, "threshold": 1,
              "image_size": 96}  # at 256 pixels two cores take ten minutes
-    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(children)}).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert not [name for name in found["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")]

@@ -5,7 +5,6 @@ import shutil
 
 import nbformat
 import pytest
-import yaml
 from safetensors.torch import save_file
 
 from pneumo_utils import releases
@@ -14,10 +13,9 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of, results_of
+from conftest import ROOT, as_words, html_of, on_the_page, results_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "03_xception_kfold.yml"
 TINY = {"phantom_images": 100, "phantom_children": 200, "image_size": 32, "folds": 3, "units": 16, "epochs": 1, "batches": 2, "borrowed": 30, "borrowed_draws": 2, "studies": 4, "survey_folds": 0, "repeats": 1}
 EVERYTHING = TINY | {"survey_folds": 2, "repeats": 2}
 SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
@@ -103,7 +101,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     for root in (generated, others):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
     fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
-    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(generated), "other_root": str(others)}).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", covid_gan=generated, curated_covid=others) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert SYNTHETIC <= set(found["claims"])
@@ -113,6 +111,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown
 
 
-def test_a_run_that_is_killed_goes_on(begun_again):
-    _, after, done = begun_again(CHAPTER, TINY, "generators, fold *")
-    assert len(after) == 3 and re.search(r"6 pieces: .* found again", done.stdout)
+def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
+    releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 60), ("curated_covid", 100))}
+    _, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of), "generators, fold *")
+    assert len(after) == 3 and re.search(r"3 pieces: .* found again", done.stdout)

@@ -4,7 +4,6 @@ import shutil
 
 import nbformat
 import pytest
-import yaml
 from safetensors.torch import save_file
 from torchvision import models
 
@@ -13,10 +12,9 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, results_of, shown
+from conftest import ROOT, on_the_page, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "04_mobilenetv2_three_class.yml"
 TINY = {"phantom_children": 100, "phantom_curated": 150, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "epochs": 1, "tuning_epochs": 1, "views": 2, "retraining_epochs": 1}
 SHORTEST = TINY | {"survey_seeds": 0, "more_seeds": 0}
 MODELS = ("base frozen", "top layers open")
@@ -111,7 +109,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     for folder in (children, curated):
         shutil.rmtree(folder / "truth")
     fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 2, "epochs": 1, "tuning_epochs": 1, "image_size": 96}  # at 160 pixels one core takes minutes
-    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(children), "curated_root": str(curated)}).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children, curated_covid=curated) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert not {"samples", "copies"} & set(found["figures"]) and "left out" in shown(nbformat.read(folder / "notebook.ipynb", 4), "data-samples")
@@ -129,9 +127,10 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     assert "curated_from_children" not in found["results"]
 
 
-def test_a_run_that_is_killed_goes_on(begun_again, runs):
+def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
-    before, after, done = begun_again(CHAPTER, SHORTEST | {"covid": "out"}, "by image, 1-*")
+    releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("kermany", 100), ("curated_covid", 150))}
+    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of) | {"covid": "out"}, "by image, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")
     assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")

@@ -16,7 +16,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, html_of, pieces_in, results_of, shown
+from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
@@ -149,7 +149,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     root = stand_in(tmp_path, monkeypatch)
     fewer = {"grid_layers": [0], "grid_sizes": [60], "tested_layers": [19], "tested_sizes": [60], "redraws": 2, "plain_cells": 1, "seeds": 2, "survey_seeds": 0, "more_seeds": 2, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
              "test_share": 0.25, "valid_share": 0.1, "grid_epochs": 1, "long_epochs": 1, "baseline_epochs": 1}
-    folder = run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(root)}).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", nih=root) | fewer).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert {f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")} <= set(found["results"]) and "a new form at each step" in shown(notebook, "more-table")
@@ -157,12 +157,12 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert "<td>1,000</td>" in html_of(notebook, "why-table")
 
 
-def test_a_killed_run_goes_on_and_other_settings_mix_no_cells(begun_again, killed_at, runs, tmp_path):
+def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, killed_at, runs, tmp_path):
     """On a folder without official lists, split by patient. Then with another c and another rate: what is the same is found again, and no cell of another rate."""
     root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
-    asked = SHORTEST | {"data_root": str(root), "split": "patient", "between": "nothing", "grid_sizes": [50], "plain_cells": 1, "tested_layers": [2], "tested_sizes": [60], "long_epochs": 1}
+    asked = on_the_page(CHAPTER, "trial", nih=root) | {"split": "patient", "between": "nothing"}
     before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")

@@ -4,7 +4,6 @@ import math
 import shutil
 
 import pytest
-import yaml
 from safetensors.torch import save_file
 from torchvision.models import resnet50
 from torchvision.models.detection import fcos_resnet50_fpn
@@ -18,10 +17,9 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, results_of, shown
+from conftest import ROOT, on_the_page, results_of, shown
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
-PAPER = ROOT / "notebooks" / "params" / "paper" / "05b_nih_detector.yml"
 TINY = {"phantom_images": 300, "train_images": 24, "fewer_images": 20, "few_share": 0.4, "image_size": 32, "yolo_image_size": 32, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 1, "open_epochs": 1, "reference_epochs": 1,
         "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 2, "coarse_size": 16, "resamples": 20}
 SHORTEST = TINY | {"open_epochs": 0, "reference_epochs": 0, "classifier_epochs": 0, "folds": 0, "coarse_size": 0, "resamples": 10}
@@ -128,7 +126,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     shutil.rmtree(folder / "truth")
     fewer = {"train_images": 12, "fewer_images": 10, "few_share": 0.5, "image_size": 64, "yolo_image_size": 64, "yolo_batch_size": 6, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 0, "open_epochs": 1, "reference_epochs": 1,
              "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 0, "coarse_size": 0, "resamples": 10, "max_steps": 1}
-    found = results_of(run(CHAPTER, yaml.safe_load(PAPER.read_text()) | fewer | {"data_root": str(folder)}).folder)
+    found = results_of(run(CHAPTER, on_the_page(CHAPTER, "paper", nih=folder) | fewer).folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert not {"samples", "found"} & set(found["figures"])
     assert found["results"]["area F1, confidence: grid network"]["value"] != "undefined"
@@ -147,6 +145,7 @@ def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
         published("imagenet", "pocket")
 
 
-def test_a_run_that_is_killed_goes_on(begun_again, runs):
-    before, after, done = begun_again(CHAPTER, SHORTEST, "yolo, 1-*")
+def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
+    folder = releases.make("nih", 300, 48, 0, tmp_path / "nih")
+    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", nih=folder), "yolo, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1

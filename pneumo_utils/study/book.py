@@ -17,8 +17,8 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, sha, write
-from pneumo_utils.study import pages, records
-from pneumo_utils.study.chapters import chapters, named
+from pneumo_utils.study import comparison_page, pages, records, rerunning
+from pneumo_utils.study.chapters import chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.standing import Standing, standing
@@ -42,6 +42,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
+        Path("book/compare_runs.md"): comparison_page.compare_runs(shown),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
         Path("_config.yml"): yaml.safe_dump(_config(results), sort_keys=False, allow_unicode=True),
         **_mathjax(),
@@ -90,7 +91,7 @@ def _toc_of_what_is_there(shown: dict) -> dict:
 
 def page(at: Standing) -> dict:
     """An executed notebook as a page: what was run stands under its title, and nothing of the machine that ran it."""
-    notebook, chapter = read_json(at.folder / "notebook.ipynb"), at.manifest["chapter"]
+    notebook, chapter = read_json(at.folder / "notebook.ipynb"), find(at.manifest["chapter"])
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [part for cell in notebook["cells"] for part in _one_picture_each(cell)]
     for number, cell in enumerate(notebook["cells"]):
@@ -100,11 +101,12 @@ def page(at: Standing) -> dict:
             cell["metadata"]["tags"].append("remove-cell")  # the line under the title names every setting that was changed
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
-                raise StudyError(f"{chapter}: cell {number} of the run holds a traceback; run the chapter again.")
+                raise StudyError(f"{chapter.name}: cell {number} of the run holds a traceback; run the chapter again.")
             if kind := kind_of(output):
-                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter, number)
+                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter.name, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
+    notebook["cells"].append({"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerunning.closing(chapter)})
     return notebook
 
 

@@ -45,15 +45,20 @@ def modules_of(chapter: Chapter) -> set[str]:
 
 
 def identity(chapter: Chapter, values: dict) -> dict:
-    known = of_chapter(chapter)
     return {
         "notebook": notebook_digest(chapter.notebook())[:16],
         "package": closure(modules_of(chapter)),
         "parameters": values,
-        "data": {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()},
+        "data": data_of(chapter, values),
         "versions": versions(),
         "records": records.digests(chapter.name),
     }
+
+
+def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
+    """The listings of all folders and files of data that parameters name."""
+    known = of_chapter(chapter)
+    return {name: listing(Path(values[name])) for name in values if known[name].path_to and values[name] and Path(values[name]).exists()}
 
 
 def differences(old: dict, new: dict) -> list[str]:

@@ -3,15 +3,10 @@
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.figures.scoreboard import of_a_paper
 from pneumo_utils.study.chapters import chapters
+from pneumo_utils.study.markdown import table as _table
 from pneumo_utils.study.parameters import Parameter, of_chapter
 from pneumo_utils.study.progress import took
 from pneumo_utils.study.records import Record
-
-
-def _table(head: list[str], rows: list[list], caption: str = "") -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return (f"**{caption}**\n\n" if caption else "") + "\n".join(lines) + "\n"
 
 
 def what_was_run(manifest: dict, state: str) -> str:

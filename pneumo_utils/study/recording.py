@@ -2,7 +2,7 @@
 
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, write_json
@@ -19,17 +19,23 @@ FROM_THE_ROOT = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-
 
 def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMIT) -> tuple[Path, Outcome]:
     """The file that was written, and the run that it tells of."""
-    if not NAME.fullmatch(name):
-        raise StudyError(f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or real-children, not {name!r}.")
     values = settle(chapter, given)
-    if values.get("max_steps"):
-        raise StudyError(f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0.")
-    path = records.folder(chapter.name) / f"{name}.json"
-    _can_be_written(path.parent)
+    path = place_of(chapter, name, values)
     outcome = _that_stands(chapter, values) or run(chapter, given, cell_limit=cell_limit)
     write_json(path, told(chapter, name, values, outcome))
     records.read(path)
     return path, outcome
+
+
+def place_of(chapter: Chapter, name: str, values: dict) -> Path:
+    """Where a record will be written, if it may be one."""
+    if not NAME.fullmatch(name):
+        raise StudyError(f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or real-children, not {name!r}.")
+    if values.get("max_steps"):
+        raise StudyError(f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0.")
+    path = records.folder(chapter.name) / f"{name}.json"
+    _can_be_written(path.parent)
+    return path
 
 
 def _can_be_written(folder: Path) -> None:
@@ -50,21 +56,37 @@ def _that_stands(chapter: Chapter, values: dict) -> Outcome | None:
 
 
 def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
-    """What a record holds, with no path of the machine in it."""
-    manifest, results = outcome.manifest, read_json(outcome.folder / "results.json")
-    paths = {parameter: Path(value) for parameter, value in values.items() if _is_path(of_chapter(chapter)[parameter], value)}
+    """What a record of a run of this machine holds."""
+    paths = paths_among(chapter, values)
+    folders = {parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))} for parameter, path in paths.items()}
+    return written(name, outcome.manifest, read_json(outcome.folder / "results.json"), paths, folders)
+
+
+def written(name: str, manifest: dict, results: dict, paths: dict[str, str], folders: dict) -> dict:
+    """A run as a record has it, with no path of any machine in it; `paths` are the parameters that hold one."""
     found = {
-        "chapter": chapter.name, "name": name,
+        "chapter": manifest["chapter"], "name": name,
         **{key: manifest[key] for key in ("tier", "data", "real", "weights", "device")},
-        "parameters": values | {parameter: path.resolve().name for parameter, path in paths.items()},
-        "folders": {parameter: {"files": len(files_of(path)), "digest": listing(path)} for parameter, path in paths.items()},
+        "parameters": manifest["parameters"] | {parameter: last_name(path) for parameter, path in paths.items()},
+        "folders": folders,
         **{key: manifest[key] for key in ("seconds", "peak_memory_mb", "finished")},
         "versions": manifest["depends_on"]["versions"],
         **{key: manifest[key] for key in ("git", "digest")},
         "results": results["results"],
         "claims": results["claims"],
     }
-    return _clean(found, _last_names(values[parameter] for parameter in paths))
+    return _clean(found, _last_names(paths.values()))
+
+
+def last_name(path: str) -> str:
+    """What a path ends in, also one that was written on Windows."""
+    return PureWindowsPath(Path(path).resolve()).name
+
+
+def paths_among(chapter: Chapter, values: dict) -> dict[str, str]:
+    """The parameters that hold a path."""
+    known = of_chapter(chapter)
+    return {name: value for name, value in values.items() if name in known and _is_path(known[name], value)}
 
 
 def _is_path(parameter, value) -> bool:
@@ -76,8 +98,8 @@ def _is_path(parameter, value) -> bool:
 
 def _last_names(given) -> dict[str, str]:
     """The ways in which a text may have written each path, the longest first, and what is left of it."""
-    ways = {way: Path(path).resolve().name for path in given for way in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))}
-    return {way: ways[way] for way in sorted(ways, key=len, reverse=True) if os.sep in way.strip("./") or Path(way).is_absolute()}
+    ways = {way: last_name(path) for path in given for way in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))}
+    return {way: ways[way] for way in sorted(ways, key=len, reverse=True) if os.sep in way.strip("./") or "\\" in way or Path(way).is_absolute()}
 
 
 def _clean(value, last_names: dict[str, str]):

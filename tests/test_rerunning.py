@@ -1,0 +1,100 @@
+"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial and the paper's settings are run to their end by the chapters' own tests."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.study import book, rerunning
+from pneumo_utils.study.chapters import Chapter, chapters
+from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.run import Standing, run
+
+from conftest import ROOT, planned
+
+RELEASES = ("rsna", "kermany", "covid_gan", "curated_covid", "nih", "nih_tables")
+every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    place = tmp_path_factory.mktemp("data")
+    for name in RELEASES:
+        (place / name).mkdir()
+    return {name: place / name for name in reversed(RELEASES)}  # nih_tables before nih, which it begins with
+
+
+@every_chapter
+def test_pneumo_takes_every_command(chapter, folders):
+    said = rerunning.commands(chapter)
+    called = [command for commands in said.values() for command in commands if command.startswith("pneumo ")]
+    for command in called:
+        runs = planned(command, **folders)
+        assert {one.chapter for one in runs} == {chapter} and "path/to" not in str([one.given for one in runs]), command
+    whole, *_ = planned(said["here"][0])
+    assert whole.given == {}
+    if "seeds" in said:
+        assert [[one.given["seed"] for one in planned(command)] for command in said["seeds"]] == [[0, 1, 2, 3, 4]] * 2
+    if "max_steps" in of_chapter(chapter):
+        trial, paper = (planned(command, **folders)[0].given for command in said["real data"])
+        assert trial["max_steps"] == 2 and paper["max_steps"] == 0 and paper["size"] == "full"
+        assert {name for name, each in of_chapter(chapter).items() if each.path_to} <= trial.keys() & paper.keys()
+        assert 3 <= len(rerunning.worth_trying(chapter)) <= 6
+
+
+@every_chapter
+def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
+    """A real kernel checks what papermill hands it; the chapter ends behind its check, for the rest is run by the chapter's own tests."""
+    notebook = json.loads(chapter.path.read_text(encoding="utf-8"))
+    checked = next(at for at, cell in enumerate(notebook["cells"]) if "begin(" in "".join(cell["source"]))
+    notebook["cells"] = notebook["cells"][:checked + 1]
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
+    said = rerunning.commands(chapter)
+    command = said.get("other settings", said["here"])[1]
+    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, env=os.environ | {"PNEUMO_RUNS": str(tmp_path / "runs")}, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    given = dict(re.findall(r"^(\w+) = (.*)$", next("".join(cell["source"]) for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+                                                     if "injected-parameters" in cell["metadata"].get("tags", [])), re.M)) if "other settings" in said else {}
+    assert given == {name: json.dumps(value) for name, value in rerunning.worth_trying(chapter).items()}
+
+
+def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
+    chapter = next(each for each in chapters() if each.number == "1")
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    parameters = next("".join(cell["source"]) for cell in chapter.notebook()["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    outcome = run(Chapter(small(name=chapter.name, parameters=parameters)), {})
+    last = book.page(Standing("up to date", [], outcome.folder, outcome.manifest))["cells"][-1]
+    assert last["source"].startswith("## Run this chapter\n") and last["cell_type"] == "markdown"
+    blocks = [line for block in re.findall(r"```sh\n(.*?)```", last["source"], re.S) for line in block.splitlines()]
+    assert blocks == [command for commands in rerunning.commands(chapter).values() for command in commands]
+    assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
+
+
+def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(rerunning, "ROOT", tmp_path)
+    monkeypatch.setattr(rerunning, "_declared", lambda: {})
+    assert rerunning.commands(Chapter(small(name="appendix"))) == {
+        "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"], "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"]}
+
+
+@pytest.mark.parametrize("declared, error, says", [
+    ({"try": {"sed": 1}}, ParameterError, "did you mean 'seed'"), ({"try": {"lr": 2}}, ParameterError, r"\(0, 1\]"),
+    ({"data": {"seed": "rsna"}}, StudyError, "gives demo data by seed, which is no folder"),
+])
+def test_what_is_declared_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
+    monkeypatch.setattr(rerunning, "ROOT", tmp_path)
+    monkeypatch.setattr(rerunning, "_declared", lambda: {"demo": declared})
+    with pytest.raises(error, match=says):
+        rerunning.commands(Chapter(small()))
+
+
+def test_nothing_is_declared_of_a_chapter_that_is_not_there():
+    names = {chapter.name for chapter in chapters()}
+    assert rerunning._declared().keys() <= names
+    assert {path.stem for path in (ROOT / "notebooks" / "params").glob("*/*.yml")} <= names
