@@ -13,7 +13,8 @@ from pneumo_utils.ground.errors import ParameterError, StudyError
 from pneumo_utils.study import book, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.parameters import of_chapter
-from pneumo_utils.study.run import Standing, run
+from pneumo_utils.study.run import run
+from pneumo_utils.study.standing import Standing
 
 from conftest import ROOT, planned
 

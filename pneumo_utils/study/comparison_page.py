@@ -10,7 +10,7 @@ from pneumo_utils.study.chapters import find
 from pneumo_utils.study.comparing import alike
 from pneumo_utils.study.records import Record
 from pneumo_utils.study.recording import paths_among, written
-from pneumo_utils.study.run import Standing
+from pneumo_utils.study.standing import Standing
 
 HERE = "the book's run"
 MOST_KEPT = 20  # runs of the machine that binds the book, the latest of a chapter
