@@ -19,8 +19,12 @@ from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing, to_run
 
 
-FEWER = {"1": {"draws": 2, "survey_draws": 2}, "2": {"seeds": 2, "survey_seeds": 2}, "3": {"folds": 3, "borrowed_draws": 2, "studies": 10}, "4": {"seeds": 2, "survey_seeds": 2},
-         "5": {"seeds": 2, "survey_seeds": 2, "redraws": 2, "baseline_epochs": 2, "long_epochs": 4, "survey_epochs": 2}, "5b": {"seeds": 2, "survey_seeds": 2, "folds": 0, "yolo_epochs": 8}}
+FEWER = {"1": {"draws": 2, "survey_draws": 2}, "2": {"seeds": 2, "survey_seeds": 2}, "3": {"folds": 3, "batches": 40, "borrowed_draws": 2, "studies": 10},
+         "4": {"seeds": 2, "survey_seeds": 2, "batches": 6, "epochs": 3},
+         "5": {"phantom_images": 1500, "grid_layers": [0, 19], "grid_sizes": [100, 300, 1000], "tested_sizes": [1000, 600], "seeds": 2, "survey_seeds": 2, "redraws": 2, "plain_cells": 2,
+               "baseline_epochs": 2, "long_epochs": 3, "survey_epochs": 1},
+         "5b": {"phantom_images": 800, "train_images": 90, "fewer_images": 80, "seeds": 2, "survey_seeds": 2, "folds": 0, "yolo_epochs": 6, "open_epochs": 2, "reference_epochs": 2,
+                "classifier_epochs": 1, "resamples": 100}}
 
 
 @pytest.fixture(scope="session")
