@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.ground.errors import StudyError
@@ -57,7 +58,8 @@ def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) 
     if len(there) == 1:
         told[:, int(there[0])] = 1
     else:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(train, true)
+        with threadpool_limits(1):  # problems this small only wait for each other's threads
+            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(train, true)
         told[:, there.astype(int)] = model.predict_proba(test)
     return told
 
