@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-import yaml
-
 from pneumo_utils import ROOT
+from pneumo_utils.ground.files import read_yaml
 
 __reads__ = ("book/claims",)  # what a chapter that imports this module depends on beside code
 
@@ -85,7 +84,7 @@ def _strict(cls, entry: dict, where: str, **given):
 
 
 def read_paper(path: Path) -> Paper:
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    raw = read_yaml(path)
     claims, seen = [], set()
     for entry in raw.get("claims", []):
         at = f"{path.name}, {entry.get('id', 'an entry without id')}"

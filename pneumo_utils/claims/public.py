@@ -16,6 +16,7 @@ import yaml
 from pneumo_utils.claims import baselines
 from pneumo_utils.claims.ledger import FOLDER, LedgerError
 from pneumo_utils.detection.cells import targets, without_cell
+from pneumo_utils.ground.files import read_yaml
 
 COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
 BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]  # the list's own header splits "Bbox [x,y,w,h]" at its commas
@@ -45,7 +46,7 @@ def facts() -> dict:
 
 
 def _read(path: Path) -> dict:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return read_yaml(path)
 
 
 def fact(name: str):

@@ -5,7 +5,6 @@ On real children a thousand grey pixels go a long way, and their outermost three
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -43,7 +42,7 @@ def baselines(train, test) -> dict[str, Predictions]:
 
 def _linear(train, test, looked_at: np.ndarray) -> Predictions:
     same_classes(train, test)
-    features = [np.asarray(each.pixels(SIDE))[:, looked_at].astype(np.float32) for each in (train, test)]
+    features = scaled(*(np.asarray(each.pixels(SIDE))[:, looked_at].astype(np.float32) for each in (train, test)))
     true = _indicators(train)
     if train.several:  # each label its own question
         told = np.stack([fitted(true[:, at], *features, 2)[:, 1] for at in range(true.shape[1])], axis=1)
@@ -52,14 +51,20 @@ def _linear(train, test, looked_at: np.ndarray) -> Predictions:
     return Predictions.of(test, told)
 
 
+def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each column to mean 0 and deviation 1, as it is in training."""
+    scaler = StandardScaler().fit(train)
+    return scaler.transform(train), scaler.transform(test)
+
+
 def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
-    """A probability a class; a class without a training image is never expected."""
+    """Logistic regression's probability of each class; one without a training image is never expected."""
     told, there = np.zeros((len(test), classes)), np.unique(true)
     if len(there) == 1:
         told[:, int(there[0])] = 1
     else:
         with threadpool_limits(1):  # problems this small only wait for each other's threads
-            model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(train, true)
+            model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000).fit(train, true)
         told[:, there.astype(int)] = model.predict_proba(test)
     return told
 

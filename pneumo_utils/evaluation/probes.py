@@ -5,7 +5,7 @@ Each has at most about 500 parameters. What such a model can do, a network need 
 
 import numpy as np
 
-from pneumo_utils.evaluation.baseline import fitted, same_classes
+from pneumo_utils.evaluation.baseline import fitted, same_classes, scaled
 from pneumo_utils.evaluation.predictions import Predictions
 
 CELLS = 22  # a side: 484 numbers, and with the constant 485 parameters
@@ -52,5 +52,5 @@ PROBES = {"image statistics": statistics, "borders": borders, "fine detail": spe
 def probe(name: str, train, test, size: int) -> Predictions:
     """Logistic regression on one side of the pictures, trained on one cohort and tested on another."""
     same_classes(train, test)
-    seen = [PROBES[name](np.asarray(each.pixels(size))) for each in (train, test)]
+    seen = scaled(*(PROBES[name](np.asarray(each.pixels(size))) for each in (train, test)))
     return Predictions.of(test, fitted(np.asarray(train.targets()), *seen, len(train.classes)))

@@ -7,6 +7,8 @@ import os
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 from pneumo_utils.ground.errors import NO_ROOM, StudyError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -45,6 +47,10 @@ def write_json(path: Path, value) -> None:
 
 def read_json(path: Path):
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_yaml(path: Path):
+    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
 def sha(content: str | bytes) -> str:

@@ -16,7 +16,7 @@ from pneumo_utils import ROOT
 from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json, sha, write
+from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
 from pneumo_utils.study import comparison_page, pages, records, rerunning
 from pneumo_utils.study.chapters import chapters, find, named
 from pneumo_utils.study.digest import versions
@@ -82,7 +82,7 @@ def shown_runs(say=print) -> dict[str, Standing]:
 
 
 def _toc_of_what_is_there(shown: dict) -> dict:
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    toc = read_yaml(ROOT / "_toc.yml")
     for part in toc["parts"]:  # the pages below one that is left out go with it
         part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
@@ -147,7 +147,7 @@ def _prose() -> dict[Path, bytes]:
 
 def _config(results: dict[str, dict]) -> dict:
     """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims.value }}`."""
-    config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
+    config = read_yaml(ROOT / "_config.yml")
     config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}}
     return config
 

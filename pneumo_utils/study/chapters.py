@@ -6,10 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import read_yaml
 
 LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 
@@ -60,7 +59,7 @@ class Chapter:
 
 def contents(root: Path = ROOT) -> list[str]:
     """Every page of the table of contents, in order, as it is written there."""
-    return named(yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")))
+    return named(read_yaml(root / "_toc.yml"))
 
 
 def named(toc: dict) -> list[str]:

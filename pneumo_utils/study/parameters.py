@@ -14,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.ground.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
@@ -151,7 +152,7 @@ def _read(word: str, kind: str):
 
 def from_file(path: Path) -> dict:
     try:
-        given = yaml.safe_load(path.read_text(encoding="utf-8"))
+        given = read_yaml(path)
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The parameters file {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:

@@ -3,10 +3,9 @@
 import shlex
 from functools import cache
 
-import yaml
-
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.markdown import table
 from pneumo_utils.study.parameters import check, from_file, of_chapter
@@ -16,7 +15,7 @@ SEEDS = "0..4"
 
 @cache
 def _declared() -> dict:
-    return yaml.safe_load((ROOT / "notebooks" / "params" / "rerun.yml").read_text(encoding="utf-8"))
+    return read_yaml(ROOT / "notebooks" / "params" / "rerun.yml")
 
 
 def worth_trying(chapter: Chapter) -> dict:
