@@ -19,10 +19,10 @@ def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str
     if (name or caption) and not (NAME.fullmatch(name) and caption.strip()):
         raise StudyError(f"A numbered table has a name of letters, digits, - and _, and a caption; this one has the name {name!r} and the caption {caption!r}.")
     shown = {}
-    for name, column in frame.items():
+    for head, column in frame.items():
         usual = formats.get("_", "{:.4g}") if pd.api.types.is_float_dtype(column) else "{:,}" if pd.api.types.is_integer_dtype(column) else ""
-        form = formats.get(str(name), usual)
-        shown[name] = [form.format(value) if form else _printed(value) for value in column]
+        form = formats.get(str(head), usual)
+        shown[head] = [form.format(value) if form else _printed(value) for value in column]
     with pd.option_context("display.max_colwidth", None):
         told = pd.DataFrame(shown).to_html(index=False, border=0, table_id=f"tab-{name}" if name else None)
     return HTML(told.replace(">", f">\n  <caption>{html.escape(' '.join(caption.split()))}</caption>", 1) if caption else told)

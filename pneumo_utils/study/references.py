@@ -39,7 +39,7 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
     def settle(found):
         if found["label"] in shown:
             return found[0]
-        known = {label(found["kind"], chapter, name): name for chapter in chapters if chapter.short == found["chapter"] for name in names(chapter, found["kind"])}
+        known = [label(found["kind"], chapter, name) for chapter in chapters if chapter.short == found["chapter"] for name in names(chapter, found["kind"])]
         if not any(re.fullmatch(each, found["label"]) for each in known):
             raise StudyError(f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that name{did_you_mean(found['label'], shown)}")
         return f"*a {KINDS[found['kind']]} left out of this run*"
@@ -53,10 +53,10 @@ def names(chapter: Chapter, kind: str) -> set[str]:
     calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
     told = set()
     for call in calls:
-        method, keywords = getattr(call.func, "attr", ""), {word.arg: word.value for word in call.keywords}
-        if kind == "tab" and method == "beside":
-            told |= {survey_name(each.value) for each in call.args if isinstance(each, ast.Constant)}
-        elif kind == "fig" and method == "figure" or kind == "tab" and {"name", "caption"} <= keywords.keys() and method != "figure":
+        function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
+        if function == "run.beside":
+            told |= {survey_name(each.value) for each in call.args if isinstance(each, ast.Constant)} if kind == "tab" else set()
+        elif function == "run.figure" if kind == "fig" else {"name", "caption"} <= keywords.keys() and function != "run.figure":
             told |= _patterns(keywords.get("name") or call.args[1], code)
     return told
 
