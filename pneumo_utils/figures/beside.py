@@ -1,5 +1,7 @@
 """What the paper prints beside what this run finds."""
 
+import re
+
 import numpy as np
 import pandas as pd
 from IPython.display import Markdown
@@ -16,23 +18,28 @@ from pneumo_utils.ground.errors import StudyError
 COLUMNS = ["what", "paper", "value", "low", "high"]  # the paper's number as it is printed, "0.784" or "43.3%"
 
 
-def beside_table(rows: pd.DataFrame):
+def beside_table(rows: pd.DataFrame, **named: str):
     """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie; further columns, of other runs in words, stand behind."""
     _check(rows)
     held = list(rows.itertuples())
     return table(pd.DataFrame({"": rows["what"], "paper": rows["paper"], "this run": [in_words(row.value, row.low, row.high) for row in held],
-                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}).join(rows.drop(columns=COLUMNS).fillna("")))
+                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}).join(rows.drop(columns=COLUMNS).fillna("")), **named)
 
 
 def survey_table(survey: str, runs: dict[str, dict]):
-    """The results `survey: ...` of several runs beside each other, as HTML; a run without any has no column."""
-    head = f"{survey}: "
+    """The results `survey: ...` of several runs beside each other, as HTML under the survey's name; a run without any has no column."""
+    head, caption = f"{survey}: ", survey[:1].upper() + survey[1:]
     names = list(dict.fromkeys(name for results in runs.values() for name in results if name.startswith(head)))
     if not names:
-        return Markdown("*Not run here, and on no record.*")
+        return Markdown(f"**{caption}**: not run here, and on no record.")
     held = {title: results for title, results in runs.items() if any(name in results for name in names)}
     return table(pd.DataFrame({"": [name.removeprefix(head) for name in names],
-                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}))
+                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}), name=survey_name(survey), caption=caption)
+
+
+def survey_name(survey: str) -> str:
+    """By what prose refers to the table of a survey: "threshold, test AUROC" is `threshold-test-auroc`."""
+    return re.sub(r"[^a-z0-9]+", "-", survey.lower()).strip("-")
 
 
 def _told(entry: dict | None) -> str:

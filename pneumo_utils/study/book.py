@@ -17,14 +17,15 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import comparison_page, pages, records, rerunning
-from pneumo_utils.study.chapters import chapters, find, named
+from pneumo_utils.study import comparison_page, definitions, numbering, pages, records, references, rerunning
+from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.standing import Standing, standing
 
 NOT_PROSE = {"claims", "records"}
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
+EXTENSIONS = (numbering, definitions)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
@@ -36,9 +37,9 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
     wanted = _toc_of_what_is_there(shown)
     results = {name: read_json(at.folder / "results.json") for name, at in shown.items()}
     recorded = [record for name in shown for record in records.of(name).values()]
+    executed = {find(name): page(at) for name, at in shown.items()}
     keep = {
-        **_prose(),
-        **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
+        **_referring(_prose(), executed),
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
@@ -62,7 +63,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
 
 def _made_of(files: dict[Path, str | bytes]) -> str:
     """A digest of all that is bound, and of what binds it."""
-    return digest_of([versions(BINDERS), {name.as_posix(): sha(content) for name, content in files.items()}])
+    return digest_of([versions(BINDERS), [sha(Path(extension.__file__).read_bytes()) for extension in EXTENSIONS], {name.as_posix(): sha(content) for name, content in files.items()}])
 
 
 def _told(path: Path) -> str:
@@ -102,8 +103,9 @@ def page(at: Standing) -> dict:
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 raise StudyError(f"{chapter.name}: cell {number} of the run holds a traceback; run the chapter again.")
+            references.labelled(output, chapter)
             if kind := kind_of(output):
-                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter.name, number)
+                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
     notebook["cells"].append({"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerunning.closing(chapter)})
@@ -121,11 +123,22 @@ def _one_picture_each(cell: dict) -> list[dict]:
             *(below | {"id": f"{cell['id']}-{at}", "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2))]
 
 
-def _picture(shown: dict, chapter: str, number: int) -> dict:
+def _picture(shown: dict, chapter: Chapter, number: int) -> dict:
     if not shown.get("alt"):
-        raise StudyError(f"{chapter}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
+        raise StudyError(f"{chapter.name}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
     look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
-    return look | ({"figure": {"caption": shown["caption"], "name": f"fig-{chapter}-{shown['name']}"}} if shown.get("caption") else {})
+    return look | ({"figure": {"caption": shown["caption"], "name": references.label("fig", chapter, shown["name"])}} if shown.get("caption") else {})
+
+
+def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[Path, str | bytes]:
+    """Prose and chapters, in which every reference to a figure or a table leads to one that is shown or says that it was left out."""
+    shown, every = set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())), chapters()
+    for chapter, notebook in executed.items():
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = references.settled("".join(cell["source"]), f"{chapter.name}, cell {cell['id']},", shown, every)
+    return {path: references.settled(content.decode("utf-8"), path.as_posix(), shown, every) if path.suffix == ".md" else content for path, content in prose.items()} \
+        | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
 
 
 def _papers(scoreboard: Standing | None) -> dict[Path, str]:

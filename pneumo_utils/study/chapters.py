@@ -27,6 +27,11 @@ class Chapter:
         first = self.name.split("_")[0]
         return first.lstrip("0") if first[:1].isdigit() else ""
 
+    @property
+    def short(self) -> str:
+        """The number, or the last word of an appendix: what the numbers and labels of its figures and tables begin with."""
+        return self.number or self.name.split("_")[-1]
+
     def notebook(self) -> dict:
         """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""
         try:

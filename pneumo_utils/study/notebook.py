@@ -78,7 +78,7 @@ class Run:
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
         self._sections[claim_id] = self._section()
 
-    def judge(self, judged: dict):
+    def judge(self, judged: dict, **named: str):
         """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
         import pandas as pd
 
@@ -92,7 +92,7 @@ class Run:
             rows.append({"the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
                          "the difference that it needs": f"{told.value:+.3f} ({told.low:+.3f} to {told.high:+.3f})",
                          "shows here": "yes" if told.better else "the other way round" if told.worse else "no"})
-        return table(pd.DataFrame(rows))
+        return table(pd.DataFrame(rows), **named)
 
     def survey(self, name: str, found: dict[str, list], note: str = "", least: float = 0.0, most: float = 1.0,
                overlap: float = 0.0) -> None:
@@ -104,13 +104,13 @@ class Run:
 
     def beside(self, *surveys: str) -> None:
         """Show what this run and the chapter's records have of surveys, under their names."""
-        from IPython.display import Markdown, display
+        from IPython.display import display
 
         from pneumo_utils.figures.beside import survey_table
 
         runs = {"this run": self.results} | {record.title: record.results for record in self.recorded.values()}
         for name in surveys:
-            display(Markdown(f"**{name[0].upper() + name[1:]}**"), survey_table(name, runs))
+            display(survey_table(name, runs))
 
     def figure(self, figure, name: str, alt: str, caption: str = "") -> None:
         """Keep a figure as a file and show it with words for who cannot see it."""

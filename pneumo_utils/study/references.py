@@ -1,0 +1,69 @@
+"""What prose calls figures and tables by, and what becomes of a reference to one that a run did not show."""
+
+import ast
+import re
+
+from pneumo_utils.figures.beside import survey_name
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.nearest import did_you_mean
+from pneumo_utils.study.chapters import Chapter
+
+REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
+TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
+KINDS = {"fig": "figure", "tab": "table"}
+
+
+def label(kind: str, chapter: Chapter, name: str) -> str:
+    return f"{kind}-{chapter.short}-{name}"
+
+
+def labelled(output: dict, chapter: Chapter) -> None:
+    """Give the tables of an output the labels that they have in the book; in the chapter they have only their names."""
+    data = output.get("data", {})
+    if "text/html" in data:
+        data["text/html"] = TABLE.sub(lambda found: found[1] + label("tab", chapter, found[2]), "".join(data["text/html"]))
+
+
+def labels(page: dict, chapter: Chapter) -> set[str]:
+    """The labels of all figures and tables that a page shows."""
+    told = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "") for cell in page["cells"]]
+    told += ["tab-" + name for cell in page["cells"] for output in cell.get("outputs", []) for _, name in TABLE.findall(output.get("data", {}).get("text/html", ""))]
+    told = [each for each in told if each]
+    if twice := sorted(each for each in set(told) if told.count(each) > 1):
+        raise StudyError(f"{chapter.name} shows two figures or tables of one name, {twice[0]}: give each a name of its own.")
+    return set(told)
+
+
+def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> str:
+    """Prose in which a reference to what this book's runs did not show is plain words; one to what no chapter ever shows is an error."""
+    def settle(found):
+        if found["label"] in shown:
+            return found[0]
+        known = [label(found["kind"], chapter, name) for chapter in chapters if chapter.short == found["chapter"] for name in names(chapter, found["kind"])]
+        if not any(re.fullmatch(each, found["label"]) for each in known):
+            raise StudyError(f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that name{did_you_mean(found['label'], shown)}")
+        return f"*a {KINDS[found['kind']]} left out of this run*"
+
+    return REFERENCE.sub(settle, text)
+
+
+def names(chapter: Chapter, kind: str) -> set[str]:
+    """Patterns of the names that a chapter's source gives its figures (`fig`) or its tables (`tab`), whether a run comes to show them or not."""
+    code = [ast.parse("".join(cell["source"])) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
+    calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    told = set()
+    for call in calls:
+        function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
+        if function == "run.beside":
+            told |= {survey_name(each.value) for each in call.args if isinstance(each, ast.Constant)} if kind == "tab" else set()
+        elif function == "run.figure" if kind == "fig" else {"name", "caption"} <= keywords.keys() and function != "run.figure":
+            told |= _patterns(keywords.get("name") or call.args[1], code)
+    return told
+
+
+def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
+    if isinstance(name, ast.Constant):
+        return {re.escape(name.value)}
+    if isinstance(name, ast.JoinedStr):
+        return {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w-]+" for part in name.values)}
+    return {re.escape(node.value) for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # a variable: any word that it may hold
