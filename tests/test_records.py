@@ -233,3 +233,13 @@ def test_the_committed_records_are_whole():
     for place in (records.ROOT / "book" / "records").iterdir():
         if place.is_dir():
             assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.of(place.name), place
+
+
+def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept, pneumo):
+    work = (WORK, "shown = run.show_records()", "verdicts = run.verdicts(['p1-best-f1'])",
+            "run.result('shown', shown.data)\nrun.result('verdicts', verdicts.data)")
+    before = results_of(run(chapter(*work), {}).folder)["results"]
+    assert "`pneumo record demo NAME -p ...` makes one" in before["shown"]["value"] and 'id="tab-verdicts"' in before["verdicts"]["value"]
+    assert pneumo("record", chapter(*work).path, "long", "-p", "draws", 7).returncode == 0
+    record, data, weights, settings, made = re.findall("<td>(.*?)</td>", results_of(run(chapter(*work), {}).folder)["results"]["shown"]["value"])
+    assert (record, data, weights) == ("long", "nothing", "pocket") and "draws = 7" in settings and re.match("in .* on .*CPU", made)

@@ -15,6 +15,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import listing, versions
 from pneumo_utils.study.parameters import Parameter, check, declared, tier
 from pneumo_utils.study.picture import ENDINGS, encoded
+from pneumo_utils.study.progress import took
 from pneumo_utils.study.side_by_side import kept_each
 
 INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell
@@ -140,6 +141,27 @@ class Run:
     def recorded(self) -> dict[str, records.Record]:
         """The chapter's records by name: runs that were made once, longer or on real radiographs, and are shown beside this one."""
         return records.of(self.chapter)
+
+    def show_records(self):
+        """What was run for the chapter's records, or how the first is made."""
+        from IPython.display import Markdown
+
+        from pneumo_utils.figures.records import records_table
+
+        called = self._notebook().number or self.chapter
+        none = Markdown(f"*No record is kept yet: `pneumo record {called} NAME -p ...` makes one.*")
+        return records_table(self.recorded.values(), took) if self.recorded else none
+
+    def verdicts(self, claims: list[str]):
+        """What has become of claims of the ledger, by their ids: the last of a chapter's tables of results."""
+        from pneumo_utils.claims import load
+        from pneumo_utils.claims.evidence import gather
+        from pneumo_utils.claims.verdicts import here
+        from pneumo_utils.figures.tables import table
+
+        return table(here(load(), claims, gather(self.evidence())), name="verdicts",
+                     caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own numbers and public tables. Phantom and real: those of reruns. A printed score can only be judged on the paper's data at its "
+                             "settings; of an order or an effect, reproduced means that a paired difference with its interval lies above 0.")
 
     def evidence(self) -> list[dict]:
         """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather` takes it."""

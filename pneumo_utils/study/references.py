@@ -10,6 +10,7 @@ from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
 TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
+RUNS_OWN = {"run.show_records": "records", "run.verdicts": "verdicts"}  # tables that a run names by itself
 KINDS = {"fig": "figure", "tab": "table"}
 
 
@@ -54,7 +55,9 @@ def names(chapter: Chapter, kind: str) -> set[str]:
     told = set()
     for call in calls:
         function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
-        if function == "run.beside":
+        if function in RUNS_OWN:
+            told |= {RUNS_OWN[function]} if kind == "tab" else set()
+        elif function == "run.beside":
             told |= {survey_name(each.value) for each in call.args if isinstance(each, ast.Constant)} if kind == "tab" else set()
         elif function == "run.figure" if kind == "fig" else {"name", "caption"} <= keywords.keys() and function != "run.figure":
             told |= _patterns(keywords.get("name") or call.args[1], code)
