@@ -38,14 +38,23 @@ def of_a_paper(rows: list[dict]) -> str:
     return f'<div class="pneumo-scoreboard reasons">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
 
 
+def at_a_glance(rows: list[dict]) -> str:
+    """Some claims of all papers with their verdicts, for a page in the folder `book`."""
+    lines = [f'<tr><td data-is="Claim">{escape(row["says"])} <small>(paper {row["paper"]})</small></td>' + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
+             + "".join(_cell(kind, looked_at(row, kind, "../notebooks/")) for kind in ("phantom", "real")) + "</tr>" for row in rows]
+    return f'<div class="pneumo-scoreboard">\n{_table(["The papers say", *(name for name, _ in COLUMNS.values())], lines)}\n</div>'
+
+
 def rerun(row: dict, kind: str, notebooks: str) -> str:
-    """A verdict of reruns on one kind of data: a link to where it was looked at, and to the record that has the word."""
+    """A verdict of reruns on one kind of data, and the record that has the word."""
+    record, folder = (row[f"{kind} at"] or {}).get("record"), "" if notebooks else "../book/"
+    return looked_at(row, kind, notebooks) + (f' <small><a href="{folder}run_statistics.html#kept-records">record {escape(record)}</a></small>' if record else "")
+
+
+def looked_at(row: dict, kind: str, notebooks: str) -> str:
+    """The same verdict as a link to where it was looked at."""
     at = row[f"{kind} at"]
-    if not at:
-        return verdict(row[kind])
-    shown = link(row[kind], f"{notebooks}{at['chapter']}.html" + (f"#{at['section']}" if at["section"] else ""))
-    folder = "" if notebooks else "../book/"
-    return shown + (f' <small><a href="{folder}run_statistics.html#kept-records">record {escape(at["record"])}</a></small>' if at["record"] else "")
+    return link(row[kind], f"{notebooks}{at['chapter']}.html" + (f"#{at['section']}" if at["section"] else "")) if at else verdict(row[kind])
 
 
 def verdict(word: str) -> str:

@@ -17,7 +17,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import comparison_page, definitions, numbering, pages, records, references, rerunning
+from pneumo_utils.study import comparison_page, definitions, front_page, numbering, pages, records, references, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
@@ -45,7 +45,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         **_papers(shown.get("scoreboard")),
         Path("book/compare_runs.md"): comparison_page.compare_runs(shown),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
-        Path("_config.yml"): yaml.safe_dump(_config(results), sort_keys=False, allow_unicode=True),
+        Path("_config.yml"): yaml.safe_dump(_config(results, shown.get("scoreboard")), sort_keys=False, allow_unicode=True),
         **_mathjax(),
     }
     published, made_of = build / "html", _made_of(keep)
@@ -145,7 +145,7 @@ def _papers(scoreboard: Standing | None) -> dict[Path, str]:
     """The pages below the scoreboard, from the table that its run left."""
     if not scoreboard:
         return {}
-    rows = read_json(scoreboard.folder / "board.json")
+    rows = _board(scoreboard)
     return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
 
 
@@ -158,11 +158,17 @@ def _prose() -> dict[Path, bytes]:
     return {path.relative_to(ROOT): path.read_bytes() for path in files if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE}
 
 
-def _config(results: dict[str, dict]) -> dict:
-    """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims.value }}`."""
-    config = read_yaml(ROOT / "_config.yml")
-    config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}}
+def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
+    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, and what the first page makes of them."""
+    config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
+    front = {"headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "", "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()})}
+    config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front}
     return config
+
+
+def _board(scoreboard: Standing) -> list[dict]:
+    """The table that the scoreboard's run left."""
+    return read_json(scoreboard.folder / "board.json")
 
 
 def _mathjax() -> dict[Path, bytes]:

@@ -1,0 +1,40 @@
+"""What the first page says was found: names that exist, and numbers that are those of runs and records."""
+
+import re
+
+from pneumo_utils.claims import load, scoreboard
+from pneumo_utils.study import front_page, records
+from pneumo_utils.study.chapters import chapters, find
+
+
+def test_every_paper_has_claims_by_which_it_is_remembered():
+    ledger = load()
+    assert {ledger[name].paper for name in front_page.HEADLINES} == {paper.paper for paper in ledger.papers}
+
+
+def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
+    evidence = [record.evidence for chapter in chapters() for record in records.of(chapter.name).values()]
+    board = scoreboard(load(), evidence).to_dict("records")
+    rows = re.findall(r"<tr><td.*?</tr>", front_page.headlines(board))
+    assert len(rows) == len(front_page.HEADLINES)
+    for name, row in zip(front_page.HEADLINES, rows):
+        held = next(each for each in board if each["id"] == name)
+        assert re.findall(r'<span class="verdict [^"]*">([^<]+)<', row) == [held["on paper"], held["phantom"], held["real"]]
+        assert f'href="../book/paper_{held["paper"]}.html#{name}"' in row
+
+
+def test_every_chapter_names_what_its_records_hold():
+    for name, (_, *asked) in front_page.MEASURED.items():
+        kept = records.of(name)
+        assert kept and all(each in record.results for record in kept.values() for each in asked), name
+
+
+def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
+    chapter, real = find("4"), records.of("04_mobilenetv2_three_class")["real-radiographs"].results
+    _, network, pixels = front_page.MEASURED[chapter.name]
+    told = front_page.beside_no_network({chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}})
+    *_, row = told.strip().splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)" and cells[2].startswith("0.500 (") and cells[3] == "-"
+    assert [float(cell.split()[0]) for cell in cells[4:]] == [round(real[name]["value"], 3) for name in (network, pixels)]
+    assert len(told.strip().splitlines()) == 3  # what has no networks of a paper has no row
