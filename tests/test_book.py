@@ -179,6 +179,28 @@ def test_a_word_of_the_glossary_says_what_it_means(look, width):
 
 
 @pytest.mark.browser
+def test_folded_code_is_opened_with_a_key(look):
+    page = look("notebooks/02_gradcam_comparison", 390)
+    fold = page.locator("details.above-input").first
+    code = fold.locator("pre").first
+    assert "Show" in fold.locator("summary").inner_text() and not code.is_visible()
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible() and page.evaluate("document.documentElement.scrollWidth") <= 390 and page.complaints == []
+
+
+@pytest.mark.browser
+def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look):
+    page = look("book/run_statistics", 1400, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 680, "height": 900})  # A4 between its margins
+    assert page.evaluate("getComputedStyle(document.querySelector('article td')).color") == "rgb(20, 24, 30)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
+    for hidden in ("details:not([open])", ".bd-sidebar-primary", ".bd-sidebar-secondary"):
+        assert not page.locator(hidden).first.is_visible()
+
+
+@pytest.mark.browser
 def test_barriers_are_found(browser):
     """That the check above sees what it is there for."""
     page = browser.new_page()
