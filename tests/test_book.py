@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from axe_playwright_python.sync_playwright import Axe
 
 from pneumo_utils.claims import load
 from pneumo_utils.ground.errors import StudyError
@@ -72,6 +73,13 @@ def look(browser, site):
         context.close()
 
 
+def barriers(page, colours=True) -> list[str]:
+    """What keeps somebody out by WCAG 2.1, A and AA, as axe-core finds it."""
+    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"], "resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": colours}}}  # a phone has the colours of the wide page
+    told = Axe().run(page, {"exclude": [["tbody tr:nth-child(n+41)"]]}, rules).response["violations"]  # the hundreds of rows below are made as the first forty; all would take minutes
+    return [f"{each['help']}: {node['html'][:200]}" for each in told for node in each["nodes"]]
+
+
 @pytest.mark.browser
 @pytest.mark.parametrize("name", contents())
 @pytest.mark.parametrize("width, scheme", [(1400, "light"), (390, "light"), (1400, "dark")])
@@ -86,6 +94,7 @@ def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
     assert broken == []
     levels = page.eval_on_selector_all("article.bd-article :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "headings skip a level"
+    assert barriers(page, colours=width > 600) == []
 
 
 @pytest.mark.browser
@@ -147,6 +156,57 @@ def test_dark_mode_is_switched_by_hand(look):
         if page.evaluate("document.documentElement.dataset.theme") == "dark":
             break
     assert page.evaluate("document.documentElement.dataset.theme") == "dark" and page.evaluate(background) != before
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_word_of_the_glossary_says_what_it_means(look, width):
+    page = look("notebooks/paper_audit", width)
+    word = page.locator("article a[aria-description]", has_text="F1 score").first
+    shown = "word => getComputedStyle(word, '::after').content.includes('harmonic mean')"
+    assert not word.evaluate(shown)
+    word.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")  # by the keyboard, as :focus-visible asks
+    assert word.evaluate(shown) and page.evaluate("document.documentElement.scrollWidth") <= width
+    page.keyboard.press("Escape")
+    assert not word.evaluate(shown)
+    page.keyboard.press("Tab")
+    word.hover()
+    assert word.evaluate(shown)
+    page.emulate_media(media="print")
+    assert not word.evaluate(shown) and page.complaints == []
+
+
+@pytest.mark.browser
+def test_folded_code_is_opened_with_a_key(look):
+    page = look("notebooks/02_gradcam_comparison", 390)
+    fold = page.locator("details.above-input").first
+    code = fold.locator("pre").first
+    assert "Show" in fold.locator("summary").inner_text() and not code.is_visible()
+    fold.locator("summary").focus()
+    page.keyboard.press("Enter")
+    assert code.is_visible() and page.evaluate("document.documentElement.scrollWidth") <= 390 and page.complaints == []
+
+
+@pytest.mark.browser
+def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look):
+    page = look("book/run_statistics", 1400, "dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    page.set_viewport_size({"width": 680, "height": 900})  # A4 between its margins
+    assert page.evaluate("getComputedStyle(document.querySelector('article td')).color") == "rgb(20, 24, 30)"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 680
+    for hidden in ("details:not([open])", ".bd-sidebar-primary", ".bd-sidebar-secondary"):
+        assert not page.locator(hidden).first.is_visible()
+
+
+@pytest.mark.browser
+def test_barriers_are_found(browser):
+    """That the check above sees what it is there for."""
+    page = browser.new_page()
+    page.set_content('<html lang="en"><title>x</title><p style="color: #aaa; background: #fff">Pale</p><a href="#"><i></i></a></html>')
+    assert len(barriers(page)) == 2 and len(barriers(page, colours=False)) == 1
+    page.close()
 
 
 @pytest.mark.browser
@@ -236,7 +296,7 @@ def test_a_traceback_on_a_page_fails_the_book(tmp_path):
 
 def test_a_picture_without_words_fails_the_book():
     with pytest.raises(StudyError, match="has no words"):
-        book._picture({"width": 600}, "demo", 3)
+        book._picture({"width": 600}, find("speed"), 3)
 
 
 def test_each_picture_of_a_cell_has_its_own_words():

@@ -17,7 +17,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import comparison_page, definitions, front_page, numbering, pages, records, references, rerunning
+from pneumo_utils.study import accessible, comparison_page, definitions, front_page, numbering, pages, records, references, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
@@ -25,7 +25,7 @@ from pneumo_utils.study.standing import Standing, standing
 
 NOT_PROSE = {"claims", "records"}
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
-EXTENSIONS = (numbering, definitions)
+EXTENSIONS = (accessible, definitions, numbering)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 

@@ -2,6 +2,7 @@
 
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.figures.scoreboard import of_a_paper
+from pneumo_utils.figures.words import share
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.markdown import table as _table
 from pneumo_utils.study.parameters import Parameter, of_chapter
@@ -34,6 +35,24 @@ def _records(kept: list[Record]) -> list[str]:
             _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.", ""]
 
 
+def _where_the_time_goes(manifests: list[dict]) -> list[str]:
+    """Each chapter's share of the whole, and its slowest cells."""
+    total = sum(m["seconds"] for m in manifests)
+    rows = [[f"[{m['title']}](../notebooks/{m['chapter']}.ipynb)", took(m["seconds"]), _bar(m["seconds"], total),
+             "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3))] for m in sorted(manifests, key=lambda m: -m["seconds"])]
+    return ["## Where the time goes", "", f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. The slowest chapter comes first; "
+            "further down each has a table of its own.", "", _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows)]
+
+
+def _slowest(manifest: dict, number: int) -> list[dict]:
+    return sorted(manifest["cells"], key=lambda cell: cell["seconds"], reverse=True)[:number]
+
+
+def _bar(part: float, whole: float) -> str:
+    """A share as a bar and a number."""
+    return f'<span class="share" style="--of: {100 * part / (whole or 1):.1f}%"></span> {share(part, whole)}'
+
+
 def _commit(git: dict) -> str:
     return f"`{git['commit'][:10] or 'unknown'}`" + (", with uncommitted changes" if git["dirty"] else "")
 
@@ -45,7 +64,7 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         return "\n".join([*text, "No chapter has been run.", "", *_records(kept)])
     rows = [[f"[{m['title']}](../notebooks/{m['chapter']}.ipynb)", m["tier"], took(m["seconds"]),
              f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told", m["device"]] for m in manifests]
-    text += [_table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept)]
+    text += [*_where_the_time_goes(manifests), "## Settings and machines", "", _table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept)]
     for m in manifests:
         text += [f"## {m['title']}", "",
                  _table(["what", ""], [["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
@@ -53,10 +72,9 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
                                        ["seed", "none" if m["seed"] is None else m["seed"]],
                                        ["commit", _commit(m["git"])],
                                        ["digest of the run", f"`{m['digest']}`"]])]
-        total = sum(cell["seconds"] for cell in m["cells"]) or 1
-        slow = [c for c in sorted(m["cells"], key=lambda cell: cell["seconds"], reverse=True)[:8] if c["seconds"] > total / 100]
+        total = sum(cell["seconds"] for cell in m["cells"])
         text += [_table(["cell", "under the heading", "seconds", "share"],
-                        [[c["cell"], c["name"], f"{c['seconds']:.1f}", f"{100 * c['seconds'] / total:.0f} %"] for c in slow],
+                        [[c["cell"], c["name"], f"{c['seconds']:.1f}", _bar(c["seconds"], total)] for c in _slowest(m, 8) if c["seconds"] > total / 100],
                         "Where the time went"),
                  ":::{dropdown} Parameters of this run", _table(["parameter", "value"], [[f"`{k}`", f"`{v!r}`"] for k, v in m["parameters"].items()]), ":::", ""]
     return "\n".join(text)
