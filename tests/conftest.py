@@ -156,12 +156,18 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def execute(tmp_path_factory):
-    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False` hides what is on record."""
+    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False` hides what is on record.
+
+    Data and pieces are kept with those of the book under test, so that what both need is made once; runs stand apart.
+    """
     from pneumo_utils.study.run import run
 
     def executed(chapter, settings, records=True):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
+            patch.setenv("PNEUMO_RUNS", str(apart := tmp_path_factory.mktemp("runs")))
+            for name in ("kept", "data", ".locks"):
+                (shared := ROOT / "runs" / name).mkdir(parents=True, exist_ok=True)
+                (apart / name).symlink_to(shared)
             if not records:
                 patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
             folder = run(chapter, settings).folder

@@ -19,21 +19,16 @@ from pneumo_utils.study.chapters import chapters, contents, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing, to_run
 
+from settings import of_the_book
 
-FEWER = {"1": {"phantom_adults": 400, "source_epochs": 1, "epochs": 2, "draws": 2, "survey_draws": 2, "validation_images": 40, "treatment_images": 300, "saliency_images": 60},
-         "2": {"phantom_children": 400, "batches": 4, "seeds": 2, "survey_seeds": 0, "mapped": 40, "looked_at": 10}, "3": {"folds": 3, "batches": 40, "borrowed_draws": 2, "studies": 10},
-         "4": {"phantom_children": 500, "phantom_curated": 600, "seeds": 2, "survey_seeds": 2, "batches": 6, "epochs": 3},
-         "5": {"phantom_images": 1500, "grid_layers": [0, 19], "grid_sizes": [100, 300, 1000], "tested_sizes": [1000, 600], "seeds": 2, "survey_seeds": 2, "redraws": 2, "plain_cells": 2,
-               "baseline_epochs": 2, "long_epochs": 3, "survey_epochs": 1},
-         "5b": {"phantom_images": 800, "train_images": 90, "fewer_images": 80, "seeds": 2, "survey_seeds": 2, "folds": 0, "yolo_epochs": 6, "open_epochs": 2, "reference_epochs": 2,
-                "classifier_epochs": 1, "resamples": 100}}
+
 
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory):
     """The book as `make book` makes it: every chapter of the contents, from a real run in which little is made more than twice."""
     for chapter in to_run([]):
-        run(chapter, FEWER.get(chapter.number, {}))
+        run(chapter, of_the_book(chapter))
     return book.bind(tmp_path_factory.mktemp("build")).parent
 
 

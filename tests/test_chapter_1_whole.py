@@ -16,11 +16,11 @@ from pneumo_utils.study.rerunning import commands
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, as_words, html_of, on_the_page, results_of
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
-TINY = {"phantom_adults": 100, "phantom_children": 200, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "saliency_images": 40,
-        "source_epochs": 1, "epochs": 1, "draws": 2, "survey_draws": 0, "max_steps": 2}
-EVERYTHING = TINY | {"epochs": 2, "survey_draws": 2, "more_draws": 2, "treatment_images": 50, "more_source_epochs": 2}
+EVERYTHING = OF_THE_BOOK["1"]
+TINY = {name: value for name, value in EVERYTHING.items() if name not in ("more_draws", "treatment_images", "more_source_epochs")} | {"epochs": 1, "survey_draws": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +29,8 @@ def runs(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():
-    folder = run(CHAPTER, EVERYTHING).folder
-    found = results_of(folder)
+def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
+    found, notebook = execute(CHAPTER, EVERYTHING)
     surveys = {name.split(": ")[0] for name in found["results"]}
     assert {"deviation of accuracy", "settings, validation accuracy", "training loss on adults, last epoch", "training over validation accuracy", "opened, balanced accuracy",
             "begun with, AUROC", "images adapted on, AUROC", "images adapted on, AUROC of pixels", "chosen, F1", "how well it treats", "treated, F1, block 4 open",
@@ -44,7 +43,7 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged():
     orders = {claim.id for claim in load().claims if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]}
     assert {"p1-ranking", "p1-lungs-or-bones", "p1-best-100", "p1-lung-masks", "p1-bones-confuse", "p1-denoising", "p1-adam-beats-sgd", "p1-10-epochs-overfit",
             "p1-hospitals-generalize-poorly", "p1-late-blocks-needed"} <= orders
-    said = "".join(str(output) for cell in nbformat.read(folder / "notebook.ipynb", 4).cells for output in cell.get("outputs", []))
+    said = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "Left out" not in said and "RuntimeWarning" not in said
 
 

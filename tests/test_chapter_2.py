@@ -16,10 +16,10 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, html_of, on_the_page, results_of
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
-TINY = {"phantom_children": 200, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "threshold": 1, "epochs": 2, "rate_step": 1, "mapped": 30, "looked_at": 8,
-        "units": 16}
+TINY = OF_THE_BOOK["2"]
 SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "DenseNet201") for scenario in (1, 2)]
 
 

@@ -14,10 +14,11 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, as_words, html_of, on_the_page, results_of
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
-TINY = {"phantom_images": 100, "phantom_children": 200, "image_size": 32, "folds": 3, "units": 16, "epochs": 1, "batches": 2, "borrowed": 30, "borrowed_draws": 2, "studies": 4, "survey_folds": 0, "repeats": 1}
-EVERYTHING = TINY | {"survey_folds": 2, "repeats": 2}
+EVERYTHING = OF_THE_BOOK["3"]
+TINY = EVERYTHING | {"survey_folds": 0, "repeats": 1}
 SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
             "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
 

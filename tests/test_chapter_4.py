@@ -13,9 +13,10 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, on_the_page, results_of, shown
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
-TINY = {"phantom_children": 100, "phantom_curated": 150, "image_size": 32, "seeds": 2, "survey_seeds": 2, "more_seeds": 2, "batches": 2, "epochs": 1, "tuning_epochs": 1, "views": 2, "retraining_epochs": 1}
+TINY = OF_THE_BOOK["4"]
 SHORTEST = TINY | {"survey_seeds": 0, "more_seeds": 0}
 MODELS = ("base frozen", "top layers open")
 

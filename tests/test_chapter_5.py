@@ -17,11 +17,11 @@ from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
-TINY = {"phantom_images": 240, "image_size": 32, "batch_size": 64, "steps": 2, "baseline_epochs": 5, "baseline_steps": 0, "grid_layers": [0, 2], "grid_sizes": [50, 100], "grid_epochs": 1, "plain_cells": 2, "redraws": 2, "tested_layers": [2, 5], "tested_sizes": [100, 60],
-        "long_epochs": 2, "seeds": 2, "survey_seeds": 2, "survey_epochs": 1, "more_seeds": 2}
+TINY = OF_THE_BOOK["5"]
 SHORTEST = TINY | {"baseline_epochs": 1, "baseline_steps": 2, "survey_seeds": 0, "more_seeds": 0}
 TRAINED = {"p5-large-enough", "p5-baseline-outperforms", "p5-label-baselines-better"}  # what only a network from nothing may speak of that has seen its images a few times
 ORDERS = {"p5-baseline-outperforms", "p5-label-baselines-better", "p5-transfer-is-majority", "p5-large-enough", "p5-pretraining-compensates", "p5-multi-better", "p5-loss-improved", "p5-validation-varies", "p5-variation-by-labels", "p5-robust-in-c",

@@ -18,10 +18,10 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
 from conftest import ROOT, on_the_page, results_of, shown
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
-TINY = {"phantom_images": 300, "train_images": 24, "fewer_images": 20, "few_share": 0.4, "image_size": 32, "yolo_image_size": 32, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 1, "open_epochs": 1, "reference_epochs": 1,
-        "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 2, "coarse_size": 16, "resamples": 20}
+TINY = OF_THE_BOOK["5b"]
 SHORTEST = TINY | {"open_epochs": 0, "reference_epochs": 0, "classifier_epochs": 0, "folds": 0, "coarse_size": 0, "resamples": 10}
 DETECTORS = ("YOLO off the shelf", "YOLOv2, last layers", "grid network")
 BLIND = ("nothing", "everything", "mean box", "typical box", "location prior", "location prior, rescaled", "location prior, thresholded")

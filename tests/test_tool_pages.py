@@ -8,8 +8,9 @@ from pneumo_utils.figures import speed, trunks
 from pneumo_utils.study.chapters import Chapter
 
 from conftest import ROOT
+from settings import OF_THE_BOOK
 
-SMALL = {"trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4}, "speed": {"image_size": 32, "batch_size": 8, "steps": 4}}
+SMALL = {name: OF_THE_BOOK[name] for name in ("trunks", "speed")}
 
 
 @pytest.fixture(scope="module")

@@ -24,4 +24,4 @@ def lock(place: Path) -> FileLock:
     """The lock of whatever is made at a place; it goes with the process that holds it, even one that is killed."""
     folder = runs() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{hashlib.sha256(str(place.absolute()).encode()).hexdigest()[:16]}.lock")
+    return FileLock(folder / f"{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]}.lock")
