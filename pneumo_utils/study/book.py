@@ -17,7 +17,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import comparison_page, definitions, numbering, pages, records, references, rerunning
+from pneumo_utils.study import comparison_page, definitions, exercises, numbering, pages, records, references, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
@@ -98,6 +98,8 @@ def page(at: Standing) -> dict:
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
+        if exercises.holds_them(cell):
+            cell["source"] = exercises.on_the_page(chapter, "".join(cell["source"]))
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("remove-cell")  # the line under the title names every setting that was changed
         for output in cell.get("outputs", []):
@@ -159,9 +161,10 @@ def _prose() -> dict[Path, bytes]:
 
 
 def _config(results: dict[str, dict]) -> dict:
-    """The book's settings, with the chapters' results at hand to the prose: `{{ found.paper_audit.claims.value }}`."""
+    """The book's settings, with the chapters' results at hand to the prose, `{{ found.paper_audit.claims.value }}`, and what labs need."""
     config = read_yaml(ROOT / "_config.yml")
-    config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}}
+    lab = {"needs": exercises.needs(chapters()), "environment": exercises.environment(), "minutes": exercises.MINUTES}
+    config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}, "lab": lab}
     return config
 
 
