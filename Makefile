@@ -1,6 +1,6 @@
 # make book   sets up, runs every chapter that is not up to date, binds the book into _build/html
 # make test   sets up and runs the tests, those in a browser included where there is one
-# make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost; the last goes into book/records/speed.json
+# make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost, and the exercises; the last two go into book/records
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
 
@@ -17,6 +17,7 @@ bench: $(READY)
 	.venv/bin/python benchmarks/data.py
 	.venv/bin/python benchmarks/explain.py
 	.venv/bin/python benchmarks/learning.py --out book/records/speed.json
+	.venv/bin/python benchmarks/exercises.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -150,6 +150,19 @@ def _say_record(path):
     click.echo(f"  {read(path).words}\n  {os.path.relpath(path)}\n  Commit this file; the chapter shows it when it is run again.")
 
 
+@main.command(context_settings={"show_default": True})
+@click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="labs", help="The folder to write into.")
+def lab(chapters, out):
+    """Write CHAPTER as a notebook for students, with room for answers in the place of the solutions, and one for their teacher, with the solutions as cells."""
+    from pneumo_utils.study.chapters import find
+    from pneumo_utils.study.lab import write_lab
+
+    for chapter in chapters:
+        for path in write_lab(find(chapter), out):
+            click.echo(path)
+
+
 @main.command()
 @click.argument("chapter")
 def parameters(chapter):

@@ -17,7 +17,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import accessible, comparison_page, definitions, front_page, numbering, pages, records, references, rerunning
+from pneumo_utils.study import accessible, comparison_page, definitions, exercises, front_page, numbering, pages, records, references, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
@@ -98,6 +98,8 @@ def page(at: Standing) -> dict:
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
+        if exercises.holds_them(cell):
+            cell["source"] = exercises.on_the_page(chapter, "".join(cell["source"]))
         if "injected-parameters" in cell["metadata"].get("tags", []):
             cell["metadata"]["tags"].append("remove-cell")  # the line under the title names every setting that was changed
         for output in cell.get("outputs", []):
@@ -159,10 +161,11 @@ def _prose() -> dict[Path, bytes]:
 
 
 def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
-    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, and what the first page makes of them."""
+    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need."""
     config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
     front = {"headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "", "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()})}
-    config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front}
+    lab = {"needs": exercises.needs(chapters()), "environment": exercises.environment(), "minutes": exercises.MINUTES}
+    config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front, "lab": lab}
     return config
 
 

@@ -1,0 +1,108 @@
+"""The exercises with which a chapter ends: read off its notebook, planned by their stars, timed by what was measured."""
+
+import re
+from dataclasses import dataclass
+
+from pneumo_utils import ROOT
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import read_json, sha
+from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.markdown import table
+
+HEADING = "## Exercises"
+UNDER = re.compile(rf"(?m)^{HEADING}$")
+MINUTES = {1: 5, 2: 10, 3: 20}  # of work that a lab plans by stars: thinking can be planned, only computing is measured
+SOLVED = ":::{dropdown} A solution"
+EACH = re.compile(rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) (?P<asks>[^\n]+)\n\n{re.escape(SOLVED)}\n(?P<solution>.+?)\n:::$")
+PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{).*")
+CODE = re.compile(r"(?ms)^```python\n(.+?)\n```$")
+RECORD = ROOT / "book" / "records" / "exercises.json"
+
+
+@dataclass(frozen=True)
+class Exercise:
+    number: int
+    stars: int
+    asks: str
+    solution: str  # Markdown; its code is to be run in order at the end of the chapter
+
+    @property
+    def code(self) -> list[str]:
+        return CODE.findall(self.solution)
+
+    @property
+    def digest(self) -> str:
+        """Of the code: a time that was measured is that of this code and of no other."""
+        return sha("\n\n".join(self.code))[:16]
+
+
+def holds_them(cell: dict) -> bool:
+    return cell["cell_type"] == "markdown" and UNDER.search("".join(cell["source"])) is not None
+
+
+def has_exercises(chapter: Chapter) -> bool:
+    return any(map(holds_them, chapter.notebook()["cells"]))
+
+
+def of(chapter: Chapter) -> list[Exercise]:
+    """A chapter's exercises in order; none where it has no such section."""
+    return [each for cell in chapter.notebook()["cells"] if holds_them(cell) for each in parsed("".join(cell["source"]), chapter.name)]
+
+
+def parsed(source: str, where: str) -> list[Exercise]:
+    """What looks like an exercise and cannot be read as one is an error."""
+    if left := PARTS.search(EACH.sub("", source)):
+        raise StudyError(f"{where}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+    return [Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"]) for each in EACH.finditer(source)]
+
+
+def record() -> dict:
+    """What `benchmarks/exercises.py` has measured: by chapter its first run, and each solution."""
+    return read_json(RECORD) if RECORD.exists() else {"chapters": {}}
+
+
+def seconds(chapter: str, exercise: Exercise) -> float | None:
+    """How long the solution computed when it was measured; nothing where its code is another by now."""
+    told = record()["chapters"].get(chapter, {}).get("solutions", {}).get(str(exercise.number), {})
+    return told["seconds"] if told.get("code") == exercise.digest else None
+
+
+def about(seconds: float | None) -> str:
+    """A time on a machine that others use too, with no more digits than it deserves."""
+    if seconds is None:
+        return "not measured"
+    if seconds < 1:
+        return "under a second"
+    if seconds < 55:
+        return f"about {seconds:.0f} s" if seconds < 10 else f"about {5 * round(seconds / 5)} s"
+    halves = round(seconds / 30)
+    return f"about {halves / 2:g} min" if halves < 6 else f"about {seconds / 60:.0f} min"
+
+
+def on_the_page(chapter: Chapter, source: str) -> str:
+    """The cell of the exercises as the page has it: what the stars mean, and beside each solution how long it computes."""
+    measured = record()["chapters"].get(chapter.name)
+    planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
+    words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
+    if measured:
+        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}), after the chapter itself ({about(measured['seconds'])})."
+    for each in parsed(source, chapter.name):
+        if each.code and (took := seconds(chapter.name, each)) is not None:
+            source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED}, computes {about(took)}\n")
+    return UNDER.sub(f"{HEADING}\n\n{words}", source, count=1)
+
+
+def needs(chapters: list[Chapter]) -> str:
+    """What a lab on each chapter needs of a laptop, as a table."""
+    rows = []
+    for chapter in filter(has_exercises, chapters):
+        told = record()["chapters"].get(chapter.name, {})
+        memory, disk = (told.get(name) for name in ("peak_memory_mb", "disk_mb"))
+        rows.append([f"[{chapter.title}](../notebooks/{chapter.name}.ipynb)", about(told.get("seconds")), about(told.get("seconds_again")),
+                     f"{memory / 1000:.1f} GB" if memory else "not measured", f"{disk} MB" if disk else "not measured"])
+    return table(["chapter", "from nothing", "where `runs/` was copied", "memory", "disk"], rows)
+
+
+def environment() -> str:
+    """How much disk the installed environment takes."""
+    return f"{record()['environment_mb'] / 1000:.0f} GB" if "environment_mb" in record() else "several GB"
