@@ -37,7 +37,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
     results = {name: read_json(at.folder / "results.json") for name, at in shown.items()}
     recorded = [record for name in shown for record in records.of(name).values()]
     keep = {
-        **_prose(),
+        **{name: _linked(text, shown) if name.suffix == ".md" else text for name, text in _prose().items()},
         **{Path("notebooks") / f"{name}.ipynb": _json(page(at)) for name, at in shown.items()},
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
@@ -138,6 +138,15 @@ def _papers(scoreboard: Standing | None) -> dict[Path, str]:
     return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
 
 
+def _linked(text: bytes, shown) -> bytes:
+    """Prose whose links into chapters that are left out are their words alone."""
+    for chapter in chapters():
+        if chapter.name not in shown:
+            for target in (f"../notebooks/{chapter.name}.ipynb", *chapter.labels()):
+                text = re.sub(rb"\[([^\]]+)\]\(%b\)" % re.escape(target).encode(), rb"\1", text)
+    return text
+
+
 def _json(notebook: dict) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
@@ -150,7 +159,7 @@ def _prose() -> dict[Path, bytes]:
 def _config(results: dict[str, dict]) -> dict:
     """The book's settings, with the chapters' results at hand to the prose, `{{ found.paper_audit.claims.value }}`, and what labs need."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    lab = {"needs": exercises.needs(chapters()), "environment": exercises.environment(), "minutes": exercises.MINUTES}
+    lab = {"needs": _linked(exercises.needs(chapters()).encode(), results).decode(), "environment": exercises.environment(), "minutes": exercises.MINUTES}
     config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}, "lab": lab}
     return config
 

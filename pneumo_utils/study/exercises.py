@@ -45,14 +45,14 @@ def has_exercises(chapter: Chapter) -> bool:
 
 
 def of(chapter: Chapter) -> list[Exercise]:
-    """A chapter's exercises in order; none where it has no such section."""
-    return [each for cell in chapter.notebook()["cells"] if holds_them(cell) for each in parsed("".join(cell["source"]), chapter.name)]
-
-
-def parsed(source: str, where: str) -> list[Exercise]:
-    """What looks like an exercise and cannot be read as one is an error."""
+    """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as one is an error."""
+    source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
     if left := PARTS.search(EACH.sub("", source)):
-        raise StudyError(f"{where}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+        raise StudyError(f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+    return read_off(source)
+
+
+def read_off(source: str) -> list[Exercise]:
     return [Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"]) for each in EACH.finditer(source)]
 
 
@@ -86,7 +86,7 @@ def on_the_page(chapter: Chapter, source: str) -> str:
     words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
     if measured:
         words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}), after the chapter itself ({about(measured['seconds'])})."
-    for each in parsed(source, chapter.name):
+    for each in read_off(source):
         if each.code and (took := seconds(chapter.name, each)) is not None:
             source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED}, computes {about(took)}\n")
     return UNDER.sub(f"{HEADING}\n\n{words}", source, count=1)
