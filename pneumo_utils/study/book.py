@@ -159,7 +159,7 @@ def _prose() -> dict[Path, bytes]:
 def _config(results: dict[str, dict]) -> dict:
     """The book's settings, with the chapters' results at hand to the prose, `{{ found.paper_audit.claims.value }}`, and what labs need."""
     config = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
-    lab = {"needs": _linked(exercises.needs(chapters()).encode(), results).decode(), "environment": exercises.environment(), "minutes": exercises.MINUTES}
+    lab = {"needs": _linked(exercises.needs(chapters()).encode(), results).decode(), "environment": exercises.environment(), "measured": exercises.dates(), "minutes": exercises.MINUTES}
     config["sphinx"]["config"]["myst_substitutions"] = {"found": {name: told["results"] for name, told in results.items()}, "lab": lab}
     return config
 
