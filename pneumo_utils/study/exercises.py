@@ -58,7 +58,7 @@ def read_off(source: str) -> list[Exercise]:
 
 def record() -> dict:
     """What `benchmarks/exercises.py` has measured: by chapter its first run, and each solution."""
-    return read_json(RECORD) if RECORD.exists() else {"chapters": {}}
+    return read_json(RECORD)
 
 
 def seconds(chapter: str, exercise: Exercise) -> float | None:
@@ -85,7 +85,8 @@ def on_the_page(chapter: Chapter, source: str) -> str:
     planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
     words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
     if measured:
-        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}), after the chapter itself (from nothing: {rounded(measured['seconds'])})."
+        whole = f", which takes {rounded(measured['seconds'])} from nothing" if measured["seconds"] else ""
+        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}) after the chapter itself{whole}."
     for each in read_off(source):
         if each.code and (took := seconds(chapter.name, each)) is not None:
             source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED} (computes: {rounded(took)})\n")
