@@ -99,7 +99,7 @@ def needs(chapters: list[Chapter]) -> str:
     for chapter in filter(has_exercises, chapters):
         told = record()["chapters"].get(chapter.name, {})
         memory, disk = (told.get(name) for name in ("peak_memory_mb", "disk_mb"))
-        rows.append([f"[{chapter.title.partition(':')[0]}](../notebooks/{chapter.name}.ipynb)", rounded(told.get("seconds")), rounded(told.get("seconds_again")),
+        rows.append([f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)", rounded(told.get("seconds")), rounded(told.get("seconds_again")),
                      f"{memory / 1000:.1f} GB" if memory else "not measured", f"{disk} MB" if disk else "not measured"])
     return table(["chapter", "from nothing", "again", "memory", "disk"], rows)
 
