@@ -18,7 +18,7 @@ from pathlib import Path
 
 from papermill import execute_notebook
 
-from pneumo_utils.ground.files import read_json, write_json
+from pneumo_utils.ground.files import write_json
 from pneumo_utils.study import exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.digest import versions
@@ -33,6 +33,8 @@ def main() -> None:
     ask.add_argument("chapters", nargs="*")
     ask.add_argument("--folder", type=Path)
     given = ask.parse_args()
+    if os.getloadavg()[0] > 1:
+        print("Other work is going on here: what is measured now is too slow. Measure again when it has ended.", flush=True)
     found = exercises.record() | {"environment_mb": _megabytes(Path(sys.prefix))}
     with ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from pneumo_utils import cli
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.study import exercises, lab
+from pneumo_utils.study import book, exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
 
-from conftest import write_notebook
+from conftest import ROOT, write_notebook
 
 ALL = {chapter.name: chapter for chapter in chapters() if exercises.has_exercises(chapter)}
 
@@ -76,3 +76,147 @@ def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
         needed_elsewhere = called_later(sources).union(*(theirs for number, theirs in needs.items() if number != each.number))
         clash = names(each.code, STORED) & names(sources, STORED) & needed_elsewhere - imported(each.code)
         assert not clash, f"exercise {each.number} overwrites {clash}, which functions of the chapter or other exercises need"
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_solution_was_run_as_it_stands(name):
+    told = exercises.record()["chapters"][name]
+    assert told["seconds_again"] > 0 and told["peak_memory_mb"] > 100 and told["disk_mb"] > 0
+    for each in exercises.of(ALL[name]):
+        assert exercises.seconds(name, each) is not None, f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its solution changed"
+
+
+CHAPTER = """\
+(demo-exercises)=
+## Exercises
+
+Words before.
+
+**1.** ★ What is twice the seed?
+
+:::{dropdown} A solution
+Think:
+```python
+twofold = 2 * seed
+print(twofold)
+```
+And again:
+```python
+print(twofold + 1)
+```
+Done.
+:::
+
+**2.** ★★★ And what is it for?
+
+:::{dropdown} A solution
+```python
+print(seed)
+```
+:::"""
+
+
+@pytest.fixture
+def chapter(tmp_path):
+    path = write_notebook(tmp_path / "demo.ipynb")
+    notebook = nbformat.read(path, 4)
+    notebook.cells.insert(len(notebook.cells) - 1, nbformat.v4.new_markdown_cell(CHAPTER, id="demo-exercises"))
+    nbformat.write(notebook, path)
+    return Chapter(path)
+
+
+def test_exercises_are_read_off_a_chapter(chapter):
+    first, second = exercises.of(chapter)
+    assert (first.number, first.stars, first.asks) == (1, 1, "What is twice the seed?") and (second.number, second.stars) == (2, 3)
+    assert first.code == ["twofold = 2 * seed\nprint(twofold)", "print(twofold + 1)"] and first.digest != second.digest
+
+
+@pytest.mark.parametrize("right, wrong", [("**2.** ★★★ And", "**2.** And"), (":::{dropdown} A solution\n```python\nprint(seed)", ":::{dropdown} Solved\n```python\nprint(seed)"), ("for?\n\n", "for?\n")])
+def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
+    assert right in CHAPTER
+    notebook = nbformat.read(chapter.path, 4)
+    notebook.cells[-2].source = CHAPTER.replace(right, wrong)
+    nbformat.write(notebook, chapter.path)
+    with pytest.raises(StudyError, match="demo: .* belongs to no whole exercise"):
+        exercises.of(chapter)
+
+
+def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, monkeypatch):
+    first, second = exercises.of(chapter)
+    solutions = {"1": {"seconds": 81.3, "code": first.digest}, "2": {"seconds": 3, "code": first.digest}}
+    monkeypatch.setattr(exercises, "record", lambda: {"chapters": {"demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}}})
+    page = exercises.on_the_page(chapter, CHAPTER)
+    assert "measured on 2026-01-02 (CPU, 2 cores) after the chapter itself, which takes 3 min from nothing" in page and "★★★ 20 minutes" in page
+    assert page.count("A solution (computes: 1.5 min)") == 1 and page.count("A solution\n") == 1
+    assert exercises.on_the_page(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith("**1.** (5 minutes) Of before.")
+
+
+@pytest.mark.parametrize("seconds, words", [(None, "not measured"), (0.04, "under 1 s"), (4.6, "5 s"), (33, "35 s"), (57, "1 min"), (100, "1.5 min"), (200, "3 min"), (431, "7 min")])
+def test_times_are_rounded(seconds, words):
+    assert exercises.rounded(seconds) == words
+
+
+def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
+    from papermill import execute_notebook
+
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    done = CliRunner().invoke(cli.main, ["lab", str(chapter.path), "--out", str(tmp_path / "labs")])
+    assert done.exit_code == 0, done.output
+    written = {path.name: nbformat.read(path, 4) for path in (tmp_path / "labs").iterdir()}
+    assert set(written) == {"demo.ipynb", "demo_solutions.ipynb"} and str(tmp_path / "labs" / "demo.ipynb") in done.output
+    for notebook in written.values():
+        nbformat.validate(notebook)
+    told = "\n".join(cell.source for cell in written["demo.ipynb"].cells)
+    assert "twofold" not in told and "A solution" not in told and "★ (5 minutes) What is twice the seed?" in told and told.count("What I expect") == 2
+    for name, notebook in written.items():
+        executed = execute_notebook(str(tmp_path / "labs" / name), str(tmp_path / f"done_{name}"), {"seed": 7}, progress_bar=False, cwd=str(tmp_path))
+        said = "".join(output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs)
+        assert said == ("" if name == "demo.ipynb" else "14\n15\n7\n")
+    words = [cell.source for cell in written["demo_solutions.ipynb"].cells if cell.cell_type == "markdown"]
+    assert {"Think:", "And again:", "Done."} <= set(words)
+
+
+def test_a_lab_never_writes_over_work_and_needs_exercises(chapter, tmp_path):
+    (tmp_path / "labs").mkdir()
+    (tmp_path / "labs" / "demo_solutions.ipynb").write_text("mine")
+    with pytest.raises(StudyError, match="may hold somebody's work"):
+        lab.write_lab(chapter, tmp_path / "labs")
+    assert [path.name for path in (tmp_path / "labs").iterdir()] == ["demo_solutions.ipynb"]
+    with pytest.raises(StudyError, match="has no exercises"):
+        lab.write_lab(find("scoreboard"), tmp_path / "others")
+
+
+PAGE = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
+WEEKS = {week: text for week, text in zip(range(1, 6), re.split(r"(?m)^## Week \d: .*$", PAGE)[1:])}
+
+
+@pytest.mark.parametrize("week", WEEKS)
+def test_a_lab_of_the_plan_fits_its_90_minutes(week):
+    text = WEEKS[week]
+    chapter = find(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
+    assert chapter.number == str(week)
+    stars = {each.number: each.stars for each in exercises.of(chapter)}
+    slots = [(int(start), int(end), what) for start, end, what in re.findall(r"(?m)^\| (\d+)–(\d+) \| (.+) \|$", text)]
+    assert slots[0][0] == 0 and slots[-1][1] == 90 and all(before[1] == after[0] for before, after in zip(slots, slots[1:]))
+    start, end, asked = next((start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises"))
+    assert len(asked) >= 3 and sum(exercises.MINUTES[stars[number]] for number in asked) <= end - start
+    at_home = numbers_in(text.split("**To hand in.**")[1].partition(".")[0].partition(";")[0])
+    assert at_home and not set(at_home) & set(asked) and set(at_home) <= set(stars)
+    assert 3 <= text.count('| "') <= 5, "what students get wrong"
+
+
+def numbers_in(words: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\b\d\b", words)]
+
+
+def test_the_commands_of_the_plan_are_those_that_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in re.findall(r"(?m)^pneumo (.+)$", PAGE):
+        done = CliRunner().invoke(cli.main, command.split())
+        assert done.exit_code == 0, done.output
+    assert len(list(tmp_path.rglob("*_solutions.ipynb"))) == 5
+
+
+def test_links_into_chapters_that_are_left_out_are_words():
+    text = b"See [the order](surgical-order), [a chapter](../notebooks/01_surgical_finetuning.ipynb) and [maps](gradcam-truth)."
+    assert book._linked(text, {"02_gradcam_comparison"}) == b"See the order, a chapter and [maps](gradcam-truth)."

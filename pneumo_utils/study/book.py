@@ -39,7 +39,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
     recorded = [record for name in shown for record in records.of(name).values()]
     executed = {find(name): page(at) for name, at in shown.items()}
     keep = {
-        **_referring(_prose(), executed),
+        **_referring({name: _linked(text, shown) if name.suffix == ".md" else text for name, text in _prose().items()}, executed),
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
@@ -151,6 +151,15 @@ def _papers(scoreboard: Standing | None) -> dict[Path, str]:
     return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
 
 
+def _linked(text: bytes, shown) -> bytes:
+    """Prose whose links into chapters that are left out are their words alone."""
+    for chapter in chapters():
+        if chapter.name not in shown:
+            for target in (f"../notebooks/{chapter.name}.ipynb", *chapter.labels()):
+                text = re.sub(rb"\[([^\]]+)\]\(%b\)" % re.escape(target).encode(), rb"\1", text)
+    return text
+
+
 def _json(notebook: dict) -> str:
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
 
@@ -164,7 +173,7 @@ def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
     """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need."""
     config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
     front = {"headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "", "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()})}
-    lab = {"needs": exercises.needs(chapters()), "environment": exercises.environment(), "minutes": exercises.MINUTES}
+    lab = {"needs": _linked(exercises.needs(chapters()).encode(), results).decode(), "environment": exercises.environment(), "measured": exercises.dates(), "minutes": exercises.MINUTES}
     config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front, "lab": lab}
     return config
 

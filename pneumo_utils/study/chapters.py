@@ -53,6 +53,10 @@ class Chapter:
                 label = labels[-1]
         return ""
 
+    def labels(self) -> set[str]:
+        """What links to its sections are called."""
+        return {label for cell in self.notebook()["cells"] if cell["cell_type"] == "markdown" for label in LABEL.findall("".join(cell["source"]))}
+
     @property
     def title(self) -> str:
         for cell in self.notebook()["cells"]:

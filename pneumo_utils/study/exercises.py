@@ -45,20 +45,20 @@ def has_exercises(chapter: Chapter) -> bool:
 
 
 def of(chapter: Chapter) -> list[Exercise]:
-    """A chapter's exercises in order; none where it has no such section."""
-    return [each for cell in chapter.notebook()["cells"] if holds_them(cell) for each in parsed("".join(cell["source"]), chapter.name)]
-
-
-def parsed(source: str, where: str) -> list[Exercise]:
-    """What looks like an exercise and cannot be read as one is an error."""
+    """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as one is an error."""
+    source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
     if left := PARTS.search(EACH.sub("", source)):
-        raise StudyError(f"{where}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+        raise StudyError(f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+    return read_off(source)
+
+
+def read_off(source: str) -> list[Exercise]:
     return [Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"]) for each in EACH.finditer(source)]
 
 
 def record() -> dict:
     """What `benchmarks/exercises.py` has measured: by chapter its first run, and each solution."""
-    return read_json(RECORD) if RECORD.exists() else {"chapters": {}}
+    return read_json(RECORD)
 
 
 def seconds(chapter: str, exercise: Exercise) -> float | None:
@@ -67,16 +67,16 @@ def seconds(chapter: str, exercise: Exercise) -> float | None:
     return told["seconds"] if told.get("code") == exercise.digest else None
 
 
-def about(seconds: float | None) -> str:
+def rounded(seconds: float | None) -> str:
     """A time on a machine that others use too, with no more digits than it deserves."""
     if seconds is None:
         return "not measured"
     if seconds < 1:
-        return "under a second"
+        return "under 1 s"
     if seconds < 55:
-        return f"about {seconds:.0f} s" if seconds < 10 else f"about {5 * round(seconds / 5)} s"
+        return f"{seconds:.0f} s" if seconds < 10 else f"{5 * round(seconds / 5)} s"
     halves = round(seconds / 30)
-    return f"about {halves / 2:g} min" if halves < 6 else f"about {seconds / 60:.0f} min"
+    return f"{halves / 2:g} min" if halves < 6 else f"{seconds / 60:.0f} min"
 
 
 def on_the_page(chapter: Chapter, source: str) -> str:
@@ -85,10 +85,11 @@ def on_the_page(chapter: Chapter, source: str) -> str:
     planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
     words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
     if measured:
-        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}), after the chapter itself ({about(measured['seconds'])})."
-    for each in parsed(source, chapter.name):
+        whole = f", which takes {rounded(measured['seconds'])} from nothing" if measured["seconds"] else ""
+        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}) after the chapter itself{whole}."
+    for each in read_off(source):
         if each.code and (took := seconds(chapter.name, each)) is not None:
-            source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED}, computes {about(took)}\n")
+            source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED} (computes: {rounded(took)})\n")
     return UNDER.sub(f"{HEADING}\n\n{words}", source, count=1)
 
 
@@ -98,11 +99,17 @@ def needs(chapters: list[Chapter]) -> str:
     for chapter in filter(has_exercises, chapters):
         told = record()["chapters"].get(chapter.name, {})
         memory, disk = (told.get(name) for name in ("peak_memory_mb", "disk_mb"))
-        rows.append([f"[{chapter.title}](../notebooks/{chapter.name}.ipynb)", about(told.get("seconds")), about(told.get("seconds_again")),
+        rows.append([f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)", rounded(told.get("seconds")), rounded(told.get("seconds_again")),
                      f"{memory / 1000:.1f} GB" if memory else "not measured", f"{disk} MB" if disk else "not measured"])
-    return table(["chapter", "from nothing", "where `runs/` was copied", "memory", "disk"], rows)
+    return table(["chapter", "from nothing", "again", "memory", "disk"], rows)
 
 
 def environment() -> str:
     """How much disk the installed environment takes."""
-    return f"{record()['environment_mb'] / 1000:.0f} GB" if "environment_mb" in record() else "several GB"
+    return f"{record()['environment_mb'] / 1000:.0f} GB"
+
+
+def dates() -> str:
+    """The first day and the last of all that was measured."""
+    days = sorted(told["date"] for told in record()["chapters"].values())
+    return " to ".join(dict.fromkeys([days[0], days[-1]]))
