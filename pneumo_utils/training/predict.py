@@ -27,7 +27,7 @@ def outputs(chain: Chain, loader, how: Compute | None = None) -> tuple[Tensor, T
     how.place(chain).eval()
     with torch.inference_mode(), understood(lambda: images):
         for images, targets in loader:
-            images = how.taken(images.to(how.device))
+            images = how.taken(images.to(how.device, torch.float32))  # features may be kept in bfloat16
             said.append(chain(images).float().cpu())
             truth.append(targets.as_subclass(Tensor).cpu())
     return torch.cat(said), torch.cat(truth)
