@@ -8,17 +8,17 @@ from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
 ONE, TWO, THREE, FOUR, FIVE = "01_surgical_finetuning", "02_gradcam_comparison", "03_xception_kfold", "04_mobilenetv2_three_class", "05_nih_multilabel"
-START, OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = "pre-trained weights", "what learns", "augmentation", "class weights", "more images", "shift"
+START, LAST_OPEN, ALL_OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = "pre-trained weights", "last layers open", "all layers open", "augmentation", "class weights", "more images", "shift"
 # effect, chapter, what is measured, then the names of two results: with it and without; one that is a paired difference already stands alone
 ASKED = [
     (START, ONE, "AUROC", "begun with, AUROC: no adults, the same weights", "begun with, AUROC: no adults, random weights"),
     (START, THREE, "AUROC, findings", "tried on findings, AUROC: as above", "tried on findings, AUROC: from scratch"),
     (START, FOUR, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
     (START, FIVE, "mean AUROC", "longer, mean AUROC: everything learns", "longer, mean AUROC: everything learns, from nothing"),
-    (OPEN, ONE, "balanced accuracy, last block over the head", "opened, balanced accuracy: block 4", "opened, balanced accuracy: head"),
-    (OPEN, ONE, "balanced accuracy, everything over the last block", "opened, balanced accuracy: all", "opened, balanced accuracy: block 4"),
-    (OPEN, FOUR, "accuracy, top layers over the head", "test accuracy: top layers open", "test accuracy: base frozen"),
-    (OPEN, FIVE, "mean AUROC, everything over the last layers", "longer, mean AUROC: everything learns", "longer, mean AUROC: nothing between"),
+    (LAST_OPEN, ONE, "balanced accuracy, last block over the head", "opened, balanced accuracy: block 4", "opened, balanced accuracy: head"),
+    (ALL_OPEN, ONE, "balanced accuracy, everything over the last block", "opened, balanced accuracy: all", "opened, balanced accuracy: block 4"),
+    (LAST_OPEN, FOUR, "accuracy, top layers over the head", "test accuracy: top layers open", "test accuracy: base frozen"),
+    (ALL_OPEN, FIVE, "mean AUROC, everything over the last layers", "longer, mean AUROC: everything learns", "longer, mean AUROC: nothing between"),
     (AUGMENTED, TWO, "AUROC, VGG16", "gain of scenario 2: VGG16, auroc", ""),
     (AUGMENTED, TWO, "AUROC, ResNet50V2", "gain of scenario 2: ResNet50V2, auroc", ""),
     (AUGMENTED, TWO, "AUROC, DenseNet201", "gain of scenario 2: DenseNet201, auroc", ""),
