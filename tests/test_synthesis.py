@@ -1,7 +1,5 @@
 """The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told are large enough, and what cannot be asked is refused."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
