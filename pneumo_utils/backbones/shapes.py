@@ -10,6 +10,8 @@ from pneumo_utils.ground.errors import StudyError
 
 PIXELS = {"full": 224, "pocket": 64}  # what the two sizes are made for, along an edge
 
+_FOUND: dict[tuple, int] = {}  # smallest sizes: every training of small images asks
+
 
 class _Plain(TorchFunctionMode):
     """Batch norm keeps a shape as it is, but torch takes longer to find that out than for all other layers together."""
@@ -46,9 +48,12 @@ def check_size(chain: Chain, px: int) -> None:
 
 def smallest(chain: Chain) -> int:
     """Pixels along an edge: at least the total stride, and what every kernel and pool finds room in."""
-    network, made_for = body(dict(chain.named_children())), PIXELS[chain.about.size]
-    stride = round(made_for / maps(network, made_for)[1])
-    return next(px for px in range(stride, made_for + 1) if _runs(network, px))
+    blocks, about = dict(chain.named_children()), chain.about
+    if (key := (about.name, about.size, *(name for name in blocks if name not in (TOP, HEAD)))) not in _FOUND:
+        network, made_for = body(blocks), PIXELS[about.size]
+        stride = round(made_for / maps(network, made_for)[1])
+        _FOUND[key] = next(px for px in range(stride, made_for + 1) if _runs(network, px))
+    return _FOUND[key]
 
 
 def _runs(network: nn.Module, px: int) -> bool:

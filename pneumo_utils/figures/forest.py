@@ -14,13 +14,13 @@ ROW = 0.44  # inches
 LOOKS = {"model": (BLUE, BLUE, "o", BLUE), "baseline": (INK, "white", "s", GREY)}  # edge, fill, mark, interval
 
 
-def forest(scores: pd.DataFrame, metrics: list[str] | None = None, line: str = ""):
-    """Of a table as `evaluation.table` makes it, a panel a metric; a dashed line at the row named, or else at the best of the baselines."""
+def forest(scores: pd.DataFrame, metrics: list[str] | None = None, line: str | float = ""):
+    """Of a table as `evaluation.table` makes it, a panel a metric; a dashed line at a value, at the row named, or else at the best of the baselines."""
     there = list(scores["metric"].drop_duplicates())
     metrics = list(metrics or there)
     if not metrics or not set(metrics) <= set(there):
         raise StudyError(f"A forest of {', '.join(metrics) or 'no metric'} cannot be drawn from a table of {', '.join(there) or 'none'}.")
-    if line and line not in set(scores["model"]):
+    if isinstance(line, str) and line and line not in set(scores["model"]):
         raise StudyError(f"There is no row {line!r} for the line; there are {', '.join(scores['model'].unique())}.")
     parts = [scores[scores["metric"] == name] for name in metrics]
     heights = [len(part) * ROW + 0.75 for part in parts]
@@ -59,7 +59,9 @@ def _panel(axes, part: pd.DataFrame, reference) -> dict:
     return keys
 
 
-def _reference(part: pd.DataFrame, line: str):
+def _reference(part: pd.DataFrame, line: str | float):
+    if not isinstance(line, str):
+        return {"model": f"{line:g}", "value": line}
     chosen = part[part["model"] == line] if line else part[part["baseline"]]
     chosen = chosen[chosen["value"].notna()]
     return None if chosen.empty else chosen.sort_values("value", ascending=part["metric"].iloc[0].startswith(LOSSES)).iloc[0]

@@ -1,0 +1,217 @@
+"""The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told are large enough, and what cannot be asked is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from pneumo_utils import releases
+from pneumo_utils.backbones import trunk, with_head
+from pneumo_utils.claims import load
+from pneumo_utils.datasets import kermany
+from pneumo_utils.datasets.pneumonia_or_not import of_adults
+from pneumo_utils.evaluation import components, images_to_see, over_draws, share_seen, shares, smallest_to_see
+from pneumo_utils.figures.amounts import over_amounts
+from pneumo_utils.figures.forest import forest
+from pneumo_utils.freezing import learns
+from pneumo_utils.ground.errors import ChapterFailed, ParameterError, StudyError
+from pneumo_utils.study import effects, records
+from pneumo_utils.study.chapters import Chapter, find
+from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.run import run
+from pneumo_utils.training import adam, computed_before, heads, learner, predict
+
+from conftest import ROOT, shown
+
+CHAPTER = Chapter(ROOT / "notebooks" / "synthesis.ipynb")
+TINY = {"trunks": ["resnet18", "vgg16"], "phantom_children": 160, "phantom_adults": 60, "image_size": 32, "images": 30, "few": 20, "amounts": [40], "validation_images": 20, "steps": 2, "seeds": 2, "batch_size": 8}
+
+
+@pytest.fixture(scope="module")
+def executed(execute, home):
+    return execute(CHAPTER, TINY)
+
+
+def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed):
+    results = executed[0]["results"]
+    for effect in ("last block over the head alone", "everything over the last block", "pre-trained over random weights", "augmented over as they are", "weighed over not weighed", "40 images over 20"):
+        for asked in ("auroc of children", "balanced_accuracy of children", "auroc of adults"):
+            told = results[f"effect, {asked}: {effect}"]
+            assert told["low"] <= told["value"] <= told["high"]
+        each = [results[f"effect by trunk, auroc of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")]
+        assert np.mean(each) == pytest.approx(results[f"effect, auroc of children: {effect}"]["value"])  # the mean of the trunks' means is the mean over draws of the mean trunk
+    assert sum(results[f"share of the variance: {name}"]["value"] for name in ("trunk", "protocol", "trunk and protocol together", "draw of the images", "rest")) == pytest.approx(1)
+
+
+def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
+    results, notebook = executed
+    assert all(f"amount, auroc, {what}: {number}" in results["results"] for number in (20, 30, 40) for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels"))
+    assert results["results"]["in the centre, auroc: majority"]["value"] == 0.5
+    assert all(name in shown(notebook, "factors-scores") for name in ("ResNet18", "VGG16", "32 x 32 pixels", "frame only", "majority"))
+    assert all(word in shown(notebook, "advice-words") for word in ("Network or linear model", "Which network", "Pre-trained weights", "Augment", "threshold", "How large a test part", "phantoms, pocket networks"))
+    assert {"few, auroc: the best of all, chosen on the other draws", "few, auroc: chosen on the other draws, over pixels", "few, different winners", "shift, auroc: adults over children, mean of the trunks"} <= results["results"].keys()
+    assert results["results"]["few, auroc: the best of all by the mean of all draws"]["value"] >= results["results"]["few, auroc: the best of all, chosen on the other draws"]["value"] - 0.2
+    assert not results["claims"] and "RuntimeWarning" not in str(notebook)
+
+
+def test_every_figure_has_words(executed):
+    figures = executed[0]["figures"]
+    assert {"balance", "effects", "effects_by_trunk", "amounts", "shift", "protocols", "protocols_and_trunks"} == set(figures)
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
+
+
+def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(executed):
+    """Rates of pocket networks are the chapters' own; shares of the steps and numbers of layers are the papers'."""
+    ledger, said = load(), shown(executed[1], "protocols-table")
+    chapter = {number: {name: each.default for name, each in of_chapter(find(number)).items()} for number in "12345"}
+    assert "last block + head, 1.00, adam 0.001" in said and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
+    assert "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in said and chapter["2"]["lr"] == 0.001 and chapter["2"]["rate_factor"] == 0.1 and 2 * chapter["2"]["threshold"] == chapter["2"]["epochs"]
+    assert "head, 0.75, sgd 0.001; all but batch norm, 0.25, sgd 0.001" in said and chapter["3"]["tuning_lr"] == 0.001 and (chapter["3"]["momentum"], chapter["3"]["decay"], chapter["3"]["views"]) == (0.9, 1e-6, 2)
+    assert "head, 0.33, adam 0.003; top 14 + head, 0.67, adam 0.001" in said and (chapter["4"]["lr"], chapter["4"]["tuning_lr"], chapter["4"]["top_layers"]) == (0.003, 0.001, 14)
+    assert "final layers + head, 1.00, adam 0.001" in said and chapter["5"]["lr"] == 0.001 and chapter["5"]["between"] == "softmax" and max(ledger.value("p5-open-layers")) == max(chapter["5"]["tested_layers"])
+
+
+def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
+    """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as either."""
+    found = effects.recorded()
+    for effect, chapter, measure, given, without in effects.ASKED:
+        assert any({given, without} - {""} <= record.results.keys() for record in records.of(chapter).values()), (effect, given, without)
+    assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
+    record = records.of(effects.TWO)["real-radiographs"]
+    row = found[(found["chapter"] == effects.TWO) & (found["record"] == "real radiographs") & (found["measure"] == "AUROC, VGG16")].iloc[0]
+    assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row["paired"]
+    record = records.of(effects.ONE)["real-radiographs"]
+    (one, *one_reach), (other, *other_reach) = (record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights"))
+    row = found[(found["chapter"] == effects.ONE) & (found["record"] == "real radiographs") & (found["effect"] == effects.START)].iloc[0]
+    assert row["difference"] == pytest.approx(one - other) and row["high"] - row["low"] >= max(np.ptp(one_reach), np.ptp(other_reach)) and not row["paired"]
+
+
+def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
+    monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path))
+    assert effects.recorded().empty and "difference" in effects.recorded()
+
+
+# the decomposition
+
+
+def test_shares_of_the_variance_come_out_as_they_were_put_in():
+    """A large design of known deviations; and what has no chance in it has no rest."""
+    random = np.random.default_rng(0)
+    made = {"rows": 3.0, "columns": 2.0, "rows x columns": 1.0, "draws": 0.5, "rest": 1.5}
+    shape = {"rows": (40, 1, 1), "columns": (1, 40, 1), "rows x columns": (40, 40, 1), "draws": (1, 1, 40), "rest": (40, 40, 40)}
+    scores = sum(deviation * (drawn - drawn.mean()) / drawn.std() for name, deviation in made.items() for drawn in [random.standard_normal(shape[name])])
+    for name, found in components(scores).items():
+        assert found == pytest.approx(made[name] ** 2, rel=0.1), name
+    assert sum(shares(scores).values()) == pytest.approx(1)
+    exact = components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
+    assert exact == pytest.approx({"rows": np.var(np.arange(4), ddof=1), "columns": np.var(np.arange(3), ddof=1), "rows x columns": 0, "draws": 0, "rest": 0})
+
+
+def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
+    """Held against F by hand: its mean squares are those of a two-way table without repetition."""
+    scores = np.random.default_rng(1).standard_normal((6, 8)) + np.arange(6)[:, None]
+    rows = 8 * scores.mean(1).var(ddof=1)
+    rest = ((scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()) ** 2).sum() / (5 * 7)
+    found = components(scores[:, None, :])
+    assert found["rows"] == pytest.approx((rows - rest) / 8) and found["rest"] == pytest.approx(rest) and found["columns"] == found["rows x columns"] == 0
+    assert stats.f.sf(rows / rest, 5, 35) < 0.01
+
+
+def test_the_jackknife_of_a_mean_is_students_interval():
+    scores = np.random.default_rng(2).standard_normal((3, 2, 6))
+    value, low, high = over_draws(lambda each: each.mean(), scores)
+    by_draw = scores.mean((0, 1))
+    assert (low, high) == pytest.approx(stats.t.interval(0.95, 5, by_draw.mean(), stats.sem(by_draw))) and value == pytest.approx(by_draw.mean())
+
+
+def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
+    """The difference of two shares in small designs of a kind, against what a very large one of the kind has."""
+    random, held = np.random.default_rng(3), 0
+    row, column = np.array([-1, 0, 0, 1.0]), np.array([-1.5, 0, 1.5])
+    true = (column.var(ddof=1) - row.var(ddof=1)) / (column.var(ddof=1) + row.var(ddof=1) + 1)
+    for _ in range(300):
+        scores = row[:, None, None] + column[None, :, None] + random.standard_normal((4, 3, 5))
+        _, low, high = over_draws(lambda each: shares(each)["columns"] - shares(each)["rows"], scores)
+        held += low <= true <= high
+    assert 0.88 < held / 300 <= 1
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (1, 1, 5)])
+def test_a_design_that_cannot_be_taken_apart_is_refused(shape):
+    with pytest.raises(StudyError, match="two draws at least"):
+        components(np.zeros(shape))
+
+
+def test_of_two_draws_there_is_no_interval():
+    assert np.isnan(over_draws(lambda each: each.mean(), np.ones((2, 2, 2)))[1:]).all()
+
+
+# how many test images
+
+
+@pytest.mark.parametrize("difference, disagreeing", [(0.02, 0.1), (0.05, 0.2), (0.03, 0.06), (0.1, 0.5)])
+def test_so_many_images_see_the_difference_as_often_as_told(difference, disagreeing):
+    needed = images_to_see(difference, disagreeing)
+    assert share_seen(difference, disagreeing, needed, tries=6000) == pytest.approx(0.8, abs=0.03)
+    assert share_seen(0.0, disagreeing, needed, tries=6000) < 0.07  # and where there is none, as often as the level lets it
+    assert smallest_to_see(needed, disagreeing) == pytest.approx(difference, rel=0.02)
+
+
+def test_a_difference_larger_than_the_disagreement_is_refused():
+    with pytest.raises(StudyError, match="cannot differ in accuracy"):
+        images_to_see(0.2, 0.1)
+    assert np.isnan(smallest_to_see(3, 0.1))
+
+
+# what it stands on
+
+
+def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, home, one_thread):
+    """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network would."""
+    children = kermany.read(releases.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(by="patient", test=0.3, valid=0.2, seed=0)
+    net = learns(with_head(body := trunk("resnet18", weights="pocket"), heads.linear(body.about.channels, 2, seed=0)), "conv5_x + head")
+    dls = children.dataloaders(32, 8, stats=net.about.stats)
+    asked = children.part("test").loader(32, 16, stats=net.about.stats)
+    dls.loaders.append(asked)
+    computed_before(dls, net, precision="float32")
+    learn = learner(dls, net, optimizer=adam(0.001), prefix="on", precision="float32", max_steps=3)
+    learn.fit(1)
+    kept, whole = predict(learn, learn.dls.loaders[2]), predict(learn, asked)
+    assert kept.question == whole.question and not np.allclose(whole.probabilities, whole.probabilities[0])
+    np.testing.assert_allclose(kept.probabilities, whole.probabilities, atol=1e-5)
+
+
+def test_adults_of_both_releases_are_asked_the_same(tmp_path):
+    rsna, nih = (of_adults(releases.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400)))
+    assert rsna.classes == nih.classes == ["normal", "pneumonia"]
+    assert all(cohort.counts().min() > 0 and not (cohort.table["age"] < 18).any() for cohort in (rsna, nih))
+    with pytest.raises(StudyError):
+        of_adults(releases.make("kermany", 40, 32, 0, tmp_path / "children"))
+
+
+def test_curves_over_amounts_need_two_and_say_all(closed_figures):
+    rows = pd.DataFrame([{"model": model, "baseline": model == "pixels", "images": images, "draw": 1, "value": value} for model in ("one", "other", "pixels") for images, value in ((25, 0.6), (100, 0.8))])
+    _, alt = over_amounts(rows, "AUROC")
+    assert "mean of the networks: 0.600 from 25, 0.800 from 100" in alt and "pixels" in alt
+    with pytest.raises(StudyError, match="two of them"):
+        over_amounts(rows[rows["images"] == 25], "AUROC")
+
+
+def test_a_forest_has_its_line_at_a_value(closed_figures):
+    figure, alt = forest(pd.DataFrame([{"model": "a change", "baseline": False, "metric": "auroc of children", "value": 0.1, "low": 0.05, "high": 0.15}]), line=0.0)
+    assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
+
+
+# bad input
+
+
+@pytest.mark.parametrize("given, told", [({"trunks": ["resnet18", "resnet19"]}, "did you mean resnet18"), ({"seeds": 1}, r"\[2, 1000\]"), ({"amounts": [5]}, r"\[10, 1000000\]"), ({"rates": "own"}, "pocket, paper")])
+def test_what_cannot_be_is_refused_before_anything_runs(given, told):
+    with pytest.raises(ParameterError, match=told):
+        run(CHAPTER, given)
+
+
+def test_more_images_than_there_are_end_it_at_once(monkeypatch, tmp_path, home):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    with pytest.raises(ChapterFailed, match="5,000 training images are asked for and there are"):
+        run(CHAPTER, TINY | {"amounts": [5000]})
