@@ -64,6 +64,7 @@ from pneumo_utils.evaluation import ahead
 run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
 display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))
+display(run.paper_says(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-images-predicted"]))
 """
 
 
@@ -79,6 +80,7 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
     assert "on record, deeper well" in page and "0.590" in page  # 0.5 + 9 / 100
     assert "**Breadth**" in page and "on no record" in page
     assert "+0.300 (" in page and ">yes<" in page and ">no<" in page
+    assert all(f"<td>{told}</td>" in page for told in ("what is done with block 4 in the best model: unfreeze", "the worst model is the one with dropout", "test accuracy: 91.4%", "test images with any predicted box: 24"))
 
 
 def test_what_a_chapter_reads_of_its_record(chapter, kept):

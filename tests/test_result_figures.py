@@ -12,6 +12,7 @@ from pneumo_utils.evaluation import Predictions, answered, confusion, reliabilit
 from pneumo_utils.figures import balance, beside, curves, grids
 from pneumo_utils.figures.abstaining import abstaining
 from pneumo_utils.figures.confusion import confusion_matrices
+from pneumo_utils.figures.draws import dots, every_draw
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.figures.reliability import reliability_diagram
 from pneumo_utils.figures.sanity import forgetting
@@ -357,6 +358,16 @@ def test_surveys_of_several_runs_stand_beside_each_other():
     assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
 
 
+def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
+    def caption(**runs):
+        return ElementTree.fromstring(beside.survey_table("depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}).data).find("caption").text.strip()
+
+    three, ten, bare = {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 3 draws"}, {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 10 draws"}, {"value": 0.5}
+    assert caption(here={"all": three, "head": three}, there={"all": ten}) == "Depth. In brackets 95 % intervals. Here: mean of 3 draws; there: mean of 10 draws."
+    assert caption(here={"all": three, "head": ten}, there={"all": bare}) == "Depth. In brackets 95 % intervals."  # this run says two things of its numbers
+    assert caption(here={"all": bare}) == "Depth."
+
+
 def test_a_printed_number_has_the_room_of_its_digits():
     assert beside.lies("0.79", 0.794, 0.83) == "in our interval" and beside.lies("0.790", 0.794, 0.83) == "below our interval"
 
@@ -368,3 +379,13 @@ def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
     for draw in (beside.beside_table, beside.beside_dots):
         with pytest.raises(StudyError, match=told):
             draw(rows)
+
+
+def test_dots_are_a_row_a_model_a_metric_and_a_draw():
+    models = {"net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]}, "majority": {"auroc": [0.5], "accuracy": []}}
+    told = dots(models, ["majority"])
+    assert told.to_dict("list") == {"model": ["net"] * 4 + ["majority"], "baseline": [False] * 4 + [True], "metric": ["auroc"] * 2 + ["accuracy"] * 2 + ["auroc"], "draw": [1, 2, 1, 2, 1],
+                                    "value": [0.8, 0.9, 0.7, 0.6, 0.5]}
+    assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
+    with pytest.raises(StudyError, match="Draws of auroc cannot be drawn from a table of nothing"):
+        every_draw(dots({}), ["auroc"])
