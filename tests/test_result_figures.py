@@ -357,6 +357,16 @@ def test_surveys_of_several_runs_stand_beside_each_other():
     assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
 
 
+def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
+    def caption(**runs):
+        return ElementTree.fromstring(beside.survey_table("depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}).data).find("caption").text.strip()
+
+    three, ten, bare = {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 3 draws"}, {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 10 draws"}, {"value": 0.5}
+    assert caption(here={"all": three, "head": three}, there={"all": ten}) == "Depth. In brackets 95 % intervals. Here: mean of 3 draws; there: mean of 10 draws."
+    assert caption(here={"all": three, "head": ten}, there={"all": bare}) == "Depth. In brackets 95 % intervals."  # this run says two things of its numbers
+    assert caption(here={"all": bare}) == "Depth."
+
+
 def test_a_printed_number_has_the_room_of_its_digits():
     assert beside.lies("0.79", 0.794, 0.83) == "in our interval" and beside.lies("0.790", 0.794, 0.83) == "below our interval"
 

@@ -34,7 +34,17 @@ def survey_table(survey: str, runs: dict[str, dict]):
         return Markdown(f"**{caption}**: not run here, and on no record.")
     held = {title: results for title, results in runs.items() if any(name in results for name in names)}
     return table(pd.DataFrame({"": [name.removeprefix(head) for name in names],
-                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}), name=survey_name(survey), caption=caption)
+                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}), name=survey_name(survey), caption=f"{caption}{_over(held, names)}")
+
+
+def _over(held: dict[str, dict], names: list[str]) -> str:
+    """What is in brackets, and what each run says of its numbers where it says the same of all."""
+    entries = {title: [results[name] for name in names if name in results] for title, results in held.items()}
+    notes = {title: {entry.get("note", "") for entry in each} for title, each in entries.items()}
+    told = {title: note for title, (note, *others) in notes.items() if note and not others}
+    runs = "; ".join(f"{title}: {note}" for title, note in told.items())
+    brackets = ". In brackets 95 % intervals" * any(entry.get("low") is not None for each in entries.values() for entry in each)
+    return f"{brackets}. {runs[:1].upper()}{runs[1:]}." if runs else f"{brackets}."
 
 
 def survey_name(survey: str) -> str:

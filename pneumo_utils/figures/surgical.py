@@ -3,9 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.figures.heatmaps import in_words
 from pneumo_utils.figures.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas, sheet
 from pneumo_utils.figures.words import SMALLEST, folded, listed
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.heat import of_its_most
 
 PICTURE, TITLE = 1.3, 0.5  # inches: a side, the words over it
 BRIGHTEST = 99.5  # percentile that is drawn in full colour
@@ -49,4 +51,5 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
             axes.imshow(shown, aspect="auto", interpolation="nearest")
             axes.set_axis_off()
         figure.text(left + side / WIDTH / 2, 1 - 0.04 / height, folded(name, side, 2), ha="center", va="top", fontsize=SMALLEST, color=INK)
-    return figure, f"Pictures, and under each of them where the network's answer is most sensitive, for {listed(cases)}."
+    told = [f"{name}: {in_words(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
+    return figure, f"Pictures, and under each of them where the network's answer is most sensitive. {listed(told)}."

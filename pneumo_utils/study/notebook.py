@@ -79,6 +79,17 @@ class Run:
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
         self._sections[claim_id] = self._section()
 
+    def paper_says(self, claims: list[str]):
+        """What the paper claims, by ids of the ledger: the first of a chapter's tables."""
+        import pandas as pd
+
+        from pneumo_utils.claims import load
+        from pneumo_utils.figures.tables import claim, table
+
+        ledger = load()
+        told = [claim(each.says, each.printed or (each.value if isinstance(each.value, (int, float, str)) else None)) for each in map(ledger.__getitem__, claims)]
+        return table(pd.DataFrame({"the paper says": told}), name="claims", caption="What the paper says, in the words of this book's ledger, with the number where there is one.")
+
     def judge(self, judged: dict, **named: str):
         """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
         import pandas as pd

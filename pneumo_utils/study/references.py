@@ -10,7 +10,7 @@ from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
 TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
-RUNS_OWN = {"run.show_records": "records", "run.verdicts": "verdicts"}  # tables that a run names by itself
+RUNS_OWN = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}  # tables that a run names by itself
 KINDS = {"fig": "figure", "tab": "table"}
 
 
