@@ -13,6 +13,7 @@ from pneumo_utils.claims import audited, baselines, batches, counting, feasible,
 from pneumo_utils.detection.area import soft_f1
 from pneumo_utils.detection.cells import corners, covered, without_cell
 from pneumo_utils.detection.image_free import box_baselines, large_box_baselines, out_of_patient, prior
+from pneumo_utils.figures import audit as pictures
 from pneumo_utils.figures.tables import claim, table
 
 # ---------------------------------------------------------------- feasible
@@ -354,6 +355,12 @@ def test_any_matrix_can_be_named_in_six_ways():
     assert (first["false positives"], first["false negatives"]) == (2, 6)
     turned = ways.set_index("rows are").loc["b, a, well"]
     assert turned["chi-squared"] == pytest.approx((10 - 30) ** 2 / 30 + (30 - 10) ** 2 / 10) and (turned["false positives"], turned["false negatives"]) == (10, 4)
+
+
+def test_ways_to_name_are_a_numbered_table_with_p_in_words():
+    told = pictures.ways_to_name(audited.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]), name="ways", caption="Six ways.").data
+    assert 'id="tab-ways"' in told and told.count("<tr>") == 6 and "<td>1.000</td>" in told and "<td>53.33</td>" in told and "<td>&lt; 0.001</td>" in told
+    assert [pictures.chance(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
 
 
 def test_tables_escape_and_format():

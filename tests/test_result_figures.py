@@ -12,6 +12,7 @@ from pneumo_utils.evaluation import Predictions, answered, confusion, reliabilit
 from pneumo_utils.figures import balance, beside, curves, grids
 from pneumo_utils.figures.abstaining import abstaining
 from pneumo_utils.figures.confusion import confusion_matrices
+from pneumo_utils.figures.draws import dots, every_draw
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.figures.reliability import reliability_diagram
 from pneumo_utils.figures.sanity import forgetting
@@ -378,3 +379,13 @@ def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
     for draw in (beside.beside_table, beside.beside_dots):
         with pytest.raises(StudyError, match=told):
             draw(rows)
+
+
+def test_dots_are_a_row_a_model_a_metric_and_a_draw():
+    models = {"net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]}, "majority": {"auroc": [0.5], "accuracy": []}}
+    told = dots(models, ["majority"])
+    assert told.to_dict("list") == {"model": ["net"] * 4 + ["majority"], "baseline": [False] * 4 + [True], "metric": ["auroc"] * 2 + ["accuracy"] * 2 + ["auroc"], "draw": [1, 2, 1, 2, 1],
+                                    "value": [0.8, 0.9, 0.7, 0.6, 0.5]}
+    assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
+    with pytest.raises(StudyError, match="Draws of auroc cannot be drawn from a table of nothing"):
+        every_draw(dots({}), ["auroc"])

@@ -6,6 +6,7 @@ import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
 from pneumo_utils.figures.style import BLUE, GREEN, GREY, INK, ORANGE, canvas
+from pneumo_utils.figures.tables import table
 
 
 def block_order(implied: pd.DataFrame, constants: dict[str, float]):
@@ -66,6 +67,16 @@ def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
         axes.set_xlabel("predicted")
     both[0].set_ylabel("actual")
     return figure
+
+
+def ways_to_name(ways: pd.DataFrame, **named: str):
+    """The ways of naming a matrix's rows, as `claims.audited.namings_of` hands them back, as a table."""
+    return table(ways.assign(p=ways["p"].map(chance)), **{"chi-squared": "{:.2f}"}, **named)
+
+
+def chance(p: float) -> str:
+    """A p-value in words; one that is very small says no more than that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def without_an_image(scores: pd.DataFrame, printed: float):

@@ -12,6 +12,12 @@ from pneumo_utils.ground.errors import StudyError
 ROW = 0.44  # inches
 
 
+def dots(models: dict[str, dict], baselines=()) -> pd.DataFrame:
+    """The table that `every_draw` takes, from scores by model, by metric and then a number a draw; `baselines` are the models to be grey."""
+    rows = [(model, model in baselines, metric, draw, value) for model, metrics in models.items() for metric, values in metrics.items() for draw, value in enumerate(values, 1)]
+    return pd.DataFrame(rows, columns=["model", "baseline", "metric", "draw", "value"])
+
+
 def every_draw(scores: pd.DataFrame, metrics: list[str]):
     """A panel a metric, a row a model, a dot a draw and a bar at their mean; columns model, baseline, metric, draw, value."""
     if scores.empty or not set(metrics) <= set(scores["metric"]):

@@ -58,10 +58,18 @@ def names(chapter: Chapter, kind: str) -> set[str]:
         if function in RUNS_OWN:
             told |= {RUNS_OWN[function]} if kind == "tab" else set()
         elif function == "run.beside":
-            told |= {survey_name(each.value) for each in call.args if isinstance(each, ast.Constant)} if kind == "tab" else set()
+            told |= {name for each in call.args for name in _surveys(each, code)} if kind == "tab" else set()
         elif function == "run.figure" if kind == "fig" else {"name", "caption"} <= keywords.keys() and function != "run.figure":
             told |= _patterns(keywords.get("name") or call.args[1], code)
     return told
+
+
+def _surveys(told: ast.expr, code: list[ast.Module]) -> set[str]:
+    """Names of the tables of surveys; where these are worked out, of any text with a gap in it."""
+    if isinstance(told, ast.Constant):
+        return {survey_name(told.value)}
+    texts = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant)]
+    return {"-?".join(re.escape(survey_name(part.value)) if isinstance(part, ast.Constant) else r"[\w-]+" for part in text.values) for text in texts}
 
 
 def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
