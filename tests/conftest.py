@@ -24,7 +24,7 @@ def pytest_configure(config):
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores)::workers])
 
 
-LONG = ["test_book.py", "test_chapter_2.py", "test_chapter_1_whole.py", "test_chapter_4.py", "test_chapter_3.py", "test_chapter_5.py", "test_chapter_5b.py"]
+LONG = ["test_book.py", "test_chapter_2.py", "test_chapter_1_whole.py", "test_chapter_4.py", "test_chapter_3.py", "test_chapter_5.py", "test_chapter_5b.py", "test_synthesis.py"]
 
 
 def pytest_collection_modifyitems(items):

@@ -22,9 +22,10 @@ from pneumo_utils.study.run import run
 from pneumo_utils.training import adam, computed_before, heads, learner, predict
 
 from conftest import ROOT, shown
+from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "synthesis.ipynb")
-TINY = {"trunks": ["resnet18", "vgg16"], "phantom_children": 160, "phantom_adults": 60, "image_size": 32, "images": 30, "few": 20, "amounts": [40], "validation_images": 20, "steps": 2, "seeds": 2, "batch_size": 8}
+TINY = OF_THE_BOOK["synthesis"]
 
 
 @pytest.fixture(scope="module")
