@@ -27,13 +27,18 @@ SCORES = pd.DataFrame({"model": ["a < b", "c"], "F1": [0.5, 0.25]})
 def draw(name):
     run.figure(plt.figure(figsize=(2, 1)), name, alt="An empty figure.", caption=f"Nothing, {name}.")
 """
-CELLS = {"05_demo": ["draw('first')", "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), Markdown('Two tables.'))",
+CELLS = {"05_demo": ["draw('first')", "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
                      "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    display(table(SCORES, name='never', caption='Nothing.'))"],
          "demo_atlas": ["run.survey('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for part in ()))", "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')"]}
 PROSE = """# A small book
 
 Look at {numref}`fig-5-curve`, {numref}`tab-5-scores`, {numref}`all of %s <tab-atlas-scores>`, {numref}`tab-atlas-depth-all`, {numref}`fig-5-60_never`, {numref}`not %s <tab-5-never>` and
 {numref}`tab-atlas-width`.
+
+:::{glossary}
+word
+  What it means.
+:::
 """
 
 
@@ -95,7 +100,7 @@ def test_tables_and_figures_are_numbered_by_chapter(pages):
 
 
 def test_a_numbered_table_is_left_whole(pages):
-    assert all(text in pages["notebooks/05_demo"] for text in ("a &lt; b", "<td>0.25</td>", "Two tables."))
+    assert all(text in pages["notebooks/05_demo"] for text in ("a &lt; b", "<td>0.25</td>", "Two tables"))
 
 
 def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
@@ -105,9 +110,18 @@ def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
     assert words == ("Look at Figure 5.2, Table 5.1, all of atlas.2, Table atlas.1, a figure left out of this run, a table left out of this run and a table left out of this run.")
 
 
+def test_markdown_that_code_shows_refers_as_prose_does(pages):
+    line = re.search(r"(?s)<p>(Two tables.*?)</p>", pages["notebooks/05_demo"])[1]
+    assert re.findall(r'href="(.*?)"', line) == ["#tab-5-scores", "../book/intro.html#term-word"]
+    assert " ".join(re.sub("<[^>]+>", "", line).split()) == "Two tables, Table 5.1 and a table left out of this run, and a word."
+
+
 def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
     page = {"cells": [{"cell_type": "markdown", "id": "told", "metadata": {}, "source": ["See {numref}`tab-5-score`."]}, *shows("tab-5-scores")]}
     first = next(iter(demo))
+    made_by_code = {"cell_type": "code", "id": "made", "metadata": {}, "outputs": [{"data": {"text/markdown": "See {numref}`tab-5-score`."}}]}
+    with pytest.raises(StudyError, match="05_demo, cell made, refers to tab-5-score"):
+        book._referring({}, {first: {"cells": [made_by_code, *shows("tab-5-scores")]}})
     with pytest.raises(StudyError, match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you mean 'tab-5-scores'"):
         book._referring({}, {first: page})
     for wrong in ("fig-5-third", "tab-6-scores", "fig-5-seed", "tab-atlas-height"):

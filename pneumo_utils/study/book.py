@@ -137,8 +137,11 @@ def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[
     shown, every = set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())), chapters()
     for chapter, notebook in executed.items():
         for cell in notebook["cells"]:
+            where = f"{chapter.name}, cell {cell['id']},"
             if cell["cell_type"] == "markdown":
-                cell["source"] = references.settled("".join(cell["source"]), f"{chapter.name}, cell {cell['id']},", shown, every)
+                cell["source"] = references.settled("".join(cell["source"]), where, shown, every)
+            for data in (output["data"] for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
+                data["text/markdown"] = references.settled("".join(data["text/markdown"]), where, shown, every)
     return {path: references.settled(content.decode("utf-8"), path.as_posix(), shown, every) if path.suffix == ".md" else content for path, content in prose.items()} \
         | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
 
