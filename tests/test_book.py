@@ -215,7 +215,7 @@ def test_mathematics_is_set_without_a_network(look):
 def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html):
     for chapter in chapters():
         page = look(f"notebooks/{chapter.name}")
-        line = page.locator(".what-was-run").inner_text().replace("\u2019", "'")  # as it is set in type
+        line = page.locator(".what-was-run").inner_text().translate({0x2018: "'", 0x2019: "'"})  # as it is set in type
         manifest = standing(chapter).manifest
         assert manifest["tier"].startswith("pocket")
         for told in (f"{manifest['tier']} settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"]):

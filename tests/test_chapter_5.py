@@ -1,5 +1,6 @@
 """Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is looked at with and without its softmax, and the paper's own settings run."""
 
+import re
 import shutil
 
 import nbformat
@@ -68,7 +69,7 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
     assert found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
     by_c = [found[f"cells from a shared prefix, times as fast: c = {c}"]["value"] for c in (0, 2)]
     assert min(by_c) <= found["cells from a shared prefix, times as fast: sampled cells together"]["value"] <= max(by_c)
-    assert "once for all 4 cells" in shown(executed[1], "prefix-table")
+    assert re.search("once for all 4 cells|nothing was computed for all of them together", shown(executed[1], "prefix-table"))  # where the book under test has trained them before
 
 
 def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):

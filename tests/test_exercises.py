@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from pneumo_utils import cli
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.study import book, exercises, lab
+from pneumo_utils.study import exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
 
 from conftest import ROOT, write_notebook
@@ -215,8 +215,3 @@ def test_the_commands_of_the_plan_are_those_that_there_are(tmp_path, monkeypatch
         done = CliRunner().invoke(cli.main, command.split())
         assert done.exit_code == 0, done.output
     assert len(list(tmp_path.rglob("*_solutions.ipynb"))) == 5
-
-
-def test_links_into_chapters_that_are_left_out_are_words():
-    text = b"See [the order](surgical-order), [a chapter](../notebooks/01_surgical_finetuning.ipynb) and [maps](gradcam-truth)."
-    assert book._linked(text, {"02_gradcam_comparison"}) == b"See the order, a chapter and [maps](gradcam-truth)."

@@ -13,7 +13,7 @@ from pneumo_utils.figures.beside import survey_table
 from pneumo_utils.figures.tables import table
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import book, references
-from pneumo_utils.study.chapters import Chapter, chapters
+from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import Standing
 
@@ -154,3 +154,10 @@ def test_a_numbered_table_has_a_name_and_a_caption():
         with pytest.raises(StudyError, match="has a name .* and a caption"):
             table(frame, name=name, caption=caption)
     assert 'id="tab-f1-of-all-50"' in survey_table("F1, of all (50 %)", {"this run": {"F1, of all (50 %): x": {"value": 1.0}}}).data
+
+
+def test_a_link_into_a_chapter_that_is_left_out_is_its_words_alone():
+    audit, first = find("audit"), find("1")
+    text = "[How](surgical-claims) it is told in [](01_surgical_finetuning.ipynb), [there](../notebooks/01_surgical_finetuning.ipynb) and in [the audit](verdicts)."
+    assert references.linked(text, [first]) == f"How it is told in *{first.title}*, there and in [the audit](verdicts)."
+    assert references.linked(text, [audit]).endswith("and in the audit.") and references.linked(text, []) == text

@@ -41,7 +41,7 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
     for left, top, words, look in texts:
         figure.text(left / WIDTH, 1 - top / down, words, va="top", color=INK, **look)
     counted = [f"{len(images)} of {name}" + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
-               + (f": {', '.join(captions[name])}" if name in (captions or {}) else "") for name, images in pictures.items()]
+               + (f": {', '.join(filter(None, captions[name]))}" if any((captions or {}).get(name, ())) else "") for name, images in pictures.items()]
     return figure, f"Sample images by class: {listed(counted, 15)}."
 
 

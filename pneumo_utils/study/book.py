@@ -39,7 +39,7 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
     recorded = [record for name in shown for record in records.of(name).values()]
     executed = {find(name): page(at) for name, at in shown.items()}
     keep = {
-        **_referring({name: _linked(text, shown) if name.suffix == ".md" else text for name, text in _prose().items()}, executed),
+        **_referring(_prose(), executed),
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
@@ -133,16 +133,21 @@ def _picture(shown: dict, chapter: Chapter, number: int) -> dict:
 
 
 def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[Path, str | bytes]:
-    """Prose and chapters, in which every reference to a figure or a table leads to one that is shown or says that it was left out."""
+    """Prose and chapters, in which every reference to a figure, a table or a chapter leads to one that is shown or says that it was left out."""
     shown, every = set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())), chapters()
+    left_out = [chapter for chapter in every if chapter not in executed]
+
+    def settled(text: str, where: str) -> str:
+        return references.linked(references.settled(text, where, shown, every), left_out)
+
     for chapter, notebook in executed.items():
         for cell in notebook["cells"]:
             where = f"{chapter.name}, cell {cell['id']},"
             if cell["cell_type"] == "markdown":
-                cell["source"] = references.settled("".join(cell["source"]), where, shown, every)
+                cell["source"] = settled("".join(cell["source"]), where)
             for data in (output["data"] for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
-                data["text/markdown"] = references.settled("".join(data["text/markdown"]), where, shown, every)
-    return {path: references.settled(content.decode("utf-8"), path.as_posix(), shown, every) if path.suffix == ".md" else content for path, content in prose.items()} \
+                data["text/markdown"] = settled("".join(data["text/markdown"]), where)
+    return {path: settled(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content for path, content in prose.items()} \
         | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
 
 
@@ -152,15 +157,6 @@ def _papers(scoreboard: Standing | None) -> dict[Path, str]:
         return {}
     rows = _board(scoreboard)
     return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
-
-
-def _linked(text: bytes, shown) -> bytes:
-    """Prose whose links into chapters that are left out are their words alone."""
-    for chapter in chapters():
-        if chapter.name not in shown:
-            for target in (f"../notebooks/{chapter.name}.ipynb", *chapter.labels()):
-                text = re.sub(rb"\[([^\]]+)\]\(%b\)" % re.escape(target).encode(), rb"\1", text)
-    return text
 
 
 def _json(notebook: dict) -> str:
@@ -176,7 +172,7 @@ def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
     """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need."""
     config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
     front = {"headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "", "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()})}
-    lab = {"needs": _linked(exercises.needs(chapters()).encode(), results).decode(), "environment": exercises.environment(), "measured": exercises.dates(), "minutes": exercises.MINUTES}
+    lab = {"needs": references.linked(exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]), "environment": exercises.environment(), "measured": exercises.dates(), "minutes": exercises.MINUTES}
     config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front, "lab": lab}
     return config
 

@@ -48,6 +48,14 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
     return REFERENCE.sub(settle, text)
 
 
+def linked(text: str, left_out: list[Chapter]) -> str:
+    """Prose whose links into chapters that are left out are their words alone, or the chapter's title."""
+    for chapter in left_out:
+        targets = "|".join(map(re.escape, (f"../notebooks/{chapter.name}.ipynb", f"{chapter.name}.ipynb", *chapter.labels())))
+        text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda found: found[1] or f"*{chapter.title}*", text)
+    return text
+
+
 def names(chapter: Chapter, kind: str) -> set[str]:
     """Patterns of the names that a chapter's source gives its figures (`fig`) or its tables (`tab`), whether a run comes to show them or not."""
     code = [ast.parse("".join(cell["source"])) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
