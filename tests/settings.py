@@ -11,7 +11,7 @@ OF_THE_BOOK = {
           "tested_layers": [2, 5], "tested_sizes": [100, 60], "long_epochs": 2, "seeds": 2, "survey_seeds": 2, "survey_epochs": 1, "more_seeds": 2},
     "5b": {"phantom_images": 300, "train_images": 24, "fewer_images": 20, "few_share": 0.4, "image_size": 32, "yolo_image_size": 32, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 1, "open_epochs": 1,
            "reference_epochs": 1, "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 2, "coarse_size": 16, "resamples": 20},
-    "synthesis": {"trunks": ["resnet18", "vgg16"], "phantom_children": 160, "phantom_adults": 60, "image_size": 32, "images": 30, "few": 20, "amounts": [40], "validation_images": 20, "steps": 2, "seeds": 2, "batch_size": 8},
+    "synthesis": {"trunks": ["resnet18", "vgg16"], "phantom_children": 160, "phantom_adults": 60, "image_size": 32, "images": 20, "amounts": [30, 40], "validation_images": 20, "steps": 2, "seeds": 2, "batch_size": 8},
     "trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4},
     "speed": {"image_size": 32, "batch_size": 8, "steps": 4},
 }

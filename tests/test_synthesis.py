@@ -36,22 +36,22 @@ def executed(execute, home):
 def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed):
     results = executed[0]["results"]
     for effect in ("last block over the head alone", "everything over the last block", "pre-trained over random weights", "augmented over as they are", "weighed over not weighed", "40 images over 20"):
-        for asked in ("auroc of children", "balanced_accuracy of children", "auroc of adults"):
-            told = results[f"effect, {asked}: {effect}"]
+        for asked in ("AUROC of children", "balanced accuracy of children", "AUROC of adults"):
+            told = results[f"gain, {asked}: {effect}"]
             assert told["low"] <= told["value"] <= told["high"]
-        each = [results[f"effect by trunk, auroc of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")]
-        assert np.mean(each) == pytest.approx(results[f"effect, auroc of children: {effect}"]["value"])  # the mean of the trunks' means is the mean over draws of the mean trunk
+        each = [results[f"gain by trunk, AUROC of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")]
+        assert np.mean(each) == pytest.approx(results[f"gain, AUROC of children: {effect}"]["value"])  # the mean of the trunks' means is the mean over draws of the mean trunk
     assert sum(results[f"share of the variance: {name}"]["value"] for name in ("trunk", "protocol", "trunk and protocol together", "draw of the images", "rest")) == pytest.approx(1)
 
 
 def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
     results, notebook = executed
-    assert all(f"amount, auroc, {what}: {number}" in results["results"] for number in (20, 30, 40) for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels"))
-    assert results["results"]["in the centre, auroc: majority"]["value"] == 0.5
+    assert all(f"images, AUROC, {what}: {number}" in results["results"] for number in (20, 30, 40) for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels"))
+    assert results["results"]["in the centre, AUROC of children: majority"]["value"] == 0.5
     assert all(name in shown(notebook, "factors-scores") for name in ("ResNet18", "VGG16", "32 x 32 pixels", "frame only", "majority"))
-    assert all(word in shown(notebook, "advice-words") for word in ("Network or linear model", "Which network", "Pre-trained weights", "Augment", "threshold", "How large a test part", "phantoms, pocket networks"))
-    assert {"few, auroc: the best of all, chosen on the other draws", "few, auroc: chosen on the other draws, over pixels", "few, different winners", "shift, auroc: adults over children, mean of the trunks"} <= results["results"].keys()
-    assert results["results"]["few, auroc: the best of all by the mean of all draws"]["value"] >= results["results"]["few, auroc: the best of all, chosen on the other draws"]["value"] - 0.2
+    assert all(word in shown(notebook, "takeaways-code") for word in ("Fit a linear model first", "Which network", "pre-trained weights", "Augment", "threshold", "How large a test part", "phantoms, pocket networks"))
+    assert {"best, AUROC: the best of all, chosen on the other draws", "best, AUROC: chosen on the other draws, over pixels", "different winners", "shift, AUROC: adults over children, mean of the trunks"} <= results["results"].keys()
+    assert results["results"]["best, AUROC: the best of all by the mean of all draws"]["value"] >= results["results"]["best, AUROC: the best of all, chosen on the other draws"]["value"] - 0.2
     assert not results["claims"] and "RuntimeWarning" not in str(notebook)
 
 
@@ -212,7 +212,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(given, told):
         run(CHAPTER, given)
 
 
-def test_more_images_than_there_are_end_it_at_once(monkeypatch, tmp_path, home):
+@pytest.mark.parametrize("amounts, told", [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")])
+def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, told, monkeypatch, tmp_path, home):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    with pytest.raises(ChapterFailed, match="5,000 training images are asked for and there are"):
-        run(CHAPTER, TINY | {"amounts": [5000]})
+    with pytest.raises(ChapterFailed, match=told):
+        run(CHAPTER, TINY | {"amounts": amounts})
