@@ -66,14 +66,16 @@ def _planned(chapters, words, params):
 def run(chapters, words, params, out, cell_limit):
     """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again.
 
-    Several chapters, or several values of a parameter, are a sweep: every combination is a run, and `pneumo compare` lays them beside each other.
+    Several chapters, or several values of a parameter, are a sweep: every combination is a run, as many at once as there are cores for,
+    and `pneumo compare` lays them beside each other.
     """
+    from pneumo_utils.study.at_once import run_each
     from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.sweep import run_each
 
-    for words, outcome in run_each(_planned(chapters, words, params), out, cell_limit, click.echo):
+    planned = _planned(chapters, words, params)
+    for at, (one, outcome) in enumerate(run_each(planned, out, cell_limit, click.echo), 1):
         state = "up to date, nothing to do" if outcome.found_again else f"done in {clock(outcome.manifest['seconds'])}"
-        click.secho(f"{words}: {state}", fg="green")
+        click.secho((f"{at}/{len(planned)} " if len(planned) > 1 else "") + f"{one.words}: {state}", fg="green")
         click.echo(f"  {outcome.folder}")
 
 
@@ -206,13 +208,20 @@ def status():
 def book(asked, cell_limit):
     """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into _build/html."""
     from pneumo_utils.study import book as binder
-    from pneumo_utils.study.at_once import run_all
+    from pneumo_utils.study.at_once import run_each
     from pneumo_utils.study.chapters import find
     from pneumo_utils.study.progress import clock
     from pneumo_utils.study.standing import to_run
+    from pneumo_utils.study.sweep import plan
 
     began = time.time()
-    run_all(to_run([find(each) for each in asked.split(",") if each]), cell_limit, say=click.echo)
+    planned, made = plan(to_run([find(each) for each in asked.split(",") if each]), []), 0
+    for one, outcome in run_each(planned, cell_limit=cell_limit, say=click.echo):
+        if not outcome.found_again:
+            made += 1
+            click.echo(f"{one.words}: done in {clock(outcome.manifest['seconds'])}")
+    if not made:
+        click.echo(f"all {len(planned)} chapters are up to date")
     page = binder.bind(say=click.echo)
     click.secho(f"The book is bound ({clock(time.time() - began)}). Open {page}", fg="green")
 

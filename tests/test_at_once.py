@@ -1,12 +1,13 @@
-"""Chapters side by side: they do run at once, each with its share of the cores, and one that fails ends the others politely."""
+"""Chapters side by side: they do run at once, each with its share of the cores, and one that fails does not hold up the others."""
 
 import json
 
 import pytest
 
-from pneumo_utils.ground.errors import ChapterFailed
+from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import at_once
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.sweep import plan
 
 WAITS = """
 import os, time
@@ -32,25 +33,46 @@ def folder(tmp_path, monkeypatch, runs):
 def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
     said = []
     both = [Chapter(small(WAITS.format(mine=folder / one, other=folder / other), name=one)) for one, other in (("first", "second"), ("second", "first"))]
-    at_once.run_all(both, say=said.append)
+    made = list(at_once.run_each(plan(both, []), say=said.append))
     for name in ("first", "second"):
         results = json.loads(next((runs / name).glob("*/results.json")).read_text())["results"]
         assert results["met"]["value"] == 1 and results["threads"]["value"] == 1
-    assert said[0] == "2 of 2 chapters are to be run, 2 at a time with 1 thread each"
-    assert {line.split(": done in")[0] for line in said[-2:]} <= {f"{at}/2 {name}" for at in (1, 2) for name in ("first", "second")}
-    assert any("[ 1/" in line for line in said)
-    again = []
-    at_once.run_all(both, say=again.append)
-    assert again == ["all 2 chapters are up to date"]
+    assert said[0] == "2 of 2 runs are to be made, 2 at a time with 1 thread each"
+    assert {one.words for one, outcome in made if not outcome.found_again} == {"first", "second"}
+    assert any(line.startswith("first [ 1/") for line in said)
+    said.clear()
+    again = list(at_once.run_each(plan(both, []), say=said.append))
+    assert not said and [outcome.folder for _, outcome in again if outcome.found_again] == [outcome.folder for _, outcome in sorted(made, key=lambda pair: pair[0].words)]
 
 
-def test_a_chapter_that_fails_ends_the_others_and_is_named(folder, small, runs):
-    """The other would wait for a minute; it is ended, and is no run."""
-    broken = small(f"import os, time\nwhile not os.path.exists(r'{folder / 'begun'}'):\n    time.sleep(0.1)\n1 / 0", name="broken")
+def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_tried(folder, small, runs):
+    said = []
+    chapters = [Chapter(small("1 / 0", name="broken")), Chapter(small("run.result('score', 1.0)", name="whole"))]
+    made = at_once.run_each(plan(chapters, []), say=said.append)
+    with pytest.raises(StudyError, match="1 of 2 runs stopped; the others are kept(.|\n)*pneumo run broken"):
+        for one, outcome in made:
+            assert one.words == "whole" and outcome.manifest
+    assert any("broken stopped in cell" in line and "ZeroDivisionError" in line for line in said)
+    assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["whole"]
+
+
+def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
+    """The other would wait for an hour; it is ended, and is no run."""
     endless = small(f"import time\nopen(r'{folder / 'begun'}', 'w').close()\ntime.sleep(3000)", name="endless")
-    with pytest.raises(ChapterFailed, match=r"broken stopped in cell .*ZeroDivisionError"):
-        at_once.run_all([Chapter(broken), Chapter(endless)], say=lambda line: None)
-    assert not list(runs.glob("*/*/manifest.json"))
+    short = small(f"import os, time\nwhile not os.path.exists(r'{folder / 'begun'}'):\n    time.sleep(0.1)\nrun.result('score', 1.0)", name="short")
+    made = at_once.run_each(plan([Chapter(endless), Chapter(short)], []), say=lambda line: None)
+    assert next(made)[0].words == "short"
+    made.close()
+    assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["short"]
+
+
+def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
+    """As it took when it was run last, else as it was measured; what nobody knows before all others."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    told = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
+    monkeypatch.setattr(at_once.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}})
+    order = [one.words for one, _ in at_once.run_each(plan(list(map(Chapter, told.values())), []), say=lambda line: None)]
+    assert order == ["new", "long", "short"]
 
 
 @pytest.mark.parametrize("chapters, cores, asked, told", [(10, 2, "", (2, 1)), (10, 1, "", (1, 1)), (1, 8, "", (1, 8)), (10, 8, "", (4, 2)), (10, 16, "", (4, 4)), (10, 8, "2", (2, 1)), (3, 8, "", (3, 2))])

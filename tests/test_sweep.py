@@ -9,8 +9,9 @@ import pytest
 from scipy.stats import t
 
 from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.study.at_once import run_each
 from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.sweep import plan, run_each
+from pneumo_utils.study.sweep import plan
 
 MORE = 'seed: int = 0  # [0, 100] seed\nlr: float = 0.1  # (0, 1] rate\nblocks: list[int] = [1]  # [0, 9] blocks\nname: str = "a"  # {a, b} name\ndata_root: str = ""  # {folder} data\n'
 
@@ -74,8 +75,8 @@ def test_a_sweep_runs_all_finds_them_again_and_lays_them_beside_each_other(small
     score = f"import os\nassert seed == 0 or not os.path.exists({str(stop)!r}), 'not yet'\nrun.result('score', 0.5 + seed / 10, 0.4 + seed / 10, 0.6 + seed / 10, baseline=0.5)"
     one, other = small("run.result('score', seed)", name="one"), small(score, name="other")
     stopped = pneumo("run", one, other, "-p", "seed", "0..1")
-    assert stopped.returncode == 1 and "4/4 other, seed = 1" in stopped.stdout and "AssertionError: not yet" in stopped.stdout
-    assert "3 of 4 runs are kept" in stopped.stderr and "pneumo run other -p seed 1" in stopped.stderr
+    assert stopped.returncode == 1 and "other, seed = 1: other stopped in cell" in stopped.stdout and "AssertionError: not yet" in stopped.stdout
+    assert "1 of 4 runs stopped" in stopped.stderr and "pneumo run other -p seed 1" in stopped.stderr
     missing = pneumo("compare", one, other, "-p", "seed", "0..1")
     assert missing.returncode == 1 and "1 of 4 runs are not there" in missing.stderr and "pneumo run other -p seed 1" in missing.stderr
     stop.unlink()
