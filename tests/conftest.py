@@ -111,6 +111,19 @@ def on_the_page(chapter, tier: str, **folders) -> dict:
     return one.given
 
 
+def other_settings(chapter, small: dict) -> dict:
+    """The settings that a chapter's page says are worth trying; of numbers no more than in `small`."""
+    from pneumo_utils.study.rerunning import worth_trying
+
+    return {name: min(value, small.get(name, value)) if isinstance(value, int) else value for name, value in worth_trying(chapter).items()}
+
+
+def tried_on_the_page(chapter, **folders) -> dict:
+    """Both in one: a trial on real data, with the other settings that the page gives."""
+    trial = on_the_page(chapter, "trial", **folders)
+    return trial | other_settings(chapter, trial)
+
+
 @pytest.fixture
 def killed_at(pneumo, runs):
     """Begins a run and kills it when so many pieces are kept: `killed_at(CHAPTER, {...}, "fold *")` gives those that there are."""

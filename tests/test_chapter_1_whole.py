@@ -15,7 +15,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.rerunning import commands
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of, on_the_page, results_of
+from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
@@ -80,5 +80,5 @@ def test_adults_may_be_nihs(tmp_path):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))}
-    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of), "fine-tuned 1-*")
+    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "fine-tuned 1-*")
     assert "source: found again" in done.stdout and before == after and len(after) == 1

@@ -15,7 +15,7 @@ from pneumo_utils.datasets import kermany
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, html_of, on_the_page, results_of
+from conftest import ROOT, html_of, on_the_page, results_of, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
@@ -71,6 +71,14 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     learned = children.part("train")
     copied = learned.with_copies({name: ["hue and saturation"] for name in learned.classes}).pixels(32)
     assert (copied[np.arange(len(learned))] == copied[np.arange(len(learned), 2 * len(learned))]).all()
+
+
+def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    children = releases.make("kermany", 120, 48, 0, tmp_path / "children")
+    found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
+    assert found["parameters"]["split"] == "image" and found["data"] == "phantom children"
+    assert {name.split(": ")[0] for name in found["results"]} >= set(SIX)
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):

@@ -13,7 +13,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of, on_the_page, results_of
+from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
@@ -114,5 +114,5 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 60), ("curated_covid", 100))}
-    _, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of), "generators, fold *")
+    _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "generators, fold *")
     assert len(after) == 3 and re.search(r"3 pieces: .* found again", done.stdout)

@@ -12,7 +12,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, on_the_page, results_of, shown
+from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
@@ -131,7 +131,7 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
     releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("kermany", 100), ("curated_covid", 150))}
-    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", **releases_of) | {"covid": "out"}, "by image, 1-*")
+    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of) | {"covid": "out"}, "by image, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")
     assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")

@@ -17,7 +17,7 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown
+from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
@@ -163,7 +163,7 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
-    asked = on_the_page(CHAPTER, "trial", nih=root) | {"split": "patient", "between": "nothing"}
+    asked = tried_on_the_page(CHAPTER, nih=root)
     before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")

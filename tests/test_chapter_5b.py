@@ -17,7 +17,7 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, on_the_page, results_of, shown
+from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
@@ -147,5 +147,5 @@ def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     folder = releases.make("nih", 300, 48, 0, tmp_path / "nih")
-    before, after, done = begun_again(CHAPTER, on_the_page(CHAPTER, "trial", nih=folder), "yolo, 1-*")
+    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=folder), "yolo, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1

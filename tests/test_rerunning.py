@@ -1,4 +1,4 @@
-"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial and the paper's settings are run to their end by the chapters' own tests."""
+"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial with the other settings, and the paper's settings, are run to their end by the chapters' own tests."""
 
 import json
 import os

@@ -21,7 +21,7 @@ from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
 from pneumo_utils.training import adam, computed_before, heads, learner, predict
 
-from conftest import ROOT, shown
+from conftest import ROOT, results_of, shown, tried_on_the_page
 from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "synthesis.ipynb")
@@ -201,6 +201,13 @@ def test_curves_over_amounts_need_two_and_say_all(closed_figures):
 def test_a_forest_has_its_line_at_a_value(closed_figures):
     figure, alt = forest(pd.DataFrame([{"model": "a change", "baseline": False, "metric": "auroc of children", "value": 0.1, "low": 0.05, "high": 0.15}]), line=0.0)
     assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
+
+
+def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
+    folders = {name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))}
+    found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
+    assert found["parameters"]["rates"] == "paper" and "40 images over 20" in str(found["results"])
 
 
 # bad input
