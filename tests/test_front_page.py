@@ -38,3 +38,9 @@ def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     assert cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)" and cells[2].startswith("0.500 (") and cells[3] == "-"
     assert [float(cell.split()[0]) for cell in cells[4:]] == [round(real[name]["value"], 3) for name in (network, pixels)]
     assert len(told.strip().splitlines()) == 3  # what has no networks of a paper has no row
+
+
+def test_the_chapter_across_the_papers_has_a_row_of_its_own():
+    real = records.of("synthesis")["real-radiographs"].results
+    *_, row = front_page.beside_no_network({find("synthesis"): {}}).strip().splitlines()
+    assert row.startswith("| [across](../notebooks/synthesis.ipynb) ") and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row

@@ -1,5 +1,7 @@
 """The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told are large enough, and what cannot be asked is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.datasets import kermany
 from pneumo_utils.datasets.pneumonia_or_not import of_adults
 from pneumo_utils.evaluation import components, images_to_see, over_draws, share_seen, shares, smallest_to_see
+from pneumo_utils.figures.against import against
 from pneumo_utils.figures.amounts import over_amounts
 from pneumo_utils.figures.forest import forest
 from pneumo_utils.freezing import learns
@@ -57,7 +60,7 @@ def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
 
 def test_every_figure_has_words(executed):
     figures = executed[0]["figures"]
-    assert {"balance", "effects", "effects_by_trunk", "amounts", "shift", "protocols", "protocols_and_trunks"} == set(figures)
+    assert {"balance", "effects", "effects_by_trunk", "amounts", "shift", "protocols", "protocols_and_trunks", "against"} == set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
@@ -90,6 +93,31 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
 def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path))
     assert effects.recorded().empty and "difference" in effects.recorded()
+
+
+def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
+    told = {"up": (0.2, 0.1, 0.3), "down": (-0.2, -0.3, -0.1), "none": (0.0, -0.1, 0.1)}
+    pairs = {"both up": ("up", "up"), "both down": ("down", "down"), "against": ("up", "down"), "ours": ("down", "none"), "theirs": ("none", "up"), "neither": ("none", "none")}
+    ours, theirs = ({words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1))
+    record = replace(records.of(effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]})
+    both = effects.held_against(ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people")
+    assert list(both["asked"]) == list(pairs)
+    assert list(both["so"]) == ["a gain on both", "a loss on both", "opposite ways", "a loss on phantoms alone", "a gain on people alone", "clear on neither"]
+    row = both[both["asked"] == "against"].iloc[0]
+    assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx((-0.4, -0.4 - 0.1 * 2 ** 0.5, -0.4 + 0.1 * 2 ** 0.5))
+    _, alt = against(both, "this run", "on record")
+    assert "both up: this run 0.200 (0.10 to 0.30), on record 0.200 (0.10 to 0.30)" in alt
+    with pytest.raises(StudyError, match="no difference that both have"):
+        against(both.head(0), "this run", "on record")
+
+
+def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed):
+    """From the committed record, as far as it asked what this small run asks."""
+    record, notebook = records.of("synthesis")["real-radiographs"], executed[1]
+    said, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
+    value, low, high = record.value("gain, AUROC of children: pre-trained over random weights")
+    assert record.real and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in said and f"Clear gains: pre-trained over random weights {value:+.3f}" in taken
+    assert "On real radiographs, on record" in taken and "Does a phantom say what a radiograph says?" in taken and "rank correlation" in said
 
 
 # the decomposition

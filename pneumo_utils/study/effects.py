@@ -1,4 +1,4 @@
-"""What the chapters' records found about effects that several papers speak of: the same question, other data, networks and protocols."""
+"""What the chapters' records found about effects that several papers speak of: the same question, other data, networks and protocols; and a run held against a record."""
 
 import numpy as np
 import pandas as pd
@@ -46,15 +46,44 @@ def recorded() -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired"])
 
 
+def held_against(results: dict, record: Record, asked: dict[str, str], here: str, there: str) -> pd.DataFrame:
+    """A row a difference that a run and a record both have, of those asked (words -> name of a result): both with their intervals, by how much the record's is above the run's, and what the two say."""
+    rows = []
+    for words, name in asked.items():
+        if name in results and name in record.results:
+            ours, theirs = (tuple(_number(entry.get(key)) for key in ("value", "low", "high")) for entry in (results[name], record.results[name]))
+            rows.append((words, *ours, *theirs, *_apart(theirs, ours).values(), _agree(_side(ours), _side(theirs), here, there)))
+    return pd.DataFrame(rows, columns=["asked", "value", "low", "high", "other_value", "other_low", "other_high", "apart", "apart_low", "apart_high", "so"])
+
+
+def _side(told: tuple) -> int:
+    """On which side of 0 an interval lies whole; 0 where on neither."""
+    _, low, high = told
+    return int(low > 0) - int(high < 0)
+
+
+def _agree(ours: int, theirs: int, here: str, there: str) -> str:
+    if not (ours or theirs):
+        return "clear on neither"
+    if ours == -theirs:
+        return "opposite ways"
+    return f"a {'gain' if (ours or theirs) > 0 else 'loss'} on " + ("both" if ours == theirs else f"{here if ours else there} alone")
+
+
 def _difference(record: Record, given: str, without: str) -> dict | None:
     if not {given, without} - {""} <= record.results.keys():
         return None
     value, low, high = map(_number, record.value(given))
     if not without:
         return {"difference": value, "low": low, "high": high, "paired": True}
-    other, other_low, other_high = map(_number, record.value(without))
-    reach = np.hypot(max(value - low, high - value), max(other - other_low, other_high - other))  # the longer side: an interval may end where its score does
-    return {"difference": value - other, "low": value - other - reach, "high": value - other + reach, "paired": False}
+    return _apart((value, low, high), tuple(map(_number, record.value(without)))) | {"paired": False}
+
+
+def _apart(one: tuple, other: tuple) -> dict:
+    """The difference of two means that have nothing in common, with its interval."""
+    reach = np.hypot(*(max(value - low, high - value) for value, low, high in (one, other)))  # the longer side: an interval may end where its score does
+    difference = one[0] - other[0]
+    return {"difference": difference, "low": difference - reach, "high": difference + reach}
 
 
 def _number(value) -> float:
