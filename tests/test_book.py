@@ -185,8 +185,9 @@ def test_folded_code_is_opened_with_a_key(look):
 
 
 @pytest.mark.browser
-def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look):
-    page = look("book/run_statistics", 1400, "dark")
+@pytest.mark.parametrize("name", ["book/run_statistics", "notebooks/phantom_atlas"])  # many tables; notes in the margin
+def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look, name):
+    page = look(name, 1400, "dark")
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 680, "height": 900})  # A4 between its margins
     assert page.evaluate("getComputedStyle(document.querySelector('article td')).color") == "rgb(20, 24, 30)"

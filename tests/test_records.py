@@ -186,8 +186,9 @@ def test_a_damaged_record_is_named(chapter, kept, harm, says):
 def test_records_are_listed_with_the_statistics(chapter, kept):
     assert "None has been kept yet." in pages.statistics([], [])
     record(chapter(), "long", {"draws": 7})
-    text = pages.statistics([run(chapter(), {}).manifest], list(records.of("demo").values()))
-    row, = (line for line in text.splitlines() if line.startswith("| `demo` | long | nothing |"))
+    manifest = run(chapter(), {}).manifest
+    text = pages.statistics([manifest], list(records.of("demo").values()))
+    row, = (line for line in text.splitlines() if line.startswith(f"| [{manifest['title']}](../notebooks/demo.ipynb) | long | nothing |"))
     found = records.of("demo")["long"]
     assert found.device in row and found.finished[:10] in row
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import MaxNLocator
 
 from pneumo_utils.figures.style import INK, WIDTH, sheet
 from pneumo_utils.figures.words import LETTER, SMALLEST, breadth, folded, listed
@@ -38,7 +39,7 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     axes.set_ylabel(numbers.index.name or "", fontsize=14)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)), orientation="horizontal")
+    bar = figure.colorbar(drawn, cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)), orientation="horizontal", ticks=MaxNLocator(5))
     bar.ax.tick_params(labelsize=SMALLEST - 1, length=3)
     bar.outline.set_visible(False)
     figure.text((left + wide * len(columns) / 2) / WIDTH, 0.06 / height, folded(told, WIDTH - left, 1), ha="center", va="bottom", fontsize=SMALLEST)

@@ -102,7 +102,7 @@ class Run:
             self.claim(name, *told.claim)
             value = ledger[name].value
             rows.append({"the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
-                         "the difference that it needs": f"{told.value:+.3f} ({told.low:+.3f} to {told.high:+.3f})",
+                         "the difference that it needs": f"{told.value:+z.3f} ({told.low:+z.3f} to {told.high:+z.3f})",
                          "shows here": "yes" if told.better else "the other way round" if told.worse else "no"})
         return table(pd.DataFrame(rows), **named)
 
@@ -213,8 +213,7 @@ class Run:
             "verdicts": self._verdicts,
             "figures": self._figures,
         })
-        print(f"{len(self.results)} results and {len(self._figures)} figures are in {os.path.relpath(self.folder)}"
-              if places.CURRENT not in os.environ else f"{len(self.results)} results and {len(self._figures)} figures kept")
+        print(f"results: {len(self.results)}, figures: {len(self._figures)}, " + (f"in {os.path.relpath(self.folder)}" if places.CURRENT not in os.environ else "kept"))
 
 
 def _plain(value):

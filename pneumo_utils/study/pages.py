@@ -26,19 +26,24 @@ def _versions(manifests: list[dict]) -> str:
     return "All these runs had " + ", ".join(f"{name} {version}" for name, version in shared.items()) + ".\n"
 
 
-def _records(kept: list[Record]) -> list[str]:
+def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
     """The runs that no page of the book makes anew."""
-    rows = [[f"`{record.chapter}`", record.name, record.data, record.tier, took(record.seconds), record.device, record.finished[:10], _commit(record.git)]
+    links = {m["chapter"]: _linked(m) for m in manifests}
+    rows = [[links[record.chapter], record.name, record.data, record.tier, took(record.seconds), record.device, record.finished[:10], _commit(record.git)]
             for record in kept]
     return ["## Kept records", "", "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their numbers are "
             "kept in `book/records`, and their chapters show them beside their own.", "",
             _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.", ""]
 
 
+def _linked(manifest: dict) -> str:
+    return f"[{manifest['title']}](../notebooks/{manifest['chapter']}.ipynb)"
+
+
 def _where_the_time_goes(manifests: list[dict]) -> list[str]:
     """Each chapter's share of the whole, and its slowest cells."""
     total = sum(m["seconds"] for m in manifests)
-    rows = [[f"[{m['title']}](../notebooks/{m['chapter']}.ipynb)", took(m["seconds"]), _bar(m["seconds"], total),
+    rows = [[_linked(m), took(m["seconds"]), _bar(m["seconds"], total),
              "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3))] for m in sorted(manifests, key=lambda m: -m["seconds"])]
     return ["## Where the time goes", "", f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. The slowest chapter comes first; "
             "further down each has a table of its own.", "", _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows)]
@@ -61,10 +66,10 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
     text = ["# Run statistics", "", "What each page of this book was made by. The table is read off the manifests that the runs left; "
             "nothing in it is typed in.", ""]
     if not manifests:
-        return "\n".join([*text, "No chapter has been run.", "", *_records(kept)])
-    rows = [[f"[{m['title']}](../notebooks/{m['chapter']}.ipynb)", m["tier"], took(m["seconds"]),
+        return "\n".join([*text, "No chapter has been run.", "", *_records(kept, manifests)])
+    rows = [[_linked(m), m["tier"], took(m["seconds"]),
              f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told", m["device"]] for m in manifests]
-    text += [*_where_the_time_goes(manifests), "## Settings and machines", "", _table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept)]
+    text += [*_where_the_time_goes(manifests), "## Settings and machines", "", _table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept, manifests)]
     for m in manifests:
         text += [f"## {m['title']}", "",
                  _table(["what", ""], [["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],

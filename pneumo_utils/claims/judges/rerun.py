@@ -23,7 +23,7 @@ def paired_effect(claim, evidence) -> Finding:
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
     low, high = evidence["low"], evidence["high"]
-    shown = f"difference {evidence['value']:+.4g} [{low:+.4g}, {high:+.4g}] on {evidence['data']} data at {_settings(evidence)}"
+    shown = f"difference {evidence['value']:+.3g} [{low:+.3g}, {high:+.3g}] on {evidence['data']} data at {_settings(evidence)}"
     if low > 0:
         return Finding("reproduced", f"The effect shows: {shown}.")
     return Finding("not reproduced", f"The effect {'is the other way round' if high < 0 else 'does not show'}: {shown}.")
