@@ -358,6 +358,13 @@ def test_surveys_of_several_runs_stand_beside_each_other():
     assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
 
 
+def test_surveys_of_the_same_things_are_the_columns_of_one_table():
+    here = {"tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "tried, loss: all": {"value": 0.5}, "tried, loss: head": {"value": 0.25}}
+    asked = {"F1": "tried, F1", "loss": "tried, loss"}
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [[None, "F1", "loss"], ["all", "0.900 (0.80 to 0.95)", "0.500"], ["head", None, "0.250"]]
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][:2] == [None, "run"]
+
+
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
     def caption(**runs):
         return ElementTree.fromstring(beside.survey_table("depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}).data).find("caption").text.strip()
