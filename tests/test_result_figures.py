@@ -72,7 +72,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
     assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
     assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
-    assert f"5 of NORMAL, mean grey 40 of 255: 3 years, {LONG}; 1 of PNEUMONIA, mean grey 200 of 255; 0 of nobody" in alt
+    assert f'5 under "NORMAL", mean grey 40 of 255: 3 years, {LONG}; 1 under "PNEUMONIA", mean grey 200 of 255; 0 under "nobody"' in alt
     legible(figure)
 
 
