@@ -74,7 +74,7 @@ def test_figures_have_words(executed):
 def test_each_study_is_kept(executed):
     kept = " ".join(executed[0]["results"])
     assert all(f"tried on generators, {what}: {name}" in kept for what in ("AUROC", "validation loss", "training over validation accuracy") for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs"))
-    assert all(name in kept for name in ("repeated, auroc: findings", "learned from generators, asked about others", "borrowed, a few others, and all generators", "borrowed, a few others, and all findings", "interval holds: Nadeau and Bengio",
+    assert all(name in kept for name in ("repeated, AUROC: findings", "learned from generators, asked about others", "borrowed, a few others, and all generators", "borrowed, a few others, and all findings", "interval holds: Nadeau and Bengio",
                                          "findings, fine detail, linear: auroc", "generators, shown fine: auroc"))
     for name, told in executed[0]["results"].items():
         if told.get("low") is not None:

@@ -72,7 +72,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
     assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
     assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
-    assert f"5 of NORMAL, mean grey 40 of 255: 3 years, {LONG}; 1 of PNEUMONIA, mean grey 200 of 255; 0 of nobody" in alt
+    assert f'5 under "NORMAL", mean grey 40 of 255: 3 years, {LONG}; 1 under "PNEUMONIA", mean grey 200 of 255; 0 under "nobody"' in alt
     legible(figure)
 
 
@@ -356,6 +356,13 @@ def test_surveys_of_several_runs_stand_beside_each_other():
     assert cells(beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})) == [
         [None, "this run", "on record"], ["all", "0.900 (0.80 to 0.95)", "undefined"], ["head", "0.500", None], ["conv1", None, "0.250 (0.20 to 0.30)"]]
     assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
+
+
+def test_surveys_of_the_same_things_are_the_columns_of_one_table():
+    here = {"tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "tried, loss: all": {"value": 0.5}, "tried, loss: head": {"value": 0.25}}
+    asked = {"F1": "tried, F1", "loss": "tried, loss"}
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [[None, "F1", "loss"], ["all", "0.900 (0.80 to 0.95)", "0.500"], ["head", None, "0.250"]]
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][:2] == [None, "run"]
 
 
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():

@@ -37,6 +37,16 @@ def survey_table(survey: str, runs: dict[str, dict]):
                                **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}), name=survey_name(survey), caption=f"{caption}{_over(held, names)}")
 
 
+def surveys_table(surveys: dict[str, str], runs: dict[str, dict], name: str, caption: str):
+    """Several surveys of the same things as the columns of one table, as HTML; `surveys` are their names by column."""
+    things = list(dict.fromkeys(key.removeprefix(f"{survey}: ") for survey in surveys.values() for results in runs.values() for key in results if key.startswith(f"{survey}: ")))
+    names = [f"{survey}: {thing}" for survey in surveys.values() for thing in things]
+    held = {title: results for title, results in runs.items() if any(key in results for key in names)}
+    rows = [{"": thing, "run": title, **{column: _told(results.get(f"{survey}: {thing}")) for column, survey in surveys.items()}} for thing in things for title, results in held.items()]
+    told = pd.DataFrame(rows)
+    return table(told if len(held) > 1 else told.drop(columns="run"), name=name, caption=f"{caption}{_over(held, names)}")
+
+
 def _over(held: dict[str, dict], names: list[str]) -> str:
     """What is in brackets, and what each run says of its numbers where it says the same of all."""
     entries = {title: [results[name] for name in names if name in results] for title, results in held.items()}

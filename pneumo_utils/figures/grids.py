@@ -40,9 +40,9 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
         axes.set_axis_off()
     for left, top, words, look in texts:
         figure.text(left / WIDTH, 1 - top / down, words, va="top", color=INK, **look)
-    counted = [f"{len(images)} of {name}" + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
+    counted = [f"{len(images)} under \"{name}\"" + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
                + (f": {', '.join(filter(None, captions[name]))}" if any((captions or {}).get(name, ())) else "") for name, images in pictures.items()]
-    return figure, f"Sample images by class: {listed(counted, 15)}."
+    return figure, f"Sample images: {listed(counted, 15)}."
 
 
 def _checked(picture, name: str) -> np.ndarray:
