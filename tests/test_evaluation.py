@@ -488,6 +488,7 @@ def test_better_is_said_only_where_the_interval_says_so():
     assert back.worse and not back.better and back.says == found.says.replace("better", "worse")
     same = better(good, twin, "auroc")
     assert same.claim == (0, 0, 0) and same.says == "not clearly different (+0.000, from +0.000 to +0.000)"
+    assert in_words(-0.0001, -0.0002, 0.0001) == "0.000 (0.000 to 0.000)"  # no zero has a sign
     less = better(good, poor, "brier")
     assert less.better and less.value == pytest.approx(score(poor, "brier", resamples=2).value - score(good, "brier", resamples=2).value)
 

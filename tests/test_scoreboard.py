@@ -161,6 +161,9 @@ def opened(browser, board):
         context.close()
 
 
+ALL_SHOWN = "document.querySelector('[role=status]').textContent === '5 of 5 claims'"
+
+
 def left(tab) -> list[str]:
     return [row.inner_text().split(":")[0] for row in tab.locator("tbody tr:visible td:first-child").all()]
 
@@ -181,6 +184,7 @@ def test_filters_are_worked_with_keys_alone(opened):
     for _ in range(3):
         tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
+    tab.wait_for_function(ALL_SHOWN)
     assert len(left(tab)) == 5 and tab.get_by_role("combobox", name="Paper", exact=True).input_value() == "" and tab.complaints == []
 
 
@@ -191,7 +195,7 @@ def test_each_filter_asks_for_its_own_column(opened):
         tab.get_by_role("combobox", name=name, exact=True).select_option(chosen)
         assert left(tab) == there
         tab.get_by_role("button", name="Show all").click()
-        tab.wait_for_function("document.querySelector('[role=status]').textContent === '5 of 5 claims'")
+        tab.wait_for_function(ALL_SHOWN)
 
 
 @pytest.mark.browser

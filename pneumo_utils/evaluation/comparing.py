@@ -39,12 +39,12 @@ class Comparison:
         if np.isnan(self.value):
             return f"not to be compared: {UNDEFINED}"
         if np.isnan(self.low):
-            return f"not clearly different ({self.value:+.3f}, of an interval that is {UNDEFINED})"
+            return f"not clearly different ({self.value:+z.3f}, of an interval that is {UNDEFINED})"
         if self.better:
-            return f"better by {self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+            return f"better by {self.value:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
         if self.worse:
-            return f"worse by {-self.value:.3f} ({-self.high:.3f} to {-self.low:.3f})"
-        return f"not clearly different ({self.value:+.3f}, from {self.low:+.3f} to {self.high:+.3f})"
+            return f"worse by {-self.value:z.3f} ({-self.high:z.3f} to {-self.low:z.3f})"
+        return f"not clearly different ({self.value:+z.3f}, from {self.low:+z.3f} to {self.high:+z.3f})"
 
     @property
     def claim(self) -> tuple[float, float, float]:

@@ -36,7 +36,7 @@ def in_words(value: float, low: float, high: float) -> str:
     if np.isnan(value):
         return UNDEFINED
     digits = 3 if high - low < NARROW else 2
-    return f"{value:.3f} ({UNDEFINED})" if np.isnan(low) else f"{value:.3f} ({low:.{digits}f} to {high:.{digits}f})"
+    return f"{value:z.3f} ({UNDEFINED})" if np.isnan(low) else f"{value:z.3f} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
 def scores(predictions, names, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> list[Score]:
