@@ -53,8 +53,17 @@ def main(place: Path) -> None:
     cores = cache.cores()
     measured("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
 
-    files = ImageDataLoaders.from_path_func("", [Path(path) for path in paths], lambda path: path.parent.name, bs=BATCH, item_tfms=Resize(SIZE, method="squish"),
-                                            img_cls=PILImageBW, valid_pct=0.1, num_workers=0, device="cpu")
+    files = ImageDataLoaders.from_path_func(
+        "",
+        [Path(path) for path in paths],
+        lambda path: path.parent.name,
+        bs=BATCH,
+        item_tfms=Resize(SIZE, method="squish"),
+        img_cls=PILImageBW,
+        valid_pct=0.1,
+        num_workers=0,
+        device="cpu",
+    )
     ours, flipped = (cohort.dataloaders(size=SIZE, batch_size=BATCH, flip=flip, device="cpu") for flip in (False, True))
     count = len(ours.train.dataset)
     measured("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),

@@ -51,8 +51,16 @@ def measured(chapter: Chapter, place: Path) -> dict:
     folder, first = runs_of(chapter)[-1]
     from_nothing = "found again" not in (folder / "log.txt").read_text(encoding="utf-8")
     again, solutions = solved(chapter, place)
-    return {"date": date.today().isoformat(), "device": first["device"], "seconds": round(first["seconds"]) if from_nothing else None, "seconds_again": round(again),
-            "peak_memory_mb": first["peak_memory_mb"], "disk_mb": _megabytes(place), "versions": versions(), "solutions": solutions}
+    return {
+        "date": date.today().isoformat(),
+        "device": first["device"],
+        "seconds": round(first["seconds"]) if from_nothing else None,
+        "seconds_again": round(again),
+        "peak_memory_mb": first["peak_memory_mb"],
+        "disk_mb": _megabytes(place),
+        "versions": versions(),
+        "solutions": solutions,
+    }
 
 
 def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:

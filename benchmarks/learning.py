@@ -40,7 +40,14 @@ def main() -> None:
 
 def everything() -> dict:
     children = cohort("kermany", images=330, size=LARGE)
-    groups = [learners(children, "full", rounds=5), learners(children, "pocket", rounds=5), head_only(children), one_block(children), first_epoch(), grid()]
+    groups = [
+        learners(children, "full", rounds=5),
+        learners(children, "pocket", rounds=5),
+        head_only(children),
+        one_block(children),
+        first_epoch(),
+        grid(),
+    ]
     return machine() | {"groups": groups, "a step": a_step(children)}
 
 
@@ -139,7 +146,11 @@ def head_only(children) -> dict:
     """Only the head learns: plain, from the cache, with the cache's own cost over some epochs, and as fastai freezes by default."""
     from pneumo_utils.prefix import STORE
 
-    plain, kept, theirs, count = (*(ours(children, "full", LARGE, "head", prefix) for prefix in ("off", "on")), fastais(children, LARGE), trained(children))
+    plain, kept, theirs, count = (
+        *(ours(children, "full", LARGE, "head", prefix) for prefix in ("off", "on")),
+        fastais(children, LARGE),
+        trained(children),
+    )
     theirs.freeze()
 
     def with_its_cost():
@@ -148,7 +159,12 @@ def head_only(children) -> dict:
 
     ways = {"frozen trunk in evaluation mode": (count, lambda: fit(plain)), "cached prefix, once made": (EPOCHS * count, lambda: fit(kept, EPOCHS)),
             f"cached prefix, made and used for {EPOCHS} epochs": (EPOCHS * count, with_its_cost), "fastai's freeze()": (count, lambda: fit(theirs))}
-    return group(f"ResNet18, full size, {LARGE} px: the head learns", f"cached 40 times the frozen trunk, 8 over {EPOCHS} epochs; 15 times fastai's freeze", ways, 2)
+    return group(
+        f"ResNet18, full size, {LARGE} px: the head learns",
+        f"cached 40 times the frozen trunk, 8 over {EPOCHS} epochs; 15 times fastai's freeze",
+        ways,
+        2,
+    )
 
 
 def one_block(children) -> dict:
@@ -164,8 +180,17 @@ def first_epoch() -> dict:
 
     children = cohort("kermany", images=330, size=512)
     paths = [Path(children.images.paths[row]) for row in children.part("train").table.index]
-    files = ImageDataLoaders.from_path_func("", paths, lambda path: path.parent.name, bs=BATCH, item_tfms=Resize(LARGE, method="squish"), img_cls=PILImageBW,
-                                            valid_pct=0.0, num_workers=0, device="cpu")
+    files = ImageDataLoaders.from_path_func(
+        "",
+        paths,
+        lambda path: path.parent.name,
+        bs=BATCH,
+        item_tfms=Resize(LARGE, method="squish"),
+        img_cls=PILImageBW,
+        valid_pct=0.0,
+        num_workers=0,
+        device="cpu",
+    )
     cached = children.dataloaders(LARGE, BATCH, device="cpu").train
     list(cached)
     ways = {"JPEG files through fastai": (len(paths), lambda: list(files.train)), "the uint8 cache": (len(paths), lambda: list(cached))}
@@ -186,7 +211,16 @@ def grid() -> dict:
         made = learns(with_head(made, heads.on_top(1000, len(people.classes))), learn.format(opened))
         some = people.where(people.table.index.isin(known.sample(images, seed=0).table.index) | (people.table["split"] == "valid").to_numpy())
         with contextlib.redirect_stdout(io.StringIO()):
-            fit(learner(some.dataloaders(SMALL, BATCH, stats=made.about.stats), made, optimizer=adam(1e-3), prefix=prefix, steps_per_epoch=GRID_STEPS), GRID_EPOCHS)
+            fit(
+                learner(
+                    some.dataloaders(SMALL, BATCH, stats=made.about.stats),
+                    made,
+                    optimizer=adam(1e-3),
+                    prefix=prefix,
+                    steps_per_epoch=GRID_STEPS,
+                ),
+                GRID_EPOCHS,
+            )
 
     def all_cells() -> None:
         for opened in reversed(GRID_OPEN):  # from the shallowest cut on, so that each prefix begins where the last one ended
@@ -199,7 +233,12 @@ def grid() -> dict:
     ways = {"all of it back-propagated, a sample of cells": (steps * len(SAMPLE), lambda: [cell(*each, "off", "all") for each in SAMPLE]),
             "frozen layers in evaluation mode, the same sample": (steps * len(SAMPLE), lambda: [cell(*each, "off") for each in SAMPLE]),
             f"all {cells} cells from shared prefixes": (steps * cells, all_cells)}
-    return group(f"ResNet50, pocket size, {SMALL} px: the grid of {cells} cells, steps of {BATCH}", "6 times evaluation mode, 15 times back-propagation", ways, 1)
+    return group(
+        f"ResNet50, pocket size, {SMALL} px: the grid of {cells} cells, steps of {BATCH}",
+        "6 times evaluation mode, 15 times back-propagation",
+        ways,
+        1,
+    )
 
 
 def a_step(children) -> list[dict]:

@@ -255,7 +255,9 @@ def main():
     torch.set_num_threads(1)
     if given.speed:
         told = speed()
-        print(f"a 128 px phantom with all masks {told['phantom ms']} ms, opening and resizing a 1024 px PNG {told['png ms']} ms: ratio {told['ratio']}")
+        print(
+            f"a 128 px phantom with all masks {told['phantom ms']} ms, opening and resizing a 1024 px PNG {told['png ms']} ms: ratio {told['ratio']}"
+        )
         return
     record = {"seed": given.seed, "children": given.count, "label noise": 0.0, "speed": speed()}
     print(record["speed"])

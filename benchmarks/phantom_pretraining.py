@@ -77,7 +77,9 @@ def scores(held: np.ndarray, causes: np.ndarray, patients: np.ndarray, what: dic
             test = np.isin(patients, order[: int(len(order) * TEST / len(patients))])
             train = random.choice(np.flatnonzero(~test), labels, replace=False)
             for task, target in (("two classes", ill), ("three causes", causes)):
-                model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(held[train], target[train])
+                model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(
+                    held[train], target[train]
+                )
                 told = model.predict_proba(held[test])
                 area = roc_auc_score(target[test], told[:, 1]) if task == "two classes" else roc_auc_score(target[test], told, multi_class="ovr")
                 rows.append({**what, "labels": labels, "task": task, "draw": draw, "auroc": area,
@@ -94,7 +96,12 @@ def main() -> None:
     cohort = kermany.read(given.real, say=None)
     causes = np.array([CAUSES.index(cause) for cause in cohort.table["cause"]])
     patients, images = cohort.table["patient"].to_numpy(), cohort.pixels(SIZE)[:]
-    rows = scores(cohort.pixels(32)[:].reshape(len(cohort), -1).astype(np.float32), causes, patients, {"features": "grey pixels at 32 x 32", "seed": 0})
+    rows = scores(
+        cohort.pixels(32)[:].reshape(len(cohort), -1).astype(np.float32),
+        causes,
+        patients,
+        {"features": "grey pixels at 32 x 32", "seed": 0},
+    )
     for seed in range(given.seeds):
         for name, net in zip(("random ResNet18", "ResNet18 from phantoms"), trained(seed)):
             rows += scores(features(net, images), causes, patients, {"features": name, "seed": seed})

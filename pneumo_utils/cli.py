@@ -35,7 +35,9 @@ main.add_command(data)
 main.add_command(pretrain)
 
 
-set_word = click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again.")
+set_word = click.option(
+    "-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again."
+)
 set_file = click.option("-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it.")
 cell_limit = click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
 
@@ -94,7 +96,11 @@ def compare(chapters, words, params, only, out):
     from pneumo_utils.study import comparing
     from pneumo_utils.study.chapters import find
 
-    runs = comparing.planned(_planned(chapters, words, params)) if words or params else [run for each in chapters for run in comparing.as_it_is(find(each))]
+    runs = (
+        comparing.planned(_planned(chapters, words, params))
+        if words or params
+        else [run for each in chapters for run in comparing.as_it_is(find(each))]
+    )
     table = comparing.tidy(runs, only)
     if out:
         write(out, table.to_csv(index=False))
@@ -203,7 +209,13 @@ def status():
 
 
 @main.command()
-@click.option("--chapters", "asked", default="", metavar="1,2,...", help="Run only these, and what sums them up. The rest are bound as they were run last.")
+@click.option(
+    "--chapters",
+    "asked",
+    default="",
+    metavar="1,2,...",
+    help="Run only these, and what sums them up. The rest are bound as they were run last.",
+)
 @cell_limit
 def book(asked, cell_limit):
     """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into _build/html."""

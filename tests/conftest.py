@@ -24,7 +24,16 @@ def pytest_configure(config):
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores)::workers])
 
 
-LONG = ["test_book.py", "test_chapter_2.py", "test_chapter_1_whole.py", "test_chapter_4.py", "test_chapter_3.py", "test_chapter_5.py", "test_chapter_5b.py", "test_synthesis.py"]
+LONG = [
+    "test_book.py",
+    "test_chapter_2.py",
+    "test_chapter_1_whole.py",
+    "test_chapter_4.py",
+    "test_chapter_3.py",
+    "test_chapter_5.py",
+    "test_chapter_5b.py",
+    "test_synthesis.py",
+]
 
 
 def pytest_collection_modifyitems(items):
@@ -42,7 +51,9 @@ BEGIN = "from pneumo_utils.study import begin\n\nrun = begin({name!r})"
 FINISH = 'run.uses(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
 
 
-def write_notebook(path: Path, *middle: str, parameters: str = PARAMETERS, begin: str | None = None, finish: str = FINISH, tags=("parameters",)) -> Path:
+def write_notebook(
+    path: Path, *middle: str, parameters: str = PARAMETERS, begin: str | None = None, finish: str = FINISH, tags=("parameters",)
+) -> Path:
     code = [parameters, begin or BEGIN.format(name=path.stem), *middle, finish]
     cells = [nbformat.v4.new_markdown_cell("# A small chapter"), *map(nbformat.v4.new_code_cell, code)]
     cells[1].metadata["tags"] = list(tags)
@@ -231,7 +242,9 @@ def browser():
 
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        with playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]) as opened:
+        with playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+        ) as opened:
             yield opened
 
 
@@ -254,7 +267,9 @@ def nih_tables(tmp_path_factory):
             found = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
             name = f"{patient:08}_{visit:03}.png"
             index.append(name)
-            rows.append(f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171")
+            rows.append(
+                f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"
+            )
     for at, name in enumerate(draw.sample(index, 120)):
         for _ in range(draw.choice([1, 1, 1, 2])):
             w, h = draw.uniform(30, 520), draw.uniform(30, 520)

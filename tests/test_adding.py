@@ -28,7 +28,9 @@ def made(tmp_path_factory):
     data.mkdir(parents=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PNEUMO_RUNS", str(place / "runs"))
-        folder = run(Chapter(write_notebook(place / "paper_audit.ipynb", parameters=AUDIT, finish=FINISH)), {"nih_tables": str(data), "seed": 3}).folder
+        folder = run(
+            Chapter(write_notebook(place / "paper_audit.ipynb", parameters=AUDIT, finish=FINISH)), {"nih_tables": str(data), "seed": 3}
+        ).folder
     data.rmdir()  # it does not lie here
     return folder
 
@@ -97,16 +99,25 @@ def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
     assert not list((tmp_path / "records").rglob("*.json"))
 
 
-@pytest.mark.parametrize("harm, says", [
-    (lambda folder: change(folder, lambda m, r: r["results"]["rows"].update(value=99), sign=False), "results.json is not the file that its manifest tells of"),
-    (lambda folder: (folder / "notebook.ipynb").write_text("{}"), "notebook.ipynb is not the file"),
-    (lambda folder: change(folder, lambda m, r: m["depends_on"]["versions"].update(torch="0"), sign=False), "does not have the digest of what it lists"),
-    (lambda folder: (folder / "manifest.json").unlink(), "is not the folder of a run: manifest.json"),
-    (lambda folder: (folder / "results.json").unlink(), "is not the folder of a run: results.json"),
-    (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
-    (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest that `pneumo run` wrote"),
-    (lambda folder: shutil.rmtree(folder), "is not the folder of a run"),
-])
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (
+            lambda folder: change(folder, lambda m, r: r["results"]["rows"].update(value=99), sign=False),
+            "results.json is not the file that its manifest tells of",
+        ),
+        (lambda folder: (folder / "notebook.ipynb").write_text("{}"), "notebook.ipynb is not the file"),
+        (
+            lambda folder: change(folder, lambda m, r: m["depends_on"]["versions"].update(torch="0"), sign=False),
+            "does not have the digest of what it lists",
+        ),
+        (lambda folder: (folder / "manifest.json").unlink(), "is not the folder of a run: manifest.json"),
+        (lambda folder: (folder / "results.json").unlink(), "is not the folder of a run: results.json"),
+        (lambda folder: (folder / "manifest.json").write_text("{"), "manifest.json is damaged"),
+        (lambda folder: (folder / "manifest.json").write_text("[]"), "no manifest that `pneumo run` wrote"),
+        (lambda folder: shutil.rmtree(folder), "is not the folder of a run"),
+    ],
+)
 def test_a_manifest_that_does_not_fit_its_files_is_refused(brought, tmp_path, harm, says):
     harm(brought)
     with pytest.raises(StudyError, match=says):

@@ -32,7 +32,10 @@ def folder(tmp_path, monkeypatch, runs):
 
 def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
     said = []
-    both = [Chapter(small(WAITS.format(mine=folder / one, other=folder / other), name=one)) for one, other in (("first", "second"), ("second", "first"))]
+    both = [
+        Chapter(small(WAITS.format(mine=folder / one, other=folder / other), name=one))
+        for one, other in (("first", "second"), ("second", "first"))
+    ]
     made = list(at_once.run_each(plan(both, []), say=said.append))
     for name in ("first", "second"):
         results = json.loads(next((runs / name).glob("*/results.json")).read_text())["results"]
@@ -42,7 +45,9 @@ def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
     assert any(line.startswith("first [ 1/") for line in said)
     said.clear()
     again = list(at_once.run_each(plan(both, []), say=said.append))
-    assert not said and [outcome.folder for _, outcome in again if outcome.found_again] == [outcome.folder for _, outcome in sorted(made, key=lambda pair: pair[0].words)]
+    assert not said and [outcome.folder for _, outcome in again if outcome.found_again] == [
+        outcome.folder for _, outcome in sorted(made, key=lambda pair: pair[0].words)
+    ]
 
 
 def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_tried(folder, small, runs):
@@ -75,7 +80,18 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     assert order == ["new", "long", "short"]
 
 
-@pytest.mark.parametrize("chapters, cores, asked, told", [(10, 2, "", (2, 1)), (10, 1, "", (1, 1)), (1, 8, "", (1, 8)), (10, 8, "", (4, 2)), (10, 16, "", (4, 4)), (10, 8, "2", (2, 1)), (3, 8, "", (3, 2))])
+@pytest.mark.parametrize(
+    "chapters, cores, asked, told",
+    [
+        (10, 2, "", (2, 1)),
+        (10, 1, "", (1, 1)),
+        (1, 8, "", (1, 8)),
+        (10, 8, "", (4, 2)),
+        (10, 16, "", (4, 4)),
+        (10, 8, "2", (2, 1)),
+        (3, 8, "", (3, 2)),
+    ],
+)
 def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, asked, told):
     monkeypatch.setattr("pneumo_utils.training.devices.cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)

@@ -43,7 +43,10 @@ def test_an_unknown_metric_is_refused():
         feasible.metric("auroc", 1, 1, 1, 1)
 
 
-@pytest.mark.parametrize("printed, low, high", [("0.784", 0.7835, 0.7845), ("43.3%", 0.4325, 0.4335), ("1.00", 0.995, 1.005), (".2256", 0.22555, 0.22565), ("0%", -0.005, 0.005)])
+@pytest.mark.parametrize(
+    "printed, low, high",
+    [("0.784", 0.7835, 0.7845), ("43.3%", 0.4325, 0.4335), ("1.00", 0.995, 1.005), (".2256", 0.22555, 0.22565), ("0%", -0.005, 0.005)],
+)
 def test_a_printed_number_has_half_a_unit_of_room(printed, low, high):
     assert feasible.room(printed) == pytest.approx((low, high))
 
@@ -354,12 +357,23 @@ def test_any_matrix_can_be_named_in_six_ways():
     assert len(ways) == 6 and first["rows are"] == "well, a, b" and first["chi-squared"] == pytest.approx(0) and first["p"] == pytest.approx(1)
     assert (first["false positives"], first["false negatives"]) == (2, 6)
     turned = ways.set_index("rows are").loc["b, a, well"]
-    assert turned["chi-squared"] == pytest.approx((10 - 30) ** 2 / 30 + (30 - 10) ** 2 / 10) and (turned["false positives"], turned["false negatives"]) == (10, 4)
+    assert turned["chi-squared"] == pytest.approx((10 - 30) ** 2 / 30 + (30 - 10) ** 2 / 10) and (
+        turned["false positives"],
+        turned["false negatives"],
+    ) == (10, 4)
 
 
 def test_ways_to_name_are_a_numbered_table_with_p_in_words():
-    told = pictures.ways_to_name(audited.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]), name="ways", caption="Six ways.").data
-    assert 'id="tab-ways"' in told and told.count("<tr>") == 6 and "<td>1.000</td>" in told and "<td>53.33</td>" in told and "<td>&lt; 0.001</td>" in told
+    told = pictures.ways_to_name(
+        audited.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]), name="ways", caption="Six ways."
+    ).data
+    assert (
+        'id="tab-ways"' in told
+        and told.count("<tr>") == 6
+        and "<td>1.000</td>" in told
+        and "<td>53.33</td>" in told
+        and "<td>&lt; 0.001</td>" in told
+    )
     assert [pictures.chance(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
 
 

@@ -70,8 +70,14 @@ def look(browser, site):
 
 def barriers(page, colours=True) -> list[str]:
     """What keeps somebody out by WCAG 2.1, A and AA, as axe-core finds it."""
-    rules = {"runOnly": ["wcag2a", "wcag2aa", "wcag21aa"], "resultTypes": ["violations"], "rules": {"color-contrast": {"enabled": colours}}}  # a phone has the colours of the wide page
-    told = Axe().run(page, {"exclude": [["tbody tr:nth-child(n+41)"]]}, rules).response["violations"]  # the hundreds of rows below are made as the first forty; all would take minutes
+    rules = {
+        "runOnly": ["wcag2a", "wcag2aa", "wcag21aa"],
+        "resultTypes": ["violations"],
+        "rules": {"color-contrast": {"enabled": colours}},
+    }  # a phone has the colours of the wide page
+    told = (
+        Axe().run(page, {"exclude": [["tbody tr:nth-child(n+41)"]]}, rules).response["violations"]
+    )  # the hundreds of rows below are made as the first forty; all would take minutes
     return [f"{each['help']}: {node['html'][:200]}" for each in told for node in each["nodes"]]
 
 
@@ -126,7 +132,10 @@ def test_two_runs_are_compared_without_scripts(browser, site):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{site}/book/compare_runs.html")
-    assert page.locator("article details").count() == sum(len(records.of(chapter.name)) for chapter in chapters()) and page.locator("form.compare-runs").is_hidden()
+    assert (
+        page.locator("article details").count() == sum(len(records.of(chapter.name)) for chapter in chapters())
+        and page.locator("form.compare-runs").is_hidden()
+    )
     page.locator("article details summary").first.click()
     assert page.locator("article details table").first.is_visible()
     context.close()
@@ -235,7 +244,10 @@ def test_pages_and_downloads_hold_nothing_of_the_machine(html):
 def test_pages_are_light(html):
     for name in contents():
         page = html / f"{name}.html"
-        pictures = sum((page.parent / source).stat().st_size for source in set(re.findall(r'src="(\.\./_images/[^"]+)"', page.read_text(encoding="utf-8"))))
+        pictures = sum(
+            (page.parent / source).stat().st_size
+            for source in set(re.findall(r'src="(\.\./_images/[^"]+)"', page.read_text(encoding="utf-8")))
+        )
         assert page.stat().st_size + pictures < 2_000_000, name
 
 
@@ -297,13 +309,25 @@ def test_a_picture_without_words_fails_the_book():
 
 def test_each_picture_of_a_cell_has_its_own_words():
     def picture(name):
-        return {"output_type": "display_data", "data": {"image/png": "", "text/plain": name}, "metadata": {"image/png": {"alt": name, "caption": name, "name": name, "width": 10}}}
+        return {
+            "output_type": "display_data",
+            "data": {"image/png": "", "text/plain": name},
+            "metadata": {"image/png": {"alt": name, "caption": name, "name": name, "width": 10}},
+        }
 
     said = {"output_type": "stream", "name": "stdout", "text": "said"}
-    cell = {"cell_type": "code", "id": "a", "source": ["draw()"], "metadata": {"tags": ["hide-input"]}, "outputs": [said, picture("one"), picture("two"), said, said]}
+    cell = {
+        "cell_type": "code",
+        "id": "a",
+        "source": ["draw()"],
+        "metadata": {"tags": ["hide-input"]},
+        "outputs": [said, picture("one"), picture("two"), said, said],
+    }
     parts = book._one_picture_each(cell)
     assert [part["outputs"] for part in parts] == [[said], [picture("one")], [picture("two")], [said, said]]
-    assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len({part["id"] for part in parts}) == 4
+    assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len(
+        {part["id"] for part in parts}
+    ) == 4
     assert all("remove-input" in part["metadata"]["tags"] for part in parts[1:]) and "remove-input" not in parts[0]["metadata"]["tags"]
     assert len({id(part["metadata"]) for part in parts}) == 4  # where the words of each are put
     alone = cell | {"outputs": [picture("one")]}

@@ -10,8 +10,18 @@ from pneumo_utils.study.chapters import Chapter
 from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
-SMALL = {"phantom_adults": 100, "phantom_children": 160, "image_size": 32, "adaptation_images": 20, "validation_images": 20, "draws": 2, "survey_draws": 0,
-         "source_epochs": 1, "epochs": 1, "max_steps": 3}
+SMALL = {
+    "phantom_adults": 100,
+    "phantom_children": 160,
+    "image_size": 32,
+    "adaptation_images": 20,
+    "validation_images": 20,
+    "draws": 2,
+    "survey_draws": 0,
+    "source_epochs": 1,
+    "epochs": 1,
+    "max_steps": 3,
+}
 
 
 @pytest.fixture(scope="module")

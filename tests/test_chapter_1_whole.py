@@ -20,7 +20,10 @@ from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 EVERYTHING = OF_THE_BOOK["1"]
-TINY = {name: value for name, value in EVERYTHING.items() if name not in ("more_draws", "treatment_images", "more_source_epochs")} | {"epochs": 1, "survey_draws": 0}
+TINY = {name: value for name, value in EVERYTHING.items() if name not in ("more_draws", "treatment_images", "more_source_epochs")} | {
+    "epochs": 1,
+    "survey_draws": 0,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -32,17 +35,40 @@ def runs(tmp_path, monkeypatch):
 def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
     found, notebook = execute(CHAPTER, EVERYTHING)
     surveys = {name.split(": ")[0] for name in found["results"]}
-    assert {"deviation of accuracy", "settings, validation accuracy", "training loss on adults, last epoch", "training over validation accuracy", "opened, balanced accuracy",
-            "begun with, AUROC", "images adapted on, AUROC", "images adapted on, AUROC of pixels", "chosen, F1", "how well it treats", "treated, F1, block 4 open",
-            "AUROC, adults to children", "AUROC, children to adults", "AUROC, children of two sites to two others"} <= surveys
+    assert {
+        "deviation of accuracy",
+        "settings, validation accuracy",
+        "training loss on adults, last epoch",
+        "training over validation accuracy",
+        "opened, balanced accuracy",
+        "begun with, AUROC",
+        "images adapted on, AUROC",
+        "images adapted on, AUROC of pixels",
+        "chosen, F1",
+        "how well it treats",
+        "treated, F1, block 4 open",
+        "AUROC, adults to children",
+        "AUROC, children to adults",
+        "AUROC, children of two sites to two others",
+    } <= surveys
     assert {name.split(": ")[1] for name in found["results"] if name.startswith("opened, balanced")} >= {
         "nothing", "conv1", "block 1", "block 2", "block 3", "block 4", "head", "all", "all, falling rates", "Auto-RGN", "32 x 32 pixels"}
     for name, told in found["results"].items():
         if told.get("low") is not None and "loss" not in name:
             assert told["low"] <= told["value"] <= told["high"], name
     orders = {claim.id for claim in load().claims if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]}
-    assert {"p1-ranking", "p1-lungs-or-bones", "p1-best-100", "p1-lung-masks", "p1-bones-confuse", "p1-denoising", "p1-adam-beats-sgd", "p1-10-epochs-overfit",
-            "p1-hospitals-generalize-poorly", "p1-late-blocks-needed"} <= orders
+    assert {
+        "p1-ranking",
+        "p1-lungs-or-bones",
+        "p1-best-100",
+        "p1-lung-masks",
+        "p1-bones-confuse",
+        "p1-denoising",
+        "p1-adam-beats-sgd",
+        "p1-10-epochs-overfit",
+        "p1-hospitals-generalize-poorly",
+        "p1-late-blocks-needed",
+    } <= orders
     said = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "Left out" not in said and "RuntimeWarning" not in said
 
@@ -50,7 +76,13 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
 def test_plain_papermill_takes_a_seed(tmp_path, runs):
     """As the chapter's page gives the command, and with as little to do as here is time for."""
     _, notebook, _, *words = shlex.split(commands(CHAPTER)["other settings"][1])
-    done = subprocess.run([sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", *words, "-p", "seed", "3", *as_words(TINY)], cwd=ROOT, capture_output=True, text=True, timeout=400)
+    done = subprocess.run(
+        [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", *words, "-p", "seed", "3", *as_words(TINY)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     assert done.returncode == 0, done.stderr
     assert results_of(runs / CHAPTER.name / "by-hand")["parameters"]["seed"] == 3
 
@@ -63,7 +95,17 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.resnet18().state_dict(), tmp_path / "weights" / "resnet18.safetensors")
-    fewer = {"draws": 2, "survey_draws": 0, "more_draws": 0, "more_source_epochs": 0, "source_epochs": 1, "epochs": 1, "adaptation_images": 20, "saliency_images": 20, "max_steps": 2}
+    fewer = {
+        "draws": 2,
+        "survey_draws": 0,
+        "more_draws": 0,
+        "more_source_epochs": 0,
+        "source_epochs": 1,
+        "epochs": 1,
+        "adaptation_images": 20,
+        "saliency_images": 20,
+        "max_steps": 2,
+    }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", rsna=adults, kermany=children) | fewer).folder
     found = results_of(folder)
     assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4

@@ -41,8 +41,23 @@ def test_six_networks_stand_beside_what_needs_none(executed):
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
     ledger, said = load(), executed[0]["claims"]
     assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in said)
-    assert {"p2-vgg-better", "p2-gain-order", "p2-vgg-best", "p2-random-weights", "p2-augmentation-penalty", "p2-densenet-erratic", "p2-densenet-smooth", "p2-densenet-slow", "p2-vgg-curves-alike", "p2-vgg-descent", "p2-threshold-low", "p2-threshold-high",
-            "p2-threshold-matters", "p2-vgg-s1-accuracy", "p2-den-s2-f1"} <= set(said)
+    assert {
+        "p2-vgg-better",
+        "p2-gain-order",
+        "p2-vgg-best",
+        "p2-random-weights",
+        "p2-augmentation-penalty",
+        "p2-densenet-erratic",
+        "p2-densenet-smooth",
+        "p2-densenet-slow",
+        "p2-vgg-curves-alike",
+        "p2-vgg-descent",
+        "p2-threshold-low",
+        "p2-threshold-high",
+        "p2-threshold-matters",
+        "p2-vgg-s1-accuracy",
+        "p2-den-s2-f1",
+    } <= set(said)
 
 
 def test_every_figure_of_the_paper_has_its_own(executed):
@@ -54,8 +69,20 @@ def test_every_figure_of_the_paper_has_its_own(executed):
 
 def test_each_study_is_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
-    assert {"gain of scenario 2", "threshold, test AUROC", "one by one, AUROC", "future, AUROC", "future, balanced accuracy", "shortcut, heat on the letter", "methods, deletion", "methods, insertion",
-            "likeness with random weights", "likeness", "centre of the picture", "edges of the picture"} <= kept
+    assert {
+        "gain of scenario 2",
+        "threshold, test AUROC",
+        "one by one, AUROC",
+        "future, AUROC",
+        "future, balanced accuracy",
+        "shortcut, heat on the letter",
+        "methods, deletion",
+        "methods, insertion",
+        "likeness with random weights",
+        "likeness",
+        "centre of the picture",
+        "edges of the picture",
+    } <= kept
     assert "three classes" in " ".join(executed[0]["results"]) and "e, multiplied" in " ".join(executed[0]["results"])
 
 

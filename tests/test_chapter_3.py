@@ -19,8 +19,19 @@ from settings import OF_THE_BOOK
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
 EVERYTHING = OF_THE_BOOK["3"]
 TINY = EVERYTHING | {"survey_folds": 0, "repeats": 1}
-SURVEYED = {"p3-pretraining-generalizes", "p3-scratch-overfits", "p3-trade-off", "p3-unrelated-domains-help", "p3-weights-alleviate", "p3-batch-16-faster", "p3-flip-generalizes",
-            "p3-more-augmentation-better", "p3-adam-stuck", "p3-sgd-best", "p3-more-epochs-much-better"}
+SURVEYED = {
+    "p3-pretraining-generalizes",
+    "p3-scratch-overfits",
+    "p3-trade-off",
+    "p3-unrelated-domains-help",
+    "p3-weights-alleviate",
+    "p3-batch-16-faster",
+    "p3-flip-generalizes",
+    "p3-more-augmentation-better",
+    "p3-adam-stuck",
+    "p3-sgd-best",
+    "p3-more-epochs-much-better",
+}
 
 SYNTHETIC = {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-folds-more-realistic"}
 
@@ -41,7 +52,10 @@ def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
 def test_both_scenarios_stand_beside_what_needs_no_network(executed):
     floor = html_of(executed[1], "table-1-floor")
     assert floor.count("<table") == 2
-    assert all(floor.count(f"<td>{name}</td>") == 2 for name in ("Xception, fine-tuned", "Xception, stored maps", "majority", "32 x 32 pixels", "frame only"))
+    assert all(
+        floor.count(f"<td>{name}</td>") == 2
+        for name in ("Xception, fine-tuned", "Xception, stored maps", "majority", "32 x 32 pixels", "frame only")
+    )
 
 
 def test_the_average_over_batches_comes_and_goes(executed):
@@ -62,7 +76,12 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in said)
     assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
     assert not SYNTHETIC & set(said)  # of phantoms that were written without pneumonia nothing follows
-    assert {f"p3-f{fold}-{part}-{metric}" for fold in (1, 2, 3) for part in ("train", "val") for metric in ("loss", "recall", "precision", "accuracy")} <= set(said)
+    assert {
+        f"p3-f{fold}-{part}-{metric}"
+        for fold in (1, 2, 3)
+        for part in ("train", "val")
+        for metric in ("loss", "recall", "precision", "accuracy")
+    } <= set(said)
 
 
 def test_figures_have_words(executed):
@@ -73,9 +92,23 @@ def test_figures_have_words(executed):
 
 def test_each_study_is_kept(executed):
     kept = " ".join(executed[0]["results"])
-    assert all(f"tried on generators, {what}: {name}" in kept for what in ("AUROC", "validation loss", "training over validation accuracy") for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs"))
-    assert all(name in kept for name in ("repeated, AUROC: findings", "learned from generators, asked about others", "borrowed, a few others, and all generators", "borrowed, a few others, and all findings", "interval holds: Nadeau and Bengio",
-                                         "findings, fine detail, linear: auroc", "generators, shown fine: auroc"))
+    assert all(
+        f"tried on generators, {what}: {name}" in kept
+        for what in ("AUROC", "validation loss", "training over validation accuracy")
+        for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs")
+    )
+    assert all(
+        name in kept
+        for name in (
+            "repeated, AUROC: findings",
+            "learned from generators, asked about others",
+            "borrowed, a few others, and all generators",
+            "borrowed, a few others, and all findings",
+            "interval holds: Nadeau and Bengio",
+            "findings, fine detail, linear: auroc",
+            "generators, shown fine: auroc",
+        )
+    )
     for name, told in executed[0]["results"].items():
         if told.get("low") is not None:
             assert told["low"] <= told["value"] <= told["high"], name

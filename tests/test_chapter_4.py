@@ -51,15 +51,28 @@ def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
     assert 0.2 < found["images_with_a_copy"]["value"] < 0.5 and found["curated_from_children"]["low"] < 0.35 < found["curated_from_children"]["high"]
     assert found["test images with a copy in training: split by image"]["value"] > 0.1
     assert found["test images with a copy in training: split by group"]["value"] == 0
-    assert found["test images whose patient is in training: split by group"]["value"] == 0 < 0.05 < found["test images whose patient is in training: split by image"]["value"]
-    assert "accuracy, with a copy in training: network, split by image" in found and "accuracy, with a copy in training: network, split by group" not in found
+    assert (
+        found["test images whose patient is in training: split by group"]["value"]
+        == 0
+        < 0.05
+        < found["test images whose patient is in training: split by image"]["value"]
+    )
+    assert (
+        "accuracy, with a copy in training: network, split by image" in found
+        and "accuracy, with a copy in training: network, split by group" not in found
+    )
     assert "p4-sources-apart" not in executed[0]["claims"]  # of a phantom that was written with copies nothing follows
 
 
 def test_frozen_layers_computed_once_leave_the_same_network(executed):
     found = executed[0]["results"]
     assert found["prefix on and off, largest difference of weights"]["value"] < 1e-6
-    assert found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6 < 1e-4 < found["prefix on and off, largest move of a weight"]["value"]
+    assert (
+        found["prefix on and off, largest difference of probabilities"]["value"]
+        < 1e-6
+        < 1e-4
+        < found["prefix on and off, largest move of a weight"]["value"]
+    )
 
 
 def test_the_order_of_classes_is_told_from_the_rows(executed):
@@ -72,9 +85,28 @@ def test_the_order_of_classes_is_told_from_the_rows(executed):
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
     ledger, said = load(), executed[0]["claims"]
     assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in said)
-    assert {"p4-head-train", "p4-head-validation", "p4-head-test", "p4-tuned-train", "p4-tuned-validation", "p4-test-accuracy", "p4-early-gap", "p4-head-no-overfit", "p4-tuning-helps", "p4-smaller-rate-keeps-base",
-            "p4-training-error-higher", "p4-slight-overfit", "p4-better-than-first-attempt", "p4-larger-test-set", "p4-transfer-needs-less-data", "p4-little-data", "p4-more-false-positives",
-            "p4-viral-normal-confused", "p4-struggles-with-viral", "p4-retraining-may-overfit"} == set(said)
+    assert {
+        "p4-head-train",
+        "p4-head-validation",
+        "p4-head-test",
+        "p4-tuned-train",
+        "p4-tuned-validation",
+        "p4-test-accuracy",
+        "p4-early-gap",
+        "p4-head-no-overfit",
+        "p4-tuning-helps",
+        "p4-smaller-rate-keeps-base",
+        "p4-training-error-higher",
+        "p4-slight-overfit",
+        "p4-better-than-first-attempt",
+        "p4-larger-test-set",
+        "p4-transfer-needs-less-data",
+        "p4-little-data",
+        "p4-more-false-positives",
+        "p4-viral-normal-confused",
+        "p4-struggles-with-viral",
+        "p4-retraining-may-overfit",
+    } == set(said)
     assert said["p4-test-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["test accuracy: top layers open"]["value"])
 
 
@@ -84,16 +116,47 @@ def test_the_smaller_rate_moves_the_trunk_less(executed):
 
 def test_every_figure_has_words(executed):
     figures = executed[0]["figures"]
-    assert {"balance", "samples", "copies", "curves", "splits", "confusion", "misread", "copies_scores", "reliability", "abstaining", "trunks"} == set(figures)
+    assert {
+        "balance",
+        "samples",
+        "copies",
+        "curves",
+        "splits",
+        "confusion",
+        "misread",
+        "copies_scores",
+        "reliability",
+        "abstaining",
+        "trunks",
+    } == set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
 def test_each_study_is_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
-    assert {"one change, accuracy", "one change, training over test accuracy", "retrained, growth of the gap", "retrained, test accuracy", *(f"trunks, accuracy, {model}" for model in MODELS), "longer, accuracy",
-            "calibration error", "accuracy on the surer half", "mistakes"} <= kept
+    assert {
+        "one change, accuracy",
+        "one change, training over test accuracy",
+        "retrained, growth of the gap",
+        "retrained, test accuracy",
+        *(f"trunks, accuracy, {model}" for model in MODELS),
+        "longer, accuracy",
+        "calibration error",
+        "accuracy on the surer half",
+        "mistakes",
+    } <= kept
     names = " ".join(executed[0]["results"])
-    assert all(word in names for word in ("COVID-19 out", "the early attempt", "from random weights", "with augmentation", "darknet19", "alone, with weight decay"))
+    assert all(
+        word in names
+        for word in (
+            "COVID-19 out",
+            "the early attempt",
+            "from random weights",
+            "with augmentation",
+            "darknet19",
+            "alone, with weight decay",
+        )
+    )
     for name, told in executed[0]["results"].items():
         if "low" in told:
             assert told["low"] <= told["value"] <= told["high"], name
@@ -109,7 +172,15 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     children, curated = (releases.make(name, images, 96, 0, tmp_path / name) for name, images in (("kermany", 80), ("curated_covid", 100)))
     for folder in (children, curated):
         shutil.rmtree(folder / "truth")
-    fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "max_steps": 2, "epochs": 1, "tuning_epochs": 1, "image_size": 96}  # at 160 pixels one core takes minutes
+    fewer = {
+        "seeds": 2,
+        "survey_seeds": 0,
+        "more_seeds": 0,
+        "max_steps": 2,
+        "epochs": 1,
+        "tuning_epochs": 1,
+        "image_size": 96,
+    }  # at 160 pixels one core takes minutes
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children, curated_covid=curated) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True

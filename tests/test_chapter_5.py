@@ -24,9 +24,26 @@ CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
 TINY = OF_THE_BOOK["5"]
 SHORTEST = TINY | {"baseline_epochs": 1, "baseline_steps": 2, "survey_seeds": 0, "more_seeds": 0}
-TRAINED = {"p5-large-enough", "p5-baseline-outperforms", "p5-label-baselines-better"}  # what only a network from nothing may speak of that has seen its images a few times
-ORDERS = {"p5-baseline-outperforms", "p5-label-baselines-better", "p5-transfer-is-majority", "p5-large-enough", "p5-pretraining-compensates", "p5-multi-better", "p5-loss-improved", "p5-validation-varies", "p5-variation-by-labels", "p5-robust-in-c",
-          "p5-within-majority", "p5-all-others-wrong", "p5-early-layers-matter"}
+TRAINED = {
+    "p5-large-enough",
+    "p5-baseline-outperforms",
+    "p5-label-baselines-better",
+}  # what only a network from nothing may speak of that has seen its images a few times
+ORDERS = {
+    "p5-baseline-outperforms",
+    "p5-label-baselines-better",
+    "p5-transfer-is-majority",
+    "p5-large-enough",
+    "p5-pretraining-compensates",
+    "p5-multi-better",
+    "p5-loss-improved",
+    "p5-validation-varies",
+    "p5-variation-by-labels",
+    "p5-robust-in-c",
+    "p5-within-majority",
+    "p5-all-others-wrong",
+    "p5-early-layers-matter",
+}
 METRICS = {"p5-single-loss", "p5-single-accuracy", "p5-multi-loss", "p5-multi-accuracy", "p5-gain-first", "p5-gain-second", "p5-all-no-finding-right"}
 LONG = ("transfer, first choice", "transfer, second choice")
 
@@ -49,19 +66,34 @@ def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):
 
 def test_every_classifier_of_the_paper_is_in_the_table_with_what_needs_none(executed):
     systems = html_of(executed[1], "systems-table")
-    for name in ("from nothing, one label", "from nothing, fifteen", *LONG, "nothing between, second choice", "majority", "32 x 32 pixels", "frame only"):
+    for name in (
+        "from nothing, one label",
+        "from nothing, fifteen",
+        *LONG,
+        "nothing between, second choice",
+        "majority",
+        "32 x 32 pixels",
+        "frame only",
+    ):
         assert f"<td>{name}</td>" in systems, name
-    assert all(printed in systems for printed in ("55%", "92%", "2.43", "0.24", "6.59%", "6.33%", "0.01")) and "second choice c = 5, s = 60" in shown(executed[1], "systems-table")
+    assert all(
+        printed in systems for printed in ("55%", "92%", "2.43", "0.24", "6.59%", "6.33%", "0.01")
+    ) and "second choice c = 5, s = 60" in shown(executed[1], "systems-table")
 
 
 def test_the_grid_is_held_against_the_majority_and_against_luck(executed):
     results, notebook = executed
     assert {"figure_5_over", "figure_5_likeliest", "figure_6", "figure_7"} <= set(results["figures"])
-    assert "grid, gain over labels: the best of equal cells over their mean" in results["results"] and "the highest of 4 would lie" in shown(notebook, "chance-table")
+    assert "grid, gain over labels: the best of equal cells over their mean" in results[
+        "results"
+    ] and "the highest of 4 would lie" in shown(notebook, "chance-table")
     assert "100" in results["figures"]["figure_5_over"]["alt"] and "best of all 260" in shown(notebook, "chance-paper")
     assert "83 % of its errors" in shown(notebook, "grid-words")  # 6.59 of the 7.9 points that the majority leaves
     for c in (0, 2):
-        assert {f"deviation of the gain over labels: c = {c}, other {kind}, s = {images}" for kind, images in (("images", 50), ("images", 100), ("starts", 50))} <= set(results["results"])
+        assert {
+            f"deviation of the gain over labels: c = {c}, other {kind}, s = {images}"
+            for kind, images in (("images", 50), ("images", 100), ("starts", 50))
+        } <= set(results["results"])
 
 
 def test_frozen_layers_computed_once_leave_the_same_network(executed):
@@ -69,13 +101,18 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
     assert found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
     by_c = [found[f"cells from a shared prefix, times as fast: c = {c}"]["value"] for c in (0, 2)]
     assert min(by_c) <= found["cells from a shared prefix, times as fast: sampled cells together"]["value"] <= max(by_c)
-    assert re.search("once for all 4 cells|nothing was computed for all of them together", shown(executed[1], "prefix-table"))  # where the book under test has trained them before
+    assert re.search(
+        "once for all 4 cells|nothing was computed for all of them together", shown(executed[1], "prefix-table")
+    )  # where the book under test has trained them before
 
 
 def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
     """Not only are its inputs small: what the trained network says of one image and of another is nearly the same."""
     found = executed[0]["results"]
-    for name, softmax, nothing in (("deviation over images of an input to the new layer", "softmax", "nothing"), ("spread of a probability over images", "softmax between", "nothing between")):
+    for name, softmax, nothing in (
+        ("deviation over images of an input to the new layer", "softmax", "nothing"),
+        ("spread of a probability over images", "softmax between", "nothing between"),
+    ):
         assert 0 < found[f"{name}: {softmax}"]["value"] < 0.1 * found[f"{name}: {nothing}"]["value"]
     assert found["spread of a probability over images: majority"]["value"] < 1e-12
 
@@ -85,7 +122,10 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     assert set(said) == ORDERS | METRICS and TRAINED < ORDERS
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
     assert said["p5-multi-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"])
-    split_more, split_mean = 1 + 1 / TINY["seeds"], 1 / TINY["seeds"] + 0.1 / 0.8  # of squares: how far one more split reaches, and the mean of splits that share training images
+    split_more, split_mean = (
+        1 + 1 / TINY["seeds"],
+        1 / TINY["seeds"] + 0.1 / 0.8,
+    )  # of squares: how far one more split reaches, and the mean of splits that share training images
     alike = [executed[0]["results"][f"one answer for all images: {name}"] for name in LONG]
     reach = [(each["value"] - each["low"]) * (split_mean / split_more) ** 0.5 for each in alike]
     weaker = min((each["value"] - 0.99 - far for each, far in zip(alike, reach)))
@@ -96,7 +136,10 @@ def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_st
     results, said = executed[0]["results"], executed[0]["claims"]
     for claim, name in zip(("p5-gain-first", "p5-gain-second"), LONG):
         assert said[claim]["value"] == pytest.approx(100 * results[f"gain over labels after the epochs of the grid: {name}"]["value"])
-        assert results[f"loss over that of the constant: {name}"]["value"] > 0 and f"fall of the training loss in the last fifth of the epochs: {name}" in results
+        assert (
+            results[f"loss over that of the constant: {name}"]["value"] > 0
+            and f"fall of the training loss in the last fifth of the epochs: {name}" in results
+        )
     assert shown(executed[1], "long-settled").count("times that of the constant") == 2
 
 
@@ -113,9 +156,19 @@ def test_every_figure_has_words_and_every_number_its_interval(executed):
 
 def test_each_survey_is_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
-    assert {"one change, mean AUROC", "one change, accuracy over labels", "split, mean AUROC, network", "longer, mean AUROC", "threshold youden", "calibration error"} <= kept
+    assert {
+        "one change, mean AUROC",
+        "one change, accuracy over labels",
+        "split, mean AUROC, network",
+        "longer, mean AUROC",
+        "threshold youden",
+        "calibration error",
+    } <= kept
     names = " ".join(executed[0]["results"])
-    assert all(word in names for word in ("loss weighed", "moving statistics", "a rate a block", "augmented as in the paper", "everything learns", "by official"))
+    assert all(
+        word in names
+        for word in ("loss weighed", "moving statistics", "a rate a block", "augmented as in the paper", "everything learns", "by official")
+    )
     assert "view AP" in shown(executed[1], "people-code") and "sex F" in shown(executed[1], "people-code")
 
 
@@ -130,7 +183,14 @@ def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own()
     assert given["grid_layers"] == list(range(first, last + 1)) and len(given["grid_layers"]) * len(given["grid_sizes"]) == 260
     assert list(map(list, zip(given["tested_layers"], given["tested_sizes"]))) == ledger.value("p5-tested-combinations")
     assert {name: given[name] for name in ("grid_sizes", "grid_epochs", "steps", "long_epochs")} == {
-        name: ledger.value(claim) for name, claim in (("grid_sizes", "p5-sizes"), ("grid_epochs", "p5-grid-epochs"), ("steps", "p5-grid-steps"), ("long_epochs", "p5-long-epochs"))}
+        name: ledger.value(claim)
+        for name, claim in (
+            ("grid_sizes", "p5-sizes"),
+            ("grid_epochs", "p5-grid-epochs"),
+            ("steps", "p5-grid-steps"),
+            ("long_epochs", "p5-long-epochs"),
+        )
+    }
     assert 100 * (1 - given["test_share"] - given["valid_share"]) == pytest.approx(ledger.value("p5-train-share"))
 
 
@@ -148,12 +208,31 @@ def stand_in(tmp_path, monkeypatch):
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet50 with its thousand answers, a few real steps of each training; no picture of anyone."""
     root = stand_in(tmp_path, monkeypatch)
-    fewer = {"grid_layers": [0], "grid_sizes": [60], "tested_layers": [19], "tested_sizes": [60], "redraws": 2, "plain_cells": 1, "seeds": 2, "survey_seeds": 0, "more_seeds": 2, "max_steps": 1, "image_size": 32, "batch_size": 4,  # at 224 pixels one core takes many minutes
-             "test_share": 0.25, "valid_share": 0.1, "grid_epochs": 1, "long_epochs": 1, "baseline_epochs": 1}
+    fewer = {
+        "grid_layers": [0],
+        "grid_sizes": [60],
+        "tested_layers": [19],
+        "tested_sizes": [60],
+        "redraws": 2,
+        "plain_cells": 1,
+        "seeds": 2,
+        "survey_seeds": 0,
+        "more_seeds": 2,
+        "max_steps": 1,
+        "image_size": 32,
+        "batch_size": 4,  # at 224 pixels one core takes many minutes
+        "test_share": 0.25,
+        "valid_share": 0.1,
+        "grid_epochs": 1,
+        "long_epochs": 1,
+        "baseline_epochs": 1,
+    }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", nih=root) | fewer).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert {f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")} <= set(found["results"]) and "a new form at each step" in shown(notebook, "more-table")
+    assert {f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")} <= set(
+        found["results"]
+    ) and "a new form at each step" in shown(notebook, "more-table")
     assert not {"samples", "augmented"} & set(found["figures"]) and "left out" in shown(notebook, "data-samples")
     assert "<td>1,000</td>" in html_of(notebook, "why-table")
 
@@ -168,10 +247,20 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     assert "found again" in done.stdout and before == after and len(after) == 1
     manifest, = runs.rglob("manifest.json")
     notebook, found = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
-    assert "no official lists" in shown(notebook, "split-official") and "patients shared, split by official" not in found and found["patients shared, split by patient"]["value"] == 0
+    assert (
+        "no official lists" in shown(notebook, "split-official")
+        and "patients shared, split by official" not in found
+        and found["patients shared, split by patient"]["value"] == 0
+    )
     assert "Hernia" in shown(notebook, "split-judged")
-    assert found["without the softmax over with it, mean AUROC"]["value"] != 0 and "mean AUROC: softmax between, first choice" in found  # though the choices have none
-    assert not TRAINED & set(results_of(manifest.parent)["claims"]) and "left to records" in shown(notebook, "baseline-floor") and "left to records" in shown(notebook, "blind-claims")
+    assert (
+        found["without the softmax over with it, mean AUROC"]["value"] != 0 and "mean AUROC: softmax between, first choice" in found
+    )  # though the choices have none
+    assert (
+        not TRAINED & set(results_of(manifest.parent)["claims"])
+        and "left to records" in shown(notebook, "baseline-floor")
+        and "left to records" in shown(notebook, "blind-claims")
+    )
 
     cells = "c ?, s 50-*"
     first = pieces_in(runs, cells)
@@ -189,7 +278,12 @@ def test_a_size_beyond_the_images_ends_before_anything_is_trained(tmp_path, monk
 
 def test_values_that_make_no_grid_are_refused_at_once():
     known = of_chapter(CHAPTER)
-    for given, said in (({"grid_layers": [-1]}, "lies in"), ({"grid_sizes": "100"}, "takes"), ({"between": "relu"}, "is one of softmax, nothing"), ({"split": "persons"}, "is one of")):
+    for given, said in (
+        ({"grid_layers": [-1]}, "lies in"),
+        ({"grid_sizes": "100"}, "takes"),
+        ({"between": "relu"}, "is one of softmax, nothing"),
+        ({"split": "persons"}, "is one of"),
+    ):
         with pytest.raises(ParameterError, match=said):
             check(known, given)
 

@@ -47,7 +47,11 @@ def test_all_detectors_stand_beside_what_sees_no_image(executed):
 def test_the_papers_figures_stand_beside_ours(executed):
     told = shown(executed[1], "scores-table")
     assert all(printed in told for printed in ("0.173", "0.213", "0.191", "about 0.15"))
-    assert "24 of 129" in shown(executed[1], "silence-table") and "<td>425</td>" in shown(executed[1], "yolo-filters") and "<td>65</td>" in shown(executed[1], "yolo-filters")
+    assert (
+        "24 of 129" in shown(executed[1], "silence-table")
+        and "<td>425</td>" in shown(executed[1], "yolo-filters")
+        and "<td>65</td>" in shown(executed[1], "yolo-filters")
+    )
 
 
 def test_who_sees_no_image_scores_on_all_of_nihs_boxes_as_the_audit_has_it(executed):
@@ -69,7 +73,9 @@ def test_a_split_by_patient_shares_no_patient(executed):
     found = executed[0]["results"]
     assert found["tested boxes whose patient is trained on: split by patient"]["value"] == 0
     assert found["tested boxes whose patient is trained on: split by image"]["value"] > 0
-    assert found["tested boxes whose patient is trained on: NIH's own table"]["value"] == pytest.approx(0.29, abs=0.04)  # counted apart from this code
+    assert found["tested boxes whose patient is trained on: NIH's own table"]["value"] == pytest.approx(
+        0.29, abs=0.04
+    )  # counted apart from this code
 
 
 def test_confidence_is_recorded_by_epoch(executed):
@@ -85,8 +91,22 @@ def test_frozen_layers_computed_once_leave_the_same_detector(executed):
 
 def test_every_study_is_kept(executed):
     names = {name.split(": ")[0] for name in executed[0]["results"]}
-    assert {"losses, area F1", "losses, mean cell", "losses, highest cell", "images with a box, by what learns", "batch norm, squared error at the end", "cross-validated by patient, area F1", "recall of area at 32 px", "recall of area at 16 px",
-            "area F1, split by image", "area F1, split by patient", "beyond, pointing", "AP at 0.5", "RSNA 2018", "IoBB accuracy at 0.5"} <= names
+    assert {
+        "losses, area F1",
+        "losses, mean cell",
+        "losses, highest cell",
+        "images with a box, by what learns",
+        "batch norm, squared error at the end",
+        "cross-validated by patient, area F1",
+        "recall of area at 32 px",
+        "recall of area at 16 px",
+        "area F1, split by image",
+        "area F1, split by patient",
+        "beyond, pointing",
+        "AP at 0.5",
+        "RSNA 2018",
+        "IoBB accuracy at 0.5",
+    } <= names
     assert {"beyond, pointing: FCOS", "beyond, pointing: Grad-CAM, no boxes"} <= set(executed[0]["results"])
     for name, told in executed[0]["results"].items():
         if "low" in told and all(isinstance(told[each], (int, float)) for each in ("low", "value", "high")):
@@ -96,10 +116,36 @@ def test_every_study_is_kept(executed):
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
     ledger, claims = load(), executed[0]["claims"]
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
-    assert set(claims) == {"p5-few-detections", "p5-boxes-too-few", "p5-yolo-no-convergence", "p5-batch-norm-helps", "p5-l1-less-confident", "p5-yolo-ots-f1", "p5-yolo-poor", "p5-yolo-few-layers", "p5-loss-first", "p5-loss-last",
-                           "p5-loss-drops", "p5-one-hot-recall", "p5-full-recall-correct", "p5-precision", "p5-recall", "p5-f1", "p5-f1-learned", "p5-larger-precision", "p5-larger-recall", "p5-larger-f1", "p5-larger-learned",
-                           "p5-more-images-gain", "p5-more-would-help", "p5-baselines-better"}
-    assert all(isinstance(claims[name]["value"], float) and not math.isnan(claims[name]["value"]) for name in ("p5-precision", "p5-l1-less-confident", "p5-loss-first"))
+    assert set(claims) == {
+        "p5-few-detections",
+        "p5-boxes-too-few",
+        "p5-yolo-no-convergence",
+        "p5-batch-norm-helps",
+        "p5-l1-less-confident",
+        "p5-yolo-ots-f1",
+        "p5-yolo-poor",
+        "p5-yolo-few-layers",
+        "p5-loss-first",
+        "p5-loss-last",
+        "p5-loss-drops",
+        "p5-one-hot-recall",
+        "p5-full-recall-correct",
+        "p5-precision",
+        "p5-recall",
+        "p5-f1",
+        "p5-f1-learned",
+        "p5-larger-precision",
+        "p5-larger-recall",
+        "p5-larger-f1",
+        "p5-larger-learned",
+        "p5-more-images-gain",
+        "p5-more-would-help",
+        "p5-baselines-better",
+    }
+    assert all(
+        isinstance(claims[name]["value"], float) and not math.isnan(claims[name]["value"])
+        for name in ("p5-precision", "p5-l1-less-confident", "p5-loss-first")
+    )
 
 
 def test_every_figure_has_words(executed):
@@ -124,8 +170,26 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors")
     folder = releases.make("nih", 140, 64, 0, tmp_path / "nih")
     shutil.rmtree(folder / "truth")
-    fewer = {"train_images": 12, "fewer_images": 10, "few_share": 0.5, "image_size": 64, "yolo_image_size": 64, "yolo_batch_size": 6, "epochs": 1, "yolo_epochs": 1, "yolo_more_epochs": 0, "open_epochs": 1, "reference_epochs": 1,
-             "classifier_epochs": 1, "seeds": 2, "survey_seeds": 2, "folds": 0, "coarse_size": 0, "resamples": 10, "max_steps": 1}
+    fewer = {
+        "train_images": 12,
+        "fewer_images": 10,
+        "few_share": 0.5,
+        "image_size": 64,
+        "yolo_image_size": 64,
+        "yolo_batch_size": 6,
+        "epochs": 1,
+        "yolo_epochs": 1,
+        "yolo_more_epochs": 0,
+        "open_epochs": 1,
+        "reference_epochs": 1,
+        "classifier_epochs": 1,
+        "seeds": 2,
+        "survey_seeds": 2,
+        "folds": 0,
+        "coarse_size": 0,
+        "resamples": 10,
+        "max_steps": 1,
+    }
     found = results_of(run(CHAPTER, on_the_page(CHAPTER, "paper", nih=folder) | fewer).folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
     assert not {"samples", "found"} & set(found["figures"])

@@ -13,13 +13,59 @@ from conftest import ROOT
 
 PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
 IN_LEDGER = {  # parameters that a paper prints, by its claims
-    "01_surgical_finetuning": {"batch_size": "p1-minibatch", "lr": "p1-learning-rate", "source_epochs": "p1-epochs", "epochs": "p1-finetuning-epochs", "adaptation_images": "p1-finetuning-images", "dropout": "p1-dropout-rate"},
-    "02_gradcam_comparison": {"image_size": "p2-image-side", "batch_size": "p2-batch", "threshold": "p2-threshold", "rate_step": "p2-rate-step", "units": "p2-top-units"},
-    "03_xception_kfold": {"batch_size": "p3-train-batch", "eval_batch_size": "p3-validation-batch", "epochs": "p3-epochs", "tuning_epochs": "p3-finetune-epochs", "lr": "p3-sgd-rate", "units": "p3-dense",
-                          "tuning_lr": "p3-sgd-finetune-rate", "momentum": "p3-momentum", "decay": "p3-decay", "patience": "p3-patience", "min_delta": "p3-min-delta", "folds": "p3-folds", "image_size": "p3-image-size"},
-    "04_mobilenetv2_three_class": {"epochs": "p4-head-epochs", "tuning_epochs": "p4-tuning-epochs", "lr": "p4-rate", "tuning_lr": "p4-tuning-rate", "batch_size": "p4-batch", "top_layers": "p4-open-layers"},
-    "05_nih_multilabel": {"grid_sizes": "p5-sizes", "grid_epochs": "p5-grid-epochs", "steps": "p5-grid-steps", "long_epochs": "p5-long-epochs"},
-    "05b_nih_detector": {"train_images": "p5-detector-train", "fewer_images": "p5-train-670", "epochs": "p5-epochs", "lr": "p5-rate", "batch_size": "p5-batch", "yolo_batch_size": "p5-yolo-batch", "yolo_epochs": "p5-yolo-epochs"},
+    "01_surgical_finetuning": {
+        "batch_size": "p1-minibatch",
+        "lr": "p1-learning-rate",
+        "source_epochs": "p1-epochs",
+        "epochs": "p1-finetuning-epochs",
+        "adaptation_images": "p1-finetuning-images",
+        "dropout": "p1-dropout-rate",
+    },
+    "02_gradcam_comparison": {
+        "image_size": "p2-image-side",
+        "batch_size": "p2-batch",
+        "threshold": "p2-threshold",
+        "rate_step": "p2-rate-step",
+        "units": "p2-top-units",
+    },
+    "03_xception_kfold": {
+        "batch_size": "p3-train-batch",
+        "eval_batch_size": "p3-validation-batch",
+        "epochs": "p3-epochs",
+        "tuning_epochs": "p3-finetune-epochs",
+        "lr": "p3-sgd-rate",
+        "units": "p3-dense",
+        "tuning_lr": "p3-sgd-finetune-rate",
+        "momentum": "p3-momentum",
+        "decay": "p3-decay",
+        "patience": "p3-patience",
+        "min_delta": "p3-min-delta",
+        "folds": "p3-folds",
+        "image_size": "p3-image-size",
+    },
+    "04_mobilenetv2_three_class": {
+        "epochs": "p4-head-epochs",
+        "tuning_epochs": "p4-tuning-epochs",
+        "lr": "p4-rate",
+        "tuning_lr": "p4-tuning-rate",
+        "batch_size": "p4-batch",
+        "top_layers": "p4-open-layers",
+    },
+    "05_nih_multilabel": {
+        "grid_sizes": "p5-sizes",
+        "grid_epochs": "p5-grid-epochs",
+        "steps": "p5-grid-steps",
+        "long_epochs": "p5-long-epochs",
+    },
+    "05b_nih_detector": {
+        "train_images": "p5-detector-train",
+        "fewer_images": "p5-train-670",
+        "epochs": "p5-epochs",
+        "lr": "p5-rate",
+        "batch_size": "p5-batch",
+        "yolo_batch_size": "p5-yolo-batch",
+        "yolo_epochs": "p5-yolo-epochs",
+    },
 }
 
 

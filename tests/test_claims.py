@@ -30,7 +30,11 @@ def test_all_five_papers_are_there_and_well_over_200_claims():
 def test_every_claim_has_a_judge_and_a_reason(claim):
     found = on_paper(claim, LEDGER)
     assert found.verdict in ON_PAPER
-    assert len(found.because) > 15 and found.because[0].isupper() | found.because[0].isdigit() | (found.because[0] in "(|'\"p") and found.because.rstrip().endswith((".", "?"))
+    assert (
+        len(found.because) > 15
+        and found.because[0].isupper() | found.because[0].isdigit() | (found.because[0] in "(|'\"p")
+        and found.because.rstrip().endswith((".", "?"))
+    )
 
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
@@ -49,7 +53,11 @@ def test_exclusions_are_few_and_have_a_reason(paper):
 
 def test_printed_numbers_are_the_values():
     for claim in LEDGER.claims:
-        if claim.printed and isinstance(claim.value, (int, float)) and claim.printed.rstrip("%").replace(",", "").replace(".", "").replace("-", "").isdigit():
+        if (
+            claim.printed
+            and isinstance(claim.value, (int, float))
+            and claim.printed.rstrip("%").replace(",", "").replace(".", "").replace("-", "").isdigit()
+        ):
             assert float(claim.printed.rstrip("%").replace(",", "")) == pytest.approx(claim.value), claim.id
 
 
@@ -96,7 +104,16 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
     runs = [{"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
             for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])]
     found = gather(runs)
-    assert found["real"]["m"] == {"value": 0, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper", "chapter": "demo", "record": "", "section": ""}
+    assert found["real"]["m"] == {
+        "value": 0,
+        "low": 0.78,
+        "high": 0.80,
+        "data": "real",
+        "tier": "paper",
+        "chapter": "demo",
+        "record": "",
+        "section": "",
+    }
     assert found["phantom"]["m"]["value"] == 1
     assert (rerun(METRIC, found["real"]).verdict, rerun(METRIC, found["phantom"]).verdict) == ("reproduced", "not tested here")
 
@@ -126,7 +143,11 @@ def test_no_judge_is_idle():
 def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
     entry = {"id": "x", "where": "Front matter", "says": "s", "kind": "count", "judge": "setting"} | slip
     file = tmp_path / "1_x.yml"
-    file.write_text(yaml.safe_dump({"paper": 1, "title": "t", "authors": "a", "cite": "c", "chapter": "1_x", "sections": ["Front matter"], "claims": [entry]}))
+    file.write_text(
+        yaml.safe_dump(
+            {"paper": 1, "title": "t", "authors": "a", "cite": "c", "chapter": "1_x", "sections": ["Front matter"], "claims": [entry]}
+        )
+    )
     with pytest.raises(LedgerError, match=says):
         read_paper(file)
 

@@ -35,10 +35,32 @@ def on_paper(labels, patients=None, several=False, classes=None, boxes=None, spl
     """A cohort of a table alone, for what needs no pixels."""
     count = len(labels)
     names = [f"{at}.png" for at in range(count)]
-    table = pd.DataFrame({"image": names, "patient": patients if patients is not None else names, "age": 40.0, "sex": "M", "view": "PA", "site": "", "labels": labels,
-                          "split": split, "width": 8, "height": 8, "mode": "L", "bytes": 1, "source": "paper"})[COLUMNS]
+    table = pd.DataFrame(
+        {
+            "image": names,
+            "patient": patients if patients is not None else names,
+            "age": 40.0,
+            "sex": "M",
+            "view": "PA",
+            "site": "",
+            "labels": labels,
+            "split": split,
+            "width": 8,
+            "height": 8,
+            "mode": "L",
+            "bytes": 1,
+            "source": "paper",
+        }
+    )[COLUMNS]
     found = {} if boxes is None else {"boxes": boxes}
-    return Cohort("On paper", table, Images(tuple(names), tuple((name, 1, 1) for name in names)), classes or sorted(set(labels)), several=several, **found)
+    return Cohort(
+        "On paper",
+        table,
+        Images(tuple(names), tuple((name, 1, 1) for name in names)),
+        classes or sorted(set(labels)),
+        several=several,
+        **found,
+    )
 
 
 @pytest.fixture
@@ -52,8 +74,23 @@ def on_disk(tmp_path):
             path = root / f"{at}.png"
             Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(path)
             stat = path.stat()
-            rows.append({"image": path.name, "patient": f"p{at // 2}", "age": 5.0, "sex": "F", "view": "AP", "site": "", "labels": "ill" if at // 2 % 3 == 0 else "well",
-                         "split": "", "width": SIDE, "height": SIDE, "mode": "L", "bytes": stat.st_size, "source": folder})
+            rows.append(
+                {
+                    "image": path.name,
+                    "patient": f"p{at // 2}",
+                    "age": 5.0,
+                    "sex": "F",
+                    "view": "AP",
+                    "site": "",
+                    "labels": "ill" if at // 2 % 3 == 0 else "well",
+                    "split": "",
+                    "width": SIDE,
+                    "height": SIDE,
+                    "mode": "L",
+                    "bytes": stat.st_size,
+                    "source": folder,
+                }
+            )
             stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
         return Cohort(folder, pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), ["well", "ill"])
 
@@ -118,11 +155,27 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
 
 def dicom(path, stored, **told):
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = "1.2.840.10008.5.1.4.1.1.7", "2.25.1", ExplicitVRLittleEndian
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        "1.2.840.10008.5.1.4.1.1.7",
+        "2.25.1",
+        ExplicitVRLittleEndian,
+    )
     found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     bits = 8 * stored.dtype.itemsize
-    for name, value in ({"Rows": stored.shape[0], "Columns": stored.shape[1], "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": bits,
-                         "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": int(stored.dtype.kind == "i"), "PixelData": stored.tobytes()} | told).items():
+    for name, value in (
+        {
+            "Rows": stored.shape[0],
+            "Columns": stored.shape[1],
+            "SamplesPerPixel": 1,
+            "PhotometricInterpretation": "MONOCHROME2",
+            "BitsAllocated": bits,
+            "BitsStored": bits,
+            "HighBit": bits - 1,
+            "PixelRepresentation": int(stored.dtype.kind == "i"),
+            "PixelData": stored.tobytes(),
+        }
+        | told
+    ).items():
         setattr(found, name, value)
     found.save_as(path, enforce_file_format=True)
     return path
@@ -148,7 +201,20 @@ def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
         grey(path)
 
 
-@pytest.mark.parametrize("text, age", [("058Y", 58), ("45", 45), (45, 45), ("006M", 0.5), ("014W", 14 * 7 / 365.25), ("010D", 10 / 365.25), ("", None), ("unknown", None), (None, None)])
+@pytest.mark.parametrize(
+    "text, age",
+    [
+        ("058Y", 58),
+        ("45", 45),
+        (45, 45),
+        ("006M", 0.5),
+        ("014W", 14 * 7 / 365.25),
+        ("010D", 10 / 365.25),
+        ("", None),
+        ("unknown", None),
+        (None, None),
+    ],
+)
 def test_ages(text, age):
     assert years(text) == pytest.approx(age) if age is not None else np.isnan(years(text))
 
@@ -202,10 +268,16 @@ def test_rare_findings_are_in_every_part():
     assert {name: int(split.part(name).counts()["Hernia"]) for name in ("train", "valid", "test")} == {"train": 12, "valid": 4, "test": 4}
 
 
-@pytest.mark.parametrize("how, told", [
-    ({"test": 0.8, "valid": 0.3}, "leaves nothing on one side"), ({"test": -0.1}, "leaves nothing"), ({"by": "hospital"}, "cannot be split by 'hospital'"),
-    ({"by": "official"}, "has no official split here"), ({"by": "site"}, "does not say whose image is whose"),
-])
+@pytest.mark.parametrize(
+    "how, told",
+    [
+        ({"test": 0.8, "valid": 0.3}, "leaves nothing on one side"),
+        ({"test": -0.1}, "leaves nothing"),
+        ({"by": "hospital"}, "cannot be split by 'hospital'"),
+        ({"by": "official"}, "has no official split here"),
+        ({"by": "site"}, "does not say whose image is whose"),
+    ],
+)
 def test_splits_that_cannot_be(how, told):
     with pytest.raises(StudyError, match=told):
         many().split(**how)
@@ -281,7 +353,10 @@ def test_a_sample_keeps_the_shares():
 
 def test_pixels_follow_the_table(on_disk):
     cohort = on_disk()
-    expected = {name: np.asarray(Image.open(path).resize((12, 12), Image.Resampling.BILINEAR)) for name, path in zip(cohort.table["image"], cohort.images.paths)}
+    expected = {
+        name: np.asarray(Image.open(path).resize((12, 12), Image.Resampling.BILINEAR))
+        for name, path in zip(cohort.table["image"], cohort.images.paths)
+    }
     for some in (cohort, cohort.where(cohort.table["labels"] == "ill"), cohort.sample(9, seed=1), cohort.without(["3.png", "0.png"])):
         pixels = some.pixels(12)
         assert pixels.shape == (len(some), 12, 12) and pixels.dtype == np.uint8
@@ -340,9 +415,11 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
 
 def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
-    script = ("import sys, numpy as np\nfrom pneumo_utils.cohort import cache\nfrom pneumo_utils.cohort.images import Images\n"
-              f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = lambda *a: n.append(1) or grey(*a)\n"
-              "total = int(cache.pixels(images, range(30), 12)[:].sum())\nprint(total, len(n))")
+    script = (
+        "import sys, numpy as np\nfrom pneumo_utils.cohort import cache\nfrom pneumo_utils.cohort.images import Images\n"
+        f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = lambda *a: n.append(1) or grey(*a)\n"
+        "total = int(cache.pixels(images, range(30), 12)[:].sum())\nprint(total, len(n))"
+    )
     both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ)) for _ in range(2)]
     told = [process.communicate(timeout=60)[0].split() for process in both]
     assert told[0][0] == told[1][0] and sorted(int(count) for _, count in told) == [0, 30]
@@ -352,7 +429,9 @@ def test_cohorts_together(on_disk):
     one, other = on_disk(8, "one"), on_disk(6, "other", start=9)
     both = together(one, other.where(other.table["labels"] == "well"))
     assert both.table["image"].str.startswith(("one/", "other/")).all() and both.table["patient"].nunique() == 4 + 2
-    assert (both.pixels(12)[:8] == one.pixels(12)[:]).all() and (both.pixels(12)[8:] == other.where(other.table["labels"] == "well").pixels(12)[:]).all()
+    assert (both.pixels(12)[:8] == one.pixels(12)[:]).all() and (
+        both.pixels(12)[8:] == other.where(other.table["labels"] == "well").pixels(12)[:]
+    ).all()
     with pytest.raises(StudyError, match="have the same classes: one has well, ill; Other"):
         together(one, other.labelled({"well": "fine", "ill": "ill"}).but(name="Other"))
 
@@ -394,7 +473,9 @@ def test_batches_are_the_images_and_labels_of_the_table(ready):
 
 
 def test_the_order_is_the_seeds(ready):
-    first, again, other = ([np.asarray(y).tolist() for _, y in ready.dataloaders(size=12, batch_size=8, seed=seed, device="cpu").train] for seed in (1, 1, 2))
+    first, again, other = (
+        [np.asarray(y).tolist() for _, y in ready.dataloaders(size=12, batch_size=8, seed=seed, device="cpu").train] for seed in (1, 1, 2)
+    )
     assert first == again != other
 
 

@@ -11,7 +11,7 @@ from pneumo_utils.study.recording import record
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing
 
-SCORES = ("run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same <&> loss', 1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)")
+SCORES = "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same <&> loss', 1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)"
 USES = "run.uses(data=f'images in {data_root}', weights='none')\nrun.finish()"
 
 
@@ -37,10 +37,21 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
 
     stored = json.loads(re.search(r'<script type="application/json" id="runs-to-compare">(.*?)</script>', text)[1])
     held = {each["name"]: each for each in stored["A small chapter"]}
-    assert list(held) == ["the book's run", "record long", f"kept run {kept.folder.name}"]  # the record's run is another of them only before it is recorded
-    assert held["record long"]["results"]["score"] == [0.8, 0.75, 0.85] and held[f"kept run {kept.folder.name}"]["parameters"]["data_root"] == "children"
+    assert list(held) == [
+        "the book's run",
+        "record long",
+        f"kept run {kept.folder.name}",
+    ]  # the record's run is another of them only before it is recorded
+    assert (
+        held["record long"]["results"]["score"] == [0.8, 0.75, 0.85]
+        and held[f"kept run {kept.folder.name}"]["parameters"]["data_root"] == "children"
+    )
 
     plain = text[text.index("<details>"):]
     rows = [[*re.findall(r"<td>(.*?)</td>", row)] for row in re.findall(r"<tr>(.*?)</tr>", plain) if "<td>" in row]
-    assert rows == [["seed", "0", "3"], ["score", "0.5 (0.45 to 0.55)", "0.8 (0.75 to 0.85)", "apart"], ["same &lt;&amp;&gt; loss", "0.3333 (0 to 1)", "0.3333 (0 to 1)", ""]]
+    assert rows == [
+        ["seed", "0", "3"],
+        ["score", "0.5 (0.45 to 0.55)", "0.8 (0.75 to 0.85)", "apart"],
+        ["same &lt;&amp;&gt; loss", "0.3333 (0 to 1)", "0.3333 (0 to 1)", ""],
+    ]
     assert "2 results are in one of the two alone" in plain

@@ -166,7 +166,11 @@ def test_a_tint_gives_grey_a_colour_of_the_same_value():
         assert torch.equal(made[0], GREY), "within 20 degrees of red, red is the largest"
         coloured += bool((made[0] != made[1]).any() or (made[0] != made[2]).any())
     assert 80 < coloured < 120, "a saturation below 0 is 0"
-    assert AUGMENTATIONS["tint"](torch.full((1, 1), 255, dtype=torch.uint8), High()).flatten().tolist() == [255, 242, 235]  # by hand: 255 - 20 * 2 / 3
+    assert AUGMENTATIONS["tint"](torch.full((1, 1), 255, dtype=torch.uint8), High()).flatten().tolist() == [
+        255,
+        242,
+        235,
+    ]  # by hand: 255 - 20 * 2 / 3
 
 
 def test_where_there_is_a_tint_all_have_three_channels(cohort):

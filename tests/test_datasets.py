@@ -108,8 +108,20 @@ def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, fold
             Image.fromarray(rng.integers(0, 255, (30, 30)).astype(np.uint8)).save(tmp_path / label / name)
     cohort = kermany.read(tmp_path, say=None)
     table = cohort.table.set_index(cohort.table["image"].str.rpartition("/")[2])
-    assert table["patient"].to_dict() == {"NORMAL-12-0001.png": "12", "NORMAL-12-0002.png": "12", "BACTERIA-7-0001.jpg": "7", "VIRUS-8-0001.bmp": "8", "strange.jpg": ""}
-    assert table["cause"].to_dict() == {"NORMAL-12-0001.png": "normal", "NORMAL-12-0002.png": "normal", "BACTERIA-7-0001.jpg": "bacterial", "VIRUS-8-0001.bmp": "viral", "strange.jpg": ""}
+    assert table["patient"].to_dict() == {
+        "NORMAL-12-0001.png": "12",
+        "NORMAL-12-0002.png": "12",
+        "BACTERIA-7-0001.jpg": "7",
+        "VIRUS-8-0001.bmp": "8",
+        "strange.jpg": "",
+    }
+    assert table["cause"].to_dict() == {
+        "NORMAL-12-0001.png": "normal",
+        "NORMAL-12-0002.png": "normal",
+        "BACTERIA-7-0001.jpg": "bacterial",
+        "VIRUS-8-0001.bmp": "viral",
+        "strange.jpg": "",
+    }
     assert any("there is no official split" in note for note in cohort.notes) and any("tell no patient: 1" in note for note in cohort.notes)
     with pytest.raises(StudyError, match="no official split here"):
         cohort.split(by="official")
@@ -128,7 +140,10 @@ def test_nih():
     cohort = nih.read(root, say=None)
     assert len(cohort) == 240 and cohort.several and cohort.aside.empty
     raw = pd.read_csv(root / "Data_Entry_2017_v2020.csv").set_index("Image Index").loc[cohort.table["image"]]
-    assert (cohort.counts() == [raw["Finding Labels"].str.split("|").map(lambda names, f=finding: f in names).sum() for finding in cohort.classes]).all()
+    assert (
+        cohort.counts()
+        == [raw["Finding Labels"].str.split("|").map(lambda names, f=finding: f in names).sum() for finding in cohort.classes]
+    ).all()
     assert cohort.table["split"].value_counts().to_dict() == {
         "train": len((root / "train_val_list.txt").read_text().split()), "test": len((root / "test_list.txt").read_text().split())}
     assert set(cohort.boxes["finding"]) <= set(cohort.classes) and "Infiltration" in set(cohort.boxes["finding"])
@@ -149,7 +164,9 @@ def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
     assert len(cohort) == 50
     assert (cohort.aside["reason"] == "in the table, and no image of that name").sum() == 190
     theirs = whole.where(whole.table["image"].isin(cohort.table["image"]))
-    assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(zip(theirs.table["image"], theirs.table["labels"])) and len(cohort.boxes) == len(theirs.boxes)
+    assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(zip(theirs.table["image"], theirs.table["labels"])) and len(
+        cohort.boxes
+    ) == len(theirs.boxes)
     assert {"train_val_list.txt is not there: its part of the official split is unknown", "published as .png, here 50 .jpg"} <= set(cohort.notes)
 
 
@@ -215,7 +232,10 @@ def test_check_finds_the_faults_of_kermany():
     shared = cohort.shared_patients().set_index(["of", "also in"]).loc[("test", "train")]
     test, train = (set(cohort.part(name).table["patient"]) for name in ("test", "train"))
     assert shared["patients"] == len(test & train) > 0
-    assert any(text.startswith(f"{len(test & train)} of {len(test)} patients of test are in train too") for text in told(findings, "patients", "wrong"))
+    assert any(
+        text.startswith(f"{len(test & train)} of {len(test)} patients of test are in train too")
+        for text in told(findings, "patients", "wrong")
+    )
     assert any("a random split by image would have" in text for text in told(findings, "patients"))
     assert told(findings, "counts")[0].startswith("not the published ones: images 200 of 5,856")
 
@@ -346,7 +366,9 @@ def test_auroc_is_the_share_of_ordered_pairs():
 
 
 def test_the_command_makes_and_checks(tmp_path):
-    made = CliRunner().invoke(data, ["make", "kermany", "--images", "60", "--size", "32", "--seed", "1", "--shortcut", "colour", str(tmp_path / "new")])
+    made = CliRunner().invoke(
+        data, ["make", "kermany", "--images", "60", "--size", "32", "--seed", "1", "--shortcut", "colour", str(tmp_path / "new")]
+    )
     assert made.exit_code == 0 and "60 phantom images" in made.output, made.output
     checked = CliRunner().invoke(data, ["check", str(tmp_path / "new")])
     assert checked.exit_code == 0 and "RGB files are pneumonia" in checked.output and "CC BY 4.0" in checked.output, checked.output

@@ -129,7 +129,9 @@ def test_a_file_damaged_in_its_middle_is_named_when_it_is_decoded(children):
     good[at:at + 40] = b"\xff" * 40
     cohort = children("inside.png", bytes(good))
     assert len(cohort) == 9, "its first and last bytes are fine"
-    with pytest.raises(StudyError, match=r"1 of 9 images look whole and cannot be decoded:\n.*inside.png.*\n.*cohort.without\(\['NORMAL/inside.png'\]\)"):
+    with pytest.raises(
+        StudyError, match=r"1 of 9 images look whole and cannot be decoded:\n.*inside.png.*\n.*cohort.without\(\['NORMAL/inside.png'\]\)"
+    ):
         cohort.pixels(16)
     assert cohort.without(["NORMAL/inside.png"]).pixels(16).shape == (8, 16, 16)
 
@@ -152,8 +154,17 @@ def dicom(path, stored=RAMP, drop=(), syntax=ExplicitVRLittleEndian, **changes):
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = "1.2.840.10008.5.1.4.1.1.7", "2.25.1", syntax
     found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     bits = 8 * stored.dtype.itemsize
-    told = {"Rows": stored.shape[0], "Columns": stored.shape[1], "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": bits,
-            "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0, "PixelData": stored.tobytes()} | changes
+    told = {
+        "Rows": stored.shape[0],
+        "Columns": stored.shape[1],
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": 0,
+        "PixelData": stored.tobytes(),
+    } | changes
     for name, value in told.items():
         if name not in drop:
             setattr(found, name, value)
@@ -207,7 +218,14 @@ def adults(tmp_path):
     """A small NIH: `adults(header=..., rows=..., boxes=...)` writes it and reads it."""
     root = tmp_path / "adults"
 
-    def write(header=ENTRIES, rows=ROWS, boxes=("00000002_000.png,Infiltrate,102.4,204.8,512,256,,,",), end="\n", mark=b"", name="Data_Entry_2017_v2020.csv"):
+    def write(
+        header=ENTRIES,
+        rows=ROWS,
+        boxes=("00000002_000.png,Infiltrate,102.4,204.8,512,256,,,",),
+        end="\n",
+        mark=b"",
+        name="Data_Entry_2017_v2020.csv",
+    ):
         shutil.rmtree(root, ignore_errors=True)
         (root / "images").mkdir(parents=True)
         for at, row in enumerate(ROWS):
@@ -270,7 +288,10 @@ def test_a_box_that_is_no_number(adults):
 
 def test_a_patient_with_two_ages(adults):
     cohort = adults(rows=[ROWS[0], ROWS[1].replace("059Y", "041Y"), ROWS[2]])
-    assert any("patient 1 at 58 in line 2 and at 41 in line 3" in note and "Data_Entry_2017_v2020.csv" in note and "correct the table" in note for note in cohort.notes)
+    assert any(
+        "patient 1 at 58 in line 2 and at 41 in line 3" in note and "Data_Entry_2017_v2020.csv" in note and "correct the table" in note
+        for note in cohort.notes
+    )
     assert cohort.table["age"].tolist()[:2] == [58, 41]
 
 

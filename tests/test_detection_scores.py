@@ -125,7 +125,11 @@ def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
 def test_the_readings_of_larger_differ():
     sides = np.array([[400, 300], [300, 400], [900, 200], [384, 256]])
     told = {name: larger(*sides.T).tolist() for name, larger in LARGER.items()}
-    assert told == {"384 wide and 256 high": [True, False, False, False], "either way round": [True, True, False, False], "larger area": [True, True, True, False]}
+    assert told == {
+        "384 wide and 256 high": [True, False, False, False],
+        "either way round": [True, True, False, False],
+        "larger area": [True, True, True, False],
+    }
 
 
 def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
@@ -302,7 +306,10 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
 def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_changes_nothing():
     true = [there([A]), there([A]), there([A]), there([A])]
     told = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
-    got = {values(coco.measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)["AP at 0.5", "x"] for order in ([0, 1, 2, 3], [1, 2, 0, 3])}
+    got = {
+        values(coco.measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)["AP at 0.5", "x"]
+        for order in ([0, 1, 2, 3], [1, 2, 0, 3])
+    }
     assert got == {51 / 101 / 2}  # half of all boxes are right at the one recall there is, a half
 
 
@@ -360,7 +367,9 @@ def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
     told = image_free.out_of_patient(pixels, patients, image_free.prior)
     plain = image_free.box_baselines(boxes, predictors={"prior": image_free.prior}).iloc[0]
     got = values(area.measures(true, told), 880)
-    assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(plain[["precision", "recall", "f1"]].tolist())
+    assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
+        plain[["precision", "recall", "f1"]].tolist()
+    )
     assert got["grid squared error", ALL] == pytest.approx(plain["mse"])
 
 
@@ -466,7 +475,11 @@ def test_image_free_boxes_worked_by_hand():
     train = [there([A, B], [0, 1]), there([[0, 0, 0.4, 0.4]], [0]), there([[0, 0, 0.3, 0.3]], [0]), there()]
     assert len(fitted(PREDICTORS["nothing"], train, 3)["boxes"]) == 0
     whole = fitted(PREDICTORS["everything"], train, 3)
-    assert whole["boxes"].tolist() == [[0, 0, 1, 1]] * 2 and whole["classes"].tolist() == [0, 1] and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
+    assert (
+        whole["boxes"].tolist() == [[0, 0, 1, 1]] * 2
+        and whole["classes"].tolist() == [0, 1]
+        and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
+    )
     assert fitted(PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6)
     assert fitted(PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
     prior = fitted(PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1)
@@ -481,7 +494,10 @@ def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     _, true, patients = crowd
     said = image_free_scores.out_of_patient(true, patients, LABELS, folds=3)
-    changed = [each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"])) for each, patient in zip(true, patients)]
+    changed = [
+        each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"]))
+        for each, patient in zip(true, patients)
+    ]
     again = image_free_scores.out_of_patient(changed, patients, LABELS, folds=3)
     for name in said:
         for at in (2, 3):  # the images of p1
@@ -496,7 +512,9 @@ def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
     frame = image_free_scores.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
     plain = image_free.box_baselines(boxes).set_index("predictor")["f1"]
-    assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain["everywhere"] == pytest.approx(0.146, abs=0.001)
+    assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain["everywhere"] == pytest.approx(
+        0.146, abs=0.001
+    )
     assert frame["location prior, thresholded", "area F1, one-hot", ALL] == pytest.approx(plain["prior, thresholded"])
     for name in ("IoU accuracy at 0.1", "AP at 0.3", "RSNA 2018", "pointing"):
         assert frame["nothing", name, MEAN] == 0 < frame["location prior", name, MEAN]
@@ -514,8 +532,16 @@ def test_boxes_from_a_map_worked_by_hand():
     heat[0, 6, 7] = 3
     heat[0, 7, 6] = 1  # touches the other at a corner
     (got,) = boxes_from(heat, sure=[0.5], kind=2)
-    told = {tuple(8 * x for x in box): (score, tuple(8 * x for x in point)) for box, score, point in zip(got["boxes"].tolist(), got["scores"].tolist(), got["points"].tolist())}
-    assert told == {(1, 1, 4, 3): (0.5, (2.5, 1.5)), (6, 6, 8, 8): (0.375, (7.5, 6.5)), (2, 1, 3, 2): (0.5, (2.5, 1.5)), (7, 6, 8, 7): (0.375, (7.5, 6.5))}
+    told = {
+        tuple(8 * x for x in box): (score, tuple(8 * x for x in point))
+        for box, score, point in zip(got["boxes"].tolist(), got["scores"].tolist(), got["points"].tolist())
+    }
+    assert told == {
+        (1, 1, 4, 3): (0.5, (2.5, 1.5)),
+        (6, 6, 8, 8): (0.375, (7.5, 6.5)),
+        (2, 1, 3, 2): (0.5, (2.5, 1.5)),
+        (7, 6, 8, 7): (0.375, (7.5, 6.5)),
+    }
     assert got["classes"].tolist() == [2] * 4
 
 
@@ -545,7 +571,11 @@ def test_grids_from_maps_are_the_mean_of_each_cell():
     heat[0, :4, :2] = 2
     got = grids_from(heat)
     assert got.shape == (1, CELLS, CELLS) and got[0, 0, 0] == 0.5 and got.sum() == 0.5
-    assert grids_from(heat / 4, over_most=False)[0, 0, 0] == 0.25 and grids_from(np.ones((2, 7, 7))).min() == 1 and not grids_from(np.zeros((1, 8, 8))).any()
+    assert (
+        grids_from(heat / 4, over_most=False)[0, 0, 0] == 0.25
+        and grids_from(np.ones((2, 7, 7))).min() == 1
+        and not grids_from(np.zeros((1, 8, 8))).any()
+    )
 
 
 # ---------------------------------------------------------------- what is amiss
@@ -580,7 +610,11 @@ def test_one_label_alone_is_its_own_mean():
 def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
     odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
     got = values(every_score.measures([odd], [there([A])]), 1)
-    assert got["IoU accuracy at 0.4", ANY] == 1 and got["false positives an image, IoU at 0.4", ANY] == 2 and got["AP at 0.3", ANY] == pytest.approx(1 / 3)
+    assert (
+        got["IoU accuracy at 0.4", ANY] == 1
+        and got["false positives an image, IoU at 0.4", ANY] == 2
+        and got["AP at 0.3", ANY] == pytest.approx(1 / 3)
+    )
     assert got["area F1, confidence", ALL] > 0
 
 
@@ -636,13 +670,23 @@ def test_grids_stand_above_their_truth():
     figure, alt = grid_rows(true, {"trained on 670": true * 0.7, "trained on 764": true * 0.2})
     legible(figure)
     assert {"truth", "image 1", "image 2"} <= set(texts(figure)) and len(figure.axes) == 7
-    assert "trained on 670, image 1: at most 0.70, 16 cells of 0.5 or more in the upper left of the grid" in alt and "trained on 764, image 2: at most 0.20, 0 cells" in alt
+    assert (
+        "trained on 670, image 1: at most 0.70, 16 cells of 0.5 or more in the upper left of the grid" in alt
+        and "trained on 764, image 2: at most 0.20, 0 cells" in alt
+    )
 
 
 def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
     told, true, patients = crowd
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    frame = table({name: every_score.measures(each, true, LABELS) for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()}, patients, 50)
+    frame = table(
+        {
+            name: every_score.measures(each, true, LABELS)
+            for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()
+        },
+        patients,
+        50,
+    )
     for overlap in ("IoU", "IoBB"):
         figure, alt = accuracy_over_overlap(frame, overlap)
         legible(figure)

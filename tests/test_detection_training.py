@@ -141,10 +141,21 @@ def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
     assert all(len(each["boxes"]) == 0 for each in things(again, LABELS))
 
 
-@pytest.mark.parametrize("old, new, match", [
-    ("</annotation>", "", "damaged"), ("<filename>", "<filename>other_", "no image that was read"), ("<name>Mass</name>", "<name>Cat</name>", "'Cat'"), ("<xmax>384.0</xmax>", "<xmax>256.0</xmax>", "without extent"),
-    ("<xmax>384.0</xmax>", "<xmax>1200</xmax>", "reaches out"), ("<xmin>256.0</xmin>", "<xmin>-9</xmin>", "reaches out"), ("<ymin>512.0</ymin>", "<ymin>half</ymin>", "ymin"), ("<ymin>512.0</ymin>", "<ymin>nan</ymin>", "ymin"),
-    ("<ymin>512.0</ymin>", "", "ymin"), ("annotation", "kitchen", "no annotation")])
+@pytest.mark.parametrize(
+    "old, new, match",
+    [
+        ("</annotation>", "", "damaged"),
+        ("<filename>", "<filename>other_", "no image that was read"),
+        ("<name>Mass</name>", "<name>Cat</name>", "'Cat'"),
+        ("<xmax>384.0</xmax>", "<xmax>256.0</xmax>", "without extent"),
+        ("<xmax>384.0</xmax>", "<xmax>1200</xmax>", "reaches out"),
+        ("<xmin>256.0</xmin>", "<xmin>-9</xmin>", "reaches out"),
+        ("<ymin>512.0</ymin>", "<ymin>half</ymin>", "ymin"),
+        ("<ymin>512.0</ymin>", "<ymin>nan</ymin>", "ymin"),
+        ("<ymin>512.0</ymin>", "", "ymin"),
+        ("annotation", "kitchen", "no annotation"),
+    ],
+)
 def test_a_damaged_annotation_is_refused_by_name(boxed, tmp_path, old, new, match):
     row = int(boxed.table.index[0])
     one = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
@@ -170,7 +181,11 @@ def test_targets_are_boxes_filled_up_with_nothing(boxed):
     assert made.shape == (len(boxed), max(len(each["boxes"]) for each in true), 5)
     for row, each in zip(made, true):
         number = len(each["boxes"])
-        assert torch.equal(row[:number, :4], each["boxes"]) and torch.equal(row[:number, 4].long(), each["classes"]) and (row[number:] == NOTHING).all()
+        assert (
+            torch.equal(row[:number, :4], each["boxes"])
+            and torch.equal(row[:number, 4].long(), each["classes"])
+            and (row[number:] == NOTHING).all()
+        )
 
 
 def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
@@ -238,7 +253,10 @@ def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1
     truth = torch.zeros(8, 1, 1)
     truth[:3] = 1  # of eight cells three are true
     levels = torch.linspace(0.01, 0.99, 99)
-    best = {kind: levels[np.argmin([GridLoss(kind)(level.logit().expand(8, 1), truth) for level in levels])].item() for kind in ("squared", "absolute")}
+    best = {
+        kind: levels[np.argmin([GridLoss(kind)(level.logit().expand(8, 1), truth) for level in levels])].item()
+        for kind in ("squared", "absolute")
+    }
     assert best == pytest.approx({"squared": 0.375, "absolute": 0.01}, abs=0.006)
 
 
@@ -348,8 +366,13 @@ def test_fcos_loss_is_torchvisions_own(dealt):
     classes = sigmoid_focal_loss(raw[..., :8], wanted, reduction="sum") / number
     boxes = loss.fcos.box_coder.decode(raw[..., 8:12], loss.anchors[None].expand(2, -1, -1))
     places = generalized_box_iou_loss(boxes[0][inside], (targets[0, 0, :4] * 32).expand(number, -1), reduction="sum") / number
-    left, right, above, below = (abs(loss.anchors.unflatten(1, (2, 2)).mean(1)[inside, axis] - 32 * targets[0, 0, side]) for axis, side in ((0, 0), (0, 2), (1, 1), (1, 3)))
-    central = (torch.minimum(left, right) / torch.maximum(left, right) * torch.minimum(above, below) / torch.maximum(above, below)).sqrt()  # as the paper of FCOS has it
+    left, right, above, below = (
+        abs(loss.anchors.unflatten(1, (2, 2)).mean(1)[inside, axis] - 32 * targets[0, 0, side])
+        for axis, side in ((0, 0), (0, 2), (1, 1), (1, 3))
+    )
+    central = (
+        torch.minimum(left, right) / torch.maximum(left, right) * torch.minimum(above, below) / torch.maximum(above, below)
+    ).sqrt()  # as the paper of FCOS has it
     middles = binary_cross_entropy_with_logits(raw[0, inside, 12], central, reduction="sum") / number
     assert whole.item() == pytest.approx((classes + places + middles).item(), rel=1e-5) and middles.item() > 0
     whole.backward()
@@ -386,8 +409,14 @@ def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
 
 
 def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
-    found = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]), "scores": torch.tensor([0.9, 0.4]), "classes": torch.tensor([0, 1])},
-             {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)}]
+    found = [
+        {
+            "boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]),
+            "scores": torch.tensor([0.9, 0.4]),
+            "classes": torch.tensor([0, 1]),
+        },
+        {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)},
+    ]
     loose, strict = said.of_boxes(found, 0.3), said.of_boxes(found, 0.95)
     assert np.allclose(loose.told[0, :8, :8], 0.9) and np.allclose(loose.told[0, 8:], 0.4) and not loose.told[1].any() and not strict.told.any()
     true = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5]]), "classes": torch.tensor([0])}] * 2
@@ -400,7 +429,9 @@ def test_a_grids_boxes_lie_around_its_own_hottest_cells():
     told = np.zeros((2, 16, 16))
     told[0, 2:6, 4:8], told[0, 10, 10] = 0.2, 0.05
     made = said.of_grids(told)
-    assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0]["scores"].tolist() == pytest.approx([0.2])
+    assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0][
+        "scores"
+    ].tolist() == pytest.approx([0.2])
     assert len(made.found[1]["boxes"]) == 0 and not made.named
 
 

@@ -31,7 +31,9 @@ def test_an_interval_ends_where_the_score_does():
 def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
     found = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
     value, low, high = mean_over(found, overlap=1 / 4)
-    assert (value, high - value) == pytest.approx((0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6) and value - low == pytest.approx(high - value)
+    assert (value, high - value) == pytest.approx(
+        (0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6
+    ) and value - low == pytest.approx(high - value)
     plain = mean_over(found)
     assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)  # half as wide again: the root of (1/5 + 1/4) over 1/5
     assert ahead(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))

@@ -21,7 +21,7 @@ from pneumo_utils.evaluation.comparing import better, mcnemar
 from pneumo_utils.evaluation.matrix import confusion
 from pneumo_utils.evaluation.metrics import label, metric
 from pneumo_utils.evaluation.predictions import Predictions, together
-from pneumo_utils.evaluation.scoring import Score, score, scores, values
+from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, values
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import threshold
 from pneumo_utils.evaluation.weighed import Answers, Weighed
@@ -264,7 +264,9 @@ def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
     assert answered(constant)["accuracy"].unique().tolist() == pytest.approx([0.75])
 
 
-@pytest.mark.parametrize("told, shares, message", [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")])
+@pytest.mark.parametrize(
+    "told, shares, message", [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")]
+)
 def test_shares_that_cannot_be_answered(told, shares, message):
     with pytest.raises(StudyError, match=message):
         answered(told, shares)

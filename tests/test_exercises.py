@@ -38,11 +38,23 @@ def codes(sources) -> list[types.CodeType]:
 
 def called_later(sources) -> set[str]:
     """The names that functions look up whenever they are called."""
-    return {step.argval for code in codes(sources) if not code.co_name.startswith("<") for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    return {
+        step.argval
+        for code in codes(sources)
+        if not code.co_name.startswith("<")
+        for step in dis.get_instructions(code)
+        if step.opname == "LOAD_GLOBAL"
+    }
 
 
 def imported(sources) -> set[str]:
-    return {alias.asname or alias.name for source in sources for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom)) for alias in node.names}
+    return {
+        alias.asname or alias.name
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for alias in node.names
+    }
 
 
 def cells_of(chapter) -> list[str]:
@@ -59,9 +71,15 @@ def test_a_chapter_ends_with_four_to_six_that_rise(name):
     assert 4 <= len(found) <= 6 and [each.number for each in found] == list(range(1, len(found) + 1))
     stars = [each.stars for each in found]
     assert stars == sorted(stars) and stars[0] == 1 and stars[-1] == 3 and set(stars) <= set(exercises.MINUTES)
-    headings = re.findall(r"(?m)^## (.+)$", "\n".join("".join(cell["source"]) for cell in ALL[name].notebook()["cells"] if cell["cell_type"] == "markdown"))
+    headings = re.findall(
+        r"(?m)^## (.+)$", "\n".join("".join(cell["source"]) for cell in ALL[name].notebook()["cells"] if cell["cell_type"] == "markdown")
+    )
     assert headings[-1] == "Exercises" and sum("Exercises" in heading for heading in headings) == 1
-    assert not [heading for heading in headings[headings.index("Takeaways"):] if not heading.startswith(("Takeaways", "Limits", "Exercises"))] if "Takeaways" in headings else True
+    assert (
+        not [heading for heading in headings[headings.index("Takeaways") :] if not heading.startswith(("Takeaways", "Limits", "Exercises"))]
+        if "Takeaways" in headings
+        else True
+    )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -83,7 +101,9 @@ def test_every_solution_was_run_as_it_stands(name):
     told = exercises.record()["chapters"][name]
     assert told["seconds_again"] > 0 and told["peak_memory_mb"] > 100 and told["disk_mb"] > 0
     for each in exercises.of(ALL[name]):
-        assert exercises.seconds(name, each) is not None, f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its solution changed"
+        assert exercises.seconds(name, each) is not None, (
+            f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its solution changed"
+        )
 
 
 CHAPTER = """\
@@ -131,7 +151,14 @@ def test_exercises_are_read_off_a_chapter(chapter):
     assert first.code == ["twofold = 2 * seed\nprint(twofold)", "print(twofold + 1)"] and first.digest != second.digest
 
 
-@pytest.mark.parametrize("right, wrong", [("**2.** ★★★ And", "**2.** And"), (":::{dropdown} A solution\n```python\nprint(seed)", ":::{dropdown} Solved\n```python\nprint(seed)"), ("for?\n\n", "for?\n")])
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("**2.** ★★★ And", "**2.** And"),
+        (":::{dropdown} A solution\n```python\nprint(seed)", ":::{dropdown} Solved\n```python\nprint(seed)"),
+        ("for?\n\n", "for?\n"),
+    ],
+)
 def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
     assert right in CHAPTER
     notebook = nbformat.read(chapter.path, 4)
@@ -144,14 +171,30 @@ def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
 def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, monkeypatch):
     first, second = exercises.of(chapter)
     solutions = {"1": {"seconds": 81.3, "code": first.digest}, "2": {"seconds": 3, "code": first.digest}}
-    monkeypatch.setattr(exercises, "record", lambda: {"chapters": {"demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}}})
+    monkeypatch.setattr(
+        exercises,
+        "record",
+        lambda: {"chapters": {"demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}}},
+    )
     page = exercises.on_the_page(chapter, CHAPTER)
     assert "measured on 2026-01-02 (CPU, 2 cores) after the chapter itself, which takes 3 min from nothing" in page and "★★★ 20 minutes" in page
     assert page.count("A solution (computes: 1.5 min)") == 1 and page.count("A solution\n") == 1
     assert exercises.on_the_page(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith("**1.** (5 minutes) Of before.")
 
 
-@pytest.mark.parametrize("seconds, words", [(None, "not measured"), (0.04, "under 1 s"), (4.6, "5 s"), (33, "35 s"), (57, "1 min"), (100, "1.5 min"), (200, "3 min"), (431, "7 min")])
+@pytest.mark.parametrize(
+    "seconds, words",
+    [
+        (None, "not measured"),
+        (0.04, "under 1 s"),
+        (4.6, "5 s"),
+        (33, "35 s"),
+        (57, "1 min"),
+        (100, "1.5 min"),
+        (200, "3 min"),
+        (431, "7 min"),
+    ],
+)
 def test_times_are_rounded(seconds, words):
     assert exercises.rounded(seconds) == words
 

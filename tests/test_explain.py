@@ -194,11 +194,22 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
     assert made.maps.shape == (2, 48, 48) and 1 < made.raw.shape[1] < 48 and (made.maps >= 0).all()
 
 
-@pytest.mark.parametrize("asked, told", [
-    ({"method": "gradcamm"}, "did you mean 'gradcam'"), ({"layer": "block9"}, "did you mean 'block"), ({"layer": "head"}, "gives no maps"),
-    ({"method": "saliency", "layer": "block2"}, "has no layer"), ({"method": "saliency", "steps": 3}, "has no setting steps"), ({"target": 2}, "no class 2"),
-    ({"target": -1}, "no class -1"), ({"target": [0, 1]}, "2 targets and more images"), ({"target": [0] * 4}, "4 targets for 3 images"),
-    ({"target": 0.5}, "number of a class"), ({"method": "occlusion", "absent": "black"}, "not as 'black'")])
+@pytest.mark.parametrize(
+    "asked, told",
+    [
+        ({"method": "gradcamm"}, "did you mean 'gradcam'"),
+        ({"layer": "block9"}, "did you mean 'block"),
+        ({"layer": "head"}, "gives no maps"),
+        ({"method": "saliency", "layer": "block2"}, "has no layer"),
+        ({"method": "saliency", "steps": 3}, "has no setting steps"),
+        ({"target": 2}, "no class 2"),
+        ({"target": -1}, "no class -1"),
+        ({"target": [0, 1]}, "2 targets and more images"),
+        ({"target": [0] * 4}, "4 targets for 3 images"),
+        ({"target": 0.5}, "number of a class"),
+        ({"method": "occlusion", "absent": "black"}, "not as 'black'"),
+    ],
+)
 def test_what_cannot_be_asked_is_said(asked, told):
     with pytest.raises(StudyError, match=told):
         explain.maps(small(), images(), **asked)

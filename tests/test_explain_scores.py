@@ -70,8 +70,15 @@ def test_the_area_under_iou_is_the_mean_over_thresholds():
 
 
 @pytest.mark.parametrize("name", ["pointing", "share", "emphasis", "iou_area"])
-@pytest.mark.parametrize("heat, region, told", [(HEAT - 0.5, REGION, "below 0"), (HEAT[:2], REGION, "cannot be held"), (HEAT[0], REGION[0], "cannot be held"),
-                                                (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "that are none")])
+@pytest.mark.parametrize(
+    "heat, region, told",
+    [
+        (HEAT - 0.5, REGION, "below 0"),
+        (HEAT[:2], REGION, "cannot be held"),
+        (HEAT[0], REGION[0], "cannot be held"),
+        (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "that are none"),
+    ],
+)
 def test_what_cannot_be_scored_is_said(name, heat, region, told):
     with pytest.raises(StudyError, match=told):
         getattr(explain, name)(heat, region)

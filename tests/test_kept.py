@@ -76,8 +76,16 @@ def test_an_object_with_a_digest_stands_for_itself(keep, capsys):
 
 
 def test_values_come_back_as_they_were(tmp_path):
-    value = {"scores": np.linspace(0, 1, 5), "weights": {"w": torch.arange(4.0)}, "names": ["a", "b"], "pair": (1, 2.5), "none": None, "yes": True,
-             "frame": pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan], "name": ["a", "b"]}), "by_name": pd.DataFrame({"x": [1]}, index=pd.Index(["k"], name="key"))}
+    value = {
+        "scores": np.linspace(0, 1, 5),
+        "weights": {"w": torch.arange(4.0)},
+        "names": ["a", "b"],
+        "pair": (1, 2.5),
+        "none": None,
+        "yes": True,
+        "frame": pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan], "name": ["a", "b"]}),
+        "by_name": pd.DataFrame({"x": [1]}, index=pd.Index(["k"], name="key")),
+    }
     store(tmp_path / "v", value)
     back, = load(tmp_path / "v")
     np.testing.assert_array_equal(back["scores"], value["scores"])

@@ -30,8 +30,14 @@ def cohort(tmp_path_factory):
 def test_images_are_dealt_in_their_shares_and_each_once(cohort):
     told = dealt(cohort, 0.1, 0.2, 3)
     images = len(cohort)
-    assert told.table["split"].value_counts().to_dict() == {"train": images - round(0.1 * images) - round(0.2 * images), "valid": round(0.2 * images), "test": round(0.1 * images)}
-    assert (told.table["split"] == dealt(cohort, 0.1, 0.2, 3).table["split"]).all() and (told.table["split"] != dealt(cohort, 0.1, 0.2, 4).table["split"]).any()
+    assert told.table["split"].value_counts().to_dict() == {
+        "train": images - round(0.1 * images) - round(0.2 * images),
+        "valid": round(0.2 * images),
+        "test": round(0.1 * images),
+    }
+    assert (told.table["split"] == dealt(cohort, 0.1, 0.2, 3).table["split"]).all() and (
+        told.table["split"] != dealt(cohort, 0.1, 0.2, 4).table["split"]
+    ).any()
     assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()  # nobody looks at patients
 
 
@@ -68,8 +74,12 @@ def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
     net, whole = trunk("resnet50", weights="random", size="pocket", top=True), dealt(cohort, 0.1, 0.1, 0)
     assert grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
     assert pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
-    for ask, said in ((lambda: grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"), (lambda: grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
-                      (lambda: grid(net, whole, [], [50]), "at least; here are 0 and 1"), (lambda: pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2")):
+    for ask, said in (
+        (lambda: grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"),
+        (lambda: grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
+        (lambda: grid(net, whole, [], [50]), "at least; here are 0 and 1"),
+        (lambda: pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2"),
+    ):
         with pytest.raises(StudyError, match=said):
             ask()
 
@@ -95,7 +105,9 @@ def test_the_loss_of_a_class_is_scikit_learns():
     random = np.random.default_rng(0)
     told = random.dirichlet(np.ones(3), 50)
     truth = random.integers(0, 3, 50)
-    assert log_loss(Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))).mean() == pytest.approx(of_sklearn(truth, told, labels=[0, 1, 2]))
+    assert log_loss(Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))).mean() == pytest.approx(
+        of_sklearn(truth, told, labels=[0, 1, 2])
+    )
 
 
 def test_a_certain_mistake_costs_what_keras_says():
@@ -122,7 +134,9 @@ def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
 def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
     draws = np.random.default_rng(0).normal(5, 2, 4000)
     alone, many = best_of({"a": draws}, {"a": 1}, resamples=20000), best_of({"a": draws}, {"a": 20}, resamples=20000)
-    assert alone[0] == pytest.approx(0, abs=0.1) and many[0] == pytest.approx(2 * 1.824, abs=0.1)  # the median of the highest of 20 standard normal numbers
+    assert alone[0] == pytest.approx(0, abs=0.1) and many[0] == pytest.approx(
+        2 * 1.824, abs=0.1
+    )  # the median of the highest of 20 standard normal numbers
     assert many[1] < many[0] < many[2]
 
 
@@ -132,7 +146,9 @@ def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations
     random, held, above, tries = np.random.default_rng(0), 0, 0, 400
     for at in range(tries):
         found = max(random.normal(0, each, 20).max() for each in deviations.values())
-        middle, low, high = best_of({name: random.normal(0.9, each, 6) for name, each in deviations.items()}, dict.fromkeys(deviations, 20), resamples=500, seed=at)
+        middle, low, high = best_of(
+            {name: random.normal(0.9, each, 6) for name, each in deviations.items()}, dict.fromkeys(deviations, 20), resamples=500, seed=at
+        )
         held, above = held + (low <= found <= high), above + (found > middle)
     assert 0.9 < held / tries < 0.99 and 0.3 < above / tries < 0.6
 
@@ -151,7 +167,9 @@ def test_of_several_kinds_the_noisiest_gives_the_best():
 def test_labels_need_images_on_both_sides_in_every_part(cohort):
     parts = [dealt(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
     found, counts = judged(parts, 4), [part.counts() for part in parts]
-    assert nih.NONE in found and found == [name for name in cohort.classes if all(4 <= each[name] <= len(part) - 4 for each, part in zip(counts, parts))]
+    assert nih.NONE in found and found == [
+        name for name in cohort.classes if all(4 <= each[name] <= len(part) - 4 for each, part in zip(counts, parts))
+    ]
 
 
 def test_one_class_only_is_said(cohort):
@@ -164,7 +182,11 @@ def test_one_class_only_is_said(cohort):
 
 
 def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
-    numbers = pd.DataFrame(np.arange(12.0).reshape(3, 4) - 4, index=pd.Index(["100", "200", "300"], name="s"), columns=pd.Index(["0", "2", "5", "19"], name="c"))
+    numbers = pd.DataFrame(
+        np.arange(12.0).reshape(3, 4) - 4,
+        index=pd.Index(["100", "200", "300"], name="s"),
+        columns=pd.Index(["0", "2", "5", "19"], name="c"),
+    )
     numbers.iloc[0, 0] = np.nan
     figure, alt = heat_map(numbers, "points", "{:+.0f}", centre=0, named=2)
     assert "3 rows by 4 columns" in alt and "300, 19 +7" in alt and "100, 2 -3" in alt and "nan" not in alt

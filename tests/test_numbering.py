@@ -27,9 +27,17 @@ SCORES = pd.DataFrame({"model": ["a < b", "c"], "F1": [0.5, 0.25]})
 def draw(name):
     run.figure(plt.figure(figsize=(2, 1)), name, alt="An empty figure.", caption=f"Nothing, {name}.")
 """
-CELLS = {"05_demo": ["draw('first')", "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
-                     "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    display(table(SCORES, name='never', caption='Nothing.'))"],
-         "demo_atlas": ["run.survey('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for part in ()))", "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')"]}
+CELLS = {
+    "05_demo": [
+        "draw('first')",
+        "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
+        "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    display(table(SCORES, name='never', caption='Nothing.'))",
+    ],
+    "demo_atlas": [
+        "run.survey('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for part in ()))",
+        "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
+    ],
+}
 PROSE = """# A small book
 
 Look at {numref}`fig-5-curve`, {numref}`tab-5-scores`, {numref}`all of %s <tab-atlas-scores>`, {numref}`tab-atlas-depth-all`, {numref}`fig-5-60_never`, {numref}`not %s <tab-5-never>` and
@@ -82,9 +90,18 @@ def pages(demo, tmp_path_factory):
         patch.setattr(book, "find", lambda name: next(chapter for chapter in demo if chapter.name == name))
         patch.setattr(book.rerunning, "closing", lambda chapter: "## Run this chapter")
         executed = {chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()}
-        prose = {Path("book/intro.md"): PROSE.encode(), Path("book/run_statistics.md"): b"# Statistics\n", Path("book/references.bib"): b"", Path("book/_static/logo.svg"): b"<svg/>"}
+        prose = {
+            Path("book/intro.md"): PROSE.encode(),
+            Path("book/run_statistics.md"): b"# Statistics\n",
+            Path("book/references.bib"): b"",
+            Path("book/_static/logo.svg"): b"<svg/>",
+        }
         config = yaml.safe_load((book.ROOT / "_config.yml").read_text())
-        toc = {"format": "jb-book", "root": "book/intro", "chapters": [*({"file": f"notebooks/{name}"} for name in CELLS), {"file": "book/run_statistics"}]}
+        toc = {
+            "format": "jb-book",
+            "root": "book/intro",
+            "chapters": [*({"file": f"notebooks/{name}"} for name in CELLS), {"file": "book/run_statistics"}],
+        }
         book._stage(stage, {**book._referring(prose, executed), Path("_config.yml"): yaml.safe_dump(config), Path("_toc.yml"): yaml.safe_dump(toc)})
         html = book._jupyter_book(stage, stage.parent, print)
     return {name: (html / name).with_suffix(".html").read_text() for name in ("book/intro", *(f"notebooks/{name}" for name in CELLS))}
@@ -92,9 +109,13 @@ def pages(demo, tmp_path_factory):
 
 def test_tables_and_figures_are_numbered_by_chapter(pages):
     told = Captions(pages["notebooks/05_demo"]).told
-    assert told["tab-5-scores"].startswith('Table 5.1 F1 & more, "so far"') and len(told) == 1  # of the two tables of a cell the one that has a caption
+    assert (
+        told["tab-5-scores"].startswith('Table 5.1 F1 & more, "so far"') and len(told) == 1
+    )  # of the two tables of a cell the one that has a caption
     told = Captions(pages["notebooks/demo_atlas"]).told
-    assert told["tab-atlas-depth-all"].startswith("Table atlas.1 Depth, all") and told["tab-atlas-scores"].startswith("Table atlas.2 The same, elsewhere")
+    assert told["tab-atlas-depth-all"].startswith("Table atlas.1 Depth, all") and told["tab-atlas-scores"].startswith(
+        "Table atlas.2 The same, elsewhere"
+    )
     for page, prefix, last in (("05_demo", "5", 2), ("demo_atlas", "atlas", 1)):
         assert re.findall(r'caption-number">(Figure [^<]+?) ?<', pages[f"notebooks/{page}"]) == [f"Figure {prefix}.{at}" for at in range(1, last + 1)]
 
@@ -105,9 +126,16 @@ def test_a_numbered_table_is_left_whole(pages):
 
 def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
     line = re.search(r"(?s)<p>(Look at.*?)</p>", pages["book/intro"])[1]
-    assert re.findall(r'href="../notebooks/(.*?)"', line) == ["05_demo.html#fig-5-curve", "05_demo.html#tab-5-scores", "demo_atlas.html#tab-atlas-scores", "demo_atlas.html#tab-atlas-depth-all"]
+    assert re.findall(r'href="../notebooks/(.*?)"', line) == [
+        "05_demo.html#fig-5-curve",
+        "05_demo.html#tab-5-scores",
+        "demo_atlas.html#tab-atlas-scores",
+        "demo_atlas.html#tab-atlas-depth-all",
+    ]
     words = " ".join(re.sub("<[^>]+>", "", line).split())
-    assert words == ("Look at Figure 5.2, Table 5.1, all of atlas.2, Table atlas.1, a figure left out of this run, a table left out of this run and a table left out of this run.")
+    assert words == (
+        "Look at Figure 5.2, Table 5.1, all of atlas.2, Table atlas.1, a figure left out of this run, a table left out of this run and a table left out of this run."
+    )
 
 
 def test_markdown_that_code_shows_refers_as_prose_does(pages):
@@ -122,7 +150,9 @@ def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
     made_by_code = {"cell_type": "code", "id": "made", "metadata": {}, "outputs": [{"data": {"text/markdown": "See {numref}`tab-5-score`."}}]}
     with pytest.raises(StudyError, match="05_demo, cell made, refers to tab-5-score"):
         book._referring({}, {first: {"cells": [made_by_code, *shows("tab-5-scores")]}})
-    with pytest.raises(StudyError, match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you mean 'tab-5-scores'"):
+    with pytest.raises(
+        StudyError, match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you mean 'tab-5-scores'"
+    ):
         book._referring({}, {first: page})
     for wrong in ("fig-5-third", "tab-6-scores", "fig-5-seed", "tab-atlas-height"):
         with pytest.raises(StudyError, match=f"here.md refers to {wrong}"):

@@ -32,7 +32,20 @@ def test_a_line_that_papermill_would_drop_is_an_error(line):
         declared(line)
 
 
-@pytest.mark.parametrize("given", [{}, {"epochs": 100}, {"lr": 1}, {"lr": 1.0}, {"weights": "imagenet"}, {"balanced": True}, {"blocks": [1]}, {"blocks": []}, {"data_root": ""}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"epochs": 100},
+        {"lr": 1},
+        {"lr": 1.0},
+        {"weights": "imagenet"},
+        {"balanced": True},
+        {"blocks": [1]},
+        {"blocks": []},
+        {"data_root": ""},
+    ],
+)
 def test_what_fits_is_accepted(given):
     check(KNOWN, given)
 

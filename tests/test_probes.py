@@ -19,14 +19,21 @@ SIDE = 48
 def sets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
-        yield {name: covid_gan.read(releases.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None) for name, shortcuts in (("generators", ()), ("findings", ("findings",)))}
+        yield {
+            name: covid_gan.read(releases.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None)
+            for name, shortcuts in (("generators", ()), ("findings", ("findings",)))
+        }
 
 
 def test_statistics_are_those_of_the_greys_wherever_they_lie():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     seen = PROBES["image statistics"](pictures)
     assert seen[:, 0] == pytest.approx(pictures.mean((1, 2)), rel=1e-5) and seen[:, 1] == pytest.approx(pictures.std((1, 2)), rel=1e-5)
-    assert seen[:, 2] == pytest.approx(pictures.min((1, 2))) and seen[:, 7] == pytest.approx(np.median(pictures, axis=(1, 2))) and seen[:, -1] == pytest.approx(pictures.max((1, 2)))
+    assert (
+        seen[:, 2] == pytest.approx(pictures.min((1, 2)))
+        and seen[:, 7] == pytest.approx(np.median(pictures, axis=(1, 2)))
+        and seen[:, -1] == pytest.approx(pictures.max((1, 2)))
+    )
     assert PROBES["image statistics"](pictures[:, ::-1, ::-1]) == pytest.approx(seen)
 
 

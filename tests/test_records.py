@@ -24,8 +24,10 @@ weights: str = "pocket"  # pocket, or the path of a file
 data_root: str = ""  # {folder} with data; empty: none
 max_steps: int = 0  # [0, 1000] batches, for a trial; 0: all
 """
-WORK = "def piece(n):\n    return n * seed\n\nvalue = run.kept('piece', piece, n=draws)\n" \
-       "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data {data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
+WORK = (
+    "def piece(n):\n    return n * seed\n\nvalue = run.kept('piece', piece, n=draws)\n"
+    "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data {data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
+)
 FINISH = "run.uses(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
 
 
@@ -74,13 +76,25 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
     record(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder
     results = results_of(folder)["results"]
-    assert results["depth: shallow"]["value"] == pytest.approx(0.4) and results["depth: shallow"]["low"] == 0 and "of a well, mean of 3 draws" in results["depth: shallow"]["note"]
+    assert (
+        results["depth: shallow"]["value"] == pytest.approx(0.4)
+        and results["depth: shallow"]["low"] == 0
+        and "of a well, mean of 3 draws" in results["depth: shallow"]["note"]
+    )
     assert results["loss: all"]["high"] > 1
     page = (folder / "notebook.ipynb").read_text()
     assert "on record, deeper well" in page and "0.590" in page  # 0.5 + 9 / 100
     assert "**Breadth**" in page and "on no record" in page
     assert "+0.300 (" in page and ">yes<" in page and ">no<" in page
-    assert all(f"<td>{told}</td>" in page for told in ("what is done with block 4 in the best model: unfreeze", "the worst model is the one with dropout", "test accuracy: 91.4%", "test images with any predicted box: 24"))
+    assert all(
+        f"<td>{told}</td>" in page
+        for told in (
+            "what is done with block 4 in the best model: unfreeze",
+            "the worst model is the one with dropout",
+            "test accuracy: 91.4%",
+            "test images with any predicted box: 24",
+        )
+    )
 
 
 def test_what_a_chapter_reads_of_its_record(chapter, kept):
@@ -197,7 +211,11 @@ def ran(low, high, real=False, tier="pocket", **more):
     return {"chapter": "demo", "real": real, "tier": tier, "claims": {"p1-best-f1": {"value": (low + high) / 2, "low": low, "high": high}}} | more
 
 
-FRESH, LONG, REAL = ran(-0.1, 0.3), ran(0.05, 0.15, record="long", finished="2026-01-02"), ran(-0.2, -0.1, real=True, record="children", finished="2026-01-03")
+FRESH, LONG, REAL = (
+    ran(-0.1, 0.3),
+    ran(0.05, 0.15, record="long", finished="2026-01-02"),
+    ran(-0.2, -0.1, real=True, record="children", finished="2026-01-03"),
+)
 CLAIM = load()["p1-best-f1"]  # an ordering
 
 

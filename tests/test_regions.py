@@ -16,7 +16,10 @@ def test_regions_of_a_chest_of_eight_pixels():
     bones = drawn("xxxxxxxx", "x......x", ".xx.....", "........", "...xx...", "........", "........", "........")
     found = regions(lungs, bones)
     assert (found["the lungs"] == lungs).all()
-    assert (found["bones outside the lungs"] == drawn("xxxxxxxx", "x......x", "........", "........", "...xx...", "........", "........", "........")).all()
+    assert (
+        found["bones outside the lungs"]
+        == drawn("xxxxxxxx", "x......x", "........", "........", "...xx...", "........", "........", "........")
+    ).all()
     assert (found["the middle"] == drawn("........", "...xx...", "...xx...", "...xx...", "...xxx..", "........", "........", "........")).all()
     assert (found["the diaphragm"] == drawn("........", "........", ".....x..", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........")).all()
 

@@ -39,7 +39,11 @@ def rows(path):
 
 
 def files(root, ending):
-    return sorted(path.relative_to(root).as_posix() for path in root.rglob(f"*{ending}") if "truth" not in path.parts and not path.name.startswith("."))
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in root.rglob(f"*{ending}")
+        if "truth" not in path.parts and not path.name.startswith(".")
+    )
 
 
 def test_rsna_has_a_row_a_box_in_both_tables(released):
@@ -80,7 +84,9 @@ def test_kermany_keeps_its_faults(released):
     assert set(folders) == {f"{split}/{label}" for split in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")}
     people = true_people(root)
     where = people.groupby("patient")["cause"].size().index
-    assert (people.reset_index().assign(split=lambda t: t["image"].str.split("/").str[0]).groupby("patient")["split"].nunique() == 1).all(), len(where)
+    assert (
+        people.reset_index().assign(split=lambda t: t["image"].str.split("/").str[0]).groupby("patient")["split"].nunique() == 1
+    ).all(), len(where)
     modes = {name: Image.open(root / name).mode for name in names}
     assert {name.split("/")[2] for name, mode in modes.items() if mode == "RGB"} == {"train"}
     assert len({Image.open(root / name).size for name in names}) > IMAGES / 2
@@ -156,8 +162,14 @@ def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
     people = true_people(root)
     assert set(people["cause"]) == {"covid"}
     checkerboard = np.where(np.add.outer(range(SIZE), range(SIZE)) % 2, 1, -1)
-    strength = {generator: [abs((np.asarray(Image.open(root / name))[..., 1] * checkerboard).mean()) for name in files(root, ".png") if name.startswith(generator)]
-                for generator in ("G1", "G2")}
+    strength = {
+        generator: [
+            abs((np.asarray(Image.open(root / name))[..., 1] * checkerboard).mean())
+            for name in files(root, ".png")
+            if name.startswith(generator)
+        ]
+        for generator in ("G1", "G2")
+    }
     assert np.median(strength["G1"]) > 0.8 > 5 * np.median(strength["G2"])
 
 
@@ -167,8 +179,19 @@ def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(r
     people = true_people(root)
     of = {folder: set(people["cause"][people.index.str.startswith(folder)]) for folder in ("G1", "G2")}
     assert of == {"G1": {"normal"}, "G2": {"bacterial", "viral"}}
-    fine = {name: {folder: np.mean([np.abs(np.diff(np.asarray(Image.open(base / file))[:2, :, 1].astype(int))).mean() for file in files(base, ".png") if file.startswith(folder)]) for folder in ("G1", "G2")}
-            for name, base in (("findings", root), ("plain", plain))}
+    fine = {
+        name: {
+            folder: np.mean(
+                [
+                    np.abs(np.diff(np.asarray(Image.open(base / file))[:2, :, 1].astype(int))).mean()
+                    for file in files(base, ".png")
+                    if file.startswith(folder)
+                ]
+            )
+            for folder in ("G1", "G2")
+        }
+        for name, base in (("findings", root), ("plain", plain))
+    }
     assert abs(fine["findings"]["G1"] - fine["findings"]["G2"]) < 1 < fine["plain"]["G1"] - fine["plain"]["G2"]
 
 
@@ -209,9 +232,14 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
-@pytest.mark.parametrize("ask, told", [
-    (("kermany", 10, 32, 0), "10 images are too few"), (("kermany", 40, 5000, 0), "5000 pixels wide"), (("kermani", 40, 32, 0), "There is no release 'kermani'"),
-])
+@pytest.mark.parametrize(
+    "ask, told",
+    [
+        (("kermany", 10, 32, 0), "10 images are too few"),
+        (("kermany", 40, 5000, 0), "5000 pixels wide"),
+        (("kermani", 40, 32, 0), "There is no release 'kermani'"),
+    ],
+)
 def test_what_cannot_be_made_is_said(tmp_path, monkeypatch, ask, told):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(StudyError, match=told):

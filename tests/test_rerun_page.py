@@ -18,7 +18,17 @@ MAKE = [command for command in COMMANDS if command.startswith("make ")]
 
 
 def test_the_page_has_commands_for_each_way():
-    for word in ("make book", "pneumo run", "pneumo compare", "pneumo record add", "pneumo pretrain", "papermill notebooks/", "nih_tables", "CUDA_VISIBLE_DEVICES", "--out"):
+    for word in (
+        "make book",
+        "pneumo run",
+        "pneumo compare",
+        "pneumo record add",
+        "pneumo pretrain",
+        "papermill notebooks/",
+        "nih_tables",
+        "CUDA_VISIBLE_DEVICES",
+        "--out",
+    ):
         assert any(word in command for command in COMMANDS), word
 
 

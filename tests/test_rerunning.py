@@ -58,10 +58,30 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
     (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
     said = rerunning.commands(chapter)
     command = said.get("other settings", said["here"])[1]
-    done = subprocess.run([sys.executable, "-m", *shlex.split(command)], cwd=tmp_path, env=os.environ | {"PNEUMO_RUNS": str(tmp_path / "runs")}, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-m", *shlex.split(command)],
+        cwd=tmp_path,
+        env=os.environ | {"PNEUMO_RUNS": str(tmp_path / "runs")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
-    given = dict(re.findall(r"^(\w+) = (.*)$", next("".join(cell["source"]) for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
-                                                     if "injected-parameters" in cell["metadata"].get("tags", [])), re.M)) if "other settings" in said else {}
+    given = (
+        dict(
+            re.findall(
+                r"^(\w+) = (.*)$",
+                next(
+                    "".join(cell["source"])
+                    for cell in json.loads((tmp_path / "out.ipynb").read_text())["cells"]
+                    if "injected-parameters" in cell["metadata"].get("tags", [])
+                ),
+                re.M,
+            )
+        )
+        if "other settings" in said
+        else {}
+    )
     assert given == {name: json.dumps(value) for name, value in rerunning.worth_trying(chapter).items()}
 
 
@@ -81,7 +101,9 @@ def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, mo
     monkeypatch.setattr(rerunning, "ROOT", tmp_path)
     monkeypatch.setattr(rerunning, "_declared", lambda: {})
     assert rerunning.commands(Chapter(small(name="appendix"))) == {
-        "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"], "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"]}
+        "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"],
+        "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"],
+    }
 
 
 @pytest.mark.parametrize("declared, error, says", [

@@ -307,7 +307,12 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
 
 
 def test_forgetting_begins_alike_and_has_a_line_a_model():
-    rows = [(model, method, block, value) for model in ("VGG16", "ResNet50V2") for method in ("Grad-CAM", "saliency") for block, value in (("head", 0.6), ("stage4", 0.1))]
+    rows = [
+        (model, method, block, value)
+        for model in ("VGG16", "ResNet50V2")
+        for method in ("Grad-CAM", "saliency")
+        for block, value in (("head", 0.6), ("stage4", 0.1))
+    ]
     figure, alt = forgetting(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(figure.axes) == 2
     assert "Grad-CAM, VGG16: 0.60 once head is random, 0.10 when all 2 blocks are" in alt
@@ -351,27 +356,59 @@ def test_further_columns_stand_behind():
 
 
 def test_surveys_of_several_runs_stand_beside_each_other():
-    here = {"opened: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "opened: head": {"value": 0.5, "low": None, "high": None}, "other: all": {"value": 1.0}}
-    record = {"opened: conv1": {"value": 0.25, "low": 0.2, "high": 0.3}, "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"}}
+    here = {
+        "opened: all": {"value": 0.9, "low": 0.8, "high": 0.95},
+        "opened: head": {"value": 0.5, "low": None, "high": None},
+        "other: all": {"value": 1.0},
+    }
+    record = {
+        "opened: conv1": {"value": 0.25, "low": 0.2, "high": 0.3},
+        "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"},
+    }
     assert cells(beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})) == [
-        [None, "this run", "on record"], ["all", "0.900 (0.80 to 0.95)", "undefined"], ["head", "0.500", None], ["conv1", None, "0.250 (0.20 to 0.30)"]]
+        [None, "this run", "on record"],
+        ["all", "0.900 (0.80 to 0.95)", "undefined"],
+        ["head", "0.500", None],
+        ["conv1", None, "0.250 (0.20 to 0.30)"],
+    ]
     assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
 
 
 def test_surveys_of_the_same_things_are_the_columns_of_one_table():
     here = {"tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "tried, loss: all": {"value": 0.5}, "tried, loss: head": {"value": 0.25}}
     asked = {"F1": "tried, F1", "loss": "tried, loss"}
-    assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [[None, "F1", "loss"], ["all", "0.900 (0.80 to 0.95)", "0.500"], ["head", None, "0.250"]]
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [
+        [None, "F1", "loss"],
+        ["all", "0.900 (0.80 to 0.95)", "0.500"],
+        ["head", None, "0.250"],
+    ]
     assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][:2] == [None, "run"]
 
 
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
     def caption(**runs):
-        return ElementTree.fromstring(beside.survey_table("depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}).data).find("caption").text.strip()
+        return (
+            ElementTree.fromstring(
+                beside.survey_table(
+                    "depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}
+                ).data
+            )
+            .find("caption")
+            .text.strip()
+        )
 
-    three, ten, bare = {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 3 draws"}, {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 10 draws"}, {"value": 0.5}
-    assert caption(here={"all": three, "head": three}, there={"all": ten}) == "Depth. In brackets 95 % intervals. Here: mean of 3 draws; there: mean of 10 draws."
-    assert caption(here={"all": three, "head": ten}, there={"all": bare}) == "Depth. In brackets 95 % intervals."  # this run says two things of its numbers
+    three, ten, bare = (
+        {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 3 draws"},
+        {"value": 0.5, "low": 0.4, "high": 0.6, "note": "mean of 10 draws"},
+        {"value": 0.5},
+    )
+    assert (
+        caption(here={"all": three, "head": three}, there={"all": ten})
+        == "Depth. In brackets 95 % intervals. Here: mean of 3 draws; there: mean of 10 draws."
+    )
+    assert (
+        caption(here={"all": three, "head": ten}, there={"all": bare}) == "Depth. In brackets 95 % intervals."
+    )  # this run says two things of its numbers
     assert caption(here={"all": bare}) == "Depth."
 
 
@@ -391,8 +428,13 @@ def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
 def test_dots_are_a_row_a_model_a_metric_and_a_draw():
     models = {"net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]}, "majority": {"auroc": [0.5], "accuracy": []}}
     told = dots(models, ["majority"])
-    assert told.to_dict("list") == {"model": ["net"] * 4 + ["majority"], "baseline": [False] * 4 + [True], "metric": ["auroc"] * 2 + ["accuracy"] * 2 + ["auroc"], "draw": [1, 2, 1, 2, 1],
-                                    "value": [0.8, 0.9, 0.7, 0.6, 0.5]}
+    assert told.to_dict("list") == {
+        "model": ["net"] * 4 + ["majority"],
+        "baseline": [False] * 4 + [True],
+        "metric": ["auroc"] * 2 + ["accuracy"] * 2 + ["auroc"],
+        "draw": [1, 2, 1, 2, 1],
+        "value": [0.8, 0.9, 0.7, 0.6, 0.5],
+    }
     assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
     with pytest.raises(StudyError, match="Draws of auroc cannot be drawn from a table of nothing"):
         every_draw(dots({}), ["auroc"])

@@ -23,7 +23,9 @@ def here(monkeypatch, runs, tmp_path):
 
 
 def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
-    notebook = small("import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, 'line', alt='a line that rises')")
+    notebook = small(
+        "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, 'line', alt='a line that rises')"
+    )
     done = pneumo("run", notebook, "-p", "seed", 21)
     assert done.returncode == 0, done.stderr
     folder, = (runs / "demo").glob("*")
@@ -154,13 +156,30 @@ def test_closures_follow_imports_and_files_that_modules_read():
     assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(found)
     assert any(path.startswith("book/claims/") for path in found)
     assert "pneumo_utils/cli.py" not in found
-    assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {"pneumo_utils.claims", "pneumo_utils.claims.ledger"}
+    assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
+        "pneumo_utils.claims",
+        "pneumo_utils.claims.ledger",
+    }
     assert reads("__reads__ = ('a', 'b')") == ("a", "b") and reads("x = 1") == ()
 
 
 def test_differences_are_told_in_words():
-    old = {"notebook": "a", "package": {"p.py": "1"}, "parameters": {"seed": 0}, "data": {}, "versions": {"torch": "1"}, "records": {"long": "1", "real": "1"}}
-    new = {"notebook": "a", "package": {"p.py": "2"}, "parameters": {"seed": 1}, "data": {}, "versions": {"torch": "2"}, "records": {"long": "2", "new": "1"}}
+    old = {
+        "notebook": "a",
+        "package": {"p.py": "1"},
+        "parameters": {"seed": 0},
+        "data": {},
+        "versions": {"torch": "1"},
+        "records": {"long": "1", "real": "1"},
+    }
+    new = {
+        "notebook": "a",
+        "package": {"p.py": "2"},
+        "parameters": {"seed": 1},
+        "data": {},
+        "versions": {"torch": "2"},
+        "records": {"long": "2", "new": "1"},
+    }
     assert differences(old, new) == ["p.py has changed", "seed: 0 then, 1 now", "torch 1 then, 2 now",
                                      "the record long has changed", "the record new is new", "the record real has gone"]
     assert differences(old, old) == []

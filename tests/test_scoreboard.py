@@ -32,12 +32,22 @@ FIRST = (claimed("a", "batch <size>", value=16), claimed("b", "again", where=SEC
          claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}))
 SECOND = (claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
           claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"))
-LEDGER = Ledger(tuple(Paper(number, title, "A. Author", "author", "demo", SECTIONS, claims, ()) for number, title, claims in ((1, "On <batches>", FIRST), (2, "On depth", SECOND))))
+LEDGER = Ledger(
+    tuple(
+        Paper(number, title, "A. Author", "author", "demo", SECTIONS, claims, ())
+        for number, title, claims in ((1, "On <batches>", FIRST), (2, "On depth", SECOND))
+    )
+)
 TITLES = {paper.paper: paper.title for paper in LEDGER.papers}
 
 
 def said(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
-    return {"chapter": "01_demo", "real": real, "tier": "pocket", "claims": {name: {"value": (low + high) / 2, "low": low, "high": high} for name in names}} | more
+    return {
+        "chapter": "01_demo",
+        "real": real,
+        "tier": "pocket",
+        "claims": {name: {"value": (low + high) / 2, "low": low, "high": high} for name in names},
+    } | more
 
 
 RUNS = [said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
@@ -54,7 +64,13 @@ def test_a_small_ledger_by_hand(board):
     assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
     assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]  # a printed score is not judged on phantoms
     assert board["real"].tolist() == [*["not tested"] * 3, "not reproduced", "not tested"]
-    assert board["phantom at"].tolist() == [{}, {}, {}, {"chapter": "01_demo", "section": "depth", "record": ""}, {"chapter": "01_demo", "section": "one-by-one", "record": ""}]
+    assert board["phantom at"].tolist() == [
+        {},
+        {},
+        {},
+        {"chapter": "01_demo", "section": "depth", "record": ""},
+        {"chapter": "01_demo", "section": "one-by-one", "record": ""},
+    ]
     assert board["real at"][3] == {"chapter": "01_demo", "section": "one-by-one", "record": "children"}
     assert board["rerun because"][4] == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
 
@@ -81,7 +97,11 @@ def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
     assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == ["## 1. Data", '<tr id="a"', '<tr id="c"', "## 2. Results", '<tr id="b"']
     assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
     other = pages.paper(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
-    assert 'href="../notebooks/01_demo.html#depth"' in other and 'href="run_statistics.html#kept-records"' in other and "difference +0.2 [+0.1, +0.3]" in other
+    assert (
+        'href="../notebooks/01_demo.html#depth"' in other
+        and 'href="run_statistics.html#kept-records"' in other
+        and "difference +0.2 [+0.1, +0.3]" in other
+    )
 
 
 @pytest.mark.usefixtures("closed_figures")
@@ -127,7 +147,14 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
 
 
 def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
-    cells = [("markdown", "# Title"), ("code", "first()"), ("markdown", "(one)=\n## One\n\n(two)=\n### Two"), ("code", "second()\n"), ("markdown", "### Three"), ("code", "third()")]
+    cells = [
+        ("markdown", "# Title"),
+        ("code", "first()"),
+        ("markdown", "(one)=\n## One\n\n(two)=\n### Two"),
+        ("code", "second()\n"),
+        ("markdown", "### Three"),
+        ("code", "third()"),
+    ]
     path = tmp_path / "demo.ipynb"
     path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": [source]} for kind, source in cells]}))
     assert [Chapter(path).section_of(source) for source in ("first()", "second()", "third()", "by_hand()")] == ["", "two", "two", ""]
@@ -191,7 +218,11 @@ def test_filters_are_worked_with_keys_alone(opened):
 @pytest.mark.browser
 def test_each_filter_asks_for_its_own_column(opened):
     tab = opened()
-    for name, chosen, there in (("Kind", "count", ["once more"]), ("On phantoms", "reproduced", ["deep beats shallow"]), ("On real radiographs", "reproduced", [])):
+    for name, chosen, there in (
+        ("Kind", "count", ["once more"]),
+        ("On phantoms", "reproduced", ["deep beats shallow"]),
+        ("On real radiographs", "reproduced", []),
+    ):
         tab.get_by_role("combobox", name=name, exact=True).select_option(chosen)
         assert left(tab) == there
         tab.get_by_role("button", name="Show all").click()

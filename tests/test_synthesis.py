@@ -38,23 +38,58 @@ def executed(execute, home):
 
 def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed):
     results = executed[0]["results"]
-    for effect in ("last block over the head alone", "everything over the last block", "pre-trained over random weights", "augmented over as they are", "weighed over not weighed", "40 images over 20"):
+    for effect in (
+        "last block over the head alone",
+        "everything over the last block",
+        "pre-trained over random weights",
+        "augmented over as they are",
+        "weighed over not weighed",
+        "40 images over 20",
+    ):
         for asked in ("AUROC of children", "balanced accuracy of children", "AUROC of adults"):
             told = results[f"gain, {asked}: {effect}"]
             assert told["low"] <= told["value"] <= told["high"]
         each = [results[f"gain by trunk, AUROC of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")]
-        assert np.mean(each) == pytest.approx(results[f"gain, AUROC of children: {effect}"]["value"])  # the mean of the trunks' means is the mean over draws of the mean trunk
-    assert sum(results[f"share of the variance: {name}"]["value"] for name in ("trunk", "protocol", "trunk and protocol together", "draw of the images", "rest")) == pytest.approx(1)
+        assert np.mean(each) == pytest.approx(
+            results[f"gain, AUROC of children: {effect}"]["value"]
+        )  # the mean of the trunks' means is the mean over draws of the mean trunk
+    assert sum(
+        results[f"share of the variance: {name}"]["value"]
+        for name in ("trunk", "protocol", "trunk and protocol together", "draw of the images", "rest")
+    ) == pytest.approx(1)
 
 
 def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
     results, notebook = executed
-    assert all(f"images, AUROC, {what}: {number}" in results["results"] for number in (20, 30, 40) for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels"))
+    assert all(
+        f"images, AUROC, {what}: {number}" in results["results"]
+        for number in (20, 30, 40)
+        for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels")
+    )
     assert results["results"]["in the centre, AUROC of children: majority"]["value"] == 0.5
     assert all(name in shown(notebook, "factors-scores") for name in ("ResNet18", "VGG16", "32 x 32 pixels", "frame only", "majority"))
-    assert all(word in shown(notebook, "takeaways-code") for word in ("Fit a linear model first", "Which network", "pre-trained weights", "Augment", "threshold", "How large a test part", "phantoms, pocket networks"))
-    assert {"best, AUROC: the best of all, chosen on the other draws", "best, AUROC: chosen on the other draws, over pixels", "different winners", "shift, AUROC: adults over children, mean of the trunks"} <= results["results"].keys()
-    assert results["results"]["best, AUROC: the best of all by the mean of all draws"]["value"] >= results["results"]["best, AUROC: the best of all, chosen on the other draws"]["value"] - 0.2
+    assert all(
+        word in shown(notebook, "takeaways-code")
+        for word in (
+            "Fit a linear model first",
+            "Which network",
+            "pre-trained weights",
+            "Augment",
+            "threshold",
+            "How large a test part",
+            "phantoms, pocket networks",
+        )
+    )
+    assert {
+        "best, AUROC: the best of all, chosen on the other draws",
+        "best, AUROC: chosen on the other draws, over pixels",
+        "different winners",
+        "shift, AUROC: adults over children, mean of the trunks",
+    } <= results["results"].keys()
+    assert (
+        results["results"]["best, AUROC: the best of all by the mean of all draws"]["value"]
+        >= results["results"]["best, AUROC: the best of all, chosen on the other draws"]["value"] - 0.2
+    )
     assert not results["claims"] and "RuntimeWarning" not in str(notebook)
 
 
@@ -69,10 +104,28 @@ def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(execut
     ledger, said = load(), shown(executed[1], "protocols-table")
     chapter = {number: {name: each.default for name, each in of_chapter(find(number)).items()} for number in "12345"}
     assert "last block + head, 1.00, adam 0.001" in said and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
-    assert "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in said and chapter["2"]["lr"] == 0.001 and chapter["2"]["rate_factor"] == 0.1 and 2 * chapter["2"]["threshold"] == chapter["2"]["epochs"]
-    assert "head, 0.75, sgd 0.001; all but batch norm, 0.25, sgd 0.001" in said and chapter["3"]["tuning_lr"] == 0.001 and (chapter["3"]["momentum"], chapter["3"]["decay"], chapter["3"]["views"]) == (0.9, 1e-6, 2)
-    assert "head, 0.33, adam 0.003; top 14 + head, 0.67, adam 0.001" in said and (chapter["4"]["lr"], chapter["4"]["tuning_lr"], chapter["4"]["top_layers"]) == (0.003, 0.001, 14)
-    assert "final layers + head, 1.00, adam 0.001" in said and chapter["5"]["lr"] == 0.001 and chapter["5"]["between"] == "softmax" and max(ledger.value("p5-open-layers")) == max(chapter["5"]["tested_layers"])
+    assert (
+        "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in said
+        and chapter["2"]["lr"] == 0.001
+        and chapter["2"]["rate_factor"] == 0.1
+        and 2 * chapter["2"]["threshold"] == chapter["2"]["epochs"]
+    )
+    assert (
+        "head, 0.75, sgd 0.001; all but batch norm, 0.25, sgd 0.001" in said
+        and chapter["3"]["tuning_lr"] == 0.001
+        and (chapter["3"]["momentum"], chapter["3"]["decay"], chapter["3"]["views"]) == (0.9, 1e-6, 2)
+    )
+    assert "head, 0.33, adam 0.003; top 14 + head, 0.67, adam 0.001" in said and (
+        chapter["4"]["lr"],
+        chapter["4"]["tuning_lr"],
+        chapter["4"]["top_layers"],
+    ) == (0.003, 0.001, 14)
+    assert (
+        "final layers + head, 1.00, adam 0.001" in said
+        and chapter["5"]["lr"] == 0.001
+        and chapter["5"]["between"] == "softmax"
+        and max(ledger.value("p5-open-layers")) == max(chapter["5"]["tested_layers"])
+    )
 
 
 def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
@@ -85,9 +138,15 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
     row = found[(found["chapter"] == effects.TWO) & (found["record"] == "real radiographs") & (found["measure"] == "AUROC, VGG16")].iloc[0]
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row["paired"]
     record = records.of(effects.ONE)["real-radiographs"]
-    (one, *one_reach), (other, *other_reach) = (record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights"))
+    (one, *one_reach), (other, *other_reach) = (
+        record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
+    )
     row = found[(found["chapter"] == effects.ONE) & (found["record"] == "real radiographs") & (found["effect"] == effects.START)].iloc[0]
-    assert row["difference"] == pytest.approx(one - other) and row["high"] - row["low"] >= max(np.ptp(one_reach), np.ptp(other_reach)) and not row["paired"]
+    assert (
+        row["difference"] == pytest.approx(one - other)
+        and row["high"] - row["low"] >= max(np.ptp(one_reach), np.ptp(other_reach))
+        and not row["paired"]
+    )
 
 
 def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
@@ -97,12 +156,26 @@ def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
 
 def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
     told = {"up": (0.2, 0.1, 0.3), "down": (-0.2, -0.3, -0.1), "none": (0.0, -0.1, 0.1)}
-    pairs = {"both up": ("up", "up"), "both down": ("down", "down"), "against": ("up", "down"), "ours": ("down", "none"), "theirs": ("none", "up"), "neither": ("none", "none")}
+    pairs = {
+        "both up": ("up", "up"),
+        "both down": ("down", "down"),
+        "against": ("up", "down"),
+        "ours": ("down", "none"),
+        "theirs": ("none", "up"),
+        "neither": ("none", "none"),
+    }
     ours, theirs = ({words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1))
     record = replace(records.of(effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]})
     both = effects.held_against(ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people")
     assert list(both["asked"]) == list(pairs)
-    assert list(both["so"]) == ["a gain on both", "a loss on both", "opposite ways", "a loss on phantoms alone", "a gain on people alone", "clear on neither"]
+    assert list(both["so"]) == [
+        "a gain on both",
+        "a loss on both",
+        "opposite ways",
+        "a loss on phantoms alone",
+        "a gain on people alone",
+        "clear on neither",
+    ]
     row = both[both["asked"] == "against"].iloc[0]
     assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx((-0.4, -0.4 - 0.1 * 2 ** 0.5, -0.4 + 0.1 * 2 ** 0.5))
     _, alt = against(both, "this run", "on record")
@@ -116,7 +189,11 @@ def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed)
     record, notebook = records.of("synthesis")["real-radiographs"], executed[1]
     said, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
     value, low, high = record.value("gain, AUROC of children: pre-trained over random weights")
-    assert record.real and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in said and f"Clear gains: pre-trained over random weights {value:+.3f}" in taken
+    assert (
+        record.real
+        and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in said
+        and f"Clear gains: pre-trained over random weights {value:+.3f}" in taken
+    )
     assert "On real radiographs, on record" in taken and "Does a phantom say what a radiograph says?" in taken and "rank correlation" in said
 
 
@@ -128,12 +205,18 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
     random = np.random.default_rng(0)
     made = {"rows": 3.0, "columns": 2.0, "rows x columns": 1.0, "draws": 0.5, "rest": 1.5}
     shape = {"rows": (40, 1, 1), "columns": (1, 40, 1), "rows x columns": (40, 40, 1), "draws": (1, 1, 40), "rest": (40, 40, 40)}
-    scores = sum(deviation * (drawn - drawn.mean()) / drawn.std() for name, deviation in made.items() for drawn in [random.standard_normal(shape[name])])
+    scores = sum(
+        deviation * (drawn - drawn.mean()) / drawn.std()
+        for name, deviation in made.items()
+        for drawn in [random.standard_normal(shape[name])]
+    )
     for name, found in components(scores).items():
         assert found == pytest.approx(made[name] ** 2, rel=0.1), name
     assert sum(shares(scores).values()) == pytest.approx(1)
     exact = components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
-    assert exact == pytest.approx({"rows": np.var(np.arange(4), ddof=1), "columns": np.var(np.arange(3), ddof=1), "rows x columns": 0, "draws": 0, "rest": 0})
+    assert exact == pytest.approx(
+        {"rows": np.var(np.arange(4), ddof=1), "columns": np.var(np.arange(3), ddof=1), "rows x columns": 0, "draws": 0, "rest": 0}
+    )
 
 
 def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
@@ -142,7 +225,11 @@ def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
     rows = 8 * scores.mean(1).var(ddof=1)
     rest = ((scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()) ** 2).sum() / (5 * 7)
     found = components(scores[:, None, :])
-    assert found["rows"] == pytest.approx((rows - rest) / 8) and found["rest"] == pytest.approx(rest) and found["columns"] == found["rows x columns"] == 0
+    assert (
+        found["rows"] == pytest.approx((rows - rest) / 8)
+        and found["rest"] == pytest.approx(rest)
+        and found["columns"] == found["rows x columns"] == 0
+    )
     assert stats.f.sf(rows / rest, 5, 35) < 0.01
 
 
@@ -197,7 +284,9 @@ def test_a_difference_larger_than_the_disagreement_is_refused():
 
 def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, home, one_thread):
     """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network would."""
-    children = kermany.read(releases.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(by="patient", test=0.3, valid=0.2, seed=0)
+    children = kermany.read(releases.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(
+        by="patient", test=0.3, valid=0.2, seed=0
+    )
     net = learns(with_head(body := trunk("resnet18", weights="pocket"), heads.linear(body.about.channels, 2, seed=0)), "conv5_x + head")
     dls = children.dataloaders(32, 8, stats=net.about.stats)
     asked = children.part("test").loader(32, 16, stats=net.about.stats)
@@ -219,7 +308,13 @@ def test_adults_of_both_releases_are_asked_the_same(tmp_path):
 
 
 def test_curves_over_amounts_need_two_and_say_all(closed_figures):
-    rows = pd.DataFrame([{"model": model, "baseline": model == "pixels", "images": images, "draw": 1, "value": value} for model in ("one", "other", "pixels") for images, value in ((25, 0.6), (100, 0.8))])
+    rows = pd.DataFrame(
+        [
+            {"model": model, "baseline": model == "pixels", "images": images, "draw": 1, "value": value}
+            for model in ("one", "other", "pixels")
+            for images, value in ((25, 0.6), (100, 0.8))
+        ]
+    )
     _, alt = over_amounts(rows, "AUROC")
     assert "mean of the networks: 0.600 from 25, 0.800 from 100" in alt and "pixels" in alt
     with pytest.raises(StudyError, match="two of them"):
@@ -227,7 +322,10 @@ def test_curves_over_amounts_need_two_and_say_all(closed_figures):
 
 
 def test_a_forest_has_its_line_at_a_value(closed_figures):
-    figure, alt = forest(pd.DataFrame([{"model": "a change", "baseline": False, "metric": "auroc of children", "value": 0.1, "low": 0.05, "high": 0.15}]), line=0.0)
+    figure, alt = forest(
+        pd.DataFrame([{"model": "a change", "baseline": False, "metric": "auroc of children", "value": 0.1, "low": 0.05, "high": 0.15}]),
+        line=0.0,
+    )
     assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
 
 
@@ -241,13 +339,23 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
 # bad input
 
 
-@pytest.mark.parametrize("given, told", [({"trunks": ["resnet18", "resnet19"]}, "did you mean resnet18"), ({"seeds": 1}, r"\[2, 1000\]"), ({"amounts": [5]}, r"\[10, 1000000\]"), ({"rates": "own"}, "pocket, paper")])
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        ({"trunks": ["resnet18", "resnet19"]}, "did you mean resnet18"),
+        ({"seeds": 1}, r"\[2, 1000\]"),
+        ({"amounts": [5]}, r"\[10, 1000000\]"),
+        ({"rates": "own"}, "pocket, paper"),
+    ],
+)
 def test_what_cannot_be_is_refused_before_anything_runs(given, told):
     with pytest.raises(ParameterError, match=told):
         run(CHAPTER, given)
 
 
-@pytest.mark.parametrize("amounts, told", [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")])
+@pytest.mark.parametrize(
+    "amounts, told", [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")]
+)
 def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, told, monkeypatch, tmp_path, home):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(ChapterFailed, match=told):

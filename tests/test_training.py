@@ -253,7 +253,9 @@ def test_two_fits_are_one_long_fit(cohort):
 @pytest.mark.parametrize("what", ["head", "conv5_x + head", "conv5_x"])
 def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
     """The frozen layers are computed in the number format of the training, so what follows rounds as it would have."""
-    plain, quick = (trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True)) for prefix in ("off", "on"))
+    plain, quick = (
+        trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True)) for prefix in ("off", "on")
+    )
     assert quick.model is not quick.whole and plain.model is plain.whole
     assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
 

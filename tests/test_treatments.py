@@ -192,7 +192,10 @@ def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
     found = Treatment(**load(tmp_path / "piece")[0])
     assert found.digest == treatments["bones"].digest == written(found, set()) and found.scores.equals(made["bones"]["scores"])
     weights = made["bones"]["weights"] | {"out.bias": made["bones"]["weights"]["out.bias"] + 1e-3}
-    digests = {each.digest for each in (*treatments.values(), Treatment("bones", SIDE, weights), Treatment("bones", SIDE + 1, made["bones"]["weights"]))}
+    digests = {
+        each.digest
+        for each in (*treatments.values(), Treatment("bones", SIDE, weights), Treatment("bones", SIDE + 1, made["bones"]["weights"]))
+    }
     assert len(digests) == 5
 
 

@@ -45,7 +45,10 @@ def test_panels_show_the_picture_its_heat_and_both():
     np.testing.assert_allclose(shown[1][3, 3], HEAT(1.0)[:3])
     np.testing.assert_allclose(shown[1][20, 20], HEAT(0.0)[:3])
     np.testing.assert_allclose(shown[2][20, 20], GREY[0][20, 20] / 255)  # where there is no heat the picture stays as it is
-    assert "bacterial pneumonia: hotter than half of its maximum in the lower right of the picture, 9.8 % of it; 50 % of the heat on the lesion" in alt
+    assert (
+        "bacterial pneumonia: hotter than half of its maximum in the lower right of the picture, 9.8 % of it; 50 % of the heat on the lesion"
+        in alt
+    )
     assert "normal: hotter than half of its maximum in the upper left of the picture, 3.5 % of it; no lesion" in alt
     assert "viral <pneumonia>: no heat anywhere" in alt
     legible(figure)
@@ -89,7 +92,9 @@ def pixels(uri: str) -> np.ndarray:
 def test_every_picture_is_in_the_page_once_and_nothing_comes_from_elsewhere():
     html = viewer(PICTURES, MAPS | {("VGG16", "2", "block4", "Grad-CAM"): MAPS[CHOICES[0]]}, MASKS, ANSWERS)
     uris = re.findall(r"data:image/png;base64,[A-Za-z0-9+/=]+", html)
-    assert len(uris) == len(set(uris)) == 3 + 2 + 2 * 4 + 2 + 1  # pictures, outlines, maps of two cases moved by 0 to 4 (one of them given twice), empty
+    assert (
+        len(uris) == len(set(uris)) == 3 + 2 + 2 * 4 + 2 + 1
+    )  # pictures, outlines, maps of two cases moved by 0 to 4 (one of them given twice), empty
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html.replace("data:image/png", ""))
     assert "<pneumonia>" not in html and html.count("<script") == 2
     assert viewer(PICTURES, MAPS) == viewer(PICTURES, MAPS) and viewer(PICTURES, MAPS, title="b") != viewer(PICTURES, MAPS)
@@ -123,8 +128,10 @@ def opened(browser, tmp_path):
     contexts = []
 
     def open_page(html=None, width=1000, theme="light", scripts=True):
-        page_html = (f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Viewer</title></head><body style="margin: 0">'
-                     f'<article class="bd-content"><div class="cell_output">{html or viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>')
+        page_html = (
+            f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Viewer</title></head><body style="margin: 0">'
+            f'<article class="bd-content"><div class="cell_output">{html or viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>'
+        )
         (tmp_path / "page.html").write_text(page_html, encoding="utf-8")
         contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme=theme))
         page = context.new_page()
@@ -164,7 +171,9 @@ def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
 @pytest.mark.browser
 def test_only_choices_that_there_are_can_be_made(opened):
     page = opened()
-    assert page.get_by_role("radio", name="norm", exact=True).count() == 0 and page.get_by_label("Grad-CAM", exact=True).is_hidden()  # one method is no choice
+    assert (
+        page.get_by_role("radio", name="norm", exact=True).count() == 0 and page.get_by_label("Grad-CAM", exact=True).is_hidden()
+    )  # one method is no choice
     page.get_by_label("block4").check()
     page.get_by_role("group", name="Scenario").get_by_label("2").check()  # where block4 was not looked at
     assert heat_alt(page).startswith("VGG16, 2, block5") and page.get_by_label("block4").count() == 1 and page.get_by_label("block4").is_hidden()

@@ -32,7 +32,12 @@ def surgical_table(ledger: Ledger, model: str, breakdown: str = "") -> dict:
 def surgical_fits(ledger: Ledger) -> pd.DataFrame:
     """How many confusion matrices print as table I, as both tables to the last digit, as both in tenths of a percent, and as both with digits cut off."""
     p, n = ledger.value("p1-test-pneumonia"), ledger.value("p1-test-normal")
-    ways = {"table I": ("", False), "I and II as printed": ("as printed", False), "I and II in tenths": ("tenths", False), "the same, cut off": ("tenths", True)}
+    ways = {
+        "table I": ("", False),
+        "I and II as printed": ("as printed", False),
+        "I and II in tenths": ("tenths", False),
+        "the same, cut off": ("tenths", True),
+    }
     return pd.DataFrame({way: {name: len(feasible.feasible(p, n, surgical_table(ledger, model, breakdown), cut)) for model, name in SURGICAL.items()}
                          for way, (breakdown, cut) in ways.items()})
 
@@ -61,7 +66,11 @@ def radiographs_times(ledger: Ledger) -> pd.DataFrame:
     """Paper 1's counts for pretraining beside images and box rows of the public set, times 1.1."""
     more = 1 + ledger.value("p1-flipped-share") / 100
     images, boxes, positive = (public.fact(f"rsna.{name}") for name in ("images", "box_rows", "positive_images"))
-    rows = {"all": ("p1-train-images", images, images), "pneumonia": ("p1-train-pneumonia", boxes, positive), "normal": ("p1-train-normal", images - boxes, images - positive)}
+    rows = {
+        "all": ("p1-train-images", images, images),
+        "pneumonia": ("p1-train-pneumonia", boxes, positive),
+        "normal": ("p1-train-normal", images - boxes, images - positive),
+    }
     return pd.DataFrame([{"class": name, "printed": ledger[ref].value, "each box an image": more * by_box, "each image once": more * by_image}
                          for name, (ref, by_box, by_image) in rows.items()])
 
@@ -71,8 +80,14 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
     negatives, boxes, positives = (public.fact(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images"))
     normal, pneumonia = ledger.value("p1-train-normal"), ledger.value("p1-train-pneumonia")
     claim = ledger["p1-train-weight"]
-    table = pd.DataFrame([("the paper's own counts", normal, pneumonia), ("images by images", negatives, positives), ("negative images by box rows", negatives, boxes)],
-                         columns=["quotient of", "over", "under"])
+    table = pd.DataFrame(
+        [
+            ("the paper's own counts", normal, pneumonia),
+            ("images by images", negatives, positives),
+            ("negative images by box rows", negatives, boxes),
+        ],
+        columns=["quotient of", "over", "under"],
+    )
     table["weight"] = table["over"] / table["under"]
     low, high = feasible.room(claim.printed)
     return table.assign(**{f"prints as {claim.printed}": table["weight"].between(low, high).map({True: "yes", False: "no"})})
@@ -97,7 +112,10 @@ def gradcam_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
     """The matrices of each column if its scores are macro averages and precision and recall have changed places."""
     p, n = public.fact("kermany.test_pneumonia"), public.fact("kermany.test_normal")
     moved = {"accuracy": "accuracy", "precision": "recall_macro", "recall": "precision_macro", "f1": "f1_macro"}
-    return {name: feasible.feasible(p, n, {moved[key]: text for key, text in gradcam_table(ledger, model).items()}) for model, name in GRADCAM.items()}
+    return {
+        name: feasible.feasible(p, n, {moved[key]: text for key, text in gradcam_table(ledger, model).items()})
+        for model, name in GRADCAM.items()
+    }
 
 
 def harmonic_means(ledger: Ledger) -> pd.DataFrame:
@@ -152,9 +170,15 @@ def namings_of(counts: np.ndarray, mix, names: list[str]) -> pd.DataFrame:
         expected = counts.sum() * mix[list(order)] / mix.sum()
         chi_squared = float(((counts.sum(axis=1) - expected) ** 2 / expected).sum())
         healthy = order.index(0)
-        rows.append({"rows are": ", ".join(names[i] for i in order), "chi-squared": chi_squared, "p": float(stats.chi2.sf(chi_squared, len(names) - 1)),
-                     "false positives": int(counts[healthy].sum() - counts[healthy, healthy]),
-                     "false negatives": int(counts[:, healthy].sum() - counts[healthy, healthy])})
+        rows.append(
+            {
+                "rows are": ", ".join(names[i] for i in order),
+                "chi-squared": chi_squared,
+                "p": float(stats.chi2.sf(chi_squared, len(names) - 1)),
+                "false positives": int(counts[healthy].sum() - counts[healthy, healthy]),
+                "false negatives": int(counts[:, healthy].sum() - counts[healthy, healthy]),
+            }
+        )
     return pd.DataFrame(rows).sort_values("chi-squared", ignore_index=True)
 
 

@@ -17,7 +17,13 @@ def gather(runs: list[dict]) -> dict[str, dict[str, dict]]:
             if not all(isinstance(each, (int, float)) for each in numbers.values()):  # a word stands where a number is undefined
                 continue
             section = run.get("sections", {}).get(claim_id) or run.get("verdicts", "")  # a record's own may be gone from the page
-            found[kind][claim_id] = numbers | {"data": kind, "tier": run["tier"], "chapter": run["chapter"], "record": run.get("record", ""), "section": section}
+            found[kind][claim_id] = numbers | {
+                "data": kind,
+                "tier": run["tier"],
+                "chapter": run["chapter"],
+                "record": run.get("record", ""),
+                "section": section,
+            }
     return found
 
 

@@ -36,7 +36,9 @@ def metric(name: str, tp, fn, fp, tn):
         return np.nan_to_num(FROM_CELLS[name](tp, fn, fp, tn))
     share = {"negative": 0.0, "macro": 0.5, "weighted": np.nan_to_num(over(tp + fn, tp + fn + fp + tn))}.get(average)
     if base not in AVERAGED or share is None:
-        raise ValueError(f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with _macro, _weighted or _negative")
+        raise ValueError(
+            f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with _macro, _weighted or _negative"
+        )
     return share * metric(base, tp, fn, fp, tn) + (1 - share) * metric(base, tn, fp, fn, tp)
 
 

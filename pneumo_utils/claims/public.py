@@ -67,7 +67,9 @@ def source(name: str) -> str:
 def _table(folder: Path, stem: str) -> Path:
     found = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
     if not found:
-        raise FileNotFoundError(f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at https://nihcc.app.box.com/v/ChestXray-NIHCC")
+        raise FileNotFoundError(
+            f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at https://nihcc.app.box.com/v/ChestXray-NIHCC"
+        )
     return found[-1]  # the newer version sorts last
 
 

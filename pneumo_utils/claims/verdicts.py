@@ -34,7 +34,10 @@ def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
     found = {kind: rerun(claim, evidence[kind]) for kind in KINDS}
     tested = [kind for kind in KINDS if found[kind].verdict != NOT_TESTED]
     decide = tested or [kind for kind in KINDS if claim.id in evidence[kind]][-1:] or [KINDS[0]]
-    because = [found[kind].because + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "") for kind in decide]
+    because = [
+        found[kind].because + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
+        for kind in decide
+    ]
     return {kind: found[kind].verdict if kind in tested else "not tested" for kind in KINDS} | {"because": " ".join(because)}
 
 

@@ -24,5 +24,7 @@ def room(what: str):
             raise StudyError(f"There is no room left to write {what}: {error.strerror}. Free some space, or set PNEUMO_DATA to a folder on a larger "
                              "disk; what was finished before is kept.") from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise StudyError(f"{what} cannot be written: {error.strerror} ({error.filename}). Set PNEUMO_DATA to a folder that takes files.") from error
+            raise StudyError(
+                f"{what} cannot be written: {error.strerror} ({error.filename}). Set PNEUMO_DATA to a folder that takes files."
+            ) from error
         raise

@@ -71,8 +71,10 @@ def parts(cohort, by: str, test: float, valid: float, seed: int) -> np.ndarray:
     number = max(2, min(number if number <= MOST else FINEST, _most(cohort, by)))
     counts = [max(1, round(share * number)) if share else 0 for share in (test, valid)]
     if sum(counts) >= number:
-        raise StudyError(f"{cohort.name} has too few for a test part of {test:g} and a validation part of {valid:g}: at most {number} different {by}s in one class. "
-                         "Take more images, or smaller parts.")
+        raise StudyError(
+            f"{cohort.name} has too few for a test part of {test:g} and a validation part of {valid:g}: at most {number} different {by}s in one class. "
+            "Take more images, or smaller parts."
+        )
     fold = folds(cohort, number, by, seed)
     return np.select([fold < counts[0], fold < sum(counts)], ["test", "valid"], "train")
 

@@ -113,9 +113,13 @@ def _check(path: Path, entries: list[tuple[str, int, str]]) -> None:
     for name, _, kind in entries:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or (parts.parts and ":" in parts.parts[0]):
-            raise StudyError(f"{path} holds an entry that would be written outside its folder: {name!r}. Nothing was unpacked. Fetch it from the publisher.")
+            raise StudyError(
+                f"{path} holds an entry that would be written outside its folder: {name!r}. Nothing was unpacked. Fetch it from the publisher."
+            )
         if kind == "link":
-            raise StudyError(f"{path} holds a link or a device, {name!r}, where only files belong. Nothing was unpacked. Fetch it from the publisher.")
+            raise StudyError(
+                f"{path} holds a link or a device, {name!r}, where only files belong. Nothing was unpacked. Fetch it from the publisher."
+            )
     total = sum(size for _, size, _ in entries)
     _bounded(path, total)
     there = next(parent for parent in [home(), *home().absolute().parents] if parent.exists())
@@ -128,7 +132,9 @@ def _copy(path: Path, name: str, source, size: int, target: Path) -> None:
     place = target / name.replace("\\", "/")
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
-        raise StudyError(f"{path} holds two files of one name: {name}. Nothing was kept. Unpack it by hand and remove the wrong one, or fetch it again.")
+        raise StudyError(
+            f"{path} holds two files of one name: {name}. Nothing was kept. Unpack it by hand and remove the wrong one, or fetch it again."
+        )
     left = size
     with open(place, "wb") as file:
         while chunk := source.read(CHUNK):

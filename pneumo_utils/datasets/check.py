@@ -68,7 +68,10 @@ def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
 
 
 def _aside(cohort: Cohort) -> list[Finding]:
-    found = [Finding(WRONG, "set aside", f"{reason}: {_named(list(images))}") for reason, images in cohort.aside.groupby("reason", sort=False)["image"]]
+    found = [
+        Finding(WRONG, "set aside", f"{reason}: {_named(list(images))}")
+        for reason, images in cohort.aside.groupby("reason", sort=False)["image"]
+    ]
     return found or [Finding(GOOD, "set aside", "nothing")]
 
 

@@ -24,7 +24,9 @@ def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     if missing := [names[0] for ours, names in columns.items() if ours not in place]:
         _wrong_header(path, header, [names[0] for names in columns.values()], missing)
     try:
-        table = pd.read_csv(text, header=None, names=range(len(header)), usecols=range(len(header)), dtype=str, keep_default_na=False, index_col=False)
+        table = pd.read_csv(
+            text, header=None, names=range(len(header)), usecols=range(len(header)), dtype=str, keep_default_na=False, index_col=False
+        )
     except (pd.errors.ParserError, ValueError) as error:
         raise StudyError(f"{path} is not a table throughout: {error}. Fetch it again.") from error
     table = pd.DataFrame({ours: table[at].str.strip() for ours, at in place.items()})
@@ -38,7 +40,9 @@ def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
         _wrong_header(path, header, [header_begins], [header_begins])
     found = [line for line in csv.reader(text) if line]
     if short := next((at for at, line in enumerate(found, 2) if len(line) < len(columns)), None):
-        raise StudyError(f"{path} line {short} has {len(found[short - 2])} fields, and {len(columns)} are wanted: {', '.join(columns)}. Fetch it again.")
+        raise StudyError(
+            f"{path} line {short} has {len(found[short - 2])} fields, and {len(columns)} are wanted: {', '.join(columns)}. Fetch it again."
+        )
     table = pd.DataFrame([line[:len(columns)] for line in found], columns=columns, dtype=str)
     return table.apply(lambda column: column.str.strip()).assign(line=range(2, len(table) + 2))
 
@@ -103,6 +107,9 @@ def _wrong_header(path: Path, header: list[str], wanted: list[str], missing: lis
     if not any(_same(name) in {_same(each) for each in wanted} for name in header) and any(any(c.isdigit() for c in name) for name in header):
         raise StudyError(f"{path} has no header: its first line is {','.join(header)[:100]!r} and should name the columns {', '.join(wanted)}. "
                          "Put the header back, or fetch the table again.")
-    near = [f"{name!r} (there is {hit[0]!r})" if (hit := difflib.get_close_matches(name, header, n=1, cutoff=0.5)) else repr(name) for name in missing]
+    near = [
+        f"{name!r} (there is {hit[0]!r})" if (hit := difflib.get_close_matches(name, header, n=1, cutoff=0.5)) else repr(name)
+        for name in missing
+    ]
     raise StudyError(f"{path} has no column {', '.join(near)}. Its columns are {', '.join(name for name in header if name)}. "
                      "Rename them, or fetch the table again.")

@@ -57,9 +57,18 @@ def _row(name: str, path: Path, reading: Reading) -> dict | None:
     home = folders[:depth - 1] if split else folders[:depth]
     patient, cause = _from_name(path.stem)
     label = CLASSES[folders[depth]]
-    return {"image": "/".join(name.split("/")[len(home):]), "path": path, "labels": label, "split": split, "patient": patient,
-            "patient_in_folder": f"{split}/{patient}" if patient else "", "cause": "normal" if label == "normal" else cause, "depth": len(home), "view": "AP",
-            "named": cause}
+    return {
+        "image": "/".join(name.split("/")[len(home) :]),
+        "path": path,
+        "labels": label,
+        "split": split,
+        "patient": patient,
+        "patient_in_folder": f"{split}/{patient}" if patient else "",
+        "cause": "normal" if label == "normal" else cause,
+        "depth": len(home),
+        "view": "AP",
+        "named": cause,
+    }
 
 
 def _from_name(stem: str) -> tuple[str, str]:

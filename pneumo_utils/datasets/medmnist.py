@@ -47,7 +47,9 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
         raise not_this(sys.modules[__name__], tree)
     fits = [name for name in sorted(there) if not which or name == which or name.split("_")[0] == which]
     if which not in there and len(fits) != 1:
-        raise StudyError(f"{tree.root} holds {', '.join(sorted(there))}: " + (f"none is {which!r}." if not fits else "say which to read with which=..."))
+        raise StudyError(
+            f"{tree.root} holds {', '.join(sorted(there))}: " + (f"none is {which!r}." if not fits else "say which to read with which=...")
+        )
     name = which if which in there else fits[0]
     path, reading = there[name], Reading(f"MedMNIST {name}", tree.root)
     kind = name.split("_")[0]
@@ -65,15 +67,26 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
         raise StudyError(f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 images. Fetch it again: {SOURCE}.")
     wide = 1 if len(classes) == 2 else len(classes)
     if labels.shape != (len(images), wide) or labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() <= 1):
-        raise StudyError(f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape} and should hold 0 and 1 of shape {(len(images), wide)}. "
-                         f"Fetch it again: {SOURCE}.")
+        raise StudyError(
+            f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape} and should hold 0 and 1 of shape {(len(images), wide)}. "
+            f"Fetch it again: {SOURCE}."
+        )
     if wide == 1:
         told = [classes[int(value)] for value in labels[:, 0]]
     else:
         told = [SEVERAL.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
     count, height, width = images.shape[:3]
-    return pd.DataFrame({"image": [f"{kind}/{part}/{at}" for at in range(count)], "path": [f"{path}::{part}_images::{at}" for at in range(count)], "labels": told,
-                         "split": PARTS[part], "width": width, "height": height, "mode": "L" if images.ndim == 3 else "RGB"})
+    return pd.DataFrame(
+        {
+            "image": [f"{kind}/{part}/{at}" for at in range(count)],
+            "path": [f"{path}::{part}_images::{at}" for at in range(count)],
+            "labels": told,
+            "split": PARTS[part],
+            "width": width,
+            "height": height,
+            "mode": "L" if images.ndim == 3 else "RGB",
+        }
+    )
 
 
 def _array(path: Path, name: str) -> np.ndarray:

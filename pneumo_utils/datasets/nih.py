@@ -32,7 +32,9 @@ FRAME = 1024  # the boxes count pixels of images this wide
 
 
 def looks_like(tree: Tree) -> bool:
-    return bool(tree.table(*ENTRIES) or tree.table(BOXES)) or any(part.startswith("images_0") for name in tree.pictures() for part in name.split("/")[:-1])
+    return bool(tree.table(*ENTRIES) or tree.table(BOXES)) or any(
+        part.startswith("images_0") for name in tree.pictures() for part in name.split("/")[:-1]
+    )
 
 
 def read(root: str | Path, say=print) -> Cohort:
@@ -82,8 +84,10 @@ def _one_person(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFra
     if younger.any():
         first = order[younger].iloc[0]
         before = order[(order["patient"] == first["patient"]) & (order["visit"] < first["visit"])].iloc[-1]
-        reading.note(f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient {first['patient']} at {before['age']:.0f} "
-                     f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they stand; correct the table if it is yours")
+        reading.note(
+            f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient {first['patient']} at {before['age']:.0f} "
+            f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they stand; correct the table if it is yours"
+        )
     sexes = table[table["sex"] != ""].groupby("patient")["sex"].nunique()
     if (sexes > 1).any():
         reading.note(f"patients of two sexes in {path.name}: {int((sexes > 1).sum()):,} (patient {sexes.index[sexes > 1][0]}). "

@@ -48,7 +48,11 @@ class Reading:
         empty = ~((w > 0) & (h > 0))  # NaN is no extent either
         outside = ~empty & ((x < -ROUNDING) | (y < -ROUNDING) | (x + w > 1 + ROUNDING) | (y + h > 1 + ROUNDING))
         again = boxes.duplicated(["image", "finding", "x", "y", "width", "height"]) & ~empty & ~outside
-        for wrong, why in ((empty, "a box without extent"), (outside, f"a box that lies outside its image of {frame} x {frame}"), (again, "the same box once more")):
+        for wrong, why in (
+            (empty, "a box without extent"),
+            (outside, f"a box that lies outside its image of {frame} x {frame}"),
+            (again, "the same box once more"),
+        ):
             for row in boxes[wrong].itertuples():
                 self._aside.append((f"{row.image}, {file} line {row.line}", why))
         left, top = x.clip(0, 1), y.clip(0, 1)
@@ -58,9 +62,13 @@ class Reading:
         made = made[made["image"].isin(number.index)]
         return made.assign(row=made["image"].map(number).astype("int64"))[BOXES].reset_index(drop=True) if len(made) else NO_BOXES
 
-    def cohort(self, table: pd.DataFrame, source: str, classes: list[str], boxes: pd.DataFrame = NO_BOXES, several: bool = False, say=print) -> Cohort:
+    def cohort(
+        self, table: pd.DataFrame, source: str, classes: list[str], boxes: pd.DataFrame = NO_BOXES, several: bool = False, say=print
+    ) -> Cohort:
         if table.empty:
-            reasons = "; ".join(f"{count:,} {reason}" for reason, count in pd.Series([why for _, why in self._aside], dtype="str").value_counts().items())
+            reasons = "; ".join(
+                f"{count:,} {reason}" for reason, count in pd.Series([why for _, why in self._aside], dtype="str").value_counts().items()
+            )
             raise StudyError(f"{self.root}: none of the images of {self.title} can be read" + (f" ({reasons})" if reasons else "")
                              + ". Fetch the release again, or name the folder that holds it.")
         images = Images(tuple(map(str, table["path"])), tuple(zip(table["image"], table["bytes"].astype(int), table["modified"].astype(int))))

@@ -32,8 +32,12 @@ class FromHeader:
     def __call__(self, header) -> dict:
         from pneumo_utils.cohort.dicom import years
 
-        return {"age": years(header.get("PatientAge", "")), "sex": str(header.get("PatientSex", "") or ""), "view": str(header.get("ViewPosition", "") or ""),
-                "site": str(header.get("InstitutionName", "") or "")}
+        return {
+            "age": years(header.get("PatientAge", "")),
+            "sex": str(header.get("PatientSex", "") or ""),
+            "view": str(header.get("ViewPosition", "") or ""),
+            "site": str(header.get("InstitutionName", "") or ""),
+        }
 
 
 def looks_like(tree: Tree) -> bool:

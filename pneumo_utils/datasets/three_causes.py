@@ -24,5 +24,7 @@ def of_curated(root, covid: str = "viral") -> Cohort:
 def _with_all(cohort: Cohort, told_by: str) -> Cohort:
     counts = cohort.counts()
     if len(absent := list(counts.index[counts == 0])):
-        raise StudyError(f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are asked for: {told_by}. Fetch the release again.")
+        raise StudyError(
+            f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are asked for: {told_by}. Fetch the release again."
+        )
     return cohort

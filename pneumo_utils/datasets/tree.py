@@ -33,7 +33,9 @@ class Tree:
         if not files:
             raise StudyError(f"{root} is empty. {HOW.format(root)}")
         loose = {path.name for path in files.values()}
-        if packed := [path for path in files.values() if archives.is_one(path) and archives.first_picture(path) not in loose]:  # else it is unpacked already
+        if packed := [
+            path for path in files.values() if archives.is_one(path) and archives.first_picture(path) not in loose
+        ]:  # else it is unpacked already
             files = files | _under(archives.unpacked(packed))
         return cls(root, files)
 

@@ -42,7 +42,11 @@ def measures(things: list[dict], told: np.ndarray, threshold: float = ONE_HOT) -
         for version, said in (("confidence", told), ("one-hot", (told >= threshold).astype(float))):
             found += of_grids(grids, said, boxed, version, size)
         if size == ALL:
-            found.append(Measure("grid squared error", ALL, ratio(boxed * image_scores(grids, told)["squared_error"], boxed), int(boxed.sum()), loss=True))
+            found.append(
+                Measure(
+                    "grid squared error", ALL, ratio(boxed * image_scores(grids, told)["squared_error"], boxed), int(boxed.sum()), loss=True
+                )
+            )
     return found
 
 
@@ -58,14 +62,19 @@ def of_grids(grids: np.ndarray, told: np.ndarray, boxed: np.ndarray, version: st
     def named(name, of, counted):
         return Measure(f"area {name}, {version}", size, of, int(counted.sum()))
 
-    return [named("precision", lambda drawn: mean(drawn, 0, defined), defined[:, 0]), named("recall", lambda drawn: mean(drawn, 1, defined), defined[:, 1]),
-            named("F1", lambda drawn: f1(mean(drawn, 0, defined), mean(drawn, 1, defined)), defined.all(axis=1)),
-            named("F1 with undefined as 0", lambda drawn: f1(mean(drawn, 0, images), mean(drawn, 1, images)), boxed)]
+    return [
+        named("precision", lambda drawn: mean(drawn, 0, defined), defined[:, 0]),
+        named("recall", lambda drawn: mean(drawn, 1, defined), defined[:, 1]),
+        named("F1", lambda drawn: f1(mean(drawn, 0, defined), mean(drawn, 1, defined)), defined.all(axis=1)),
+        named("F1 with undefined as 0", lambda drawn: f1(mean(drawn, 0, images), mean(drawn, 1, images)), boxed),
+    ]
 
 
 def _checked(things: list[dict], told: np.ndarray) -> np.ndarray:
     told = np.asarray(told, float)
     if told.shape != (len(things), CELLS, CELLS) or not ((told >= 0) & (told <= 1)).all():
-        raise StudyError(f"Confidences of shape {told.shape} do not go with the boxes of {len(things)} images: they are one grid of {CELLS} x {CELLS} an "
-                         "image, from 0 to 1.")
+        raise StudyError(
+            f"Confidences of shape {told.shape} do not go with the boxes of {len(things)} images: they are one grid of {CELLS} x {CELLS} an "
+            "image, from 0 to 1."
+        )
     return told

@@ -98,7 +98,11 @@ def by_label(found: list[dict], true: list[dict], labels: list[str], measures: C
     for each, images in ((said, found), (anything, found if whatever is None else whatever)):
         _check(each, there, images, true, len(labels) if each is said else 0)
     each = [measures(Beside(said.of_kind(kind), there.of_kind(kind), len(true)), label) for kind, label in enumerate(labels)]
-    return [*(one for held in each for one in held), *(mean_of(list(same), MEAN) for same in zip(*each)), *measures(Beside(anything, there, len(true)), ANY)]
+    return [
+        *(one for held in each for one in held),
+        *(mean_of(list(same), MEAN) for same in zip(*each)),
+        *measures(Beside(anything, there, len(true)), ANY),
+    ]
 
 
 def _check(said: Boxes, there: Boxes, found: list[dict], true: list[dict], labels: int) -> None:
@@ -108,7 +112,9 @@ def _check(said: Boxes, there: Boxes, found: list[dict], true: list[dict], label
         if wrong := np.flatnonzero(~(np.isfinite(boxes.corners).all(1) & np.isfinite(boxes.scores))).tolist():
             raise StudyError(f"Image {boxes.image[wrong[0]]} has a {what} box or score that is no number.")
         if labels and (wrong := np.flatnonzero((boxes.kinds < 0) | (boxes.kinds >= labels)).tolist()):
-            raise StudyError(f"Image {boxes.image[wrong[0]]} has a {what} box of class {boxes.kinds[wrong[0]]}; with {labels} labels classes go from 0 to {labels - 1}.")
+            raise StudyError(
+                f"Image {boxes.image[wrong[0]]} has a {what} box of class {boxes.kinds[wrong[0]]}; with {labels} labels classes go from 0 to {labels - 1}."
+            )
 
 
 def _joined(parts: list, empty: tuple[int, ...]) -> np.ndarray:

@@ -52,7 +52,9 @@ def grids(things: list[dict]) -> np.ndarray:
 
 def confidences(found: list[dict]) -> np.ndarray:
     """The same of found boxes: the highest score of those that a cell is covered by, 0 where there is none."""
-    return np.array([(cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0) for each in found]).reshape(-1, CELLS, CELLS)
+    return np.array(
+        [(cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0) for each in found]
+    ).reshape(-1, CELLS, CELLS)
 
 
 LARGER = {  # readings of the paper's "larger than 384x256 pixels"

@@ -25,8 +25,16 @@ def measures(beside: Beside, label: str) -> list[Measure]:
     curves = Curves(beside, LOOSE + STRICT)
     every = {f"AP at {least:g}": [place] for place, least in enumerate(LOOSE + STRICT[:1])}
     every["AP (0.5 to 0.95)"] = range(len(LOOSE), len(LOOSE + STRICT))
-    return [Measure(name, label, lambda drawn, some=some: np.mean([curves.area(drawn, place) for place in some], axis=0), len(beside.true), noise_adds=True)
-            for name, some in every.items()]
+    return [
+        Measure(
+            name,
+            label,
+            lambda drawn, some=some: np.mean([curves.area(drawn, place) for place in some], axis=0),
+            len(beside.true),
+            noise_adds=True,
+        )
+        for name, some in every.items()
+    ]
 
 
 class Curves:

@@ -11,7 +11,9 @@ from pneumo_utils.ground.errors import StudyError
 def boxed(cohort, labels: list[str]):
     """The images that have boxes of these labels, each named for the labels of its boxes, and no other box."""
     if unknown := sorted(set(cohort.boxes["finding"]) - set(cohort.classes) - set(labels)):
-        raise StudyError(f"{cohort.name} has boxes of {unknown[0]!r}, which is none of its findings: {', '.join(cohort.classes)}. Correct the table of boxes.")
+        raise StudyError(
+            f"{cohort.name} has boxes of {unknown[0]!r}, which is none of its findings: {', '.join(cohort.classes)}. Correct the table of boxes."
+        )
     boxes = cohort.boxes[cohort.boxes["finding"].isin(labels)]
     if boxes.empty:
         raise StudyError(f"{cohort.name} has no box of {', '.join(labels)}. Boxes stand in BBox_List_2017.csv, which belongs beside the images.")

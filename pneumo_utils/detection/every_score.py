@@ -21,6 +21,15 @@ def measures(found: list[dict], true: list[dict], labels: list[str] = (), least:
 
     def of_one(beside: Beside, label: str) -> list[Measure]:
         kept = beside.surer(least)
-        return [*localisation.measures(kept, label), localisation.pointing(beside, label), *rsna.measures(kept, label), *coco.measures(beside, label), *[localisation.with_boxes(kept)] * (label == ANY)]
+        return [
+            *localisation.measures(kept, label),
+            localisation.pointing(beside, label),
+            *rsna.measures(kept, label),
+            *coco.measures(beside, label),
+            *[localisation.with_boxes(kept)] * (label == ANY),
+        ]
 
-    return [*by_label(found, true, labels, of_one, whatever), *area.measures(true, confidences(surer(whatever, least)) if told is None else told, one_hot)]
+    return [
+        *by_label(found, true, labels, of_one, whatever),
+        *area.measures(true, confidences(surer(whatever, least)) if told is None else told, one_hot),
+    ]

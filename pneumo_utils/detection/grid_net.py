@@ -84,4 +84,8 @@ def _cosine(told: Tensor, truth: Tensor) -> Tensor:
     return -nn.functional.cosine_similarity(told, truth, dim=1)
 
 
-KINDS = {"cosine": _cosine, "squared": lambda told, truth: (told - truth).square().mean(1), "absolute": lambda told, truth: (told - truth).abs().mean(1)}
+KINDS = {
+    "cosine": _cosine,
+    "squared": lambda told, truth: (told - truth).square().mean(1),
+    "absolute": lambda told, truth: (told - truth).abs().mean(1),
+}

@@ -30,7 +30,10 @@ def rescaled(train: np.ndarray) -> np.ndarray:
 def thresholded(train: np.ndarray) -> np.ndarray:
     """The likeliest cells answered with yes, as many as give the best F1 on the training boxes."""
     where = prior(train)
-    return max(((where >= level).astype(float) for level in np.unique(where)[::4]), key=lambda mask: soft_f1(train, np.broadcast_to(mask, train.shape))["f1"])
+    return max(
+        ((where >= level).astype(float) for level in np.unique(where)[::4]),
+        key=lambda mask: soft_f1(train, np.broadcast_to(mask, train.shape))["f1"],
+    )
 
 
 def constant(train: np.ndarray) -> np.ndarray:

@@ -62,5 +62,7 @@ def loader(cohort, size: int, batch_size: int, targets: Targets, **settings) -> 
 
 def _must_have_boxes(cohort) -> None:
     if cohort.boxes.empty:
-        raise StudyError(f"No training image of {cohort.name} has a box: there is nothing to learn to find. Of NIH's release only images of the official "
-                         "test list have any; take the images with boxes first, and split those.")
+        raise StudyError(
+            f"No training image of {cohort.name} has a box: there is nothing to learn to find. Of NIH's release only images of the official "
+            "test list have any; take the images with boxes first, and split those."
+        )

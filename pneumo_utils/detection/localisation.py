@@ -21,8 +21,12 @@ def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]
         most = beside.furthest(overlaps)
         for least in thresholds:
             hits, misses = (beside.an_image(beside.found, which) for which in (most > least, most <= least))
-            made += [share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
-                     Measure(f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True)]
+            made += [
+                share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
+                Measure(
+                    f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True
+                ),
+            ]
     return made
 
 

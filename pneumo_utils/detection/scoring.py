@@ -60,8 +60,16 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
 def scores(measures: list[Measure], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> pd.DataFrame:
     """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or boxes it is."""
     groups = _groups(patients)
-    rows = [{"metric": one.metric, "label": one.label, "value": (value := _plain(one, groups)),
-             **dict(zip(("low", "high"), _interval(one, value, values, groups, level))), "of": one.counted} for one, values in zip(measures, _spread(measures, groups, resamples, seed))]
+    rows = [
+        {
+            "metric": one.metric,
+            "label": one.label,
+            "value": (value := _plain(one, groups)),
+            **dict(zip(("low", "high"), _interval(one, value, values, groups, level))),
+            "of": one.counted,
+        }
+        for one, values in zip(measures, _spread(measures, groups, resamples, seed))
+    ]
     return pd.DataFrame(rows, columns=COLUMNS[1:])
 
 
@@ -69,7 +77,9 @@ def table(systems: dict[str, list[Measure]], patients: Sequence, resamples: int 
     """The same of several systems on the same images: a row a system and measure."""
     if not systems:
         return pd.DataFrame(columns=COLUMNS)
-    return pd.concat([scores(measures, patients, resamples, seed, level).assign(system=name) for name, measures in systems.items()], ignore_index=True)[COLUMNS]
+    return pd.concat(
+        [scores(measures, patients, resamples, seed, level).assign(system=name) for name, measures in systems.items()], ignore_index=True
+    )[COLUMNS]
 
 
 def better(first: list[Measure], second: list[Measure], metric: str, patients: Sequence, label: str = ALL, resamples: int = RESAMPLES, seed: int = 0,

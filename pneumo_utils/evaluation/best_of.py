@@ -6,7 +6,9 @@ from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval
 from pneumo_utils.ground.errors import StudyError
 
 
-def best_of(draws: dict[str, np.ndarray], counts: dict[str, int], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> tuple[float, float, float]:
+def best_of(
+    draws: dict[str, np.ndarray], counts: dict[str, int], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> tuple[float, float, float]:
     """The highest score over the mean of all, its median and the interval of single tries, of so many things of each kind that are all equally good.
 
     `draws` are scores of repeated draws of one thing of a kind, taken as normal. A few draws do not tell their deviation exactly: each try has another, of those

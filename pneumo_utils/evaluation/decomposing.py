@@ -18,7 +18,9 @@ def components(scores) -> dict[str, float]:
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 3 or scores.shape[0] * scores.shape[1] < 2 or scores.shape[2] < 2:
-        raise StudyError(f"Scores are taken apart in rows, columns and draws, two draws at least; here they are {' x '.join(map(str, scores.shape))}.")
+        raise StudyError(
+            f"Scores are taken apart in rows, columns and draws, two draws at least; here they are {' x '.join(map(str, scores.shape))}."
+        )
     rows, columns, draws = scores.shape
     mean = scores.mean()
     row, column, cell, draw = scores.mean((1, 2)) - mean, scores.mean((0, 2)) - mean, scores.mean(2) - mean, scores.mean((0, 1)) - mean
@@ -26,8 +28,16 @@ def components(scores) -> dict[str, float]:
     rest = scores - mean - cell[:, :, None] - draw
     free = (rows * columns - 1) * (draws - 1)
     noise = (rest ** 2).sum() / free
-    found = {ROWS: (row, rows - 1, columns * draws), COLUMNS: (column, columns - 1, rows * draws), BOTH: (both, (rows - 1) * (columns - 1), draws), DRAWS: (draw, draws - 1, rows * columns)}
-    return {name: max(0.0, float((effect ** 2).sum() / freedom - noise / times)) if freedom else 0.0 for name, (effect, freedom, times) in found.items()} | {REST: float(noise)}
+    found = {
+        ROWS: (row, rows - 1, columns * draws),
+        COLUMNS: (column, columns - 1, rows * draws),
+        BOTH: (both, (rows - 1) * (columns - 1), draws),
+        DRAWS: (draw, draws - 1, rows * columns),
+    }
+    return {
+        name: max(0.0, float((effect**2).sum() / freedom - noise / times)) if freedom else 0.0
+        for name, (effect, freedom, times) in found.items()
+    } | {REST: float(noise)}
 
 
 def shares(scores) -> dict[str, float]:
@@ -36,7 +46,9 @@ def shares(scores) -> dict[str, float]:
     return {name: value / (sum(found.values()) or 1.0) for name, value in found.items()}
 
 
-def over_draws(told: Callable[[np.ndarray], float], scores, least: float = -np.inf, most: float = np.inf, level: float = LEVEL) -> tuple[float, float, float]:
+def over_draws(
+    told: Callable[[np.ndarray], float], scores, least: float = -np.inf, most: float = np.inf, level: float = LEVEL
+) -> tuple[float, float, float]:
     """A number told of such scores, with the interval of the jackknife: each draw left out in turn, and Student's t over what that changes.
 
     Draws put back at random would repeat some, and a repeated draw looks like certainty; with a handful of draws that would be most of the answer.

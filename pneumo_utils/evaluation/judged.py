@@ -12,6 +12,8 @@ def judged(cohorts, least: int) -> list[str]:
     enough = ((counts >= least) & (images - counts >= least)).all(axis=0)
     if not enough.any():
         fullest = cohorts[0].counts().sort_values(ascending=False)
-        raise StudyError(f"No label can be judged: of {len(cohorts[0]):,} test images {fullest.iloc[0]:,} are {fullest.index[0]} and {fullest.iloc[1]:,} {fullest.index[1]}, and a label needs {least} "
-                         "with it and as many without, in each test part. Take more images, or a larger test part.")
+        raise StudyError(
+            f"No label can be judged: of {len(cohorts[0]):,} test images {fullest.iloc[0]:,} are {fullest.index[0]} and {fullest.iloc[1]:,} {fullest.index[1]}, and a label needs {least} "
+            "with it and as many without, in each test part. Take more images, or a larger test part."
+        )
     return [name for name, kept in zip(cohorts[0].classes, enough) if kept]

@@ -14,5 +14,8 @@ def mean_of_people(found, patients, resamples: int = RESAMPLES, seed: int = 0) -
         return np.nan, np.nan, np.nan
     groups = pd.factorize(people.where(people != "", "image " + people.index.astype(str)))[0]
     held = np.where(defined, found, 0.0)
-    again = [np.divide(block @ held, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0) for block in weights(groups, resamples, seed)]
+    again = [
+        np.divide(block @ held, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0)
+        for block in weights(groups, resamples, seed)
+    ]
     return float(found[defined].mean()), *interval(np.concatenate(again))

@@ -21,7 +21,9 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
 
 def borders(pixels: np.ndarray) -> np.ndarray:
     """How strong each frequency is along the outermost pixels, and how grey these are."""
-    strips = np.concatenate([pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)], axis=1).astype(np.float32)
+    strips = np.concatenate(
+        [pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)], axis=1
+    ).astype(np.float32)
     power = np.abs(np.fft.rfft(strips - strips.mean(2, keepdims=True), axis=2)) ** 2
     return np.column_stack([strips.mean(2), np.log(power.mean(1) + 1)])
 
@@ -46,7 +48,12 @@ def cells(planes: np.ndarray) -> np.ndarray:
     return planes.reshape(len(planes), -1)
 
 
-PROBES = {"image statistics": statistics, "borders": borders, "fine detail": spectrum, "coarse shapes": lambda pixels: cells(pixels.astype(np.float32))}
+PROBES = {
+    "image statistics": statistics,
+    "borders": borders,
+    "fine detail": spectrum,
+    "coarse shapes": lambda pixels: cells(pixels.astype(np.float32)),
+}
 
 
 def probe(name: str, train, test, size: int) -> Predictions:

@@ -15,7 +15,9 @@ def images_to_see(difference: float, disagreeing: float, power: float = POWER, l
     `disagreeing` is the share of images that only one of the two has right. Images of one patient are not as many images: count patients.
     """
     if not 0 < abs(difference) <= disagreeing <= 1:
-        raise StudyError(f"Two models that are at odds on {disagreeing:g} of the images cannot differ in accuracy by {difference:g}: the difference is above 0 and at most their disagreement.")
+        raise StudyError(
+            f"Two models that are at odds on {disagreeing:g} of the images cannot differ in accuracy by {difference:g}: the difference is above 0 and at most their disagreement."
+        )
     certain, sure = stats.norm.ppf((1 + level) / 2), stats.norm.ppf(power)
     return int(np.ceil((certain * np.sqrt(disagreeing) + sure * np.sqrt(disagreeing - difference ** 2)) ** 2 / difference ** 2))
 

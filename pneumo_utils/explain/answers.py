@@ -9,7 +9,9 @@ from pneumo_utils.ground.errors import StudyError
 def columns(logits: Tensor) -> Tensor:
     """A logit a class; what raises a single output speaks for class 1, what lowers it for class 0."""
     if logits.ndim != 2:
-        raise StudyError(f"The network answers {tuple(logits.shape)}, not a row of answers an image. Give it a head whose answers are (images, classes).")
+        raise StudyError(
+            f"The network answers {tuple(logits.shape)}, not a row of answers an image. Give it a head whose answers are (images, classes)."
+        )
     return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
 
@@ -30,7 +32,9 @@ class Score:
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         told = columns(self.net(images.clone()))  # a first layer in place writes over what it is given
         if astray := int((~told.isfinite()).any(1).sum()):  # its gradient would often be 0, and a map of it empty
-            raise StudyError(f"The network's answer to {astray} of {len(told)} images is not a number: look for nan in its weights and in the images.")
+            raise StudyError(
+                f"The network's answer to {astray} of {len(told)} images is not a number: look for nan in its weights and in the images."
+            )
         self.classes = told.detach().argmax(1) if classes is None else classes
         return picked(told, self.classes)
 
@@ -39,7 +43,9 @@ def picked(told: Tensor, classes: Tensor) -> Tensor:
     """From each row the column of its class."""
     if int(classes.min()) < 0 or int(classes.max()) >= told.shape[1]:
         asked = [each for each in classes.unique().tolist() if not 0 <= each < told.shape[1]]
-        raise StudyError(f"The network tells {told.shape[1]} classes apart, 0 to {told.shape[1] - 1}; there is no class {', '.join(map(str, asked))}.")
+        raise StudyError(
+            f"The network tells {told.shape[1]} classes apart, 0 to {told.shape[1] - 1}; there is no class {', '.join(map(str, asked))}."
+        )
     return told.gather(1, classes[:, None])[:, 0]
 
 

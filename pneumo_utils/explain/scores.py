@@ -58,6 +58,8 @@ def _pair(heat, region) -> tuple[np.ndarray, np.ndarray]:
     if heat.ndim != 3 or heat.shape != region.shape:
         raise StudyError(f"Heat of shape {heat.shape} cannot be held to regions of shape {region.shape}: both are (images, height, width).")
     if not (heat >= 0).all():
-        raise StudyError("A map with numbers below 0, or that are none, has no share of heat. Of a method that speaks against the class too, say which "
-                         "heat is meant: maps.clip(0), what speaks for it, or abs(maps), both.")
+        raise StudyError(
+            "A map with numbers below 0, or that are none, has no share of heat. Of a method that speaks against the class too, say which "
+            "heat is meant: maps.clip(0), what speaks for it, or abs(maps), both."
+        )
     return heat, region

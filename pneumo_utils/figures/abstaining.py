@@ -29,4 +29,6 @@ def abstaining(models: dict[str, pd.DataFrame], floor: float | None = None):
 def in_words(name: str, rows: pd.DataFrame) -> str:
     """The fewest and the most that are answered."""
     few, all_of = rows.iloc[rows["share"].argmin()], rows.iloc[rows["share"].argmax()]
-    return f"{name}: " + " and ".join(f"{in_numbers(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} surest" for row in (few, all_of))
+    return f"{name}: " + " and ".join(
+        f"{in_numbers(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} surest" for row in (few, all_of)
+    )

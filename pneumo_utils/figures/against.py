@@ -28,5 +28,8 @@ def against(rows: pd.DataFrame, one: str, other: str):
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
-    told = [f"{row.asked}: {one} {in_words(row.value, row.low, row.high)}, {other} {in_words(row.other_value, row.other_low, row.other_high)}" for row in rows.itertuples()]
+    told = [
+        f"{row.asked}: {one} {in_words(row.value, row.low, row.high)}, {other} {in_words(row.other_value, row.other_low, row.other_high)}"
+        for row in rows.itertuples()
+    ]
     return figure, f"The same differences on two kinds of data, dashed line at 0. {listed(told, 15)}."

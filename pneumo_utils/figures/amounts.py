@@ -29,5 +29,8 @@ def over_amounts(scores: pd.DataFrame, told: str):
     axes.set(xlabel="images learned from", ylabel=told)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.2, columnspacing=1.1)
     rows = {"mean of the networks": networks.mean()} | dict(networks.iterrows()) | (dict(simple.iterrows()) if simple is not None else {})
-    each = [f"{name}: " + ", ".join(f"{value:.3f} from {images:,}" for images, value in line.items() if np.isfinite(value)) for name, line in rows.items()]
+    each = [
+        f"{name}: " + ", ".join(f"{value:.3f} from {images:,}" for images, value in line.items() if np.isfinite(value))
+        for name, line in rows.items()
+    ]
     return figure, f"{told} over the number of images learned from. {listed(each, 12)}."

@@ -22,8 +22,17 @@ def beside_table(rows: pd.DataFrame, **named: str):
     """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie; further columns, of other runs in words, stand behind."""
     _check(rows)
     held = list(rows.itertuples())
-    return table(pd.DataFrame({"": rows["what"], "paper": rows["paper"], "this run": [in_words(row.value, row.low, row.high) for row in held],
-                               "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held]}).join(rows.drop(columns=COLUMNS).fillna("")), **named)
+    return table(
+        pd.DataFrame(
+            {
+                "": rows["what"],
+                "paper": rows["paper"],
+                "this run": [in_words(row.value, row.low, row.high) for row in held],
+                "the paper's number lies": [lies(row.paper, row.low, row.high) for row in held],
+            }
+        ).join(rows.drop(columns=COLUMNS).fillna("")),
+        **named,
+    )
 
 
 def survey_table(survey: str, runs: dict[str, dict]):
@@ -33,16 +42,36 @@ def survey_table(survey: str, runs: dict[str, dict]):
     if not names:
         return Markdown(f"**{caption}**: not run here, and on no record.")
     held = {title: results for title, results in runs.items() if any(name in results for name in names)}
-    return table(pd.DataFrame({"": [name.removeprefix(head) for name in names],
-                               **{title: [_told(results.get(name)) for name in names] for title, results in held.items()}}), name=survey_name(survey), caption=f"{caption}{_over(held, names)}")
+    return table(
+        pd.DataFrame(
+            {
+                "": [name.removeprefix(head) for name in names],
+                **{title: [_told(results.get(name)) for name in names] for title, results in held.items()},
+            }
+        ),
+        name=survey_name(survey),
+        caption=f"{caption}{_over(held, names)}",
+    )
 
 
 def surveys_table(surveys: dict[str, str], runs: dict[str, dict], name: str, caption: str):
     """Several surveys of the same things as the columns of one table, as HTML; `surveys` are their names by column."""
-    things = list(dict.fromkeys(key.removeprefix(f"{survey}: ") for survey in surveys.values() for results in runs.values() for key in results if key.startswith(f"{survey}: ")))
+    things = list(
+        dict.fromkeys(
+            key.removeprefix(f"{survey}: ")
+            for survey in surveys.values()
+            for results in runs.values()
+            for key in results
+            if key.startswith(f"{survey}: ")
+        )
+    )
     names = [f"{survey}: {thing}" for survey in surveys.values() for thing in things]
     held = {title: results for title, results in runs.items() if any(key in results for key in names)}
-    rows = [{"": thing, "run": title, **{column: _told(results.get(f"{survey}: {thing}")) for column, survey in surveys.items()}} for thing in things for title, results in held.items()]
+    rows = [
+        {"": thing, "run": title, **{column: _told(results.get(f"{survey}: {thing}")) for column, survey in surveys.items()}}
+        for thing in things
+        for title, results in held.items()
+    ]
     told = pd.DataFrame(rows)
     return table(told if len(held) > 1 else told.drop(columns="run"), name=name, caption=f"{caption}{_over(held, names)}")
 

@@ -40,7 +40,10 @@ def boxes_on(pictures: dict[str, np.ndarray], true: list[dict], systems: dict[st
                               path_effects=[withStroke(linewidth=3, foreground=INK)])
             told.append(f"{system}, " * bool(system) + f"{name}: {in_words(true[column], found[column], most)}")
     keys = {"true box": TRUE} | ({f"found box, the surest {most} at most": FOUND} if any(systems) else {})
-    lines = [Line2D([], [], color=colour, linestyle=line, linewidth=2.4, path_effects=[withStroke(linewidth=4.5, foreground="black")]) for colour, line in keys.values()]
+    lines = [
+        Line2D([], [], color=colour, linestyle=line, linewidth=2.4, path_effects=[withStroke(linewidth=4.5, foreground="black")])
+        for colour, line in keys.values()
+    ]
     figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=SMALLEST, handlelength=2.2, borderpad=0)
     return figure, f"Radiographs with boxes. {listed(told, 15)}."
 
@@ -50,7 +53,11 @@ def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str]
     true = np.asarray(true, float)
     rows = {name: np.asarray(told, float) for name, told in systems.items()} | {"truth": true}
     if not systems or any(told.shape != true.shape or told.ndim != 3 for told in rows.values()) or not len(true):
-        raise StudyError("Grids of shape " + ", ".join(str(told.shape) for told in rows.values()) + " cannot be shown above each other: all are (images, 16, 16).")
+        raise StudyError(
+            "Grids of shape "
+            + ", ".join(str(told.shape) for told in rows.values())
+            + " cannot be shown above each other: all are (images, 16, 16)."
+        )
     if len(true) > MOST:
         raise StudyError(f"{len(true)} grids beside each other are too small to be seen: choose at most {MOST}.")
     names = names or [f"image {at + 1}" for at in range(len(true))]
@@ -73,7 +80,9 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
     head = f"{overlap} accuracy at "
     part = scores[scores["metric"].str.startswith(head) & (scores["label"] == label) & scores["value"].notna()]
     if part.empty:
-        raise StudyError(f"There is no {head}... for {label!r} in this table; its labels are {', '.join(map(str, scores['label'].unique())) or 'none'}.")
+        raise StudyError(
+            f"There is no {head}... for {label!r} in this table; its labels are {', '.join(map(str, scores['label'].unique())) or 'none'}."
+        )
     part = part.assign(least=part["metric"].str.removeprefix(head).astype(float)).sort_values("least")
     systems = list(dict.fromkeys(scores["system"][scores.index.isin(part.index)]))
     if len(systems) > len(LOOKS):
@@ -84,8 +93,19 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
     for name, (colour, mark, line) in zip(systems, LOOKS):
         one = part[part["system"] == name]
         axes.fill_between(one["least"], one["low"], one["high"], color=colour, alpha=0.15, linewidth=0)
-        axes.plot(one["least"], one["value"], line, color=colour, marker=mark, markersize=7, linewidth=2, label=folded(name, 4.6 if columns == 1 else 2.2, 1))
-        told.append(f"{name}: from {one['value'].iloc[0]:.2f} at {one['least'].iloc[0]:g} to {one['value'].iloc[-1]:.2f} at {one['least'].iloc[-1]:g}")
+        axes.plot(
+            one["least"],
+            one["value"],
+            line,
+            color=colour,
+            marker=mark,
+            markersize=7,
+            linewidth=2,
+            label=folded(name, 4.6 if columns == 1 else 2.2, 1),
+        )
+        told.append(
+            f"{name}: from {one['value'].iloc[0]:.2f} at {one['least'].iloc[0]:g} to {one['value'].iloc[-1]:.2f} at {one['least'].iloc[-1]:g}"
+        )
     top = min(1.03, 1.15 * max(0.05, part[["value", "high"]].max(axis=None)))
     axes.set(xlabel=f"{overlap} of more than", ylabel="share localised", ylim=(-0.02 * top, top))
     axes.set_xticks(part["least"].unique())
@@ -133,7 +153,18 @@ def _outline(axes, boxes, colour: str, line) -> None:
     """Cased in black, so that it shows on any grey."""
     for x, y, right, bottom in np.asarray(boxes, float).clip(0.012, 0.988):
         for wide, ink, style in ((3.4, "black", "-"), (1.7, colour, line)):
-            axes.add_patch(Rectangle((x, y), right - x, bottom - y, fill=False, edgecolor=ink, linewidth=wide, linestyle=style, alpha=0.55 if ink == "black" else 1))
+            axes.add_patch(
+                Rectangle(
+                    (x, y),
+                    right - x,
+                    bottom - y,
+                    fill=False,
+                    edgecolor=ink,
+                    linewidth=wide,
+                    linestyle=style,
+                    alpha=0.55 if ink == "black" else 1,
+                )
+            )
 
 
 def _checked(pictures: dict, true: list, systems: dict) -> dict[str, np.ndarray]:
@@ -159,9 +190,26 @@ def _plate(names: list[str], rows: list[str], foot: float):
     left, height = (WIDTH + label - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + foot
     figure = sheet(height)
     for column, word in enumerate(words):
-        figure.text((left + column * (side + GAP) + side / 2) / WIDTH, 1 - (head - 0.05) / height, word, ha="center", va="bottom", fontsize=SMALLEST, color=INK)
+        figure.text(
+            (left + column * (side + GAP) + side / 2) / WIDTH,
+            1 - (head - 0.05) / height,
+            word,
+            ha="center",
+            va="bottom",
+            fontsize=SMALLEST,
+            color=INK,
+        )
     for row, word in enumerate(beside):
-        figure.text((left - 0.06) / WIDTH, 1 - (head + row * (side + GAP) + side / 2) / height, word, rotation=90, ha="right", va="center", fontsize=SMALLEST, color=INK)
+        figure.text(
+            (left - 0.06) / WIDTH,
+            1 - (head + row * (side + GAP) + side / 2) / height,
+            word,
+            rotation=90,
+            ha="right",
+            va="center",
+            fontsize=SMALLEST,
+            color=INK,
+        )
     return figure, lambda x, y, wide, high: figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)), left, side, head
 
 

@@ -14,7 +14,12 @@ ROW = 0.44  # inches
 
 def dots(models: dict[str, dict], baselines=()) -> pd.DataFrame:
     """The table that `every_draw` takes, from scores by model, by metric and then a number a draw; `baselines` are the models to be grey."""
-    rows = [(model, model in baselines, metric, draw, value) for model, metrics in models.items() for metric, values in metrics.items() for draw, value in enumerate(values, 1)]
+    rows = [
+        (model, model in baselines, metric, draw, value)
+        for model, metrics in models.items()
+        for metric, values in metrics.items()
+        for draw, value in enumerate(values, 1)
+    ]
     return pd.DataFrame(rows, columns=["model", "baseline", "metric", "draw", "value"])
 
 

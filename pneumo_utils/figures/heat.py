@@ -27,19 +27,36 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     figure = sheet(height)
     axes = figure.add_axes((left / WIDTH, 1 - (0.1 + len(rows) * high) / height, wide * len(columns) / WIDTH, len(rows) * high / height))
     reach = np.nanmax(np.abs(values - centre)) or 1.0 if centre is not None else None
-    scale = {"cmap": "PuOr", "vmin": centre - reach, "vmax": centre + reach} if centre is not None else {"cmap": "Blues", "vmin": min(0.0, np.nanmin(values)), "vmax": np.nanmax(values) or 1.0}
+    scale = (
+        {"cmap": "PuOr", "vmin": centre - reach, "vmax": centre + reach}
+        if centre is not None
+        else {"cmap": "Blues", "vmin": min(0.0, np.nanmin(values)), "vmax": np.nanmax(values) or 1.0}
+    )
     drawn = axes.imshow(values, aspect="auto", **scale)
     if wide >= WRITTEN:
         for (row, column), value in np.ndenumerate(values):
             dark = np.isfinite(value) and (abs(value - centre) > 0.65 * reach if centre is not None else value > 0.6 * scale["vmax"])
-            axes.text(column, row, written.format(value) if np.isfinite(value) else "–", ha="center", va="center", fontsize=SMALLEST - 1, color="white" if dark else INK)
+            axes.text(
+                column,
+                row,
+                written.format(value) if np.isfinite(value) else "–",
+                ha="center",
+                va="center",
+                fontsize=SMALLEST - 1,
+                color="white" if dark else INK,
+            )
     axes.set_xticks(range(len(columns)), columns, rotation=0 if upright else 90, fontsize=SMALLEST)
     axes.set_yticks(range(len(rows)), rows, fontsize=SMALLEST)
     axes.set_xlabel(numbers.columns.name or "", fontsize=14)
     axes.set_ylabel(numbers.index.name or "", fontsize=14)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    bar = figure.colorbar(drawn, cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)), orientation="horizontal", ticks=MaxNLocator(5))
+    bar = figure.colorbar(
+        drawn,
+        cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)),
+        orientation="horizontal",
+        ticks=MaxNLocator(5),
+    )
     bar.ax.tick_params(labelsize=SMALLEST - 1, length=3)
     bar.outline.set_visible(False)
     figure.text((left + wide * len(columns) / 2) / WIDTH, 0.06 / height, folded(told, WIDTH - left, 1), ha="center", va="bottom", fontsize=SMALLEST)

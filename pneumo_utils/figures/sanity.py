@@ -14,7 +14,9 @@ LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (INK, "^", ":"))
 def forgetting(checks: pd.DataFrame):
     """A panel a method, a line a model; columns model, method, block (in the order in which they were drawn anew) and rank correlation."""
     if checks.empty or checks["model"].nunique() > len(LOOKS):
-        raise StudyError(f"One to {len(LOOKS)} models are drawn, with a row for each block that was drawn anew; here are {checks['model'].nunique()}.")
+        raise StudyError(
+            f"One to {len(LOOKS)} models are drawn, with a row for each block that was drawn anew; here are {checks['model'].nunique()}."
+        )
     methods = list(checks["method"].unique())
     figure, panels = canvas(2.3 * len(methods) + 1.1, len(methods), squeeze=False, sharex=True)
     keys, told = {}, []
@@ -23,7 +25,9 @@ def forgetting(checks: pd.DataFrame):
         for (model, part), (colour, mark, line) in zip(checks[checks["method"] == method].groupby("model", sort=False), LOOKS):
             likeness = np.r_[1.0, part["rank correlation"]]
             keys[model], = axes.plot(np.arange(len(likeness)), likeness, line, color=colour, marker=mark, markersize=6, linewidth=2.2)
-            told.append(f"{method}, {model}: {likeness[1]:.2f} once {part['block'].iloc[0]} is random, {likeness[-1]:.2f} when all {len(part)} blocks are")
+            told.append(
+                f"{method}, {model}: {likeness[1]:.2f} once {part['block'].iloc[0]} is random, {likeness[-1]:.2f} when all {len(part)} blocks are"
+            )
         axes.set_title(folded(method, 4.6, 1), fontsize=14)
         axes.set_ylim(min(-0.2, checks["rank correlation"].min() - 0.1), 1.08)
         axes.tick_params(labelsize=SMALLEST)

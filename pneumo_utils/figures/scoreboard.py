@@ -20,10 +20,23 @@ def page_of(paper: int) -> str:
 def scoreboard(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
     """All claims with their verdicts, each a link to its evidence: the reason on the paper's page, or the section of the chapter that looked."""
     rows = board.to_dict("records")
-    lines = [f'<tr {_filed(row)}><td data-is="Claim">{escape(claim(row["says"], row["printed"]))}</td><td data-is="Paper">{row["paper"]}, {row["kind"]}</td>'
-             + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
-             + "".join(_cell(kind, rerun(row, kind, "")) for kind in ("phantom", "real")) + "</tr>" for row in rows]
-    return HTML("\n".join(['<div class="pneumo-scoreboard">', _filters(board, titles), _table(["Claim", "Paper", *(name for name, _ in COLUMNS.values())], lines), "</div>"]))
+    lines = [
+        f'<tr {_filed(row)}><td data-is="Claim">{escape(claim(row["says"], row["printed"]))}</td><td data-is="Paper">{row["paper"]}, {row["kind"]}</td>'
+        + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
+        + "".join(_cell(kind, rerun(row, kind, "")) for kind in ("phantom", "real"))
+        + "</tr>"
+        for row in rows
+    ]
+    return HTML(
+        "\n".join(
+            [
+                '<div class="pneumo-scoreboard">',
+                _filters(board, titles),
+                _table(["Claim", "Paper", *(name for name, _ in COLUMNS.values())], lines),
+                "</div>",
+            ]
+        )
+    )
 
 
 def of_a_paper(rows: list[dict]) -> str:
@@ -31,7 +44,11 @@ def of_a_paper(rows: list[dict]) -> str:
     lines = []
     for row in rows:
         looked = any(row[f"{kind} at"] for kind in ("phantom", "real"))
-        reruns = "".join(f"<div>{COLUMNS[kind][0]}: {rerun(row, kind, '../notebooks/')}</div>" for kind in ("phantom", "real")) if looked else verdict(row["real"])
+        reruns = (
+            "".join(f"<div>{COLUMNS[kind][0]}: {rerun(row, kind, '../notebooks/')}</div>" for kind in ("phantom", "real"))
+            if looked
+            else verdict(row["real"])
+        )
         lines.append(f'<tr id="{row["id"]}"><td data-is="Claim">{escape(claim(row["says"], row["printed"]))}<br><small>{row["kind"]}</small></td>'
                      f'<td data-is="On paper">{verdict(row["on paper"])}<p>{escape(row["because"])}</p></td>'
                      f'<td data-is="Rerun">{reruns}{"<p>" + escape(row["rerun because"]) + "</p>" if looked else ""}</td></tr>')
@@ -40,15 +57,22 @@ def of_a_paper(rows: list[dict]) -> str:
 
 def at_a_glance(rows: list[dict]) -> str:
     """Some claims of all papers with their verdicts, for a page in the folder `book`."""
-    lines = [f'<tr><td data-is="Claim">{escape(row["says"])} <small>(paper {row["paper"]})</small></td>' + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
-             + "".join(_cell(kind, looked_at(row, kind, "../notebooks/")) for kind in ("phantom", "real")) + "</tr>" for row in rows]
+    lines = [
+        f'<tr><td data-is="Claim">{escape(row["says"])} <small>(paper {row["paper"]})</small></td>'
+        + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
+        + "".join(_cell(kind, looked_at(row, kind, "../notebooks/")) for kind in ("phantom", "real"))
+        + "</tr>"
+        for row in rows
+    ]
     return f'<div class="pneumo-scoreboard">\n{_table(["The papers say", *(name for name, _ in COLUMNS.values())], lines)}\n</div>'
 
 
 def rerun(row: dict, kind: str, notebooks: str) -> str:
     """A verdict of reruns on one kind of data, and the record that has the word."""
     record, folder = (row[f"{kind} at"] or {}).get("record"), "" if notebooks else "../book/"
-    return looked_at(row, kind, notebooks) + (f' <small><a href="{folder}run_statistics.html#kept-records">record {escape(record)}</a></small>' if record else "")
+    return looked_at(row, kind, notebooks) + (
+        f' <small><a href="{folder}run_statistics.html#kept-records">record {escape(record)}</a></small>' if record else ""
+    )
 
 
 def looked_at(row: dict, kind: str, notebooks: str) -> str:

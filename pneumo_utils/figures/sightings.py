@@ -23,7 +23,9 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
         shares = np.array([(each > threshold).mean(1) for each in best])
         above.plot(epochs, shares.T, color=colour, alpha=0.3, linewidth=1)
         above.plot(epochs, mean := shares.mean(0), color=colour, linewidth=2.6, label=f"{threshold:g}")
-        told.append(f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} (epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end")
+        told.append(
+            f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} (epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end"
+        )
     if printed is not None:
         above.axhline(printed, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
     highest = np.array([each.mean(1) for each in best])
@@ -34,5 +36,7 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
     below.set(ylim=(0, None), ylabel="highest score", xlabel="epoch")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(*above.get_legend_handles_labels(), loc="outside upper center", ncols=4, title="score above", handlelength=1.4, columnspacing=1.2)
-    return figure, (f"Images with a box by epoch, over {len(best)} trainings. {listed(told)}. The mean of the highest score goes from {highest.mean(0)[0]:.2f} "
-                    f"by {highest.mean(0).min():.2f} to {highest.mean(0)[-1]:.2f}.")
+    return figure, (
+        f"Images with a box by epoch, over {len(best)} trainings. {listed(told)}. The mean of the highest score goes from {highest.mean(0)[0]:.2f} "
+        f"by {highest.mean(0).min():.2f} to {highest.mean(0)[-1]:.2f}."
+    )

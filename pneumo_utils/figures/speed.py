@@ -67,4 +67,6 @@ def stages(kept: list[dict]) -> tuple:
     axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper left", ncols=3, fontsize=12)
     return figure, "Where the time of a step goes. " + "; ".join(
-        f"{way}, {told.loc[way].sum():.1f} ms: " + ", ".join(f"{stage} {value:.0f} %" for stage, value in shares.loc[way].items()) for way in told.index)
+        f"{way}, {told.loc[way].sum():.1f} ms: " + ", ".join(f"{stage} {value:.0f} %" for stage, value in shares.loc[way].items())
+        for way in told.index
+    )

@@ -11,10 +11,29 @@ WIDTH = 5.6  # inches; shown at 560 pixels, or as wide as a phone
 
 def use() -> None:
     """Set the look; every plotting function calls this first."""
-    sns.set_theme(context="notebook", style="ticks", palette=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY], rc={
-        "font.size": 14, "axes.labelsize": 14, "axes.titlesize": 15, "axes.titleweight": "bold", "axes.titlelocation": "left",
-        "xtick.labelsize": 13, "ytick.labelsize": 13, "legend.fontsize": 13, "legend.frameon": False, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.edgecolor": INK, "text.color": INK, "axes.labelcolor": INK, "figure.facecolor": "white", "savefig.facecolor": "white"})
+    sns.set_theme(
+        context="notebook",
+        style="ticks",
+        palette=[BLUE, ORANGE, GREEN, PURPLE, SKY, GREY],
+        rc={
+            "font.size": 14,
+            "axes.labelsize": 14,
+            "axes.titlesize": 15,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "xtick.labelsize": 13,
+            "ytick.labelsize": 13,
+            "legend.fontsize": 13,
+            "legend.frameon": False,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.edgecolor": INK,
+            "text.color": INK,
+            "axes.labelcolor": INK,
+            "figure.facecolor": "white",
+            "savefig.facecolor": "white",
+        },
+    )
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, **keywords):

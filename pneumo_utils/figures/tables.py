@@ -17,7 +17,9 @@ def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str
     With a name and a caption the book numbers it, and prose refers to it: {numref}`tab-5-scores` is the table `scores` of chapter 5.
     """
     if (name or caption) and not (NAME.fullmatch(name) and caption.strip()):
-        raise StudyError(f"A numbered table has a name of letters, digits, - and _, and a caption; this one has the name {name!r} and the caption {caption!r}.")
+        raise StudyError(
+            f"A numbered table has a name of letters, digits, - and _, and a caption; this one has the name {name!r} and the caption {caption!r}."
+        )
     shown = {}
     for head, column in frame.items():
         usual = formats.get("_", "{:.4g}") if pd.api.types.is_float_dtype(column) else "{:,}" if pd.api.types.is_integer_dtype(column) else ""
@@ -31,7 +33,12 @@ def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str
 def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
     """A few claims of the ledger with what decides on them, in the order asked for."""
     rows = board.set_index("id").loc[ids]
-    return table(pd.DataFrame({"claim": [claim(*row) for row in zip(rows["says"], rows["printed"])], "verdict": rows["on paper"], "because": rows["because"]}), **named)
+    return table(
+        pd.DataFrame(
+            {"claim": [claim(*row) for row in zip(rows["says"], rows["printed"])], "verdict": rows["on paper"], "because": rows["because"]}
+        ),
+        **named,
+    )
 
 
 def claim(says: str, printed) -> str:

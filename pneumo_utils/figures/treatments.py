@@ -18,6 +18,11 @@ def before_and_after(rows: dict[str, np.ndarray]):
     names = [folded(name, WIDTH / people - 0.3, letter=BOLD) for name in rows]
     figure = plate([picture for pictures in rows.values() for picture in pictures], columns=people, rows=names)
     (first, before), *others = rows.items()
-    told = [f"{first}, mean grey {np.mean(before):.0f} of 255", *(
-        f"{name}, mean grey {np.mean(each):.0f}, a pixel {np.abs(each - before.astype(float)).mean():.1f} from {first} on average" for name, each in others)]
+    told = [
+        f"{first}, mean grey {np.mean(before):.0f} of 255",
+        *(
+            f"{name}, mean grey {np.mean(each):.0f}, a pixel {np.abs(each - before.astype(float)).mean():.1f} from {first} on average"
+            for name, each in others
+        ),
+    ]
     return figure, f"Radiographs of {people} people, a row each: {listed(told, 15)}."

@@ -22,8 +22,17 @@ def record() -> dict | None:
 def gains(kept: dict, measure: str = "auroc") -> pd.DataFrame:
     """A row a set of images, way of learning and trunk: the mean with pocket weights, with random ones, and their difference with its interval."""
     means = {(row["on"], row["way"], row["trunk"], row["weights"]): row[measure][0] for row in kept["means"]}
-    rows = [{"on": row["on"], "way": row["way"], "trunk": row["trunk"], "pocket": means[row["on"], row["way"], row["trunk"], "pocket"],
-             "random": means[row["on"], row["way"], row["trunk"], "random"], **dict(zip(("gain", "low", "high"), row[measure]))} for row in kept["differences"]]
+    rows = [
+        {
+            "on": row["on"],
+            "way": row["way"],
+            "trunk": row["trunk"],
+            "pocket": means[row["on"], row["way"], row["trunk"], "pocket"],
+            "random": means[row["on"], row["way"], row["trunk"], "random"],
+            **dict(zip(("gain", "low", "high"), row[measure])),
+        }
+        for row in kept["differences"]
+    ]
     rows.sort(key=lambda row: (row["on"], list(MARKS).index(row["way"]), names().index(row["trunk"])))
     return pd.DataFrame(rows)
 
@@ -55,5 +64,8 @@ def worth(found: pd.DataFrame) -> tuple:
     panels.flat[-1].set_xlabel("AUROC gained over random weights")
     if len(drawn) > 1:
         figure.legend(drawn.values(), drawn, loc="outside upper center", ncols=2, handletextpad=0.2)
-    told = [f"{row['on']}, {row['way']}, {row['trunk']}: {row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})" for row in found.to_dict("records")]
+    told = [
+        f"{row['on']}, {row['way']}, {row['trunk']}: {row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
+        for row in found.to_dict("records")
+    ]
     return figure, f"AUROC with pocket weights less that with random weights, 95 % intervals over seeds. {listed(told, 40)}."

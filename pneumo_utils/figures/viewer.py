@@ -27,8 +27,14 @@ FINE = 256  # pixels along an edge of an outline, at least
 OPACITY = 40  # percent, to begin with: the ribs still show
 
 
-def viewer(cases: dict[str, np.ndarray], maps: dict[tuple[str, ...], np.ndarray], masks=None, answers: dict[tuple[str, ...], Sequence[str]] | None = None,
-           groups: Sequence[str] = GROUPS, title: str = "Where the networks look") -> str:
+def viewer(
+    cases: dict[str, np.ndarray],
+    maps: dict[tuple[str, ...], np.ndarray],
+    masks=None,
+    answers: dict[tuple[str, ...], Sequence[str]] | None = None,
+    groups: Sequence[str] = GROUPS,
+    title: str = "Where the networks look",
+) -> str:
     """`cases` are grey pictures by name; `maps` has an array (cases, height, width) for each choice, a word a group: ("VGG16", "1", "block5", "Grad-CAM").
 
     Not every choice has to be there. `masks` are the true lesions, `answers` what each network says of each case. To be shown as IPython's HTML.
@@ -38,8 +44,14 @@ def viewer(cases: dict[str, np.ndarray], maps: dict[tuple[str, ...], np.ndarray]
     options = [("radiograph", list(cases)), *((group, [*dict.fromkeys(part)]) for group, part in zip(groups, zip(*choices)))]
     for at, (name, picture) in enumerate(zip(cases, pictures)):
         there = masks is not None and masks[at].any()
-        told.append({"picture": images.add(Image.fromarray(picture)), "alt": f"Radiograph: {name}.", "mask": images.add(_outline(masks[at])) if there else None,
-                     "outline": f"Outlined in blue: the true lesion, {where(masks[at])}." if there else ""})
+        told.append(
+            {
+                "picture": images.add(Image.fromarray(picture)),
+                "alt": f"Radiograph: {name}.",
+                "mask": images.add(_outline(masks[at])) if there else None,
+                "outline": f"Outlined in blue: the true lesion, {where(masks[at])}." if there else "",
+            }
+        )
     for choice, heat in choices.items():
         chosen = [words.index(word) for (_, words), word in zip(options[1:], choice)]
         for at in range(len(pictures)):
@@ -119,27 +131,34 @@ def _page(uris: list[str], told: list[dict], views: dict, options: list[tuple[st
         return f'<img class="{kind}" src="{uris[at]}" data-image="{at}" alt="{escape(alt)}"{more}>'
 
     def radios(group: int, legend: str, words: list[str]) -> str:
-        inputs = (f'<label><input type="radio" name="{name}-{group}" value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
-                  for at, word in enumerate(words))
+        inputs = (
+            f'<label><input type="radio" name="{name}-{group}" value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
+            for at, word in enumerate(words)
+        )
         return f"<fieldset><legend>{escape(legend.capitalize())}</legend>{''.join(inputs)}</fieldset>"
 
-    return "\n".join([
-        f'<div class="pneumo-viewer" id="{name}" role="group" aria-label="{escape(title)}">',
-        f"<style>{_beside('viewer.css')}</style>",
-        f'<div class="shown"><div class="stage" style="aspect-ratio: {shape[1]} / {shape[0]}">',
-        image("picture", one["picture"], one["alt"]),
-        image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
-        image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
-        f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, {shades})"></i><span>the map\'s most</span></div>',
-        f'<p class="told" aria-live="polite">{escape(one["alt"])} {escape(view["alt"])}</p></div>',
-        '<form class="controls" hidden>', *(radios(group, *each) for group, each in enumerate(options)),
-        f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" value="{OPACITY}">'
-        f"<output>{OPACITY} %</output></span></label>",
-        '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "", "</form>",
-        f"<noscript>This is one of {len(views)} maps; the others are shown where scripts may run.</noscript>",
-        f'<script type="application/json" class="data">{json.dumps(data, separators=(",", ":")).replace("<", chr(92) + "u003c")}</script>',
-        f"<script>{_beside('viewer.js').replace('VIEWER', name)}</script>",
-        "</div>"])
+    return "\n".join(
+        [
+            f'<div class="pneumo-viewer" id="{name}" role="group" aria-label="{escape(title)}">',
+            f"<style>{_beside('viewer.css')}</style>",
+            f'<div class="shown"><div class="stage" style="aspect-ratio: {shape[1]} / {shape[0]}">',
+            image("picture", one["picture"], one["alt"]),
+            image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
+            image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
+            f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, {shades})"></i><span>the map\'s most</span></div>',
+            f'<p class="told" aria-live="polite">{escape(one["alt"])} {escape(view["alt"])}</p></div>',
+            '<form class="controls" hidden>',
+            *(radios(group, *each) for group, each in enumerate(options)),
+            f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" value="{OPACITY}">'
+            f"<output>{OPACITY} %</output></span></label>",
+            '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "",
+            "</form>",
+            f"<noscript>This is one of {len(views)} maps; the others are shown where scripts may run.</noscript>",
+            f'<script type="application/json" class="data">{json.dumps(data, separators=(",", ":")).replace("<", chr(92) + "u003c")}</script>',
+            f"<script>{_beside('viewer.js').replace('VIEWER', name)}</script>",
+            "</div>",
+        ]
+    )
 
 
 def _beside(file: str) -> str:

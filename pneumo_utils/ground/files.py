@@ -50,7 +50,9 @@ def read_json(path: Path):
 
 
 def read_yaml(path: Path):
-    return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # some builds of PyYAML lack libyaml, which is six times as fast
+    return yaml.load(
+        path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
 def sha(content: str | bytes) -> str:

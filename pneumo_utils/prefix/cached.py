@@ -29,8 +29,16 @@ def plan(chain: Chain, dls: DataLoaders, views: int = 0, dtype: torch.dtype | No
         return planned if planned.refused or not planned.todo else replace(planned, share=_share(chain, making, found[0][0]))
 
 
-def cached(chain: Chain, dls: DataLoaders, views: int = 0, dtype: torch.dtype | None = None, computed: torch.dtype = torch.float32, limit: int = LIMIT,
-           seed: int = 0, store: Store = STORE) -> tuple[Chain, DataLoaders]:
+def cached(
+    chain: Chain,
+    dls: DataLoaders,
+    views: int = 0,
+    dtype: torch.dtype | None = None,
+    computed: torch.dtype = torch.float32,
+    limit: int = LIMIT,
+    seed: int = 0,
+    store: Store = STORE,
+) -> tuple[Chain, DataLoaders]:
     """The part of the chain that learns, which shares the chain's modules, and loaders of features for it, in the plain loaders' batches and order.
 
     Training images that are augmented are refused, or with `views=k` drawn k times by the seed, each as augmented as any; an epoch takes one view

@@ -23,10 +23,12 @@ STRIDE = 8  # pixels of a picture to one cell of the pocket detector, and to one
 CELLS = CROP // STRIDE
 BRIGHT = 2.0  # weight of the second question
 CLASSES = 0.5  # of their weight in the region loss, as the weights in use were made
-WORDS = (f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn by formula: "
-         f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
-         f"({CELLS} x {CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
-         "mirrored every second batch.")
+WORDS = (
+    f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn by formula: "
+    f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
+    f"({CELLS} x {CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
+    "mirrored every second batch."
+)
 
 
 @dataclass

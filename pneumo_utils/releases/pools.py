@@ -12,5 +12,7 @@ def all_phantoms(roots: Iterable[str | Path]) -> bool:
     kinds = {root: is_phantom(root) for root in roots}
     if len(set(kinds.values())) > 1:
         drawn, real = (next(root for root, kind in kinds.items() if kind is asked) for asked in (True, False))
-        raise StudyError(f"{drawn} holds phantoms and {real} people: a pool of both says nothing of either. Name folders of one kind, or the children's alone.")
+        raise StudyError(
+            f"{drawn} holds phantoms and {real} people: a pool of both says nothing of either. Name folders of one kind, or the children's alone."
+        )
     return all(kinds.values())

@@ -26,7 +26,9 @@ def add(folder: Path, name: str) -> Path:
             raise StudyError(f"{folder} is a run of {manifest['chapter']!r}, and no chapter here is called so; {chapter.name} comes nearest.")
         paths = _fitting(chapter, manifest, results, folder)
         path = place_of(chapter, name, manifest["parameters"])
-        told = written(name, manifest, results, paths, {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()})
+        told = written(
+            name, manifest, results, paths, {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()}
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(f"{folder} holds no manifest that `pneumo run` wrote: {type(error).__name__} {error}.") from error
     if path.exists():
@@ -44,7 +46,9 @@ def _read(folder: Path, name: str) -> dict:
     try:
         return read_json(folder / name)
     except OSError as error:
-        raise StudyError(f"{folder} is not the folder of a run: {name} cannot be read ({error.strerror}). Name the folder that holds manifest.json and results.json.") from error
+        raise StudyError(
+            f"{folder} is not the folder of a run: {name} cannot be read ({error.strerror}). Name the folder that holds manifest.json and results.json."
+        ) from error
     except ValueError as error:
         raise StudyError(f"{folder / name} is damaged: {error}. Copy it again from where the run was made.") from error
 
@@ -66,8 +70,10 @@ def _fitting(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> d
     """The parameters that hold paths, if parameters, claims and results are such as the chapter's own."""
     known, values = of_chapter(chapter), manifest["parameters"]
     if values.keys() != known.keys():
-        raise StudyError(f"{folder} was made by another version of {chapter.name}: only one of the two has {', '.join(sorted(values.keys() ^ known.keys()))}. "
-                         "Run it again with this version.")
+        raise StudyError(
+            f"{folder} was made by another version of {chapter.name}: only one of the two has {', '.join(sorted(values.keys() ^ known.keys()))}. "
+            "Run it again with this version."
+        )
     paths = {name: value for name, value in values.items() if _is_path(known[name], value)}
     check(known, values | dict.fromkeys(paths, ""))
     if unknown := sorted(results["claims"].keys() - {claim.id for claim in load().claims}):

@@ -53,8 +53,10 @@ def _found_or_made(planned: list[Planned], cell_limit: int, say) -> Iterator[tup
             at = standing(one.chapter, one.given)
             yield one, Outcome(at.folder, at.manifest, found_again=False)
     if failed:
-        raise StudyError(f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them again. To repeat what stopped:\n"
-                         + "\n".join(f"  {one.command}" for one in failed))
+        raise StudyError(
+            f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them again. To repeat what stopped:\n"
+            + "\n".join(f"  {one.command}" for one in failed)
+        )
 
 
 def _took(one: Planned, at: Standing) -> float:
@@ -92,7 +94,9 @@ def _follow(one: Planned, threads: int, cell_limit: int, say, children: list) ->
     """One run as a user would make it; of all that it says, the cells that it comes to."""
     command = [sys.executable, "-m", "pneumo_utils.cli", "run", str(one.chapter.path), *one.settings, "--cell-limit", str(cell_limit)]
     with tempfile.TemporaryFile("w+") as complaints:
-        with subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, stderr=complaints, text=True) as child:
+        with subprocess.Popen(
+            command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, stderr=complaints, text=True
+        ) as child:
             children.append(child)
             for line in child.stdout:
                 if line.startswith(CELL):
@@ -100,4 +104,6 @@ def _follow(one: Planned, threads: int, cell_limit: int, say, children: list) ->
         if not child.returncode:
             return None
         complaints.seek(0)
-        return ChapterFailed(complaints.read().strip().removeprefix("pneumo: ") or f"{one.chapter.name} was ended from outside (code {child.returncode}).")
+        return ChapterFailed(
+            complaints.read().strip().removeprefix("pneumo: ") or f"{one.chapter.name} was ended from outside (code {child.returncode})."
+        )

@@ -63,7 +63,13 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
 
 def _made_of(files: dict[Path, str | bytes]) -> str:
     """A digest of all that is bound, and of what binds it."""
-    return digest_of([versions(BINDERS), [sha(Path(extension.__file__).read_bytes()) for extension in EXTENSIONS], {name.as_posix(): sha(content) for name, content in files.items()}])
+    return digest_of(
+        [
+            versions(BINDERS),
+            [sha(Path(extension.__file__).read_bytes()) for extension in EXTENSIONS],
+            {name.as_posix(): sha(content) for name, content in files.items()},
+        ]
+    )
 
 
 def _told(path: Path) -> str:
@@ -121,8 +127,13 @@ def _one_picture_each(cell: dict) -> list[dict]:
         return [cell]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
     below = cell | {"source": ["# more of what the cell above shows"]}
-    return [cell | {"outputs": parts[0]},
-            *(below | {"id": f"{cell['id']}-{at}", "outputs": part, "metadata": cell["metadata"] | {"tags": tags}} for at, part in enumerate(parts[1:], 2))]
+    return [
+        cell | {"outputs": parts[0]},
+        *(
+            below | {"id": f"{cell['id']}-{at}", "outputs": part, "metadata": cell["metadata"] | {"tags": tags}}
+            for at, part in enumerate(parts[1:], 2)
+        ),
+    ]
 
 
 def _picture(shown: dict, chapter: Chapter, number: int) -> dict:
@@ -171,8 +182,16 @@ def _prose() -> dict[Path, bytes]:
 def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
     """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need."""
     config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
-    front = {"headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "", "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()})}
-    lab = {"needs": references.linked(exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]), "environment": exercises.environment(), "measured": exercises.dates(), "minutes": exercises.MINUTES}
+    front = {
+        "headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "",
+        "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()}),
+    }
+    lab = {
+        "needs": references.linked(exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]),
+        "environment": exercises.environment(),
+        "measured": exercises.dates(),
+        "minutes": exercises.MINUTES,
+    }
     config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front, "lab": lab}
     return config
 
@@ -206,7 +225,18 @@ def _stage(stage: Path, files: dict[Path, str | bytes]) -> None:
 
 
 def _jupyter_book(stage: Path, build: Path, say) -> Path:
-    command = [sys.executable, "-c", "from jupyter_book.cli.main import main; main()", "build", str(stage), "--path-output", str(build / "sphinx"), "-W", "--keep-going", "-n"]
+    command = [
+        sys.executable,
+        "-c",
+        "from jupyter_book.cli.main import main; main()",
+        "build",
+        str(stage),
+        "--path-output",
+        str(build / "sphinx"),
+        "-W",
+        "--keep-going",
+        "-n",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"})
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     write(build / "sphinx.log", log)

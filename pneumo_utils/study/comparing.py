@@ -43,7 +43,11 @@ def as_it_is(chapter: Chapter) -> list[Kept]:
 
 def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
     """The kept runs that differ in parameters and data alone from one with this identity, the oldest first; of runs that differ in nothing but records the latest."""
-    runs = [Kept(chapter.name, folder, manifest) for folder, manifest in reversed(runs_of(chapter)) if _without_own(manifest["depends_on"]) == _without_own(depends_on)]
+    runs = [
+        Kept(chapter.name, folder, manifest)
+        for folder, manifest in reversed(runs_of(chapter))
+        if _without_own(manifest["depends_on"]) == _without_own(depends_on)
+    ]
     return list({digest_of([run.parameters, run.manifest["depends_on"]["data"]]): run for run in runs}.values())
 
 
@@ -81,7 +85,11 @@ def tidy(runs: list[Kept], only: str = ""):
     rows = [{"chapter": run.chapter, "run": run.name} | {name: _cell(run.parameters.get(name)) for name in names} | {"result": result} | entry
             for run in runs for result, entry in run.results.items() if only.lower() in result.lower()]
     if not rows:
-        raise StudyError(f"No result of these runs has {only!r} in its name." if only else "There are no runs of the chapter as it is now; make one with `pneumo run`.")
+        raise StudyError(
+            f"No result of these runs has {only!r} in its name."
+            if only
+            else "There are no runs of the chapter as it is now; make one with `pneumo run`."
+        )
     frame = pd.DataFrame(rows).reindex(columns=["chapter", "run", *names, *SHOWN])
     return pd.concat([frame, _over_seeds(frame, names)], ignore_index=True) if "seed" in names else frame
 
@@ -99,5 +107,9 @@ def _over_seeds(frame, names: list[str]):
     for keys, same in frame.groupby(by := ["chapter", *(name for name in names if name != "seed"), "result"], sort=False, dropna=False):
         values = pd.to_numeric(same["value"], errors="coerce")
         if len(same) > 1 and values.notna().all():
-            rows.append(dict(zip(by, keys)) | {"run": f"mean of {len(same)} seeds"} | dict(zip(("value", "low", "high"), mean_over(values.to_numpy(), -endless, endless))))
+            rows.append(
+                dict(zip(by, keys))
+                | {"run": f"mean of {len(same)} seeds"}
+                | dict(zip(("value", "low", "high"), mean_over(values.to_numpy(), -endless, endless)))
+            )
     return pd.DataFrame(rows).reindex(columns=frame.columns)

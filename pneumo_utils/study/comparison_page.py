@@ -67,15 +67,29 @@ def _short(value):
 
 def _chooser(data: dict) -> str:
     stored = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
-    fields = "".join(f'<label>{label} <select name="{name}"></select></label>' for name, label in (("chapter", "Chapter"), ("first", "One run"), ("second", "Another run")))
-    return "\n".join(["```{raw} html", '<noscript><p>Without scripts, each record stands beside the run behind its page below.</p></noscript>',
-                      f'<form class="compare-runs" hidden>{fields}</form>', '<div class="compared" aria-live="polite"></div>',
-                      f'<script type="application/json" id="runs-to-compare">{stored}</script>', '<script defer src="../_static/compare_runs.js"></script>', "```", ""])
+    fields = "".join(
+        f'<label>{label} <select name="{name}"></select></label>'
+        for name, label in (("chapter", "Chapter"), ("first", "One run"), ("second", "Another run"))
+    )
+    return "\n".join(
+        [
+            "```{raw} html",
+            "<noscript><p>Without scripts, each record stands beside the run behind its page below.</p></noscript>",
+            f'<form class="compare-runs" hidden>{fields}</form>',
+            '<div class="compared" aria-live="polite"></div>',
+            f'<script type="application/json" id="runs-to-compare">{stored}</script>',
+            '<script defer src="../_static/compare_runs.js"></script>',
+            "```",
+            "",
+        ]
+    )
 
 
 def _folded(first: Record, second: Record) -> str:
-    return (f"<details><summary>{escape(first.name)} beside the {escape(second.name)}</summary>"
-            f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: {escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>")
+    return (
+        f"<details><summary>{escape(first.name)} beside the {escape(second.name)}</summary>"
+        f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: {escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
+    )
 
 
 def _tables(first: dict, second: dict) -> str:
@@ -85,8 +99,11 @@ def _tables(first: dict, second: dict) -> str:
     both = [(name, told, second["results"][name]) for name, told in first["results"].items() if name in second["results"]]
     rows = [(name, _in_words(*one), _in_words(*other), "apart" if apart(one, other) else "") for name, one, other in both]
     alone = len(first["results"]) + len(second["results"]) - 2 * len(both)
-    return (_html("Parameters that differ", ["parameter", first["name"], second["name"]], differ) + _html("Results", ["result", first["name"], second["name"], ""], rows)
-            + (f"<p>{alone} results are in one of the two alone.</p>" if alone else ""))
+    return (
+        _html("Parameters that differ", ["parameter", first["name"], second["name"]], differ)
+        + _html("Results", ["result", first["name"], second["name"], ""], rows)
+        + (f"<p>{alone} results are in one of the two alone.</p>" if alone else "")
+    )
 
 
 def apart(one: list, other: list) -> bool:
@@ -103,5 +120,11 @@ def _in_words(value, low, high) -> str:
 def _html(caption: str, head: list[str], rows: list[tuple]) -> str:
     cells = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
-    return (f'<div class="compared-table" role="region" aria-label="{escape(caption)}" tabindex="0"><table class="table"><caption>{escape(caption)}</caption>'
-            f"<thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>") if rows else f"<p>{escape(caption)}: none.</p>"
+    return (
+        (
+            f'<div class="compared-table" role="region" aria-label="{escape(caption)}" tabindex="0"><table class="table"><caption>{escape(caption)}</caption>'
+            f"<thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>"
+        )
+        if rows
+        else f"<p>{escape(caption)}: none.</p>"
+    )

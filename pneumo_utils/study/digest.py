@@ -71,6 +71,9 @@ def differences(old: dict, new: dict) -> list[str]:
         then, now = old.get(part, {}), new.get(part, {})  # only a chapter that sums up the others has results
         why += [called.format(name, then.get(name), now.get(name)) for name in sorted(then.keys() | now.keys()) if then.get(name) != now.get(name)]
     then, now = old.get("records", {}), new["records"]  # runs of before there were records have none
-    why += [f"the record {name} {'is new' if name not in then else 'has changed' if name in now else 'has gone'}" for name in sorted(then.keys() | now.keys())
-            if then.get(name) != now.get(name)]
+    why += [
+        f"the record {name} {'is new' if name not in then else 'has changed' if name in now else 'has gone'}"
+        for name in sorted(then.keys() | now.keys())
+        if then.get(name) != now.get(name)
+    ]
     return why

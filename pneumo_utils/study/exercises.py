@@ -48,7 +48,9 @@ def of(chapter: Chapter) -> list[Exercise]:
     """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as one is an error."""
     source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
     if left := PARTS.search(EACH.sub("", source)):
-        raise StudyError(f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`.")
+        raise StudyError(
+            f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`."
+        )
     return read_off(source)
 
 
@@ -99,8 +101,15 @@ def needs(chapters: list[Chapter]) -> str:
     for chapter in filter(has_exercises, chapters):
         told = record()["chapters"].get(chapter.name, {})
         memory, disk = (told.get(name) for name in ("peak_memory_mb", "disk_mb"))
-        rows.append([f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)", rounded(told.get("seconds")), rounded(told.get("seconds_again")),
-                     f"{memory / 1000:.1f} GB" if memory else "not measured", f"{disk} MB" if disk else "not measured"])
+        rows.append(
+            [
+                f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)",
+                rounded(told.get("seconds")),
+                rounded(told.get("seconds_again")),
+                f"{memory / 1000:.1f} GB" if memory else "not measured",
+                f"{disk} MB" if disk else "not measured",
+            ]
+        )
     return table(["chapter", "from nothing", "again", "memory", "disk"], rows)
 
 

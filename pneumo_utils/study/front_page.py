@@ -6,8 +6,19 @@ from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.markdown import table
 
-HEADLINES = ("p1-block-4-best", "p1-sensitive-to-100", "p2-vgg-better", "p2-vgg-lungs", "p3-more-epochs-much-better", "p3-pretraining-generalizes", "p4-tuning-helps", "p4-struggles-with-viral",
-             "p5-multi-better", "p5-transfer-is-majority", "p5-f1-learned")  # what each paper is remembered for
+HEADLINES = (
+    "p1-block-4-best",
+    "p1-sensitive-to-100",
+    "p2-vgg-better",
+    "p2-vgg-lungs",
+    "p3-more-epochs-much-better",
+    "p3-pretraining-generalizes",
+    "p4-tuning-helps",
+    "p4-struggles-with-viral",
+    "p5-multi-better",
+    "p5-transfer-is-majority",
+    "p5-f1-learned",
+)  # what each paper is remembered for
 REAL = "real-radiographs"  # the record of a chapter that has one
 MEASURED = {  # by chapter: what is measured, the paper's network, and the best of what needs none; names of results
     "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
@@ -34,7 +45,14 @@ def beside_no_network(shown: dict[Chapter, dict]) -> str:
             continue
         what, *asked = MEASURED[chapter.name]
         real = records.of(chapter.name).get(REAL)
-        rows.append([f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)", what, *(_told(results, name) for name in asked), *(_told(real.results if real else {}, name) for name in asked)])
+        rows.append(
+            [
+                f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)",
+                what,
+                *(_told(results, name) for name in asked),
+                *(_told(real.results if real else {}, name) for name in asked),
+            ]
+        )
     return table(["chapter", "measure", "phantoms: the network", "no network", "real radiographs: the network", "no network"], rows)
 
 

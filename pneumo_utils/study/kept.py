@@ -151,7 +151,10 @@ def _encode(value, arrays: dict):
     if hasattr(value, "detach"):  # a tensor comes back as an array
         value = value.detach().cpu().numpy()
     if isinstance(value, pd.DataFrame):
-        columns = [[str(name), _encode(series.to_numpy() if series.dtype.kind in "biuf" else series.tolist(), arrays)] for name, series in value.items()]
+        columns = [
+            [str(name), _encode(series.to_numpy() if series.dtype.kind in "biuf" else series.tolist(), arrays)]
+            for name, series in value.items()
+        ]
         return {"frame": columns, "index": _encode(value.index.tolist(), arrays), "index_name": value.index.name}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufU":
         arrays[key := f"a{len(arrays)}"] = value

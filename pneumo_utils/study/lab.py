@@ -26,7 +26,13 @@ def write_lab(chapter: Chapter, out: Path) -> list[Path]:
 
 def students(chapter: Chapter) -> dict:
     """The chapter, and each exercise with room for an answer."""
-    return _notebook(chapter, lambda each: [_markdown(f"expected-{each.number}", "*What I expect, and why:*"), _code(f"work-{each.number}", f"# exercise {each.number}")])
+    return _notebook(
+        chapter,
+        lambda each: [
+            _markdown(f"expected-{each.number}", "*What I expect, and why:*"),
+            _code(f"work-{each.number}", f"# exercise {each.number}"),
+        ],
+    )
 
 
 def teachers(chapter: Chapter) -> dict:
@@ -41,7 +47,10 @@ def _notebook(chapter: Chapter, below) -> dict:
     cells = [cell for cell in notebook["cells"] if not exercises.holds_them(cell)]
     cells.append(_markdown("exercises", f"{HEADING}\n\n{FIRST}"))
     for each in found:
-        cells += [_markdown(f"exercise-{each.number}", f"**{each.number}.** {'★' * each.stars} ({MINUTES[each.stars]} minutes) {each.asks}"), *below(each)]
+        cells += [
+            _markdown(f"exercise-{each.number}", f"**{each.number}.** {'★' * each.stars} ({MINUTES[each.stars]} minutes) {each.asks}"),
+            *below(each),
+        ]
     return notebook | {"cells": cells}
 
 

@@ -87,8 +87,15 @@ class Run:
         from pneumo_utils.figures.tables import claim, table
 
         ledger = load()
-        told = [claim(each.says, each.printed or (each.value if isinstance(each.value, (int, float, str)) else None)) for each in map(ledger.__getitem__, claims)]
-        return table(pd.DataFrame({"the paper says": told}), name="claims", caption="What the paper says, in the words of this book's ledger, with the number where there is one.")
+        told = [
+            claim(each.says, each.printed or (each.value if isinstance(each.value, (int, float, str)) else None))
+            for each in map(ledger.__getitem__, claims)
+        ]
+        return table(
+            pd.DataFrame({"the paper says": told}),
+            name="claims",
+            caption="What the paper says, in the words of this book's ledger, with the number where there is one.",
+        )
 
     def judge(self, judged: dict, **named: str):
         """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
@@ -170,9 +177,12 @@ class Run:
         from pneumo_utils.claims.verdicts import here
         from pneumo_utils.figures.tables import table
 
-        return table(here(load(), claims, gather(self.evidence())), name="verdicts",
-                     caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own numbers and public tables. Phantom and real: those of reruns. A printed score can only be judged on the paper's data at its "
-                             "settings; of an order or an effect, reproduced means that a paired difference with its interval lies above 0.")
+        return table(
+            here(load(), claims, gather(self.evidence())),
+            name="verdicts",
+            caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own numbers and public tables. Phantom and real: those of reruns. A printed score can only be judged on the paper's data at its "
+            "settings; of an order or an effect, reproduced means that a paired difference with its interval lies above 0.",
+        )
 
     def evidence(self) -> list[dict]:
         """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather` takes it."""
@@ -213,7 +223,10 @@ class Run:
             "verdicts": self._verdicts,
             "figures": self._figures,
         })
-        print(f"results: {len(self.results)}, figures: {len(self._figures)}, " + (f"in {os.path.relpath(self.folder)}" if places.CURRENT not in os.environ else "kept"))
+        print(
+            f"results: {len(self.results)}, figures: {len(self._figures)}, "
+            + (f"in {os.path.relpath(self.folder)}" if places.CURRENT not in os.environ else "kept")
+        )
 
 
 def _plain(value):

@@ -29,11 +29,28 @@ def _versions(manifests: list[dict]) -> str:
 def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
     """The runs that no page of the book makes anew."""
     links = {m["chapter"]: _linked(m) for m in manifests}
-    rows = [[links[record.chapter], record.name, record.data, record.tier, took(record.seconds), record.device, record.finished[:10], _commit(record.git)]
-            for record in kept]
-    return ["## Kept records", "", "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their numbers are "
-            "kept in `book/records`, and their chapters show them beside their own.", "",
-            _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.", ""]
+    rows = [
+        [
+            links[record.chapter],
+            record.name,
+            record.data,
+            record.tier,
+            took(record.seconds),
+            record.device,
+            record.finished[:10],
+            _commit(record.git),
+        ]
+        for record in kept
+    ]
+    return [
+        "## Kept records",
+        "",
+        "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their numbers are "
+        "kept in `book/records`, and their chapters show them beside their own.",
+        "",
+        _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.",
+        "",
+    ]
 
 
 def _linked(manifest: dict) -> str:
@@ -45,8 +62,14 @@ def _where_the_time_goes(manifests: list[dict]) -> list[str]:
     total = sum(m["seconds"] for m in manifests)
     rows = [[_linked(m), took(m["seconds"]), _bar(m["seconds"], total),
              "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3))] for m in sorted(manifests, key=lambda m: -m["seconds"])]
-    return ["## Where the time goes", "", f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. The slowest chapter comes first; "
-            "further down each has a table of its own.", "", _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows)]
+    return [
+        "## Where the time goes",
+        "",
+        f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. The slowest chapter comes first; "
+        "further down each has a table of its own.",
+        "",
+        _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows),
+    ]
 
 
 def _slowest(manifest: dict, number: int) -> list[dict]:
@@ -69,7 +92,14 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         return "\n".join([*text, "No chapter has been run.", "", *_records(kept, manifests)])
     rows = [[_linked(m), m["tier"], took(m["seconds"]),
              f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told", m["device"]] for m in manifests]
-    text += [*_where_the_time_goes(manifests), "## Settings and machines", "", _table(["chapter", "settings", "time", "peak memory", "device"], rows), _versions(manifests), *_records(kept, manifests)]
+    text += [
+        *_where_the_time_goes(manifests),
+        "## Settings and machines",
+        "",
+        _table(["chapter", "settings", "time", "peak memory", "device"], rows),
+        _versions(manifests),
+        *_records(kept, manifests),
+    ]
     for m in manifests:
         text += [f"## {m['title']}", "",
                  _table(["what", ""], [["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
@@ -78,18 +108,34 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
                                        ["commit", _commit(m["git"])],
                                        ["digest of the run", f"`{m['digest']}`"]])]
         total = sum(cell["seconds"] for cell in m["cells"])
-        text += [_table(["cell", "under the heading", "seconds", "share"],
-                        [[c["cell"], c["name"], f"{c['seconds']:.1f}", _bar(c["seconds"], total)] for c in _slowest(m, 8) if c["seconds"] > total / 100],
-                        "Where the time went"),
-                 ":::{dropdown} Parameters of this run", _table(["parameter", "value"], [[f"`{k}`", f"`{v!r}`"] for k, v in m["parameters"].items()]), ":::", ""]
+        text += [
+            _table(
+                ["cell", "under the heading", "seconds", "share"],
+                [
+                    [c["cell"], c["name"], f"{c['seconds']:.1f}", _bar(c["seconds"], total)]
+                    for c in _slowest(m, 8)
+                    if c["seconds"] > total / 100
+                ],
+                "Where the time went",
+            ),
+            ":::{dropdown} Parameters of this run",
+            _table(["parameter", "value"], [[f"`{k}`", f"`{v!r}`"] for k, v in m["parameters"].items()]),
+            ":::",
+            "",
+        ]
     return "\n".join(text)
 
 
 def paper(paper: Paper, rows: list[dict]) -> str:
     """A paper's claims in the order in which it makes them, with all verdicts and reasons, as the scoreboard's run left them."""
-    text = [f"# Paper {paper.paper}, claim by claim", "", f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
-            f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is what runs of this book's chapters say, "
-            "and leads to where they were made. [](../notebooks/scoreboard.ipynb) has all papers on one page.", ""]
+    text = [
+        f"# Paper {paper.paper}, claim by claim",
+        "",
+        f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
+        f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is what runs of this book's chapters say, "
+        "and leads to where they were made. [](../notebooks/scoreboard.ipynb) has all papers on one page.",
+        "",
+    ]
     for section in paper.sections:
         if here := [row for row in rows if row["where"] == section]:
             text += [f"## {section}", "", of_a_paper(here), ""]

@@ -30,7 +30,9 @@ def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMI
 def place_of(chapter: Chapter, name: str, values: dict) -> Path:
     """Where a record will be written, if it may be one."""
     if not NAME.fullmatch(name):
-        raise StudyError(f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or real-children, not {name!r}.")
+        raise StudyError(
+            f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or real-children, not {name!r}."
+        )
     if values.get("max_steps"):
         raise StudyError(f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0.")
     path = records.folder(chapter.name) / f"{name}.json"

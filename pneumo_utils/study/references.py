@@ -28,7 +28,12 @@ def labelled(output: dict, chapter: Chapter) -> None:
 def labels(page: dict, chapter: Chapter) -> set[str]:
     """The labels of all figures and tables that a page shows."""
     told = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "") for cell in page["cells"]]
-    told += ["tab-" + name for cell in page["cells"] for output in cell.get("outputs", []) for _, name in TABLE.findall(output.get("data", {}).get("text/html", ""))]
+    told += [
+        "tab-" + name
+        for cell in page["cells"]
+        for output in cell.get("outputs", [])
+        for _, name in TABLE.findall(output.get("data", {}).get("text/html", ""))
+    ]
     told = [each for each in told if each]
     if twice := sorted(each for each in set(told) if told.count(each) > 1):
         raise StudyError(f"{chapter.name} shows two figures or tables of one name, {twice[0]}: give each a name of its own.")
@@ -40,9 +45,16 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
     def settle(found):
         if found["label"] in shown:
             return found[0]
-        known = [label(found["kind"], chapter, name) for chapter in chapters if chapter.short == found["chapter"] for name in names(chapter, found["kind"])]
+        known = [
+            label(found["kind"], chapter, name)
+            for chapter in chapters
+            if chapter.short == found["chapter"]
+            for name in names(chapter, found["kind"])
+        ]
         if not any(re.fullmatch(each, found["label"]) for each in known):
-            raise StudyError(f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that name{did_you_mean(found['label'], shown)}")
+            raise StudyError(
+                f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that name{did_you_mean(found['label'], shown)}"
+            )
         return f"*a {KINDS[found['kind']]} left out of this run*"
 
     return REFERENCE.sub(settle, text)
@@ -85,4 +97,6 @@ def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
         return {re.escape(name.value)}
     if isinstance(name, ast.JoinedStr):
         return {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w-]+" for part in name.values)}
-    return {re.escape(node.value) for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}  # a variable: any word that it may hold
+    return {
+        re.escape(node.value) for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }  # a variable: any word that it may hold

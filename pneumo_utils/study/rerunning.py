@@ -36,7 +36,9 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
         found["seeds"] = [f"pneumo {word} {called} -p seed {SEEDS}" for word in ("run", "compare")]
     releases = _declared().get(chapter.name, {}).get("data", {})
     if strangers := sorted(releases.keys() - {name for name in known if known[name].path_to}):
-        raise StudyError(f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(strangers)}, which is no folder or file among its parameters.")
+        raise StudyError(
+            f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(strangers)}, which is no folder or file among its parameters."
+        )
     if releases:
         data = _words({name: f"path/to/{release}" for name, release in releases.items()})
         files = [path for tier in ("trial", "paper") if (path := _settings(chapter, tier)).exists()]
@@ -47,13 +49,27 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
 def closing(chapter: Chapter) -> str:
     """The section itself, in Markdown."""
     said = commands(chapter)
-    text = ["## Run this chapter", "", "With nothing downloaded, as this page was made; `papermill` alone does what `pneumo` does, and keeps no run to be found again. "
-            "[](../book/rerun.md) has the rest.", "", _block(said["here"])]
+    text = [
+        "## Run this chapter",
+        "",
+        "With nothing downloaded, as this page was made; `papermill` alone does what `pneumo` does, and keeps no run to be found again. "
+        "[](../book/rerun.md) has the rest.",
+        "",
+        _block(said["here"]),
+    ]
     if "other settings" in said:
-        text += ["These parameters matter most; [](../book/parameters.md) has all of them.", "", _settings_table(chapter), _block(said["other settings"])]
+        text += [
+            "These parameters matter most; [](../book/parameters.md) has all of them.",
+            "",
+            _settings_table(chapter),
+            _block(said["other settings"]),
+        ]
     if "seeds" in said:
-        text += ["How much is luck? The same with several seeds, and all that they found as one table. [](../book/compare_runs.md) lays any two runs beside each other.",
-                 "", _block(said["seeds"])]
+        text += [
+            "How much is luck? The same with several seeds, and all that they found as one table. [](../book/compare_runs.md) lays any two runs beside each other.",
+            "",
+            _block(said["seeds"]),
+        ]
     if "real data" in said:
         first = ("first a trial, two steps of every training, then the paper's own settings, which need ImageNet weights and, in practice, a GPU."
                  if len(said["real data"]) > 1 else "the folder is all that changes.")

@@ -96,8 +96,10 @@ def _ended_well(name: str, process, said) -> None:
         told = ""
     process.join()
     if not told:
-        raise StudyError(f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system does that runs out of memory. "
-                         "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time.")
+        raise StudyError(
+            f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system does that runs out of memory. "
+            "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time."
+        )
     if told != "done":
         raise StudyError(told.removeprefix("StudyError: ") if told.startswith("StudyError: ") else f"The piece {name!r} failed:\n{told}")
 

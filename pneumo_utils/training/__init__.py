@@ -18,6 +18,26 @@ from pneumo_utils.training.phases import Course, Phase, phases
 from pneumo_utils.training.predict import predict
 from pneumo_utils.training.schedules import Steps
 
-__all__ = ["Accuracy", "Course", "EarlyStopping", "KeepBest", "Learner", "LikeliestAccuracy", "Phase", "Steps", "adam", "binary_cross_entropy",
-           "categorical_cross_entropy", "computed_before", "cross_entropy", "heads", "learner", "multi_label_cross_entropy", "phases", "predict", "sgd", "share_cores",
-           "weighted_cross_entropy"]
+__all__ = [
+    "Accuracy",
+    "Course",
+    "EarlyStopping",
+    "KeepBest",
+    "Learner",
+    "LikeliestAccuracy",
+    "Phase",
+    "Steps",
+    "adam",
+    "binary_cross_entropy",
+    "categorical_cross_entropy",
+    "computed_before",
+    "cross_entropy",
+    "heads",
+    "learner",
+    "multi_label_cross_entropy",
+    "phases",
+    "predict",
+    "sgd",
+    "share_cores",
+    "weighted_cross_entropy",
+]

@@ -13,7 +13,10 @@ from pneumo_utils.treatments.greys import unit
 TARGETS = ("lungs", "bones", "denoised")
 KINDS = ("children", "adults")
 TO_LEARN_FROM, TO_TEST_ON = 1_000_003, 2_000_003  # added to a seed: other people than a chapter's, and than each other
-NOISE = 0.02, 0.1  # the weakest and the strongest learned, as deviations, where black is 0 and white is 1: from none on, a clean film would be left alone
+NOISE = (
+    0.02,
+    0.1,
+)  # the weakest and the strongest learned, as deviations, where black is 0 and white is 1: from none on, a clean film would be left alone
 PRINTED = 0.5  # logarithm of the highest gamma: how far the same film may be processed otherwise
 
 

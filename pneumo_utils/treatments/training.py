@@ -41,8 +41,22 @@ def learner(network: UNet, pairs: Pairs, seed: int, device) -> Learner:
     loader.rng = random.Random(seed)
     none = Loader(Pairs(pairs.target, pairs.phantoms.rows(slice(0))), bs=BATCH, num_workers=0, device=device)
     dls, how = DataLoaders(loader, none, device=device), compute(device)
-    return Learner(dls, how.place(network), plain=dls, whole=network, compute=how, seed=seed, folder=None, max_steps=0, steps_per_epoch=0,
-                   loss_func=off if network.corrects else missed, opt_func=adam(RATE), lr=RATE, default_cbs=False, cbs=[TrainEvalCallback(), Recorder()])
+    return Learner(
+        dls,
+        how.place(network),
+        plain=dls,
+        whole=network,
+        compute=how,
+        seed=seed,
+        folder=None,
+        max_steps=0,
+        steps_per_epoch=0,
+        loss_func=off if network.corrects else missed,
+        opt_func=adam(RATE),
+        lr=RATE,
+        default_cbs=False,
+        cbs=[TrainEvalCallback(), Recorder()],
+    )
 
 
 def off(told: Tensor, wanted: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ class Treatment(Transform):
     def _told(self, grey: Tensor) -> Tensor:
         if not grey.is_floating_point() or grey.shape[-1] != self.size or grey.shape[-2] != self.size:
             kind = f"{str(grey.dtype).removeprefix('torch.')} of {grey.shape[-2]} x {grey.shape[-1]} pixels"
-            raise StudyError(f"This treatment ({self.target}) was learned on floats from 0 to 1 of {self.size} x {self.size} pixels, and is given {kind}: "
-                             f"put it into batch_tfms of the loaders that cohort.dataloaders(...) makes, and train it with size={grey.shape[-1]}.")
+            raise StudyError(
+                f"This treatment ({self.target}) was learned on floats from 0 to 1 of {self.size} x {self.size} pixels, and is given {kind}: "
+                f"put it into batch_tfms of the loaders that cohort.dataloaders(...) makes, and train it with size={grey.shape[-1]}."
+            )
         return self.network.to(grey.device)(grey.contiguous(memory_format=torch.channels_last))

@@ -100,14 +100,20 @@ def one_confusion_matrix(claim, ledger, column, positives, negatives, padded=Fal
     to_blame = [ref for ref, left in without.items() if len(left)]
     texts = printed_scores(ledger, column, padded)
     if claim.id in to_blame:
-        return Finding("inconsistent", f"No matrix on {test_set} prints as the whole column; {such_as(without[claim.id], 'the rest, without this number')}."
-                                       f"{other_reading(p, n, texts)}")
+        return Finding(
+            "inconsistent",
+            f"No matrix on {test_set} prints as the whole column; {such_as(without[claim.id], 'the rest, without this number')}."
+            f"{other_reading(p, n, texts)}",
+        )
     if to_blame:
         names = " or ".join(f"{ledger[ref].says} ({ledger[ref].printed})" for ref in to_blame)
         return Finding("consistent", f"No matrix on {test_set} prints as the whole column; this number stands if {names} is left out.")
     near = _nearest(p, n, tuple(texts.items()))
-    return Finding("inconsistent", f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, {cells(near)}, "
-                                   f"misses by up to {near['misses by'] / 2:.0f} units of the last place.{other_reading(p, n, texts)}")
+    return Finding(
+        "inconsistent",
+        f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, {cells(near)}, "
+        f"misses by up to {near['misses by'] / 2:.0f} units of the last place.{other_reading(p, n, texts)}",
+    )
 
 
 @judge

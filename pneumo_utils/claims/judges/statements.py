@@ -71,7 +71,10 @@ def apart_from_each_other(claim, ledger, whole, parts):
 def none_of(claim, ledger, exceptions):
     """A statement about all images of a public set, which a public count of exceptions refutes."""
     count = public.fact(exceptions)
-    return Finding("inconsistent" if count else "consistent", f"By {public.source(exceptions)}: {exceptions} = {count:,}, and so many images are not so.")
+    return Finding(
+        "inconsistent" if count else "consistent",
+        f"By {public.source(exceptions)}: {exceptions} = {count:,}, and so many images are not so.",
+    )
 
 
 @judge
@@ -97,7 +100,9 @@ def coincide(claim, ledger, first, second):
     if a == b:
         return Finding("unverifiable", f"Two things fall on epoch {a}, {called(ledger, first)} and {called(ledger, second)}; "
                                        "the curve cannot tell them apart.")
-    return Finding("unverifiable", f"{called(ledger, first)} falls on epoch {a}, {called(ledger, second)} on {b}; the curve's numbers are not printed.")
+    return Finding(
+        "unverifiable", f"{called(ledger, first)} falls on epoch {a}, {called(ledger, second)} on {b}; the curve's numbers are not printed."
+    )
 
 
 @judge
@@ -114,5 +119,8 @@ def colour_of_grey(claim, ledger, hue, saturation):
     h, s, v = colorsys.rgb_to_hsv(grey, grey, grey)
     factor = [round(255 * c) for c in colorsys.hsv_to_rgb(h * ledger.value(hue) % 1, min(1, s * ledger.value(saturation)), v)]
     shift = [round(255 * c) for c in colorsys.hsv_to_rgb(h + ledger.value(hue) / 255, s + ledger.value(saturation) / 255, v)]
-    return Finding("unverifiable", f"Which change is made is not said: grey 128, 128, 128 stays {', '.join(map(str, factor))} under factors and turns "
-                                   f"{', '.join(map(str, shift))}, no longer grey, under shifts.")
+    return Finding(
+        "unverifiable",
+        f"Which change is made is not said: grey 128, 128, 128 stays {', '.join(map(str, factor))} under factors and turns "
+        f"{', '.join(map(str, shift))}, no longer grey, under shifts.",
+    )
