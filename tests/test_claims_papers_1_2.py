@@ -141,7 +141,7 @@ def test_counts_with_copies_name_what_was_counted_instead():
     # 6,012 images with 10 % copied are 6,613; the 9,555 rows of boxes with 10 % are 10,510.5.
     args = {"fact": "rsna.positive_images", "share": "share", "read_as": ["rsna.box_rows"]}
     finding = verdict(claim("n", 10510, judge="augmented_count", args=args), claim("share", 10))
-    assert finding.verdict == "inconsistent" and "9,555 (rsna.box_rows)" in finding.because
+    assert finding.verdict == "inconsistent" and "9,555 (rsna: box rows)" in finding.because
     assert verdict(claim("n", 6613, judge="augmented_count", args=args), claim("share", 10)).verdict == "consistent"
 
 

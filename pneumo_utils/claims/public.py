@@ -64,6 +64,16 @@ def source(name: str) -> str:
     return facts()[name.split(".")[0]]["source"]
 
 
+def words(name: str) -> str:
+    """A fact without its group, as a reader says it: "under 18" for `rsna.under_18`."""
+    return name.partition(".")[2].replace("_", " ").replace(".", ", ")
+
+
+def with_group(name: str) -> str:
+    """The same with the set that it is a count of: "rsna: under 18"."""
+    return f"{name.partition('.')[0].replace('_', ' ')}: {words(name)}"
+
+
 def _table(folder: Path, stem: str) -> Path:
     found = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
     if not found:

@@ -11,8 +11,8 @@ judges, judge = room()
 
 
 def named(facts) -> str:
-    """The facts as a sum in words: '9,208 (curated.images) + 5,856 (kermany.images)'."""
-    return " + ".join(f"{public.fact(name):,} ({name})" for name in facts)
+    """The facts as a sum in words: '9,208 (curated: images) + 5,856 (kermany: images)'."""
+    return " + ".join(f"{public.fact(name):,} ({public.with_group(name)})" for name in facts)
 
 
 def total(facts) -> int:
@@ -36,7 +36,7 @@ def public_share(claim, ledger, part, whole):
 
 @judge
 def public_mean(claim, ledger, facts):
-    shown = ", ".join(f"{public.fact(name)} ({name.partition('.')[2].replace('_', ' ')})" for name in facts)
+    shown = ", ".join(f"{public.fact(name)} ({public.words(name)})" for name in facts)
     return compare(claim, statistics.fmean(map(public.fact, facts)), f"By {public.source(facts[0])}: the mean of {shown}")
 
 
@@ -47,7 +47,7 @@ def public_rounded(claim, ledger, fact, unit):
     rounded = int(count / unit + 0.5) * unit
     same = rounded == claim.value
     return Finding("consistent" if same else "inconsistent",
-                   f"By {public.source(fact)}: {fact} is {count:,}, which to the nearest {unit:,} is {rounded:,}; printed "
+                   f"By {public.source(fact)}: {public.words(fact)}: {count:,}, which to the nearest {unit:,} is {rounded:,}; printed "
                    f"{claim.printed or claim.value}.")
 
 
@@ -61,4 +61,4 @@ def public_members(claim, ledger, fact):
 @judge
 def public_percent(claim, ledger, percent, fact):
     """A share of a public count."""
-    return compare(claim, ledger.value(percent) * public.fact(fact) / 100, f"{ledger.value(percent)} % of {public.fact(fact):,} ({fact})")
+    return compare(claim, ledger.value(percent) * public.fact(fact) / 100, f"{ledger.value(percent)} % of {public.fact(fact):,} ({public.words(fact)})")

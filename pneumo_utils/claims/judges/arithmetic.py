@@ -60,8 +60,8 @@ def number(ledger, ref) -> str:
 
 
 def in_words(ledger, ref) -> str:
-    """A number with the name it goes by, as in `20,672 (rsna.negative_images)`."""
-    return f"{number(ledger, ref)} ({ref})" if isinstance(ref, str) and "." in ref else number(ledger, ref)
+    """A number with the name it goes by, as in "20,672 (rsna: negative images)"."""
+    return f"{number(ledger, ref)} ({public.with_group(ref)})" if isinstance(ref, str) and "." in ref else number(ledger, ref)
 
 
 @judge
@@ -142,7 +142,7 @@ def std_of(claim, ledger, of):
 
 @judge
 def public_count(claim, ledger, fact):
-    return compare(claim, public.fact(fact), f"By {public.source(fact)}: {fact}")
+    return compare(claim, public.fact(fact), f"By {public.source(fact)}: {public.words(fact)}")
 
 
 @judge
@@ -152,7 +152,7 @@ def public_parts(claim, ledger, parts):
     found = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
     missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
     if found.verdict == "inconsistent" and missing:
-        return Finding(found.verdict, f"{found.because[:-1]}, which is the sum without {' or without '.join(missing)}.")
+        return Finding(found.verdict, f"{found.because[:-1]}, which is the sum without {' or without '.join(map(public.with_group, missing))}.")
     return found
 
 
@@ -180,4 +180,4 @@ def resnet_depth(claim, ledger, stages, blocks, convolutions):
 
 @judge
 def restates(claim, ledger, of):
-    return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}” ({of})")
+    return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")

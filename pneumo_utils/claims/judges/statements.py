@@ -73,7 +73,7 @@ def none_of(claim, ledger, exceptions):
     count = public.fact(exceptions)
     return Finding(
         "inconsistent" if count else "consistent",
-        f"By {public.source(exceptions)}: {exceptions} = {count:,}, and so many images are not so.",
+        f"By {public.source(exceptions)}: {public.words(exceptions)} = {count:,}, and so many images are not so.",
     )
 
 
