@@ -110,7 +110,7 @@ def learners(children, size: str, rounds: int) -> dict:
     if size == "full":
         theirs = fastais(children, SMALL)
         ways["fastai's vision_learner"] = (count, lambda: fit(theirs, 2))
-    return group(f"ResNet18, {size} size, {SMALL} px: all of it learns", "our learner no slower than the bare loop by 10 %", ways, rounds)
+    return group(f"ResNet18, {size} size, {SMALL} px: all of it learns", ways, rounds, aims=[("our learner", "bare torch loop", 1 / 1.1)])
 
 
 def bare_loop(children, size: str, compute):
@@ -157,21 +157,28 @@ def head_only(children) -> dict:
         STORE.held.clear()
         fit(ours(children, "full", LARGE, "head", "on"), EPOCHS)
 
-    ways = {"frozen trunk in evaluation mode": (count, lambda: fit(plain)), "cached prefix, once made": (EPOCHS * count, lambda: fit(kept, EPOCHS)),
-            f"cached prefix, made and used for {EPOCHS} epochs": (EPOCHS * count, with_its_cost), "fastai's freeze()": (count, lambda: fit(theirs))}
-    return group(
-        f"ResNet18, full size, {LARGE} px: the head learns",
-        f"cached 40 times the frozen trunk, 8 over {EPOCHS} epochs; 15 times fastai's freeze",
-        ways,
-        2,
+    frozen, cached, with_cost, by_fastai = (
+        "frozen trunk in evaluation mode",
+        "cached prefix, once made",
+        f"cached prefix, made and used for {EPOCHS} epochs",
+        "fastai's freeze()",
     )
+    ways = {
+        frozen: (count, lambda: fit(plain)),
+        cached: (EPOCHS * count, lambda: fit(kept, EPOCHS)),
+        with_cost: (EPOCHS * count, with_its_cost),
+        by_fastai: (count, lambda: fit(theirs)),
+    }
+    aims = [(cached, frozen, 40), (with_cost, frozen, 8), (cached, by_fastai, 15)]
+    return group(f"ResNet18, full size, {LARGE} px: the head learns", ways, 2, aims)
 
 
 def one_block(children) -> dict:
     """Block 4 alone, as the first paper opens it."""
     plain, kept, count = (*(ours(children, "full", LARGE, "conv5_x", prefix) for prefix in ("off", "on")), trained(children))
-    return group(f"ResNet18, full size, {LARGE} px: block 4 learns", "cached 2 times the frozen blocks",
-                 {"frozen blocks in evaluation mode": (count, lambda: fit(plain)), "cached prefix, once made": (count, lambda: fit(kept))}, 3)
+    frozen, cached = "frozen blocks in evaluation mode", "cached prefix, once made"
+    ways = {frozen: (count, lambda: fit(plain)), cached: (count, lambda: fit(kept))}
+    return group(f"ResNet18, full size, {LARGE} px: block 4 learns", ways, 3, aims=[(cached, frozen, 2)])
 
 
 def first_epoch() -> dict:
@@ -194,7 +201,7 @@ def first_epoch() -> dict:
     cached = children.dataloaders(LARGE, BATCH, device="cpu").train
     list(cached)
     ways = {"JPEG files through fastai": (len(paths), lambda: list(files.train)), "the uint8 cache": (len(paths), lambda: list(cached))}
-    return group(f"an epoch of batches at {LARGE} px from JPEG files of 512 px", "", ways, 3)
+    return group(f"an epoch of batches at {LARGE} px from JPEG files of 512 px", ways, 3)
 
 
 def grid() -> dict:
@@ -230,15 +237,18 @@ def grid() -> dict:
     steps = GRID_EPOCHS * GRID_STEPS
     cells = len(GRID_OPEN) * len(GRID_IMAGES)
     cell(0, 100, "off")  # what is only done once is done
-    ways = {"all of it back-propagated, a sample of cells": (steps * len(SAMPLE), lambda: [cell(*each, "off", "all") for each in SAMPLE]),
-            "frozen layers in evaluation mode, the same sample": (steps * len(SAMPLE), lambda: [cell(*each, "off") for each in SAMPLE]),
-            f"all {cells} cells from shared prefixes": (steps * cells, all_cells)}
-    return group(
-        f"ResNet50, pocket size, {SMALL} px: the grid of {cells} cells, steps of {BATCH}",
-        "6 times evaluation mode, 15 times back-propagation",
-        ways,
-        1,
+    plain, frozen, shared = (
+        "all of it back-propagated, a sample of cells",
+        "frozen layers in evaluation mode, the same sample",
+        f"all {cells} cells from shared prefixes",
     )
+    ways = {
+        plain: (steps * len(SAMPLE), lambda: [cell(*each, "off", "all") for each in SAMPLE]),
+        frozen: (steps * len(SAMPLE), lambda: [cell(*each, "off") for each in SAMPLE]),
+        shared: (steps * cells, all_cells),
+    }
+    aims = [(shared, frozen, 6), (shared, plain, 15)]
+    return group(f"ResNet50, pocket size, {SMALL} px: the grid of {cells} cells, steps of {BATCH}", ways, 1, aims)
 
 
 def a_step(children) -> list[dict]:

@@ -49,9 +49,15 @@ def test_the_trunks_page_shows_every_card_beside_chance(executed):
     assert 0 < results["pocket_megabytes"]["value"] < 15
 
 
-GROUP = {"title": "heads", "aim": "", "ways": [{"name": "plain", "median": 10.0, "least": 9.0, "most": 11.0, "ratio": 1.0},
-                                              {"name": "kept", "median": 400.0, "least": 300.0, "most": 500.0, "ratio": 41.3},
-                                              {"name": "slow", "median": 2.0, "least": 2.0, "most": 2.0, "ratio": 0.21}]}
+GROUP = {
+    "title": "heads",
+    "aims": [["kept", "plain", 41.3], ["kept", "slow", 197], ["slow", "plain", 0.2]],
+    "ways": [
+        {"name": "plain", "median": 10.0, "least": 9.0, "most": 11.0, "ratio": 1.0},
+        {"name": "kept", "median": 400.0, "least": 300.0, "most": 500.0, "ratio": 41.3},
+        {"name": "slow", "median": 2.0, "least": 2.0, "most": 2.0, "ratio": 0.21},
+    ],
+}
 
 
 def test_ratios_are_drawn_where_they_belong():
@@ -61,6 +67,11 @@ def test_ratios_are_drawn_where_they_belong():
     assert "kept: 41 x" in alt and "slow: 0.21 x" in alt
     low, high = figure.axes[0].get_xlim()
     assert low < 0.21 and high > 41.3
+
+
+def test_an_aim_is_met_from_the_very_ratio_on():
+    told = speed.aims({"groups": [GROUP, GROUP | {"aims": []}]})
+    assert list(told["measured"]) == ["41.3", "197", "0.21"] and list(told["met"]) == ["yes", "no", "yes"]  # 41.3 / 0.21 = 196.7
 
 
 def test_the_stages_of_a_step_fill_its_bar():

@@ -25,6 +25,26 @@ def rows(kept: dict) -> pd.DataFrame:
                           "times the first": way["ratio"]} for group in kept["groups"] for way in group["ways"]])
 
 
+def aims(kept: dict) -> pd.DataFrame:
+    """A row an aim: how many times as fast as another a way has to be, how many times it is, and whether that is enough."""
+    found = []
+    for group in kept["groups"]:
+        ratio = {way["name"]: way["ratio"] for way in group["ways"]}
+        for way, other, least in group["aims"]:
+            reached = ratio[way] / ratio[other]
+            found.append(
+                {
+                    "group": group["title"],
+                    "way": way,
+                    "against": other,
+                    "aim": f"{least:.2g}",
+                    "measured": f"{reached:.3g}",
+                    "met": "yes" if reached >= least else "no",
+                }
+            )
+    return pd.DataFrame(found)
+
+
 def ratios(group: dict) -> tuple:
     """The ways of one group as dots on a logarithmic axis, the first of them at 1; each under its name."""
     names, values = [way["name"] for way in group["ways"]], [way["ratio"] for way in group["ways"]]
