@@ -25,7 +25,7 @@ run.result("threads", float(os.environ["OMP_NUM_THREADS"]))
 def folder(tmp_path, monkeypatch, runs):
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pneumo_utils.training.devices.cores", lambda: 2)
+    monkeypatch.setattr("pneumo_utils.study.at_once.cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path
 
@@ -93,7 +93,7 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     ],
 )
 def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, asked, told):
-    monkeypatch.setattr("pneumo_utils.training.devices.cores", lambda: cores)
+    monkeypatch.setattr("pneumo_utils.study.at_once.cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert at_once.shares(chapters) == told and told[0] * told[1] <= cores
 

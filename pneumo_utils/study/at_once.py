@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
+from pneumo_utils.cohort.cache import cores
 from pneumo_utils.ground.errors import ChapterFailed, StudyError
 from pneumo_utils.study import exercises
 from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
@@ -67,8 +68,6 @@ def _took(one: Planned, at: Standing) -> float:
 def shares(runs: int) -> tuple[int, int]:
     """How many runs at once, and the threads of each: together never more than there are cores. A GPU is not shared."""
     import torch
-
-    from pneumo_utils.training.devices import cores
 
     there = min(cores(), int(os.environ.get("OMP_NUM_THREADS") or cores()))
     processes = 1 if torch.cuda.is_available() else max(1, min(runs, MOST, there))
