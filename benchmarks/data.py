@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from pathlib import Path
 
+from files import from_files
 from rounds import measured
 
 SIZE, BATCH, MOST = 64, 32, 600
@@ -22,7 +23,6 @@ def main(place: Path) -> None:
     os.environ["PNEUMO_DATA"] = os.environ["PNEUMO_RUNS"] = str(place)
     warnings.filterwarnings("ignore")
     import numpy as np
-    from fastai.vision.all import ImageDataLoaders, PILImageBW, Resize
     from PIL import Image
 
     from pneumo_utils.cohort import cache
@@ -53,17 +53,7 @@ def main(place: Path) -> None:
     cores = cache.cores()
     measured("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
 
-    files = ImageDataLoaders.from_path_func(
-        "",
-        [Path(path) for path in paths],
-        lambda path: path.parent.name,
-        bs=BATCH,
-        item_tfms=Resize(SIZE, method="squish"),
-        img_cls=PILImageBW,
-        valid_pct=0.1,
-        num_workers=0,
-        device="cpu",
-    )
+    files = from_files([Path(path) for path in paths], SIZE, BATCH, valid=0.1)
     ours, flipped = (cohort.dataloaders(size=SIZE, batch_size=BATCH, flip=flip, device="cpu") for flip in (False, True))
     count = len(ours.train.dataset)
     measured("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),

@@ -15,6 +15,7 @@ import time
 import warnings
 from pathlib import Path
 
+from files import from_files
 from rounds import group, keep, machine
 
 BATCH, SMALL, LARGE = 32, 64, 128  # images a step, pixels
@@ -183,21 +184,9 @@ def one_block(children) -> dict:
 
 def first_epoch() -> dict:
     """What stands between the files and the first batch: JPEG files opened anew, or a cache of bytes that was filled from them."""
-    from fastai.vision.all import ImageDataLoaders, PILImageBW, Resize
-
     children = cohort("kermany", images=330, size=512)
     paths = [Path(children.images.paths[row]) for row in children.part("train").table.index]
-    files = ImageDataLoaders.from_path_func(
-        "",
-        paths,
-        lambda path: path.parent.name,
-        bs=BATCH,
-        item_tfms=Resize(LARGE, method="squish"),
-        img_cls=PILImageBW,
-        valid_pct=0.0,
-        num_workers=0,
-        device="cpu",
-    )
+    files = from_files(paths, LARGE, BATCH)
     cached = children.dataloaders(LARGE, BATCH, device="cpu").train
     list(cached)
     ways = {"JPEG files through fastai": (len(paths), lambda: list(files.train)), "the uint8 cache": (len(paths), lambda: list(cached))}

@@ -10,8 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian
 from sklearn.utils.class_weight import compute_class_weight
 
 from pneumo_utils.cohort import Cohort, cache, together
@@ -21,6 +19,8 @@ from pneumo_utils.cohort.dicom import years
 from pneumo_utils.cohort.images import Images
 from pneumo_utils.cohort.unreadable import Unreadable
 from pneumo_utils.ground.errors import StudyError
+
+from dicoms import dicom
 
 SIDE = 24
 
@@ -151,34 +151,6 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
     path = saved(tmp_path, image, "x.jpg", quality=95)
     whole = Image.open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
     assert np.abs(grey(path, 64).astype(float) - np.asarray(whole)).mean() < 2
-
-
-def dicom(path, stored, **told):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
-        "1.2.840.10008.5.1.4.1.1.7",
-        "2.25.1",
-        ExplicitVRLittleEndian,
-    )
-    found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    bits = 8 * stored.dtype.itemsize
-    for name, value in (
-        {
-            "Rows": stored.shape[0],
-            "Columns": stored.shape[1],
-            "SamplesPerPixel": 1,
-            "PhotometricInterpretation": "MONOCHROME2",
-            "BitsAllocated": bits,
-            "BitsStored": bits,
-            "HighBit": bits - 1,
-            "PixelRepresentation": int(stored.dtype.kind == "i"),
-            "PixelData": stored.tobytes(),
-        }
-        | told
-    ).items():
-        setattr(found, name, value)
-    found.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.mark.parametrize("stored, told, seen", [

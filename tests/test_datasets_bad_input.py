@@ -15,11 +15,12 @@ import pandas as pd
 import pydicom
 import pytest
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
+from pydicom.uid import JPEGLSLossless
 
 from pneumo_utils.datasets import kermany, medmnist, nih, recognise, rsna
 from pneumo_utils.ground.errors import StudyError
+
+from dicoms import dicom
 
 SIDE = 40
 RAMP = np.tile(np.linspace(20, 220, SIDE).astype(np.uint8), (SIDE, 1))
@@ -149,42 +150,21 @@ def test_a_switch_that_fastai_users_know_does_not_let_half_images_in(children):
 # DICOM
 
 
-def dicom(path, stored=RAMP, drop=(), syntax=ExplicitVRLittleEndian, **changes):
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = "1.2.840.10008.5.1.4.1.1.7", "2.25.1", syntax
-    found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
-    bits = 8 * stored.dtype.itemsize
-    told = {
-        "Rows": stored.shape[0],
-        "Columns": stored.shape[1],
-        "SamplesPerPixel": 1,
-        "PhotometricInterpretation": "MONOCHROME2",
-        "BitsAllocated": bits,
-        "BitsStored": bits,
-        "HighBit": bits - 1,
-        "PixelRepresentation": 0,
-        "PixelData": stored.tobytes(),
-    } | changes
-    for name, value in told.items():
-        if name not in drop:
-            setattr(found, name, value)
-    if syntax.is_compressed:
-        found["PixelData"].is_undefined_length = True
-    found.save_as(path, enforce_file_format=True)
-    return path.read_bytes()
+def dicom_bytes(path, **changes):
+    return dicom(path, RAMP, **changes).read_bytes()
 
 
 def test_dicom_without_pixels(children, tmp_path):
-    assert children("empty.dcm", dicom(tmp_path / "x.dcm", drop=("PixelData",))).aside["reason"][0] == "DICOM without pixels"
+    assert children("empty.dcm", dicom_bytes(tmp_path / "x.dcm", drop=("PixelData",))).aside["reason"][0] == "DICOM without pixels"
 
 
 def test_dicom_shorter_than_its_rows(children, tmp_path):
-    cohort = children("short.dcm", dicom(tmp_path / "x.dcm", Rows=400))
+    cohort = children("short.dcm", dicom_bytes(tmp_path / "x.dcm", Rows=400))
     assert cohort.aside["reason"][0].startswith("truncated: 40 x 400 pixels of 8 bits need 16,000 bytes")
 
 
 def test_dicom_longer_than_its_rows(children, tmp_path):
-    cohort = children("long.dcm", dicom(tmp_path / "x.dcm", Rows=20))
+    cohort = children("long.dcm", dicom_bytes(tmp_path / "x.dcm", Rows=20))
     assert len(cohort) == 9
     with pytest.raises(StudyError, match="long.dcm: 40 x 20 pixels of 8 bits need 800 bytes and 1,600 are there"):
         cohort.pixels(16)
@@ -192,13 +172,13 @@ def test_dicom_longer_than_its_rows(children, tmp_path):
 
 @pytest.mark.parametrize("bits", [{"BitsStored": 12}, {"BitsStored": 0}, {"HighBit": 3}, {"BitsAllocated": 12}])
 def test_dicom_with_bits_that_make_no_image(children, tmp_path, bits):
-    assert "its bits make no image" in children("bits.dcm", dicom(tmp_path / "x.dcm", **bits)).aside["reason"][0]
+    assert "its bits make no image" in children("bits.dcm", dicom_bytes(tmp_path / "x.dcm", **bits)).aside["reason"][0]
 
 
 def test_dicom_compressed_without_a_decoder(children, tmp_path):
     from pydicom.encaps import encapsulate
 
-    data = dicom(tmp_path / "x.dcm", syntax=JPEGLSLossless, PixelData=encapsulate([b"\xff\xd8 not for us \xff\xd9"]))
+    data = dicom_bytes(tmp_path / "x.dcm", syntax=JPEGLSLossless, PixelData=encapsulate([b"\xff\xd8 not for us \xff\xd9"]))
     cohort = children("exotic.dcm", data)
     assert len(cohort) == 8 and cohort.aside["reason"][0].startswith("compressed as JPEG-LS Lossless")
     assert "no decoder is installed; `pip install pylibjpeg" in cohort.aside["reason"][0]
@@ -341,7 +321,7 @@ def test_an_empty_and_a_binary_table(adults):
 
 def test_rsna_tables_that_contradict_themselves(tmp_path):
     (tmp_path / "stage_2_train_images").mkdir()
-    dicom(tmp_path / "stage_2_train_images" / "a.dcm")
+    dicom(tmp_path / "stage_2_train_images" / "a.dcm", RAMP)
     (tmp_path / "stage_2_train_labels.csv").write_text("patientId,x,y,width,height,Target\na,,,,,0\na,1,2,3,4,1\n")
     with pytest.raises(StudyError, match="half of RSNA.*stage_2_detailed_class_info.csv is not there"):
         rsna.read(tmp_path)
