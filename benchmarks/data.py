@@ -2,8 +2,9 @@
 
     .venv/bin/python benchmarks/data.py [FOLDER]
 
-FOLDER holds a release; without one, phantoms are made. Each figure is images a second, the median over rounds that were run in turn, so that a
-machine whose speed drifts does not favour either; what holds is the ratio to the first of its group.
+FOLDER holds a release; without one, phantoms are made. Each figure is images a second, the median over rounds that were
+run in turn, so that a machine whose speed drifts does not favour either; what holds is the ratio to the first of its
+group.
 """
 
 import os
@@ -48,17 +49,30 @@ def main(place: Path) -> None:
         cohort.pixels(SIZE)
 
     measured("reading a release", {"a look at every file": (len(everything), lambda: module.read(root, say=None))})
-    measured(f"decoding to {SIZE} px", {"Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
-                                       "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths])})
+    measured(
+        f"decoding to {SIZE} px",
+        {
+            "Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
+            "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths]),
+        },
+    )
     cores = cache.cores()
-    measured("building the cache", {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))})
+    measured(
+        "building the cache",
+        {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))},
+    )
 
     files = from_files([Path(path) for path in paths], SIZE, BATCH, valid=0.1)
     ours, flipped = (cohort.dataloaders(size=SIZE, batch_size=BATCH, flip=flip, device="cpu") for flip in (False, True))
     count = len(ours.train.dataset)
-    measured("epochs of batches", {"fastai from the files": (count, lambda: list(files.train)),
-                                   "from the pixel cache": (EPOCHS * count, lambda: [list(ours.train) for _ in range(EPOCHS)]),
-                                   "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)])})
+    measured(
+        "epochs of batches",
+        {
+            "fastai from the files": (count, lambda: list(files.train)),
+            "from the pixel cache": (EPOCHS * count, lambda: [list(ours.train) for _ in range(EPOCHS)]),
+            "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)]),
+        },
+    )
     measured("looking for copies", {"all pairs": (len(paths), lambda: lookalikes.near(cohort))})
 
 

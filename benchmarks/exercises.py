@@ -1,10 +1,12 @@
-"""What each chapter computes at its defaults, and the solution of each of its exercises after it: the seconds that the pages show beside them.
+"""What each chapter computes at its defaults, and the solution of each of its exercises after it: the seconds that the
+pages show beside them.
 
     .venv/bin/python benchmarks/exercises.py [CHAPTER...] [--folder PLACE]
 
-A chapter is run from nothing in a place of its own, which says what a lab needs: time, memory, disk. Then the teacher's notebook of its lab is run, which finds
-what training left and goes on with the solutions. A chapter that is not named keeps what was measured of it before. With --folder the places stay,
-and a call that was cut off goes on: the first run of a place is the one that counts, unless it found pieces that an interrupted one had left.
+A chapter is run from nothing in a place of its own, which says what a lab needs: time, memory, disk. Then the teacher's
+notebook of its lab is run, which finds what training left and goes on with the solutions. A chapter that is not named
+keeps what was measured of it before. With --folder the places stay, and a call that was cut off goes on: the first run
+of a place is the one that counts, unless it found pieces that an interrupted one had left.
 """
 
 import argparse
@@ -34,7 +36,10 @@ def main() -> None:
     ask.add_argument("--folder", type=Path)
     given = ask.parse_args()
     if os.getloadavg()[0] > 1:
-        print("Other work is going on here: what is measured now is too slow. Measure again when it has ended.", flush=True)
+        print(
+            "Other work is going on here: what is measured now is too slow. Measure again when it has ended.",
+            flush=True,
+        )
     found = exercises.record() | {"environment_mb": _megabytes(Path(sys.prefix))}
     with ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -64,7 +69,9 @@ def measured(chapter: Chapter, place: Path) -> dict:
 
 
 def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:
-    """Seconds of the chapter's cells where its trainings are kept, and of the solutions: papermill notes what each cell takes, and ends at the first error."""
+    """Seconds of the chapter's cells where its trainings are kept, and of the solutions: papermill notes what each
+    cell takes, and ends at the first error.
+    """
     notebook, done = place / "solutions.ipynb", place / "solved.ipynb"
     write_json(notebook, lab.teachers(chapter))
     executed = execute_notebook(str(notebook), str(done), cwd=str(place), progress_bar=False)
@@ -76,11 +83,15 @@ def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:
         else:
             again += seconds
     of = {each.number: each for each in exercises.of(chapter)}
-    return again, {str(number): {"seconds": round(seconds, 1), "code": of[number].digest} for number, seconds in took.items()}
+    return again, {
+        str(number): {"seconds": round(seconds, 1), "code": of[number].digest} for number, seconds in took.items()
+    }
 
 
 def _megabytes(folder: Path) -> int:
-    return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / MB)
+    return round(
+        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink()) / MB
+    )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
     .venv/bin/python benchmarks/explain.py [--out FILE]
 
-Weights are random and images are noise: neither changes the time. Ways take turns; what holds is the ratio to the forward pass, taken round by round.
+Weights are random and images are noise: neither changes the time. Ways take turns; what holds is the ratio to the
+forward pass, taken round by round.
 """
 
 import argparse
@@ -21,12 +22,17 @@ def main() -> None:
     ask.add_argument("--out", type=Path)
     given = ask.parse_args()
     aims = [("Grad-CAM", "forward pass alone", 1 / 1.08)]
-    groups = [group(f"{name}, {pixels} px, batches of {BATCH}", ways(name, pixels), given.rounds, aims) for name, pixels in SETTINGS.items()]
+    groups = [
+        group(f"{name}, {pixels} px, batches of {BATCH}", ways(name, pixels), given.rounds, aims)
+        for name, pixels in SETTINGS.items()
+    ]
     keep(machine() | {"groups": groups}, given.out)
 
 
 def ways(name: str, pixels: int) -> dict:
-    """The forward pass alone, ours at the trunk's own layer, captum's call by itself over weights that learn, and the methods of many passes."""
+    """The forward pass alone, ours at the trunk's own layer, captum's call by itself over weights that learn, and
+    the methods of many passes.
+    """
     import torch
     from captum.attr import LayerGradCam
 
@@ -51,9 +57,14 @@ def ways(name: str, pixels: int) -> dict:
     def ours(method, images=batches):
         return lambda: explain.maps(net, images, method)
 
-    return {"forward pass alone": (len(images), forward), "Grad-CAM": (len(images), ours("gradcam")), "Grad-CAM++": (len(images), ours("gradcam++")),
-            "captum's LayerGradCam by itself": (len(images), by_captum), "saliency": (len(images), ours("saliency")),
-            "integrated gradients": (SLOW, ours("integrated gradients", [images[:SLOW]]))}
+    return {
+        "forward pass alone": (len(images), forward),
+        "Grad-CAM": (len(images), ours("gradcam")),
+        "Grad-CAM++": (len(images), ours("gradcam++")),
+        "captum's LayerGradCam by itself": (len(images), by_captum),
+        "saliency": (len(images), ours("saliency")),
+        "integrated gradients": (SLOW, ours("integrated gradients", [images[:SLOW]])),
+    }
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
-"""What learning costs: our learner, the frozen prefix, one open block, a grid of cells, and the first epoch; all ratios from one run.
+"""What learning costs: our learner, the frozen prefix, one open block, a grid of cells, and the first epoch; all ratios
+from one run.
 
     .venv/bin/python benchmarks/learning.py [--out book/records/speed.json]
 
-It takes the GPU where there is one and the CPU's cores otherwise. Images are phantoms, weights are random: neither changes the time. Each figure is the
-median over rounds in which the ways took turns; what holds is the ratio to the first way of its group, taken round by round.
+It takes the GPU where there is one and the CPU's cores otherwise. Images are phantoms, weights are random: neither
+changes the time. Each figure is the median over rounds in which the ways took turns; what holds is the ratio to the
+first way of its group, taken round by round.
 """
 
 import argparse
@@ -24,8 +26,14 @@ GRID_OPEN = range(20)  # final layers with parameters that learn, as the fifth p
 GRID_IMAGES = (5000, 4000, 3000, 2500, 2000, 1500, 1000, 750, 500, 400, 300, 200, 100)
 GRID_EPOCHS, GRID_STEPS = 5, 10  # the paper takes 100 steps an epoch; with fewer the cache's own cost weighs more
 SAMPLE = ((1, 500), (10, 2000), (19, 5000))  # cells that are also run the plain way
-STAGES = {"before_batch": "images", "after_pred": "forward", "after_loss": "loss", "before_step": "backward", "after_step": "optimiser",
-          "after_batch": "fastai's loop"}
+STAGES = {
+    "before_batch": "images",
+    "after_pred": "forward",
+    "after_loss": "loss",
+    "before_step": "backward",
+    "after_step": "optimiser",
+    "after_batch": "fastai's loop",
+}
 
 
 def main() -> None:
@@ -105,13 +113,23 @@ def trained(children) -> int:
 
 
 def learners(children, size: str, rounds: int) -> dict:
-    """A bare loop over the same loaders, in the number and memory format that our learner takes here; ours; and fastai's as it comes."""
+    """A bare loop over the same loaders, in the number and memory format that our learner takes here; ours; and
+    fastai's as it comes.
+    """
     learn, count = ours(children, size, SMALL, "all", "off"), 2 * trained(children)
-    ways = {"bare torch loop": (count, bare_loop(children, size, learn.compute)), "our learner": (count, lambda: fit(learn, 2))}
+    ways = {
+        "bare torch loop": (count, bare_loop(children, size, learn.compute)),
+        "our learner": (count, lambda: fit(learn, 2)),
+    }
     if size == "full":
         theirs = fastais(children, SMALL)
         ways["fastai's vision_learner"] = (count, lambda: fit(theirs, 2))
-    return group(f"ResNet18, {size} size, {SMALL} px: all of it learns", ways, rounds, aims=[("our learner", "bare torch loop", 1 / 1.1)])
+    return group(
+        f"ResNet18, {size} size, {SMALL} px: all of it learns",
+        ways,
+        rounds,
+        aims=[("our learner", "bare torch loop", 1 / 1.1)],
+    )
 
 
 def bare_loop(children, size: str, compute):
@@ -144,7 +162,9 @@ def bare_loop(children, size: str, compute):
 
 
 def head_only(children) -> dict:
-    """Only the head learns: plain, from the cache, with the cache's own cost over some epochs, and as fastai freezes by default."""
+    """Only the head learns: plain, from the cache, with the cache's own cost over some epochs, and as fastai freezes
+    by default.
+    """
     from pneumo_utils.prefix import STORE
 
     plain, kept, theirs, count = (
@@ -176,25 +196,35 @@ def head_only(children) -> dict:
 
 def one_block(children) -> dict:
     """Block 4 alone, as the first paper opens it."""
-    plain, kept, count = (*(ours(children, "full", LARGE, "conv5_x", prefix) for prefix in ("off", "on")), trained(children))
+    plain, kept, count = (
+        *(ours(children, "full", LARGE, "conv5_x", prefix) for prefix in ("off", "on")),
+        trained(children),
+    )
     frozen, cached = "frozen blocks in evaluation mode", "cached prefix, once made"
     ways = {frozen: (count, lambda: fit(plain)), cached: (count, lambda: fit(kept))}
     return group(f"ResNet18, full size, {LARGE} px: block 4 learns", ways, 3, aims=[(cached, frozen, 2)])
 
 
 def first_epoch() -> dict:
-    """What stands between the files and the first batch: JPEG files opened anew, or a cache of bytes that was filled from them."""
+    """What stands between the files and the first batch: JPEG files opened anew, or a cache of bytes that was filled
+    from them.
+    """
     children = cohort("kermany", images=330, size=512)
     paths = [Path(children.images.paths[row]) for row in children.part("train").table.index]
     files = from_files(paths, LARGE, BATCH)
     cached = children.dataloaders(LARGE, BATCH, device="cpu").train
     list(cached)
-    ways = {"JPEG files through fastai": (len(paths), lambda: list(files.train)), "the uint8 cache": (len(paths), lambda: list(cached))}
+    ways = {
+        "JPEG files through fastai": (len(paths), lambda: list(files.train)),
+        "the uint8 cache": (len(paths), lambda: list(cached)),
+    }
     return group(f"an epoch of batches at {LARGE} px from JPEG files of 512 px", ways, 3)
 
 
 def grid() -> dict:
-    """The fifth paper's grid, layers that learn by images: all its cells from shared prefixes, and a sample of them the plain ways."""
+    """The fifth paper's grid, layers that learn by images: all its cells from shared prefixes, and a sample of them
+    the plain ways.
+    """
     from pneumo_utils.backbones import trunk, with_head
     from pneumo_utils.freezing import learns
     from pneumo_utils.training import adam, heads, learner
@@ -205,7 +235,10 @@ def grid() -> dict:
     def cell(opened: int, images: int, prefix: str, learn: str = "last {} + head") -> None:
         made = trunk("resnet50", size="pocket", top=True, seed=0)
         made = learns(with_head(made, heads.on_top(1000, len(people.classes))), learn.format(opened))
-        some = people.where(people.table.index.isin(known.sample(images, seed=0).table.index) | (people.table["split"] == "valid").to_numpy())
+        some = people.where(
+            people.table.index.isin(known.sample(images, seed=0).table.index)
+            | (people.table["split"] == "valid").to_numpy()
+        )
         with contextlib.redirect_stdout(io.StringIO()):
             fit(
                 learner(
@@ -219,7 +252,8 @@ def grid() -> dict:
             )
 
     def all_cells() -> None:
-        for opened in reversed(GRID_OPEN):  # from the shallowest cut on, so that each prefix begins where the last one ended
+        # from the shallowest cut on, so that each prefix begins where the last one ended
+        for opened in reversed(GRID_OPEN):
             for images in GRID_IMAGES:
                 cell(opened, images, "on")
 
@@ -242,14 +276,20 @@ def grid() -> dict:
 
 def a_step(children) -> list[dict]:
     """Where the time of a step goes in our learner: milliseconds a stage."""
-    ways = {"pocket ResNet18, all of it learns": ("pocket", SMALL, "all", "off"), "pocket ResNet18, cached prefix": ("pocket", SMALL, "head", "on"),
-            "full ResNet18, cached prefix": ("full", LARGE, "head", "on")}
+    ways = {
+        "pocket ResNet18, all of it learns": ("pocket", SMALL, "all", "off"),
+        "pocket ResNet18, cached prefix": ("pocket", SMALL, "head", "on"),
+        "full ResNet18, cached prefix": ("full", LARGE, "head", "on"),
+    }
     found = []
     for name, setting in ways.items():
         clock = stages()
         fit(ours(children, *setting, callbacks=[clock]), 5)
         row = {"way": name, **{stage: 1000 * spent / clock.steps for stage, spent in clock.spent.items()}}
-        print(f"\n{name}, ms a step: " + ", ".join(f"{stage} {value:.2f}" for stage, value in row.items() if stage != "way"))
+        print(
+            f"\n{name}, ms a step: "
+            + ", ".join(f"{stage} {value:.2f}" for stage, value in row.items() if stage != "way")
+        )
         found.append(row)
     return found
 

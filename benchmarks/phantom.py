@@ -3,7 +3,8 @@
     python benchmarks/phantom.py [--real DIR] [--seed 90210] [--out book/records/phantom_realism.json]
     python benchmarks/phantom.py --speed
 
-DIR holds NORMAL/ and PNEUMONIA/ with the file names of Kermany et al. Without --real only the phantom is measured; --speed measures only what it costs.
+DIR holds NORMAL/ and PNEUMONIA/ with the file names of Kermany et al. Without --real only the phantom is measured;
+--speed measures only what it costs.
 """
 
 import argparse
@@ -45,7 +46,9 @@ def phantom_children(seed, count, size=SIZE, kind="children"):
     """The same of phantom people."""
     people = Population(kind, seed=seed)
     table = people.table(range(count))
-    images = np.concatenate([people.render(range(k, min(k + 64, count)), size=size).image.numpy() for k in range(0, count, 64)])
+    images = np.concatenate(
+        [people.render(range(k, min(k + 64, count)), size=size).image.numpy() for k in range(0, count, 64)]
+    )
     causes = table["cause"].map(lambda c: CAUSES.index(c) if c in CAUSES else -1).to_numpy()
     return images, causes, table["patient"].to_numpy()
 
@@ -89,11 +92,15 @@ def random_resnet(images, size):
 
 
 def scores(features, truth, groups, labels, draws=DRAWS, tested=800):
-    """Mean AUROC and balanced accuracy over draws: so many labelled images at random, tested on others of other people."""
+    """Mean AUROC and balanced accuracy over draws: so many labelled images at random, tested on others of other
+    people.
+    """
     auroc, balanced = [], []
     classes = np.unique(truth)
     for draw in range(draws):
-        split = GroupShuffleSplit(1, test_size=tested / len(truth) if tested < len(truth) / 2 else 0.3, random_state=draw)
+        split = GroupShuffleSplit(
+            1, test_size=tested / len(truth) if tested < len(truth) / 2 else 0.3, random_state=draw
+        )
         train, test = next(split.split(features, truth, groups))
         train = np.random.default_rng(draw).permutation(train)[:labels]
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000))
@@ -111,7 +118,10 @@ def difficulty(images, causes, groups, networks=True):
     """The profile of difficulty: features by task by labels."""
     features = {"mean and deviation": global_statistics, "grey pixels 32": grey_pixels, "frame only": frame_only}
     if networks:
-        features |= {"random ResNet18 64": lambda i: random_resnet(i, 64), "random ResNet18 224": lambda i: random_resnet(i, 224)}
+        features |= {
+            "random ResNet18 64": lambda i: random_resnet(i, 64),
+            "random ResNet18 224": lambda i: random_resnet(i, 224),
+        }
     out = {}
     ill = causes > 0
     for name, make in features.items():
@@ -132,7 +142,9 @@ def shift(adults, children, draws=DRAWS):
     (a, at), (c, ct, cg) = adults, children
     for name, make in (("grey pixels 32", grey_pixels), ("random ResNet18 64", lambda i: random_resnet(i, 64))):
         fa, fc = make(a), make(c)
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(fa, at)
+        model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(
+            fa, at
+        )
         alone = roc_auc_score(ct, model.predict_proba(fc)[:, 1])
         joined = []
         for draw in range(draws):
@@ -178,7 +190,9 @@ def ranks(images):
 
 
 def tell_apart(real, phantom, epochs=4):
-    """How well a small CNN tells phantom from real at several sizes, on images kept aside, also after blurring or without the frame."""
+    """How well a small CNN tells phantom from real at several sizes, on images kept aside, also after blurring or
+    without the frame.
+    """
     out = {}
     n = min(len(real), len(phantom), 1000)
     views = {
@@ -197,7 +211,9 @@ def tell_apart(real, phantom, epochs=4):
         for w in (12, 24, 48):
             layers += [torch.nn.Conv2d(width, w, 3, 2, 1), torch.nn.BatchNorm2d(w), torch.nn.ReLU()]
             width = w
-        net = torch.nn.Sequential(*layers, torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(4 * width, 1))
+        net = torch.nn.Sequential(
+            *layers, torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), torch.nn.Linear(4 * width, 1)
+        )
         best = torch.optim.AdamW(net.parameters(), 3e-3)
         for _ in range(epochs):
             net.train()
@@ -216,14 +232,19 @@ def tell_apart(real, phantom, epochs=4):
         out[f"linear, {name}"] = scores(make(both), truth, np.arange(2 * n), 500, draws=3)[0]
     small = shrink(both, 32).astype(np.float32)
     out["linear, by sixteenth of the image, row by row"] = [
-        [scores(small[:, y : y + 8, x : x + 8].reshape(2 * n, -1), truth, np.arange(2 * n), 500, draws=1)[0] for x in range(0, 32, 8)]
+        [
+            scores(small[:, y : y + 8, x : x + 8].reshape(2 * n, -1), truth, np.arange(2 * n), 500, draws=1)[0]
+            for x in range(0, 32, 8)
+        ]
         for y in range(0, 32, 8)
     ]
     return out
 
 
 def speed(repeats=9):
-    """Milliseconds of one core for a 128 px radiograph with all masks, and for opening and resizing a 1024 px PNG, turn by turn."""
+    """Milliseconds of one core for a 128 px radiograph with all masks, and for opening and resizing a 1024 px PNG,
+    turn by turn.
+    """
     torch.set_num_threads(1)
     people = Population("children", seed=0)
     picture = Population("nih", seed=0).render([3], size=1024).image[0].numpy()
@@ -256,7 +277,8 @@ def main():
     if given.speed:
         told = speed()
         print(
-            f"a 128 px phantom with all masks {told['phantom ms']} ms, opening and resizing a 1024 px PNG {told['png ms']} ms: ratio {told['ratio']}"
+            f"a 128 px phantom with all masks {told['phantom ms']} ms, opening and resizing a 1024 px PNG "
+            f"{told['png ms']} ms: ratio {told['ratio']}"
         )
         return
     record = {"seed": given.seed, "children": given.count, "label noise": 0.0, "speed": speed()}
@@ -272,7 +294,10 @@ def main():
         print(json.dumps(record["shift"], indent=1))
     if given.real:
         real = real_children(given.real)
-        record["real"] = {"difficulty": difficulty(*real, networks=not given.quick), "looks": looks(real[0][:: len(real[0]) // 600])}
+        record["real"] = {
+            "difficulty": difficulty(*real, networks=not given.quick),
+            "looks": looks(real[0][:: len(real[0]) // 600]),
+        }
         rng = np.random.default_rng(0)
         record["phantom told from real, AUROC"] = tell_apart(real[0][rng.permutation(len(real[0]))], phantom[0])
         print(json.dumps({k: record[k] for k in ("real", "phantom told from real, AUROC")}, indent=1))

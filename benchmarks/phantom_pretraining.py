@@ -2,8 +2,9 @@
 
     python benchmarks/phantom_pretraining.py --real DIR [--seeds 3] [--out book/records/phantom_pretraining.json]
 
-DIR is a folder in the layout of Kermany et al. A ResNet18 is trained on phantoms alone, and then frozen: logistic regression on its pooled features learns
-from 100 or 1,000 real images, drawn ten times, and is tested on other children. The same trunk at its random start, and 32 x 32 grey pixels, stand beside it.
+DIR is a folder in the layout of Kermany et al. A ResNet18 is trained on phantoms alone, and then frozen: logistic
+regression on its pooled features learns from 100 or 1,000 real images, drawn ten times, and is tested on other
+children. The same trunk at its random start, and 32 x 32 grey pixels, stand beside it.
 """
 
 import argparse
@@ -30,7 +31,9 @@ CAUSES = ["normal", "bacterial", "viral"]
 
 def phantoms(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     people = Population("children", seed=seed)
-    images = torch.cat([people.render(range(at, min(at + BATCH, PHANTOMS)), size=SIZE).image.cpu() for at in range(0, PHANTOMS, BATCH)])
+    images = torch.cat(
+        [people.render(range(at, min(at + BATCH, PHANTOMS)), size=SIZE).image.cpu() for at in range(0, PHANTOMS, BATCH)]
+    )
     return images, torch.tensor([CAUSES.index(cause) for cause in people.table(range(PHANTOMS))["cause"]])
 
 
@@ -49,7 +52,7 @@ def trained(seed: int) -> tuple[torch.nn.Module, torch.nn.Module]:
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 2e-3, total_steps=EPOCHS * (PHANTOMS // BATCH))
     for epoch in range(EPOCHS):
         net.train()
-        for batch in torch.randperm(PHANTOMS)[:PHANTOMS // BATCH * BATCH].view(-1, BATCH):
+        for batch in torch.randperm(PHANTOMS)[: PHANTOMS // BATCH * BATCH].view(-1, BATCH):
             flip = inputs[batch].flip(-1) if torch.rand(()) < 0.5 else inputs[batch]
             loss = cross_entropy(net(flip), causes[batch])
             optimizer.zero_grad()
@@ -64,7 +67,7 @@ def trained(seed: int) -> tuple[torch.nn.Module, torch.nn.Module]:
 def features(net: torch.nn.Module, images) -> np.ndarray:
     net.eval()
     net.fc = torch.nn.Identity()
-    return torch.cat([net(as_input(images[at:at + 128])) for at in range(0, len(images), 128)]).numpy()
+    return torch.cat([net(as_input(images[at : at + 128])) for at in range(0, len(images), 128)]).numpy()
 
 
 def scores(held: np.ndarray, causes: np.ndarray, patients: np.ndarray, what: dict) -> list[dict]:
@@ -77,13 +80,25 @@ def scores(held: np.ndarray, causes: np.ndarray, patients: np.ndarray, what: dic
             test = np.isin(patients, order[: int(len(order) * TEST / len(patients))])
             train = random.choice(np.flatnonzero(~test), labels, replace=False)
             for task, target in (("two classes", ill), ("three causes", causes)):
-                model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)).fit(
-                    held[train], target[train]
-                )
+                model = make_pipeline(
+                    StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
+                ).fit(held[train], target[train])
                 told = model.predict_proba(held[test])
-                area = roc_auc_score(target[test], told[:, 1]) if task == "two classes" else roc_auc_score(target[test], told, multi_class="ovr")
-                rows.append({**what, "labels": labels, "task": task, "draw": draw, "auroc": area,
-                             "balanced accuracy": balanced_accuracy_score(target[test], model.predict(held[test]))})
+                area = (
+                    roc_auc_score(target[test], told[:, 1])
+                    if task == "two classes"
+                    else roc_auc_score(target[test], told, multi_class="ovr")
+                )
+                rows.append(
+                    {
+                        **what,
+                        "labels": labels,
+                        "task": task,
+                        "draw": draw,
+                        "auroc": area,
+                        "balanced accuracy": balanced_accuracy_score(target[test], model.predict(held[test])),
+                    }
+                )
     return rows
 
 
@@ -105,13 +120,33 @@ def main() -> None:
     for seed in range(given.seeds):
         for name, net in zip(("random ResNet18", "ResNet18 from phantoms"), trained(seed)):
             rows += scores(features(net, images), causes, patients, {"features": name, "seed": seed})
-    table = pd.DataFrame(rows).groupby(["features", "task", "labels"])[["auroc", "balanced accuracy"]].agg(["mean", "std"]).round(3)
+    table = (
+        pd.DataFrame(rows)
+        .groupby(["features", "task", "labels"])[["auroc", "balanced accuracy"]]
+        .agg(["mean", "std"])
+        .round(3)
+    )
     print(table.to_string())
     if given.out:
-        told = [{"features": f, "task": t, "labels": n, **{f"{metric} {part}": float(value) for (metric, part), value in row.items()}}
-                for (f, t, n), row in zip(table.index, table.to_dict("records"))]
-        settings = {"size": SIZE, "phantoms": PHANTOMS, "epochs": EPOCHS, "seeds": given.seeds, "draws": DRAWS, "real images": len(cohort),
-                    "torch": torch.__version__, "device": "CPU"}
+        told = [
+            {
+                "features": f,
+                "task": t,
+                "labels": n,
+                **{f"{metric} {part}": float(value) for (metric, part), value in row.items()},
+            }
+            for (f, t, n), row in zip(table.index, table.to_dict("records"))
+        ]
+        settings = {
+            "size": SIZE,
+            "phantoms": PHANTOMS,
+            "epochs": EPOCHS,
+            "seeds": given.seeds,
+            "draws": DRAWS,
+            "real images": len(cohort),
+            "torch": torch.__version__,
+            "device": "CPU",
+        }
         given.out.parent.mkdir(parents=True, exist_ok=True)
         given.out.write_text(json.dumps({"settings": settings, "rows": told}, indent=1) + "\n", encoding="utf-8")
 

@@ -1,22 +1,31 @@
-"""Are the pocket weights worth having? Against the same trunks at random, frozen and fine-tuned, on phantom and on real children.
+"""Are the pocket weights worth having? Against the same trunks at random, frozen and fine-tuned, on phantom and on real
+children.
 
-    python benchmarks/pocket_weights.py [NAME ...] [--real DIR] [--way frozen|fine-tuned] [--out book/records/pocket_weights.json]
+python benchmarks/pocket_weights.py [NAME ...] [--real DIR] [--way frozen|fine-tuned] [--out
+book/records/pocket_weights.json]
 
 The protocol was fixed before any figure was seen:
 
-- Images are 64 px; the question is normal against pneumonia. Phantom children are 1,200 of the population with seed 424242; real children are
-  all of DIR, a folder in the layout of Kermany et al. The recipe of the weights was judged on other data alone: phantoms of other seeds, and adults.
-- For each of ten seeds 200 labelled images are drawn, and 800 images of other children are the test: the same for all that is compared.
-- Frozen: the trunk's maps, averaged over the image, are standardised and given to scikit-learn's logistic regression (C = .01, balanced).
-  Against the pocket weights stands the same trunk with weights drawn anew for each seed. Mean and deviation of the image, and 32 x 32 grey
+- Images are 64 px; the question is normal against pneumonia. Phantom children are 1,200 of the population with seed
+424242; real children are
+  all of DIR, a folder in the layout of Kermany et al. The recipe of the weights was judged on other data alone:
+  phantoms of other seeds, and adults.
+- For each of ten seeds 200 labelled images are drawn, and 800 images of other children are the test: the same for all
+that is compared.
+- Frozen: the trunk's maps, averaged over the image, are standardised and given to scikit-learn's logistic regression (C
+= .01, balanced).
+  Against the pocket weights stands the same trunk with weights drawn anew for each seed. Mean and deviation of the
+  image, and 32 x 32 grey
   pixels, are beside them under the same regression.
-- Fine-tuned: all of the trunk and a linear head learn from the 200 images, batches of 16, Adam with one cycle up to 2e-3, 8 epochs,
+- Fine-tuned: all of the trunk and a linear head learn from the 200 images, batches of 16, Adam with one cycle up to
+2e-3, 8 epochs,
   mirrored at random; from the pocket weights, and from the seed's random ones.
-- Measures are AUROC and balanced accuracy. Differences are paired by seed, with 95 % intervals by Student's t over the ten seeds.
+- Measures are AUROC and balanced accuracy. Differences are paired by seed, with 95 % intervals by Student's t over the
+ten seeds.
 
-VGG16 was pre-trained a second time after its first phantom figure had been seen, because it had learned no categories; the change was judged by its
-losses on drawn images. Darknet was pre-trained a second time before any test. What was measured before is kept in the record: names given anew
-replace their own rows.
+VGG16 was pre-trained a second time after its first phantom figure had been seen, because it had learned no categories;
+the change was judged by its losses on drawn images. Darknet was pre-trained a second time before any test. What was
+measured before is kept in the record: names given anew replace their own rows.
 """
 
 import argparse
@@ -57,15 +66,25 @@ class Children:
         random = np.random.default_rng(seed)
         order = random.permutation(np.unique(self.patients))
         counts = pd.Series(self.patients).value_counts()[order].cumsum().to_numpy()
-        test = np.flatnonzero(np.isin(self.patients, order[:np.searchsorted(counts, TEST) + 1]))
+        test = np.flatnonzero(np.isin(self.patients, order[: np.searchsorted(counts, TEST) + 1]))
         others = np.setdiff1d(np.arange(len(self.patients)), test)
         return random.choice(others, LABELS, replace=False), random.permutation(test)[:TEST]
 
 
 def phantoms() -> Children:
-    people, table = Population("children", seed=POPULATION), Population("children", seed=POPULATION).table(range(PHANTOMS))
-    images = torch.cat([people.render(range(at, min(at + 50, PHANTOMS)), size=SIZE).image.cpu() for at in range(0, PHANTOMS, 50)])
-    return Children("phantom children", images.numpy(), (table["cause"] != "normal").to_numpy().astype(int), table["patient"].to_numpy())
+    people, table = (
+        Population("children", seed=POPULATION),
+        Population("children", seed=POPULATION).table(range(PHANTOMS)),
+    )
+    images = torch.cat(
+        [people.render(range(at, min(at + 50, PHANTOMS)), size=SIZE).image.cpu() for at in range(0, PHANTOMS, 50)]
+    )
+    return Children(
+        "phantom children",
+        images.numpy(),
+        (table["cause"] != "normal").to_numpy().astype(int),
+        table["patient"].to_numpy(),
+    )
 
 
 def real(folder: Path) -> Children:
@@ -86,7 +105,10 @@ def pooled(chain: Chain, images: torch.Tensor) -> np.ndarray:
 
 
 def measured(truth: np.ndarray, score: np.ndarray, threshold: float) -> dict[str, float]:
-    return {"auroc": float(roc_auc_score(truth, score)), "balanced accuracy": float(balanced_accuracy_score(truth, score > threshold))}
+    return {
+        "auroc": float(roc_auc_score(truth, score)),
+        "balanced accuracy": float(balanced_accuracy_score(truth, score > threshold)),
+    }
 
 
 def regressed(features: np.ndarray, children: Children, seed: int) -> dict[str, float]:
@@ -121,10 +143,22 @@ def tuned(chain: Chain, children: Children, seed: int) -> dict[str, float]:
 
 def baselines(children: Children) -> list[dict]:
     flat = children.images.float()
-    known = {"mean and deviation": torch.stack([flat.mean((1, 2)), flat.std((1, 2))], 1).numpy(),
-             "grey pixels at 32 x 32": avg_pool2d(flat[:, None], SIZE // 32).flatten(1).numpy()}
-    return [{"trunk": name, "way": "frozen", "weights": "none", "on": children.name, "seed": seed, **regressed(features, children, seed)}
-            for name, features in known.items() for seed in range(SEEDS)]
+    known = {
+        "mean and deviation": torch.stack([flat.mean((1, 2)), flat.std((1, 2))], 1).numpy(),
+        "grey pixels at 32 x 32": avg_pool2d(flat[:, None], SIZE // 32).flatten(1).numpy(),
+    }
+    return [
+        {
+            "trunk": name,
+            "way": "frozen",
+            "weights": "none",
+            "on": children.name,
+            "seed": seed,
+            **regressed(features, children, seed),
+        }
+        for name, features in known.items()
+        for seed in range(SEEDS)
+    ]
 
 
 def frozen(name: str, children: Children) -> list[dict]:
@@ -138,9 +172,22 @@ def frozen(name: str, children: Children) -> list[dict]:
 
 
 def fine(name: str, children: Children) -> list[dict]:
-    starts = {"pocket": lambda seed: trunk(name, weights="pocket"), "random": lambda seed: trunk(name, size="pocket", seed=1000 + seed)}
-    return [{"trunk": name, "way": "fine-tuned", "on": children.name, "weights": weights, "seed": seed, **tuned(start(seed), children, seed)}
-            for weights, start in starts.items() for seed in range(SEEDS)]
+    starts = {
+        "pocket": lambda seed: trunk(name, weights="pocket"),
+        "random": lambda seed: trunk(name, size="pocket", seed=1000 + seed),
+    }
+    return [
+        {
+            "trunk": name,
+            "way": "fine-tuned",
+            "on": children.name,
+            "weights": weights,
+            "seed": seed,
+            **tuned(start(seed), children, seed),
+        }
+        for weights, start in starts.items()
+        for seed in range(SEEDS)
+    ]
 
 
 def interval(values) -> tuple[float, float, float]:
@@ -154,13 +201,35 @@ def summary(rows: list[dict]) -> tuple[list[dict], list[dict]]:
     """Each way's mean with its interval, and the paired differences of pocket weights from random ones."""
     frame, means, differences = pd.DataFrame(rows), [], []
     for (on, way, name, weights), part in frame.groupby(["on", "way", "trunk", "weights"], sort=False):
-        means.append({"on": on, "way": way, "trunk": name, "weights": weights, "seeds": len(part),
-                      **{measure: [round(each, 4) for each in interval(part[measure])] for measure in ("auroc", "balanced accuracy")}})
+        means.append(
+            {
+                "on": on,
+                "way": way,
+                "trunk": name,
+                "weights": weights,
+                "seeds": len(part),
+                **{
+                    measure: [round(each, 4) for each in interval(part[measure])]
+                    for measure in ("auroc", "balanced accuracy")
+                },
+            }
+        )
     for (on, way, name), part in frame[frame["weights"] != "none"].groupby(["on", "way", "trunk"], sort=False):
         by_seed = part.pivot(index="seed", columns="weights", values=["auroc", "balanced accuracy"])
-        differences.append({"on": on, "way": way, "trunk": name, "seeds": len(by_seed),
-                            **{measure: [round(each, 4) for each in interval(by_seed[measure]["pocket"] - by_seed[measure]["random"])]
-                               for measure in ("auroc", "balanced accuracy")}})
+        differences.append(
+            {
+                "on": on,
+                "way": way,
+                "trunk": name,
+                "seeds": len(by_seed),
+                **{
+                    measure: [
+                        round(each, 4) for each in interval(by_seed[measure]["pocket"] - by_seed[measure]["random"])
+                    ]
+                    for measure in ("auroc", "balanced accuracy")
+                },
+            }
+        )
     return means, differences
 
 
@@ -168,20 +237,36 @@ def show(means: list[dict], differences: list[dict]) -> None:
     for title, rows in (("means", means), ("pocket less random, paired by seed", differences)):
         print(f"\n{title}")
         for row in rows:
-            told = "  ".join(f"{measure} {row[measure][0]:+.3f} ({row[measure][1]:+.3f} to {row[measure][2]:+.3f})"
-                             for measure in ("auroc", "balanced accuracy"))
+            told = "  ".join(
+                f"{measure} {row[measure][0]:+.3f} ({row[measure][1]:+.3f} to {row[measure][2]:+.3f})"
+                for measure in ("auroc", "balanced accuracy")
+            )
             print(f"{row['on']:17} {row['way']:11} {row['trunk']:23} {row.get('weights', ''):7} {told}")
 
 
 def put(new: list[dict], out: Path) -> list[dict]:
-    """Beside what was measured before, in place of what is measured anew; written at once, so that a run that stops loses little."""
+    """Beside what was measured before, in place of what is measured anew; written at once, so that a run that stops
+    loses little.
+    """
     with places.lock(out):
         old = read_json(out)["rows"] if out.exists() else []
         keys = {(row["on"], row["way"], row["trunk"]) for row in new}
         rows = [row for row in old if (row["on"], row["way"], row["trunk"]) not in keys] + new
         means, differences = summary(rows)
-        settings = {"seeds": SEEDS, "labels": LABELS, "test images": TEST, "size": SIZE, "phantoms": PHANTOMS, "phantom seed": POPULATION,
-                    "batch": BATCH, "rate": RATE, "epochs": EPOCHS, "torch": torch.__version__, "device": "CPU", "date": date.today().isoformat()}
+        settings = {
+            "seeds": SEEDS,
+            "labels": LABELS,
+            "test images": TEST,
+            "size": SIZE,
+            "phantoms": PHANTOMS,
+            "phantom seed": POPULATION,
+            "batch": BATCH,
+            "rate": RATE,
+            "epochs": EPOCHS,
+            "torch": torch.__version__,
+            "device": "CPU",
+            "date": date.today().isoformat(),
+        }
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, {"settings": settings, "means": means, "differences": differences, "rows": rows})
     return rows

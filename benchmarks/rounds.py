@@ -21,7 +21,13 @@ class Way:
         return statistics.median(self.rates)
 
     def record(self, first: "Way") -> dict:
-        return {"name": self.name, "median": self.median, "least": min(self.rates), "most": max(self.rates), "ratio": ratio(self, first)}
+        return {
+            "name": self.name,
+            "median": self.median,
+            "least": min(self.rates),
+            "most": max(self.rates),
+            "ratio": ratio(self, first),
+        }
 
 
 def ratio(way: Way, first: Way) -> float:
@@ -41,7 +47,10 @@ def measured(title: str, ways: dict[str, tuple[float, Callable]], rounds: int = 
     first = next(iter(found.values()))
     rows = [way.record(first) for way in found.values()]
     for row in rows:
-        print(f"{row['name']:56} {row['median']:9.1f} {row['least']:9.1f} {row['most']:9.1f} {row['ratio']:7.2f}", flush=True)
+        print(
+            f"{row['name']:56} {row['median']:9.1f} {row['least']:9.1f} {row['most']:9.1f} {row['ratio']:7.2f}",
+            flush=True,
+        )
     return rows
 
 

@@ -28,7 +28,9 @@ CELLS = [
 def small_chapter(folder: Path) -> Path:
     cells = [nbformat.v4.new_markdown_cell("# A small chapter"), *map(nbformat.v4.new_code_cell, CELLS)]
     cells[1].metadata["tags"] = ["parameters"]
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     nbformat.write(notebook, folder / "small.ipynb")
     return folder / "small.ipynb"
 
@@ -54,7 +56,13 @@ def main() -> None:
 
         bare, ours = [], []
         for seed in range(PAIRS):  # another seed each time, so that nothing is found again
-            bare.append(seconds([sys.executable, "-m", "papermill", notebook, folder / "out.ipynb", "-p", "seed", seed], cwd=folder, env=environment))
+            bare.append(
+                seconds(
+                    [sys.executable, "-m", "papermill", notebook, folder / "out.ipynb", "-p", "seed", seed],
+                    cwd=folder,
+                    env=environment,
+                )
+            )
             ours.append(seconds([*PNEUMO, "run", notebook, "-p", "seed", seed], cwd=folder, env=environment))
         row("a small chapter, bare papermill", bare)
         row("the same through pneumo run", ours)
@@ -65,8 +73,14 @@ def main() -> None:
         row("pneumo status", [seconds([*PNEUMO, "status"], cwd=ROOT) for _ in range(PAIRS)])
 
         bind = "import sys; from pathlib import Path; from pneumo_utils.study.book import bind; bind(Path(sys.argv[1]))"
-        row("binding the book from nothing", [seconds([sys.executable, "-c", bind, folder / f"build{n}"], cwd=ROOT) for n in range(3)])
-        row("binding it again, nothing changed", [seconds([sys.executable, "-c", bind, folder / "build0"], cwd=ROOT) for _ in range(3)])
+        row(
+            "binding the book from nothing",
+            [seconds([sys.executable, "-c", bind, folder / f"build{n}"], cwd=ROOT) for n in range(3)],
+        )
+        row(
+            "binding it again, nothing changed",
+            [seconds([sys.executable, "-c", bind, folder / "build0"], cwd=ROOT) for _ in range(3)],
+        )
 
 
 if __name__ == "__main__":

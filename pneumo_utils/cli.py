@@ -36,20 +36,39 @@ main.add_command(pretrain)
 
 
 set_word = click.option(
-    "-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE", help="Set a parameter of the chapter; may be given again."
+    "-p",
+    "--parameter",
+    "words",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter of the chapter; may be given again.",
 )
-set_file = click.option("-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it.")
-cell_limit = click.option("--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take.")
+set_file = click.option(
+    "-f", "--file", "params", type=click.Path(path_type=Path), help="A YAML file of parameters; -p wins over it."
+)
+cell_limit = click.option(
+    "--cell-limit", type=click.IntRange(min=1), default=3600, help="Seconds that one cell may take."
+)
 
 
 def _given(chapter, words, params) -> dict:
     from pneumo_utils.study import parameters
 
-    return (parameters.from_file(params) if params else {}) | parameters.from_words(parameters.of_chapter(chapter), words)
+    return (parameters.from_file(params) if params else {}) | parameters.from_words(
+        parameters.of_chapter(chapter), words
+    )
 
 
-several_words = click.option("-p", "--parameter", "words", nargs=2, multiple=True, metavar="NAME VALUE",
-                             help="Set a parameter; may be given again. `0..4` and `0,1,2` are several values, and a run each.")
+several_words = click.option(
+    "-p",
+    "--parameter",
+    "words",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help="Set a parameter; may be given again. `0..4` and `0,1,2` are several values, and a run each.",
+)
 
 
 def _planned(chapters, words, params):
@@ -68,8 +87,8 @@ def _planned(chapters, words, params):
 def run(chapters, words, params, out, cell_limit):
     """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is found again.
 
-    Several chapters, or several values of a parameter, are a sweep: every combination is a run, as many at once as there are cores for,
-    and `pneumo compare` lays them beside each other.
+    Several chapters, or several values of a parameter, are a sweep: every combination is a run, as many at once as
+    there are cores for, and `pneumo compare` lays them beside each other.
     """
     from pneumo_utils.study.at_once import run_each
     from pneumo_utils.study.progress import clock
@@ -90,7 +109,8 @@ def run(chapters, words, params, out, cell_limit):
 def compare(chapters, words, params, only, out):
     """Lay runs beside each other: those of CHAPTER as it is now, or with -p and -f those of a sweep.
 
-    A row a result, with its interval and the parameters in which the runs differ; over several seeds also the mean with Student's interval.
+    A row a result, with its interval and the parameters in which the runs differ; over several seeds also the mean with
+    Student's interval.
     """
     from pneumo_utils.ground.files import write
     from pneumo_utils.study import comparing
@@ -118,7 +138,9 @@ class Records(click.Group):
 
 @main.group(cls=Records)
 def record():
-    """Write what a run found where it can be committed: `record CHAPTER NAME`, or `record add FOLDER NAME` for a run made elsewhere."""
+    """Write what a run found where it can be committed: `record CHAPTER NAME`, or `record add FOLDER NAME` for a run
+    made elsewhere.
+    """
 
 
 @record.command(context_settings={"show_default": True})
@@ -134,7 +156,10 @@ def make(chapter, name, words, params, cell_limit):
 
     found = find(chapter)
     path, outcome = record_chapter(found, name, _given(found, words, params), cell_limit=cell_limit)
-    click.secho(f"{found.name}: recorded as {name}" + (", from the run that was there" if outcome.found_again else ""), fg="green")
+    click.secho(
+        f"{found.name}: recorded as {name}" + (", from the run that was there" if outcome.found_again else ""),
+        fg="green",
+    )
     _say_record(path)
 
 
@@ -155,14 +180,21 @@ def _say_record(path):
 
     from pneumo_utils.study.records import read
 
-    click.echo(f"  {read(path).words}\n  {os.path.relpath(path)}\n  Commit this file; the chapter shows it when it is run again.")
+    click.echo(
+        f"  {read(path).words}\n  {os.path.relpath(path)}\n  Commit this file; the chapter shows it when it "
+        f"is run again."
+    )
 
 
 @main.command(context_settings={"show_default": True})
 @click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default="labs", help="The folder to write into.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="labs", help="The folder to write into."
+)
 def lab(chapters, out):
-    """Write CHAPTER as a notebook for students, with room for answers in the place of the solutions, and one for their teacher, with the solutions as cells."""
+    """Write CHAPTER as a notebook for students, with room for answers in the place of the solutions, and one for
+    their teacher, with the solutions as cells.
+    """
     from pneumo_utils.study.chapters import find
     from pneumo_utils.study.lab import write_lab
 
@@ -198,7 +230,11 @@ def status():
     colours = {"up to date": "green", "failed": "red", "stale": "yellow", "never run": "yellow"}
     for chapter in chapters():
         at = standing(chapter)
-        ran = f"  {at.manifest['finished'][:10]}, {clock(at.manifest['seconds'])}, {at.manifest['device']}" if at.manifest else ""
+        ran = (
+            f"  {at.manifest['finished'][:10]}, {clock(at.manifest['seconds'])}, {at.manifest['device']}"
+            if at.manifest
+            else ""
+        )
         click.echo(f"{chapter.name}: " + click.style(at.state, fg=colours[at.state]) + ran)
         for reason in at.why[:8]:
             click.echo(f"    {reason}")
@@ -218,7 +254,9 @@ def status():
 )
 @cell_limit
 def book(asked, cell_limit):
-    """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into _build/html."""
+    """Run the chapters that are not up to date, as many at once as there are cores for, and bind the book into
+    _build/html.
+    """
     from pneumo_utils.study import book as binder
     from pneumo_utils.study.at_once import run_each
     from pneumo_utils.study.chapters import find

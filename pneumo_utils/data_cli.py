@@ -5,7 +5,8 @@ from pathlib import Path
 import click
 
 MADE = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
-SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")  # as the phantom names them; it is imported only where something is drawn
+# as the phantom names them; it is imported only where something is drawn
+SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")
 COLOURS = {"wrong": "red", "worth knowing": "yellow", "as it should be": "green"}
 
 
@@ -20,8 +21,14 @@ def data():
 @click.option("--images", default=1000, help="How many images.")
 @click.option("--size", default=256, help="Their side in pixels.")
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="The seed of all that is random.")
-@click.option("--shortcut", "shortcuts", multiple=True, type=click.Choice(SHORTCUTS),
-              help="A give-away of the class that is not in the lungs, or, in covid_gan, findings in the place of fingerprints; may be given again.")
+@click.option(
+    "--shortcut",
+    "shortcuts",
+    multiple=True,
+    type=click.Choice(SHORTCUTS),
+    help="A give-away of the class that is not in the lungs, or, in covid_gan, findings in the place of "
+    "fingerprints; may be given again.",
+)
 def make(release, folder, images, size, seed, shortcuts):
     """Write phantom radiographs into DIR in the published layout of RELEASE."""
     from pneumo_utils.releases import make as write
@@ -33,13 +40,17 @@ def make(release, folder, images, size, seed, shortcuts):
 
 @data.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--against", metavar="DIR", type=click.Path(path_type=Path), help="Another release: which pictures are in both?")
+@click.option(
+    "--against", metavar="DIR", type=click.Path(path_type=Path), help="Another release: which pictures are in both?"
+)
 def check(folder, against):
     """Say what release lies in DIR and what is wrong with it."""
     from pneumo_utils.datasets.check import check as look
 
     for finding in look(folder, against):
-        click.echo(click.style(f"  {finding.level:15}", fg=COLOURS[finding.level]) + f"  {finding.about:10}  {finding.text}")
+        click.echo(
+            click.style(f"  {finding.level:15}", fg=COLOURS[finding.level]) + f"  {finding.about:10}  {finding.text}"
+        )
 
 
 @data.command()

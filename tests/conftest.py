@@ -16,12 +16,15 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
 def pytest_configure(config):
-    """Each process has cores of its own, and so has whatever it starts: on shared ones, processes of several threads wait for each other."""
+    """Each process has cores of its own, and so has whatever it starts: on shared ones, processes of several threads
+    wait for each other.
+    """
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores)::workers])
+        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: workers])
 
 
 LONG = [
@@ -48,17 +51,26 @@ optimizer: str = "adam"  # {adam, sgd} the optimiser
 data_root: str = ""  # {folder} with data; empty: none
 """
 BEGIN = "from pneumo_utils.study import begin\n\nrun = begin({name!r})"
-FINISH = 'run.uses(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
+FINISH = (
+    'run.uses(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
+)
 
 
 def write_notebook(
-    path: Path, *middle: str, parameters: str = PARAMETERS, begin: str | None = None, finish: str = FINISH, tags=("parameters",)
+    path: Path,
+    *middle: str,
+    parameters: str = PARAMETERS,
+    begin: str | None = None,
+    finish: str = FINISH,
+    tags=("parameters",),
 ) -> Path:
     code = [parameters, begin or BEGIN.format(name=path.stem), *middle, finish]
     cells = [nbformat.v4.new_markdown_cell("# A small chapter"), *map(nbformat.v4.new_code_cell, code)]
     cells[1].metadata["tags"] = list(tags)
     cells.insert(3, nbformat.v4.new_markdown_cell("## The work"))
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}})
+    notebook = nbformat.v4.new_notebook(
+        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    )
     for at, cell in enumerate(notebook.cells):
         cell.id = f"cell-{at}"
     nbformat.write(notebook, path)
@@ -83,7 +95,13 @@ def pneumo(tmp_path, runs):
 
     def call(*words, start=False, **more):
         command = [sys.executable, "-m", "pneumo_utils.cli", *map(str, words)]
-        kw = {"cwd": tmp_path, "env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+        kw = {
+            "cwd": tmp_path,
+            "env": environment,
+            "text": True,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+        } | more
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
 
     return call
@@ -100,7 +118,9 @@ def pieces_in(runs: Path, piece: str) -> set[str]:
 
 
 def planned(command: str, **folders) -> list:
-    """What the `pneumo` command makes of a line that is printed on a page, with folders in the place of `path/to/...`."""
+    """What the `pneumo` command makes of a line that is printed on a page, with folders in the place of
+    `path/to/...`.
+    """
     from pneumo_utils.cli import main
     from pneumo_utils.study.chapters import find
     from pneumo_utils.study.sweep import plan
@@ -114,11 +134,13 @@ def planned(command: str, **folders) -> list:
 
 
 def on_the_page(chapter, tier: str, **folders) -> dict:
-    """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these folders."""
+    """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these
+    folders.
+    """
     from pneumo_utils.study.rerunning import commands
 
-    command, = (each for each in commands(chapter)["real data"] if f"/{tier}/" in each)
-    one, = planned(command, **folders)
+    (command,) = (each for each in commands(chapter)["real data"] if f"/{tier}/" in each)
+    (one,) = planned(command, **folders)
     return one.given
 
 
@@ -126,7 +148,10 @@ def other_settings(chapter, small: dict) -> dict:
     """The settings that a chapter's page says are worth trying; of numbers no more than in `small`."""
     from pneumo_utils.study.rerunning import worth_trying
 
-    return {name: min(value, small.get(name, value)) if isinstance(value, int) else value for name, value in worth_trying(chapter).items()}
+    return {
+        name: min(value, small.get(name, value)) if isinstance(value, int) else value
+        for name, value in worth_trying(chapter).items()
+    }
 
 
 def tried_on_the_page(chapter, **folders) -> dict:
@@ -137,7 +162,9 @@ def tried_on_the_page(chapter, **folders) -> dict:
 
 @pytest.fixture
 def killed_at(pneumo, runs):
-    """Begins a run and kills it when so many pieces are kept: `killed_at(CHAPTER, {...}, "fold *")` gives those that there are."""
+    """Begins a run and kills it when so many pieces are kept: `killed_at(CHAPTER, {...}, "fold *")` gives those that
+    there are.
+    """
 
     def call(chapter, settings, piece, number=1):
         process = pneumo("run", chapter.path, *as_words(settings), start=True, stderr=subprocess.STDOUT)
@@ -155,7 +182,9 @@ def killed_at(pneumo, runs):
 
 @pytest.fixture
 def begun_again(killed_at, pneumo, runs):
-    """Kills a run when a piece is kept, and begins it again: `begun_again(CHAPTER, {...}, "fold *")` gives the pieces made before and after, and the finished process."""
+    """Kills a run when a piece is kept, and begins it again: `begun_again(CHAPTER, {...}, "fold *")` gives the
+    pieces made before and after, and the finished process.
+    """
 
     def call(chapter, settings, piece):
         before = killed_at(chapter, settings, piece)
@@ -180,7 +209,8 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def execute(tmp_path_factory):
-    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False` hides what is on record.
+    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False`
+    hides what is on record.
 
     Data and pieces are kept with those of the book under test, so that what both need is made once; runs stand apart.
     """
@@ -248,8 +278,10 @@ def browser():
             yield opened
 
 
-LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
-          "Pleural_Thickening Pneumonia Pneumothorax").split()
+LABELS = (
+    "Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
+    "Pleural_Thickening Pneumonia Pneumothorax"
+).split()
 BOXED = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltrate", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
 
 
@@ -259,8 +291,10 @@ def nih_tables(tmp_path_factory):
     import random
 
     draw, folder = random.Random(0), tmp_path_factory.mktemp("nih_tables")
-    header = ("Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
-              "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]")
+    header = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+        "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+    )
     rows, boxes, index = [header], ["Image Index,Finding Label,Bbox [x,y,w,h],,,"], []
     for patient in range(1, 161):
         for visit in range(draw.choice([1, 1, 1, 2, 3, 6])):
@@ -268,12 +302,14 @@ def nih_tables(tmp_path_factory):
             name = f"{patient:08}_{visit:03}.png"
             index.append(name)
             rows.append(
-                f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"
+                f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"  # noqa: E501
             )
     for at, name in enumerate(draw.sample(index, 120)):
         for _ in range(draw.choice([1, 1, 1, 2])):
             w, h = draw.uniform(30, 520), draw.uniform(30, 520)
-            boxes.append(f"{name},{BOXED[at % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,")
+            boxes.append(
+                f"{name},{BOXED[at % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,"  # noqa: E501
+            )
     (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
     (folder / "BBox_List_2017.csv").write_text("\n".join(boxes) + "\n")
     return folder

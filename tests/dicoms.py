@@ -5,9 +5,15 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 
 def dicom(path, stored, drop=(), syntax=ExplicitVRLittleEndian, **changes):
-    """An image of these numbers at `path`, with other elements where `changes` name them, and without those to `drop`."""
+    """An image of these numbers at `path`, with other elements where `changes` name them, and without those to
+    `drop`.
+    """
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = "1.2.840.10008.5.1.4.1.1.7", "2.25.1", syntax
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        "1.2.840.10008.5.1.4.1.1.7",
+        "2.25.1",
+        syntax,
+    )
     found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     bits = 8 * stored.dtype.itemsize
     told = {

@@ -26,7 +26,11 @@ def legible(figure) -> Image.Image:
     figure.canvas.draw()
     shown = [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
     pixels = PHONE / figure.get_size_inches()[0] / 72
-    assert all(each.get_fontsize() * pixels >= ELEVEN - 0.1 for each in shown), min((each.get_fontsize(), each.get_text()) for each in shown)
+    assert all(each.get_fontsize() * pixels >= ELEVEN - 0.1 for each in shown), min(
+        (each.get_fontsize(), each.get_text()) for each in shown
+    )
     picture = saved(figure).convert("L")
-    assert picture.width <= 1.15 * 160 * figure.get_size_inches()[0], "a text runs far out of the figure and makes all the rest small"
+    assert picture.width <= 1.15 * 160 * figure.get_size_inches()[0], (
+        "a text runs far out of the figure and makes all the rest small"
+    )
     return picture

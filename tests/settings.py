@@ -1,5 +1,6 @@
-"""Little of everything: the settings under which tests run the chapters. The book under test is bound from runs with the same settings as those that the chapters' own tests look at, so that
-what both train is trained once."""
+"""Little of everything: the settings under which tests run the chapters. The book under test is bound from runs with
+the same settings as those that the chapters' own tests look at, so that what both train is trained once.
+"""
 
 OF_THE_BOOK = {
     "1": {

@@ -13,9 +13,16 @@ from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
 
-AUDIT = "".join(next(cell for cell in find("audit").notebook()["cells"] if "parameters" in cell["metadata"].get("tags", []))["source"])
-FINISH = ("run.uses(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, baseline=6.0, note=f'of {nih_tables}')\n"
-          "run.claim('p1-best-f1', 0.1, 0.05, 0.15)\nrun.finish()")
+AUDIT = "".join(
+    next(cell for cell in find("audit").notebook()["cells"] if "parameters" in cell["metadata"].get("tags", []))[
+        "source"
+    ]
+)
+FINISH = (
+    "run.uses(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, baseline=6.0, "
+    "note=f'of {nih_tables}')\n"
+    "run.claim('p1-best-f1', 0.1, 0.05, 0.15)\nrun.finish()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +36,8 @@ def made(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PNEUMO_RUNS", str(place / "runs"))
         folder = run(
-            Chapter(write_notebook(place / "paper_audit.ipynb", parameters=AUDIT, finish=FINISH)), {"nih_tables": str(data), "seed": 3}
+            Chapter(write_notebook(place / "paper_audit.ipynb", parameters=AUDIT, finish=FINISH)),
+            {"nih_tables": str(data), "seed": 3},
         ).folder
     data.rmdir()  # it does not lie here
     return folder
@@ -42,7 +50,9 @@ def brought(made, tmp_path, monkeypatch):
 
 
 def change(folder, alter, sign=True):
-    """Alter what the manifest and the results say; `sign` brings all digests into line, as a run that had found it so would have."""
+    """Alter what the manifest and the results say; `sign` brings all digests into line, as a run that had found it
+    so would have.
+    """
     manifest, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "results"))
     alter(manifest, results)
     (folder / "results.json").write_text(json.dumps(results))
@@ -61,10 +71,18 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
     assert done.returncode == 0 and "paper_audit: brought in as from-afar" in done.stdout, done.stderr
     text = (tmp_path / "records" / "paper_audit" / "from-afar.json").read_text()
     found = records.of("paper_audit")["from-afar"]
-    assert found.parameters["nih_tables"] == "tables" and found.data == "tables in tables" and found.results["rows"]["note"] == "of tables"
+    assert (
+        found.parameters["nih_tables"] == "tables"
+        and found.data == "tables in tables"
+        and found.results["rows"]["note"] == "of tables"
+    )
     assert found.value("rows") == (7.0, 5.0, 9.0) and found.claims["p1-best-f1"]["low"] == 0.05
     assert "private" not in text and str(tmp_path.parent) not in text
-    assert found.folders == {"nih_tables": {"digest": json.loads((brought / "manifest.json").read_text())["depends_on"]["data"]["nih_tables"]}}
+    assert found.folders == {
+        "nih_tables": {
+            "digest": json.loads((brought / "manifest.json").read_text())["depends_on"]["data"]["nih_tables"]
+        }
+    }
     with pytest.raises(StudyError, match="a record 'from-afar' of paper_audit already"):
         add(brought, "from-afar")
 
@@ -78,20 +96,35 @@ def a_trial(manifest, results):
     both(chapter="01_surgical_finetuning", parameters=values)(manifest, results)
 
 
-@pytest.mark.parametrize("alter, says", [
-    (both(chapter="06_no_such_chapter"), "There is no chapter '06_no_such_chapter'"),
-    (both(chapter="audit"), "no chapter here is called so; paper_audit comes nearest"),
-    (a_trial, "max_steps = 2 makes a trial of a few steps, and a trial is no record"),
-    (lambda m, r: (m["parameters"].pop("seed"), r["parameters"].pop("seed")), "another version of paper_audit.*seed.*Run it again"),
-    (lambda m, r: (m["parameters"].update(bootstrap=5), r["parameters"].update(bootstrap=5)), "bootstrap lies in"),
-    (lambda m, r: r["parameters"].update(seed=4), "manifest.json and results.json differ in parameters"),
-    (lambda m, r: r.update(real=True), "manifest.json and results.json differ in real"),
-    (lambda m, r: r["claims"].update({"p9-none": r["claims"]["p1-best-f1"]}), "claims that the ledger has not: p9-none"),
-    (lambda m, r: r["results"]["rows"].update(note="see /srv/hospital/private/list.csv"), "A path of this machine, /srv/hospital/private/list.csv"),
-    (lambda m, r: r["results"]["rows"].update(note="data:image/png;base64," + "iVBOR" * 100), "a record holds no picture: rows"),
-    (lambda m, r: r["results"].update(empty={}), "results lack a value"),
-    (lambda m, r: m.pop("device"), "no manifest that `pneumo run` wrote"),
-])
+@pytest.mark.parametrize(
+    "alter, says",
+    [
+        (both(chapter="06_no_such_chapter"), "There is no chapter '06_no_such_chapter'"),
+        (both(chapter="audit"), "no chapter here is called so; paper_audit comes nearest"),
+        (a_trial, "max_steps = 2 makes a trial of a few steps, and a trial is no record"),
+        (
+            lambda m, r: (m["parameters"].pop("seed"), r["parameters"].pop("seed")),
+            "another version of paper_audit.*seed.*Run it again",
+        ),
+        (lambda m, r: (m["parameters"].update(bootstrap=5), r["parameters"].update(bootstrap=5)), "bootstrap lies in"),
+        (lambda m, r: r["parameters"].update(seed=4), "manifest.json and results.json differ in parameters"),
+        (lambda m, r: r.update(real=True), "manifest.json and results.json differ in real"),
+        (
+            lambda m, r: r["claims"].update({"p9-none": r["claims"]["p1-best-f1"]}),
+            "claims that the ledger has not: p9-none",
+        ),
+        (
+            lambda m, r: r["results"]["rows"].update(note="see /srv/hospital/private/list.csv"),
+            "A path of this machine, /srv/hospital/private/list.csv",
+        ),
+        (
+            lambda m, r: r["results"]["rows"].update(note="data:image/png;base64," + "iVBOR" * 100),
+            "a record holds no picture: rows",
+        ),
+        (lambda m, r: r["results"].update(empty={}), "results lack a value"),
+        (lambda m, r: m.pop("device"), "no manifest that `pneumo run` wrote"),
+    ],
+)
 def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
     change(brought, alter)
     with pytest.raises(StudyError, match=says):

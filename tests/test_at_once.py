@@ -1,4 +1,6 @@
-"""Chapters side by side: they do run at once, each with its share of the cores, and one that fails does not hold up the others."""
+"""Chapters side by side: they do run at once, each with its share of the cores, and one that fails does not hold up
+the others.
+"""
 
 import json
 
@@ -64,7 +66,11 @@ def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_
 def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
     """The other would wait for an hour; it is ended, and is no run."""
     endless = small(f"import time\nopen(r'{folder / 'begun'}', 'w').close()\ntime.sleep(3000)", name="endless")
-    short = small(f"import os, time\nwhile not os.path.exists(r'{folder / 'begun'}'):\n    time.sleep(0.1)\nrun.result('score', 1.0)", name="short")
+    short = small(
+        f"import os, time\nwhile not os.path.exists(r'{folder / 'begun'}'):\n    "
+        f"time.sleep(0.1)\nrun.result('score', 1.0)",
+        name="short",
+    )
     made = at_once.run_each(plan([Chapter(endless), Chapter(short)], []), say=lambda line: None)
     assert next(made)[0].words == "short"
     made.close()
@@ -75,8 +81,12 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     """As it took when it was run last, else as it was measured; what nobody knows before all others."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     told = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
-    monkeypatch.setattr(at_once.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}})
-    order = [one.words for one, _ in at_once.run_each(plan(list(map(Chapter, told.values())), []), say=lambda line: None)]
+    monkeypatch.setattr(
+        at_once.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}}
+    )
+    order = [
+        one.words for one, _ in at_once.run_each(plan(list(map(Chapter, told.values())), []), say=lambda line: None)
+    ]
     assert order == ["new", "long", "short"]
 
 

@@ -1,4 +1,6 @@
-"""The audit's arithmetic, held against values worked out another way: by hand, by scikit-learn, by brute force, by simulation."""
+"""The audit's arithmetic, held against values worked out another way: by hand, by scikit-learn, by brute force, by
+simulation.
+"""
 
 import gzip
 from itertools import product
@@ -24,11 +26,20 @@ def labels_of(tp, fn, fp, tn):
 
 
 SCIKIT = {
-    "accuracy": sk.accuracy_score, "balanced_accuracy": sk.balanced_accuracy_score, "mcc": sk.matthews_corrcoef,
+    "accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "mcc": sk.matthews_corrcoef,
     "specificity": lambda t, p: sk.recall_score(t, p, pos_label=0, zero_division=0),
-    **{f"{name}{suffix}": (lambda t, p, score=score, how=how: score(t, p, zero_division=0, **how))
-       for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score))
-       for suffix, how in (("", {}), ("_negative", {"pos_label": 0}), ("_macro", {"average": "macro"}), ("_weighted", {"average": "weighted"}))},
+    **{
+        f"{name}{suffix}": (lambda t, p, score=score, how=how: score(t, p, zero_division=0, **how))
+        for name, score in (("precision", sk.precision_score), ("recall", sk.recall_score), ("f1", sk.f1_score))
+        for suffix, how in (
+            ("", {}),
+            ("_negative", {"pos_label": 0}),
+            ("_macro", {"average": "macro"}),
+            ("_weighted", {"average": "weighted"}),
+        )
+    },
 }
 
 
@@ -45,7 +56,13 @@ def test_an_unknown_metric_is_refused():
 
 @pytest.mark.parametrize(
     "printed, low, high",
-    [("0.784", 0.7835, 0.7845), ("43.3%", 0.4325, 0.4335), ("1.00", 0.995, 1.005), (".2256", 0.22555, 0.22565), ("0%", -0.005, 0.005)],
+    [
+        ("0.784", 0.7835, 0.7845),
+        ("43.3%", 0.4325, 0.4335),
+        ("1.00", 0.995, 1.005),
+        (".2256", 0.22555, 0.22565),
+        ("0%", -0.005, 0.005),
+    ],
 )
 def test_a_printed_number_has_half_a_unit_of_room(printed, low, high):
     assert feasible.room(printed) == pytest.approx((low, high))
@@ -81,15 +98,23 @@ def test_two_printed_forms_of_one_metric_must_both_hold():
     assert feasible.feasible(100, 10, {"recall": ["0.5", "60.0%"]}).empty
 
 
-PAPER_2 = {"VGG16, 1": (".71", ".62", ".84", ".60"), "VGG16, 2": (".82", ".76", ".87", ".78"), "ResNet, 1": (".73", ".64", ".84", ".64"),
-           "ResNet, 2": (".74", ".66", ".82", ".66"), "DenseNet, 1": (".73", ".64", ".84", ".62"), "DenseNet, 2": (".75", ".67", ".84", ".67")}
+PAPER_2 = {
+    "VGG16, 1": (".71", ".62", ".84", ".60"),
+    "VGG16, 2": (".82", ".76", ".87", ".78"),
+    "ResNet, 1": (".73", ".64", ".84", ".64"),
+    "ResNet, 2": (".74", ".66", ".82", ".66"),
+    "DenseNet, 1": (".73", ".64", ".84", ".62"),
+    "DenseNet, 2": (".75", ".67", ".84", ".67"),
+}
 
 
 @pytest.mark.parametrize("column", PAPER_2)
 def test_paper_2_fits_only_as_macro_averages_with_precision_and_recall_swapped(column):
     table = feasible.readings(390, 234, dict(zip(("accuracy", "precision", "recall", "f1"), PAPER_2[column])))
     fits = table[table["matrices"] > 0]
-    assert (fits["precision, recall and F1"] == "macro average").all() and (fits["precision and recall"] == "swapped").all()
+    assert (fits["precision, recall and F1"] == "macro average").all() and (
+        fits["precision and recall"] == "swapped"
+    ).all()
     assert "rounded" in set(fits["digits"])
 
 
@@ -109,12 +134,23 @@ def test_standard_errors_are_what_random_test_sets_show(name):
 
 def test_the_standard_error_of_accuracy_is_the_binomial_one():
     right, total = 1977 + 345, 2924
-    assert feasible.standard_error("accuracy", (1977, 153, 449, 345)) == pytest.approx(np.sqrt(right / total * (1 - right / total) / total), rel=1e-6)
+    assert feasible.standard_error("accuracy", (1977, 153, 449, 345)) == pytest.approx(
+        np.sqrt(right / total * (1 - right / total) / total), rel=1e-6
+    )
 
 
 def test_implied_metrics_bracket_the_middle_matrix():
-    table = feasible.implied({"one": feasible.feasible(30, 20, {"accuracy": "0.8"}), "none": feasible.feasible(30, 20, {"accuracy": "0.811"})})
-    assert set(table["column"]) == {"one"} and (table["low"] <= table["value"]).all() and (table["value"] <= table["high"]).all()
+    table = feasible.implied(
+        {
+            "one": feasible.feasible(30, 20, {"accuracy": "0.8"}),
+            "none": feasible.feasible(30, 20, {"accuracy": "0.811"}),
+        }
+    )
+    assert (
+        set(table["column"]) == {"one"}
+        and (table["low"] <= table["value"]).all()
+        and (table["value"] <= table["high"]).all()
+    )
 
 
 # ---------------------------------------------------------------- batches
@@ -124,7 +160,7 @@ def keras_by_hand(truth, told, size):
     """Batch by batch, in plain Python."""
     recalls = []
     for start in range(0, len(truth) - size + 1, size):
-        t, p = truth[start:start + size], told[start:start + size]
+        t, p = truth[start : start + size], told[start : start + size]
         hits = sum(a == b == 1 for a, b in zip(t, p))
         recalls.append(hits / sum(t) if sum(t) else 0)
     return sum(recalls) / len(recalls)
@@ -133,7 +169,9 @@ def keras_by_hand(truth, told, size):
 def test_the_batch_average_is_what_a_loop_gives():
     rng = np.random.default_rng(1)
     truth, told = rng.integers(0, 2, 101), rng.integers(0, 2, 101)
-    assert batches.batch_average(truth, told, 8)["recall"] == pytest.approx(keras_by_hand(truth.tolist(), told.tolist(), 8))
+    assert batches.batch_average(truth, told, 8)["recall"] == pytest.approx(
+        keras_by_hand(truth.tolist(), told.tolist(), 8)
+    )
 
 
 def test_paper_3_prints_what_a_perfect_predictor_averages_over_batches():
@@ -156,17 +194,29 @@ def test_mobilenet_in_keras_layers():
     assert len(layers) == 154  # as the TensorFlow tutorial prints that the paper follows
     assert len({layer.name for layer in layers}) == 154
     assert layers[-14].name == "block_15_project"
-    by_hand = (960 * 160 + 2 * 160) + (160 * 960 + 2 * 960) + (9 * 960 + 2 * 960) + (960 * 320 + 2 * 320) + (320 * 1280 + 2 * 1280) + (1280 * 3 + 3)
+    by_hand = (
+        (960 * 160 + 2 * 160)
+        + (160 * 960 + 2 * 960)
+        + (9 * 960 + 2 * 960)
+        + (960 * 320 + 2 * 320)
+        + (320 * 1280 + 2 * 1280)
+        + (1280 * 3 + 3)
+    )
     assert counting.opened(model, 14)["trainable"] == by_hand == 1_043_843
     assert counting.opened(model, 14)["total"] == counting.count(model)["keras_total"] == 2_261_827
 
 
-@pytest.mark.parametrize("name, keras", [("VGG16", 138_357_544), ("DenseNet201", 20_242_984), ("MobileNetV2", 3_538_984), ("Xception", 22_910_480)])
+@pytest.mark.parametrize(
+    "name, keras",
+    [("VGG16", 138_357_544), ("DenseNet201", 20_242_984), ("MobileNetV2", 3_538_984), ("Xception", 22_910_480)],
+)
 def test_counts_are_those_of_keras_applications(name, keras):
     assert counting.count(counting.build(name, 1000))["keras_total"] == keras
 
 
-@pytest.mark.parametrize("name, torch_parameters", [("ResNet18", 11_689_512), ("ResNet50", 25_557_032), ("ResNet50V2", 25_549_352)])
+@pytest.mark.parametrize(
+    "name, torch_parameters", [("ResNet18", 11_689_512), ("ResNet50", 25_557_032), ("ResNet50V2", 25_549_352)]
+)
 def test_counts_are_those_that_torch_publishes(name, torch_parameters):
     assert counting.count(counting.build(name, 1000))["torch_parameters"] == torch_parameters
 
@@ -177,9 +227,17 @@ def test_region_filters_of_yolov2():
 
 # ---------------------------------------------------------------- public tables
 
-ENTRIES = [("1_000.png", "No Finding", 1, "058Y", "PA"), ("1_001.png", "Mass|Nodule", 1, "058Y", "AP"), ("2_000.png", "Mass", 2, "012Y", "PA"),
-           ("3_000.png", "No Finding", 3, "011M", "PA")]
-BOX_ROWS = [("1_001.png", "Nodule", 0, 0, 30, 30), ("1_001.png", "Mass", 64, 64, 128, 64), ("2_000.png", "Infiltrate", 0, 0, 1024, 1024)]
+ENTRIES = [
+    ("1_000.png", "No Finding", 1, "058Y", "PA"),
+    ("1_001.png", "Mass|Nodule", 1, "058Y", "AP"),
+    ("2_000.png", "Mass", 2, "012Y", "PA"),
+    ("3_000.png", "No Finding", 3, "011M", "PA"),
+]
+BOX_ROWS = [
+    ("1_001.png", "Nodule", 0, 0, 30, 30),
+    ("1_001.png", "Mass", 64, 64, 128, 64),
+    ("2_000.png", "Infiltrate", 0, 0, 1024, 1024),
+]
 
 
 @pytest.fixture(params=["new", "old"])
@@ -187,11 +245,21 @@ def tables(request, tmp_path):
     """Made-up tables in both of the published layouts."""
     old = request.param == "old"
     tail = "," if old else ""
-    head = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-    rows = [f"{image},{labels},0,{patient},{age if old else int(age[:-1]) * (age[-1] == 'Y')},F,{view},2000,2500,0.1,0.1{tail}"
-            for image, labels, patient, age, view in ENTRIES]
+    head = (
+        "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View "
+        "Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+    )
+    rows = [
+        f"{image},{labels},0,{patient},{age if old else int(age[:-1]) * (age[-1] == 'Y')},F,{view},2000,2500,0.1,0.1{tail}"  # noqa: E501
+        for image, labels, patient, age, view in ENTRIES
+    ]
     text = "\n".join([head + tail, *rows]) + "\n"
-    boxes = "\n".join(["Image Index,Finding Label,Bbox [x,y,w,h],,,", *(",".join(map(str, row)) + tail * 3 for row in BOX_ROWS)]) + "\n"
+    boxes = (
+        "\n".join(
+            ["Image Index,Finding Label,Bbox [x,y,w,h],,,", *(",".join(map(str, row)) + tail * 3 for row in BOX_ROWS)]
+        )
+        + "\n"
+    )
     if old:
         (tmp_path / "Data_Entry_2017.csv").write_text(text)
         (tmp_path / "BBox_List_2017.csv").write_text(boxes)
@@ -204,11 +272,18 @@ def tables(request, tmp_path):
 def test_counts_of_a_small_table(tables):
     counts = public.nih(str(tables))
     assert (counts["images"], counts["patients"], counts["no_finding"], counts["images_under_18"]) == (4, 3, 2, 2)
-    assert counts["labels"] == {"Mass": 2, "No Finding": 2, "Nodule": 1} and counts["single_label"] == {"Mass": 1, "No Finding": 2, "Nodule": 0}
+    assert counts["labels"] == {"Mass": 2, "No Finding": 2, "Nodule": 1} and counts["single_label"] == {
+        "Mass": 1,
+        "No Finding": 2,
+        "Nodule": 0,
+    }
     assert counts["labels_per_image"] == {0: 2, 1: 1, 2: 1} and counts["images_per_patient"] == {1: 2, 2: 1}
     assert counts["together"] == {"Mass|Nodule": 1} and counts["views"] == {"AP": 1, "PA": 3}
     assert (counts["boxes"], counts["boxed_images"], counts["boxed_patients"]) == (3, 2, 2)
-    assert counts["boxes_without_a_cell"] == counts["nodules_without_a_cell"] == 1 and counts["boxed_images_without_a_cell"] == 0
+    assert (
+        counts["boxes_without_a_cell"] == counts["nodules_without_a_cell"] == 1
+        and counts["boxed_images_without_a_cell"] == 0
+    )
 
 
 def test_shipped_files_are_what_the_tables_give(tables, tmp_path, monkeypatch):
@@ -229,13 +304,26 @@ def test_a_folder_without_the_tables_is_named(tmp_path):
 
 def test_shipped_counts_agree_with_each_other():
     counts, boxes = public.nih(), public.nih_boxes()
-    assert sum(counts["labels_per_image"].values()) == counts["images"] == sum(k * n for k, n in counts["images_per_patient"].items())
+    assert (
+        sum(counts["labels_per_image"].values())
+        == counts["images"]
+        == sum(k * n for k, n in counts["images_per_patient"].items())
+    )
     assert sum(counts["images_per_patient"].values()) == counts["patients"]
     assert sum(counts["single_label"].values()) == counts["labels_per_image"][0] + counts["labels_per_image"][1]
-    assert sum(k * n for k, n in counts["labels_per_image"].items()) == sum(counts["labels"].values()) - counts["no_finding"]
-    assert (len(boxes), boxes["image"].nunique(), boxes["patient"].nunique()) == (counts["boxes"], counts["boxed_images"], counts["boxed_patients"])
+    assert (
+        sum(k * n for k, n in counts["labels_per_image"].items())
+        == sum(counts["labels"].values()) - counts["no_finding"]
+    )
+    assert (len(boxes), boxes["image"].nunique(), boxes["patient"].nunique()) == (
+        counts["boxes"],
+        counts["boxed_images"],
+        counts["boxed_patients"],
+    )
     assert boxes["label"].value_counts().to_dict() == counts["box_labels"]
-    assert {name: pytest.approx(counts[name], abs=1e-6) for name in baselines.label_baselines(counts)} == baselines.label_baselines(counts)
+    assert {
+        name: pytest.approx(counts[name], abs=1e-6) for name in baselines.label_baselines(counts)
+    } == baselines.label_baselines(counts)
 
 
 def test_facts_by_name():
@@ -248,14 +336,24 @@ def test_facts_by_name():
 
 def test_label_baselines_of_a_table_small_enough_to_write_out():
     truth = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 0]])  # No Finding, Mass, Nodule
-    counts = {"images": 4, "labels": {"No Finding": 2, "Mass": 2, "Nodule": 1}, "single_label": {"No Finding": 2, "Mass": 1, "Nodule": 0}}
+    counts = {
+        "images": 4,
+        "labels": {"No Finding": 2, "Mass": 2, "Nodule": 1},
+        "single_label": {"No Finding": 2, "Mass": 1, "Nodule": 0},
+    }
     found = baselines.label_baselines(counts)
     assert found["answering_nothing_accuracy"] == pytest.approx((truth == 0).mean())
     assert found["answering_no_finding_accuracy"] == pytest.approx((truth == [1, 0, 0]).mean())
     shares = np.broadcast_to(truth.mean(axis=0), truth.shape)
-    assert found["constant_binary_cross_entropy"] == pytest.approx(np.mean([sk.log_loss(t, p, labels=[0, 1]) for t, p in zip(truth.T, shares.T)]))
-    assert found["constant_cross_entropy_of_one_label_images"] == pytest.approx(-(2 * np.log(2 / 3) + np.log(1 / 3)) / 3)
-    assert found["constant_cross_entropy_summed_over_labels"] == pytest.approx(-(truth * np.log(truth.sum(axis=0) / 5)).sum() / 4)
+    assert found["constant_binary_cross_entropy"] == pytest.approx(
+        np.mean([sk.log_loss(t, p, labels=[0, 1]) for t, p in zip(truth.T, shares.T)])
+    )
+    assert found["constant_cross_entropy_of_one_label_images"] == pytest.approx(
+        -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3
+    )
+    assert found["constant_cross_entropy_summed_over_labels"] == pytest.approx(
+        -(truth * np.log(truth.sum(axis=0) / 5)).sum() / 4
+    )
 
 
 def test_expected_share_of_shared_patients_is_what_random_splits_show():
@@ -264,7 +362,7 @@ def test_expected_share_of_shared_patients_is_what_random_splits_show():
     rng, shares = np.random.default_rng(0), []
     for _ in range(6000):
         order = rng.permutation(patients)
-        train, test = order[:round(0.8 * len(order))], order[-round(0.1 * len(order)):]
+        train, test = order[: round(0.8 * len(order))], order[-round(0.1 * len(order)) :]
         shares.append(np.isin(test, train).mean())
     assert baselines.shared_patients(histogram) == pytest.approx(np.mean(shares), abs=0.006)
 
@@ -277,7 +375,7 @@ def test_cells_by_painting_every_pixel():
     boxes = pd.DataFrame([box(30, 100, 200, 90), box(0, 0, 40, 60), box(900, 1000, 124, 24)])
     for one, grid in zip(boxes.itertuples(), covered(corners(boxes))):
         painted = np.zeros((1024, 1024))
-        painted[one.y:one.y + one.h, one.x:one.x + one.w] = 1
+        painted[one.y : one.y + one.h, one.x : one.x + one.w] = 1
         np.testing.assert_allclose(grid, painted.reshape(16, 64, 16, 64).mean(axis=(1, 3)))
 
 
@@ -312,7 +410,9 @@ def test_a_prior_never_sees_the_patient_it_is_asked_about():
 def test_paper_5s_detector_against_priors_on_the_public_boxes():
     table = box_baselines(public.nih_boxes(), samples=200).set_index("predictor")
     assert table.loc["everywhere", "recall"] == 1 and table.loc["everywhere", "f1"] == pytest.approx(0.146, abs=0.001)
-    assert table.loc["prior", "f1"] < 0.1908 < table.loc["prior, rescaled", "f1"] < table.loc["prior, thresholded", "f1"]
+    assert (
+        table.loc["prior", "f1"] < 0.1908 < table.loc["prior, rescaled", "f1"] < table.loc["prior, thresholded", "f1"]
+    )
     assert (table["low"] < table["f1"]).all() and (table["f1"] < table["high"]).all()
     assert (large_box_baselines(public.nih_boxes())["f1"] > 0.2471).all()
 
@@ -334,7 +434,8 @@ def test_block_4_leads_by_counted_images(ledger):
     matrices = audited.surgical_matrices(ledger)
     gap = audited.gap_in_images(ledger, matrices["block 4"], matrices["baseline"])
     assert (gap["low"], gap["high"]) == (11, 13) and gap["se_least"] < gap["se_most"]
-    one, other = np.zeros(2924), np.zeros(2924)  # two models that disagree on 12 images only, then two that never err together
+    # two models that disagree on 12 images only, then two that never err together
+    one, other = np.zeros(2924), np.zeros(2924)
     one[:2322], other[:2310] = 1, 1
     assert gap["se_least"] == pytest.approx((one - other).std() / np.sqrt(2924), rel=0.01)
     assert gap["se_most"] == pytest.approx((one - other[::-1]).std() / np.sqrt(2924), rel=0.01)
@@ -344,7 +445,9 @@ def test_chi_squared_of_each_naming_is_scipys(ledger):
     table_of = audited.namings(ledger).set_index("rows are")
     rows, mix = audited.printed_matrix(ledger).sum(axis=1), np.array([32.2, 38.3, 29.5])
     found = stats.chisquare(rows, rows.sum() * mix / mix.sum())
-    assert table_of.loc["normal, bacterial, viral", ["chi-squared", "p"]].tolist() == pytest.approx([found.statistic, found.pvalue])
+    assert table_of.loc["normal, bacterial, viral", ["chi-squared", "p"]].tolist() == pytest.approx(
+        [found.statistic, found.pvalue]
+    )
     assert table_of.index[0] == "bacterial, normal, viral"
     assert table_of.loc["bacterial, normal, viral", ["false positives", "false negatives"]].tolist() == [5, 22]
 
@@ -354,7 +457,12 @@ def test_any_matrix_can_be_named_in_six_ways():
     counts = np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]])
     ways = audited.namings_of(counts, [1, 2, 3], ["well", "a", "b"])
     first = ways.iloc[0]
-    assert len(ways) == 6 and first["rows are"] == "well, a, b" and first["chi-squared"] == pytest.approx(0) and first["p"] == pytest.approx(1)
+    assert (
+        len(ways) == 6
+        and first["rows are"] == "well, a, b"
+        and first["chi-squared"] == pytest.approx(0)
+        and first["p"] == pytest.approx(1)
+    )
     assert (first["false positives"], first["false negatives"]) == (2, 6)
     turned = ways.set_index("rows are").loc["b, a, well"]
     assert turned["chi-squared"] == pytest.approx((10 - 30) ** 2 / 30 + (30 - 10) ** 2 / 10) and (
@@ -365,7 +473,9 @@ def test_any_matrix_can_be_named_in_six_ways():
 
 def test_ways_to_name_are_a_numbered_table_with_p_in_words():
     told = pictures.ways_to_name(
-        audited.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]), name="ways", caption="Six ways."
+        audited.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]),
+        name="ways",
+        caption="Six ways.",
     ).data
     assert (
         'id="tab-ways"' in told

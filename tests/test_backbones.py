@@ -11,7 +11,14 @@ from torchvision import models
 
 from pneumo_utils.backbones import About, Chain, check_size, names, trunk, units, with_head
 from pneumo_utils.backbones.build import full
-from pneumo_utils.backbones.catalogue import IMAGENET, KINDS, MINUS_HALF_TO_HALF, MINUS_ONE_TO_ONE, POCKET_SCALING, ZERO_TO_ONE
+from pneumo_utils.backbones.catalogue import (
+    IMAGENET,
+    KINDS,
+    MINUS_HALF_TO_HALF,
+    MINUS_ONE_TO_ONE,
+    POCKET_SCALING,
+    ZERO_TO_ONE,
+)
 from pneumo_utils.backbones.layers import Layer, layers
 from pneumo_utils.backbones.shapes import maps, smallest
 from pneumo_utils.backbones.table import multiply_adds, table
@@ -20,14 +27,34 @@ from pneumo_utils.ground.errors import StudyError
 torch.set_num_threads(1)
 
 PUBLISHED = {  # parameters as torchvision, timm and Keras publish them; Darknet-19 added up from its table of layers
-    "resnet18": 11_689_512, "resnet50": 25_557_032, "resnet50v2": 25_549_352, "vgg16": 138_357_544, "densenet201": 20_013_928,
-    "xception": 22_855_952, "mobilenetv2": 3_504_872, "darknet19": 20_842_376,
+    "resnet18": 11_689_512,
+    "resnet50": 25_557_032,
+    "resnet50v2": 25_549_352,
+    "vgg16": 138_357_544,
+    "densenet201": 20_013_928,
+    "xception": 22_855_952,
+    "mobilenetv2": 3_504_872,
+    "darknet19": 20_842_376,
 }
 RESIDUAL = ["conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x"]
 BLOCKS = {
-    "resnet18": RESIDUAL, "resnet50": RESIDUAL, "resnet50v2": [*RESIDUAL, "norm"], "vgg16": [f"block{n}" for n in range(1, 6)],
-    "densenet201": ["conv1", "block1", "transition1", "block2", "transition2", "block3", "transition3", "block4", "norm"],
-    "xception": [f"block{n}" for n in range(1, 15)], "mobilenetv2": ["conv1", *(f"block_{n}" for n in range(17)), "conv_last"],
+    "resnet18": RESIDUAL,
+    "resnet50": RESIDUAL,
+    "resnet50v2": [*RESIDUAL, "norm"],
+    "vgg16": [f"block{n}" for n in range(1, 6)],
+    "densenet201": [
+        "conv1",
+        "block1",
+        "transition1",
+        "block2",
+        "transition2",
+        "block3",
+        "transition3",
+        "block4",
+        "norm",
+    ],
+    "xception": [f"block{n}" for n in range(1, 15)],
+    "mobilenetv2": ["conv1", *(f"block_{n}" for n in range(17)), "conv_last"],
     "darknet19": [f"block{n}" for n in range(1, 7)],
 }
 
@@ -59,16 +86,34 @@ def test_full_size_is_the_published_network(name):
 
 def test_darknet_is_the_papers_table():
     """Filters and sizes of table 6 of Redmon and Farhadi 2016, without and with the last layer of 1000."""
-    rows = [(3, 32, 3), (32, 64, 3), (64, 128, 3), (128, 64, 1), (64, 128, 3), (128, 256, 3), (256, 128, 1), (128, 256, 3), (256, 512, 3),
-            (512, 256, 1), (256, 512, 3), (512, 256, 1), (256, 512, 3), (512, 1024, 3), (1024, 512, 1), (512, 1024, 3), (1024, 512, 1),
-            (512, 1024, 3)]
+    rows = [
+        (3, 32, 3),
+        (32, 64, 3),
+        (64, 128, 3),
+        (128, 64, 1),
+        (64, 128, 3),
+        (128, 256, 3),
+        (256, 128, 1),
+        (128, 256, 3),
+        (256, 512, 3),
+        (512, 256, 1),
+        (256, 512, 3),
+        (512, 256, 1),
+        (256, 512, 3),
+        (512, 1024, 3),
+        (1024, 512, 1),
+        (512, 1024, 3),
+        (1024, 512, 1),
+        (512, 1024, 3),
+    ]
     body = sum(into * out * size**2 + 2 * out for into, out, size in rows)
     assert weights(hollow("darknet19")) == body == PUBLISHED["darknet19"] - (1024 * 1000 + 1000)
     convolutions = [each for each in hollow("darknet19").modules() if isinstance(each, nn.Conv2d)]
     assert [(each.in_channels, each.out_channels, each.kernel_size[0]) for each in convolutions] == rows
     chain = trunk("darknet19", size="pocket")
     assert {each.negative_slope for each in chain.modules() if isinstance(each, nn.LeakyReLU)} == {0.1}
-    assert {each.eps for each in chain.modules() if isinstance(each, nn.BatchNorm2d)} == {1e-5}  # darknet's own on a GPU: sqrt(variance + .00001)
+    # darknet's own on a GPU: sqrt(variance + .00001)
+    assert {each.eps for each in chain.modules() if isinstance(each, nn.BatchNorm2d)} == {1e-5}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2"])
@@ -108,14 +153,28 @@ def test_every_published_tensor_has_its_place(name):
 
 def test_multiply_adds_are_the_published_ones():
     """torchvision's figures for 224 px, and 5.58 billion operations, two to a multiply-add, in the YOLOv2 paper."""
-    billions = {"resnet18": 1.814, "resnet50": 4.089, "vgg16": 15.470, "densenet201": 4.291, "mobilenetv2": 0.301, "darknet19": 5.58 / 2}
+    billions = {
+        "resnet18": 1.814,
+        "resnet50": 4.089,
+        "vgg16": 15.470,
+        "densenet201": 4.291,
+        "mobilenetv2": 0.301,
+        "darknet19": 5.58 / 2,
+    }
     for name, published in billions.items():
         assert multiply_adds(hollow(name, top=True), 224) / 1e9 == pytest.approx(published, abs=0.003), name
 
 
 def test_multiply_adds_by_hand():
-    chain = Chain({"one": nn.Conv2d(3, 4, 3, padding=1), "two": nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4), "flat": nn.Flatten(),
-                   "three": nn.Linear(4 * 5 * 5, 7)}, About("small", "full", (), (), 4, "two"))
+    chain = Chain(
+        {
+            "one": nn.Conv2d(3, 4, 3, padding=1),
+            "two": nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4),
+            "flat": nn.Flatten(),
+            "three": nn.Linear(4 * 5 * 5, 7),
+        },
+        About("small", "full", (), (), 4, "two"),
+    )
     assert multiply_adds(chain, 10) == 10 * 10 * 4 * 3 * 9 + 5 * 5 * 4 * 9 + 100 * 7
     assert maps(chain, 10) == (7,)
 
@@ -136,9 +195,18 @@ def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
 @pytest.mark.parametrize("name", names())
 def test_pocket_has_every_layer_of_the_published_network(name, pockets):
     """Same layers of the same kernels in the same order; only a pool may have gone, and depthwise stays depthwise."""
+
     def kinds(chain):
         parts = [part for part in chain.modules() if not isinstance(part, (nn.MaxPool2d, nn.AvgPool2d, nn.Identity))]
-        return [(type(part), getattr(part, "kernel_size", None), getattr(part, "groups", 1) == getattr(part, "in_channels", 1)) for part in parts]
+        return [
+            (
+                type(part),
+                getattr(part, "kernel_size", None),
+                getattr(part, "groups", 1) == getattr(part, "in_channels", 1),
+            )
+            for part in parts
+        ]
+
     assert kinds(pockets[name]) == kinds(hollow(name))
 
 
@@ -210,7 +278,11 @@ def test_top_is_the_source_tasks_classifier():
 
 def test_scalings_carry_grey_values_where_the_papers_say():
     grey = np.array([0.0, 1.0])
-    for (mean, deviation), ends in [(MINUS_ONE_TO_ONE, (-1, 1)), (MINUS_HALF_TO_HALF, (-0.5, 0.5)), (ZERO_TO_ONE, (0, 1))]:
+    for (mean, deviation), ends in [
+        (MINUS_ONE_TO_ONE, (-1, 1)),
+        (MINUS_HALF_TO_HALF, (-0.5, 0.5)),
+        (ZERO_TO_ONE, (0, 1)),
+    ]:
         assert len(mean) == len(deviation) == 3
         assert tuple((grey - mean[0]) / deviation[0]) == ends
     assert hollow("xception").about.stats == MINUS_ONE_TO_ONE
@@ -225,14 +297,20 @@ def test_scalings_carry_grey_values_where_the_papers_say():
 def test_too_small_images_are_refused(name, size, least):
     chain = hollow(name, size=size)
     check_size(chain, least)
-    with pytest.raises(StudyError, match=f"Images of {least - 1} pixels are too small for {size} {name}: it takes {least} or more"):
+    with pytest.raises(
+        StudyError, match=f"Images of {least - 1} pixels are too small for {size} {name}: it takes {least} or more"
+    ):
         check_size(chain, least - 1)
     assert maps(chain, least)[1:] == (1, 1)
 
 
 def test_the_smallest_size_is_that_of_the_body_whatever_the_head():
     chain = hollow("vgg16", size="pocket")
-    assert smallest(with_head(chain, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2)))) == smallest(chain) == 8
+    assert (
+        smallest(with_head(chain, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))))
+        == smallest(chain)
+        == 8
+    )
 
 
 # ---------------------------------------------------------------- layers
@@ -242,29 +320,54 @@ def test_layers_of_a_small_network_by_hand():
     class Branches(nn.Module):
         def __init__(self):
             super().__init__()
-            self.far = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1))
+            self.far = nn.Sequential(
+                nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 1)
+            )
             self.near = nn.Conv2d(4, 6, 1, bias=False)
 
         def forward(self, maps):
             return torch.relu(self.far(maps) + self.near(maps))
 
-    chain = Chain({"stem": nn.Conv2d(3, 4, 3), "both": Branches(), "head": nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(),
-                   fc=nn.Linear(6, 2)))}, About("small", "pocket", (), (), 6, "both"))
+    chain = Chain(
+        {
+            "stem": nn.Conv2d(3, 4, 3),
+            "both": Branches(),
+            "head": nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(6, 2))),
+        },
+        About("small", "pocket", (), (), 6, "both"),
+    )
     assert layers(chain) == [
-        Layer("stem", "conv", 3 * 4 * 9 + 4), Layer("both.far.0", "conv", 4 * 4 * 9), Layer("both.far.1", "batchnorm", 8, 8),
-        Layer("both.far.2", "activation"), Layer("both.far.3", "conv", 4 * 6 + 6), Layer("both.near", "conv", 24), Layer("both.add", "add"),
-        Layer("head.pool", "pooling"), Layer("head.flat", "flatten"), Layer("head.fc", "linear", 14)]
+        Layer("stem", "conv", 3 * 4 * 9 + 4),
+        Layer("both.far.0", "conv", 4 * 4 * 9),
+        Layer("both.far.1", "batchnorm", 8, 8),
+        Layer("both.far.2", "activation"),
+        Layer("both.far.3", "conv", 4 * 6 + 6),
+        Layer("both.near", "conv", 24),
+        Layer("both.add", "add"),
+        Layer("head.pool", "pooling"),
+        Layer("head.flat", "flatten"),
+        Layer("head.fc", "linear", 14),
+    ]
 
 
 def test_top_14_of_mobilenet():
     """Paper 4: 1,043,843 of 2,261,827 parameters learn, by Keras's count of layers and with its statistics."""
     listed = layers(hollow("mobilenetv2"))
     assert len(listed) == 153  # and the input: 154 in Keras
-    assert listed[-14].path == "block_15.conv.project" and [layer.kind for layer in listed[-14:][:3]] == ["conv", "batchnorm", "add"]
+    assert listed[-14].path == "block_15.conv.project" and [layer.kind for layer in listed[-14:][:3]] == [
+        "conv",
+        "batchnorm",
+        "add",
+    ]
     head = 1280 * 3 + 3
     assert sum(layer.weights for layer in listed[-14:]) + head == 1_043_843
     assert sum(layer.weights + layer.statistics for layer in listed) + head == 2_261_827
-    assert [layer.path.split(".")[0] for layer in listed if layer.kind == "pad"] == ["block_1", "block_3", "block_6", "block_13"]
+    assert [layer.path.split(".")[0] for layer in listed if layer.kind == "pad"] == [
+        "block_1",
+        "block_3",
+        "block_6",
+        "block_13",
+    ]
 
 
 def test_last_layers_of_resnet50_stand_as_in_keras():
@@ -272,8 +375,23 @@ def test_last_layers_of_resnet50_stand_as_in_keras():
     weighty = [layer.path for layer in layers(hollow("resnet50", top=True)) if layer.weights]
     assert weighty[-1] == "top.fc"
     assert [path.removeprefix("conv5_x.") for path in weighty[-21:-13]] == [
-        "1.conv1", "1.bn1", "1.conv2", "1.bn2", "1.conv3", "1.downsample.0", "1.bn3", "1.downsample.1"]
-    assert [path.removeprefix("conv5_x.3.") for path in weighty[-7:-1]] == ["conv1", "bn1", "conv2", "bn2", "conv3", "bn3"]
+        "1.conv1",
+        "1.bn1",
+        "1.conv2",
+        "1.bn2",
+        "1.conv3",
+        "1.downsample.0",
+        "1.bn3",
+        "1.downsample.1",
+    ]
+    assert [path.removeprefix("conv5_x.3.") for path in weighty[-7:-1]] == [
+        "conv1",
+        "bn1",
+        "conv2",
+        "bn2",
+        "conv3",
+        "bn3",
+    ]
     assert len(weighty) == 2 * 53 + 1
 
 
@@ -283,7 +401,9 @@ def test_layers_hold_all_weights_and_touch_none(name, pockets):
     before = {key: tensor.clone() for key, tensor in chain.state_dict().items()}
     listed = layers(chain)
     assert sum(layer.weights for layer in listed) == weights(chain)
-    assert sum(layer.statistics for layer in listed) == sum(b.numel() for key, b in chain.named_buffers() if not key.endswith("num_batches_tracked"))
+    assert sum(layer.statistics for layer in listed) == sum(
+        b.numel() for key, b in chain.named_buffers() if not key.endswith("num_batches_tracked")
+    )
     paths = {path for path, _ in chain.named_modules()}
     assert all(layer.path in paths for layer in listed if layer.weights)
     assert all(torch.equal(before[key], tensor) for key, tensor in chain.state_dict().items())
@@ -293,7 +413,15 @@ def test_layers_hold_all_weights_and_touch_none(name, pockets):
 def test_additions_are_one_for_each_shortcut(pockets):
     count = {name: [layer.kind for layer in layers(chain)] for name, chain in pockets.items()}
     assert {name: kinds.count("add") for name, kinds in count.items()} == {
-        "resnet18": 8, "resnet50": 16, "resnet50v2": 16, "vgg16": 0, "densenet201": 0, "xception": 12, "mobilenetv2": 10, "darknet19": 0}
+        "resnet18": 8,
+        "resnet50": 16,
+        "resnet50v2": 16,
+        "vgg16": 0,
+        "densenet201": 0,
+        "xception": 12,
+        "mobilenetv2": 10,
+        "darknet19": 0,
+    }
     assert count["densenet201"].count("concatenate") == 6 + 12 + 48 + 32
 
 
@@ -303,15 +431,29 @@ def test_the_table():
     assert set(frame["maps"]) == {"8 x 8"} and set(frame["pixels"]) == {64}
     assert frame.loc["vgg16", "parameters"] == weights(hollow("vgg16", size="pocket"))
     assert frame.loc["resnet18", "blocks"] == "conv1 conv2_x conv3_x conv4_x conv5_x"
-    by_hand = sum(px**2 * into * out * 9 for into, out, px in [(3, 16, 64), (16, 16, 64), (16, 32, 32), (32, 32, 32), (32, 64, 16), (64, 64, 16),
-                                                              (64, 64, 16), *[(64, 128, 8)], *[(128, 128, 8)] * 5])
+    by_hand = sum(
+        px**2 * into * out * 9
+        for into, out, px in [
+            (3, 16, 64),
+            (16, 16, 64),
+            (16, 32, 32),
+            (32, 32, 32),
+            (32, 64, 16),
+            (64, 64, 16),
+            (64, 64, 16),
+            *[(64, 128, 8)],
+            *[(128, 128, 8)] * 5,
+        ]
+    )
     assert frame.loc["vgg16", "multiply-adds"] == by_hand
 
 
 # ---------------------------------------------------------------- any other network
 
 
-@pytest.mark.parametrize("name", ["test_resnet", "test_efficientnet", "test_nfnet", "test_mambaout", "mobilenetv3_small_050"])
+@pytest.mark.parametrize(
+    "name", ["test_resnet", "test_efficientnet", "test_nfnet", "test_mambaout", "mobilenetv3_small_050"]
+)
 def test_a_network_of_timm(name):
     chain = trunk(name, seed=2).eval()
     with torch.random.fork_rng():
@@ -354,6 +496,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
             self.fc = nn.Identity()
 
     from pneumo_utils.backbones.elsewhere import _timm_blocks
+
     net = Crossing()
     blocks = _timm_blocks("crossing", 32, net)
     image = torch.randn(2, 3, 32, 32)
@@ -361,21 +504,24 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
     assert torch.equal(blocks["features"](image), net.forward_features(image))
 
 
-@pytest.mark.parametrize("asked, said", [
-    (dict(name="resnet19"), r"no trunk 'resnet19' \(did you mean resnet18\?\)"),
-    (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201' \(did you mean densenet201\?\)"),
-    (dict(name="zzz"), "no trunk 'zzz'. The papers' are resnet18"),
-    (dict(name="vgg16", size="poket"), r"no size 'poket' \(did you mean pocket\?\)"),
-    (dict(name="vgg16", weights="imagnet"), r"no weights 'imagnet' \(did you mean imagenet\?\)"),
-    (dict(name="vgg16", weights="gone/vgg.pth"), "no file of weights at gone/vgg.pth"),
-    (dict(name="vgg16", weights="gone.safetensors"), "no file of weights at gone.safetensors"),
-    (dict(name="vgg16", weights="imagenet", size="pocket"), "do not fit vgg16 at pocket size"),
-    (dict(name="vgg16", weights="pocket", size="full"), "do not fit vgg16 at full size"),
-    (dict(name="test_resnet", size="pocket"), "test_resnet has no pocket size; resnet18, "),
-    (dict(name="test_vit"), "test_vit takes images of 160 pixels along an edge and no others"),
-    (dict(name="shufflenet_v2_x0_5"), "shufflenet_v2_x0_5 cannot be taken apart"),
-    (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be told from the rest"),
-])
+@pytest.mark.parametrize(
+    "asked, said",
+    [
+        (dict(name="resnet19"), r"no trunk 'resnet19' \(did you mean resnet18\?\)"),
+        (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201' \(did you mean densenet201\?\)"),
+        (dict(name="zzz"), "no trunk 'zzz'. The papers' are resnet18"),
+        (dict(name="vgg16", size="poket"), r"no size 'poket' \(did you mean pocket\?\)"),
+        (dict(name="vgg16", weights="imagnet"), r"no weights 'imagnet' \(did you mean imagenet\?\)"),
+        (dict(name="vgg16", weights="gone/vgg.pth"), "no file of weights at gone/vgg.pth"),
+        (dict(name="vgg16", weights="gone.safetensors"), "no file of weights at gone.safetensors"),
+        (dict(name="vgg16", weights="imagenet", size="pocket"), "do not fit vgg16 at pocket size"),
+        (dict(name="vgg16", weights="pocket", size="full"), "do not fit vgg16 at full size"),
+        (dict(name="test_resnet", size="pocket"), "test_resnet has no pocket size; resnet18, "),
+        (dict(name="test_vit"), "test_vit takes images of 160 pixels along an edge and no others"),
+        (dict(name="shufflenet_v2_x0_5"), "shufflenet_v2_x0_5 cannot be taken apart"),
+        (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be told from the rest"),
+    ],
+)
 def test_what_is_not_there_is_named_with_its_nearest(asked, said):
     with pytest.raises(StudyError, match=said):
         trunk(**asked)

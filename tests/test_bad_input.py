@@ -39,7 +39,11 @@ def test_params_file_with_an_unknown_name(small, pneumo, tmp_path):
 
 def test_output_folder_that_cannot_be_written(small, pneumo, tmp_path):
     (tmp_path / "file").write_text("in the way")
-    ends(pneumo("run", small(), "--out", tmp_path / "file" / "run"), "cannot be written", "Choose another folder with --out")
+    ends(
+        pneumo("run", small(), "--out", tmp_path / "file" / "run"),
+        "cannot be written",
+        "Choose another folder with --out",
+    )
 
 
 def test_output_folder_that_holds_other_things(small, pneumo, tmp_path):
@@ -70,15 +74,24 @@ def test_no_kernel(small, pneumo):
 
 def test_a_cell_that_fails_is_named_and_its_notebook_kept(small, pneumo, runs):
     done = pneumo("run", small("a = 1\nb = 0\na / b\nc = 2"))
-    ends(done, "in cell 4 of 5 (The work)", "ZeroDivisionError: division by zero", ">   3 a / b", "half-executed notebook")
-    failed, = (runs / "demo").glob("*.failed")
+    ends(
+        done,
+        "in cell 4 of 5 (The work)",
+        "ZeroDivisionError: division by zero",
+        ">   3 a / b",
+        "half-executed notebook",
+    )
+    (failed,) = (runs / "demo").glob("*.failed")
     assert {"notebook.ipynb", "log.txt", "error.txt"} <= {path.name for path in failed.iterdir()}
     assert not (failed / "results.json").exists() and not (failed / "manifest.json").exists()
     json.loads((failed / "notebook.ipynb").read_text())
 
 
 def test_results_are_not_taken_from_a_run_that_fails_after_them(small, pneumo, runs):
-    ends(pneumo("run", small(finish="run.uses(data='none', weights='none')\nrun.finish()\nraise RuntimeError('late')")), "RuntimeError: late")
+    ends(
+        pneumo("run", small(finish="run.uses(data='none', weights='none')\nrun.finish()\nraise RuntimeError('late')")),
+        "RuntimeError: late",
+    )
     assert not list(runs.rglob("results.json"))
 
 
@@ -94,14 +107,25 @@ def test_killed_kernel(small, pneumo, runs):
 
 def test_endless_cell(small, pneumo):
     began = time.time()
-    ends(pneumo("run", small("while True:\n    pass"), "--cell-limit", 2), "in cell 4 of 5", "longer than it may", "--cell-limit")
+    ends(
+        pneumo("run", small("while True:\n    pass"), "--cell-limit", 2),
+        "in cell 4 of 5",
+        "longer than it may",
+        "--cell-limit",
+    )
     assert time.time() - began < 60
 
 
 def test_interrupt(small, pneumo, runs):
     kept = "def piece():\n    return 1\nrun.kept('piece', piece)"
-    listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731  # what a shell starts in the background is deaf to it
-    process = pneumo("run", small(kept, "import time\nprint('asleep', flush=True)\ntime.sleep(100)"), start=True, preexec_fn=listening)
+    # noqa: E731  # what a shell starts in the background is deaf to it
+    listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = pneumo(
+        "run",
+        small(kept, "import time\nprint('asleep', flush=True)\ntime.sleep(100)"),
+        start=True,
+        preexec_fn=listening,
+    )
     for line in process.stdout:
         if "asleep" in line:
             break

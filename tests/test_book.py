@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 from axe_playwright_python.sync_playwright import Axe
+from settings import of_the_book
 
 from pneumo_utils.claims import load
 from pneumo_utils.ground.errors import StudyError
@@ -19,14 +20,12 @@ from pneumo_utils.study.chapters import chapters, contents, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing, to_run
 
-from settings import of_the_book
-
-
-
 
 @pytest.fixture(scope="session")
 def html(tmp_path_factory):
-    """The book as `make book` makes it: every chapter of the contents, from a real run in which little is made more than twice."""
+    """The book as `make book` makes it: every chapter of the contents, from a real run in which little is made more
+    than twice.
+    """
     for chapter in to_run([]):
         run(chapter, of_the_book(chapter))
     return book.bind(tmp_path_factory.mktemp("build")).parent
@@ -55,9 +54,19 @@ def look(browser, site):
         contexts.append(context)
         page = context.new_page()
         page.complaints = []
-        page.on("console", lambda m: page.complaints.append(f"console: {m.text}") if m.type in ("error", "warning") else None)
+        page.on(
+            "console",
+            lambda m: page.complaints.append(f"console: {m.text}") if m.type in ("error", "warning") else None,
+        )
         page.on("pageerror", lambda error: page.complaints.append(f"script: {error}"))
-        page.on("request", lambda r: page.complaints.append(f"leaves the book: {r.url}") if not r.url.startswith((site, "data:", "blob:")) else None)
+        page.on(
+            "request",
+            lambda r: (
+                page.complaints.append(f"leaves the book: {r.url}")
+                if not r.url.startswith((site, "data:", "blob:"))
+                else None
+            ),
+        )
         page.on("response", lambda r: page.complaints.append(f"{r.status}: {r.url}") if r.status >= 400 else None)
         page.goto(f"{site}/{name}.html")
         page.wait_for_load_state("networkidle")
@@ -91,7 +100,9 @@ def test_every_page_is_whole_and_keeps_to_itself(look, name, width, scheme):
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     without = page.eval_on_selector_all("img", "images => images.filter(i => !i.alt || !i.alt.trim()).map(i => i.src)")
     assert without == [], "a picture has no words for who cannot see it"
-    broken = page.eval_on_selector_all("img", "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)")
+    broken = page.eval_on_selector_all(
+        "img", "images => images.filter(i => i.complete && !i.naturalWidth).map(i => i.src)"
+    )
     assert broken == []
     levels = page.eval_on_selector_all("article.bd-article :is(h1,h2,h3,h4,h5,h6)", "hs => hs.map(h => +h.tagName[1])")
     assert all(after - before <= 1 for before, after in zip(levels, levels[1:])), "headings skip a level"
@@ -209,7 +220,10 @@ def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look, name):
 def test_barriers_are_found(browser):
     """That the check above sees what it is there for."""
     page = browser.new_page()
-    page.set_content('<html lang="en"><title>x</title><p style="color: #aaa; background: #fff">Pale</p><a href="#"><i></i></a></html>')
+    page.set_content(
+        '<html lang="en"><title>x</title><p style="color: #aaa; background: #fff">Pale</p><a '
+        'href="#"><i></i></a></html>'
+    )
     assert len(barriers(page)) == 2 and len(barriers(page, colours=False)) == 1
     page.close()
 
@@ -228,9 +242,16 @@ def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html):
         line = page.locator(".what-was-run").inner_text().translate({0x2018: "'", 0x2019: "'"})  # as it is set in type
         manifest = standing(chapter).manifest
         assert manifest["tier"].startswith("pocket")
-        for told in (f"{manifest['tier']} settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"]):
+        for told in (
+            f"{manifest['tier']} settings",
+            manifest["data"],
+            f"weights: {manifest['weights']}",
+            manifest["device"],
+        ):
             assert told in line
-        link = page.locator("a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']").first.get_attribute("href")
+        link = page.locator(
+            "a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']"
+        ).first.get_attribute("href")
         assert (html / "notebooks" / link).resolve().is_file()
         assert page.locator("text=# Parameters").count() == 0  # what papermill injected is not shown
 
@@ -328,7 +349,10 @@ def test_each_picture_of_a_cell_has_its_own_words():
     assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len(
         {part["id"] for part in parts}
     ) == 4
-    assert all("remove-input" in part["metadata"]["tags"] for part in parts[1:]) and "remove-input" not in parts[0]["metadata"]["tags"]
+    assert (
+        all("remove-input" in part["metadata"]["tags"] for part in parts[1:])
+        and "remove-input" not in parts[0]["metadata"]["tags"]
+    )
     assert len({id(part["metadata"]) for part in parts}) == 4  # where the words of each are put
     alone = cell | {"outputs": [picture("one")]}
     assert book._one_picture_each(alone) == [alone]
@@ -356,7 +380,12 @@ def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
 
 
 def test_the_contents_name_pages_that_exist():
-    made = {"book/run_statistics", "book/parameters", "book/compare_runs", *(f"book/paper_{paper.paper}" for paper in load().papers)}
+    made = {
+        "book/run_statistics",
+        "book/parameters",
+        "book/compare_runs",
+        *(f"book/paper_{paper.paper}" for paper in load().papers),
+    }
     for name in contents():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

@@ -1,13 +1,14 @@
-"""Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own settings are whole."""
+"""Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own
+settings are whole.
+"""
 
 import pytest
+from conftest import ROOT, html_of
 
 from pneumo_utils.claims import load
 from pneumo_utils.figures import surgical
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
-
-from conftest import ROOT, html_of
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 SMALL = {

@@ -1,4 +1,6 @@
-"""Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's adults, killed and begun again."""
+"""Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's
+adults, killed and begun again.
+"""
 
 import shlex
 import subprocess
@@ -6,7 +8,9 @@ import sys
 
 import nbformat
 import pytest
+from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 from torchvision import models
 
 from pneumo_utils import releases
@@ -15,12 +19,13 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.rerunning import commands
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
-from settings import OF_THE_BOOK
-
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
 EVERYTHING = OF_THE_BOOK["1"]
-TINY = {name: value for name, value in EVERYTHING.items() if name not in ("more_draws", "treatment_images", "more_source_epochs")} | {
+TINY = {
+    name: value
+    for name, value in EVERYTHING.items()
+    if name not in ("more_draws", "treatment_images", "more_source_epochs")
+} | {
     "epochs": 1,
     "survey_draws": 0,
 }
@@ -52,11 +57,26 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
         "AUROC, children of two sites to two others",
     } <= surveys
     assert {name.split(": ")[1] for name in found["results"] if name.startswith("opened, balanced")} >= {
-        "nothing", "conv1", "block 1", "block 2", "block 3", "block 4", "head", "all", "all, falling rates", "Auto-RGN", "32 x 32 pixels"}
+        "nothing",
+        "conv1",
+        "block 1",
+        "block 2",
+        "block 3",
+        "block 4",
+        "head",
+        "all",
+        "all, falling rates",
+        "Auto-RGN",
+        "32 x 32 pixels",
+    }
     for name, told in found["results"].items():
         if told.get("low") is not None and "loss" not in name:
             assert told["low"] <= told["value"] <= told["high"], name
-    orders = {claim.id for claim in load().claims if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]}
+    orders = {
+        claim.id
+        for claim in load().claims
+        if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]
+    }
     assert {
         "p1-ranking",
         "p1-lungs-or-bones",
@@ -77,7 +97,18 @@ def test_plain_papermill_takes_a_seed(tmp_path, runs):
     """As the chapter's page gives the command, and with as little to do as here is time for."""
     _, notebook, _, *words = shlex.split(commands(CHAPTER)["other settings"][1])
     done = subprocess.run(
-        [sys.executable, "-m", "papermill", notebook, tmp_path / "out.ipynb", *words, "-p", "seed", "3", *as_words(TINY)],
+        [
+            sys.executable,
+            "-m",
+            "papermill",
+            notebook,
+            tmp_path / "out.ipynb",
+            *words,
+            "-p",
+            "seed",
+            "3",
+            *as_words(TINY),
+        ],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -88,7 +119,9 @@ def test_plain_papermill_takes_a_seed(tmp_path, runs):
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
-    """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of each training."""
+    """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of
+    each training.
+    """
     adults = releases.make("rsna", 60, 256, 0, tmp_path / "adults")
     children = releases.make("kermany", 120, 256, 0, tmp_path / "children")
     assert list(adults.rglob("*.dcm"))
@@ -108,10 +141,15 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", rsna=adults, kermany=children) | fewer).folder
     found = results_of(folder)
-    assert found["parameters"]["size"] == "full" and found["parameters"]["image_size"] == 224 and found["parameters"]["batch_size"] == 4
+    assert (
+        found["parameters"]["size"] == "full"
+        and found["parameters"]["image_size"] == 224
+        and found["parameters"]["batch_size"] == 4
+    )
     assert found["weights"] == "imagenet"
     html = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
-    assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2  # as the paper prints them, and as they are
+    # as the paper prints them, and as they are
+    assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2
 
 
 def test_adults_may_be_nihs(tmp_path):
@@ -121,6 +159,8 @@ def test_adults_may_be_nihs(tmp_path):
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
-    releases_of = {name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))}
+    releases_of = {
+        name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))
+    }
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "fine-tuned 1-*")
     assert "source: found again" in done.stdout and before == after and len(after) == 1

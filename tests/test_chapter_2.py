@@ -1,11 +1,15 @@
-"""Chapter 2: it runs, its table has the three readings beside the baselines, its maps are held to the truth, its viewer works by keyboard, and the paper's own settings run."""
+"""Chapter 2: it runs, its table has the three readings beside the baselines, its maps are held to the truth, its
+viewer works by keyboard, and the paper's own settings run.
+"""
 
 import shutil
 
 import nbformat
 import numpy as np
 import pytest
+from conftest import ROOT, html_of, on_the_page, results_of, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 from torchvision import models
 
 from pneumo_utils import releases
@@ -14,9 +18,6 @@ from pneumo_utils.claims import load
 from pneumo_utils.datasets import kermany
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
-
-from conftest import ROOT, html_of, on_the_page, results_of, tried_on_the_page
-from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
 TINY = OF_THE_BOOK["2"]
@@ -62,8 +63,16 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
 
 def test_every_figure_of_the_paper_has_its_own(executed):
     figures = executed[0]["figures"]
-    assert {"balance", "copies", "seeds", "truth", "sanity", "shortcut", *(f"curves_{key}" for key in ("vgg", "res", "den")),
-            *(f"panel_{key}_{scenario}" for key in ("vgg", "res", "den") for scenario in (1, 2))} <= set(figures)
+    assert {
+        "balance",
+        "copies",
+        "seeds",
+        "truth",
+        "sanity",
+        "shortcut",
+        *(f"curves_{key}" for key in ("vgg", "res", "den")),
+        *(f"panel_{key}_{scenario}" for key in ("vgg", "res", "den") for scenario in (1, 2)),
+    } <= set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
@@ -94,7 +103,9 @@ def test_whether_maps_can_be_trusted_is_counted_from_the_table(executed):
 def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
     found = executed[0]["parameters"]
-    children = kermany.read(releases.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None)
+    children = kermany.read(
+        releases.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None
+    )
     learned = children.part("train")
     copied = learned.with_copies({name: ["hue and saturation"] for name in learned.classes}).pixels(32)
     assert (copied[np.arange(len(learned))] == copied[np.arange(len(learned), 2 * len(learned))]).all()
@@ -117,15 +128,29 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(models.densenet201().state_dict(), tmp_path / "weights" / "densenet201.safetensors")
     import timm
 
-    save_file(timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors")
+    save_file(
+        timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors"
+    )
     children = releases.make("kermany", 120, 96, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
-    fewer = {"seeds": 2, "survey_seeds": 0, "more_seeds": 0, "mapped": 20, "looked_at": 8, "max_steps": 1, "batches": 1, "epochs": 2, "threshold": 1,
-             "image_size": 96}  # at 256 pixels two cores take ten minutes
+    fewer = {
+        "seeds": 2,
+        "survey_seeds": 0,
+        "more_seeds": 0,
+        "mapped": 20,
+        "looked_at": 8,
+        "max_steps": 1,
+        "batches": 1,
+        "epochs": 2,
+        "threshold": 1,
+        "image_size": 96,
+    }  # at 256 pixels two cores take ten minutes
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert not [name for name in found["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")]
+    assert not [
+        name for name in found["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")
+    ]
     shown = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
     assert all(name in shown for name in ("vgg16.safetensors", "resnet50v2.safetensors", "densenet201.safetensors"))
     assert trunk("vgg16", weights="random", size="full").about.channels == 512

@@ -1,20 +1,21 @@
-"""Chapter 3: it runs, its table stands beside what needs no network, the metric goes wrong and right, the folds are judged, a killed run goes on, and the paper's own settings run."""
+"""Chapter 3: it runs, its table stands beside what needs no network, the metric goes wrong and right, the folds are
+judged, a killed run goes on, and the paper's own settings run.
+"""
 
 import re
 import shutil
 
 import nbformat
 import pytest
+from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 
 from pneumo_utils import releases
 from pneumo_utils.backbones.catalogue import KINDS
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
-
-from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
-from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
 EVERYTHING = OF_THE_BOOK["3"]
@@ -64,11 +65,18 @@ def test_the_average_over_batches_comes_and_goes(executed):
     assert f"{results['published counts, never wrong, training, in class order: recall']:.4f}" == "0.2237"
     assert results["published counts, never wrong, validation, shuffled: recall"] == pytest.approx(1, abs=0.01)
     for metric in ("recall", "precision"):
-        assert results[f"live, in class order: {metric}, on the whole"] == pytest.approx(results[f"live, shuffled: {metric}, on the whole"])
+        assert results[f"live, in class order: {metric}, on the whole"] == pytest.approx(
+            results[f"live, shuffled: {metric}, on the whole"]
+        )
 
 
 def test_a_kept_prefix_changes_nothing(executed):
-    assert executed[0]["results"]["prefix_difference"]["value"] < 1e-6 < 1e-4 < executed[0]["results"]["prefix_moved"]["value"]
+    assert (
+        executed[0]["results"]["prefix_difference"]["value"]
+        < 1e-6
+        < 1e-4
+        < executed[0]["results"]["prefix_moved"]["value"]
+    )
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
@@ -122,19 +130,36 @@ def test_the_corrected_interval_is_the_wider(executed):
 
 def test_more_folds_than_a_class_has_images_are_refused(pneumo):
     few = pneumo("run", CHAPTER.path, *as_words(TINY | {"folds": 30}))
-    assert few.returncode != 0 and "Of generators one class has 22 images here, too few for 30 folds of a third of them" in few.stderr + few.stdout
+    assert (
+        few.returncode != 0
+        and "Of generators one class has 22 images here, too few for 30 folds of a third of them"
+        in few.stderr + few.stdout
+    )
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
-    """The full Xception from a file as its publisher has it, folders that look real: one step of each phase, in smaller pictures, for two cores take minutes at 256 pixels."""
+    """The full Xception from a file as its publisher has it, folders that look real: one step of each phase, in
+    smaller pictures, for two cores take minutes at 256 pixels.
+    """
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
-    generated, others = (releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 60), ("curated_covid", 100)))
+    generated, others = (
+        releases.make(name, images, 32, 0, tmp_path / name)
+        for name, images in (("covid_gan", 60), ("curated_covid", 100))
+    )
     for root in (generated, others):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
-    fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "borrowed": 10, "borrowed_draws": 2, "studies": 4, "survey_folds": 0}
+    fewer = {
+        "max_steps": 1,
+        "image_size": 32,
+        "folds": 3,
+        "borrowed": 10,
+        "borrowed_draws": 2,
+        "studies": 4,
+        "survey_folds": 0,
+    }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", covid_gan=generated, curated_covid=others) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
@@ -146,6 +171,9 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
-    releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("covid_gan", 60), ("curated_covid", 100))}
+    releases_of = {
+        name: releases.make(name, images, 32, 0, tmp_path / name)
+        for name, images in (("covid_gan", 60), ("curated_covid", 100))
+    }
     _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "generators, fold *")
     assert len(after) == 3 and re.search(r"3 pieces: .* found again", done.stdout)

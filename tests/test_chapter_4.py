@@ -1,19 +1,20 @@
-"""Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper left to the future is tried, and the paper's own settings run."""
+"""Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper
+left to the future is tried, and the paper's own settings run.
+"""
 
 import shutil
 
 import nbformat
 import pytest
+from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 from torchvision import models
 
 from pneumo_utils import releases
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
-
-from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
-from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "04_mobilenetv2_three_class.ipynb")
 TINY = OF_THE_BOOK["4"]
@@ -38,17 +39,24 @@ def test_six_accuracies_stand_beside_the_papers_and_beside_what_needs_no_network
         for part in ("training", "validation", "test"):
             told = results["results"][f"{part} accuracy: {model}"]
             assert 0 <= told["low"] <= told["value"] <= told["high"] <= 1
-    assert all(name in shown(notebook, "accuracies-floor") for name in (*MODELS, "majority", "32 x 32 pixels", "frame only"))
+    assert all(
+        name in shown(notebook, "accuracies-floor") for name in (*MODELS, "majority", "32 x 32 pixels", "frame only")
+    )
 
 
 def test_parameters_come_out_as_the_paper_counts_them(executed):
     counted = shown(executed[1], "model-parameters")
-    assert counted.count("<td>1,043,843</td>") == 3 and counted.count("<td>2,261,827</td>") == 2 and "2,227,715" in counted
+    assert (
+        counted.count("<td>1,043,843</td>") == 3 and counted.count("<td>2,261,827</td>") == 2 and "2,227,715" in counted
+    )
 
 
 def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
     found = executed[0]["results"]
-    assert 0.2 < found["images_with_a_copy"]["value"] < 0.5 and found["curated_from_children"]["low"] < 0.35 < found["curated_from_children"]["high"]
+    assert (
+        0.2 < found["images_with_a_copy"]["value"] < 0.5
+        and found["curated_from_children"]["low"] < 0.35 < found["curated_from_children"]["high"]
+    )
     assert found["test images with a copy in training: split by image"]["value"] > 0.1
     assert found["test images with a copy in training: split by group"]["value"] == 0
     assert (
@@ -77,7 +85,10 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
 
 def test_the_order_of_classes_is_told_from_the_rows(executed):
     results, notebook = executed
-    assert results["results"]["misread: chi-squared of the sorted names"]["value"] < results["results"]["misread: chi-squared as misread"]["value"]
+    assert (
+        results["results"]["misread: chi-squared of the sorted names"]["value"]
+        < results["results"]["misread: chi-squared as misread"]["value"]
+    )
     assert "52.72" in shown(notebook, "order-paper") and "0.84" in shown(notebook, "order-paper")
     assert "Sorted: *bacterial, normal, viral*" in shown(notebook, "order-live-figure")
 
@@ -107,7 +118,9 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
         "p4-struggles-with-viral",
         "p4-retraining-may-overfit",
     } == set(said)
-    assert said["p4-test-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["test accuracy: top layers open"]["value"])
+    assert said["p4-test-accuracy"]["value"] == pytest.approx(
+        100 * executed[0]["results"]["test accuracy: top layers open"]["value"]
+    )
 
 
 def test_the_smaller_rate_moves_the_trunk_less(executed):
@@ -164,12 +177,17 @@ def test_each_study_is_kept(executed):
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
-    """The full MobileNetV2 from a file as torchvision has it, on folders that count as people's: a few steps of each phase, and no picture of anyone."""
+    """The full MobileNetV2 from a file as torchvision has it, on folders that count as people's: a few steps of each
+    phase, and no picture of anyone.
+    """
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.mobilenet_v2().state_dict(), tmp_path / "weights" / "mobilenetv2.safetensors")
-    children, curated = (releases.make(name, images, 96, 0, tmp_path / name) for name, images in (("kermany", 80), ("curated_covid", 100)))
+    children, curated = (
+        releases.make(name, images, 96, 0, tmp_path / name)
+        for name, images in (("kermany", 80), ("curated_covid", 100))
+    )
     for folder in (children, curated):
         shutil.rmtree(folder / "truth")
     fewer = {
@@ -184,7 +202,9 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children, curated_covid=curated) | fewer).folder
     found = results_of(folder)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert not {"samples", "copies"} & set(found["figures"]) and "left out" in shown(nbformat.read(folder / "notebook.ipynb", 4), "data-samples")
+    assert not {"samples", "copies"} & set(found["figures"]) and "left out" in shown(
+        nbformat.read(folder / "notebook.ipynb", 4), "data-samples"
+    )
     assert found["claims"]["p4-sources-apart"]["high"] < 0  # these were written with copies
 
 
@@ -201,8 +221,15 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
-    releases_of = {name: releases.make(name, images, 32, 0, tmp_path / name) for name, images in (("kermany", 100), ("curated_covid", 150))}
-    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of) | {"covid": "out"}, "by image, 1-*")
+    releases_of = {
+        name: releases.make(name, images, 32, 0, tmp_path / name)
+        for name, images in (("kermany", 100), ("curated_covid", 150))
+    }
+    before, after, done = begun_again(
+        CHAPTER, tried_on_the_page(CHAPTER, **releases_of) | {"covid": "out"}, "by image, 1-*"
+    )
     assert "found again" in done.stdout and before == after and len(after) == 1
-    manifest, = runs.rglob("manifest.json")
-    assert "its parameter for COVID-19 is `out`" in shown(nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table")
+    (manifest,) = runs.rglob("manifest.json")
+    assert "its parameter for COVID-19 is `out`" in shown(
+        nbformat.read(manifest.parent / "notebook.ipynb", 4), "data-covid-table"
+    )

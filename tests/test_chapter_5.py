@@ -1,4 +1,6 @@
-"""Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is looked at with and without its softmax, and the paper's own settings run."""
+"""Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is
+looked at with and without its softmax, and the paper's own settings run.
+"""
 
 import re
 import shutil
@@ -6,7 +8,9 @@ import shutil
 import nbformat
 import pytest
 import yaml
+from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 from torchvision import models
 
 from pneumo_utils import releases
@@ -16,9 +20,6 @@ from pneumo_utils.ground.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
-
-from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown, tried_on_the_page
-from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
 PAPER = ROOT / "notebooks" / "params" / "paper" / "05_nih_multilabel.yml"
@@ -44,7 +45,15 @@ ORDERS = {
     "p5-all-others-wrong",
     "p5-early-layers-matter",
 }
-METRICS = {"p5-single-loss", "p5-single-accuracy", "p5-multi-loss", "p5-multi-accuracy", "p5-gain-first", "p5-gain-second", "p5-all-no-finding-right"}
+METRICS = {
+    "p5-single-loss",
+    "p5-single-accuracy",
+    "p5-multi-loss",
+    "p5-multi-accuracy",
+    "p5-gain-first",
+    "p5-gain-second",
+    "p5-all-no-finding-right",
+}
 LONG = ("transfer, first choice", "transfer, second choice")
 
 
@@ -121,7 +130,9 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     ledger, said = load(), executed[0]["claims"]
     assert set(said) == ORDERS | METRICS and TRAINED < ORDERS
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
-    assert said["p5-multi-accuracy"]["value"] == pytest.approx(100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"])
+    assert said["p5-multi-accuracy"]["value"] == pytest.approx(
+        100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"]
+    )
     split_more, split_mean = (
         1 + 1 / TINY["seeds"],
         1 / TINY["seeds"] + 0.1 / 0.8,
@@ -135,7 +146,9 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
 def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_stands(executed):
     results, said = executed[0]["results"], executed[0]["claims"]
     for claim, name in zip(("p5-gain-first", "p5-gain-second"), LONG):
-        assert said[claim]["value"] == pytest.approx(100 * results[f"gain over labels after the epochs of the grid: {name}"]["value"])
+        assert said[claim]["value"] == pytest.approx(
+            100 * results[f"gain over labels after the epochs of the grid: {name}"]["value"]
+        )
         assert (
             results[f"loss over that of the constant: {name}"]["value"] > 0
             and f"fall of the training loss in the last fifth of the epochs: {name}" in results
@@ -145,7 +158,9 @@ def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_st
 
 def test_every_figure_has_words_and_every_number_its_interval(executed):
     figures = executed[0]["figures"]
-    assert {"together", "samples", "official", "figure_3", "figure_4", "rankings", "reliability", "augmented"} <= set(figures)
+    assert {"together", "samples", "official", "figure_3", "figure_4", "rankings", "reliability", "augmented"} <= set(
+        figures
+    )
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
     for name, told in executed[0]["results"].items():
         if isinstance(told.get("low"), float) and isinstance(told["value"], float):
@@ -167,7 +182,14 @@ def test_each_survey_is_kept(executed):
     names = " ".join(executed[0]["results"])
     assert all(
         word in names
-        for word in ("loss weighed", "moving statistics", "a rate a block", "augmented as in the paper", "everything learns", "by official")
+        for word in (
+            "loss weighed",
+            "moving statistics",
+            "a rate a block",
+            "augmented as in the paper",
+            "everything learns",
+            "by official",
+        )
     )
     assert "view AP" in shown(executed[1], "people-code") and "sex F" in shown(executed[1], "people-code")
 
@@ -180,7 +202,10 @@ def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own()
     assert set(known) - set(given) == {"data_root", "phantom_images"}
     assert tier(CHAPTER, {name: each.default for name, each in known.items()} | given) == "paper"
     first, last = ledger.value("p5-open-layers")
-    assert given["grid_layers"] == list(range(first, last + 1)) and len(given["grid_layers"]) * len(given["grid_sizes"]) == 260
+    assert (
+        given["grid_layers"] == list(range(first, last + 1))
+        and len(given["grid_layers"]) * len(given["grid_sizes"]) == 260
+    )
     assert list(map(list, zip(given["tested_layers"], given["tested_sizes"]))) == ledger.value("p5-tested-combinations")
     assert {name: given[name] for name in ("grid_sizes", "grid_epochs", "steps", "long_epochs")} == {
         name: ledger.value(claim)
@@ -230,22 +255,25 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", nih=root) | fewer).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
     assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert {f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")} <= set(
-        found["results"]
-    ) and "a new form at each step" in shown(notebook, "more-table")
+    assert {
+        f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")
+    } <= set(found["results"]) and "a new form at each step" in shown(notebook, "more-table")
     assert not {"samples", "augmented"} & set(found["figures"]) and "left out" in shown(notebook, "data-samples")
     assert "<td>1,000</td>" in html_of(notebook, "why-table")
 
 
 def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, killed_at, runs, tmp_path):
-    """On a folder without official lists, split by patient. Then with another c and another rate: what is the same is found again, and no cell of another rate."""
+    """On a folder without official lists, split by patient.
+
+    Then with another c and another rate: what is the same is found again, and no cell of another rate.
+    """
     root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
     asked = tried_on_the_page(CHAPTER, nih=root)
     before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
-    manifest, = runs.rglob("manifest.json")
+    (manifest,) = runs.rglob("manifest.json")
     notebook, found = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
     assert (
         "no official lists" in shown(notebook, "split-official")
@@ -254,7 +282,8 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     )
     assert "Hernia" in shown(notebook, "split-judged")
     assert (
-        found["without the softmax over with it, mean AUROC"]["value"] != 0 and "mean AUROC: softmax between, first choice" in found
+        found["without the softmax over with it, mean AUROC"]["value"] != 0
+        and "mean AUROC: softmax between, first choice" in found
     )  # though the choices have none
     assert (
         not TRAINED & set(results_of(manifest.parent)["claims"])
@@ -292,7 +321,9 @@ def relabelled(root, label):
     """A folder with other labels in its table."""
     table = root / "Data_Entry_2017_v2020.csv"
     head, *rows = table.read_text().splitlines()
-    table.write_text("\n".join([head, *(",".join([row.split(",")[0], label, *row.split(",")[2:]]) for row in rows)]) + "\n")
+    table.write_text(
+        "\n".join([head, *(",".join([row.split(",")[0], label, *row.split(",")[2:]]) for row in rows)]) + "\n"
+    )
     return root
 
 

@@ -1,10 +1,14 @@
-"""The chapter on boxes: it runs, its three detectors and what sees no image stand in every table, a detector's silence is recorded, and the paper's own settings run."""
+"""The chapter on boxes: it runs, its three detectors and what sees no image stand in every table, a detector's
+silence is recorded, and the paper's own settings run.
+"""
 
 import math
 import shutil
 
 import pytest
+from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
+from settings import OF_THE_BOOK
 from torchvision.models import resnet50
 from torchvision.models.detection import fcos_resnet50_fpn
 
@@ -17,14 +21,26 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
-from settings import OF_THE_BOOK
-
 CHAPTER = Chapter(ROOT / "notebooks" / "05b_nih_detector.ipynb")
 TINY = OF_THE_BOOK["5b"]
-SHORTEST = TINY | {"open_epochs": 0, "reference_epochs": 0, "classifier_epochs": 0, "folds": 0, "coarse_size": 0, "resamples": 10}
+SHORTEST = TINY | {
+    "open_epochs": 0,
+    "reference_epochs": 0,
+    "classifier_epochs": 0,
+    "folds": 0,
+    "coarse_size": 0,
+    "resamples": 10,
+}
 DETECTORS = ("YOLO off the shelf", "YOLOv2, last layers", "grid network")
-BLIND = ("nothing", "everything", "mean box", "typical box", "location prior", "location prior, rescaled", "location prior, thresholded")
+BLIND = (
+    "nothing",
+    "everything",
+    "mean box",
+    "typical box",
+    "location prior",
+    "location prior, rescaled",
+    "location prior, thresholded",
+)
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +166,9 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
 
 def test_every_figure_has_words(executed):
     figures = executed[0]["figures"]
-    assert {"samples", "confidence", "curves", "losses", "figures_8_and_9", "area_f1", "overlap", "found"} == set(figures)
+    assert {"samples", "confidence", "curves", "losses", "figures_8_and_9", "area_f1", "overlap", "found"} == set(
+        figures
+    )
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
@@ -160,14 +178,18 @@ def test_no_warning_stands_on_the_page(executed):
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
-    """The full networks from files as their authors publish them, on a folder that counts as people's: a few steps of each training, and no picture of anyone."""
+    """The full networks from files as their authors publish them, on a folder that counts as people's: a few steps
+    of each training, and no picture of anyone.
+    """
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     weights = tmp_path / "weights"
     weights.mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(weights))
     save_darknet(yolov2(80, "full"), weights / "yolov2.weights")
     save_file(resnet50().state_dict(), weights / "resnet50.safetensors")
-    save_file(fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors")
+    save_file(
+        fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors"
+    )
     folder = releases.make("nih", 140, 64, 0, tmp_path / "nih")
     shutil.rmtree(folder / "truth")
     fewer = {
@@ -204,7 +226,9 @@ def test_as_many_images_are_not_fewer(tmp_path, monkeypatch):
 
 def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
-    monkeypatch.setattr("pneumo_utils.backbones.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network")))
+    monkeypatch.setattr(
+        "pneumo_utils.backbones.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network"))
+    )
     with pytest.raises(StudyError, match=r"yolov2\.weights"):
         published("imagenet", "pocket")
 

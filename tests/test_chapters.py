@@ -1,15 +1,16 @@
-"""What holds for the chapter of every paper: no parameter is idle, and the paper's own settings are whole and its own."""
+"""What holds for the chapter of every paper: no parameter is idle, and the paper's own settings are whole and its
+own.
+"""
 
 import re
 
 import pytest
 import yaml
+from conftest import ROOT
 
 from pneumo_utils.claims import load
 from pneumo_utils.study.chapters import chapters, find
 from pneumo_utils.study.parameters import check, of_chapter, tier
-
-from conftest import ROOT
 
 PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
 IN_LEDGER = {  # parameters that a paper prints, by its claims
@@ -84,11 +85,19 @@ def test_every_parameter_is_read(name):
 def test_the_papers_settings_are_whole_and_are_its_tier(name):
     known, given, ledger = of_chapter(PAPERS[name]), of_the_paper(name), load()
     check(known, given)
-    assert not {each for each in known if each not in given and not known[each].path_to and not each.startswith("phantom_")}
+    assert not {
+        each for each in known if each not in given and not known[each].path_to and not each.startswith("phantom_")
+    }
     assert tier(PAPERS[name], {each: parameter.default for each, parameter in known.items()} | given) == "paper"
     assert given["weights"] == "imagenet" and given["max_steps"] == 0
-    assert {each: given[each] for each in IN_LEDGER[name]} == {each: ledger.value(claim) for each, claim in IN_LEDGER[name].items()}
+    assert {each: given[each] for each in IN_LEDGER[name]} == {
+        each: ledger.value(claim) for each, claim in IN_LEDGER[name].items()
+    }
 
 
 def test_a_chapter_of_two_notebooks_has_two_numbers():
-    assert [find(number).name for number in ("5", "05", "5b")] == ["05_nih_multilabel", "05_nih_multilabel", "05b_nih_detector"]
+    assert [find(number).name for number in ("5", "05", "5b")] == [
+        "05_nih_multilabel",
+        "05_nih_multilabel",
+        "05b_nih_detector",
+    ]

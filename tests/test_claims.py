@@ -74,19 +74,26 @@ METRIC = Claim(id="m", where="", says="", kind="metric", judge="measured", value
 ORDER = replace(METRIC, kind="ordering", printed="", value=None)
 
 
-@pytest.mark.parametrize("evidence, verdict", [
-    (None, "not tested here"),
-    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "phantom", "tier": "paper"}, "not tested here"),
-    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "pocket"}, "not tested here"),
-    ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper"}, "reproduced"),
-    ({"value": 0.80, "low": 0.794, "high": 0.81, "data": "real", "tier": "paper"}, "reproduced"),  # 0.79 stands for .785 to .795
-    ({"value": 0.90, "low": 0.88, "high": 0.92, "data": "real", "tier": "paper"}, "not reproduced"),
-])
+@pytest.mark.parametrize(
+    "evidence, verdict",
+    [
+        (None, "not tested here"),
+        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "phantom", "tier": "paper"}, "not tested here"),
+        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "pocket"}, "not tested here"),
+        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper"}, "reproduced"),
+        # 0.79 stands for .785 to .795
+        ({"value": 0.80, "low": 0.794, "high": 0.81, "data": "real", "tier": "paper"}, "reproduced"),
+        ({"value": 0.90, "low": 0.88, "high": 0.92, "data": "real", "tier": "paper"}, "not reproduced"),
+    ],
+)
 def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdict):
     assert rerun(METRIC, {"m": evidence}).verdict == verdict
 
 
-@pytest.mark.parametrize("low, high, verdict", [(0.01, 0.05, "reproduced"), (-0.01, 0.05, "not reproduced"), (-0.05, -0.01, "not reproduced")])
+@pytest.mark.parametrize(
+    "low, high, verdict",
+    [(0.01, 0.05, "reproduced"), (-0.01, 0.05, "not reproduced"), (-0.05, -0.01, "not reproduced")],
+)
 def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
     evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
     found = rerun(ORDER, {"m": evidence})
@@ -94,15 +101,23 @@ def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
 
 
 def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
-    evidence = {"value": 0.1, "low": 0.05, "high": 0.15, "data": "phantom", "tier": "pocket, with seeds = 3, grid_layers = [0, 2]"}
+    evidence = {
+        "value": 0.1,
+        "low": 0.05,
+        "high": 0.15,
+        "data": "phantom",
+        "tier": "pocket, with seeds = 3, grid_layers = [0, 2]",
+    }
     assert rerun(ORDER, {"m": evidence}).because.endswith("on phantom data at pocket settings, some changed.")
     assert "at pocket settings, some changed, which cannot judge" in rerun(METRIC, {"m": evidence}).because
 
 
 def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people():
     numbers = {"value": 0.79, "low": 0.78, "high": 0.80}
-    runs = [{"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
-            for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])]
+    runs = [
+        {"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
+        for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])
+    ]
     found = gather(runs)
     assert found["real"]["m"] == {
         "value": 0,
@@ -115,11 +130,17 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
         "section": "",
     }
     assert found["phantom"]["m"]["value"] == 1
-    assert (rerun(METRIC, found["real"]).verdict, rerun(METRIC, found["phantom"]).verdict) == ("reproduced", "not tested here")
+    assert (rerun(METRIC, found["real"]).verdict, rerun(METRIC, found["phantom"]).verdict) == (
+        "reproduced",
+        "not tested here",
+    )
 
 
 def test_what_is_undefined_says_nothing():
-    said = {"m": {"value": "undefined", "low": "undefined", "high": "undefined"}, "n": {"value": 0.1, "low": 0.05, "high": "undefined"}}
+    said = {
+        "m": {"value": "undefined", "low": "undefined", "high": "undefined"},
+        "n": {"value": 0.1, "low": 0.05, "high": "undefined"},
+    }
     assert gather([{"chapter": "demo", "real": False, "tier": "pocket", "claims": said}]) == {"phantom": {}, "real": {}}
 
 
@@ -135,17 +156,28 @@ def test_no_judge_is_idle():
     assert {claim.judge for claim in LEDGER.claims} == set(JUDGES)
 
 
-@pytest.mark.parametrize("slip, says", [
-    ({"kind": "metrc"}, "none of"),
-    ({"where": "Nowhere"}, "not among the paper's sections"),
-    ({"valeu": 3}, "unknown field"),
-])
+@pytest.mark.parametrize(
+    "slip, says",
+    [
+        ({"kind": "metrc"}, "none of"),
+        ({"where": "Nowhere"}, "not among the paper's sections"),
+        ({"valeu": 3}, "unknown field"),
+    ],
+)
 def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
     entry = {"id": "x", "where": "Front matter", "says": "s", "kind": "count", "judge": "setting"} | slip
     file = tmp_path / "1_x.yml"
     file.write_text(
         yaml.safe_dump(
-            {"paper": 1, "title": "t", "authors": "a", "cite": "c", "chapter": "1_x", "sections": ["Front matter"], "claims": [entry]}
+            {
+                "paper": 1,
+                "title": "t",
+                "authors": "a",
+                "cite": "c",
+                "chapter": "1_x",
+                "sections": ["Front matter"],
+                "claims": [entry],
+            }
         )
     )
     with pytest.raises(LedgerError, match=says):
@@ -153,8 +185,18 @@ def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
 
 
 def test_numerals_are_cut_as_a_reader_would():
-    assert NUMERAL.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == \
-        ["29,352", "1,043,843", ".2256", "0.2256", "1e-3", "2", "5000", "15064", "77.6", "5"]
+    assert NUMERAL.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == [
+        "29,352",
+        "1,043,843",
+        ".2256",
+        "0.2256",
+        "1e-3",
+        "2",
+        "5000",
+        "15064",
+        "77.6",
+        "5",
+    ]
 
 
 def test_an_inventory_leaves_furniture_and_references_aside():
@@ -168,4 +210,6 @@ def test_an_inventory_leaves_furniture_and_references_aside():
 
 
 def test_ledger_files_are_named_for_their_chapters():
-    assert [path.stem for path in sorted(FOLDER.glob("[0-9]_*.yml"))] == [f"{paper.chapter.lstrip('0')}" for paper in LEDGER.papers]
+    assert [path.stem for path in sorted(FOLDER.glob("[0-9]_*.yml"))] == [
+        f"{paper.chapter.lstrip('0')}" for paper in LEDGER.papers
+    ]

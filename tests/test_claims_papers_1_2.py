@@ -25,7 +25,8 @@ def column(judge="one_confusion_matrix", **printed):
     return [claim(name, float(text), text, judge, metric=name, args=args) for name, text in printed.items()]
 
 
-# 8 of 10 positives and 9 of 10 negatives right: accuracy 17/20 = .85, precision 8/9 = .889, recall .8, F1 = 16/19 = .842.
+# 8 of 10 positives and 9 of 10 negatives right: accuracy 17/20 = .85, precision 8/9 = .889, recall .8, F1 = 16/19 =
+# .842.
 GOOD = {"accuracy": "0.85", "precision": "0.889", "recall": "0.80", "f1": "0.842"}
 
 
@@ -39,7 +40,12 @@ def test_one_number_that_does_not_belong_is_named_and_the_rest_stand():
     claims = column(**{**GOOD, "accuracy": "0.90"})
     verdicts = {entry.id: on_paper(entry, ledger_of(*claims)).verdict for entry in claims}
     # Recall and precision alone fix the matrix, and F1 goes with them: only the accuracy can be left out.
-    assert verdicts == {"accuracy": "inconsistent", "precision": "consistent", "recall": "consistent", "f1": "consistent"}
+    assert verdicts == {
+        "accuracy": "inconsistent",
+        "precision": "consistent",
+        "recall": "consistent",
+        "f1": "consistent",
+    }
 
 
 def test_a_column_that_no_single_number_explains():
@@ -48,14 +54,16 @@ def test_a_column_that_no_single_number_explains():
 
 
 def test_swapped_macro_averages_are_recognised():
-    # 10 of 10 positives and 5 of 10 negatives right. Macro precision (10/15 + 5/5) / 2 = .833, macro recall (1 + .5) / 2 = .75,
-    # macro F1 (20/25 + 10/15) / 2 = .733; precision and recall are printed under each other's name. With as many negatives as positives
+    # 10 of 10 positives and 5 of 10 negatives right. Macro precision (10/15 + 5/5) / 2 = .833, macro recall (1 + .5) /
+    # 2 = .75,
+    # macro F1 (20/25 + 10/15) / 2 = .733; precision and recall are printed under each other's name. With as many
+    # negatives as positives
     # the mirror image (5 of 10 positives, 10 of 10 negatives) has the same averages.
     finding = verdict(*column(accuracy="0.750", precision="0.750", recall="0.833", f1="0.733"))
     assert finding.verdict == "inconsistent"
     assert (
-        "Read as macro averages with precision and recall swapped, 2 matrices print as it, such as TP 10, FN 0, FP 5, TN 5: 50 to 100 %"
-        in finding.because
+        "Read as macro averages with precision and recall swapped, 2 matrices print as it, such as TP 10, FN 0, FP "
+        "5, TN 5: 50 to 100 %" in finding.because
     )
 
 
@@ -69,7 +77,9 @@ def test_zeros_after_a_percentage_are_padding_only_where_that_is_said():
     # One of three is 33.3 %: it is printed 33.30 % by a spreadsheet, while 33.33 % would be its second decimal.
     args = {"column": ["recall"], "positives": 3, "negatives": 1}
     for padded, expected in ((True, "consistent"), (False, "inconsistent")):
-        entry = claim("recall", 33.3, "33.30%", "one_confusion_matrix", metric="recall", args={**args, "padded": padded})
+        entry = claim(
+            "recall", 33.3, "33.30%", "one_confusion_matrix", metric="recall", args={**args, "padded": padded}
+        )
         assert verdict(entry).verdict == expected
     whole = claim("digits", 2, judge="shares_of_whole_images", args={"shares": {"recall": "three"}})
     assert verdict(whole, claim("recall", 33.3, "33.30%"), claim("three", 3)).verdict == "inconsistent"
@@ -96,7 +106,10 @@ def test_a_wrong_formula_shows_on_the_matrix():
 def test_a_constant_answer():
     claims = column(accuracy="0.500", precision="0.500", recall="1.000", f1="0.667")
     assert verdict(claim("constant", judge="only_one_answer", args=claims[0].args), *claims).verdict == "consistent"
-    assert verdict(claim("constant", judge="only_one_answer", args=column(**GOOD)[0].args), *column(**GOOD)).verdict == "unverifiable"
+    assert (
+        verdict(claim("constant", judge="only_one_answer", args=column(**GOOD)[0].args), *column(**GOOD)).verdict
+        == "unverifiable"
+    )
 
 
 def test_accuracy_lies_between_sensitivity_and_specificity():
@@ -122,7 +135,8 @@ def test_a_ranking_breaks_by_a_step_up_and_is_open_at_a_tie():
 
 @pytest.mark.parametrize("first, expected", [(0.81, "unverifiable"), (0.90, "consistent"), (0.80, "inconsistent")])
 def test_a_lead_has_to_be_more_than_chance(first, expected):
-    # On 400 images the standard error at .80 is .02: a lead of .01 is nothing, one of .10 is (.10 / sqrt(.02^2 + .015^2) = 4).
+    # On 400 images the standard error at .80 is .02: a lead of .01 is nothing, one of .10 is (.10 / sqrt(.02^2 +
+    # .015^2) = 4).
     entry = claim("lead", judge="ahead_by", args={"first": "a", "second": "b", "images": 400})
     finding = verdict(entry, claim("a", first), claim("b", 0.80))
     assert finding.verdict == expected
@@ -151,14 +165,17 @@ def test_a_constant_answer_is_the_least_that_a_good_model_beats():
     assert verdict(claim("well", judge="beats_majority", args=args), claim("a", 0.75, "0.75")).verdict == "consistent"
 
 
-@pytest.mark.parametrize("judge, args", [
-    ("largest_of", {"winner": "nobody", "among": ["nobody", "a"]}),
-    ("largest_of", {"winner": "rsna.nothing", "among": ["rsna.nothing", "a"]}),
-    ("in_order", {"best_first": ["a", "nobody"]}),
-    ("says_the_same", {"as_in": "nobody"}),
-    ("none_of", {"exceptions": "nowhere.images"}),
-    ("moves", {"before": 1, "after": 2, "way": "sideways"}),
-])
+@pytest.mark.parametrize(
+    "judge, args",
+    [
+        ("largest_of", {"winner": "nobody", "among": ["nobody", "a"]}),
+        ("largest_of", {"winner": "rsna.nothing", "among": ["rsna.nothing", "a"]}),
+        ("in_order", {"best_first": ["a", "nobody"]}),
+        ("says_the_same", {"as_in": "nobody"}),
+        ("none_of", {"exceptions": "nowhere.images"}),
+        ("moves", {"before": 1, "after": 2, "way": "sideways"}),
+    ],
+)
 def test_names_that_do_not_exist_are_errors(judge, args):
     with pytest.raises(LedgerError):
         verdict(claim("it", 1, judge=judge, args=args), claim("a", 1))

@@ -9,8 +9,18 @@ from pneumo_utils.claims.ledger import Claim, Ledger, Paper
 
 def ledger_of(**values) -> Ledger:
     """A ledger of claims that hold these values; a text such as "0.12" is a printed number and keeps its decimals."""
-    claims = [Claim(id=name, where="text", says=name, kind="count", judge="setting", value=float(v) if isinstance(v, str) else v,
-                    printed=v if isinstance(v, str) else "") for name, v in values.items()]
+    claims = [
+        Claim(
+            id=name,
+            where="text",
+            says=name,
+            kind="count",
+            judge="setting",
+            value=float(v) if isinstance(v, str) else v,
+            printed=v if isinstance(v, str) else "",
+        )
+        for name, v in values.items()
+    ]
     return Ledger((Paper(9, "a paper", "someone", "key", "chapter", ("text",), tuple(claims), ()),))
 
 
@@ -28,7 +38,10 @@ def ledger():
 
 def test_a_number_cut_off_is_told_from_a_wrong_one():
     book = ledger_of(cut="77.6", wrong="22.4", part=16537, rest=4758, whole=21295)
-    cut, wrong = judged("share_of", book, "cut", part="part", whole="whole"), judged("share_of", book, "wrong", part="rest", whole="whole")
+    cut, wrong = (
+        judged("share_of", book, "cut", part="part", whole="whole"),
+        judged("share_of", book, "wrong", part="rest", whole="whole"),
+    )
     assert cut.verdict == wrong.verdict == "inconsistent"
     assert "dropped" in cut.because and "dropped" not in wrong.because
 
@@ -101,7 +114,15 @@ def test_rows_under_wrong_names():
 
 
 def test_false_alarms_and_misses_turn_round_with_the_names():
-    found = judged("more_false_alarms", table(n=25, b=50, v=25), "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"], healthy="normal")
+    found = judged(
+        "more_false_alarms",
+        table(n=25, b=50, v=25),
+        "n",
+        cells=CELLS,
+        names=NAMES,
+        mix=["n", "b", "v"],
+        healthy="normal",
+    )
     assert found.verdict == "consistent"  # 10 + 10 against 1 + 5
     assert "20 normal" in found.because and "6 pneumonias" in found.because and "they are 2 and 15" in found.because
 
@@ -135,7 +156,10 @@ def test_softmax_by_hand():
 
 
 def test_filters_of_yolo():
-    assert judged("filters_before_region_layer", ledger_of(f=65, classes=8), "f", classes="classes").verdict == "consistent"
+    assert (
+        judged("filters_before_region_layer", ledger_of(f=65, classes=8), "f", classes="classes").verdict
+        == "consistent"
+    )
 
 
 def test_larger_boxes_are_easier_for_any_predictor():
@@ -145,15 +169,33 @@ def test_larger_boxes_are_easier_for_any_predictor():
 # the ledgers
 
 
-@pytest.mark.parametrize("claim, verdict, words", [
-    ("p3-f1-val-precision", "inconsistent", "30 / 133 = 0.22556"), ("p3-f1-train-recall", "inconsistent", "238 / 1,064 = 0.22368"),
-    ("p3-std-precision", "inconsistent", "0.0021"), ("p3-std-accuracy", "consistent", "0.001184"), ("p3-lightweight", "inconsistent", "22,910,480"),
-    ("p4-trainable", "consistent", "block_15_project"), ("p4-total", "consistent", "2,261,827"), ("p4-test-accuracy", "inconsistent", "2,751"),
-    ("p4-images", "consistent", "9,208"), ("p4-rows", "inconsistent", "0.84"), ("p4-more-false-positives", "consistent", "5 and 22"),
-    ("p4-test-share", "inconsistent", "94 x 32"), ("p4-training-error-higher", "inconsistent", "3.8"),
-    ("p5-boxed-images", "inconsistent", "880"), ("p5-multi-better", "inconsistent", "53.8"), ("p5-sigmoid", "inconsistent", "falls"),
-    ("p5-filters-after", "consistent", "65"), ("p5-f1", "consistent", "19.0825"), ("p5-yolo-epochs", "inconsistent", "70"),
-    ("p5-yolo-ots-f1", "unverifiable", "14.6"), ("p5-f1-learned", "inconsistent", "33.8"), ("p5-half-a-cell", "unverifiable", "46 of 984")])
+@pytest.mark.parametrize(
+    "claim, verdict, words",
+    [
+        ("p3-f1-val-precision", "inconsistent", "30 / 133 = 0.22556"),
+        ("p3-f1-train-recall", "inconsistent", "238 / 1,064 = 0.22368"),
+        ("p3-std-precision", "inconsistent", "0.0021"),
+        ("p3-std-accuracy", "consistent", "0.001184"),
+        ("p3-lightweight", "inconsistent", "22,910,480"),
+        ("p4-trainable", "consistent", "block_15_project"),
+        ("p4-total", "consistent", "2,261,827"),
+        ("p4-test-accuracy", "inconsistent", "2,751"),
+        ("p4-images", "consistent", "9,208"),
+        ("p4-rows", "inconsistent", "0.84"),
+        ("p4-more-false-positives", "consistent", "5 and 22"),
+        ("p4-test-share", "inconsistent", "94 x 32"),
+        ("p4-training-error-higher", "inconsistent", "3.8"),
+        ("p5-boxed-images", "inconsistent", "880"),
+        ("p5-multi-better", "inconsistent", "53.8"),
+        ("p5-sigmoid", "inconsistent", "falls"),
+        ("p5-filters-after", "consistent", "65"),
+        ("p5-f1", "consistent", "19.0825"),
+        ("p5-yolo-epochs", "inconsistent", "70"),
+        ("p5-yolo-ots-f1", "unverifiable", "14.6"),
+        ("p5-f1-learned", "inconsistent", "33.8"),
+        ("p5-half-a-cell", "unverifiable", "46 of 984"),
+    ],
+)
 def test_what_the_audit_rests_on(ledger, claim, verdict, words):
     found = on_paper(ledger[claim], ledger)
     assert found.verdict == verdict

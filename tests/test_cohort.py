@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from dicoms import dicom
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -19,8 +20,6 @@ from pneumo_utils.cohort.dicom import years
 from pneumo_utils.cohort.images import Images
 from pneumo_utils.cohort.unreadable import Unreadable
 from pneumo_utils.ground.errors import StudyError
-
-from dicoms import dicom
 
 SIDE = 24
 
@@ -66,6 +65,7 @@ def on_paper(labels, patients=None, several=False, classes=None, boxes=None, spl
 @pytest.fixture
 def on_disk(tmp_path):
     """Thirty grey PNGs, two of each of fifteen patients, every third patient ill."""
+
     def write(count=30, folder="images", start=0):
         root, rng = tmp_path / folder, np.random.default_rng(start)
         root.mkdir()
@@ -92,7 +92,12 @@ def on_disk(tmp_path):
                 }
             )
             stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
-        return Cohort(folder, pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), ["well", "ill"])
+        return Cohort(
+            folder,
+            pd.DataFrame(rows)[COLUMNS],
+            Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+            ["well", "ill"],
+        )
 
     return write
 
@@ -129,7 +134,9 @@ def test_colour_palette_cmyk_and_alpha_become_the_grey_that_is_seen(tmp_path):
     cmyk = Image.fromarray(np.full((16, 16, 3), 120, dtype=np.uint8)).convert("CMYK")
     assert np.abs(grey(saved(tmp_path, cmyk, "x.jpg", quality=98)).astype(int) - 120).max() <= 2
     half = np.dstack([GREY, np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)[None].repeat(16, 0)])
-    assert (grey(saved(tmp_path, Image.fromarray(half, "LA"))) == np.where(np.arange(16) < 8, GREY, 0)).all(), "what is transparent is black"
+    assert (grey(saved(tmp_path, Image.fromarray(half, "LA"))) == np.where(np.arange(16) < 8, GREY, 0)).all(), (
+        "what is transparent is black"
+    )
 
 
 def test_a_photograph_taken_sideways_is_upright(tmp_path):
@@ -147,22 +154,36 @@ def test_a_size_squeezes_the_whole_image_into_the_square(tmp_path):
 
 def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
     rng = np.random.default_rng(0)
-    image = Image.fromarray(rng.integers(0, 256, (20, 20)).astype(np.uint8)).resize((512, 512), Image.Resampling.BICUBIC)
+    image = Image.fromarray(rng.integers(0, 256, (20, 20)).astype(np.uint8)).resize(
+        (512, 512), Image.Resampling.BICUBIC
+    )
     path = saved(tmp_path, image, "x.jpg", quality=95)
     whole = Image.open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
     assert np.abs(grey(path, 64).astype(float) - np.asarray(whole)).mean() < 2
 
 
-@pytest.mark.parametrize("stored, told, seen", [
-    (GREY, {}, GREY),
-    (GREY, {"PhotometricInterpretation": "MONOCHROME1"}, 255 - GREY),
-    (GREY.astype(np.uint16) * 16, {"BitsStored": 12, "HighBit": 11}, (GREY * (16 * 255 / 4095)).round()),
-    (GREY.astype(np.uint16) * 16 + 4096, {"BitsStored": 12, "HighBit": 11}, (GREY * (16 * 255 / 4095)).round()),
-    (GREY.astype(np.int16) - 128, {"BitsStored": 8, "HighBit": 7}, GREY),
-    (GREY.astype(np.uint16), {"BitsStored": 8, "HighBit": 7, "RescaleSlope": "2", "RescaleIntercept": "-50"}, GREY),
-    (GREY.astype(np.uint16), {"BitsStored": 8, "HighBit": 7, "RescaleSlope": "-1", "RescaleIntercept": "255"}, 255 - GREY),
-    (np.stack([GREY] * 3, axis=-1), {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0}, GREY),
-], ids=["plain", "MONOCHROME1", "12 bits", "stray bits above 12", "signed", "rescaled", "rescaled downwards", "RGB"])
+@pytest.mark.parametrize(
+    "stored, told, seen",
+    [
+        (GREY, {}, GREY),
+        (GREY, {"PhotometricInterpretation": "MONOCHROME1"}, 255 - GREY),
+        (GREY.astype(np.uint16) * 16, {"BitsStored": 12, "HighBit": 11}, (GREY * (16 * 255 / 4095)).round()),
+        (GREY.astype(np.uint16) * 16 + 4096, {"BitsStored": 12, "HighBit": 11}, (GREY * (16 * 255 / 4095)).round()),
+        (GREY.astype(np.int16) - 128, {"BitsStored": 8, "HighBit": 7}, GREY),
+        (GREY.astype(np.uint16), {"BitsStored": 8, "HighBit": 7, "RescaleSlope": "2", "RescaleIntercept": "-50"}, GREY),
+        (
+            GREY.astype(np.uint16),
+            {"BitsStored": 8, "HighBit": 7, "RescaleSlope": "-1", "RescaleIntercept": "255"},
+            255 - GREY,
+        ),
+        (
+            np.stack([GREY] * 3, axis=-1),
+            {"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB", "PlanarConfiguration": 0},
+            GREY,
+        ),
+    ],
+    ids=["plain", "MONOCHROME1", "12 bits", "stray bits above 12", "signed", "rescaled", "rescaled downwards", "RGB"],
+)
 def test_dicom_pixels(tmp_path, stored, told, seen):
     assert np.abs(grey(dicom(tmp_path / "x.dcm", stored, **told)).astype(float) - seen).max() <= 0.5
 
@@ -208,7 +229,9 @@ def test_a_split_by_patient(test, valid):
     split = cohort.split(by="patient", test=test, valid=valid, seed=4)
     table = split.table
     assert (table.groupby("patient")["split"].nunique() == 1).all()
-    assert (table["split"] == "test").mean() == pytest.approx(test, abs=0.03) and (table["split"] == "valid").mean() == pytest.approx(valid, abs=0.03)
+    assert (table["split"] == "test").mean() == pytest.approx(test, abs=0.03) and (
+        table["split"] == "valid"
+    ).mean() == pytest.approx(valid, abs=0.03)
     shares = (table["labels"] == "ill").groupby(table["split"]).mean()
     assert shares.max() - shares.min() < 0.05
     assert split.shared_patients()["patients"].sum() == 0
@@ -237,7 +260,11 @@ def test_rare_findings_are_in_every_part():
     rng = np.random.default_rng(0)
     labels = ["Hernia|Mass" if at % 40 == 0 else rng.choice(["No Finding", "Mass", "Mass|Edema"]) for at in range(800)]
     split = on_paper(labels, several=True, classes=["Edema", "Hernia", "Mass"]).split(test=0.2, valid=0.2)
-    assert {name: int(split.part(name).counts()["Hernia"]) for name in ("train", "valid", "test")} == {"train": 12, "valid": 4, "test": 4}
+    assert {name: int(split.part(name).counts()["Hernia"]) for name in ("train", "valid", "test")} == {
+        "train": 12,
+        "valid": 4,
+        "test": 4,
+    }
 
 
 @pytest.mark.parametrize(
@@ -283,7 +310,9 @@ def test_zhaos_weight_counts_box_rows_as_images():
     """RSNA: 20,672 images without and 6,012 with an opacity, on which lie 9,555 boxes; the paper prints 2.1635."""
     labels = ["normal"] * 20672 + ["pneumonia"] * 6012
     rows = np.concatenate([np.arange(20672, 26684), np.arange(20672, 20672 + 9555 - 6012)])
-    boxes = pd.DataFrame({"row": rows, "image": "", "finding": "Lung Opacity", "x": 0.1, "y": 0.1, "width": 0.2, "height": 0.2})[BOXES]
+    boxes = pd.DataFrame(
+        {"row": rows, "image": "", "finding": "Lung Opacity", "x": 0.1, "y": 0.1, "width": 0.2, "height": 0.2}
+    )[BOXES]
     cohort = on_paper(labels, boxes=boxes)
     assert round(cohort.weights("zhao")["pneumonia"], 4) == 2.1635
     assert round(cohort.weights("ratio")["pneumonia"], 3) == 3.438
@@ -295,7 +324,9 @@ def test_a_class_without_images_has_no_weight():
 
 
 def test_labels_can_be_renamed_and_what_has_none_is_counted():
-    cohort = on_paper(["Normal"] * 3 + ["Lung Opacity"] * 2 + ["Other"]).labelled({"Normal": "normal", "Lung Opacity": "pneumonia"})
+    cohort = on_paper(["Normal"] * 3 + ["Lung Opacity"] * 2 + ["Other"]).labelled(
+        {"Normal": "normal", "Lung Opacity": "pneumonia"}
+    )
     assert cohort.classes == ["normal", "pneumonia"] and cohort.targets().tolist() == [0, 0, 0, 1, 1]
     assert cohort.aside.to_dict("records") == [{"image": "5.png", "reason": "no label taken from labels"}]
 
@@ -303,7 +334,10 @@ def test_labels_can_be_renamed_and_what_has_none_is_counted():
 def test_few_patients_are_split_as_finely_as_they_can_be():
     cohort = on_paper(["a", "b"] * 12, [f"p{at // 2}" for at in range(24)])
     split = cohort.split(test=0.15, valid=0.05)
-    assert split.table["split"].value_counts()[["test", "valid"]].min() >= 2 and split.shared_patients()["patients"].sum() == 0
+    assert (
+        split.table["split"].value_counts()[["test", "valid"]].min() >= 2
+        and split.shared_patients()["patients"].sum() == 0
+    )
     with pytest.raises(StudyError, match="too few for a test part of 0.4 and a validation part of 0.4: at most 2"):
         on_paper(["a", "b"] * 2, ["p1", "p1", "p2", "p2"]).split(test=0.4, valid=0.4)
 
@@ -329,7 +363,12 @@ def test_pixels_follow_the_table(on_disk):
         name: np.asarray(Image.open(path).resize((12, 12), Image.Resampling.BILINEAR))
         for name, path in zip(cohort.table["image"], cohort.images.paths)
     }
-    for some in (cohort, cohort.where(cohort.table["labels"] == "ill"), cohort.sample(9, seed=1), cohort.without(["3.png", "0.png"])):
+    for some in (
+        cohort,
+        cohort.where(cohort.table["labels"] == "ill"),
+        cohort.sample(9, seed=1),
+        cohort.without(["3.png", "0.png"]),
+    ):
         pixels = some.pixels(12)
         assert pixels.shape == (len(some), 12, 12) and pixels.dtype == np.uint8
         for at, name in enumerate(some.table["image"]):
@@ -388,11 +427,16 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
 def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
     script = (
-        "import sys, numpy as np\nfrom pneumo_utils.cohort import cache\nfrom pneumo_utils.cohort.images import Images\n"
-        f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = lambda *a: n.append(1) or grey(*a)\n"
+        "import sys, numpy as np\nfrom pneumo_utils.cohort import cache\nfrom pneumo_utils.cohort.images import "
+        "Images\n"
+        f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = "
+        f"lambda *a: n.append(1) or grey(*a)\n"
         "total = int(cache.pixels(images, range(30), 12)[:].sum())\nprint(total, len(n))"
     )
-    both = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ)) for _ in range(2)]
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
+        for _ in range(2)
+    ]
     told = [process.communicate(timeout=60)[0].split() for process in both]
     assert told[0][0] == told[1][0] and sorted(int(count) for _, count in told) == [0, 30]
 
@@ -412,8 +456,18 @@ def test_the_digest_tells_images_and_tables_apart(on_disk):
     cohort = on_disk()
     same = cohort.where(cohort.table["bytes"] > 0)
     assert cohort.digest == same.digest
-    assert len({cohort.digest, cohort.sample(10, 0).digest, cohort.split(seed=1).digest, cohort.split(seed=2).digest,
-                cohort.labelled({"well": "fine", "ill": "ill"}).digest}) == 5
+    assert (
+        len(
+            {
+                cohort.digest,
+                cohort.sample(10, 0).digest,
+                cohort.split(seed=1).digest,
+                cohort.split(seed=2).digest,
+                cohort.labelled({"well": "fine", "ill": "ill"}).digest,
+            }
+        )
+        == 5
+    )
 
 
 def test_a_kept_piece_can_depend_on_a_cohort(on_disk):
@@ -446,7 +500,8 @@ def test_batches_are_the_images_and_labels_of_the_table(ready):
 
 def test_the_order_is_the_seeds(ready):
     first, again, other = (
-        [np.asarray(y).tolist() for _, y in ready.dataloaders(size=12, batch_size=8, seed=seed, device="cpu").train] for seed in (1, 1, 2)
+        [np.asarray(y).tolist() for _, y in ready.dataloaders(size=12, batch_size=8, seed=seed, device="cpu").train]
+        for seed in (1, 1, 2)
     )
     assert first == again != other
 
@@ -494,14 +549,19 @@ def test_fastai_learns_from_it(ready, several):
     from torch import nn
 
     if several:
-        ready = ready.but(table=ready.table.assign(labels=["well|ill" if at % 3 else "No Finding" for at in range(len(ready))]), several=True)
+        ready = ready.but(
+            table=ready.table.assign(labels=["well|ill" if at % 3 else "No Finding" for at in range(len(ready))]),
+            several=True,
+        )
     loaders = ready.dataloaders(size=12, batch_size=4, stats=([0.5] * 3, [0.25] * 3), device="cpu")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     learner = Learner(loaders, model)
     with learner.no_bar(), learner.no_logging():
         learner.fit(1, lr=1e-3)
         test = ready.part("test")
-        answers, truth = learner.get_preds(dl=test.loader(size=12, batch_size=3, stats=([0.5] * 3, [0.25] * 3), device="cpu"))
+        answers, truth = learner.get_preds(
+            dl=test.loader(size=12, batch_size=3, stats=([0.5] * 3, [0.25] * 3), device="cpu")
+        )
         assert len(learner.get_preds()[0]) == len(ready.part("valid"))
     assert answers.shape == (len(test), 2) and np.isfinite(learner.recorder.losses).all()
     assert np.asarray(truth).tolist() == test.targets().tolist()
@@ -514,7 +574,8 @@ def test_a_batch_can_be_shown(ready, monkeypatch):
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with plt.rc_context({"axes.titlelocation": "center"}):  # where a figure of the book was drawn before, titles stand at the left
+    # where a figure of the book was drawn before, titles stand at the left
+    with plt.rc_context({"axes.titlelocation": "center"}):
         ready.dataloaders(size=12, batch_size=4, device="cpu").show_batch()
     titles = {axis.get_title() for axis in plt.gcf().axes}
     plt.close("all")

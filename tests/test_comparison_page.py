@@ -1,4 +1,6 @@
-"""The page of two runs: what it holds of which runs, what stands there without scripts, and that no path of the machine is on it."""
+"""The page of two runs: what it holds of which runs, what stands there without scripts, and that no path of the
+machine is on it.
+"""
 
 import json
 import re
@@ -11,13 +13,24 @@ from pneumo_utils.study.recording import record
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing
 
-SCORES = "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same <&> loss', 1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)"
+SCORES = (
+    "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same <&> loss', "
+    "1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)"
+)
 USES = "run.uses(data=f'images in {data_root}', weights='none')\nrun.finish()"
 
 
-@pytest.mark.parametrize("one, other, told", [
-    ([1, 0, 2], [3, 2.5, 4], True), ([3, 2.5, 4], [1, 0, 2], True), ([1, 0, 2], [3, 2, 4], False), ([1, 0, 9], [3, 2, 4], False),
-    ([1, None, None], [3, 2, 4], False), ([1, 0, 2], ["undefined", "undefined", "undefined"], False)])
+@pytest.mark.parametrize(
+    "one, other, told",
+    [
+        ([1, 0, 2], [3, 2.5, 4], True),
+        ([3, 2.5, 4], [1, 0, 2], True),
+        ([1, 0, 2], [3, 2, 4], False),
+        ([1, 0, 9], [3, 2, 4], False),
+        ([1, None, None], [3, 2, 4], False),
+        ([1, 0, 2], ["undefined", "undefined", "undefined"], False),
+    ],
+)
 def test_intervals_that_have_nothing_in_common(one, other, told):
     assert comparison_page.apart(one, other) is told
 
@@ -47,7 +60,7 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
         and held[f"kept run {kept.folder.name}"]["parameters"]["data_root"] == "children"
     )
 
-    plain = text[text.index("<details>"):]
+    plain = text[text.index("<details>") :]
     rows = [[*re.findall(r"<td>(.*?)</td>", row)] for row in re.findall(r"<tr>(.*?)</tr>", plain) if "<td>" in row]
     assert rows == [
         ["seed", "0", "3"],

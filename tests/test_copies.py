@@ -1,4 +1,6 @@
-"""Augmented copies: which images come again, as what, always the same ones, and known apart from their images wherever features are kept."""
+"""Augmented copies: which images come again, as what, always the same ones, and known apart from their images
+wherever features are kept.
+"""
 
 import copy
 
@@ -30,7 +32,9 @@ TINTED = {"normal": ["flip", "tint"], "pneumonia": ["hue and saturation", "tint"
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2, seed=1)
+    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(
+        by="patient", test=0.2, valid=0.2, seed=1
+    )
 
 
 class Mean:
@@ -51,8 +55,11 @@ def of(cohort, size=SIDE):
     """The pixels of each copy and of the image that it is a copy of."""
     made, at = cohort.pixels(size)[:], np.flatnonzero(cohort.copies != "")
     first = {row: place for place, row in reversed(list(enumerate(cohort.table.index)))}
-    return {name: (made[rows], made[[first[cohort.table.index[row]] for row in rows]]) for name in AUGMENTATIONS
-            if len(rows := at[cohort.copies[at] == name])}
+    return {
+        name: (made[rows], made[[first[cohort.table.index[row]] for row in rows]])
+        for name in AUGMENTATIONS
+        if len(rows := at[cohort.copies[at] == name])
+    }
 
 
 # which
@@ -61,18 +68,33 @@ def of(cohort, size=SIDE):
 def test_each_class_gets_its_copies_and_no_other_part_any(cohort):
     more, before = cohort.with_copies(RECIPE, seed=4), cohort.part("train").counts()
     assert before.min() > 2
-    assert more.part("train").counts().to_dict() == {"normal": 4 * before["normal"], "pneumonia": 3 * before["pneumonia"]}
+    assert more.part("train").counts().to_dict() == {
+        "normal": 4 * before["normal"],
+        "pneumonia": 3 * before["pneumonia"],
+    }
     for name in ("valid", "test"):
-        assert more.part(name).table.drop(columns="copy").equals(cohort.part(name).table) and (more.part(name).copies == "").all()
+        assert (
+            more.part(name).table.drop(columns="copy").equals(cohort.part(name).table)
+            and (more.part(name).copies == "").all()
+        )
         assert more.part(name).loader(SIDE, 8).dataset.origin == cohort.part(name).loader(SIDE, 8).dataset.origin
-    assert more.table[:len(cohort)].drop(columns="copy").equals(cohort.table) and (more.copies[:len(cohort)] == "").all()
-    added = more.table[len(cohort):]
+    assert (
+        more.table[: len(cohort)].drop(columns="copy").equals(cohort.table) and (more.copies[: len(cohort)] == "").all()
+    )
+    added = more.table[len(cohort) :]
     assert added.groupby(["copy", "labels"]).size().to_dict() == {
-        ("contrast", "pneumonia"): before["pneumonia"], ("flip", "normal"): before["normal"], ("flip", "pneumonia"): before["pneumonia"],
-        ("rotation", "normal"): before["normal"], ("turned", "normal"): before["normal"]}
+        ("contrast", "pneumonia"): before["pneumonia"],
+        ("flip", "normal"): before["normal"],
+        ("flip", "pneumonia"): before["pneumonia"],
+        ("rotation", "normal"): before["normal"],
+        ("turned", "normal"): before["normal"],
+    }
     assert added.drop(columns="copy").equals(cohort.table.loc[added.index])
     assert more.table.equals(cohort.with_copies(RECIPE, seed=4).table), "in the same order each time"
-    told = f"copies among them: {before['normal']} rotation, {before.sum()} flip, {before['normal']} turned, {before['pneumonia']} contrast"
+    told = (
+        f"copies among them: {before['normal']} rotation, {before.sum()} flip, {before['normal']} turned, "
+        f"{before['pneumonia']} contrast"
+    )
     assert told in str(more)
 
 
@@ -116,7 +138,9 @@ def test_an_image_with_several_labels_comes_again_once(home):
 def test_flips_are_numpys(cohort):
     found = of(cohort.with_copies(RECIPE, seed=4))
     copies, images = found["flip"]
-    assert len(copies) == len(cohort.part("train")) and (copies == images[:, :, ::-1]).all() and (copies != images).any()
+    assert (
+        len(copies) == len(cohort.part("train")) and (copies == images[:, :, ::-1]).all() and (copies != images).any()
+    )
     copies, images = found["turned"]
     assert (copies == images[:, ::-1, ::-1]).all()
 
@@ -180,11 +204,16 @@ def test_where_there_is_a_tint_all_have_three_channels(cohort):
     assert pixels.dtype == np.uint8 == pixels[:].dtype
     assert plain.pixels(SIDE).shape == (len(plain), SIDE, SIDE) == plain.pixels(SIDE)[:].shape
     grey = more.copies != "tint"
-    assert (pixels[:][grey] == pixels[:][grey][:, :1]).all() and (pixels[:len(cohort)][:, 2] == cohort.pixels(SIDE)[:]).all()
+    assert (pixels[:][grey] == pixels[:][grey][:, :1]).all() and (
+        pixels[: len(cohort)][:, 2] == cohort.pixels(SIDE)[:]
+    ).all()
     copies, images = of(more)["tint"]
     unequal = (copies != copies[:, :1]).any(axis=(1, 2, 3))
     assert (copies.max(axis=1) == images[:, 0]).all() and 0.2 < unequal.mean() < 0.8
-    assert more.where(grey).pixels(SIDE).shape[1:] == (SIDE, SIDE) and more.part("valid").pixels(SIDE).shape[1:] == (SIDE, SIDE)
+    assert more.where(grey).pixels(SIDE).shape[1:] == (SIDE, SIDE) and more.part("valid").pixels(SIDE).shape[1:] == (
+        SIDE,
+        SIDE,
+    )
 
 
 # always the same
@@ -195,31 +224,52 @@ def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
     more = cohort.with_copies(recipe, seed=4)
     pixels, whole = more.pixels(SIDE), more.pixels(SIDE)[:]
     order = np.random.default_rng(0).permutation(len(more))
-    for at in (order[:16], order, order[5:6], np.array([7, 7, len(more) - 1]), slice(50, None, 3), more.copies == "flip", np.empty(0, dtype=int)):
+    for at in (
+        order[:16],
+        order,
+        order[5:6],
+        np.array([7, 7, len(more) - 1]),
+        slice(50, None, 3),
+        more.copies == "flip",
+        np.empty(0, dtype=int),
+    ):
         assert (pixels[at] == whole[at]).all() and pixels[at].shape == whole[at].shape
-    assert (pixels[-1] == whole[-1]).all() and (pixels[int(order[0])] == whole[order[0]]).all() and pixels[3].shape == whole[3].shape
+    assert (
+        (pixels[-1] == whole[-1]).all()
+        and (pixels[int(order[0])] == whole[order[0]]).all()
+        and pixels[3].shape == whole[3].shape
+    )
     assert (cohort.with_copies(recipe, seed=4).pixels(SIDE)[:] == whole).all()
     other = cohort.with_copies(recipe, seed=5).pixels(SIDE)[:]
     changed = (other != whole).any(axis=tuple(range(1, whole.ndim)))
     drawn = np.isin(more.copies, ["rotation", "contrast", "brightness", "tint"])
-    assert not changed[~drawn].any() and changed[np.isin(more.copies, ["rotation", "contrast", "brightness"])].mean() > 0.9
+    assert (
+        not changed[~drawn].any() and changed[np.isin(more.copies, ["rotation", "contrast", "brightness"])].mean() > 0.9
+    )
     fewer = cohort.with_copies({"normal": recipe["normal"][:2]}, seed=4)
     here = {row: image for row, image in zip(pixels.rows.tolist(), whole)}
-    assert all((here[row] == image).all() for row, image in zip(fewer.pixels(SIDE).rows.tolist(), fewer.pixels(SIDE)[:])), "whatever else is copied"
+    assert all(
+        (here[row] == image).all() for row, image in zip(fewer.pixels(SIDE).rows.tolist(), fewer.pixels(SIDE)[:])
+    ), "whatever else is copied"
 
 
 def test_every_copy_has_a_number_of_its_own(cohort):
     everything = cohort.with_copies({name: list(AUGMENTATIONS) for name in cohort.classes})
     rows = everything.pixels(SIDE).rows
     assert len(set(rows.tolist())) == len(everything) == len(cohort) + 7 * len(cohort.part("train"))
-    assert rows[:len(cohort)].tolist() == cohort.pixels(SIDE).rows.tolist() and rows[len(cohort):].min() >= len(cohort.images)
+    assert rows[: len(cohort)].tolist() == cohort.pixels(SIDE).rows.tolist() and rows[len(cohort) :].min() >= len(
+        cohort.images
+    )
     bare = everything.pixels(SIDE)
     assert len(bare) == len(everything) and len({image.tobytes() for image in bare[:]}) > 5 * len(cohort.part("train"))
 
 
 def test_digests_tell_seeds_and_recipes_apart(cohort):
     more = [cohort.with_copies(RECIPE, seed=4), cohort.with_copies(RECIPE, seed=5), cohort.with_copies(TINTED, seed=4)]
-    assert len({each.digest for each in [cohort, *more]}) == 4 and more[0].digest == cohort.with_copies(RECIPE, seed=4).digest
+    assert (
+        len({each.digest for each in [cohort, *more]}) == 4
+        and more[0].digest == cohort.with_copies(RECIPE, seed=4).digest
+    )
     origins = [each.part("train").loader(SIDE, 8).dataset.origin for each in [cohort, *more]]
     assert len(set(origins)) == 4
 
@@ -236,7 +286,9 @@ def network():
     torch.manual_seed(0)
     with torch.no_grad():
         made.train()(torch.randn(16, 3, SIDE, SIDE))
-    return with_head(made, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(made.about.channels, 2)))
+    return with_head(
+        made, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(made.about.channels, 2))
+    )
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
@@ -277,7 +329,9 @@ def test_cached_and_plain_give_the_same_weights(cohort, recipe):
         whole = copy.deepcopy(start)
         rest, dls = cached(whole, loaders(more), store=Store()) if kept else (whole, loaders(more))
         torch.manual_seed(7)
-        optimizer = torch.optim.SGD([weight for weight in rest.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9)
+        optimizer = torch.optim.SGD(
+            [weight for weight in rest.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9
+        )
         rest.train()
         for x, y in dls.train:
             optimizer.zero_grad()
@@ -285,13 +339,21 @@ def test_cached_and_plain_give_the_same_weights(cohort, recipe):
             optimizer.step()
         results.append((whole, dls))
     (one, _), (other, dls) = results
-    apart, moved = (max(float((a.double() - b.double()).abs().max()) for a, b in zip(one.state_dict().values(), each.state_dict().values()))
-                    for each in (other, start))
+    apart, moved = (
+        max(
+            float((a.double() - b.double()).abs().max())
+            for a, b in zip(one.state_dict().values(), each.state_dict().values())
+        )
+        for each in (other, start)
+    )
     assert apart < 1e-5 < moved
     train = more.part("train")
     features, places = dls.train_ds.features, dls.train_ds.places
     assert len(features.images) == len(train) and len(set(places.tolist())) == len(train), "a feature for each copy"
-    before, x = copy.deepcopy(start).eval(), next(iter(train.loader(SIDE, len(train), stats=HALF, device="cpu")))[0].as_subclass(torch.Tensor)
+    before, x = (
+        copy.deepcopy(start).eval(),
+        next(iter(train.loader(SIDE, len(train), stats=HALF, device="cpu")))[0].as_subclass(torch.Tensor),
+    )
     for step in list(before.children())[:-2]:
         x = step(x)
     made = features.gather(places, torch.float32)
@@ -302,7 +364,9 @@ def test_features_are_kept_for_their_copies_only(cohort):
     store, chain = Store(), learns(network(), "head")
     cached(chain, loaders(cohort), store=store)
     more = cohort.with_copies(RECIPE, seed=4)
-    assert plan(chain, loaders(more), store=store).todo == len(more.part("train")), "and those of the validation part are found again"
+    assert plan(chain, loaders(more), store=store).todo == len(more.part("train")), (
+        "and those of the validation part are found again"
+    )
     cached(chain, loaders(more), store=store)
     assert plan(chain, loaders(more), store=store).todo == 0 == plan(chain, loaders(cohort), store=store).todo
     assert plan(chain, loaders(cohort.with_copies(RECIPE, seed=5)), store=store).todo == len(more.part("train"))
@@ -325,12 +389,16 @@ def test_the_books_learner_learns_from_copies(cohort):
 # bad input
 
 
-@pytest.mark.parametrize("names, told", [
-    ({"normal": ["rotaton"]}, "no augmentation 'rotaton'; did you mean 'rotation'\\? There are rotation, flip"),
-    ({"normal": ["xyz"]}, "no augmentation 'xyz'. There are rotation"),
-    ({"pneumona": ["flip"]}, "no class 'pneumona'; did you mean 'pneumonia'\\? There are normal, pneumonia"),
-    ({"normal": "flip"}, "are a list, also where it is one: \\['flip'\\]"), ({"normal": ["flip", "flip"]}, "names an augmentation twice"),
-])
+@pytest.mark.parametrize(
+    "names, told",
+    [
+        ({"normal": ["rotaton"]}, "no augmentation 'rotaton'; did you mean 'rotation'\\? There are rotation, flip"),
+        ({"normal": ["xyz"]}, "no augmentation 'xyz'. There are rotation"),
+        ({"pneumona": ["flip"]}, "no class 'pneumona'; did you mean 'pneumonia'\\? There are normal, pneumonia"),
+        ({"normal": "flip"}, "are a list, also where it is one: \\['flip'\\]"),
+        ({"normal": ["flip", "flip"]}, "names an augmentation twice"),
+    ],
+)
 def test_recipes_that_cannot_be(cohort, names, told):
     with pytest.raises(StudyError, match=told):
         cohort.with_copies(names)
@@ -350,4 +418,9 @@ def test_copies_of_copies_and_of_no_training_part(cohort):
 def test_a_network_of_one_channel_sees_no_tints(cohort):
     with pytest.raises(StudyError, match="three channels, and the network is to get 1. Say channels=3"):
         cohort.with_copies(TINTED).dataloaders(SIDE, 7, channels=1, device="cpu")
-    assert next(iter(cohort.with_copies(RECIPE).dataloaders(SIDE, 7, channels=1, device="cpu").train))[0].shape == (7, 1, SIDE, SIDE)
+    assert next(iter(cohort.with_copies(RECIPE).dataloaders(SIDE, 7, channels=1, device="cpu").train))[0].shape == (
+        7,
+        1,
+        SIDE,
+        SIDE,
+    )

@@ -22,7 +22,19 @@ from PIL import Image
 
 from pneumo_utils.cohort import together as pooled
 from pneumo_utils.data_cli import data
-from pneumo_utils.datasets import covid_gan, curated_covid, get, kermany, lookalikes, medmnist, nih, recognise, rsna, shortcuts, three_causes
+from pneumo_utils.datasets import (
+    covid_gan,
+    curated_covid,
+    get,
+    kermany,
+    lookalikes,
+    medmnist,
+    nih,
+    recognise,
+    rsna,
+    shortcuts,
+    three_causes,
+)
 from pneumo_utils.datasets.check import check
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.releases import default, true_masks, true_people
@@ -56,7 +68,9 @@ def test_a_release_is_recognised(name):
     assert recognise(released(name)).__name__.endswith(name)
 
 
-@pytest.mark.parametrize("name, how", [(name, {"which": "pneumoniamnist"} if name == "medmnist" else {}) for name in IMAGES])
+@pytest.mark.parametrize(
+    "name, how", [(name, {"which": "pneumoniamnist"} if name == "medmnist" else {}) for name in IMAGES]
+)
 def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
     """The lungs of the true mask are darker than what is outside them, in the picture as it was read."""
     root = released(name)
@@ -72,17 +86,25 @@ def test_rsna():
     assert len(cohort) == 120 and cohort.aside.empty
     truth = truth.loc[cohort.table["image"]]
     pneumonia = truth["findings"].str.contains("Pneumonia").to_numpy()
-    assert (cohort.table["target"] == 1).sum() <= pneumonia.sum() and pneumonia[(cohort.table["target"] == 1).to_numpy()].all()
+    assert (cohort.table["target"] == 1).sum() <= pneumonia.sum() and pneumonia[
+        (cohort.table["target"] == 1).to_numpy()
+    ].all()
     assert ((cohort.table["labels"] == "Normal").to_numpy() == (truth["findings"] == "No Finding").to_numpy()).all()
     assert (cohort.table["view"].to_numpy() == truth["view"].to_numpy()).all()
-    assert cohort.table["age"].isna().sum() == 1 and any("ages over 120 are taken as unknown: 1" in note for note in cohort.notes)
+    assert cohort.table["age"].isna().sum() == 1 and any(
+        "ages over 120 are taken as unknown: 1" in note for note in cohort.notes
+    )
     known = cohort.table["age"].notna().to_numpy()
     assert (cohort.table["age"].to_numpy()[known] == truth["age"].to_numpy()[known].astype(int)).all()
     rows = pd.read_csv(root / "stage_2_train_labels.csv").dropna()
     assert len(cohort.boxes) == len(rows)
     one, line = cohort.boxes.iloc[0], rows.iloc[0]
-    assert one["image"] == line["patientId"] == cohort.table["image"][one["row"]] and np.isclose(one["x"] * 1024, line["x"])
-    assert cohort.weights("zhao")["Lung Opacity"] < cohort.weights("ratio")["Lung Opacity"], "rows of boxes counted as images"
+    assert one["image"] == line["patientId"] == cohort.table["image"][one["row"]] and np.isclose(
+        one["x"] * 1024, line["x"]
+    )
+    assert cohort.weights("zhao")["Lung Opacity"] < cohort.weights("ratio")["Lung Opacity"], (
+        "rows of boxes counted as images"
+    )
 
 
 def test_kermany():
@@ -102,7 +124,10 @@ def test_kermany():
 @pytest.mark.parametrize("folders", [("NORMAL", "PNEUMONIA"), ("normal", "Pneumonia")])
 def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, folders):
     rng = np.random.default_rng(0)
-    for label, names in zip(folders, (["NORMAL-12-0001.png", "NORMAL-12-0002.png"], ["BACTERIA-7-0001.jpg", "VIRUS-8-0001.bmp", "strange.jpg"])):
+    for label, names in zip(
+        folders,
+        (["NORMAL-12-0001.png", "NORMAL-12-0002.png"], ["BACTERIA-7-0001.jpg", "VIRUS-8-0001.bmp", "strange.jpg"]),
+    ):
         (tmp_path / label).mkdir()
         for name in names:
             Image.fromarray(rng.integers(0, 255, (30, 30)).astype(np.uint8)).save(tmp_path / label / name)
@@ -122,7 +147,9 @@ def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, fold
         "VIRUS-8-0001.bmp": "viral",
         "strange.jpg": "",
     }
-    assert any("there is no official split" in note for note in cohort.notes) and any("tell no patient: 1" in note for note in cohort.notes)
+    assert any("there is no official split" in note for note in cohort.notes) and any(
+        "tell no patient: 1" in note for note in cohort.notes
+    )
     with pytest.raises(StudyError, match="no official split here"):
         cohort.split(by="official")
     assert cohort.labelled(column="cause").aside["image"].str.endswith("strange.jpg").all()
@@ -142,13 +169,20 @@ def test_nih():
     raw = pd.read_csv(root / "Data_Entry_2017_v2020.csv").set_index("Image Index").loc[cohort.table["image"]]
     assert (
         cohort.counts()
-        == [raw["Finding Labels"].str.split("|").map(lambda names, f=finding: f in names).sum() for finding in cohort.classes]
+        == [
+            raw["Finding Labels"].str.split("|").map(lambda names, f=finding: f in names).sum()
+            for finding in cohort.classes
+        ]
     ).all()
     assert cohort.table["split"].value_counts().to_dict() == {
-        "train": len((root / "train_val_list.txt").read_text().split()), "test": len((root / "test_list.txt").read_text().split())}
+        "train": len((root / "train_val_list.txt").read_text().split()),
+        "test": len((root / "test_list.txt").read_text().split()),
+    }
     assert set(cohort.boxes["finding"]) <= set(cohort.classes) and "Infiltration" in set(cohort.boxes["finding"])
     official = cohort.split(by="official", valid=0.2)
-    assert set(official.table["split"]) == {"train", "valid", "test"} and official.shared_patients()["patients"].sum() == 0
+    assert (
+        set(official.table["split"]) == {"train", "valid", "test"} and official.shared_patients()["patients"].sum() == 0
+    )
     assert (official.table["split"] == "test").equals(cohort.table["split"] == "test")
 
 
@@ -164,10 +198,13 @@ def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
     assert len(cohort) == 50
     assert (cohort.aside["reason"] == "in the table, and no image of that name").sum() == 190
     theirs = whole.where(whole.table["image"].isin(cohort.table["image"]))
-    assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(zip(theirs.table["image"], theirs.table["labels"])) and len(
-        cohort.boxes
-    ) == len(theirs.boxes)
-    assert {"train_val_list.txt is not there: its part of the official split is unknown", "published as .png, here 50 .jpg"} <= set(cohort.notes)
+    assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(
+        zip(theirs.table["image"], theirs.table["labels"])
+    ) and len(cohort.boxes) == len(theirs.boxes)
+    assert {
+        "train_val_list.txt is not there: its part of the official split is unknown",
+        "published as .png, here 50 .jpg",
+    } <= set(cohort.notes)
 
 
 def test_covid_gan_from_its_archives(tmp_path):
@@ -177,7 +214,10 @@ def test_covid_gan_from_its_archives(tmp_path):
             for path in (root / folder).iterdir():
                 archive.write(path, f"{folder}/{path.name}")
     packed, plain = covid_gan.read(tmp_path, say=None), covid_gan.read(root, say=None)
-    assert packed.table["image"].tolist() == plain.table["image"].tolist() and packed.counts().to_dict() == {"normal": 93, "pneumonia": 27}
+    assert packed.table["image"].tolist() == plain.table["image"].tolist() and packed.counts().to_dict() == {
+        "normal": 93,
+        "pneumonia": 27,
+    }
     assert (packed.pixels(16)[:] == plain.pixels(16)[:]).all()
     (tmp_path / "G_PC.zip").unlink()
     with pytest.raises(StudyError, match="half of Synthetic COVID-19.*no image in G2"):
@@ -195,7 +235,7 @@ def test_a_tar_is_read_as_the_folder_it_holds(tmp_path):
 def test_curated_covid():
     cohort = curated_covid.read(released("curated_covid"), say=None)
     assert len(cohort) == 120 and (cohort.counts() > 0).all() and (cohort.table["view"] == "PA").all()
-    with pytest.raises(StudyError, match="does not say whose image is whose.*by=\"image\""):
+    with pytest.raises(StudyError, match='does not say whose image is whose.*by="image"'):
         cohort.split(by="patient")
 
 
@@ -205,9 +245,15 @@ def test_medmnist():
         medmnist.read(root)
     cohort = medmnist.read(root, which="pneumoniamnist", say=None)
     with np.load(root / "pneumoniamnist_48.npz") as arrays:
-        assert cohort.targets().tolist() == np.concatenate([arrays[f"{part}_labels"][:, 0] for part in ("train", "val", "test")]).tolist()
+        assert (
+            cohort.targets().tolist()
+            == np.concatenate([arrays[f"{part}_labels"][:, 0] for part in ("train", "val", "test")]).tolist()
+        )
         assert (cohort.part("test").pixels(48)[:] == arrays["test_images"]).all()
-    assert medmnist.read(root / "pneumoniamnist_48.npz", say=None).table["image"].tolist() == cohort.table["image"].tolist()
+    assert (
+        medmnist.read(root / "pneumoniamnist_48.npz", say=None).table["image"].tolist()
+        == cohort.table["image"].tolist()
+    )
     chest = medmnist.read(root, which="chestmnist", say=None)
     with np.load(root / "chestmnist_48.npz") as arrays:
         assert (chest.part("train").targets() == arrays["train_labels"]).all()
@@ -245,9 +291,12 @@ def test_check_finds_the_children_inside_the_curated_set():
     mine, theirs = true_people(released("curated_covid")), true_people(released("kermany"))
     children = mine[mine["age"] < 10]["index"]
     copied = kermany.read(released("kermany"), say=None)
-    lost = {row for rows in lookalikes.identical(copied) for row in rows[1:]}  # a copy there stands in the place of a picture of its own
+    # a copy there stands in the place of a picture of its own
+    lost = {row for rows in lookalikes.identical(copied) for row in rows[1:]}
     there = set(theirs.loc[copied.table["image"].drop(list(lost)), "index"])
-    assert told(findings, "overlap", "wrong")[0].startswith(f"{len(set(children) & there)} of 120 pictures are also in Kermany")
+    assert told(findings, "overlap", "wrong")[0].startswith(
+        f"{len(set(children) & there)} of 120 pictures are also in Kermany"
+    )
 
 
 def test_check_finds_the_generators_fingerprint():
@@ -261,7 +310,10 @@ def test_check_finds_the_generators_fingerprint():
 def test_check_counts_the_young_among_adults():
     cohort = nih.read(released("nih"), say=None)
     young = int((cohort.table["age"] < 18).sum())
-    assert any(text.startswith(f"{young} of 240 images are of people under 18") for text in told(check(released("nih")), "ages"))
+    assert any(
+        text.startswith(f"{young} of 240 images are of people under 18")
+        for text in told(check(released("nih")), "ages")
+    )
     assert any("people under 18" in text for text in told(check(released("rsna")), "ages", "wrong"))
 
 
@@ -281,7 +333,9 @@ def test_check_names_what_cannot_be_read(tmp_path):
 
 
 def test_near_copies_are_found_and_others_are_not():
-    """A picture again at another size, in another quality, lighter and with less contrast; all others are different people."""
+    """A picture again at another size, in another quality, lighter and with less contrast; all others are different
+    people.
+    """
     cohort = rsna.read(released("rsna"), say=None)
     pixels = cohort.pixels(32)[:].astype(float)
     assert lookalikes.near(cohort).empty
@@ -297,7 +351,9 @@ def test_groups_of_lookalikes_can_be_split_by():
     cohort = kermany.read(released("kermany"), say=None)
     pairs = lookalikes.near(cohort)
     groups = lookalikes.groups(cohort, pairs)
-    assert all(groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])) and groups.nunique() == len(cohort) - len(pairs)
+    assert all(
+        groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])
+    ) and groups.nunique() == len(cohort) - len(pairs)
     table = cohort.table.assign(picture=groups.astype(str))
     split = cohort.but(table=table).split(by="picture", test=0.25)
     assert (split.table.groupby("picture")["split"].nunique() == 1).all()
@@ -305,7 +361,10 @@ def test_groups_of_lookalikes_can_be_split_by():
 
 def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
     """a and b are one picture, b and c one patient, d stands alone: three of a kind and one."""
-    table = pd.DataFrame({"image": list("abcd"), "patient": ["", "p", "p", ""], "split": ["train", "test", "valid", "test"]}, index=[3, 5, 8, 9])
+    table = pd.DataFrame(
+        {"image": list("abcd"), "patient": ["", "p", "p", ""], "split": ["train", "test", "valid", "test"]},
+        index=[3, 5, 8, 9],
+    )
     cohort = kermany.read(released("kermany"), say=None).but(table=table)
     pairs = pd.DataFrame({"one": [3], "other": [5], "bits": [2]})
     kin = lookalikes.kin(cohort, pairs)
@@ -322,7 +381,11 @@ def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
     pool = pool.but(table=pool.table.assign(kin=lookalikes.kin(pool, pairs)))
     by_image, by_kin = (pool.split(by=by, test=0.25, valid=0.25, seed=1) for by in ("image", "kin"))
     tested = (by_kin.table["split"] == "test").to_numpy()
-    assert len(pairs) and not lookalikes.copied_in(by_kin, pairs)[tested].any() and not by_kin.shared_patients()["patients"].any()
+    assert (
+        len(pairs)
+        and not lookalikes.copied_in(by_kin, pairs)[tested].any()
+        and not by_kin.shared_patients()["patients"].any()
+    )
     assert lookalikes.copied_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
 
 
@@ -330,8 +393,14 @@ def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
 
 
 def test_three_causes_are_read_off_names_and_folders():
-    children, curated = three_causes.of_children(released("kermany")), three_causes.of_curated(released("curated_covid"))
-    plain, everyone = kermany.read(released("kermany"), say=None), curated_covid.read(released("curated_covid"), say=None).counts()
+    children, curated = (
+        three_causes.of_children(released("kermany")),
+        three_causes.of_curated(released("curated_covid")),
+    )
+    plain, everyone = (
+        kermany.read(released("kermany"), say=None),
+        curated_covid.read(released("curated_covid"), say=None).counts(),
+    )
     assert children.classes == curated.classes == ["normal", "bacterial", "viral"]
     assert (children.table["labels"] == plain.table["cause"]).all() and len(children) == len(plain)
     assert curated.counts()["viral"] == everyone["viral"] + everyone["covid"] and len(curated) == everyone.sum()
@@ -367,15 +436,33 @@ def test_auroc_is_the_share_of_ordered_pairs():
 
 def test_the_command_makes_and_checks(tmp_path):
     made = CliRunner().invoke(
-        data, ["make", "kermany", "--images", "60", "--size", "32", "--seed", "1", "--shortcut", "colour", str(tmp_path / "new")]
+        data,
+        [
+            "make",
+            "kermany",
+            "--images",
+            "60",
+            "--size",
+            "32",
+            "--seed",
+            "1",
+            "--shortcut",
+            "colour",
+            str(tmp_path / "new"),
+        ],
     )
     assert made.exit_code == 0 and "60 phantom images" in made.output, made.output
     checked = CliRunner().invoke(data, ["check", str(tmp_path / "new")])
-    assert checked.exit_code == 0 and "RGB files are pneumonia" in checked.output and "CC BY 4.0" in checked.output, checked.output
+    assert checked.exit_code == 0 and "RGB files are pneumonia" in checked.output and "CC BY 4.0" in checked.output, (
+        checked.output
+    )
 
 
 def test_nothing_heavy_is_imported_for_the_command():
-    code = "import sys, pneumo_utils.data_cli, pneumo_utils.datasets.kermany; print([m for m in ('torch', 'fastai', 'pydicom', 'sklearn') if m in sys.modules])"
+    code = (
+        "import sys, pneumo_utils.data_cli, pneumo_utils.datasets.kermany; print([m for m in ('torch', 'fastai', "
+        "'pydicom', 'sklearn') if m in sys.modules])"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 

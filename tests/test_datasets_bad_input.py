@@ -1,4 +1,6 @@
-"""Everything that can be wrong with a folder of images: each ends in a message that names the file and the remedy, or is set aside by name."""
+"""Everything that can be wrong with a folder of images: each ends in a message that names the file and the remedy,
+or is set aside by name.
+"""
 
 import io
 import os
@@ -14,13 +16,12 @@ import numpy as np
 import pandas as pd
 import pydicom
 import pytest
+from dicoms import dicom
 from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
 from pneumo_utils.datasets import kermany, medmnist, nih, recognise, rsna
 from pneumo_utils.ground.errors import StudyError
-
-from dicoms import dicom
 
 SIDE = 40
 RAMP = np.tile(np.linspace(20, 220, SIDE).astype(np.uint8), (SIDE, 1))
@@ -77,7 +78,9 @@ def test_wrong_folder_says_what_it_is(children):
 def test_folder_of_nothing_known(tmp_path):
     (tmp_path / "holidays").mkdir()
     (tmp_path / "holidays" / "beach.jpg").write_bytes(picture())
-    with pytest.raises(StudyError, match="is none of the releases.*1 images.*holidays(.|\n)*kermany +folders NORMAL and PNEUMONIA"):
+    with pytest.raises(
+        StudyError, match="is none of the releases.*1 images.*holidays(.|\n)*kermany +folders NORMAL and PNEUMONIA"
+    ):
         recognise(tmp_path)
 
 
@@ -96,13 +99,16 @@ def test_an_archive_of_something_else(tmp_path):
 # image files
 
 
-@pytest.mark.parametrize("name, data, why", [
-    ("cut.jpeg", picture()[:-200], "truncated"),
-    ("cut.png", picture("PNG")[:-300], "truncated"),
-    ("nothing.jpeg", b"", r"empty file \(0 bytes\)"),
-    ("words.png", b"This is not an image.\n" * 20, "not an image, though its name ends in .png"),
-    ("no_pixels.dcm", b"\0" * 200, "not DICOM: the preamble is missing"),
-])
+@pytest.mark.parametrize(
+    "name, data, why",
+    [
+        ("cut.jpeg", picture()[:-200], "truncated"),
+        ("cut.png", picture("PNG")[:-300], "truncated"),
+        ("nothing.jpeg", b"", r"empty file \(0 bytes\)"),
+        ("words.png", b"This is not an image.\n" * 20, "not an image, though its name ends in .png"),
+        ("no_pixels.dcm", b"\0" * 200, "not DICOM: the preamble is missing"),
+    ],
+)
 def test_broken_files_are_set_aside_by_name(children, name, data, why):
     cohort = children(name, data)
     assert len(cohort) == 8 and list(cohort.aside["image"]) == [f"NORMAL/{name}"]
@@ -112,11 +118,17 @@ def test_broken_files_are_set_aside_by_name(children, name, data, why):
 
 def bomb():
     """A PNG of a few hundred bytes that announces 30,000 x 30,000 pixels."""
+
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 30000, 30000, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
 
 
 def test_decompression_bomb(children):
@@ -127,11 +139,13 @@ def test_decompression_bomb(children):
 def test_a_file_damaged_in_its_middle_is_named_when_it_is_decoded(children):
     good = bytearray(picture("PNG"))
     at = good.index(b"IDAT") + 200
-    good[at:at + 40] = b"\xff" * 40
+    good[at : at + 40] = b"\xff" * 40
     cohort = children("inside.png", bytes(good))
     assert len(cohort) == 9, "its first and last bytes are fine"
     with pytest.raises(
-        StudyError, match=r"1 of 9 images look whole and cannot be decoded:\n.*inside.png.*\n.*cohort.without\(\['NORMAL/inside.png'\]\)"
+        StudyError,
+        match=r"1 of 9 images look whole and cannot be "
+        r"decoded:\n.*inside.png.*\n.*cohort.without\(\['NORMAL/inside.png'\]\)",
     ):
         cohort.pixels(16)
     assert cohort.without(["NORMAL/inside.png"]).pixels(16).shape == (8, 16, 16)
@@ -155,7 +169,10 @@ def dicom_bytes(path, **changes):
 
 
 def test_dicom_without_pixels(children, tmp_path):
-    assert children("empty.dcm", dicom_bytes(tmp_path / "x.dcm", drop=("PixelData",))).aside["reason"][0] == "DICOM without pixels"
+    assert (
+        children("empty.dcm", dicom_bytes(tmp_path / "x.dcm", drop=("PixelData",))).aside["reason"][0]
+        == "DICOM without pixels"
+    )
 
 
 def test_dicom_shorter_than_its_rows(children, tmp_path):
@@ -178,7 +195,9 @@ def test_dicom_with_bits_that_make_no_image(children, tmp_path, bits):
 def test_dicom_compressed_without_a_decoder(children, tmp_path):
     from pydicom.encaps import encapsulate
 
-    data = dicom_bytes(tmp_path / "x.dcm", syntax=JPEGLSLossless, PixelData=encapsulate([b"\xff\xd8 not for us \xff\xd9"]))
+    data = dicom_bytes(
+        tmp_path / "x.dcm", syntax=JPEGLSLossless, PixelData=encapsulate([b"\xff\xd8 not for us \xff\xd9"])
+    )
     cohort = children("exotic.dcm", data)
     assert len(cohort) == 8 and cohort.aside["reason"][0].startswith("compressed as JPEG-LS Lossless")
     assert "no decoder is installed; `pip install pylibjpeg" in cohort.aside["reason"][0]
@@ -187,9 +206,15 @@ def test_dicom_compressed_without_a_decoder(children, tmp_path):
 # tables
 
 
-ENTRIES = "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
-ROWS = ["00000001_000.png,No Finding,0,1,058Y,M,PA,2048,2500,0.1,0.1", "00000001_001.png,Mass|Nodule,1,1,059Y,M,AP,2048,2500,0.1,0.1",
-        "00000002_000.png,Pneumonia,0,2,007M,F,PA,2048,2500,0.1,0.1"]
+ENTRIES = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View "
+    "Position,OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+ROWS = [
+    "00000001_000.png,No Finding,0,1,058Y,M,PA,2048,2500,0.1,0.1",
+    "00000001_001.png,Mass|Nodule,1,1,059Y,M,AP,2048,2500,0.1,0.1",
+    "00000002_000.png,Pneumonia,0,2,007M,F,PA,2048,2500,0.1,0.1",
+]
 BOXES = "Image Index,Finding Label,Bbox [x,y,w,h],,,"
 
 
@@ -220,12 +245,17 @@ def adults(tmp_path):
 
 
 def test_table_without_a_header(adults):
-    with pytest.raises(StudyError, match="Data_Entry_2017_v2020.csv has no header: its first line is '00000001_000.png.*Put the header back"):
+    with pytest.raises(
+        StudyError,
+        match="Data_Entry_2017_v2020.csv has no header: its first line is '00000001_000.png.*Put the header back",
+    ):
         adults(header="")
 
 
 def test_table_with_other_column_names(adults):
-    with pytest.raises(StudyError, match="Data_Entry_2017_v2020.csv has no column 'Finding Labels' \\(there is 'Findings'\\).*Rename"):
+    with pytest.raises(
+        StudyError, match="Data_Entry_2017_v2020.csv has no column 'Finding Labels' \\(there is 'Findings'\\).*Rename"
+    ):
         adults(header=ENTRIES.replace("Finding Labels", "Findings"))
 
 
@@ -243,22 +273,29 @@ def test_the_older_table(adults):
 
 
 def test_a_label_nobody_knows(adults):
-    with pytest.raises(StudyError, match="Data_Entry_2017_v2020.csv line 3: nobody knows the label 'Nodul'. Did it mean 'Nodule'"):
+    with pytest.raises(
+        StudyError, match="Data_Entry_2017_v2020.csv line 3: nobody knows the label 'Nodul'. Did it mean 'Nodule'"
+    ):
         adults(rows=[ROWS[0], ROWS[1].replace("Nodule", "Nodul"), ROWS[2]])
 
 
-@pytest.mark.parametrize("box, why", [
-    ("00000002_000.png,Mass,900,100,300,100,,,", "a box that lies outside its image of 1024 x 1024"),
-    ("00000002_000.png,Mass,-50,100,300,100,,,", "a box that lies outside its image of 1024 x 1024"),
-    ("00000002_000.png,Mass,300,100,-20,100,,,", "a box without extent"),
-    ("00000002_000.png,Mass,300,100,0,100,,,", "a box without extent"),
-    ("00000002_000.png,Mass,,,,,,,", "a box without extent"),
-    ("00000002_000.png,Infiltrate,102.4,204.8,512,256,,,", "the same box once more"),
-])
+@pytest.mark.parametrize(
+    "box, why",
+    [
+        ("00000002_000.png,Mass,900,100,300,100,,,", "a box that lies outside its image of 1024 x 1024"),
+        ("00000002_000.png,Mass,-50,100,300,100,,,", "a box that lies outside its image of 1024 x 1024"),
+        ("00000002_000.png,Mass,300,100,-20,100,,,", "a box without extent"),
+        ("00000002_000.png,Mass,300,100,0,100,,,", "a box without extent"),
+        ("00000002_000.png,Mass,,,,,,,", "a box without extent"),
+        ("00000002_000.png,Infiltrate,102.4,204.8,512,256,,,", "the same box once more"),
+    ],
+)
 def test_boxes_that_are_none_are_set_aside(adults, box, why):
     cohort = adults(boxes=["00000002_000.png,Infiltrate,102.4,204.8,512,256,,,", box])
     assert cohort.aside.to_dict("records") == [{"image": "00000002_000.png, BBox_List_2017.csv line 3", "reason": why}]
-    assert cohort.boxes[["finding", "x", "y", "width", "height"]].round(6).values.tolist() == [["Infiltration", 0.1, 0.2, 0.5, 0.25]]
+    assert cohort.boxes[["finding", "x", "y", "width", "height"]].round(6).values.tolist() == [
+        ["Infiltration", 0.1, 0.2, 0.5, 0.25]
+    ]
 
 
 def test_a_box_that_is_no_number(adults):
@@ -269,7 +306,9 @@ def test_a_box_that_is_no_number(adults):
 def test_a_patient_with_two_ages(adults):
     cohort = adults(rows=[ROWS[0], ROWS[1].replace("059Y", "041Y"), ROWS[2]])
     assert any(
-        "patient 1 at 58 in line 2 and at 41 in line 3" in note and "Data_Entry_2017_v2020.csv" in note and "correct the table" in note
+        "patient 1 at 58 in line 2 and at 41 in line 3" in note
+        and "Data_Entry_2017_v2020.csv" in note
+        and "correct the table" in note
         for note in cohort.notes
     )
     assert cohort.table["age"].tolist()[:2] == [58, 41]
@@ -293,14 +332,19 @@ def test_two_files_of_one_name(adults):
     cohort = nih.read(adults.root, say=None)
     assert len(cohort) == 3 and cohort.aside["reason"][0].startswith("the same file once more")
     again.write_bytes(picture("PNG", seed=99))
-    with pytest.raises(StudyError, match="images/00000001_000.png and images_002/images/00000001_000.png are two different images of one name"):
+    with pytest.raises(
+        StudyError,
+        match="images/00000001_000.png and images_002/images/00000001_000.png are two different images of one name",
+    ):
         nih.read(adults.root)
 
 
 def test_tables_without_images(adults):
     adults()
     shutil.rmtree(adults.root / "images")
-    with pytest.raises(StudyError, match="half of NIH ChestX-ray14: the table is there and none of its images.*Fetch them"):
+    with pytest.raises(
+        StudyError, match="half of NIH ChestX-ray14: the table is there and none of its images.*Fetch them"
+    ):
         nih.read(adults.root)
 
 
@@ -331,13 +375,21 @@ def test_rsna_tables_that_contradict_themselves(tmp_path):
 
 
 def test_arrays_that_would_be_unpickled(tmp_path):
-    np.savez(tmp_path / "pneumoniamnist.npz", train_images=np.array([{"run": "me"}], dtype=object), train_labels=np.zeros((1, 1), dtype=np.uint8))
+    np.savez(
+        tmp_path / "pneumoniamnist.npz",
+        train_images=np.array([{"run": "me"}], dtype=object),
+        train_labels=np.zeros((1, 1), dtype=np.uint8),
+    )
     with pytest.raises(StudyError, match="pneumoniamnist.npz cannot be read: Object arrays cannot be loaded"):
         medmnist.read(tmp_path)
 
 
 def test_half_an_array_file(tmp_path):
-    np.savez(tmp_path / "pneumoniamnist.npz", train_images=np.zeros((2, 28, 28), dtype=np.uint8), train_labels=np.zeros((2, 1), dtype=np.uint8))
+    np.savez(
+        tmp_path / "pneumoniamnist.npz",
+        train_images=np.zeros((2, 28, 28), dtype=np.uint8),
+        train_labels=np.zeros((2, 1), dtype=np.uint8),
+    )
     with pytest.raises(StudyError, match="half of MedMNIST.*no array val_images"):
         medmnist.read(tmp_path)
     whole = (tmp_path / "pneumoniamnist.npz").read_bytes()
@@ -356,10 +408,14 @@ def zipped(path, entries):
     return path
 
 
-@pytest.mark.parametrize("name", ["../outside.jpeg", "/etc/outside.jpeg", "NORMAL/../../outside.jpeg", "..\\outside.jpeg", "C:/outside.jpeg"])
+@pytest.mark.parametrize(
+    "name", ["../outside.jpeg", "/etc/outside.jpeg", "NORMAL/../../outside.jpeg", "..\\outside.jpeg", "C:/outside.jpeg"]
+)
 def test_a_zip_that_writes_outside_its_folder(tmp_path, name):
     path = zipped(tmp_path / "evil.zip", [("NORMAL/IM-0001-0001.jpeg", picture()), (name, picture())])
-    with pytest.raises(StudyError, match="evil.zip holds an entry that would be written outside its folder.*Nothing was unpacked"):
+    with pytest.raises(
+        StudyError, match="evil.zip holds an entry that would be written outside its folder.*Nothing was unpacked"
+    ):
         kermany.read(path)
     assert not list(tmp_path.rglob("*.jpeg")) and not (tmp_path.parent / "outside.jpeg").exists()
 
@@ -402,7 +458,10 @@ def test_a_zip_that_lies_about_its_size(tmp_path):
 
 def test_a_zip_with_two_files_of_one_name(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
-        path = zipped(tmp_path / "twice.zip", [("NORMAL/IM-0001-0001.jpeg", picture()), ("NORMAL/IM-0001-0001.jpeg", picture(seed=1))])
+        path = zipped(
+            tmp_path / "twice.zip",
+            [("NORMAL/IM-0001-0001.jpeg", picture()), ("NORMAL/IM-0001-0001.jpeg", picture(seed=1))],
+        )
     with pytest.raises(StudyError, match="twice.zip holds two files of one name: NORMAL/IM-0001-0001.jpeg"):
         kermany.read(path)
 
@@ -426,18 +485,32 @@ def test_a_broken_zip(tmp_path):
 
 
 def test_a_disk_that_fills_while_the_cache_is_written(children, tmp_path):
-    """A limit on the size of files stands in for the full disk; what was written before is kept and the next call goes on."""
-    script = f"import resource\nfrom pneumo_utils.datasets import kermany\nc = kermany.read({str(children.root)!r}, say=None)\n" \
-             "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\nimport signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\nc.pixels(32)\n"
+    """A limit on the size of files stands in for the full disk; what was written before is kept and the next call
+    goes on.
+    """
+    script = (
+        f"import resource\nfrom pneumo_utils.datasets import kermany\nc = kermany.read({str(children.root)!r}, "
+        f"say=None)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\nimport signal\nsignal.signal(signal.SIGXFSZ, "
+        "signal.SIG_IGN)\nc.pixels(32)\n"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=dict(os.environ))
-    assert done.returncode == 1 and "There is no room left to write" in done.stderr and "set PNEUMO_DATA" in done.stderr, done.stderr
+    assert (
+        done.returncode == 1 and "There is no room left to write" in done.stderr and "set PNEUMO_DATA" in done.stderr
+    ), done.stderr
     assert children("one.jpeg", picture(seed=50)).pixels(32).shape == (9, 32, 32)
 
 
 def test_a_disk_that_fills_while_a_release_is_made(tmp_path):
-    script = "import resource, signal\nfrom pneumo_utils.releases import make\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n" \
-             f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nmake('kermany', 40, 64, 0, {str(tmp_path / 'new')!r})\n"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    script = (
+        "import resource, signal\nfrom pneumo_utils.releases import make\nsignal.signal(signal.SIGXFSZ, "
+        "signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nmake('kermany', 40, 64, 0, "
+        f"{str(tmp_path / 'new')!r})\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == 1 and "There is no room left to write" in done.stderr, done.stderr
     assert not (tmp_path / "new").exists() and not (tmp_path / ".new.making").exists()
 

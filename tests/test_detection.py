@@ -45,10 +45,17 @@ def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
     trained, fresh = (yolov2(8, "pocket", seed=seed).eval() for seed in (1, 2))
     save_darknet(trained, path := tmp_path / "yolov2-drawn.weights", header)
     content = path.read_bytes()
-    numbers = sum(value.numel() for key, value in trained.state_dict().items() if not key.endswith(("num_batches_tracked", "anchors")))
+    numbers = sum(
+        value.numel()
+        for key, value in trained.state_dict().items()
+        if not key.endswith(("num_batches_tracked", "anchors"))
+    )
     assert len(content) == {1: 16, 2: 20}[header.minor] + 4 * numbers
-    mixed, spoken_last = trained[-1].mixed, trained[-1].spoken  # route, convolution, and last the numbers that each cell speaks: bias, filters
-    tail = np.concatenate([each.detach().numpy().ravel() for each in (mixed.conv.weight, spoken_last.bias, spoken_last.weight)])
+    # route, convolution, and last the numbers that each cell speaks: bias, filters
+    mixed, spoken_last = trained[-1].mixed, trained[-1].spoken
+    tail = np.concatenate(
+        [each.detach().numpy().ravel() for each in (mixed.conv.weight, spoken_last.bias, spoken_last.weight)]
+    )
     assert content.endswith(tail.astype("<f4").tobytes())
     assert load_darknet(fresh, path) == header
     with torch.inference_mode():
@@ -99,7 +106,9 @@ def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
 def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
     luck = torch.Generator().manual_seed(0)
     truth = torch.tensor([[1.0, 1.0], [4.0, 2.0], [3.0, 9.0]])
-    sizes = (truth[torch.randint(3, (600,), generator=luck)] * (1 + 0.05 * torch.randn(600, 2, generator=luck))).clamp(min=0.1)
+    sizes = (truth[torch.randint(3, (600,), generator=luck)] * (1 + 0.05 * torch.randn(600, 2, generator=luck))).clamp(
+        min=0.1
+    )
     assert torch.allclose(anchors(sizes, 3, seed=4), truth, rtol=0.03)
 
 
@@ -118,13 +127,16 @@ ONE = torch.ones(1, 2)
 def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
     parts = losses(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
     told = {name: part.item() for name, part in parts.items()}
-    assert told == pytest.approx({"object": 5 * 0.25, "no object": 3 * 0.25, "coordinates": 0.0, "class": 2 * math.log(3)})
+    assert told == pytest.approx(
+        {"object": 5 * 0.25, "no object": 3 * 0.25, "coordinates": 0.0, "class": 2 * math.log(3)}
+    )
 
 
 def test_the_loss_of_a_box_that_is_too_wide_and_aside():
     parts = losses(torch.zeros(1, 8, 2, 2), boxes([0.175, 0, 0.425, 0.5])[None], torch.tensor([[2]]), ONE)
     assert parts["coordinates"].item() == pytest.approx((2 - 0.25 * 0.5) * (0.1**2 + math.log(0.5) ** 2))
-    assert parts["object"].item() == pytest.approx(0.0, abs=1e-9)  # it says one half, and overlaps the thing by one half
+    # it says one half, and overlaps the thing by one half
+    assert parts["object"].item() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_a_box_that_overlaps_a_thing_well_is_not_blamed_for_seeing_it():
@@ -135,7 +147,9 @@ def test_a_box_that_overlaps_a_thing_well_is_not_blamed_for_seeing_it():
 
 def test_an_image_without_things_is_blamed_for_every_box_and_filled_up_rows_change_nothing():
     nothing = losses(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 4), torch.full((1, 3), NOTHING), ONE)
-    assert nothing["no object"].item() == pytest.approx(1.0) and nothing["object"].item() == nothing["class"].item() == 0
+    assert (
+        nothing["no object"].item() == pytest.approx(1.0) and nothing["object"].item() == nothing["class"].item() == 0
+    )
     box = boxes([0.1, 0.1, 0.4, 0.3])
     short = losses(torch.zeros(1, 8, 2, 2), box[None], torch.tensor([[1]]), ONE)
     long = losses(torch.zeros(1, 8, 2, 2), torch.cat([box, torch.zeros(1, 4)])[None], torch.tensor([[1, NOTHING]]), ONE)
@@ -146,8 +160,10 @@ def test_the_loss_of_two_images_is_the_mean_of_theirs():
     raw = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(1))
     true, kinds = boxes([0.1, 0.1, 0.4, 0.3], [0.5, 0.2, 0.9, 0.9]).view(2, 1, 4), torch.tensor([[1], [2]])
     both = losses(raw, true, kinds, ONE)
-    each = [losses(raw[at:at + 1], true[at:at + 1], kinds[at:at + 1], ONE) for at in (0, 1)]
-    assert all(both[name].item() == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-5) for name in both)
+    each = [losses(raw[at : at + 1], true[at : at + 1], kinds[at : at + 1], ONE) for at in (0, 1)]
+    assert all(
+        both[name].item() == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-5) for name in both
+    )
 
 
 # what the maps say
@@ -193,7 +209,9 @@ ELSEWHERE = [0.2, 0.7, 0.4, 0.9]
 
 def test_average_precision_worked_by_hand():
     """Right, wrong, right of three things: recall 1/3 at precision 1, then 2/3 at precision 2/3."""
-    assert average_precision([found([A, ELSEWHERE, B], [0.9, 0.8, 0.7])], [there([A, B, C])], 0) == pytest.approx(1 / 3 + 1 / 3 * 2 / 3)
+    assert average_precision([found([A, ELSEWHERE, B], [0.9, 0.8, 0.7])], [there([A, B, C])], 0) == pytest.approx(
+        1 / 3 + 1 / 3 * 2 / 3
+    )
 
 
 def test_a_thing_counts_once_and_the_surest_box_takes_it():
@@ -210,14 +228,19 @@ def test_all_found_is_one_none_found_is_nothing_and_no_thing_is_undefined():
 def test_precision_is_over_all_images_and_classes_apart():
     told = [found([A, B], [0.9, 0.6], [0, 1]), found([A], [0.95], [0])]
     true = [there([A, B], [0, 0]), there([C], [1])]
-    assert average_precision(told, true, 0) == pytest.approx(1 / 2 * 1 / 2)  # the surest is wrong, the second right, of two things
+    # the surest is wrong, the second right, of two things
+    assert average_precision(told, true, 0) == pytest.approx(1 / 2 * 1 / 2)
     assert average_precision(told, true, 1) == 0
 
 
 def test_a_detector_learns_a_scene():
     chain = yolov2(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
     luck = torch.Generator().manual_seed(0)
-    images, true, kinds = torch.rand(8, 3, 32, 32, generator=luck), boxes([0.1, 0.1, 0.6, 0.7]).expand(8, 1, 4), torch.full((8, 1), 3)
+    images, true, kinds = (
+        torch.rand(8, 3, 32, 32, generator=luck),
+        boxes([0.1, 0.1, 0.6, 0.7]).expand(8, 1, 4),
+        torch.full((8, 1), 3),
+    )
     optimizer, told = torch.optim.Adam(chain.parameters(), lr=2e-3), []
     for _ in range(12):
         loss = sum(losses(chain(images), true, kinds, chain.head.anchors).values())

@@ -1,4 +1,6 @@
-"""How boxes are scored: hand-worked values, agreement with torchvision and pycocotools, and what is done where there is nothing to score."""
+"""How boxes are scored: hand-worked values, agreement with torchvision and pycocotools, and what is done where there
+is nothing to score.
+"""
 
 import io
 import sys
@@ -10,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from saved_figures import legible, texts
 from torchvision.ops import box_iou
 
 from pneumo_utils.claims import public
@@ -25,7 +28,6 @@ from pneumo_utils.detection.things import one_kind, surer, things, things_of_tab
 from pneumo_utils.evaluation.people import mean_of_people
 from pneumo_utils.figures.boxes import accuracy_over_overlap, boxes_on, grid_rows, in_words
 from pneumo_utils.ground.errors import StudyError
-from saved_figures import legible, texts
 
 matplotlib.use("Agg")
 LABELS = ["Mass", "Nodule", "Effusion"]
@@ -35,11 +37,16 @@ ELSEWHERE = [0.2, 0.7, 0.4, 0.9]
 
 
 def there(rows=(), kinds=None):
-    return {"boxes": torch.tensor(rows, dtype=torch.float32).view(-1, 4), "classes": torch.tensor(kinds or [0] * len(rows), dtype=torch.int64)}
+    return {
+        "boxes": torch.tensor(rows, dtype=torch.float32).view(-1, 4),
+        "classes": torch.tensor(kinds or [0] * len(rows), dtype=torch.int64),
+    }
 
 
 def found(rows=(), scores=None, kinds=None):
-    return there(rows, kinds) | {"scores": torch.tensor(scores or [0.9 - 0.1 * at for at in range(len(rows))], dtype=torch.float32)}
+    return there(rows, kinds) | {
+        "scores": torch.tensor(scores or [0.9 - 0.1 * at for at in range(len(rows))], dtype=torch.float32)
+    }
 
 
 def beside(found_, true):
@@ -58,7 +65,9 @@ def crowd():
     true, told = [], []
     for at in range(60):
         corner, size = torch.rand(at % 4, 2, generator=luck) * 0.6, 0.1 + 0.3 * torch.rand(at % 4, 2, generator=luck)
-        true.append({"boxes": torch.cat([corner, corner + size], 1), "classes": torch.randint(3, (at % 4,), generator=luck)})
+        true.append(
+            {"boxes": torch.cat([corner, corner + size], 1), "classes": torch.randint(3, (at % 4,), generator=luck)}
+        )
         near = true[-1]["boxes"] + 0.06 * torch.randn(at % 4, 4, generator=luck)
         far = torch.rand(2, 2, generator=luck) * 0.6
         boxes = torch.cat([near, torch.cat([far, far + 0.2], 1)])
@@ -81,15 +90,26 @@ class Few:
     """A cohort of three images, of which the last has boxes."""
 
     table = pd.DataFrame({"image": ["a.png", "b.png", "c.png"]}, index=[4, 7, 9])
-    boxes = pd.DataFrame({"row": [9, 4, 9], "image": ["c.png", "a.png", "c.png"], "finding": ["Nodule", "Mass", "Mass"], "x": [0.5, 0.0, 0.1],
-                          "y": [0.5, 0.0, 0.1], "width": [0.25, 0.5, 0.2], "height": [0.5, 0.25, 0.3]})
+    boxes = pd.DataFrame(
+        {
+            "row": [9, 4, 9],
+            "image": ["c.png", "a.png", "c.png"],
+            "finding": ["Nodule", "Mass", "Mass"],
+            "x": [0.5, 0.0, 0.1],
+            "y": [0.5, 0.0, 0.1],
+            "width": [0.25, 0.5, 0.2],
+            "height": [0.5, 0.25, 0.3],
+        }
+    )
 
 
 def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_none():
     got = things(Few, LABELS)
     assert [each["boxes"].shape for each in got] == [(1, 4), (0, 4), (2, 4)]
     assert torch.allclose(got[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and got[0]["classes"].tolist() == [0]
-    assert torch.allclose(got[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and got[2]["classes"].tolist() == [1, 0]
+    assert torch.allclose(got[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and got[2][
+        "classes"
+    ].tolist() == [1, 0]
     assert all(each["boxes"].dtype == torch.float32 and each["classes"].dtype == torch.int64 for each in got)
 
 
@@ -97,7 +117,9 @@ def test_a_cohort_without_boxes_has_things_without_boxes():
     class Clear:
         table, boxes = Few.table, NO_BOXES
 
-    assert [len(each["boxes"]) for each in things(Clear, LABELS)] == [0, 0, 0] and not grids(things(Clear, LABELS)).any()
+    assert [len(each["boxes"]) for each in things(Clear, LABELS)] == [0, 0, 0] and not grids(
+        things(Clear, LABELS)
+    ).any()
 
 
 def test_an_unknown_label_is_an_error_that_names_the_nearest():
@@ -133,7 +155,17 @@ def test_the_readings_of_larger_differ():
 
 
 def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
-    boxes = pd.DataFrame({"patient": 1, "image": np.arange(200), "label": "Mass", "x": np.arange(200) * 3.13, "y": 100.07, "w": 384.0, "h": 256.0})
+    boxes = pd.DataFrame(
+        {
+            "patient": 1,
+            "image": np.arange(200),
+            "label": "Mass",
+            "x": np.arange(200) * 3.13,
+            "y": 100.07,
+            "w": 384.0,
+            "h": 256.0,
+        }
+    )
     for reading in LARGER:
         assert not cells_by_size(things_of_table(boxes, LABELS), reading)[1].any()
 
@@ -146,7 +178,11 @@ def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
 
 def test_found_boxes_fill_their_cells_with_the_highest_score():
     got = confidences([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
-    assert got[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7]) and got[0, 1, 0] == pytest.approx(0.4) and (got[0] > 0).sum() == 6
+    assert (
+        got[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7])
+        and got[0, 1, 0] == pytest.approx(0.4)
+        and (got[0] > 0).sum() == 6
+    )
     assert got.shape == (2, CELLS, CELLS) and not got[1].any()
 
 
@@ -157,7 +193,9 @@ def test_surer_boxes_and_boxes_of_one_kind():
 
 
 def test_the_claims_need_no_torch():
-    code = "import sys, pneumo_utils.claims.judges, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, pneumo_utils.claims.judges, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
+    )
     assert run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -165,7 +203,9 @@ def test_the_claims_need_no_torch():
 
 
 def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
-    some, others = (torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2))
+    some, others = (
+        torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)
+    )
     some, others = (torch.cat([each[:, :2], each[:, :2] + each[:, 2:]], 1) for each in (some, others))
     got = overlaps.iou(some.numpy()[:, None], others.numpy())
     assert got.shape == (20, 20) and np.allclose(got, box_iou(some, others))
@@ -178,21 +218,32 @@ def test_a_small_box_within_a_thing_has_iobb_1_and_one_of_no_area_overlaps_nothi
     box, thing = np.array([[0.1, 0.1, 0.2, 0.2]]), np.array([[0.0, 0.0, 0.4, 0.4]])
     assert overlaps.iobb(box, thing)[0] == pytest.approx(1) and overlaps.iou(box, thing)[0] == pytest.approx(1 / 16)
     flat = np.array([[0.1, 0.1, 0.1, 0.3]])
-    assert overlaps.iou(flat, flat)[0] == overlaps.iobb(flat, thing)[0] == overlaps.iou(np.array([[0.3, 0.3, 0.1, 0.1]]), thing)[0] == 0
+    assert (
+        overlaps.iou(flat, flat)[0]
+        == overlaps.iobb(flat, thing)[0]
+        == overlaps.iou(np.array([[0.3, 0.3, 0.1, 0.1]]), thing)[0]
+        == 0
+    )
 
 
 # ---------------------------------------------------------------- localisation and pointing
 
 
 def test_localisation_worked_by_hand():
-    """A third of overlap in the first image, a wrong label in the second, nothing found in the third, no thing in the fourth."""
+    """A third of overlap in the first image, a wrong label in the second, nothing found in the third, no thing in
+    the fourth.
+    """
     true = [there([A], [0]), there([B], [1]), there([C], [0]), there()]
     told = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
     got = values(by_label(told, true, LABELS[:2], localisation.measures), 4)
     assert got["IoU accuracy at 0.3", "Mass"] == 1 / 2 and got["IoU accuracy at 0.4", "Mass"] == 0
-    assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0  # half of it: not more than half
+    # half of it: not more than half
+    assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0
     assert got["IoU accuracy at 0.1", "Nodule"] == 0 and got["IoU accuracy at 0.3", MEAN] == 1 / 4
-    assert got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4 and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
+    assert (
+        got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4
+        and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
+    )
     assert got["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
     assert got["IoU accuracy at 0.3", ANY] == 2 / 3 and got["false positives an image, IoU at 0.3", ANY] == 2 / 4
 
@@ -200,7 +251,11 @@ def test_localisation_worked_by_hand():
 def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
     half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
     got = values(localisation.measures(half, "x"), 1)
-    assert got["IoU accuracy at 0.4", "x"] == 1 and got["IoU accuracy at 0.5", "x"] == 0 and got["false positives an image, IoU at 0.5", "x"] == 1
+    assert (
+        got["IoU accuracy at 0.4", "x"] == 1
+        and got["IoU accuracy at 0.5", "x"] == 0
+        and got["false positives an image, IoU at 0.5", "x"] == 1
+    )
     assert rsna.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
 
 
@@ -213,7 +268,12 @@ def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one()
     true = [there([A]), there([A]), there([A]), there()]
     told = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
     assert localisation.pointed(beside(told, true)).tolist() == [True, False, False, False]
-    astray = [found([A]) | {"points": torch.tensor([[0.5, 0.5]])}, found([B]) | {"points": torch.tensor([[0.1, 0.1]])}, found(), found()]
+    astray = [
+        found([A]) | {"points": torch.tensor([[0.5, 0.5]])},
+        found([B]) | {"points": torch.tensor([[0.1, 0.1]])},
+        found(),
+        found(),
+    ]
     assert localisation.pointed(beside(astray, true)).tolist() == [False, True, False, False]
     assert values([localisation.pointing(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
 
@@ -254,7 +314,9 @@ def test_rsna_worked_by_hand():
 
 
 def test_rsna_tries_the_surest_box_first():
-    """The surer box takes the thing, though the other overlaps it more: a miss of a true box is then a false positive."""
+    """The surer box takes the thing, though the other overlaps it more: a miss of a true box is then a false
+    positive.
+    """
     rough = [0.02, 0, 0.22, 0.2]
     for sure in ([0.9, 0.1], [0.1, 0.9]):
         assert rsna.image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
@@ -271,7 +333,9 @@ def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
 
 
 def test_average_precision_worked_by_hand():
-    """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33 more)."""
+    """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33
+    more).
+    """
     got = values(coco.measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
     assert got["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
 
@@ -283,8 +347,12 @@ def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
         judged.accumulate()
     theirs = judged.eval["precision"].mean(axis=(1, 2, 3, 4))
     got = values(coco.measures(beside(told, true), "x"), 60)
-    assert got["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and got["AP at 0.3", "x"] == pytest.approx(theirs[1], abs=1e-9)
-    assert got["AP at 0.5", "x"] == pytest.approx(theirs[2], abs=1e-9) and got["AP (0.5 to 0.95)", "x"] == pytest.approx(theirs[2:].mean(), abs=1e-9)
+    assert got["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and got["AP at 0.3", "x"] == pytest.approx(
+        theirs[1], abs=1e-9
+    )
+    assert got["AP at 0.5", "x"] == pytest.approx(theirs[2], abs=1e-9) and got[
+        "AP (0.5 to 0.95)", "x"
+    ] == pytest.approx(theirs[2:].mean(), abs=1e-9)
 
 
 def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
@@ -299,7 +367,10 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
     twice[[3, 10]] = 2
     twice[5] = 0
     again = np.repeat(np.arange(60), twice.astype(int))
-    one, other = every_score.measures(told, true, LABELS), every_score.measures([told[at] for at in again], [true[at] for at in again], LABELS)
+    one, other = (
+        every_score.measures(told, true, LABELS),
+        every_score.measures([told[at] for at in again], [true[at] for at in again], LABELS),
+    )
     assert values(one, twice) == pytest.approx(values(other, len(again)), nan_ok=True)
 
 
@@ -328,7 +399,9 @@ def block(row, column, high=1, wide=1):
 
 
 def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_nothing():
-    """Four true cells of which a quarter is said; nothing said; a target with no cell; an image without boxes, which counts nowhere."""
+    """Four true cells of which a quarter is said; nothing said; a target with no cell; an image without boxes, which
+    counts nowhere.
+    """
     true = [there([block(0, 0, 2, 2)]), there([block(4, 4)]), there([[0.5, 0.5, 0.51, 0.51]]), there()]
     told = np.zeros((4, CELLS, CELLS))
     told[0, 0, :2] = 0.6, 0.4
@@ -338,10 +411,14 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
     assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
     precision, recall = 1 / 3, 0.25 / 3
-    assert got["area F1 with undefined as 0, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert got["area F1 with undefined as 0, confidence", ALL] == pytest.approx(
+        2 * precision * recall / (precision + recall)
+    )
     assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
     counted = {(one.metric, one.label): one.counted for one in area.measures(true, told)}
-    assert [counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")] == [2, 2, 1, 3]
+    assert [
+        counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")
+    ] == [2, 2, 1, 3]
     errors = [(0.4**2 + 0.6**2 + 1 + 1) / 256, 1 / 256, 1 / 256]
     assert got["grid squared error", ALL] == pytest.approx(np.mean(errors))
 
@@ -357,7 +434,9 @@ def test_area_of_larger_boxes_looks_at_these_alone():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
     told = np.stack([grids(true)[0].astype(float), image_of((3, 3))])
     got = values(area.measures(true, told), 2)
-    assert got["area precision, confidence", ALL] == 1 and got["area precision, confidence", "384 wide and 256 high"] == pytest.approx(35 / 36)
+    assert got["area precision, confidence", ALL] == 1 and got[
+        "area precision, confidence", "384 wide and 256 high"
+    ] == pytest.approx(35 / 36)
     assert {one.counted for one in area.measures(true, told) if one.label in LARGER} == {1}
 
 
@@ -381,20 +460,27 @@ def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
     boxed = np.array([len(each["boxes"]) > 0 for each in true])
     hits = localisation.pointed(beside(told, true)).astype(float)
     row = scores([localisation.pointing(beside(told, true), "x")], patients, 300).iloc[0]
-    assert row[["value", "low", "high"]].tolist() == pytest.approx(mean_of_people(np.where(boxed, hits, np.nan), patients, 300))
+    assert row[["value", "low", "high"]].tolist() == pytest.approx(
+        mean_of_people(np.where(boxed, hits, np.nan), patients, 300)
+    )
 
 
 def test_a_table_is_tidy_and_the_same_again(crowd):
     told, true, patients = crowd
-    systems = {"detector": every_score.measures(told, true, LABELS), "half of it": every_score.measures(told, true, LABELS, least=0.5)}
+    systems = {
+        "detector": every_score.measures(told, true, LABELS),
+        "half of it": every_score.measures(told, true, LABELS, least=0.5),
+    }
     frame = table(systems, patients, 100)
     assert list(frame) == COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
     assert set(frame["label"]) == {*LABELS, MEAN, ANY, ALL, *LARGER}
     pd.testing.assert_frame_equal(frame, table(systems, patients, 100))
     sure = frame.dropna()
     assert ((sure["low"] <= sure["value"] + 1e-9) & (sure["value"] <= sure["high"] + 1e-9)).all()
-    assert frame.set_index(["system", "metric", "label"]).loc[("half of it", "AP at 0.5", ANY), "value"] == \
-        frame.set_index(["system", "metric", "label"]).loc[("detector", "AP at 0.5", ANY), "value"]  # which takes all boxes
+    assert (
+        frame.set_index(["system", "metric", "label"]).loc[("half of it", "AP at 0.5", ANY), "value"]
+        == frame.set_index(["system", "metric", "label"]).loc[("detector", "AP at 0.5", ANY), "value"]
+    )  # which takes all boxes
 
 
 def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
@@ -412,7 +498,9 @@ def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
 
 
 def test_the_interval_of_average_precision_lies_about_its_value(crowd):
-    """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the middle is moved to the value."""
+    """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the
+    middle is moved to the value.
+    """
     told, true, patients = crowd
     (one,) = [each for each in coco.measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
     row = scores([one], patients, 400).iloc[0]
@@ -428,7 +516,10 @@ def test_a_share_without_exception_has_an_exact_interval():
 
 
 def test_the_mean_over_labels_leaves_out_what_is_undefined():
-    each = [Measure("m", name, ratio(np.array(part), np.array(whole)), 1) for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))]
+    each = [
+        Measure("m", name, ratio(np.array(part), np.array(whole)), 1)
+        for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))
+    ]
     assert mean_of(each).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(mean_of(each[1:]).of(np.ones((1, 2)))[0])
 
 
@@ -480,15 +571,23 @@ def test_image_free_boxes_worked_by_hand():
         and whole["classes"].tolist() == [0, 1]
         and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
     )
-    assert fitted(PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6)
+    assert fitted(PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(
+        np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6
+    )
     assert fitted(PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
     prior = fitted(PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1)
-    assert prior["boxes"][prior["scores"].argmax()].tolist() == pytest.approx(block(2, 2, 4, 4)) and prior["scores"].max() == 1
+    assert (
+        prior["boxes"][prior["scores"].argmax()].tolist() == pytest.approx(block(2, 2, 4, 4))
+        and prior["scores"].max() == 1
+    )
 
 
 def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
     tiny = [there([[0.5, 0.5, 0.51, 0.51]])] * 2
-    assert fitted(PREDICTORS["location prior"], tiny, 1)["boxes"].tolist() == fitted(PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
+    assert (
+        fitted(PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
+        == fitted(PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
+    )
 
 
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
@@ -512,9 +611,9 @@ def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
     frame = image_free_scores.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
     plain = image_free.box_baselines(boxes).set_index("predictor")["f1"]
-    assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain["everywhere"] == pytest.approx(
-        0.146, abs=0.001
-    )
+    assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain[
+        "everywhere"
+    ] == pytest.approx(0.146, abs=0.001)
     assert frame["location prior, thresholded", "area F1, one-hot", ALL] == pytest.approx(plain["prior, thresholded"])
     for name in ("IoU accuracy at 0.1", "AP at 0.3", "RSNA 2018", "pointing"):
         assert frame["nothing", name, MEAN] == 0 < frame["location prior", name, MEAN]
@@ -547,7 +646,9 @@ def test_boxes_from_a_map_worked_by_hand():
 
 def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
     full, empty = boxes_from(np.stack([np.ones((4, 4)), np.zeros((4, 4))]))
-    assert full["boxes"].tolist() == [[0, 0, 1, 1]] and empty["boxes"].shape == (0, 4) and empty["points"].shape == (0, 2)
+    assert (
+        full["boxes"].tolist() == [[0, 0, 1, 1]] and empty["boxes"].shape == (0, 4) and empty["points"].shape == (0, 2)
+    )
 
 
 def test_a_network_s_own_confidences_are_cut_as_they_are():
@@ -584,10 +685,21 @@ def test_grids_from_maps_are_the_mean_of_each_cell():
 def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
     true, told = [there([A]), there([B])], [found(), found()]
     got = values(every_score.measures(told, true, LABELS), 2)
-    assert got["IoU accuracy at 0.1", ANY] == got["AP at 0.5", "Mass"] == got["RSNA 2018", ANY] == got["images with a found box", ALL] == 0
+    assert (
+        got["IoU accuracy at 0.1", ANY]
+        == got["AP at 0.5", "Mass"]
+        == got["RSNA 2018", ANY]
+        == got["images with a found box", ALL]
+        == 0
+    )
     assert np.isnan(got["area F1, confidence", ALL]) and got["area F1 with undefined as 0, confidence", ALL] == 0
-    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN] == 0  # no image has a nodule
-    row = scores(every_score.measures(told, true, LABELS), ["a", "b"], 50).set_index(["metric", "label"]).loc[("AP at 0.5", "Nodule")]
+    # no image has a nodule
+    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN] == 0
+    row = (
+        scores(every_score.measures(told, true, LABELS), ["a", "b"], 50)
+        .set_index(["metric", "label"])
+        .loc[("AP at 0.5", "Nodule")]
+    )
     assert row[["value", "low", "high"]].isna().all() and row["of"] == 0
 
 
@@ -650,11 +762,18 @@ PICTURE = np.tile(np.linspace(40, 220, 64).astype(np.uint8), (64, 1))
 
 def test_boxes_on_pictures_say_in_words_where_they_are():
     pictures = {"Mass": PICTURE, "Effusion and Nodule": PICTURE}
-    true, told = [there([B]), there()], {"YOLOv2": [found([B, A], [0.3, 0.8]), found()], "location prior": [found([C]), found([A])]}
+    true, told = (
+        [there([B]), there()],
+        {"YOLOv2": [found([B, A], [0.3, 0.8]), found()], "location prior": [found([C]), found([A])]},
+    )
     figure, alt = boxes_on(pictures, true, told)
     legible(figure)
     assert {"Mass", "YOLOv2", "no box", "true box"} <= set(texts(figure)) and len(figure.axes) == 4
-    assert "YOLOv2, Mass: true box in the middle centre" in alt and "2 found, the surest with a score of 0.80, in the" in alt and "IoU of 1.00" in alt
+    assert (
+        "YOLOv2, Mass: true box in the middle centre" in alt
+        and "2 found, the surest with a score of 0.80, in the" in alt
+        and "IoU of 1.00" in alt
+    )
     assert "YOLOv2, Effusion and Nodule: no true box, no box found" in alt
     plain, words = boxes_on(pictures, true)
     legible(plain)

@@ -1,4 +1,6 @@
-"""Detectors that learn: boxes and cells as targets, Pascal VOC's files, splits of boxed images, the grid network, YOLOv2 for other labels, FCOS, and what they say."""
+"""Detectors that learn: boxes and cells as targets, Pascal VOC's files, splits of boxed images, the grid network,
+YOLOv2 for other labels, FCOS, and what they say.
+"""
 
 import math
 
@@ -59,7 +61,10 @@ def with_boxes(cohort, *boxes):
 
 
 def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
-    assert len(boxed) == cohort.boxes.loc[cohort.boxes["finding"].isin(LABELS), "row"].nunique() and boxed.classes == LABELS
+    assert (
+        len(boxed) == cohort.boxes.loc[cohort.boxes["finding"].isin(LABELS), "row"].nunique()
+        and boxed.classes == LABELS
+    )
     row = boxed.table.index[0]
     assert set(boxed.table["labels"][row].split("|")) == set(boxed.boxes.loc[boxed.boxes["row"] == row, "finding"])
     assert set(dealing.boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
@@ -89,13 +94,17 @@ def test_split_by_patient_shares_none(boxed):
 def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
     """A patient of many images must not be on the same side every time."""
     tested = [set(dealing.dealt(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
-    often = pd.Series([image for each in tested for image in each]).value_counts().reindex(boxed.table.index, fill_value=0)
+    often = (
+        pd.Series([image for each in tested for image in each]).value_counts().reindex(boxed.table.index, fill_value=0)
+    )
     assert (often == 6).mean() < 0.5 and (often == 6).sum() < len(set.union(*tested))
 
 
 def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
     less = fewer(dealt, 12)
-    assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(dealt.part("valid").table.index)
+    assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(
+        dealt.part("valid").table.index
+    )
     assert set(less.part("train").table.index) <= set(dealt.part("train").table.index)
 
 
@@ -130,7 +139,14 @@ def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
     row = int(boxed.table.index[0])
     voc.save(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
     text = next(tmp_path.glob("*.xml")).read_text()
-    for line in ("<name>Mass</name>", "<xmin>256.0</xmin>", "<ymin>512.0</ymin>", "<xmax>384.0</xmax>", "<ymax>768.0</ymax>", "<width>1024</width>"):
+    for line in (
+        "<name>Mass</name>",
+        "<xmin>256.0</xmin>",
+        "<ymin>512.0</ymin>",
+        "<xmax>384.0</xmax>",
+        "<ymax>768.0</ymax>",
+        "<width>1024</width>",
+    ):
         assert line in text
 
 
@@ -199,7 +215,10 @@ def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
 
 def test_loaders_keep_the_order_of_the_table_and_hand_out_the_targets(dealt):
     batches = list(loaders.loader(dealt.part("valid"), 32, 5, loaders.as_cells))
-    assert torch.equal(torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(), loaders.as_cells(dealt.part("valid")))
+    assert torch.equal(
+        torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(),
+        loaders.as_cells(dealt.part("valid")),
+    )
     assert batches[0][0].shape == (5, 3, 32, 32)
 
 
@@ -215,7 +234,11 @@ def test_training_images_without_a_box_are_refused(dealt):
 def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
     net = grid_net(64, "full", batch_norm, seed=0)
     kinds = [type(module) for module in net.modules()]
-    assert kinds.count(nn.Conv2d) == CONVOLUTIONS == 18 and kinds.count(nn.Linear) == 1 and kinds.count(nn.BatchNorm2d) == 18 * batch_norm
+    assert (
+        kinds.count(nn.Conv2d) == CONVOLUTIONS == 18
+        and kinds.count(nn.Linear) == 1
+        and kinds.count(nn.BatchNorm2d) == 18 * batch_norm
+    )
 
 
 @pytest.mark.parametrize("pixels, times", [(16, 0), (32, 1), (64, 2), (100, 2), (256, 4), (1024, 6)])
@@ -243,10 +266,14 @@ def test_shortcuts_hand_on_what_comes_in():
 
 def test_the_three_losses_by_hand():
     logits, truth = torch.zeros(1, 4), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
-    assert GridLoss("squared")(logits, truth).item() == pytest.approx(0.25) and GridLoss("absolute")(logits, truth).item() == pytest.approx(0.5)
+    assert GridLoss("squared")(logits, truth).item() == pytest.approx(0.25) and GridLoss("absolute")(
+        logits, truth
+    ).item() == pytest.approx(0.5)
     assert GridLoss("cosine")(logits, truth).item() == pytest.approx(-0.5)  # all four alike, one of them true
     assert GridLoss("cosine")(logits + 3, truth).item() == pytest.approx(-0.5)  # it does not care how large
-    assert GridLoss("cosine")(logits, 0 * truth).item() == 0 and GridLoss("squared")(logits, 0 * truth).item() == pytest.approx(0.25)
+    assert GridLoss("cosine")(logits, 0 * truth).item() == 0 and GridLoss("squared")(
+        logits, 0 * truth
+    ).item() == pytest.approx(0.25)
 
 
 def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1():
@@ -278,7 +305,11 @@ def drawn(classes=8, seed=0):
 
 
 def test_the_loss_is_the_sum_of_its_parts():
-    raw, true, kinds = torch.randn(2, 2 * 13, 4, 4), torch.tensor([[[0.1, 0.1, 0.4, 0.3]], [[0.5, 0.2, 0.9, 0.9]]]), torch.tensor([[1.0], [2.0]])
+    raw, true, kinds = (
+        torch.randn(2, 2 * 13, 4, 4),
+        torch.tensor([[[0.1, 0.1, 0.4, 0.3]], [[0.5, 0.2, 0.9, 0.9]]]),
+        torch.tensor([[1.0], [2.0]]),
+    )
     shapes = torch.tensor([[1.0, 1.0], [3.0, 2.0]])
     whole = yolo_training.RegionLoss(shapes)(raw, torch.cat([true, kinds[..., None]], -1))
     assert whole.item() == pytest.approx(sum(losses(raw, true, kinds.long(), shapes).values()).item())
@@ -288,7 +319,9 @@ def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
     shapes, raw = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.zeros(1, 2 * 6, 2, 2)
     small, large = [0.0, 0.0, 0.5, 0.5], [-0.25, -0.25, 0.75, 0.75]
     parts = losses(raw, torch.tensor([[small, large]]), torch.zeros(1, 2, dtype=torch.long), shapes)
-    assert parts["object"].item() == pytest.approx(2 * 5 * 0.25) and parts["coordinates"].item() == pytest.approx(0, abs=1e-9)
+    assert parts["object"].item() == pytest.approx(2 * 5 * 0.25) and parts["coordinates"].item() == pytest.approx(
+        0, abs=1e-9
+    )
     assert parts["class"].item() == pytest.approx(0)  # of one class nobody can be wrong
 
 
@@ -312,8 +345,14 @@ def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
     chain, shapes = drawn(4), torch.rand(5, 2) + 0.5
     kept = chain.head.mixed.conv.weight.clone()
     again = yolo_training.for_labels(chain, 8, shapes, seed=3)
-    assert again.head.spoken.out_channels == 65 and torch.equal(again.head.anchors, shapes) and torch.equal(again.head.mixed.conv.weight, kept)
-    assert torch.equal(yolo_training.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight)
+    assert (
+        again.head.spoken.out_channels == 65
+        and torch.equal(again.head.anchors, shapes)
+        and torch.equal(again.head.mixed.conv.weight, kept)
+    )
+    assert torch.equal(
+        yolo_training.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight
+    )
 
 
 def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
@@ -334,9 +373,12 @@ def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
     learn.fit(3)
     assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
     raw = answers(net, loaders.loader(one.part("valid"), 32, 7, loaders.as_boxes(["Mass"]), stats=net.about.stats))
-    assert torch.allclose(seen.epochs[-1], yolo_training.best_score(raw, shapes), atol=0.01)  # training may be computed in bfloat16
+    # training may be computed in bfloat16
+    assert torch.allclose(seen.epochs[-1], yolo_training.best_score(raw, shapes), atol=0.01)
     found = region.decode(raw, shapes, least=0)
-    assert torch.allclose(torch.stack([each["scores"].max() for each in found]), yolo_training.best_score(raw, shapes), atol=1e-6)
+    assert torch.allclose(
+        torch.stack([each["scores"].max() for each in found]), yolo_training.best_score(raw, shapes), atol=1e-6
+    )
 
 
 def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
@@ -365,13 +407,19 @@ def test_fcos_loss_is_torchvisions_own(dealt):
     number = max(1, int(inside.sum()))
     classes = sigmoid_focal_loss(raw[..., :8], wanted, reduction="sum") / number
     boxes = loss.fcos.box_coder.decode(raw[..., 8:12], loss.anchors[None].expand(2, -1, -1))
-    places = generalized_box_iou_loss(boxes[0][inside], (targets[0, 0, :4] * 32).expand(number, -1), reduction="sum") / number
+    places = (
+        generalized_box_iou_loss(boxes[0][inside], (targets[0, 0, :4] * 32).expand(number, -1), reduction="sum")
+        / number
+    )
     left, right, above, below = (
         abs(loss.anchors.unflatten(1, (2, 2)).mean(1)[inside, axis] - 32 * targets[0, 0, side])
         for axis, side in ((0, 0), (0, 2), (1, 1), (1, 3))
     )
     central = (
-        torch.minimum(left, right) / torch.maximum(left, right) * torch.minimum(above, below) / torch.maximum(above, below)
+        torch.minimum(left, right)
+        / torch.maximum(left, right)
+        * torch.minimum(above, below)
+        / torch.maximum(above, below)
     ).sqrt()  # as the paper of FCOS has it
     middles = binary_cross_entropy_with_logits(raw[0, inside, 12], central, reduction="sum") / number
     assert whole.item() == pytest.approx((classes + places + middles).item(), rel=1e-5) and middles.item() > 0
@@ -393,8 +441,12 @@ def test_fcos_finds_what_it_learned(dealt):
     learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3), seed=0)
     learn.fit(12)
     assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
-    found = loss.decode(answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_boxes(LABELS), stats=net.about.stats)))
-    assert len(found) == len(dealt.part("valid")) and all(((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found)
+    found = loss.decode(
+        answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_boxes(LABELS), stats=net.about.stats))
+    )
+    assert len(found) == len(dealt.part("valid")) and all(
+        ((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found
+    )
     assert all(each["scores"].min() > 0.01 and each["classes"].max() < 8 for each in found if len(each["scores"]))
 
 
@@ -418,10 +470,16 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
         {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)},
     ]
     loose, strict = said.of_boxes(found, 0.3), said.of_boxes(found, 0.95)
-    assert np.allclose(loose.told[0, :8, :8], 0.9) and np.allclose(loose.told[0, 8:], 0.4) and not loose.told[1].any() and not strict.told.any()
+    assert (
+        np.allclose(loose.told[0, :8, :8], 0.9)
+        and np.allclose(loose.told[0, 8:], 0.4)
+        and not loose.told[1].any()
+        and not strict.told.any()
+    )
     true = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5]]), "classes": torch.tensor([0])}] * 2
     assert strict.area(true, "recall, confidence") == 0 and math.isnan(strict.area(true, "precision, confidence"))
-    assert loose.area(true, "precision, one-hot") == pytest.approx(0.25)  # of the one image on which anything is said: a quarter of all cells
+    # of the one image on which anything is said: a quarter of all cells
+    assert loose.area(true, "precision, one-hot") == pytest.approx(0.25)
     assert loose.area(true, "recall, confidence") == pytest.approx(0.9 / 2)
 
 
@@ -440,7 +498,12 @@ def test_parts_are_put_together_in_their_order(dealt):
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
     whole = said.pooled(parts)
     assert len(whole.found) == len(whole.whatever) == len(whole.told) == 7
-    assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {"area F1, confidence", "AP at 0.5", "pointing", "RSNA 2018"}
+    assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {
+        "area F1, confidence",
+        "AP at 0.5",
+        "pointing",
+        "RSNA 2018",
+    }
 
 
 def test_found_boxes_can_be_kept_and_come_back(tmp_path):

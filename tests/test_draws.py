@@ -35,7 +35,8 @@ def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
         (0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6
     ) and value - low == pytest.approx(high - value)
     plain = mean_over(found)
-    assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)  # half as wide again: the root of (1/5 + 1/4) over 1/5
+    # half as wide again: the root of (1/5 + 1/4) over 1/5
+    assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)
     assert ahead(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
     many = mean_over(found * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
     assert many[2] - many[0] > 1.96 * np.sqrt(0.0008 / 4)
@@ -49,10 +50,14 @@ def test_ahead_is_a_paired_difference():
 
 
 def test_splits_that_share_images_widen_a_difference():
-    """Nadeau and Bengio: the variance of a mean of n differences is 1 / n and test over training images, in place of 1 / n."""
+    """Nadeau and Bengio: the variance of a mean of n differences is 1 / n and test over training images, in place of
+    1 / n.
+    """
     gains = np.array([0.1, 0.2, 0.3, 0.2])
     alone, shared = ahead(gains), ahead(gains, overlap=0.25)
-    assert shared.value == alone.value and (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(np.sqrt(0.5 / 0.25))
+    assert shared.value == alone.value and (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(
+        np.sqrt(0.5 / 0.25)
+    )
 
 
 def test_the_weakest_of_several_decides():

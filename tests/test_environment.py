@@ -6,20 +6,22 @@ import tomllib
 from importlib import metadata
 
 import yaml
+from conftest import ROOT
 from packaging.requirements import Requirement
 
-from conftest import ROOT
-
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINS = {Requirement(line).name.lower().replace("_", "-"): line.split("==")[1]
-        for line in (ROOT / "constraints.txt").read_text().splitlines() if line and not line.startswith("#")}
+PINS = {
+    Requirement(line).name.lower().replace("_", "-"): line.split("==")[1]
+    for line in (ROOT / "constraints.txt").read_text().splitlines()
+    if line and not line.startswith("#")
+}
 
 
 def test_environment_yml_installs_this_package_under_the_constraints():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
-    pip, = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
+    (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
     assert "--constraint constraints.txt" in pip and "--editable .[test]" in pip
-    python, = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
+    (python,) = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
     assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
     named = {re.split(r"[=<>~ ]", entry)[0] for entry in environment["dependencies"] if isinstance(entry, str)}
     assert not named & set(PINS), "a library from conda would not have the version that make installs"
@@ -32,7 +34,11 @@ def test_every_dependency_is_pinned_within_its_bounds():
 
 
 def test_what_is_installed_is_what_is_pinned():
-    told = {name: metadata.version(name) for name in PINS if name in {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}}
+    told = {
+        name: metadata.version(name)
+        for name in PINS
+        if name in {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}
+    }
     assert len(told) > 100
     assert {name: version for name, version in told.items() if version != PINS[name]} == {}
 
@@ -43,7 +49,9 @@ def test_doing_it_again_installs_nothing():
     if ready.exists():  # else the environment was made another way, and make has no part in it
         newest = max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "constraints.txt"))
         assert ready.stat().st_mtime >= newest
-        assert "pip install" not in subprocess.run(["make", "-n", "book"], cwd=ROOT, capture_output=True, text=True).stdout
+        assert (
+            "pip install" not in subprocess.run(["make", "-n", "book"], cwd=ROOT, capture_output=True, text=True).stdout
+        )
 
 
 def test_ci_calls_make_test():

@@ -1,4 +1,6 @@
-"""Evaluation held against scikit-learn, against tables worked out by hand, and against simulations whose truth is known."""
+"""Evaluation held against scikit-learn, against tables worked out by hand, and against simulations whose truth is
+known.
+"""
 
 import time
 import warnings
@@ -47,7 +49,9 @@ def made(count=60, classes=2, seed=0, skill=1.0, several=False, each=1, digits=N
         told = np.floor(told * 10**digits) / 10**digits
         told = told if several else np.column_stack([told[:, :-1], 1 - told[:, :-1].sum(axis=1)])
     names = BINARY if classes == 2 else [f"class {at}" for at in range(classes)]
-    return Predictions([f"{name}{at}" for at in range(count)], [f"p{at // each}" for at in range(count)], truth, told, names, several)
+    return Predictions(
+        [f"{name}{at}" for at in range(count)], [f"p{at // each}" for at in range(count)], truth, told, names, several
+    )
 
 
 def binary(truth, told, **more):
@@ -67,9 +71,14 @@ def seen(predictions, rows):
 
 AVERAGED = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
 DECIDED = {
-    "accuracy": sk.accuracy_score, "balanced_accuracy": sk.balanced_accuracy_score, "mcc": sk.matthews_corrcoef,
-    **{f"{name}_{how}": (lambda t, p, w, s=each, how=how: s(t, p, sample_weight=w, average=how, zero_division=0))
-       for name, each in AVERAGED.items() for how in ("macro", "weighted")},
+    "accuracy": sk.accuracy_score,
+    "balanced_accuracy": sk.balanced_accuracy_score,
+    "mcc": sk.matthews_corrcoef,
+    **{
+        f"{name}_{how}": (lambda t, p, w, s=each, how=how: s(t, p, sample_weight=w, average=how, zero_division=0))
+        for name, each in AVERAGED.items()
+        for how in ("macro", "weighted")
+    },
 }
 
 
@@ -89,24 +98,38 @@ def test_every_resample_has_scikit_learns_figures(classes, digits):
     block = seen(held, rows)
     predicted, told = held.probabilities.argmax(axis=1), held.probabilities
     for name, expected in DECIDED.items():
-        assert metric(name, held)(block) == pytest.approx([plain(expected)(held.truth, predicted, row) for row in rows]), name
+        assert metric(name, held)(block) == pytest.approx(
+            [plain(expected)(held.truth, predicted, row) for row in rows]
+        ), name
     for at, each in enumerate(held.classes):
         true = held.truth == at
-        for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score, "brier": sk.brier_score_loss}.items():
-            assert metric(f"{name} of {each}", held)(block) == pytest.approx([expected(true, told[:, at], sample_weight=row) for row in rows]), name
+        for name, expected in {
+            "auroc": sk.roc_auc_score,
+            "auprc": sk.average_precision_score,
+            "brier": sk.brier_score_loss,
+        }.items():
+            assert metric(f"{name} of {each}", held)(block) == pytest.approx(
+                [expected(true, told[:, at], sample_weight=row) for row in rows]
+            ), name
         for name, expected in {"f1": sk.f1_score, "mcc": sk.matthews_corrcoef, "specificity": specificity}.items():
             said = predicted == at
-            assert metric(f"{name} of {each}", held)(block) == pytest.approx([expected(true, said, sample_weight=row) for row in rows]), name
+            assert metric(f"{name} of {each}", held)(block) == pytest.approx(
+                [expected(true, said, sample_weight=row) for row in rows]
+            ), name
     if classes == 2:
         for name, expected in AVERAGED.items():
-            assert metric(name, held)(block) == pytest.approx([expected(held.truth, predicted, sample_weight=row) for row in rows])
+            assert metric(name, held)(block) == pytest.approx(
+                [expected(held.truth, predicted, sample_weight=row) for row in rows]
+            )
         assert (metric("auroc", held)(block) == metric("auroc of PNEUMONIA", held)(block)).all()
     else:
         for how in ("macro", "weighted"):
             mine = metric(f"auroc_{how}", held)(block)
             assert mine[0] == pytest.approx(sk.roc_auc_score(held.truth, told, multi_class="ovr", average=how))
             drawn = [np.repeat(np.arange(80), row) for row in rows[1:].astype(int)]
-            assert mine[1:] == pytest.approx([sk.roc_auc_score(held.truth[each], told[each], multi_class="ovr", average=how) for each in drawn])
+            assert mine[1:] == pytest.approx(
+                [sk.roc_auc_score(held.truth[each], told[each], multi_class="ovr", average=how) for each in drawn]
+            )
         assert (metric("auroc", held)(block) == metric("auroc_macro", held)(block)).all()
         assert metric("brier", held)(block)[0] == pytest.approx(((told - held.indicators) ** 2).sum(axis=1).mean())
 
@@ -118,11 +141,16 @@ def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_doe
     block, said = seen(held, rows), held.probabilities >= 0.5
     for how in ("macro", "weighted"):
         for name, expected in AVERAGED.items():
-            assert metric(f"{name}_{how}", held)(block) == pytest.approx([expected(held.truth, said, average=how, sample_weight=row) for row in rows])
+            assert metric(f"{name}_{how}", held)(block) == pytest.approx(
+                [expected(held.truth, said, average=how, sample_weight=row) for row in rows]
+            )
         for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score}.items():
             assert metric(f"{name}_{how}", held)(block) == pytest.approx(
-                [expected(held.truth, held.probabilities, average=how, sample_weight=row) for row in rows])
-    assert metric("exact_match", held)(block) == pytest.approx([sk.accuracy_score(held.truth, said, sample_weight=row) for row in rows])
+                [expected(held.truth, held.probabilities, average=how, sample_weight=row) for row in rows]
+            )
+    assert metric("exact_match", held)(block) == pytest.approx(
+        [sk.accuracy_score(held.truth, said, sample_weight=row) for row in rows]
+    )
     assert metric("accuracy", held)(block)[0] == pytest.approx((held.truth == said).mean())
     assert metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
 
@@ -131,12 +159,39 @@ def test_papers_confuse_three_kinds_of_f1():
     """Worked out by hand: TP 40, FN 10, FP 30, TN 20."""
     held = of_cells(40, 10, 30, 20)
     of_pneumonia, of_normal = 80 / 120, 40 / 80
-    found = {each.metric: each.value for each in scores(held, ["f1", "f1 of NORMAL", "f1_macro", "f1_weighted", "precision", "recall", "specificity",
-                                                              "balanced_accuracy", "mcc", "accuracy"], resamples=2)}
-    assert found == pytest.approx({
-        "f1": of_pneumonia, "f1 of NORMAL": of_normal, "f1_macro": (of_pneumonia + of_normal) / 2, "f1_weighted": (of_pneumonia + of_normal) / 2,
-        "precision": 4 / 7, "recall": 0.8, "specificity": 0.4, "balanced_accuracy": 0.6, "accuracy": 0.6,
-        "mcc": (800 - 300) / np.sqrt(70 * 50 * 50 * 30)})
+    found = {
+        each.metric: each.value
+        for each in scores(
+            held,
+            [
+                "f1",
+                "f1 of NORMAL",
+                "f1_macro",
+                "f1_weighted",
+                "precision",
+                "recall",
+                "specificity",
+                "balanced_accuracy",
+                "mcc",
+                "accuracy",
+            ],
+            resamples=2,
+        )
+    }
+    assert found == pytest.approx(
+        {
+            "f1": of_pneumonia,
+            "f1 of NORMAL": of_normal,
+            "f1_macro": (of_pneumonia + of_normal) / 2,
+            "f1_weighted": (of_pneumonia + of_normal) / 2,
+            "precision": 4 / 7,
+            "recall": 0.8,
+            "specificity": 0.4,
+            "balanced_accuracy": 0.6,
+            "accuracy": 0.6,
+            "mcc": (800 - 300) / np.sqrt(70 * 50 * 50 * 30),
+        }
+    )
     unequal = of_cells(60, 15, 15, 10)
     assert score(unequal, "f1_weighted", resamples=2).value == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
 
@@ -147,7 +202,8 @@ def test_calibration_error_in_closed_form():
     assert score(held, "calibration_error", resamples=10).value == pytest.approx(0.15)
     sure = binary([1, 1, 0, 0], [1.0, 1.0, 0.0, 0.0])
     assert score(sure, "calibration_error", resamples=10).value == 0
-    lopsided = binary([1] * 3 + [0] * 9, [0.95] * 2 + [0.05] * 10)  # two at .95, both true; ten at .05, of which one is true
+    # two at .95, both true; ten at .05, of which one is true
+    lopsided = binary([1] * 3 + [0] * 9, [0.95] * 2 + [0.05] * 10)
     assert score(lopsided, "calibration_error", resamples=10).value == pytest.approx((2 * 0.05 + 10 * 0.05) / 12)
 
 
@@ -203,7 +259,9 @@ def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
         true = np.tile([0, 1], 120)
         told = np.where(right == (true == 1), 0.9, 0.1)
         for kind, patients in {"patient": np.repeat(np.arange(40), 6).astype(str), "image": [""] * 240}.items():
-            found = score(Predictions(np.arange(240), patients, true, told, BINARY), "accuracy", resamples=300, seed=run)
+            found = score(
+                Predictions(np.arange(240), patients, true, told, BINARY), "accuracy", resamples=300, seed=run
+            )
             covered[kind] += found.low <= 0.7 <= found.high
     assert covered["patient"] >= 0.88 * runs and covered["image"] <= 0.75 * runs, covered
 
@@ -217,8 +275,16 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
     assert same == pytest.approx(wide) and narrow < 0.55 * wide
 
 
-@pytest.mark.parametrize("cells, name, count", [((20, 0, 3, 17), "recall", 20), ((20, 0, 0, 17), "accuracy", 37), ((0, 9, 3, 17), "recall", 9),
-                                                ((8, 2, 0, 30), "precision", 8), ((8, 2, 0, 30), "specificity", 30)])
+@pytest.mark.parametrize(
+    "cells, name, count",
+    [
+        ((20, 0, 3, 17), "recall", 20),
+        ((20, 0, 0, 17), "accuracy", 37),
+        ((0, 9, 3, 17), "recall", 9),
+        ((8, 2, 0, 30), "precision", 8),
+        ((8, 2, 0, 30), "specificity", 30),
+    ],
+)
 def test_a_share_without_exception_gets_the_exact_binomial_interval(cells, name, count):
     found = score(of_cells(*cells), name)
     exact = stats.binomtest(int(found.value) * count, count).proportion_ci(0.95, method="exact")
@@ -229,10 +295,14 @@ def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_inter
     rare = binary([1, 1] + [0] * 28, [0.9, 0.4] + [0.5, 0.1] * 14)
     found = score(rare, "auroc", resamples=500)
     assert 0 < found.low <= found.value <= found.high <= 1 and not found.why
-    assert np.isnan(interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and interval(np.array([1.0] * 6 + [np.nan] * 4)) == (1, 1)
+    assert np.isnan(interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and interval(
+        np.array([1.0] * 6 + [np.nan] * 4)
+    ) == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"])
+@pytest.mark.parametrize(
+    "name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"]
+)
 def test_an_undefined_metric_says_so_and_why(name):
     found = score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
     assert str(found) == "undefined" and np.isnan(found.value) and found.why == "undefined: no image is PNEUMONIA"
@@ -244,7 +314,9 @@ def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
     assert [each.value for each in scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [0, 0, 0, 0]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        assert score(held, "f1_macro", resamples=5).value == pytest.approx(sk.f1_score(held.truth, [0] * 40, average="macro"))
+        assert score(held, "f1_macro", resamples=5).value == pytest.approx(
+            sk.f1_score(held.truth, [0] * 40, average="macro")
+        )
 
 
 def test_the_surest_are_answered_first():
@@ -265,7 +337,8 @@ def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
 
 
 @pytest.mark.parametrize(
-    "told, shares, message", [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")]
+    "told, shares, message",
+    [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")],
 )
 def test_shares_that_cannot_be_answered(told, shares, message):
     with pytest.raises(StudyError, match=message):
@@ -274,21 +347,40 @@ def test_shares_that_cannot_be_answered(told, shares, message):
 
 def test_a_value_of_each_of_several_answers():
     told = [made(seed=seed) for seed in range(3)]
-    assert values(told, "balanced_accuracy").tolist() == [sk.balanced_accuracy_score(each.truth, each.probabilities[:, 1] > 0.5) for each in told]
+    assert values(told, "balanced_accuracy").tolist() == [
+        sk.balanced_accuracy_score(each.truth, each.probabilities[:, 1] > 0.5) for each in told
+    ]
 
 
 def test_figures_for_people():
     assert str(Score("accuracy", 0.8123, 0.789, 0.834)) == "0.812 (0.79 to 0.83)"
     assert str(Score("brier", 0.0312, 0.0271, 0.0349)) == "0.031 (0.027 to 0.035)"
-    assert str(Score("auroc", np.nan, np.nan, np.nan)) == "undefined" and str(Score("auroc", 0.5, np.nan, np.nan)) == "0.500 (undefined)"
-    assert [label(name) for name in ("f1_macro", "auroc", "recall of virus", "balanced_accuracy", "mcc", "exact_match")] == [
-        "F1 (macro)", "AUROC", "Recall of virus", "Balanced accuracy", "MCC", "Exact match"]
+    assert (
+        str(Score("auroc", np.nan, np.nan, np.nan)) == "undefined"
+        and str(Score("auroc", 0.5, np.nan, np.nan)) == "0.500 (undefined)"
+    )
+    assert [
+        label(name) for name in ("f1_macro", "auroc", "recall of virus", "balanced_accuracy", "mcc", "exact_match")
+    ] == ["F1 (macro)", "AUROC", "Recall of virus", "Balanced accuracy", "MCC", "Exact match"]
 
 
 def test_two_thousand_resamples_of_three_thousand_predictions_take_less_than_a_second():
     held = made(3000, each=2)
-    names = ["accuracy", "balanced_accuracy", "precision", "recall", "specificity", "f1", "f1_macro", "f1_weighted", "mcc", "auroc", "auprc", "brier",
-             "calibration_error"]
+    names = [
+        "accuracy",
+        "balanced_accuracy",
+        "precision",
+        "recall",
+        "specificity",
+        "f1",
+        "f1_macro",
+        "f1_weighted",
+        "mcc",
+        "auroc",
+        "auprc",
+        "brier",
+        "calibration_error",
+    ]
     times = []
     for _ in range(3):
         began = time.process_time()
@@ -297,9 +389,17 @@ def test_two_thousand_resamples_of_three_thousand_predictions_take_less_than_a_s
     assert len(found) == 13 and min(times) < 1, times
 
 
-@pytest.mark.parametrize("name, told", [("acuracy", "did you mean 'accuracy'"), ("f1_makro", "did you mean 'f1_macro'"),
-                                        ("f1_macro of NORMAL", "No metric"), ("recall of virus", "no class 'virus'"),
-                                        ("exact_match", "No metric"), ("", "No metric")])
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("acuracy", "did you mean 'accuracy'"),
+        ("f1_makro", "did you mean 'f1_macro'"),
+        ("f1_macro of NORMAL", "No metric"),
+        ("recall of virus", "no class 'virus'"),
+        ("exact_match", "No metric"),
+        ("", "No metric"),
+    ],
+)
 def test_an_unknown_metric_is_refused_with_the_nearest(name, told):
     with pytest.raises(StudyError, match=told):
         score(made(), name)
@@ -307,7 +407,7 @@ def test_an_unknown_metric_is_refused_with_the_nearest(name, told):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_a_bare_f1_of_many_classes_is_refused(several):
-    with pytest.raises(StudyError, match="f1_macro, f1_weighted, or \"f1 of class 2\""):
+    with pytest.raises(StudyError, match='f1_macro, f1_weighted, or "f1 of class 2"'):
         score(made(classes=3, several=several), "f1")
 
 
@@ -320,12 +420,18 @@ def test_predictions_are_kept_to_the_last_bit(tmp_path, suffix, several):
     held = made(40, 3, several=several, each=2)
     held.save(tmp_path / f"p.{suffix}")
     again = Predictions.load(tmp_path / f"p.{suffix}")
-    assert again.digest == held.digest and (again.probabilities == held.probabilities).all() and (again.truth == held.truth).all()
+    assert (
+        again.digest == held.digest
+        and (again.probabilities == held.probabilities).all()
+        and (again.truth == held.truth).all()
+    )
     assert [path.name for path in tmp_path.iterdir()] == [f"p.{suffix}"]
 
 
 def test_texts_that_look_like_something_else_stay_texts(tmp_path):
-    held = Predictions(["NA", "1.0", "nan", "é,\"x\""], ["", "007", "None", "1e3"], [0, 1, 1, 0], [0.1, 0.2, 1.0, 1 / 3], ["NA", "1"])
+    held = Predictions(
+        ["NA", "1.0", "nan", 'é,"x"'], ["", "007", "None", "1e3"], [0, 1, 1, 0], [0.1, 0.2, 1.0, 1 / 3], ["NA", "1"]
+    )
     for name in ("p.csv", "p.npz"):
         held.save(tmp_path / name)
         assert Predictions.load(tmp_path / name).digest == held.digest
@@ -359,39 +465,61 @@ def test_folds_are_put_together():
 
 def test_labels_that_nobody_has_can_be_left_out():
     held = made(30, 4, several=True)
-    bare = Predictions(held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, several=True)
+    bare = Predictions(
+        held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, several=True
+    )
     assert score(bare, "auroc", resamples=5).why == "undefined: no image is class 2"
     there = bare.only(["class 0", "class 1", "class 3"])
-    assert score(there, "auroc", resamples=5).value == pytest.approx(sk.roc_auc_score(there.truth, there.probabilities, average="macro"))
+    assert score(there, "auroc", resamples=5).value == pytest.approx(
+        sk.roc_auc_score(there.truth, there.probabilities, average="macro")
+    )
     with pytest.raises(StudyError, match="no class 'class 9'"):
         bare.only(["class 9"])
     with pytest.raises(StudyError, match="sum to one"):
         made(5, 3).only(["class 1"])
 
 
-@pytest.mark.parametrize("change, told", [
-    ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training went astray"),
-    ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first a: 2, -1. Logits need a softmax"),
-    ({"probabilities": [[0.5, 0.6], [0.5, 0.5]]}, "no probabilities"),
-    ({"probabilities": [[0.5, 0.5]]}, r"probabilities of shape \(2, 2\), not \(1, 2\)"),
-    ({"truth": [0, 2]}, "class numbers from 0 to 1"),
-    ({"truth": [0, 0.5]}, "class numbers from 0 to 1"),
-    ({"truth": [0]}, r"truth of shape \(2,\)"),
-    ({"patients": ["x"]}, "patients of shape"),
-    ({"images": [], "patients": [], "truth": [], "probabilities": np.zeros((0, 2))}, "no images"),
-    ({"classes": ["x", "x"]}, "different names"),
-    ({"classes": ["x"], "probabilities": [[1.0], [1.0]], "truth": [0, 0]}, "two or more"),
-    ({"several": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
-])
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training went astray"),
+        ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first a: 2, -1. Logits need a softmax"),
+        ({"probabilities": [[0.5, 0.6], [0.5, 0.5]]}, "no probabilities"),
+        ({"probabilities": [[0.5, 0.5]]}, r"probabilities of shape \(2, 2\), not \(1, 2\)"),
+        ({"truth": [0, 2]}, "class numbers from 0 to 1"),
+        ({"truth": [0, 0.5]}, "class numbers from 0 to 1"),
+        ({"truth": [0]}, r"truth of shape \(2,\)"),
+        ({"patients": ["x"]}, "patients of shape"),
+        ({"images": [], "patients": [], "truth": [], "probabilities": np.zeros((0, 2))}, "no images"),
+        ({"classes": ["x", "x"]}, "different names"),
+        ({"classes": ["x"], "probabilities": [[1.0], [1.0]], "truth": [0, 0]}, "two or more"),
+        ({"several": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
+    ],
+)
 def test_predictions_that_cannot_be_are_refused(change, told):
-    good = {"images": ["a", "b"], "patients": ["", ""], "truth": [0, 1], "probabilities": [[0.5, 0.5], [0.2, 0.8]], "classes": BINARY}
+    good = {
+        "images": ["a", "b"],
+        "patients": ["", ""],
+        "truth": [0, 1],
+        "probabilities": [[0.5, 0.5], [0.2, 0.8]],
+        "classes": BINARY,
+    }
     Predictions(**good)
     with pytest.raises(StudyError, match=told):
         Predictions(**(good | change))
 
 
-@pytest.mark.parametrize("name, content", [("p.npz", b"PK\x03\x04 cut off"), ("p.npz", b""), ("p.csv", b"image,patient\na,b\n"), ("p.csv", b""),
-                                           ("p.csv", b"image,patient,truth,p(x),p(y)\na,,z,0.5,0.5\n"), ("p.csv", b"\xff\xfe\x00")])
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("p.npz", b"PK\x03\x04 cut off"),
+        ("p.npz", b""),
+        ("p.csv", b"image,patient\na,b\n"),
+        ("p.csv", b""),
+        ("p.csv", b"image,patient,truth,p(x),p(y)\na,,z,0.5,0.5\n"),
+        ("p.csv", b"\xff\xfe\x00"),
+    ],
+)
 def test_damaged_files_are_named(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(StudyError, match=f"{name} cannot be read as predictions"):
@@ -455,11 +583,16 @@ def test_each_label_has_its_own_threshold():
     assert score(test, "f1_macro", chosen, resamples=5).value != score(test, "f1_macro", resamples=5).value
 
 
-@pytest.mark.parametrize("make, told", [(lambda: threshold(made(), "best"), "chosen by \"youden\""),
-                                        (lambda: threshold(made(), ("recall", 1.5)), "not by"),
-                                        (lambda: threshold(made(classes=3)), "the likeliest is taken"),
-                                        (lambda: threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
-                                        (lambda: threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images")])
+@pytest.mark.parametrize(
+    "make, told",
+    [
+        (lambda: threshold(made(), "best"), 'chosen by "youden"'),
+        (lambda: threshold(made(), ("recall", 1.5)), "not by"),
+        (lambda: threshold(made(classes=3)), "the likeliest is taken"),
+        (lambda: threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
+        (lambda: threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
+    ],
+)
 def test_thresholds_that_cannot_be_chosen(make, told):
     with pytest.raises(StudyError, match=told):
         make()
@@ -469,13 +602,18 @@ def test_thresholds_that_cannot_be_chosen(make, told):
 
 
 def test_mcnemar_by_hand():
-    """Eight images right only in the first and two only in the second: twice the chance of two or fewer heads in ten."""
+    """Eight images right only in the first and two only in the second: twice the chance of two or fewer heads in
+    ten.
+    """
     true = [1] * 30
     first = binary(true + [0], [0.9] * 28 + [0.1] * 2 + [0.1])
     second = binary(true + [0], [0.9] * 20 + [0.1] * 8 + [0.9] * 2 + [0.1])
     found = mcnemar(first, second)
     assert (found.only_first, found.only_second) == (8, 2) and found.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
-    assert found.says.startswith("8 images are right only in the first and 2 only in the second") and "p = 0.109" in found.says
+    assert (
+        found.says.startswith("8 images are right only in the first and 2 only in the second")
+        and "p = 0.109" in found.says
+    )
     assert mcnemar(first, first).p == 1
 
 
@@ -483,7 +621,11 @@ def test_better_is_said_only_where_the_interval_says_so():
     good, twin = made(400, skill=2.0), made(400, skill=2.0)
     poor = Predictions(good.images, good.patients, good.truth, made(400, skill=0.5).probabilities, BINARY)
     found = better(good, poor, "auroc")
-    assert found.better and found.says.startswith(f"better by {found.value:.3f} (") and found.claim == (found.value, found.low, found.high)
+    assert (
+        found.better
+        and found.says.startswith(f"better by {found.value:.3f} (")
+        and found.claim == (found.value, found.low, found.high)
+    )
     areas = [sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in (good, poor)]
     assert found.value == pytest.approx(areas[0] - areas[1])
     back = better(poor, good, "auroc")
@@ -492,7 +634,9 @@ def test_better_is_said_only_where_the_interval_says_so():
     assert same.claim == (0, 0, 0) and same.says == "not clearly different (+0.000, from +0.000 to +0.000)"
     assert in_words(-0.0001, -0.0002, 0.0001) == "0.000 (0.000 to 0.000)"  # no zero has a sign
     less = better(good, poor, "brier")
-    assert less.better and less.value == pytest.approx(score(poor, "brier", resamples=2).value - score(good, "brier", resamples=2).value)
+    assert less.better and less.value == pytest.approx(
+        score(poor, "brier", resamples=2).value - score(good, "brier", resamples=2).value
+    )
 
 
 def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
@@ -519,7 +663,9 @@ def test_over_draws_by_student_and_wilcoxon():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
     found = better(first, second, "auroc")
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.p == pytest.approx(stats.wilcoxon(first, second).pvalue)
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.p == pytest.approx(
+        stats.wilcoxon(first, second).pvalue
+    )
     assert better(first, second, "brier").value == pytest.approx(-found.value)
     assert found.how == "5 draws"
 
@@ -529,13 +675,17 @@ def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_b
     gains = np.subtract(first, second)
     reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
     found = better(first, second, "auroc", overlap=1 / 4)
-    assert (found.low, found.high) == pytest.approx((gains.mean() - reach, gains.mean() + reach)) and found.how == "5 folds"
+    assert (found.low, found.high) == pytest.approx(
+        (gains.mean() - reach, gains.mean() + reach)
+    ) and found.how == "5 folds"
     assert better(first, second, "auroc").high - better(first, second, "auroc").low < found.high - found.low
 
 
 def test_predictions_of_several_seeds_are_compared_pair_by_pair():
     pairs = [(made(80, skill=2.0, seed=seed), made(80, skill=0.5, seed=seed)) for seed in range(4)]
-    pairs = [(good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs]
+    pairs = [
+        (good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs
+    ]
     found = better(*zip(*pairs), "auroc")
     areas = [[sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in pair] for pair in pairs]
     assert found.value == pytest.approx(-np.diff(areas).mean()) and found.better
@@ -543,17 +693,27 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
     assert level.p == 1 and not level.better and not level.worse
 
 
-@pytest.mark.parametrize("other, told", [
-    (lambda p: p.where(np.arange(60) < 50), "50 images are in both, 10 only in the first, 0 only in the second"),
-    (lambda p: p.where(np.arange(60)[::-1]), "in another order"),
-    (lambda p: Predictions(p.images, p.patients, 1 - p.truth, p.probabilities, BINARY), "different truths.*first i0"),
-    (lambda p: Predictions(p.images, p.patients, p.truth, p.probabilities, ["a", "b"]), "different questions"),
-    (lambda p: made(classes=3), "different questions"),
-])
+@pytest.mark.parametrize(
+    "other, told",
+    [
+        (lambda p: p.where(np.arange(60) < 50), "50 images are in both, 10 only in the first, 0 only in the second"),
+        (lambda p: p.where(np.arange(60)[::-1]), "in another order"),
+        (
+            lambda p: Predictions(p.images, p.patients, 1 - p.truth, p.probabilities, BINARY),
+            "different truths.*first i0",
+        ),
+        (lambda p: Predictions(p.images, p.patients, p.truth, p.probabilities, ["a", "b"]), "different questions"),
+        (lambda p: made(classes=3), "different questions"),
+    ],
+)
 def test_models_that_were_asked_different_questions_are_not_compared(other, told):
     base = made()
     second = other(base)
-    for compare in (lambda: better(base, second, "accuracy"), lambda: mcnemar(base, second), lambda: better([base] * 2, [second] * 2, "accuracy")):
+    for compare in (
+        lambda: better(base, second, "accuracy"),
+        lambda: mcnemar(base, second),
+        lambda: better([base] * 2, [second] * 2, "accuracy"),
+    ):
         with pytest.raises(StudyError, match=told):
             compare()
 
@@ -574,14 +734,24 @@ def test_undefined_is_not_better():
 
 
 def test_a_table_has_its_baselines_as_rows():
-    model, trivial = made(80, skill=2), Predictions(made(80).images, made(80).patients, made(80, skill=2).truth, np.tile([0.6, 0.4], (80, 1)), BINARY)
+    model, trivial = (
+        made(80, skill=2),
+        Predictions(made(80).images, made(80).patients, made(80, skill=2).truth, np.tile([0.6, 0.4], (80, 1)), BINARY),
+    )
     tidy = table({"ResNet": model}, {"majority": trivial}, ["accuracy", "auroc", "f1_macro"], resamples=200)
     assert tidy.columns.tolist() == ["model", "baseline", "metric", "value", "low", "high", "why"] and len(tidy) == 6
-    assert tidy.set_index(["model", "metric"])["value"]["majority", "auroc"] == 0.5 and tidy.groupby("model")["baseline"].first().to_dict() == {
-        "ResNet": False, "majority": True}
+    assert tidy.set_index(["model", "metric"])["value"]["majority", "auroc"] == 0.5 and tidy.groupby("model")[
+        "baseline"
+    ].first().to_dict() == {"ResNet": False, "majority": True}
     wide = shown(tidy)
-    assert wide.columns.tolist() == ["model", "Accuracy", "AUROC", "F1 (macro)"] and wide["model"].tolist() == ["ResNet", "majority"]
-    assert wide.loc[0, "AUROC"] == str(score(model, "auroc", resamples=200)) and wide.loc[1, "AUROC"] == "0.500 (0.500 to 0.500)"
+    assert wide.columns.tolist() == ["model", "Accuracy", "AUROC", "F1 (macro)"] and wide["model"].tolist() == [
+        "ResNet",
+        "majority",
+    ]
+    assert (
+        wide.loc[0, "AUROC"] == str(score(model, "auroc", resamples=200))
+        and wide.loc[1, "AUROC"] == "0.500 (0.500 to 0.500)"
+    )
     with pytest.raises(StudyError, match="both called 'x'"):
         table({"x": model}, {"x": trivial}, ["accuracy"])
     with pytest.raises(StudyError, match="threshold for 'y'"):
@@ -593,7 +763,9 @@ def test_a_table_by_class_names_what_is_undefined():
     held = Predictions(held.images, held.patients, held.truth % 2, held.probabilities, held.classes)
     tidy = by_class(held, ("recall", "auroc"), resamples=50)
     assert tidy["images"].tolist() == np.repeat(held.indicators.sum(axis=0), 2).tolist()
-    assert tidy["value"][0] == pytest.approx(sk.recall_score(held.truth, held.probabilities.argmax(axis=1), labels=[0], average=None)[0])
+    assert tidy["value"][0] == pytest.approx(
+        sk.recall_score(held.truth, held.probabilities.argmax(axis=1), labels=[0], average=None)[0]
+    )
     wide = shown(tidy)
     assert wide.columns.tolist() == ["class", "images", "Recall", "AUROC"] and wide["class"].tolist() == held.classes
     assert wide.loc[2, "AUROC"] == "undefined" and tidy["why"].iloc[-1] == "undefined: no image is class 2"
@@ -606,7 +778,10 @@ def test_confusion_matrices_are_scikit_learns():
     assert one.columns.tolist() == ["not class 1", "class 1"]
     assert (one.to_numpy() == sk.confusion_matrix(held.truth == 1, held.probabilities.argmax(axis=1) == 1)).all()
     labels = made(70, 3, several=True)
-    assert (confusion(labels, of="class 2").to_numpy() == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]).all()
+    assert (
+        confusion(labels, of="class 2").to_numpy()
+        == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]
+    ).all()
     with pytest.raises(StudyError, match="a matrix each"):
         confusion(labels)
     with pytest.raises(StudyError, match="no class 'class 7'"):
@@ -640,7 +815,11 @@ class Drawn:
         ill = (self.truth.any(axis=1) if several else self.truth > 0).astype(float)[:, None, None]
         border = np.ones((32, 32))
         border[3:-3, 3:-3] = 0
-        grey = 120 + 20 * np.random.default_rng(seed).normal(size=(len(ill), 32, 32)) + ill * (frame * border + inside * (1 - border))
+        grey = (
+            120
+            + 20 * np.random.default_rng(seed).normal(size=(len(ill), 32, 32))
+            + ill * (frame * border + inside * (1 - border))
+        )
         self.grey = grey.clip(0, 255).astype(np.uint8)
         self.table = pd.DataFrame({"image": [f"{seed}-{at}" for at in range(len(ill))], "patient": ""})
 
@@ -660,36 +839,52 @@ class Drawn:
 
 def test_the_majority_answers_with_the_training_shares():
     found = majority(Drawn([0] * 3 + [1] * 7), Drawn([0, 1, 0, 1], seed=1))
-    assert (found.probabilities == [0.3, 0.7]).all() and found.truth.tolist() == [0, 1, 0, 1] and found.images[0] == "1-0"
+    assert (
+        (found.probabilities == [0.3, 0.7]).all() and found.truth.tolist() == [0, 1, 0, 1] and found.images[0] == "1-0"
+    )
     assert score(found, "accuracy", resamples=5).value == 0.5 and score(found, "auroc", resamples=5).value == 0.5
 
 
 def test_grey_pixels_are_the_logistic_regression_that_is_said():
     train, test = Drawn([0, 1] * 40, inside=3.0), Drawn([0, 1] * 30, inside=3.0, seed=1)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000))
-    expected = model.fit(train.grey.reshape(80, -1).astype(np.float32), train.truth).predict_proba(test.grey.reshape(60, -1).astype(np.float32))
+    expected = model.fit(train.grey.reshape(80, -1).astype(np.float32), train.truth).predict_proba(
+        test.grey.reshape(60, -1).astype(np.float32)
+    )
     found = grey_pixels(train, test)
     assert found.probabilities == pytest.approx(expected) and score(found, "auroc", resamples=5).value > 0.9
 
 
 def test_the_frame_alone_sees_the_frame_alone():
-    tells, silent = (frame_only(Drawn([0, 1] * 40, **where), Drawn([0, 1] * 60, seed=1, **where)) for where in ({"frame": 8.0}, {"inside": 8.0}))
-    assert score(tells, "auroc", resamples=5).value > 0.95 and abs(score(silent, "auroc", resamples=5).value - 0.5) < 0.15
+    tells, silent = (
+        frame_only(Drawn([0, 1] * 40, **where), Drawn([0, 1] * 60, seed=1, **where))
+        for where in ({"frame": 8.0}, {"inside": 8.0})
+    )
+    assert (
+        score(tells, "auroc", resamples=5).value > 0.95 and abs(score(silent, "auroc", resamples=5).value - 0.5) < 0.15
+    )
 
 
 def test_baselines_of_several_labels_are_one_against_the_rest():
     draw = np.random.default_rng(0)
     truth = (draw.random((60, 3)) < [0.3, 0.5, 0.0]).astype(np.uint8)
-    held = baselines(Drawn(truth, inside=9.0, classes="abc", several=True), Drawn(truth, inside=9.0, seed=1, classes="abc", several=True))
+    held = baselines(
+        Drawn(truth, inside=9.0, classes="abc", several=True),
+        Drawn(truth, inside=9.0, seed=1, classes="abc", several=True),
+    )
     assert list(held) == ["majority", "32 x 32 pixels", "frame only"]
     assert held["majority"].probabilities == pytest.approx(np.tile(truth.mean(axis=0), (60, 1)))
-    assert (held["32 x 32 pixels"].probabilities[:, 2] == 0).all(), "a label that nobody had in training is never expected"
+    assert (held["32 x 32 pixels"].probabilities[:, 2] == 0).all(), (
+        "a label that nobody had in training is never expected"
+    )
     assert score(held["32 x 32 pixels"], "auroc of a", resamples=5).value > 0.6
 
 
 def test_classes_that_are_absent_from_training_are_never_expected():
     three = ["a", "b", "c"]
-    found = grey_pixels(Drawn([0, 1] * 20, inside=5, classes=three), Drawn([0, 1, 2] * 10, inside=5, seed=1, classes=three))
+    found = grey_pixels(
+        Drawn([0, 1] * 20, inside=5, classes=three), Drawn([0, 1, 2] * 10, inside=5, seed=1, classes=three)
+    )
     assert (found.probabilities[:, 2] == 0).all() and found.probabilities[:, :2].sum(axis=1) == pytest.approx(1)
     alone = grey_pixels(Drawn([1] * 5), Drawn([0, 1], seed=1))
     assert (alone.probabilities == [0, 1]).all()

@@ -1,4 +1,6 @@
-"""The exercises: one form in every chapter, rising, solved in code that stands on its chapter alone, timed by a record; and the labs that are made of them."""
+"""The exercises: one form in every chapter, rising, solved in code that stands on its chapter alone, timed by a
+record; and the labs that are made of them.
+"""
 
 import ast
 import builtins
@@ -9,13 +11,12 @@ import types
 import nbformat
 import pytest
 from click.testing import CliRunner
+from conftest import ROOT, write_notebook
 
 from pneumo_utils import cli
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study import exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
-
-from conftest import ROOT, write_notebook
 
 ALL = {chapter.name: chapter for chapter in chapters() if exercises.has_exercises(chapter)}
 
@@ -72,11 +73,16 @@ def test_a_chapter_ends_with_four_to_six_that_rise(name):
     stars = [each.stars for each in found]
     assert stars == sorted(stars) and stars[0] == 1 and stars[-1] == 3 and set(stars) <= set(exercises.MINUTES)
     headings = re.findall(
-        r"(?m)^## (.+)$", "\n".join("".join(cell["source"]) for cell in ALL[name].notebook()["cells"] if cell["cell_type"] == "markdown")
+        r"(?m)^## (.+)$",
+        "\n".join("".join(cell["source"]) for cell in ALL[name].notebook()["cells"] if cell["cell_type"] == "markdown"),
     )
     assert headings[-1] == "Exercises" and sum("Exercises" in heading for heading in headings) == 1
     assert (
-        not [heading for heading in headings[headings.index("Takeaways") :] if not heading.startswith(("Takeaways", "Limits", "Exercises"))]
+        not [
+            heading
+            for heading in headings[headings.index("Takeaways") :]
+            if not heading.startswith(("Takeaways", "Limits", "Exercises"))
+        ]
         if "Takeaways" in headings
         else True
     )
@@ -91,9 +97,13 @@ def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
         assert each.code, f"exercise {each.number} is answered in words alone"
         missing = needs[each.number] - known
         assert not missing, f"exercise {each.number} uses {missing}, which neither it nor its chapter makes"
-        needed_elsewhere = called_later(sources).union(*(theirs for number, theirs in needs.items() if number != each.number))
+        needed_elsewhere = called_later(sources).union(
+            *(theirs for number, theirs in needs.items() if number != each.number)
+        )
         clash = names(each.code, STORED) & names(sources, STORED) & needed_elsewhere - imported(each.code)
-        assert not clash, f"exercise {each.number} overwrites {clash}, which functions of the chapter or other exercises need"
+        assert not clash, (
+            f"exercise {each.number} overwrites {clash}, which functions of the chapter or other exercises need"
+        )
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -102,7 +112,8 @@ def test_every_solution_was_run_as_it_stands(name):
     assert told["seconds_again"] > 0 and told["peak_memory_mb"] > 100 and told["disk_mb"] > 0
     for each in exercises.of(ALL[name]):
         assert exercises.seconds(name, each) is not None, (
-            f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its solution changed"
+            f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its "
+            f"solution changed"
         )
 
 
@@ -147,7 +158,10 @@ def chapter(tmp_path):
 
 def test_exercises_are_read_off_a_chapter(chapter):
     first, second = exercises.of(chapter)
-    assert (first.number, first.stars, first.asks) == (1, 1, "What is twice the seed?") and (second.number, second.stars) == (2, 3)
+    assert (first.number, first.stars, first.asks) == (1, 1, "What is twice the seed?") and (
+        second.number,
+        second.stars,
+    ) == (2, 3)
     assert first.code == ["twofold = 2 * seed\nprint(twofold)", "print(twofold + 1)"] and first.digest != second.digest
 
 
@@ -174,12 +188,21 @@ def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, mon
     monkeypatch.setattr(
         exercises,
         "record",
-        lambda: {"chapters": {"demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}}},
+        lambda: {
+            "chapters": {
+                "demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}
+            }
+        },
     )
     page = exercises.on_the_page(chapter, CHAPTER)
-    assert "measured on 2026-01-02 (CPU, 2 cores) after the chapter itself, which takes 3 min from nothing" in page and "★★★ 20 minutes" in page
+    assert (
+        "measured on 2026-01-02 (CPU, 2 cores) after the chapter itself, which takes 3 min from nothing" in page
+        and "★★★ 20 minutes" in page
+    )
     assert page.count("A solution (computes: 1.5 min)") == 1 and page.count("A solution\n") == 1
-    assert exercises.on_the_page(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith("**1.** (5 minutes) Of before.")
+    assert exercises.on_the_page(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith(
+        "**1.** (5 minutes) Of before."
+    )
 
 
 @pytest.mark.parametrize(
@@ -206,14 +229,29 @@ def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
     done = CliRunner().invoke(cli.main, ["lab", str(chapter.path), "--out", str(tmp_path / "labs")])
     assert done.exit_code == 0, done.output
     written = {path.name: nbformat.read(path, 4) for path in (tmp_path / "labs").iterdir()}
-    assert set(written) == {"demo.ipynb", "demo_solutions.ipynb"} and str(tmp_path / "labs" / "demo.ipynb") in done.output
+    assert (
+        set(written) == {"demo.ipynb", "demo_solutions.ipynb"} and str(tmp_path / "labs" / "demo.ipynb") in done.output
+    )
     for notebook in written.values():
         nbformat.validate(notebook)
     told = "\n".join(cell.source for cell in written["demo.ipynb"].cells)
-    assert "twofold" not in told and "A solution" not in told and "★ (5 minutes) What is twice the seed?" in told and told.count("What I expect") == 2
+    assert (
+        "twofold" not in told
+        and "A solution" not in told
+        and "★ (5 minutes) What is twice the seed?" in told
+        and told.count("What I expect") == 2
+    )
     for name, notebook in written.items():
-        executed = execute_notebook(str(tmp_path / "labs" / name), str(tmp_path / f"done_{name}"), {"seed": 7}, progress_bar=False, cwd=str(tmp_path))
-        said = "".join(output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs)
+        executed = execute_notebook(
+            str(tmp_path / "labs" / name),
+            str(tmp_path / f"done_{name}"),
+            {"seed": 7},
+            progress_bar=False,
+            cwd=str(tmp_path),
+        )
+        said = "".join(
+            output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs
+        )
         assert said == ("" if name == "demo.ipynb" else "14\n15\n7\n")
     words = [cell.source for cell in written["demo_solutions.ipynb"].cells if cell.cell_type == "markdown"]
     assert {"Think:", "And again:", "Done."} <= set(words)
@@ -240,8 +278,14 @@ def test_a_lab_of_the_plan_fits_its_90_minutes(week):
     assert chapter.number == str(week)
     stars = {each.number: each.stars for each in exercises.of(chapter)}
     slots = [(int(start), int(end), what) for start, end, what in re.findall(r"(?m)^\| (\d+)–(\d+) \| (.+) \|$", text)]
-    assert slots[0][0] == 0 and slots[-1][1] == 90 and all(before[1] == after[0] for before, after in zip(slots, slots[1:]))
-    start, end, asked = next((start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises"))
+    assert (
+        slots[0][0] == 0
+        and slots[-1][1] == 90
+        and all(before[1] == after[0] for before, after in zip(slots, slots[1:]))
+    )
+    start, end, asked = next(
+        (start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises")
+    )
     assert len(asked) >= 3 and sum(exercises.MINUTES[stars[number]] for number in asked) <= end - start
     at_home = numbers_in(text.split("**To hand in.**")[1].partition(".")[0].partition(";")[0])
     assert at_home and not set(at_home) & set(asked) and set(at_home) <= set(stars)

@@ -1,4 +1,6 @@
-"""Maps of where a network looks: what they are worked out to be by hand, for every kind of head and network, and nothing of the network is changed."""
+"""Maps of where a network looks: what they are worked out to be by hand, for every kind of head and network, and
+nothing of the network is changed.
+"""
 
 import copy
 
@@ -23,7 +25,9 @@ SIDE = 16
 
 
 def small(outputs: int = 2, inplace: bool = False, seed: int = 0) -> Chain:
-    """Two blocks and a head; the ReLU behind each convolution writes over the convolution's maps where it is told to."""
+    """Two blocks and a head; the ReLU behind each convolution writes over the convolution's maps where it is told
+    to.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         blocks = {name: nn.Sequential() for name in ("block1", "block2")}
@@ -64,14 +68,20 @@ def test_gradcam_is_what_its_paper_says(target):
     by_hand = torch.einsum("c,nchw->nhw", net.head[2].weight[target] / found[0, 0].numel(), found).relu().detach()
     made = explain.maps(net, pictures, target=target)
     np.testing.assert_allclose(made.raw, by_hand, atol=1e-6)
-    np.testing.assert_allclose(made, LayerAttribution.interpolate(by_hand[:, None], (SIDE, SIDE), "bilinear")[:, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        made, LayerAttribution.interpolate(by_hand[:, None], (SIDE, SIDE), "bilinear")[:, 0], atol=1e-6
+    )
     assert made.maps.dtype == np.float32 and made.layer == "block2" and made.classes.tolist() == [target] * 3
     theirs = LayerGradCam(net, net.block1.conv).attribute(pictures, target=target, relu_attributions=True)[:, 0]
-    np.testing.assert_allclose(explain.maps(net, pictures, layer="block1.conv", target=target).raw, theirs.detach(), atol=1e-6)
+    np.testing.assert_allclose(
+        explain.maps(net, pictures, layer="block1.conv", target=target).raw, theirs.detach(), atol=1e-6
+    )
 
 
 def test_gradcam_plus_plus_is_what_its_paper_says():
-    """Behind a mean and a linear layer the gradient g is the same everywhere, so the weight of a place is 1 / (2 + g * the sum of the maps)."""
+    """Behind a mean and a linear layer the gradient g is the same everywhere, so the weight of a place is 1 / (2 + g
+    * the sum of the maps).
+    """
     net, pictures = small().eval(), images()
     found = features(net, pictures)
     places = found[0, 0].numel()
@@ -93,7 +103,11 @@ def test_one_output_is_two_classes_of_which_one_raises_it(method):
         np.testing.assert_allclose(first, second, atol=1e-6)
         assert first.classes.tolist() == second.classes.tolist()
     if explain.METHODS[method].signed:
-        np.testing.assert_allclose(explain.maps(one, pictures, method, target=0), -explain.maps(one, pictures, method, target=1).maps, atol=1e-6)
+        np.testing.assert_allclose(
+            explain.maps(one, pictures, method, target=0),
+            -explain.maps(one, pictures, method, target=1).maps,
+            atol=1e-6,
+        )
     told = one.eval()(pictures).detach()
     np.testing.assert_allclose(probabilities(told)[:, 1], torch.sigmoid(told[:, 0]))
     assert explain.maps(one, pictures, method).classes.tolist() == (told[:, 0] > 0).long().tolist()
@@ -104,9 +118,13 @@ def test_one_output_is_two_classes_of_which_one_raises_it(method):
 def test_layers_that_write_over_their_input_change_no_map(method, layer):
     pictures, more = images(), {"layer": layer} if explain.METHODS[method].at_a_layer else {}
     before = pictures.clone()
-    plain, over = (explain.maps(small(inplace=inplace), pictures, method, target=1, **more) for inplace in (False, True))
+    plain, over = (
+        explain.maps(small(inplace=inplace), pictures, method, target=1, **more) for inplace in (False, True)
+    )
     np.testing.assert_array_equal(plain, over)
-    first = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    first = nn.Sequential(
+        nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
     assert np.isfinite(explain.maps(first, pictures, method, **({"layer": "0"} if more else {}))).all()
     assert torch.equal(pictures, before), "the images were written over"
 
@@ -123,10 +141,18 @@ def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what
     np.testing.assert_array_equal(explain.maps(net, pictures, method), explain.maps(open_, pictures, method))
     with pytest.raises(StudyError):
         explain.maps(net, pictures, method, target=7)
-    assert [each.training for each in net.modules()] == modes and [weight.requires_grad for weight in net.parameters()] == learning
+    assert [each.training for each in net.modules()] == modes and [
+        weight.requires_grad for weight in net.parameters()
+    ] == learning
     assert all(torch.equal(now, before[name]) for name, now in net.state_dict().items()), "batch norm moved"
     assert all(weight.grad.eq(1).all() for weight in net.parameters())
-    assert sum(len(each._forward_hooks) + len(each._backward_hooks) + len(each._forward_pre_hooks) for each in net.modules()) == 1
+    assert (
+        sum(
+            len(each._forward_hooks) + len(each._backward_hooks) + len(each._forward_pre_hooks)
+            for each in net.modules()
+        )
+        == 1
+    )
     hooked.remove()
 
 
@@ -169,7 +195,9 @@ def test_integrated_gradients_add_up_to_what_the_picture_adds():
 def test_maps_of_a_linear_network_are_its_weights():
     net, pictures = Linear(), images()
     weight = net.weight.detach()
-    np.testing.assert_allclose(explain.maps(net, pictures, "saliency", target=0), weight.sum(0).abs().expand(3, -1, -1), atol=1e-5)
+    np.testing.assert_allclose(
+        explain.maps(net, pictures, "saliency", target=0), weight.sum(0).abs().expand(3, -1, -1), atol=1e-5
+    )
     away = ((pictures - pictures.mean((2, 3), keepdim=True)) * weight).sum(1)
     np.testing.assert_allclose(explain.maps(net, pictures, "integrated gradients", target=1), away, atol=1e-4)
     np.testing.assert_allclose(explain.maps(net, pictures, "occlusion", target=1, window=1), away, atol=1e-4)
@@ -233,8 +261,10 @@ def test_weights_are_drawn_anew_from_the_top_and_stay_so():
     stages = [(name, copy.deepcopy(made)) for name, made in randomised(net, seed=3)]
     assert [name for name, _ in stages] == ["head", "block2", "block1"]
     for at, (_, made) in enumerate(stages):
-        changed = {path.split(".")[0] for path, weight in made.state_dict().items() if not torch.equal(weight, before[path])}
-        assert changed == {name for name, _ in stages[:at + 1]}
+        changed = {
+            path.split(".")[0] for path, weight in made.state_dict().items() if not torch.equal(weight, before[path])
+        }
+        assert changed == {name for name, _ in stages[: at + 1]}
     assert all(torch.equal(weight, before[path]) for path, weight in net.state_dict().items())
     again = list(randomised(net, seed=3))[-1][1]
     assert all(torch.equal(weight, stages[-1][1].state_dict()[path]) for path, weight in again.state_dict().items())
@@ -256,4 +286,14 @@ def test_the_sanity_check_holds_maps_of_the_same_classes_to_the_first():
 
 def test_the_room_stands_on_those_below_it():
     rooms = {path.split("/")[1] for path in closure({"pneumo_utils.explain"})} - {"__init__.py"}
-    assert rooms <= {"explain", "prefix", "backbones", "freezing", "evaluation", "datasets", "phantom", "cohort", "ground"}
+    assert rooms <= {
+        "explain",
+        "prefix",
+        "backbones",
+        "freezing",
+        "evaluation",
+        "datasets",
+        "phantom",
+        "cohort",
+        "ground",
+    }

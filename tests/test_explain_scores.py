@@ -1,4 +1,6 @@
-"""Scores of maps: worked out by hand, by brute force or by scipy, and what they have to be for a map that is the truth, and for one that is nothing."""
+"""Scores of maps: worked out by hand, by brute force or by scipy, and what they have to be for a map that is the
+truth, and for one that is nothing.
+"""
 
 import numpy as np
 import pytest
@@ -14,13 +16,16 @@ random = np.random.default_rng(0)
 HEAT = random.random((5, 12, 10))
 REGION = np.zeros((5, 12, 10), bool)
 for at in range(4):  # the last has none
-    REGION[at, at:at + 4, 2:2 + at + 1] = True
+    REGION[at, at : at + 4, 2 : 2 + at + 1] = True
 AREA = REGION.mean((1, 2))
 NONE = np.array([False] * 4 + [True])
 
 
 def test_a_map_that_is_the_region_scores_all_there_is():
-    found = {name: getattr(explain, name)(REGION.astype(float), REGION) for name in ("pointing", "share", "iou_area", "emphasis")}
+    found = {
+        name: getattr(explain, name)(REGION.astype(float), REGION)
+        for name in ("pointing", "share", "iou_area", "emphasis")
+    }
     for name in ("pointing", "share", "iou_area"):
         np.testing.assert_allclose(found[name], [1, 1, 1, 1, np.nan])
     np.testing.assert_allclose(found["emphasis"][:4], 1 / AREA[:4])
@@ -57,6 +62,7 @@ def test_emphasis_is_that_of_the_first_chapter():
         area = region.mean((1, 2))
         part = (maps * region).sum((1, 2)) / np.maximum(maps.sum((1, 2)), 1e-12)
         return np.where(area > 0, part / np.maximum(area, 1e-12), np.nan)
+
     np.testing.assert_allclose(explain.emphasis(HEAT, REGION), there(HEAT, REGION))
 
 
@@ -97,32 +103,54 @@ class Sum(nn.Module):
 
 
 def test_deletion_of_a_linear_network_is_worked_out_by_hand():
-    """Of pixels 4, 3, 2, 1 with weight 1, taken away in this order for their mean of 2.5, the sum is 10, 8.5, 8, 8.5, 10."""
+    """Of pixels 4, 3, 2, 1 with weight 1, taken away in this order for their mean of 2.5, the sum is 10, 8.5, 8,
+    8.5, 10.
+    """
     net, image = Sum(np.ones((2, 2))), torch.tensor([[[[4.0, 1.0], [2.0, 3.0]]]])
-    told = explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits)
+    told = explain.deletion(
+        net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits
+    )
     np.testing.assert_allclose(told.shares, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(told.answers, [[10, 8.5, 8, 8.5, 10]])
     np.testing.assert_allclose(told.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
-    back = explain.insertion(net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits)
+    back = explain.insertion(
+        net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits
+    )
     np.testing.assert_allclose(back.answers, [[10, 11.5, 12, 11.5, 10]])
-    np.testing.assert_allclose(explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean").answers,
-                               1 / (1 + np.exp(-told.answers)), rtol=1e-6)
+    np.testing.assert_allclose(
+        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean").answers,
+        1 / (1 + np.exp(-told.answers)),
+        rtol=1e-6,
+    )
 
 
 def test_the_true_order_falls_fastest_and_rises_fastest():
     weights = random.random((8, 8))
     net, images = Sum(weights), torch.from_numpy(random.random((6, 1, 8, 8))).float()
-    worth = (weights * (images - blank(images, "mean")).numpy()[:, 0])
+    worth = weights * (images - blank(images, "mean")).numpy()[:, 0]
     worth -= worth.min()
     settings = {"target": 1, "absent": "mean", "answer": lambda logits: logits}
     right, wrong, chance = (heat for heat in (worth, worth.max() - worth, random.random(worth.shape)))
     for other in (chance, wrong):
-        assert (explain.deletion(net, images, right, **settings).area < explain.deletion(net, images, other, **settings).area).all()
-        assert (explain.insertion(net, images, right, **settings).area > explain.insertion(net, images, other, **settings).area).all()
+        assert (
+            explain.deletion(net, images, right, **settings).area
+            < explain.deletion(net, images, other, **settings).area
+        ).all()
+        assert (
+            explain.insertion(net, images, right, **settings).area
+            > explain.insertion(net, images, other, **settings).area
+        ).all()
 
 
 def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
-    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).train()
+    net = nn.Sequential(
+        nn.Conv2d(3, 4, 3),
+        nn.BatchNorm2d(4),
+        nn.ReLU(inplace=True),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(4, 1),
+    ).train()
     images = torch.randn(40, 3, 20, 20)  # more than one batch of them
     heat = random.random((40, 20, 20))
     away, back = explain.deletion(net, images, heat, steps=3), explain.insertion(net, images, heat, steps=3)
@@ -146,7 +174,9 @@ def test_what_is_out_of_focus_keeps_its_grey():
 
 def test_rank_correlation_is_spearmans():
     other = np.round(HEAT + random.random(HEAT.shape), 1)  # with ties
-    np.testing.assert_allclose(explain.rank_correlation(HEAT, other), [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(HEAT, other)])
+    np.testing.assert_allclose(
+        explain.rank_correlation(HEAT, other), [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(HEAT, other)]
+    )
     np.testing.assert_allclose(explain.rank_correlation(HEAT, np.exp(3 * HEAT)), 1)
     np.testing.assert_allclose(explain.rank_correlation(HEAT, -HEAT), -1)
     assert np.isnan(explain.rank_correlation(HEAT, np.ones_like(HEAT))).all()
@@ -155,7 +185,8 @@ def test_rank_correlation_is_spearmans():
 def test_structural_similarity_is_what_its_paper_says():
     np.testing.assert_allclose(explain.ssim(HEAT, 4 * HEAT), 1)
     even = np.ones((1, 12, 10))
-    np.testing.assert_allclose(explain.ssim(even, 0 * even), 0.01 ** 2 / (1 + 0.01 ** 2))  # of even maps only the levels are left
+    # of even maps only the levels are left
+    np.testing.assert_allclose(explain.ssim(even, 0 * even), 0.01**2 / (1 + 0.01**2))
     assert (explain.ssim(HEAT, np.roll(HEAT, 1, 0)) < 0.6).all()
     assert np.isfinite(explain.ssim(0 * HEAT, 0 * HEAT)).all()
 
@@ -169,7 +200,8 @@ def test_overlap_counts_the_hottest_pixels():
     few = np.zeros((1, 10, 10))
     few[0, 0, :3] = 1
     np.testing.assert_allclose(explain.overlap(few, one, 0.1), 0)
-    np.testing.assert_allclose(explain.overlap(few, np.roll(few, 2, 2), 0.1), 1 / 5)  # three pixels each, one of them in both, and no zero
+    # three pixels each, one of them in both, and no zero
+    np.testing.assert_allclose(explain.overlap(few, np.roll(few, 2, 2), 0.1), 1 / 5)
     assert np.isnan(explain.overlap(0 * few, 0 * few)).all()
     with pytest.raises(StudyError, match="between 0 and 1"):
         explain.overlap(one, two, 10)

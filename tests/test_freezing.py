@@ -14,15 +14,32 @@ from fastcore.basics import noop
 from torch import nn
 
 from pneumo_utils.backbones import About, Chain, names, trunk, units, with_head
-from pneumo_utils.freezing import AutoRGN, first, groups, learning, learns, must_learn, relative_gradient_norms, what_learns, what_moves
+from pneumo_utils.freezing import (
+    AutoRGN,
+    first,
+    groups,
+    learning,
+    learns,
+    must_learn,
+    relative_gradient_norms,
+    what_learns,
+    what_moves,
+)
 from pneumo_utils.ground.errors import StudyError
 
 torch.set_num_threads(1)
 
 
 def head(channels, classes=2):
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, 16, bias=False), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5),
-                         nn.Linear(16, classes))
+    return nn.Sequential(
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(channels, 16, bias=False),
+        nn.BatchNorm1d(16),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(16, classes),
+    )
 
 
 def pocket(name, seed=0):
@@ -34,9 +51,13 @@ def pocket(name, seed=0):
 def small(seed=0):
     """Two blocks with batch norm and dropout, and a head."""
     torch.manual_seed(seed)
-    blocks = {f"block{number}": nn.Sequential(nn.Conv2d(wide, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
-              for number, wide in ((1, 3), (2, 4))}
-    return with_head(Chain(blocks, About("small", "pocket", (0.5,) * 3, (0.25,) * 3, channels=4, cam="block2")), head(4))
+    blocks = {
+        f"block{number}": nn.Sequential(nn.Conv2d(wide, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.5))
+        for number, wide in ((1, 3), (2, 4))
+    }
+    return with_head(
+        Chain(blocks, About("small", "pocket", (0.5,) * 3, (0.25,) * 3, channels=4, cam="block2")), head(4)
+    )
 
 
 def images(count=12, size=32):
@@ -53,7 +74,9 @@ def loaders(size=32):
 
 
 def learner(chain, callbacks=(), size=32, **more):
-    made = Learner(loaders(size), chain, loss_func=nn.CrossEntropyLoss(), splitter=groups, cbs=list(callbacks), wd=0.1, **more)
+    made = Learner(
+        loaders(size), chain, loss_func=nn.CrossEntropyLoss(), splitter=groups, cbs=list(callbacks), wd=0.1, **more
+    )
     made.remove_cb(fastai.callback.progress.ProgressCallback)
     made.logger = noop
     return made
@@ -94,7 +117,9 @@ def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
     made = learner(chain, opt_func=SGD)
     made.fit_one_cycle(2, slice(1e-3, 1e-1))
     assert weights <= moved(before, chain) <= everything, "fastai, one-cycle"
-    assert any(path.endswith("running_mean") for path in moved(before, chain)), "batch norm that learns has statistics that move"
+    assert any(path.endswith("running_mean") for path in moved(before, chain)), (
+        "batch norm that learns has statistics that move"
+    )
     made.unfreeze()
     made.fit(1, 0.1)
     assert moved(before, chain) <= everything, "after a user's unfreeze"
@@ -110,7 +135,11 @@ def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
     norms = {path for path in before if path.startswith("block2.1.")}
     assert moved(before, chain) <= under(chain, "head") | norms, "fastai trains the norms of what it froze itself"
     made.fine_tune(1, 0.1)
-    assert set(learning(chain)) == {path for path, _ in chain.named_parameters() if not path.startswith("block1")} <= moved(before, chain)
+    assert (
+        set(learning(chain))
+        == {path for path, _ in chain.named_parameters() if not path.startswith("block1")}
+        <= moved(before, chain)
+    )
     assert moved(before, chain) <= under(chain, "block2", "head")
 
 
@@ -146,7 +175,10 @@ def test_an_optimiser_with_a_past_moves_nothing_frozen():
 def test_dropout_of_frozen_parts_is_off(batch_norm):
     chain = learns(small(), "head", batch_norm)
     chain.train()
-    assert not any(chain.get_submodule(f"block{number}.3").training for number in (1, 2)) and chain.get_submodule("head.5").training
+    assert (
+        not any(chain.get_submodule(f"block{number}.3").training for number in (1, 2))
+        and chain.get_submodule("head.5").training
+    )
     x, _ = images()
     maps = nn.Sequential(*list(chain.children())[:-1])
     assert torch.equal(maps(x), maps(x)), "the dropped would differ from one call to the next"
@@ -159,12 +191,18 @@ def test_the_two_policies_of_batch_norm():
     for chain in (frozen, moving):
         steps(chain)
     assert moved(before, frozen) == under(frozen, "head")
-    statistics = {f"block{number}.1.{name}" for number in (1, 2) for name in ("running_mean", "running_var", "num_batches_tracked")}
+    statistics = {
+        f"block{number}.1.{name}"
+        for number in (1, 2)
+        for name in ("running_mean", "running_var", "num_batches_tracked")
+    }
     assert moved(before, moving) == under(moving, "head") | statistics
     assert what_moves(frozen) == [] and what_moves(moving) == ["block1.1", "block2.1"]
     x, _ = images()
     conv = moving.get_submodule("block1.0")(x)
-    assert torch.allclose(moving.get_submodule("block1")[:2](x).mean(dim=(0, 2, 3)), moving.get_submodule("block1.1").bias, atol=1e-5), "by the batch"
+    assert torch.allclose(
+        moving.get_submodule("block1")[:2](x).mean(dim=(0, 2, 3)), moving.get_submodule("block1.1").bias, atol=1e-5
+    ), "by the batch"
     norm = frozen.get_submodule("block1.1")
     shifted = (conv - norm.running_mean[:, None, None]) / (norm.running_var[:, None, None] + norm.eps).sqrt()
     assert torch.allclose(frozen.get_submodule("block1")[:2](x), shifted, atol=1e-5), "by the statistics"
@@ -206,15 +244,21 @@ def test_what_is_said_again_replaces_what_was_said():
     fresh = learns(small(), "block1")
     assert learning(chain) == learning(fresh) and chain.still == fresh.still
     assert all(weight.requires_grad for weight in learns(chain, "all").parameters())
-    assert [module.training for module in learns(small().eval(), "head").modules()].count(True) == 0, "saying what learns does not start training"
+    assert [module.training for module in learns(small().eval(), "head").modules()].count(True) == 0, (
+        "saying what learns does not start training"
+    )
 
 
 # how it is said
 
 
 def test_the_top_fourteen_layers_of_mobilenetv2_are_the_papers():
-    """1,043,843 of 2,261,827 (paper 4); the fourteen by hand, out_relu to block_15_project, from the published widths."""
-    chain = with_head(trunk("mobilenetv2", seed=0), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 3)))
+    """1,043,843 of 2,261,827 (paper 4); the fourteen by hand, out_relu to block_15_project, from the published
+    widths.
+    """
+    chain = with_head(
+        trunk("mobilenetv2", seed=0), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 3))
+    )
     learns(chain, "top 14 + head")
     convolutions = 320 * 1280 + 960 * 320 + 9 * 960 + 160 * 960 + 960 * 160
     norms = 2 * (1280 + 320 + 960 + 960 + 160)
@@ -230,13 +274,27 @@ def test_the_last_layers_with_weights():
     def opened(what):
         return {path.rpartition(".")[0] for path in learning(learns(chain, what))}
 
-    assert opened("last 0") == set() and opened("last 1") == {"top.fc"} and opened("last 2 + head") == {"top.fc", "conv5_x.3.bn3", "head"}
-    assert opened("last 7") == {"top.fc", *(f"conv5_x.3.{kind}{number}" for kind in ("conv", "bn") for number in (1, 2, 3))}
-    count = sum(isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) for path, module in chain.named_modules() if not path.startswith("head"))
+    assert (
+        opened("last 0") == set()
+        and opened("last 1") == {"top.fc"}
+        and opened("last 2 + head") == {"top.fc", "conv5_x.3.bn3", "head"}
+    )
+    assert opened("last 7") == {
+        "top.fc",
+        *(f"conv5_x.3.{kind}{number}" for kind in ("conv", "bn") for number in (1, 2, 3)),
+    }
+    count = sum(
+        isinstance(module, (nn.Conv2d, nn.BatchNorm2d, nn.Linear))
+        for path, module in chain.named_modules()
+        if not path.startswith("head")
+    )
     assert len(opened(f"last {count}")) == count
     sizes = [len(learning(learns(chain, f"last {number}"))) for number in range(0, 20, 4)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 5
-    told = f"resnet50 has {count} layers with weights before its head, so there is no 'last {count + 1}': choose at most {count}"
+    told = (
+        f"resnet50 has {count} layers with weights before its head, so there is no 'last {count + 1}': choose at "
+        f"most {count}"
+    )
     with pytest.raises(StudyError, match=told):
         learns(chain, f"last {count + 1}")
 
@@ -249,13 +307,16 @@ def test_last_counts_for_every_trunk():
         assert len(inner) == 5, name
 
 
-@pytest.mark.parametrize("what, told", [
-    ("bolck2", "small has no 'bolck2'; did you mean 'block2'\\? Its blocks are block1, block2, head"),
-    ("block1 + hed", "no 'hed'; did you mean 'head'\\?"),
-    ("block1 +", "no ''"),
-    ("last 99", "no 'last 99': choose at most 4"),
-    ("top 99", "small has 8 layers before its head, so there is no 'top 99'"),
-])
+@pytest.mark.parametrize(
+    "what, told",
+    [
+        ("bolck2", "small has no 'bolck2'; did you mean 'block2'\\? Its blocks are block1, block2, head"),
+        ("block1 + hed", "no 'hed'; did you mean 'head'\\?"),
+        ("block1 +", "no ''"),
+        ("last 99", "no 'last 99': choose at most 4"),
+        ("top 99", "small has 8 layers before its head, so there is no 'top 99'"),
+    ],
+)
 def test_names_that_are_none(what, told):
     chain = small()
     with pytest.raises(StudyError, match=told):
@@ -290,7 +351,9 @@ def test_groups_are_the_blocks_that_learn():
     chain = learns(small(), "all but batch norm")
     by_block = [[path for path in learning(chain) if path.startswith(block)] for block in chain.blocks]
     places = dict(chain.named_parameters())
-    assert [[id(weight) for weight in group] for group in groups(chain)] == [[id(places[path]) for path in paths] for paths in by_block]
+    assert [[id(weight) for weight in group] for group in groups(chain)] == [
+        [id(places[path]) for path in paths] for paths in by_block
+    ]
     assert len(groups(learns(chain, "block1 + head"))) == 2
     made = learner(chain)
     made.create_opt()
@@ -308,8 +371,12 @@ def test_the_first_unit_that_changes():
     assert at(learns(small(), "head", "moving")) == "block1.1" and at(learns(small(), "none")) == "end"
     assert at(learns(small(), "last 1 + head")) == "block2.1"
     vgg = trunk("vgg16", size="pocket", seed=0)
-    dropping = with_head(vgg, nn.Sequential(nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(vgg.about.channels, 2)))
-    assert at(learns(dropping, "head", "moving")) == "head.0", "dropout is drawn anew at each step; vgg has no batch norm that could move"
+    dropping = with_head(
+        vgg, nn.Sequential(nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(vgg.about.channels, 2))
+    )
+    assert at(learns(dropping, "head", "moving")) == "head.0", (
+        "dropout is drawn anew at each step; vgg has no batch norm that could move"
+    )
 
 
 def test_batch_norm_without_statistics_is_never_fixed():
@@ -328,7 +395,9 @@ def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_fo
             return x * 2
 
     def chain(module):
-        return learns(with_head(small(), nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))), "head")
+        return learns(
+            with_head(small(), nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))), "head"
+        )
 
     paths = [path for path, _ in units(chain(Own()))]
     assert paths[first(chain(Own()))] == "head.0" and paths[first(chain(Fixed()))] == "head.3"
@@ -338,8 +407,16 @@ def test_the_table_of_what_learns():
     table = what_learns(learns(small(), "block2 + head"))
     assert table["block"].tolist() == ["block1", "block2", "head"]
     assert table["parameters"].tolist() == [3 * 4 * 9 + 4 + 8, 4 * 4 * 9 + 4 + 8, 4 * 16 + 32 + 16 * 2 + 2]
-    assert table["learning"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == ["frozen", "learns", "learns"]
-    assert what_learns(learns(small(), "head", "moving"))["batch norm"].tolist() == ["statistics move", "statistics move", "learns"]
+    assert table["learning"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == [
+        "frozen",
+        "learns",
+        "learns",
+    ]
+    assert what_learns(learns(small(), "head", "moving"))["batch norm"].tolist() == [
+        "statistics move",
+        "statistics move",
+        "learns",
+    ]
     assert what_learns(learns(pocket("vgg16"), "block5"))["batch norm"].tolist() == ["none"] * 5 + ["frozen"]
 
 
@@ -347,19 +424,33 @@ def test_the_table_of_what_learns():
 
 
 def test_relative_gradient_norms_by_hand():
-    blocks = {"one": nn.Linear(2, 1), "two": nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)), "three": nn.BatchNorm1d(1),
-              "four": nn.Linear(1, 1)}
+    blocks = {
+        "one": nn.Linear(2, 1),
+        "two": nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1)),
+        "three": nn.BatchNorm1d(1),
+        "four": nn.Linear(1, 1),
+    }
     chain = Chain(blocks, About("hand", "pocket", (0,), (1,), channels=1, cam="one"))
-    for path, weight, gradient in [("one.weight", [[3.0, 0.0]], [[0.0, 1.0]]), ("one.bias", [4.0], [2.0]), ("two.0.weight", [[2.0]], [[-6.0]]),
-                                   ("two.1.weight", [1.0], [100.0]), ("three.weight", [3.0], [1.0]), ("three.bias", [4.0], [0.0])]:
+    for path, weight, gradient in [
+        ("one.weight", [[3.0, 0.0]], [[0.0, 1.0]]),
+        ("one.bias", [4.0], [2.0]),
+        ("two.0.weight", [[2.0]], [[-6.0]]),
+        ("two.1.weight", [1.0], [100.0]),
+        ("three.weight", [3.0], [1.0]),
+        ("three.bias", [4.0], [0.0]),
+    ]:
         place = chain.get_parameter(path)
         place.data, place.grad = torch.tensor(weight), torch.tensor(gradient)
     found = relative_gradient_norms(chain)
-    assert found == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), "no gradient, no entry; no norm's own weights beside others"
+    assert found == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), (
+        "no gradient, no entry; no norm's own weights beside others"
+    )
 
 
 def test_a_single_block_is_trained_as_without_it():
-    """Its factor is always 1, so measuring must leave no trace: not in the order, the dropout, the statistics or the weights."""
+    """Its factor is always 1, so measuring must leave no trace: not in the order, the dropout, the statistics or the
+    weights.
+    """
     plain, tuned = (learns(small(), "head") for _ in range(2))
     callback = AutoRGN(batches=2)
     for chain, callbacks in ((plain, ()), (tuned, (callback,))):
@@ -386,7 +477,7 @@ def test_each_block_steps_at_its_own_rate():
     assert callback.history.columns.tolist() == ["block1", "block2", "head"] and factors.shape == (2, 3)
     assert (factors.max(axis=1) == 1).all() and (factors > 0).all()
     for epoch in range(2):
-        for rates in seen[3 * epoch:3 * epoch + 3]:
+        for rates in seen[3 * epoch : 3 * epoch + 3]:
             assert rates == pytest.approx([rate * factor for rate, factor in zip(base, factors[epoch])])
     assert [hyper["lr"] for hyper in made.opt.hypers] == pytest.approx(base), "what the learner was told stays"
 
@@ -406,13 +497,22 @@ def test_the_norms_are_the_mean_of_the_first_batches():
         nn.functional.cross_entropy(copied(x), y).backward()
         sums = {}
         for name, block in copied.named_children():
-            weights = [p for path, p in block.named_parameters() if path.split(".")[0] in ("0", "2", "6")]  # all but the norms
-            sums[name] = (sum(p.grad.square().sum() for p in weights) / sum(p.detach().square().sum() for p in weights)).sqrt().item()
+            # all but the norms
+            weights = [p for path, p in block.named_parameters() if path.split(".")[0] in ("0", "2", "6")]
+            sums[name] = (
+                (sum(p.grad.square().sum() for p in weights) / sum(p.detach().square().sum() for p in weights))
+                .sqrt()
+                .item()
+            )
         found.append(sums)
     assert callback.measured[0] == pytest.approx(pd.DataFrame(found).mean().to_dict(), rel=1e-4)
 
 
 def test_auto_rgn_needs_a_group_a_block():
     made = Learner(loaders(), learns(small(), "all"), loss_func=nn.CrossEntropyLoss(), cbs=[AutoRGN()])
-    with made.no_bar(), made.no_logging(), pytest.raises(StudyError, match="several blocks in one group: make the learner with splitter="):
+    with (
+        made.no_bar(),
+        made.no_logging(),
+        pytest.raises(StudyError, match="several blocks in one group: make the learner with splitter="),
+    ):
         made.fit(1)

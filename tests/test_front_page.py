@@ -19,7 +19,11 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
     assert len(rows) == len(front_page.HEADLINES)
     for name, row in zip(front_page.HEADLINES, rows):
         held = next(each for each in board if each["id"] == name)
-        assert re.findall(r'<span class="verdict [^"]*">([^<]+)<', row) == [held["on paper"], held["phantom"], held["real"]]
+        assert re.findall(
+            r'<span class="verdict '
+            r'[^"]*">([^<]+)<',
+            row,
+        ) == [held["on paper"], held["phantom"], held["real"]]
         assert f'href="../book/paper_{held["paper"]}.html#{name}"' in row
 
 
@@ -32,15 +36,26 @@ def test_every_chapter_names_what_its_records_hold():
 def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     chapter, real = find("4"), records.of("04_mobilenetv2_three_class")["real-radiographs"].results
     _, network, pixels = front_page.MEASURED[chapter.name]
-    told = front_page.beside_no_network({chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}})
+    told = front_page.beside_no_network(
+        {chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}}
+    )
     *_, row = told.strip().splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
-    assert cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)" and cells[2].startswith("0.500 (") and cells[3] == "-"
-    assert [float(cell.split()[0]) for cell in cells[4:]] == [round(real[name]["value"], 3) for name in (network, pixels)]
+    assert (
+        cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)"
+        and cells[2].startswith("0.500 (")
+        and cells[3] == "-"
+    )
+    assert [float(cell.split()[0]) for cell in cells[4:]] == [
+        round(real[name]["value"], 3) for name in (network, pixels)
+    ]
     assert len(told.strip().splitlines()) == 3  # what has no networks of a paper has no row
 
 
 def test_the_chapter_across_the_papers_has_a_row_of_its_own():
     real = records.of("synthesis")["real-radiographs"].results
     *_, row = front_page.beside_no_network({find("synthesis"): {}}).strip().splitlines()
-    assert row.startswith("| [across](../notebooks/synthesis.ipynb) ") and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row
+    assert (
+        row.startswith("| [across](../notebooks/synthesis.ipynb) ")
+        and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row
+    )

@@ -42,11 +42,14 @@ def test_a_piece_is_made_once(keep, capsys):
     assert keep(cells.work, n=3) == 6 and not worked(capsys)
 
 
-@pytest.mark.parametrize("changed", [
-    {"work": COUNT.replace("n * scale", "n * scale + 0")},
-    {"scale": "scale = 3"},
-    {"mark": MARK + "  # an inner function that has changed"},
-])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"work": COUNT.replace("n * scale", "n * scale + 0")},
+        {"scale": "scale = 3"},
+        {"mark": MARK + "  # an inner function that has changed"},
+    ],
+)
 def test_a_change_of_the_function_or_of_what_it_names_makes_it_again(keep, capsys, changed):
     cells = {"mark": MARK, "scale": "scale = 2", "work": COUNT}
     keep(notebook(**cells).work, n=3)
@@ -57,7 +60,13 @@ def test_a_change_of_the_function_or_of_what_it_names_makes_it_again(keep, capsy
 
 def test_arguments_and_data_are_part_of_it(keep, capsys):
     cells = notebook(mark=MARK, scale="scale = 2", work=COUNT)
-    for arguments in ({"n": 1}, {"n": 2}, {"n": np.arange(3)}, {"n": np.arange(3.0)}, {"n": 1, "data": {"data_root": "other"}}):
+    for arguments in (
+        {"n": 1},
+        {"n": 2},
+        {"n": np.arange(3)},
+        {"n": np.arange(3.0)},
+        {"n": 1, "data": {"data_root": "other"}},
+    ):
         keep(cells.work, **arguments)
         assert worked(capsys), arguments
 
@@ -87,12 +96,14 @@ def test_values_come_back_as_they_were(tmp_path):
         "by_name": pd.DataFrame({"x": [1]}, index=pd.Index(["k"], name="key")),
     }
     store(tmp_path / "v", value)
-    back, = load(tmp_path / "v")
+    (back,) = load(tmp_path / "v")
     np.testing.assert_array_equal(back["scores"], value["scores"])
     np.testing.assert_array_equal(back["weights"]["w"], np.arange(4.0))
     pd.testing.assert_frame_equal(back["frame"], value["frame"])
     pd.testing.assert_frame_equal(back["by_name"], value["by_name"])
-    assert {k: back[k] for k in ("names", "pair", "none", "yes")} == {k: value[k] for k in ("names", "pair", "none", "yes")}
+    assert {k: back[k] for k in ("names", "pair", "none", "yes")} == {
+        k: value[k] for k in ("names", "pair", "none", "yes")
+    }
 
 
 def test_a_flipped_bit_is_found(tmp_path, capsys):

@@ -1,4 +1,6 @@
-"""What chapter 5 brought into the package: images dealt by chance, losses of kept predictions, the best of many equal things, labels that can be judged, and its figures."""
+"""What chapter 5 brought into the package: images dealt by chance, losses of kept predictions, the best of many
+equal things, labels that can be judged, and its figures.
+"""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +23,9 @@ from pneumo_utils.training import LikeliestAccuracy, categorical_cross_entropy, 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return nih.read(releases.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(classes=[*nih.FINDINGS, nih.NONE])
+    return nih.read(releases.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(
+        classes=[*nih.FINDINGS, nih.NONE]
+    )
 
 
 # images by chance
@@ -38,7 +42,8 @@ def test_images_are_dealt_in_their_shares_and_each_once(cohort):
     assert (told.table["split"] == dealt(cohort, 0.1, 0.2, 3).table["split"]).all() and (
         told.table["split"] != dealt(cohort, 0.1, 0.2, 4).table["split"]
     ).any()
-    assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()  # nobody looks at patients
+    # nobody looks at patients
+    assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()
 
 
 def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
@@ -52,7 +57,9 @@ def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
 
 def test_too_many_or_too_few_images_are_an_error_that_says_how_many_there_are(cohort):
     whole = dealt(cohort, 0.1, 0.1, 0)
-    with pytest.raises(StudyError, match=f"5,000 images cannot be drawn from the {len(cohort)} .* at most {len(cohort)}"):
+    with pytest.raises(
+        StudyError, match=f"5,000 images cannot be drawn from the {len(cohort)} .* at most {len(cohort)}"
+    ):
         drawn(whole, 5000, 0)
     with pytest.raises(StudyError, match="4 images are too few for a valid part, .* at least 10"):
         drawn(whole, 4, 0)
@@ -67,7 +74,11 @@ def test_upside_down_is_another_axis_than_a_mirror():
     torch.manual_seed(0)
     turned = Flip(-2).encodes(images)
     which = (turned != images).flatten(1).any(1)
-    assert 4 < which.sum() < 28 and torch.equal(turned[which], images[which].flip(-2)) and not torch.equal(turned[which], images[which].flip(-1))
+    assert (
+        4 < which.sum() < 28
+        and torch.equal(turned[which], images[which].flip(-2))
+        and not torch.equal(turned[which], images[which].flip(-1))
+    )
 
 
 def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
@@ -90,14 +101,28 @@ def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
 def several(rows=40, labels=4, seed=0):
     random = np.random.default_rng(seed)
     truth = (random.random((rows, labels)) < 0.4).astype(int)
-    return Predictions([f"image {at}" for at in range(rows)], [""] * rows, truth, random.random((rows, labels)), list("abcd")[:labels], several=True)
+    return Predictions(
+        [f"image {at}" for at in range(rows)],
+        [""] * rows,
+        truth,
+        random.random((rows, labels)),
+        list("abcd")[:labels],
+        several=True,
+    )
 
 
 def test_losses_of_kept_predictions_are_those_of_the_training():
     logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     truth = torch.tensor(several().truth.astype(int))
     for loss, labels in ((multi_label_cross_entropy(), "each"), (categorical_cross_entropy(), "summed")):
-        told = Predictions([str(at) for at in range(40)], [""] * 40, truth.numpy(), loss.activation(logits).numpy(), list("abcd"), several=True)
+        told = Predictions(
+            [str(at) for at in range(40)],
+            [""] * 40,
+            truth.numpy(),
+            loss.activation(logits).numpy(),
+            list("abcd"),
+            several=True,
+        )
         assert log_loss(told, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
 
 
@@ -105,9 +130,9 @@ def test_the_loss_of_a_class_is_scikit_learns():
     random = np.random.default_rng(0)
     told = random.dirichlet(np.ones(3), 50)
     truth = random.integers(0, 3, 50)
-    assert log_loss(Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))).mean() == pytest.approx(
-        of_sklearn(truth, told, labels=[0, 1, 2])
-    )
+    assert log_loss(
+        Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))
+    ).mean() == pytest.approx(of_sklearn(truth, told, labels=[0, 1, 2]))
 
 
 def test_a_certain_mistake_costs_what_keras_says():
@@ -142,12 +167,17 @@ def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
 
 @pytest.mark.parametrize("deviations", [{"100": 0.03}, {"100": 0.03, "300": 0.02, "1000": 0.01}])
 def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations):
-    """As in chapter 5's grid: all cells of a size equally good, and few repetitions of each size to tell its deviation."""
+    """As in chapter 5's grid: all cells of a size equally good, and few repetitions of each size to tell its
+    deviation.
+    """
     random, held, above, tries = np.random.default_rng(0), 0, 0, 400
     for at in range(tries):
         found = max(random.normal(0, each, 20).max() for each in deviations.values())
         middle, low, high = best_of(
-            {name: random.normal(0.9, each, 6) for name, each in deviations.items()}, dict.fromkeys(deviations, 20), resamples=500, seed=at
+            {name: random.normal(0.9, each, 6) for name, each in deviations.items()},
+            dict.fromkeys(deviations, 20),
+            resamples=500,
+            seed=at,
         )
         held, above = held + (low <= found <= high), above + (found > middle)
     assert 0.9 < held / tries < 0.99 and 0.3 < above / tries < 0.6
@@ -203,8 +233,12 @@ def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
 
 
 def test_a_floor_stands_in_the_curves_and_in_their_words(closed_figures):
-    history = pd.DataFrame({"epoch": [1, 2], "train_loss": [0.5, 0.3], "valid_loss": [0.6, 0.5], "valid_accuracy": [0.9, 0.91]})
-    figure, alt = learning_curves({"one": history, "other": history}, ["accuracy", "loss"], {"one": {"accuracy": 0.92}}, "majority classifier")
+    history = pd.DataFrame(
+        {"epoch": [1, 2], "train_loss": [0.5, 0.3], "valid_loss": [0.6, 0.5], "valid_accuracy": [0.9, 0.91]}
+    )
+    figure, alt = learning_curves(
+        {"one": history, "other": history}, ["accuracy", "loss"], {"one": {"accuracy": 0.92}}, "majority classifier"
+    )
     assert alt.count("majority classifier 0.920") == 1
     _, plain = learning_curves(history, ["loss"], {"loss": 0.217})
     assert "constant answer 0.217" in plain

@@ -1,4 +1,6 @@
-"""Numbers of figures and tables, and prose that refers to them: a small book of two chapters, bound as the whole one is."""
+"""Numbers of figures and tables, and prose that refers to them: a small book of two chapters, bound as the whole one
+is.
+"""
 
 import re
 from html.parser import HTMLParser
@@ -7,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-
 from conftest import write_notebook
+
 from pneumo_utils.figures.beside import survey_table
 from pneumo_utils.figures.tables import table
 from pneumo_utils.ground.errors import StudyError
@@ -30,11 +32,14 @@ def draw(name):
 CELLS = {
     "05_demo": [
         "draw('first')",
-        "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
-        "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    display(table(SCORES, name='never', caption='Nothing.'))",
+        "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), "
+        "Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
+        "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    "
+        "display(table(SCORES, name='never', caption='Nothing.'))",
     ],
     "demo_atlas": [
-        "run.survey('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for part in ()))",
+        "run.survey('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for "
+        "part in ()))",
         "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
     ],
 }
@@ -47,7 +52,7 @@ Look at {numref}`fig-5-curve`, {numref}`tab-5-scores`, {numref}`all of %s <tab-a
 word
   What it means.
 :::
-"""
+"""  # noqa: E501
 
 
 class Captions(HTMLParser):
@@ -89,7 +94,9 @@ def pages(demo, tmp_path_factory):
         patch.setattr(book, "chapters", lambda: list(demo))
         patch.setattr(book, "find", lambda name: next(chapter for chapter in demo if chapter.name == name))
         patch.setattr(book.rerunning, "closing", lambda chapter: "## Run this chapter")
-        executed = {chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()}
+        executed = {
+            chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()
+        }
         prose = {
             Path("book/intro.md"): PROSE.encode(),
             Path("book/run_statistics.md"): b"# Statistics\n",
@@ -102,9 +109,19 @@ def pages(demo, tmp_path_factory):
             "root": "book/intro",
             "chapters": [*({"file": f"notebooks/{name}"} for name in CELLS), {"file": "book/run_statistics"}],
         }
-        book._stage(stage, {**book._referring(prose, executed), Path("_config.yml"): yaml.safe_dump(config), Path("_toc.yml"): yaml.safe_dump(toc)})
+        book._stage(
+            stage,
+            {
+                **book._referring(prose, executed),
+                Path("_config.yml"): yaml.safe_dump(config),
+                Path("_toc.yml"): yaml.safe_dump(toc),
+            },
+        )
         html = book._jupyter_book(stage, stage.parent, print)
-    return {name: (html / name).with_suffix(".html").read_text() for name in ("book/intro", *(f"notebooks/{name}" for name in CELLS))}
+    return {
+        name: (html / name).with_suffix(".html").read_text()
+        for name in ("book/intro", *(f"notebooks/{name}" for name in CELLS))
+    }
 
 
 def test_tables_and_figures_are_numbered_by_chapter(pages):
@@ -117,7 +134,11 @@ def test_tables_and_figures_are_numbered_by_chapter(pages):
         "Table atlas.2 The same, elsewhere"
     )
     for page, prefix, last in (("05_demo", "5", 2), ("demo_atlas", "atlas", 1)):
-        assert re.findall(r'caption-number">(Figure [^<]+?) ?<', pages[f"notebooks/{page}"]) == [f"Figure {prefix}.{at}" for at in range(1, last + 1)]
+        assert re.findall(
+            r'caption-number">(Figure [^<]+?) '
+            r"?<",
+            pages[f"notebooks/{page}"],
+        ) == [f"Figure {prefix}.{at}" for at in range(1, last + 1)]
 
 
 def test_a_numbered_table_is_left_whole(pages):
@@ -134,24 +155,40 @@ def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
     ]
     words = " ".join(re.sub("<[^>]+>", "", line).split())
     assert words == (
-        "Look at Figure 5.2, Table 5.1, all of atlas.2, Table atlas.1, a figure left out of this run, a table left out of this run and a table left out of this run."
+        "Look at Figure 5.2, Table 5.1, all of atlas.2, Table atlas.1, a figure left out of this run, a table left "
+        "out of this run and a table left out of this run."
     )
 
 
 def test_markdown_that_code_shows_refers_as_prose_does(pages):
     line = re.search(r"(?s)<p>(Two tables.*?)</p>", pages["notebooks/05_demo"])[1]
     assert re.findall(r'href="(.*?)"', line) == ["#tab-5-scores", "../book/intro.html#term-word"]
-    assert " ".join(re.sub("<[^>]+>", "", line).split()) == "Two tables, Table 5.1 and a table left out of this run, and a word."
+    assert (
+        " ".join(re.sub("<[^>]+>", "", line).split())
+        == "Two tables, Table 5.1 and a table left out of this run, and a word."
+    )
 
 
 def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
-    page = {"cells": [{"cell_type": "markdown", "id": "told", "metadata": {}, "source": ["See {numref}`tab-5-score`."]}, *shows("tab-5-scores")]}
+    page = {
+        "cells": [
+            {"cell_type": "markdown", "id": "told", "metadata": {}, "source": ["See {numref}`tab-5-score`."]},
+            *shows("tab-5-scores"),
+        ]
+    }
     first = next(iter(demo))
-    made_by_code = {"cell_type": "code", "id": "made", "metadata": {}, "outputs": [{"data": {"text/markdown": "See {numref}`tab-5-score`."}}]}
+    made_by_code = {
+        "cell_type": "code",
+        "id": "made",
+        "metadata": {},
+        "outputs": [{"data": {"text/markdown": "See {numref}`tab-5-score`."}}],
+    }
     with pytest.raises(StudyError, match="05_demo, cell made, refers to tab-5-score"):
         book._referring({}, {first: {"cells": [made_by_code, *shows("tab-5-scores")]}})
     with pytest.raises(
-        StudyError, match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you mean 'tab-5-scores'"
+        StudyError,
+        match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you "
+        "mean 'tab-5-scores'",
     ):
         book._referring({}, {first: page})
     for wrong in ("fig-5-third", "tab-6-scores", "fig-5-seed", "tab-atlas-height"):
@@ -160,11 +197,20 @@ def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
 
 
 def test_a_survey_whose_name_is_worked_out_may_be_left_out(demo):
-    assert references.settled("Look at {numref}`tab-atlas-depth-by-half`.", "here.md", set(), list(demo)) == "Look at *a table left out of this run*."
+    assert (
+        references.settled("Look at {numref}`tab-atlas-depth-by-half`.", "here.md", set(), list(demo))
+        == "Look at *a table left out of this run*."
+    )
 
 
 def shows(label):
-    return [{"cell_type": "code", "metadata": {}, "outputs": [{"data": {"text/html": f'<table class="dataframe" id="{label}">'}}]}]
+    return [
+        {
+            "cell_type": "code",
+            "metadata": {},
+            "outputs": [{"data": {"text/html": f'<table class="dataframe" id="{label}">'}}],
+        }
+    ]
 
 
 def test_a_name_stands_once_in_a_chapter(demo):
@@ -174,20 +220,33 @@ def test_a_name_stands_once_in_a_chapter(demo):
 
 def test_every_chapter_has_its_own_short_name():
     told = [chapter.short for chapter in chapters()]
-    assert len(set(told)) == len(told) and {"1", "5b", "audit", "atlas"} <= set(told) and not any("-" in each for each in told)
+    assert (
+        len(set(told)) == len(told)
+        and {"1", "5b", "audit", "atlas"} <= set(told)
+        and not any("-" in each for each in told)
+    )
 
 
 def test_a_numbered_table_has_a_name_and_a_caption():
     frame = pd.DataFrame({"a": [1]})
-    assert "<caption>Of &lt;a&gt;</caption>" in table(frame, name="a", caption="Of\n<a>").data and "caption" not in table(frame).data
-    for name, caption in (("", "Something"), ("scores", " "), ("two words", "Something"), ("a\"b", "Something")):
+    assert (
+        "<caption>Of &lt;a&gt;</caption>" in table(frame, name="a", caption="Of\n<a>").data
+        and "caption" not in table(frame).data
+    )
+    for name, caption in (("", "Something"), ("scores", " "), ("two words", "Something"), ('a"b', "Something")):
         with pytest.raises(StudyError, match="has a name .* and a caption"):
             table(frame, name=name, caption=caption)
-    assert 'id="tab-f1-of-all-50"' in survey_table("F1, of all (50 %)", {"this run": {"F1, of all (50 %): x": {"value": 1.0}}}).data
+    assert (
+        'id="tab-f1-of-all-50"'
+        in survey_table("F1, of all (50 %)", {"this run": {"F1, of all (50 %): x": {"value": 1.0}}}).data
+    )
 
 
 def test_a_link_into_a_chapter_that_is_left_out_is_its_words_alone():
     audit, first = find("audit"), find("1")
-    text = "[How](surgical-claims) it is told in [](01_surgical_finetuning.ipynb), [there](../notebooks/01_surgical_finetuning.ipynb) and in [the audit](verdicts)."
+    text = (
+        "[How](surgical-claims) it is told in [](01_surgical_finetuning.ipynb), "
+        "[there](../notebooks/01_surgical_finetuning.ipynb) and in [the audit](verdicts)."
+    )
     assert references.linked(text, [first]) == f"How it is told in *{first.title}*, there and in [the audit](verdicts)."
     assert references.linked(text, [audit]).endswith("and in the audit.") and references.linked(text, []) == text

@@ -17,13 +17,18 @@ KNOWN = declared(
     'weights: str = "pocket"  # {pocket, imagenet, file} weights of the trunk\n'
     "balanced: bool = False  # weight the classes\n"
     "blocks: list[int] = [2, 3]  # [1, 4] blocks that learn\n"
-    'data_root: str = ""  # {folder} with the release\n')
+    'data_root: str = ""  # {folder} with the release\n'
+)
 
 
 def test_a_cell_is_read_with_types_defaults_limits_and_help():
     lr, weights = KNOWN["lr"], KNOWN["weights"]
     assert (lr.type, lr.default, lr.allowed, lr.says) == ("float", 0.001, "(0, 1]", "learning rate")
-    assert (weights.allowed, weights.says, weights.path_to) == ("pocket | imagenet | a file", "weights of the trunk", "file")
+    assert (weights.allowed, weights.says, weights.path_to) == (
+        "pocket | imagenet | a file",
+        "weights of the trunk",
+        "file",
+    )
 
 
 @pytest.mark.parametrize("line", ["n = 3", "n: int | None = 3", "n: int = 1 + m", "n: dict = {}", "n: int = (\n  3)"])
@@ -50,19 +55,22 @@ def test_what_fits_is_accepted(given):
     check(KNOWN, given)
 
 
-@pytest.mark.parametrize("given, says", [
-    ({"epoch": 3}, "did you mean 'epochs'"),
-    ({"epochs": "abc"}, "takes a whole number, not 'abc'"),
-    ({"epochs": 2.5}, "takes a whole number"),
-    ({"epochs": True}, "takes a whole number"),
-    ({"epochs": 0}, r"\[1, 100\], and 0 does not"),
-    ({"lr": 0}, r"\(0, 1\], and 0 does not"),
-    ({"lr": float("nan")}, "finite"),
-    ({"weights": "pocke"}, "names a file, and there is none at 'pocke'"),
-    ({"blocks": [2, 7]}, "7 does not"),
-    ({"balanced": 1}, "takes True or False"),
-    ({"data_root": "/no/such/folder"}, "names a folder, and there is none"),
-])
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"epoch": 3}, "did you mean 'epochs'"),
+        ({"epochs": "abc"}, "takes a whole number, not 'abc'"),
+        ({"epochs": 2.5}, "takes a whole number"),
+        ({"epochs": True}, "takes a whole number"),
+        ({"epochs": 0}, r"\[1, 100\], and 0 does not"),
+        ({"lr": 0}, r"\(0, 1\], and 0 does not"),
+        ({"lr": float("nan")}, "finite"),
+        ({"weights": "pocke"}, "names a file, and there is none at 'pocke'"),
+        ({"blocks": [2, 7]}, "7 does not"),
+        ({"balanced": 1}, "takes True or False"),
+        ({"data_root": "/no/such/folder"}, "names a folder, and there is none"),
+    ],
+)
 def test_what_does_not_fit_is_named(given, says):
     with pytest.raises(ParameterError, match=says):
         check(KNOWN, given)
@@ -75,11 +83,28 @@ def test_all_faults_are_told_at_once():
 
 
 def test_words_of_the_command_line_are_read_by_type():
-    words = [("epochs", "7"), ("lr", "1e-3"), ("weights", "123"), ("balanced", "true"), ("blocks", "[1, 4]"), ("typo", "x")]
-    assert from_words(KNOWN, words) == {"epochs": 7, "lr": 0.001, "weights": "123", "balanced": True, "blocks": [1, 4], "typo": "x"}
+    words = [
+        ("epochs", "7"),
+        ("lr", "1e-3"),
+        ("weights", "123"),
+        ("balanced", "true"),
+        ("blocks", "[1, 4]"),
+        ("typo", "x"),
+    ]
+    assert from_words(KNOWN, words) == {
+        "epochs": 7,
+        "lr": 0.001,
+        "weights": "123",
+        "balanced": True,
+        "blocks": [1, 4],
+        "typo": "x",
+    }
 
 
-@pytest.mark.parametrize("content, says", [("a: [1", "not YAML"), ("- 1\n- 2\n", "holds list"), ("just text", "holds str"), ("", "holds NoneType")])
+@pytest.mark.parametrize(
+    "content, says",
+    [("a: [1", "not YAML"), ("- 1\n- 2\n", "holds list"), ("just text", "holds str"), ("", "holds NoneType")],
+)
 def test_a_params_file_that_is_none(tmp_path, content, says):
     (tmp_path / "p.yml").write_text(content)
     with pytest.raises(StudyError, match=says):
@@ -127,11 +152,18 @@ def test_the_tier_names_what_was_changed(tmp_path, small):
 
 
 def papermill(notebook, *words):
-    return subprocess.run([sys.executable, "-m", "papermill", notebook, notebook.with_name("out.ipynb"), *words],
-                          capture_output=True, text=True, cwd=notebook.parent, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "papermill", notebook, notebook.with_name("out.ipynb"), *words],
+        capture_output=True,
+        text=True,
+        cwd=notebook.parent,
+        timeout=120,
+    )
 
 
-@pytest.mark.parametrize("words, says", [(["-p", "sed", "3"], "did you mean 'seed'"), (["-p", "seed", "abc"], "takes a whole number")])
+@pytest.mark.parametrize(
+    "words, says", [(["-p", "sed", "3"], "did you mean 'seed'"), (["-p", "seed", "abc"], "takes a whole number")]
+)
 def test_plain_papermill_ends_too(small, words, says):
     done = papermill(small(), *words)
     assert done.returncode != 0 and says in done.stderr

@@ -108,7 +108,9 @@ def test_children_are_ill_as_often_as_in_the_release():
     assert abs(share["bacterial"] / (1 - share["normal"]) - 0.65) < 0.03
     assert table["age"].between(1, 5).all()
     assert 1.4 < len(table) / table["patient"].nunique() < 1.7
-    assert (table.groupby("patient")["cause"].nunique() == 1).all() and (table.groupby("patient")["sex"].nunique() == 1).all()
+    assert (table.groupby("patient")["cause"].nunique() == 1).all() and (
+        table.groupby("patient")["sex"].nunique() == 1
+    ).all()
 
 
 def test_adults_are_ill_as_often_as_in_the_release():
@@ -148,7 +150,7 @@ def test_no_trivial_statistic_gives_the_label_away_unless_a_shortcut_is_asked_fo
         ill = (people.table(range(400))["cause"] != "normal").to_numpy()
         image = people.render(range(400), size=64).image.numpy().astype(float)
         statistics = {
-            "mean": image.mean((1, 2)), "deviation": image.std((1, 2)), "brightest": image.max((1, 2)), "darkest": image.min((1, 2)),
+            "mean": image.mean((1, 2)), "deviation": image.std((1, 2)), "brightest": image.max((1, 2)), "darkest": image.min((1, 2)),  # noqa: E501
             "corner": image[:, 55:63, 1:8].max((1, 2)),
         }  # fmt: skip
         return {name: max(a := _auroc(s, ill), 1 - a) for name, s in statistics.items()}

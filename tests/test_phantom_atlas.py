@@ -1,23 +1,27 @@
 """The atlas of phantoms: the page runs at a small size, and its plates take what is absent."""
 
-
 import nbformat
 import numpy as np
 import pytest
+from conftest import ROOT, results_of
+from saved_figures import saved
 
 from pneumo_utils.figures import phantom as figures
 from pneumo_utils.phantom import Population
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
-from conftest import ROOT, results_of
-from saved_figures import saved
-
 ATLAS = Chapter(ROOT / "notebooks" / "phantom_atlas.ipynb")
 RECORD = {
-    side: {"difficulty": {"grey pixels 32": {"two classes, 100": [score, 0.7], "three causes, 1000": [score - 0.1, 0.6]}},
-           "looks": {"histogram": [0.0625] * 16, "log10 power by octave": [7.0, 6.5, 6.0, 5.2, 4.1, 3.3, 2.8],
-                     "mean of means": 120.0, "edge pixels over 4, 8 grey levels a pixel": [0.4, 0.2]}}
+    side: {
+        "difficulty": {"grey pixels 32": {"two classes, 100": [score, 0.7], "three causes, 1000": [score - 0.1, 0.6]}},
+        "looks": {
+            "histogram": [0.0625] * 16,
+            "log10 power by octave": [7.0, 6.5, 6.0, 5.2, 4.1, 3.3, 2.8],
+            "mean of means": 120.0,
+            "edge pixels over 4, 8 grey levels a pixel": [0.4, 0.2],
+        },
+    }
     for side, score in (("phantom", 0.85), ("real", 0.9))
 }
 
@@ -26,12 +30,23 @@ def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_p
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folder = run(ATLAS, {"image_size": 64, "people": 4, "averaged": 60}).folder
     results = results_of(folder)
-    plates = "steps masks filled pleura volume round silhouette causes severity ages sites sheet_children sheet_adults sheet_nih sheet_covid classes"
+    plates = (
+        "steps masks filled pleura volume round silhouette causes severity ages sites sheet_children "
+        "sheet_adults sheet_nih sheet_covid classes"
+    )
     assert set(plates.split()) <= set(results["figures"])
     for figure in results["figures"].values():
         assert (folder / figure["file"]).stat().st_size > 2000 and len(figure["alt"]) > 40 and figure["caption"]
-    assert results["weights"] == "none" and not results["real"] and 0.5 < results["results"]["pneumonia_share"]["value"] < 0.9
-    assert 0 < results["results"]["straight_through_heart"]["value"] < results["results"]["straight_through_lungs"]["value"]
+    assert (
+        results["weights"] == "none"
+        and not results["real"]
+        and 0.5 < results["results"]["pneumonia_share"]["value"] < 0.9
+    )
+    assert (
+        0
+        < results["results"]["straight_through_heart"]["value"]
+        < results["results"]["straight_through_lungs"]["value"]
+    )
     cells = nbformat.read(folder / "notebook.ipynb", 4).cells
     told = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
     assert not told, "a warning would stand on the page"
@@ -51,24 +66,39 @@ def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
     absent = figures.mask_of(shots, "Hernia", 1)
     assert absent.shape == (48, 48) and not absent.any() and figures.where(absent).startswith("nowhere")
     film = shots.image[0].numpy()
-    plain, lined = (np.asarray(saved(figures.plate([film], ["film"], 1, outlines=each)).convert("RGB")) for each in (None, [{figures.AMBER: absent}]))
+    plain, lined = (
+        np.asarray(saved(figures.plate([film], ["film"], 1, outlines=each)).convert("RGB"))
+        for each in (None, [{figures.AMBER: absent}])
+    )
     assert np.array_equal(plain, lined)
     saved(figures.beside([{"name": "Hernia", "without": film, "with": film, "mask": absent}]))
 
 
-@pytest.mark.parametrize("mask, says", [((slice(2, 10), slice(2, 10)), "upper left"), ((slice(40, 46), slice(36, 46)), "lower right"),
-                                         ((slice(20, 28), slice(20, 28)), "middle centre")])
+@pytest.mark.parametrize(
+    "mask, says",
+    [
+        ((slice(2, 10), slice(2, 10)), "upper left"),
+        ((slice(40, 46), slice(36, 46)), "lower right"),
+        ((slice(20, 28), slice(20, 28)), "middle centre"),
+    ],
+)
 def test_a_place_in_words(mask, says):
     field = np.zeros((48, 48), bool)
     field[mask] = True
     assert figures.where(field).startswith(says)
-    assert figures.where(field | field[:, ::-1]).startswith(says if "centre" in says else f"{says.split()[0]} left and right")
+    assert figures.where(field | field[:, ::-1]).startswith(
+        says if "centre" in says else f"{says.split()[0]} left and right"
+    )
 
 
-@pytest.mark.parametrize("mask", [np.ones((48, 48), bool), np.eye(48, dtype=bool) & (np.arange(48) == 20)], ids=["all", "one pixel"])
+@pytest.mark.parametrize(
+    "mask", [np.ones((48, 48), bool), np.eye(48, dtype=bool) & (np.arange(48) == 20)], ids=["all", "one pixel"]
+)
 def test_an_outline_is_drawn_round_any_mask(mask):
     film = np.full((48, 48), 90, np.uint8)
-    picture = np.asarray(saved(figures.plate([film], None, 1, outlines=[{figures.AMBER: mask}])).convert("RGB")).astype(int)
+    picture = np.asarray(saved(figures.plate([film], None, 1, outlines=[{figures.AMBER: mask}])).convert("RGB")).astype(
+        int
+    )
     assert (picture[..., 0] - picture[..., 2] > 100).any(), "amber on grey"
 
 

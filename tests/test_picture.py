@@ -55,5 +55,7 @@ def test_a_grey_picture_needs_no_more_than_a_palette():
 
 
 def test_an_output_tells_its_kind():
-    assert kind_of({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG and kind_of({"data": {"image/png": ""}}) == PNG
+    assert (
+        kind_of({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG and kind_of({"data": {"image/png": ""}}) == PNG
+    )
     assert kind_of({"data": {"text/html": ""}}) == kind_of({"output_type": "stream"}) == ""

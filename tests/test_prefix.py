@@ -1,4 +1,6 @@
-"""The frozen prefix: the same weights as the plain way, kept under all that it depends on, and never where it would be wrong."""
+"""The frozen prefix: the same weights as the plain way, kept under all that it depends on, and never where it would
+be wrong.
+"""
 
 import copy
 import json
@@ -47,7 +49,9 @@ def written(root, count=54, side=SIDE):
     """So many grey noise images; every third is for validation."""
     root.mkdir(exist_ok=True)
     for at in range(count):
-        Image.fromarray(np.random.default_rng(at).integers(0, 256, (side, side)).astype(np.uint8)).save(root / f"{at:03}.png")
+        Image.fromarray(np.random.default_rng(at).integers(0, 256, (side, side)).astype(np.uint8)).save(
+            root / f"{at:03}.png"
+        )
     return read(root)
 
 
@@ -55,11 +59,30 @@ def read(root):
     rows, stamps = [], []
     for at, path in enumerate(sorted(root.iterdir())):
         stat = path.stat()
-        rows.append({"image": path.name, "patient": path.name, "age": 5.0, "sex": "F", "view": "AP", "site": "",
-                     "labels": "ill" if at % 5 < 2 else "well", "split": "train" if at % 3 else "valid", "width": SIDE, "height": SIDE, "mode": "L",
-                     "bytes": stat.st_size, "source": "noise"})
+        rows.append(
+            {
+                "image": path.name,
+                "patient": path.name,
+                "age": 5.0,
+                "sex": "F",
+                "view": "AP",
+                "site": "",
+                "labels": "ill" if at % 5 < 2 else "well",
+                "split": "train" if at % 3 else "valid",
+                "width": SIDE,
+                "height": SIDE,
+                "mode": "L",
+                "bytes": stat.st_size,
+                "source": "noise",
+            }
+        )
         stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
-    return Cohort("Noise", pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), ["well", "ill"])
+    return Cohort(
+        "Noise",
+        pd.DataFrame(rows)[COLUMNS],
+        Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+        ["well", "ill"],
+    )
 
 
 @pytest.fixture
@@ -76,7 +99,9 @@ def head(channels, classes=2):
 
 
 def pocket(name="resnet18", seed=0):
-    """A random trunk whose statistics fit its weights: frozen ones that do not would let its features grow to any size."""
+    """A random trunk whose statistics fit its weights: frozen ones that do not would let its features grow to any
+    size.
+    """
     torch.manual_seed(seed)
     made = trunk(name, size="pocket", seed=seed)
     norms = [module for module in made.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -90,7 +115,9 @@ def pocket(name="resnet18", seed=0):
 
 def ten_steps(chain, dls):
     torch.manual_seed(7)
-    optimizer = torch.optim.SGD([weight for weight in chain.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3)
+    optimizer = torch.optim.SGD(
+        [weight for weight in chain.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9, weight_decay=1e-3
+    )
     chain.train()
     for _ in range(2):
         for x, y in dls.train:
@@ -101,7 +128,10 @@ def ten_steps(chain, dls):
 
 
 def apart(one, other):
-    return max(float((a.double() - b.double()).abs().max()) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+    return max(
+        float((a.double() - b.double()).abs().max())
+        for a, b in zip(one.state_dict().values(), other.state_dict().values())
+    )
 
 
 def work(chain):
@@ -117,7 +147,9 @@ def work(chain):
 @pytest.mark.parametrize("name", names())
 def test_cached_and_plain_give_the_same_weights(name, cohort, store):
     few = cohort.where(np.arange(len(cohort)) < 24)
-    assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], "ten steps are two epochs; a last batch of one joins the one before"
+    assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], (
+        "ten steps are two epochs; a last batch of one joins the one before"
+    )
     start = pocket(name)
     blocks = start.blocks
     for what in ("last 5 + head", f"{blocks[len(blocks) // 2]} + head", blocks[-2], "head"):
@@ -152,9 +184,19 @@ def test_fastai_trains_both_alike(cohort, store):
             learner.fit_one_cycle(2, slice(1e-4, 1e-2))
             answers, truth = learner.get_preds()
             ordered, _ = learner.get_preds(ds_idx=0)
-        results.append((whole, answers, np.asarray(truth).tolist(), ordered, [value for row in learner.recorder.values for value in row]))
+        results.append(
+            (
+                whole,
+                answers,
+                np.asarray(truth).tolist(),
+                ordered,
+                [value for row in learner.recorder.values for value in row],
+            )
+        )
     (one, a, truth, train, values), (other, b, again, train_again, values_again) = results
-    assert apart(one, other) < 1e-5 and torch.allclose(a, b, atol=1e-5) and torch.allclose(train, train_again, atol=1e-5)
+    assert (
+        apart(one, other) < 1e-5 and torch.allclose(a, b, atol=1e-5) and torch.allclose(train, train_again, atol=1e-5)
+    )
     assert truth == again == cohort.part("valid").targets().tolist() and values == pytest.approx(values_again, abs=1e-4)
 
 
@@ -169,9 +211,13 @@ def test_the_batches_are_the_plain_ones_in_their_order(cohort, store):
                 pairs = list(zip(getattr(images, part), getattr(features, part), strict=True))
                 assert len(pairs) == len(getattr(features, part))
                 for (x, y), (made, answers) in pairs:
-                    assert y.tolist() == answers.tolist() and torch.allclose(before(x.as_subclass(torch.Tensor)), made, atol=1e-5)
+                    assert y.tolist() == answers.tolist() and torch.allclose(
+                        before(x.as_subclass(torch.Tensor)), made, atol=1e-5
+                    )
         assert (features.vocab, features.c, features.device) == (images.vocab, images.c, images.device)
-        assert type(features.train_ds.loss_func) is type(images.train_ds.loss_func) and isinstance(features.train, TfmdDL)
+        assert type(features.train_ds.loss_func) is type(images.train_ds.loss_func) and isinstance(
+            features.train, TfmdDL
+        )
 
 
 def test_no_random_number_is_used_up(cohort, store):
@@ -214,8 +260,16 @@ class Inplace(nn.Module):
 
 def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
     torch.manual_seed(0)
-    start = learns(with_head(Chain({"one": nn.Sequential(nn.Conv2d(3, 4, 3, stride=4)), "two": nn.Sequential(Inplace(), Inplace())},
-                                   About("inplace", "pocket", *HALF, channels=4, cam="two")), head(4)), "two + head")
+    start = learns(
+        with_head(
+            Chain(
+                {"one": nn.Sequential(nn.Conv2d(3, 4, 3, stride=4)), "two": nn.Sequential(Inplace(), Inplace())},
+                About("inplace", "pocket", *HALF, channels=4, cam="two"),
+            ),
+            head(4),
+        ),
+        "two + head",
+    )
     one, other = copy.deepcopy(start), copy.deepcopy(start)
     rest, dls = cached(other, plain(cohort), store=store)
     kept = dls.train_ds.features.values
@@ -241,9 +295,14 @@ def refusal(chain, dls, **more):
 
 def test_moving_batch_norm_is_refused(cohort):
     told = refusal(learns(pocket(), "head", "moving"), plain(cohort))
-    assert "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told and 'Say learns(..., batch_norm="frozen")' in told
+    assert (
+        "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told
+        and 'Say learns(..., batch_norm="frozen")' in told
+    )
     refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
-    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, "there is none in vgg16 that could move"
+    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, (
+        "there is none in vgg16 that could move"
+    )
 
 
 def test_where_nothing_is_frozen_first(cohort):
@@ -263,7 +322,9 @@ def test_augmentation_is_refused(cohort):
 
     chain = learns(pocket(), "head")
     assert "The training images are augmented (Flip)" in refusal(chain, plain(cohort, flip=True))
-    assert "Take views=4 to draw four fixed views" in refusal(chain, plain(cohort, batch_tfms=[Noise()])), "found by trying"
+    assert "Take views=4 to draw four fixed views" in refusal(chain, plain(cohort, batch_tfms=[Noise()])), (
+        "found by trying"
+    )
 
 
 def test_loaders_that_are_not_the_cohorts(cohort, store):
@@ -271,7 +332,9 @@ def test_loaders_that_are_not_the_cohorts(cohort, store):
     rest, features = cached(chain, plain(cohort), store=store)
     assert "hand out cached features already" in refusal(chain, features)
     pairs = TfmdDL([(torch.rand(3, SIDE, SIDE), 0)] * 8, bs=4, num_workers=0, device="cpu")
-    assert "for the loaders that cohort.dataloaders(...) makes" in refusal(chain, DataLoaders(pairs, pairs, device="cpu"))
+    assert "for the loaders that cohort.dataloaders(...) makes" in refusal(
+        chain, DataLoaders(pairs, pairs, device="cpu")
+    )
 
 
 def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
@@ -289,9 +352,13 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
     chain = learns(pocket(), "conv5_x + head")
     planned = plan(chain, plain(cohort), store=store)
     assert planned.bytes == len(cohort) * 64 * 4 * 4 * 4 and planned.todo == len(cohort) and not store.held
-    assert str(planned) == "resnet18 before conv5_x.1, computed once: 54 images, 64 x 4 x 4 in float32, 216 KiB in memory"
+    assert (
+        str(planned) == "resnet18 before conv5_x.1, computed once: 54 images, 64 x 4 x 4 in float32, 216 KiB in memory"
+    )
     cached(chain, plain(cohort), store=store)
-    assert capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
+    assert (
+        capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
+    )
     assert str(plan(chain, plain(cohort), store=store)).endswith(", found again")
     cached(chain, plain(cohort), store=store)
     assert capsys.readouterr().out == "", "what takes nothing says nothing"
@@ -299,12 +366,23 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
 
 
 def test_the_share_of_the_work_that_is_saved(cohort, store):
-    shares = [plan(learns(pocket(), f"{block} + head"), plain(cohort), store=store) for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")]
+    shares = [
+        plan(learns(pocket(), f"{block} + head"), plain(cohort), store=store)
+        for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
+    ]
     shares.append(plan(learns(pocket(), "head"), plain(cohort), store=store))
     assert [each.share for each in shares] == sorted(each.share for each in shares) and shares[-1].share > 0.99
     assert not shares[0].pays and shares[-1].pays
-    chain = learns(with_head(Chain({"one": nn.Sequential(nn.Conv2d(3, 4, 1)), "two": nn.Sequential(nn.Conv2d(4, 8, 1))},
-                                   About("hand", "pocket", *HALF, channels=8, cam="two")), head(8)), "two + head")
+    chain = learns(
+        with_head(
+            Chain(
+                {"one": nn.Sequential(nn.Conv2d(3, 4, 1)), "two": nn.Sequential(nn.Conv2d(4, 8, 1))},
+                About("hand", "pocket", *HALF, channels=8, cam="two"),
+            ),
+            head(8),
+        ),
+        "two + head",
+    )
     by_hand = 12 * SIDE**2 / (12 * SIDE**2 + 32 * SIDE**2 + 16)
     assert plan(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
 
@@ -355,9 +433,15 @@ def changed_setting(chain, cohort, tmp_path):
     return chain, plain(cohort)
 
 
-CHANGES = {"pixel": changed_pixel, "weight": changed_weight, "statistic": changed_statistic, "layer": changed_layer, "setting": changed_setting,
-           "scaling": lambda chain, cohort, _: (chain, plain(cohort, stats=([0.5] * 3, [0.251] * 3))),
-           "size": lambda chain, cohort, _: (chain, plain(cohort, size=40))}
+CHANGES = {
+    "pixel": changed_pixel,
+    "weight": changed_weight,
+    "statistic": changed_statistic,
+    "layer": changed_layer,
+    "setting": changed_setting,
+    "scaling": lambda chain, cohort, _: (chain, plain(cohort, stats=([0.5] * 3, [0.251] * 3))),
+    "size": lambda chain, cohort, _: (chain, plain(cohort, size=40)),
+}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -385,7 +469,9 @@ def test_fewer_images_need_nothing_and_more_only_what_is_missing(cohort, store):
     assert plan(chain, plain(all_of_them), store=store).todo == 24
     seen.clear()
     _, dls = cached(chain, plain(all_of_them), store=store)
-    assert [count for count in seen if count == 7] == [7] * (3 + 2), "16 and 8 images in full batches; those of two only learn the shape"
+    assert [count for count in seen if count == 7] == [7] * (3 + 2), (
+        "16 and 8 images in full batches; those of two only learn the shape"
+    )
     _, expected = cached(chain, plain(all_of_them), store=Store())
     for (x, y), (again, answers) in zip(dls.train, expected.train, strict=True):
         assert torch.allclose(x, again, atol=1e-6) and y.tolist() == answers.tolist()
@@ -415,8 +501,15 @@ def test_paper_fives_final_layers_share_their_cuts(cohort, store):
         planned = plan(chain, plain(cohort), store=store)
         cuts.append((planned.cut, planned.todo > 0))
         cached(chain, plain(cohort), store=store)
-    assert cuts == [("head", True), ("top.fc", True), ("conv5_x.3", True), ("conv5_x.3", False), ("conv5_x.2", True), ("conv5_x.1", True),
-                    ("conv5_x.1", False)]
+    assert cuts == [
+        ("head", True),
+        ("top.fc", True),
+        ("conv5_x.3", True),
+        ("conv5_x.3", False),
+        ("conv5_x.2", True),
+        ("conv5_x.1", True),
+        ("conv5_x.1", False),
+    ]
 
 
 def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
@@ -466,10 +559,17 @@ def other_rows(place):
     (place / "about.json").write_text(json.dumps(about))
 
 
-DAMAGES = {"a bit": flip_a_bit, "rows": other_rows, "cut short": lambda place: (place / "values").write_bytes((place / "values").read_bytes()[:-5]),
-           "empty": lambda place: (place / "values").write_bytes(b""), "lost": lambda place: (place / "values").unlink(),
-           "half a header": lambda place: (place / "about.json").write_text((place / "about.json").read_text()[:30]),
-           "odd header": lambda place: (place / "about.json").write_text('{"images": [1], "shape": ["x"], "dtype": "nn", "check": 0}')}
+DAMAGES = {
+    "a bit": flip_a_bit,
+    "rows": other_rows,
+    "cut short": lambda place: (place / "values").write_bytes((place / "values").read_bytes()[:-5]),
+    "empty": lambda place: (place / "values").write_bytes(b""),
+    "lost": lambda place: (place / "values").unlink(),
+    "half a header": lambda place: (place / "about.json").write_text((place / "about.json").read_text()[:30]),
+    "odd header": lambda place: (place / "about.json").write_text(
+        '{"images": [1], "shape": ["x"], "dtype": "nn", "check": 0}'
+    ),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -482,7 +582,10 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
     capsys.readouterr()
     _, again = cached(chain, plain(cohort), limit=0, store=Store())
     assert "damaged, computing the features again" in capsys.readouterr().out
-    assert torch.equal(again.train_ds.features.values, expected) and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0
+    assert (
+        torch.equal(again.train_ds.features.values, expected)
+        and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0
+    )
 
 
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
@@ -556,11 +659,21 @@ def test_features_too_large_for_half_precision(cohort, store):
 def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, store):
     torch.manual_seed(0)
     blocks = {"same": nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 1, 1))}
-    chain = learns(with_head(Chain(blocks, About("same", "pocket", *HALF, channels=1, cam="same")),
-                             nn.Sequential(nn.Dropout(0.1), nn.Flatten(), nn.Linear(64, 2))), "head")
+    chain = learns(
+        with_head(
+            Chain(blocks, About("same", "pocket", *HALF, channels=1, cam="same")),
+            nn.Sequential(nn.Dropout(0.1), nn.Flatten(), nn.Linear(64, 2)),
+        ),
+        "head",
+    )
     images = cohort.part("train").pixels(SIDE)[:]
     both = torch.stack([torch.from_numpy(images), torch.from_numpy(images).flip(-1)], 1).float().div(255)
-    both = chain.get_submodule("same").eval()(((both - 0.5) / 0.25).flatten(0, 1)[:, None].expand(-1, 3, -1, -1)).detach().view(36, 2, 1, 8, 8)
+    both = (
+        chain.get_submodule("same")
+        .eval()(((both - 0.5) / 0.25).flatten(0, 1)[:, None].expand(-1, 3, -1, -1))
+        .detach()
+        .view(36, 2, 1, 8, 8)
+    )
     _, dls = cached(chain, plain(cohort, flip=True), views=5, store=store)
     kept = dls.train_ds.features
     assert kept.values.shape == (36, 5, 1, 8, 8)
@@ -597,18 +710,27 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     chain = pocket()
     cached(learns(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
     planned = plan(learns(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
-    assert planned.begins == "conv4_x.1" and "36 images x 3 views + 18 images" in str(planned) and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
+    assert (
+        planned.begins == "conv4_x.1"
+        and "36 images x 3 views + 18 images" in str(planned)
+        and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
+    )
     _, gone_on = cached(chain, plain(cohort, flip=True), views=3, store=store)
     _, fresh = cached(chain, plain(cohort, flip=True), views=3, store=Store())
     assert torch.equal(gone_on.train_ds.features.values, fresh.train_ds.features.values)
     assert plan(chain, plain(cohort, flip=True), views=2, store=store).todo > 0
-    assert plan(chain, plain(cohort), views=3, store=store).items == ((54, 1),), "without augmentation there is one view"
+    assert plan(chain, plain(cohort), views=3, store=store).items == ((54, 1),), (
+        "without augmentation there is one view"
+    )
 
 
 def test_a_new_loader_of_the_same_features(cohort, store):
     _, dls = cached(learns(pocket(), "head"), plain(cohort), store=store)
     again = dls.train.new(shuffle=False)
-    assert isinstance(again, FeatureLoader) and [y.tolist() for _, y in again][0] == cohort.part("train").targets()[:7].tolist()
+    assert (
+        isinstance(again, FeatureLoader)
+        and [y.tolist() for _, y in again][0] == cohort.part("train").targets()[:7].tolist()
+    )
 
 
 @pytest.mark.parametrize("sizes", [(4, 16), (16, 4)])

@@ -36,14 +36,18 @@ def place(tmp_path, monkeypatch):
 
 def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8), softness=0.5):
     kind = torch.tensor([list(KINDS).index(name)])
-    return shapes(kind, torch.tensor([centre]), torch.tensor([angle]), torch.tensor([radius]), torch.tensor([softness]), size)[0]
+    return shapes(
+        kind, torch.tensor([centre]), torch.tensor([angle]), torch.tensor([radius]), torch.tensor([softness]), size
+    )[0]
 
 
 # drawings
 
 
 def test_a_drawing_is_its_seed_s_alone():
-    one, again, other, next_batch = (draw(Chance(seed, batch), 20, SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1)))
+    one, again, other, next_batch = (
+        draw(Chance(seed, batch), 20, SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1))
+    )
     assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(again).values()))
     assert not torch.equal(one.images, other.images) and not torch.equal(one.images, next_batch.images)
 
@@ -63,9 +67,15 @@ def test_a_small_bank_is_the_beginning_of_a_larger_one_and_is_found_again(place)
     assert stamps == {path: path.stat().st_mtime_ns for path in (place / "data").rglob("*.npy")}
 
 
-AREAS = {"disc": math.pi, "square": 1.8**2, "triangle": (0.75 + 0.95) ** 2 / 1.8, "cross": 2 * 0.64 * 1.9 - 0.64**2,
-         "ring": math.pi * (0.98**2 - 0.54**2), "star": 5 * NOTCH * math.sin(math.pi / 5),
-         "house": 1.3 * 0.95 + (0.95 - 0.02) ** 2 / 0.95}
+AREAS = {
+    "disc": math.pi,
+    "square": 1.8**2,
+    "triangle": (0.75 + 0.95) ** 2 / 1.8,
+    "cross": 2 * 0.64 * 1.9 - 0.64**2,
+    "ring": math.pi * (0.98**2 - 0.54**2),
+    "star": 5 * NOTCH * math.sin(math.pi / 5),
+    "house": 1.3 * 0.95 + (0.95 - 0.02) ** 2 / 0.95,
+}
 
 
 @pytest.mark.parametrize("name", AREAS)
@@ -88,7 +98,10 @@ def test_a_shape_is_moved_turned_and_stretched():
 
 
 def test_an_edge_is_as_soft_as_asked():
-    hard, soft = (((each > 0.1) & (each < 0.9)).float().sum().item() for each in (shape_alone("disc", softness=1), shape_alone("disc", softness=6)))
+    hard, soft = (
+        ((each > 0.1) & (each < 0.9)).float().sum().item()
+        for each in (shape_alone("disc", softness=1), shape_alone("disc", softness=6))
+    )
     assert soft == pytest.approx(6 * hard, rel=0.15)
 
 
@@ -115,7 +128,10 @@ def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
 def test_a_fractal_family_looks_more_like_itself_than_like_others():
     """Means of ten members each, framed alike: nearest are the family's own other ten."""
     few = torch.arange(12)
-    halves = [avg_pool2d(fractals(Chance(seed, 0), few.repeat_interleave(10), 64).view(12, 10, 64, 64).mean(1), 4).flatten(1) for seed in (1, 2)]
+    halves = [
+        avg_pool2d(fractals(Chance(seed, 0), few.repeat_interleave(10), 64).view(12, 10, 64, 64).mean(1), 4).flatten(1)
+        for seed in (1, 2)
+    ]
     one, other = (nn.functional.normalize(each - each.mean(0), dim=1) for each in halves)
     assert ((one @ other.T).argmax(1) == few).float().mean() > 0.8
 
@@ -128,7 +144,8 @@ def test_the_answers_are_those_of_the_image():
     seen = avg_pool2d(drawn.images.float(), STEP).flatten(1)
     bright = drawn.maps[:, MAPS.index("brightness")].flatten(1)
     likeness = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(seen, bright)])
-    assert likeness.median() > 0.98 and (likeness > 0.7).float().mean() > 0.95  # what is cut off by the window, or lost in noise, is less alike
+    # what is cut off by the window, or lost in noise, is less alike
+    assert likeness.median() > 0.98 and (likeness > 0.7).float().mean() > 0.95
     assert drawn.present.any(1).float().mean() == pytest.approx(0.75, abs=0.12)  # none, one, two or three shapes
     assert drawn.maps[:, MAPS.index("clouds")].min() >= 0
     cloudy = drawn.maps[:, MAPS.index("clouds")].flatten(1).max(1).values > 0.02
@@ -142,8 +159,10 @@ def test_a_window_s_answers_move_with_it():
     for down, right in ((0, 0), (2, 1)):
         images, category, present, maps = window(bank, rows, down, right)
         assert images.shape == (10, CROP, CROP)
-        assert torch.equal(images, bank["images"][:, down * STEP:down * STEP + CROP, right * STEP:right * STEP + CROP])
-        assert torch.equal(maps, bank["maps"][:, :, down:down + CROP // STEP, right:right + CROP // STEP].float())
+        assert torch.equal(
+            images, bank["images"][:, down * STEP : down * STEP + CROP, right * STEP : right * STEP + CROP]
+        )
+        assert torch.equal(maps, bank["maps"][:, :, down : down + CROP // STEP, right : right + CROP // STEP].float())
         assert torch.equal(category, bank["category"]) and torch.equal(present, bank["present"])
     asked = truth(category, present, maps)["brightness"].view(10, 8, 8) * SPREAD["brightness"]
     assert torch.allclose(asked, avg_pool2d(maps[:, 0], 2), atol=1e-5)
@@ -154,9 +173,15 @@ def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_noth
     blind = {name: torch.zeros(200, width) for name, width in WIDTHS.items()}
     told = losses(blind, true)
     assert told["category"].item() == pytest.approx(1) and told["shapes"].item() == pytest.approx(1)
-    assert all(0.3 < losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item() < 2 for name in MAPS)
-    right = {"category": 50 * nn.functional.one_hot(true["category"], CATEGORIES).float(), "shapes": 100 * (true["shapes"] - 0.5),
-             **{name: true[name] for name in MAPS}}
+    assert all(
+        0.3 < losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item() < 2
+        for name in MAPS
+    )
+    right = {
+        "category": 50 * nn.functional.one_hot(true["category"], CATEGORIES).float(),
+        "shapes": 100 * (true["shapes"] - 0.5),
+        **{name: true[name] for name in MAPS},
+    }
     assert loss(right, true).item() == pytest.approx(0, abs=1e-6)
     assert set(score(right, true).values()) == {1.0}
     flat = score({**right, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)
@@ -181,7 +206,9 @@ def test_a_box_just_holds_its_mask():
 
 
 def test_boxes_hold_what_was_drawn_and_nothing_is_drawn_outside_them(monkeypatch):
-    """On an empty ground, unrecorded, a picture is its shapes alone: each box's sides touch one, and none is beyond the boxes."""
+    """On an empty ground, unrecorded, a picture is its shapes alone: each box's sides touch one, and none is beyond
+    the boxes.
+    """
     module = sys.modules[things.__module__]
     monkeypatch.setattr(module, "ground", lambda chance, number, size: torch.zeros(number, size, size))
     monkeypatch.setattr(module, "textures", lambda chance, category, size: torch.zeros(len(category), size, size))
@@ -242,14 +269,25 @@ def test_a_run_with_other_settings_starts_over(place):
 
 def test_a_loss_that_is_no_number_stops_the_run(place):
     with pytest.raises(StudyError, match="not a number"):
-        fit(Line(), lambda network, luck: network.weight.sum() * math.nan, Settings(KEPT_EVERY), place / "nan.pt", say=lambda line: None)
+        fit(
+            Line(),
+            lambda network, luck: network.weight.sum() * math.nan,
+            Settings(KEPT_EVERY),
+            place / "nan.pt",
+            say=lambda line: None,
+        )
     assert not (place / "nan.pt").exists()
 
 
 def test_measuring_the_pace_leaves_the_network_as_it_was():
     chain = trunk("mobilenetv2", size="pocket", seed=1)
     before = {key: value.clone() for key, value in chain.state_dict().items()}
-    seconds = pace(chain, lambda network, luck: network(torch.rand(4, 3, 32, 32, generator=luck)).square().mean(), Settings(1), tried=2)
+    seconds = pace(
+        chain,
+        lambda network, luck: network(torch.rand(4, 3, 32, 32, generator=luck)).square().mean(),
+        Settings(1),
+        tried=2,
+    )
     assert 0 < seconds < 10
     assert all(torch.equal(before[key], value) for key, value in chain.state_dict().items())
 
@@ -259,8 +297,13 @@ def test_a_few_steps_of_the_source_task_lower_its_loss(place):
 
     task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
     told = []
-    fit(task.network, lambda network, luck: told.append(task.question(network, luck)) or told[-1], Settings(25, batch=16, rate=3e-3),
-        place / "kept.pt", say=lambda line: None)
+    fit(
+        task.network,
+        lambda network, luck: told.append(task.question(network, luck)) or told[-1],
+        Settings(25, batch=16, rate=3e-3),
+        place / "kept.pt",
+        say=lambda line: None,
+    )
     assert torch.stack(told[-5:]).mean() < 0.8 * torch.stack(told[:5]).mean()
     (chain,) = task.made()
     assert chain.blocks[-1] == "top" and chain.top.fc.out_features == CATEGORIES
@@ -277,7 +320,9 @@ def run(*words):
 def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, files):
     outcome = run(name, "--steps", 3, "--images", 120, "--seed", 2, "--out", place / "made")
     assert outcome.exit_code == 0, outcome.output
-    assert {path.name for path in (place / "made").iterdir()} == {f"{each}.{end}" for each in files for end in ("safetensors", "json")}
+    assert {path.name for path in (place / "made").iterdir()} == {
+        f"{each}.{end}" for each in files for end in ("safetensors", "json")
+    }
     for each in files:
         card = json.loads((place / "made" / f"{each}.json").read_text())
         assert card["sha256"] == sha((place / "made" / f"{each}.safetensors").read_bytes())
@@ -292,14 +337,19 @@ def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, f
 def test_the_same_steps_and_seed_give_the_same_weights(place):
     one, two = (run("xception", "--steps", 2, "--images", 100, "--out", place / folder) for folder in ("one", "two"))
     assert one.exit_code == two.exit_code == 0
-    assert (place / "one" / "xception.safetensors").read_bytes() == (place / "two" / "xception.safetensors").read_bytes()
+    assert (place / "one" / "xception.safetensors").read_bytes() == (
+        place / "two" / "xception.safetensors"
+    ).read_bytes()
 
 
 def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
     from pneumo_utils.pretraining.drawn_task import DrawnTask
 
     true = truth(*window(scenes(150, seed=0), torch.arange(150))[1:])
-    told = {name: dict(zip(MAPS, (DrawnTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAPS))) for name in ("vgg16", "resnet18")}
+    told = {
+        name: dict(zip(MAPS, (DrawnTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAPS)))
+        for name in ("vgg16", "resnet18")
+    }
     for each in MAPS:
         assert torch.allclose(told["vgg16"][each], true[each].mean(0), atol=1e-5)
         assert not torch.allclose(told["resnet18"][each], true[each].mean(0), atol=1e-2)
@@ -335,7 +385,9 @@ def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
 
 @pytest.mark.parametrize("name", [name for name in names() if name != "darknet19"])
 def test_pocket_weights_know_drawings_that_they_never_met(name):
-    """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250 images and 93 categories."""
+    """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250
+    images and 93 categories.
+    """
     images, category, *_ = window(scenes(250, seed=4321), torch.arange(250))
     chain = trunk(name, weights="pocket", top=True).eval()
     with torch.no_grad():
@@ -351,7 +403,10 @@ def test_the_pocket_detector_finds_shapes_that_it_never_met():
     bank, chain = pictures(250, seed=4321), yolov2(weights="pocket").eval()
     with torch.no_grad():
         raw = chain(((bank["images"][:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1))
-    true = [{"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]} for boxes, kinds in zip(bank["boxes"], bank["classes"])]
+    true = [
+        {"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]}
+        for boxes, kinds in zip(bank["boxes"], bank["classes"])
+    ]
     found = decode(raw, chain.head.anchors)
     assert np.mean([average_precision(found, true, kind) for kind in range(len(KINDS))]) > 0.3
     assert isinstance(chain, Chain) and isinstance(chain.about, About)

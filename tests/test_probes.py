@@ -20,7 +20,9 @@ def sets(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield {
-            name: covid_gan.read(releases.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None)
+            name: covid_gan.read(
+                releases.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None
+            )
             for name, shortcuts in (("generators", ()), ("findings", ("findings",)))
         }
 
@@ -28,7 +30,9 @@ def sets(tmp_path_factory):
 def test_statistics_are_those_of_the_greys_wherever_they_lie():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     seen = PROBES["image statistics"](pictures)
-    assert seen[:, 0] == pytest.approx(pictures.mean((1, 2)), rel=1e-5) and seen[:, 1] == pytest.approx(pictures.std((1, 2)), rel=1e-5)
+    assert seen[:, 0] == pytest.approx(pictures.mean((1, 2)), rel=1e-5) and seen[:, 1] == pytest.approx(
+        pictures.std((1, 2)), rel=1e-5
+    )
     assert (
         seen[:, 2] == pytest.approx(pictures.min((1, 2)))
         and seen[:, 7] == pytest.approx(np.median(pictures, axis=(1, 2)))
@@ -70,7 +74,10 @@ def test_borders_do_not_see_the_middle():
 def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
     parts = sets["generators"].split(by="image", test=0.5, seed=0)
     found = {name: values([probe(name, parts.part("train"), parts.part("test"), SIDE)], "auroc")[0] for name in PROBES}
-    assert min(found["fine detail"], found["borders"]) > 0.97 and max(found["coarse shapes"], found["image statistics"]) < 0.75
+    assert (
+        min(found["fine detail"], found["borders"]) > 0.97
+        and max(found["coarse shapes"], found["image statistics"]) < 0.75
+    )
 
 
 def test_without_a_fingerprint_fine_detail_tells_little(sets):
@@ -93,7 +100,11 @@ def test_fine_and_coarse_add_up_to_the_picture():
 def test_the_frame_is_kept_and_the_middle_is_grey():
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     left = OnlyPart("frame")(TensorImage(pictures), split_idx=1)
-    assert (left[..., 2:-2, 2:-2] == 0.5).all() and (left[..., :2, :] == pictures[..., :2, :]).all() and (left[..., -2:] == pictures[..., -2:]).all()
+    assert (
+        (left[..., 2:-2, 2:-2] == 0.5).all()
+        and (left[..., :2, :] == pictures[..., :2, :]).all()
+        and (left[..., -2:] == pictures[..., -2:]).all()
+    )
     assert (OnlyPart("whole")(TensorImage(pictures)) == pictures).all()
 
 

@@ -1,4 +1,6 @@
-"""Records of chapter runs: what they hold and what they must not, when they make a page stale, and what they say of claims."""
+"""Records of chapter runs: what they hold and what they must not, when they make a page stale, and what they say of
+claims.
+"""
 
 import json
 import os
@@ -26,7 +28,8 @@ max_steps: int = 0  # [0, 1000] batches, for a trial; 0: all
 """
 WORK = (
     "def piece(n):\n    return n * seed\n\nvalue = run.kept('piece', piece, n=draws)\n"
-    "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data {data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
+    "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data "
+    "{data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
 )
 FINISH = "run.uses(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
 
@@ -42,14 +45,16 @@ def kept(tmp_path, monkeypatch, runs):
 
 @pytest.fixture
 def chapter(small):
-    return lambda *middle, name="demo", finish=FINISH: Chapter(small(*middle or (WORK,), name=name, parameters=PARAMETERS, finish=finish))
+    return lambda *middle, name="demo", finish=FINISH: Chapter(
+        small(*middle or (WORK,), name=name, parameters=PARAMETERS, finish=finish)
+    )
 
 
 def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
     made = pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3)
     assert made.returncode == 0, made.stderr
     assert "records/demo/long.json" in made.stdout and "Commit this file" in made.stdout
-    folder, = (path.parent for path in (runs / "demo").glob("*/manifest.json"))
+    (folder,) = (path.parent for path in (runs / "demo").glob("*/manifest.json"))
     manifest, told = finished(folder), json.loads((kept / "demo" / "long.json").read_text())
     for key in ("device", "seconds", "peak_memory_mb", "finished", "git", "digest", "parameters"):
         assert told[key] == manifest[key], key
@@ -57,7 +62,10 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
     assert told["results"]["f1"]["value"] == pytest.approx(0.5 + 7 * 3 / 100)
     assert told["claims"] == {"p1-best-f1": {"value": 0.1, "low": 0.05, "high": 0.15}}
     before = (kept / "demo" / "long.json").read_bytes()
-    assert "from the run that was there" in pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3).stdout
+    assert (
+        "from the run that was there"
+        in pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3).stdout
+    )
     assert (kept / "demo" / "long.json").read_bytes() == before  # though the record itself is new to the chapter
 
 
@@ -101,11 +109,18 @@ def test_what_a_chapter_reads_of_its_record(chapter, kept):
     record(chapter(), "long", {"draws": 7, "seed": 3})
     found = records.of("demo")["long"]
     assert found.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
-    assert found.words == f"nothing · settings: by hand · weights: pocket · {found.seconds:.0f} s on {found.device} · {found.finished[:10]}"
+    assert (
+        found.words == f"nothing · settings: by hand · weights: pocket · {found.seconds:.0f} s on {found.device} · "
+        f"{found.finished[:10]}"
+    )
     with pytest.raises(StudyError, match="no result 'ff1'; did you mean 'f1'"):
         found.value("ff1")
-    shows = chapter("[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', 1.0, 0.5, 1.5)\n"
-                    "first, second = run.evidence()\nrun.result('spoke', f\"{[*first['claims']]} {second['record']} {[*second['claims']]}\")")
+    shows = chapter(
+        "[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', "
+        "1.0, 0.5, 1.5)\n"
+        "first, second = run.evidence()\nrun.result('spoke', f\"{[*first['claims']]} {second['record']} "
+        "{[*second['claims']]}\")"
+    )
     results = results_of(run(shows, {}).folder)["results"]
     assert results["again"] == {"value": pytest.approx(0.71), "low": 0.4, "high": 0.9}
     assert results["spoke"] == {"value": "['p1-worst'] long ['p1-best-f1']"}
@@ -130,7 +145,10 @@ def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
     before = found.folders["data_root"]["digest"]
     (data / "c.png").write_bytes(b"more")
     path, _ = record(chapter(), "real-children", given)
-    assert records.read(path).folders["data_root"]["digest"] != before and records.read(path).folders["data_root"]["files"] == 3
+    assert (
+        records.read(path).folders["data_root"]["digest"] != before
+        and records.read(path).folders["data_root"]["files"] == 3
+    )
 
 
 def test_a_path_that_cannot_be_told_apart_is_refused(chapter, kept):
@@ -169,7 +187,9 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
     record(one, "long", {"seed": 1})  # found, not run again
     assert len(list((runs / "demo").glob("*/manifest.json"))) == 1
     at = standing(one, {"seed": 1})
-    assert (at.state, at.why) == ("stale", ["the record long is new"]) and standing(other, {"seed": 1}).state == "up to date"
+    assert (at.state, at.why) == ("stale", ["the record long is new"]) and standing(
+        other, {"seed": 1}
+    ).state == "up to date"
     capsys.readouterr()
     assert not run(one, {"seed": 1}).found_again and "piece: found again" in capsys.readouterr().out
     assert {path.name for path in (runs / "kept").rglob("piece-*")} == pieces
@@ -180,21 +200,31 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
     assert standing(one, {"seed": 1}).state == "up to date"  # the first run stands again
 
 
-@pytest.mark.parametrize("harm, says", [
-    (lambda text: text[:200], "damaged"),
-    (lambda text: "[]", "does not hold what a record holds"),
-    (lambda text: text.replace('"weights"', '"weigths"', 1), "does not hold what a record holds"),
-    (lambda text: text.replace('"real": false', '"real": "no"'), "real cannot be what stands there"),
-    (lambda text: text.replace('"name": "long"', '"name": "short"'), "calls itself demo/short"),
-    (lambda text: text.replace('"low": 0.05,', ""), "claims lack a value or an interval: p1-best-f1"),
-    (lambda text: text.replace('"results": {', '"results": {"empty": {},'), "results lack a value or an interval: empty"),
-])
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda text: text[:200], "damaged"),
+        (lambda text: "[]", "does not hold what a record holds"),
+        (lambda text: text.replace('"weights"', '"weigths"', 1), "does not hold what a record holds"),
+        (lambda text: text.replace('"real": false', '"real": "no"'), "real cannot be what stands there"),
+        (lambda text: text.replace('"name": "long"', '"name": "short"'), "calls itself demo/short"),
+        (lambda text: text.replace('"low": 0.05,', ""), "claims lack a value or an interval: p1-best-f1"),
+        (
+            lambda text: text.replace('"results": {', '"results": {"empty": {},'),
+            "results lack a value or an interval: empty",
+        ),
+    ],
+)
 def test_a_damaged_record_is_named(chapter, kept, harm, says):
     path, _ = record(chapter(), "long", {})
     path.write_text(harm(path.read_text()))
     with pytest.raises(StudyError, match=re.escape(says)) as told:
         records.of("demo")
-    assert "records/demo/long.json" in str(told.value) and "git checkout" in str(told.value) and "pneumo record demo long" in str(told.value)
+    assert (
+        "records/demo/long.json" in str(told.value)
+        and "git checkout" in str(told.value)
+        and "pneumo record demo long" in str(told.value)
+    )
 
 
 def test_records_are_listed_with_the_statistics(chapter, kept):
@@ -202,13 +232,22 @@ def test_records_are_listed_with_the_statistics(chapter, kept):
     record(chapter(), "long", {"draws": 7})
     manifest = run(chapter(), {}).manifest
     text = pages.statistics([manifest], list(records.of("demo").values()))
-    row, = (line for line in text.splitlines() if line.startswith(f"| [{manifest['title']}](../notebooks/demo.ipynb) | long | nothing |"))
+    (row,) = (
+        line
+        for line in text.splitlines()
+        if line.startswith(f"| [{manifest['title']}](../notebooks/demo.ipynb) | long | nothing |")
+    )
     found = records.of("demo")["long"]
     assert found.device in row and found.finished[:10] in row
 
 
 def ran(low, high, real=False, tier="pocket", **more):
-    return {"chapter": "demo", "real": real, "tier": tier, "claims": {"p1-best-f1": {"value": (low + high) / 2, "low": low, "high": high}}} | more
+    return {
+        "chapter": "demo",
+        "real": real,
+        "tier": tier,
+        "claims": {"p1-best-f1": {"value": (low + high) / 2, "low": low, "high": high}},
+    } | more
 
 
 FRESH, LONG, REAL = (
@@ -222,9 +261,16 @@ CLAIM = load()["p1-best-f1"]  # an ordering
 def test_phantoms_and_radiographs_are_judged_apart():
     told = reruns(CLAIM, gather([FRESH, REAL]))
     assert (told["phantom"], told["real"]) == ("not reproduced", "not reproduced")
-    assert "does not show: difference +0.1" in told["because"] and "the other way round: difference -0.15" in told["because"]
+    assert (
+        "does not show: difference +0.1" in told["because"]
+        and "the other way round: difference -0.15" in told["because"]
+    )
     assert told["because"].endswith("on real data at pocket settings. Kept record: children.")
-    assert reruns(CLAIM, gather([])) == {"phantom": "not tested", "real": "not tested", "because": "No run has reported on it."}
+    assert reruns(CLAIM, gather([])) == {
+        "phantom": "not tested",
+        "real": "not tested",
+        "because": "No run has reported on it.",
+    }
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
@@ -257,10 +303,23 @@ def test_the_committed_records_are_whole():
 
 
 def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept, pneumo):
-    work = (WORK, "shown = run.show_records()", "verdicts = run.verdicts(['p1-best-f1'])",
-            "run.result('shown', shown.data)\nrun.result('verdicts', verdicts.data)")
+    work = (
+        WORK,
+        "shown = run.show_records()",
+        "verdicts = run.verdicts(['p1-best-f1'])",
+        "run.result('shown', shown.data)\nrun.result('verdicts', verdicts.data)",
+    )
     before = results_of(run(chapter(*work), {}).folder)["results"]
-    assert "`pneumo record demo NAME -p ...` makes one" in before["shown"]["value"] and 'id="tab-verdicts"' in before["verdicts"]["value"]
+    assert (
+        "`pneumo record demo NAME -p ...` makes one" in before["shown"]["value"]
+        and 'id="tab-verdicts"' in before["verdicts"]["value"]
+    )
     assert pneumo("record", chapter(*work).path, "long", "-p", "draws", 7).returncode == 0
-    record, data, weights, settings, made = re.findall("<td>(.*?)</td>", results_of(run(chapter(*work), {}).folder)["results"]["shown"]["value"])
-    assert (record, data, weights) == ("long", "nothing", "pocket") and settings == "by hand" and re.match("in .* on .*CPU", made)
+    record, data, weights, settings, made = re.findall(
+        "<td>(.*?)</td>", results_of(run(chapter(*work), {}).folder)["results"]["shown"]["value"]
+    )
+    assert (
+        (record, data, weights) == ("long", "nothing", "pocket")
+        and settings == "by hand"
+        and re.match("in .* on .*CPU", made)
+    )

@@ -20,8 +20,14 @@ def test_regions_of_a_chest_of_eight_pixels():
         found["bones outside the lungs"]
         == drawn("xxxxxxxx", "x......x", "........", "........", "...xx...", "........", "........", "........")
     ).all()
-    assert (found["the middle"] == drawn("........", "...xx...", "...xx...", "...xx...", "...xxx..", "........", "........", "........")).all()
-    assert (found["the diaphragm"] == drawn("........", "........", ".....x..", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........")).all()
+    assert (
+        found["the middle"]
+        == drawn("........", "...xx...", "...xx...", "...xx...", "...xxx..", "........", "........", "........")
+    ).all()
+    assert (
+        found["the diaphragm"]
+        == drawn("........", "........", ".....x..", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........")
+    ).all()
 
 
 def test_no_lungs_have_no_diaphragm():
@@ -57,4 +63,5 @@ def test_images_without_a_patient_are_people_of_their_own():
     _, low, high = mean_of_people(told, [""] * 400)
     assert (high - low) / 2 == pytest.approx(1.96 * told.std() / 20, rel=0.1)
     _, low, high = mean_of_people(np.repeat(told[:100], 4), np.repeat(np.arange(100).astype(str), 4))
-    assert (high - low) / 2 == pytest.approx(1.96 * told[:100].std() / 10, rel=0.15)  # four films of one child tell no more than one
+    # four films of one child tell no more than one
+    assert (high - low) / 2 == pytest.approx(1.96 * told[:100].std() / 10, rel=0.15)

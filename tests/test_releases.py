@@ -59,7 +59,7 @@ def test_rsna_has_a_row_a_box_in_both_tables(released):
     for row, mask in zip(labels[1:], masks):
         if row[5] == "1":
             x, y, w, h = (round(float(value)) for value in row[1:5])
-            inside = mask[y:y + h, x:x + w]
+            inside = mask[y : y + h, x : x + w]
             assert inside.any(0).all() and inside.any(1).all(), "the box is as tight as the shadow"
 
 
@@ -68,7 +68,12 @@ def test_rsna_dicom_is_what_was_published(released):
     found = [pydicom.dcmread(path) for path in sorted((root / "stage_2_train_images").glob("*.dcm"))]
     assert len(found) == IMAGES
     one = found[0]
-    assert (one.Modality, one.ConversionType, one.BitsStored, one.PhotometricInterpretation) == ("CR", "WSD", 8, "MONOCHROME2")
+    assert (one.Modality, one.ConversionType, one.BitsStored, one.PhotometricInterpretation) == (
+        "CR",
+        "WSD",
+        8,
+        "MONOCHROME2",
+    )
     assert one.file_meta.TransferSyntaxUID.name.startswith("JPEG Baseline") and one.pixel_array.shape == (SIZE, SIZE)
     ages = np.array([int(each.PatientAge) for each in found])
     assert (ages > 120).sum() == 1 and (ages < 18).any()
@@ -81,11 +86,17 @@ def test_kermany_keeps_its_faults(released):
     assert len(names) == IMAGES and all(name.startswith("chest_xray/chest_xray/") for name in names)
     assert list((root / "__MACOSX").rglob("._*.jpeg")), "the droppings of a Mac come along"
     folders = Counter("/".join(name.split("/")[2:4]) for name in names)
-    assert set(folders) == {f"{split}/{label}" for split in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")}
+    assert set(folders) == {
+        f"{split}/{label}" for split in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")
+    }
     people = true_people(root)
     where = people.groupby("patient")["cause"].size().index
     assert (
-        people.reset_index().assign(split=lambda t: t["image"].str.split("/").str[0]).groupby("patient")["split"].nunique() == 1
+        people.reset_index()
+        .assign(split=lambda t: t["image"].str.split("/").str[0])
+        .groupby("patient")["split"]
+        .nunique()
+        == 1
     ).all(), len(where)
     modes = {name: Image.open(root / name).mode for name in names}
     assert {name.split("/")[2] for name, mode in modes.items() if mode == "RGB"} == {"train"}
@@ -95,15 +106,25 @@ def test_kermany_keeps_its_faults(released):
 
 
 def test_shortcuts_come_when_asked_for_by_name(released):
-    """In the real release every colour file shows pneumonia, and normal films are larger; here only where it is asked for."""
+    """In the real release every colour file shows pneumonia, and normal films are larger; here only where it is
+    asked for.
+    """
     root = released("kermany", shortcuts=("colour", "size"))
     names = [name for name in files(root, ".jpeg") if "__MACOSX" not in name]
-    assert {"/".join(name.split("/")[2:4]) for name in names if Image.open(root / name).mode == "RGB"} == {"train/PNEUMONIA"}
-    heights = {label: np.mean([Image.open(root / name).size[1] for name in names if f"/{label}/" in name]) for label in ("NORMAL", "PNEUMONIA")}
+    assert {"/".join(name.split("/")[2:4]) for name in names if Image.open(root / name).mode == "RGB"} == {
+        "train/PNEUMONIA"
+    }
+    heights = {
+        label: np.mean([Image.open(root / name).size[1] for name in names if f"/{label}/" in name])
+        for label in ("NORMAL", "PNEUMONIA")
+    }
     assert heights["NORMAL"] > 1.08 * heights["PNEUMONIA"]
     plain = released("kermany")
     plain_names = [name for name in files(plain, ".jpeg") if "__MACOSX" not in name]
-    plain_heights = {label: np.mean([Image.open(plain / name).size[1] for name in plain_names if f"/{label}/" in name]) for label in heights}
+    plain_heights = {
+        label: np.mean([Image.open(plain / name).size[1] for name in plain_names if f"/{label}/" in name])
+        for label in heights
+    }
     assert abs(plain_heights["NORMAL"] / plain_heights["PNEUMONIA"] - 1) < 0.08
 
 
@@ -148,7 +169,9 @@ def test_nih_labels_are_noisy_and_the_truth_says_so(released):
 def test_curated_covid_holds_children_of_kermany_again(released):
     root, other = released("curated_covid"), true_people(released("kermany"))
     names = files(root, ".jpg")
-    assert all(name.startswith("Curated X-Ray Dataset/Curated X-Ray Dataset/") for name in names) and len(names) == IMAGES
+    assert (
+        all(name.startswith("Curated X-Ray Dataset/Curated X-Ray Dataset/") for name in names) and len(names) == IMAGES
+    )
     people = true_people(root)
     children = people[people["age"] < 10]
     assert 0.2 * IMAGES < len(children) < 0.4 * IMAGES
@@ -204,7 +227,9 @@ def test_medmnist_arrays(released):
     root = released("medmnist", 240)
     for name, wide in (("pneumoniamnist", 1), ("chestmnist", 14)):
         with np.load(root / f"{name}_{SIZE}.npz", allow_pickle=False) as arrays:
-            assert sorted(arrays) == sorted(f"{part}_{what}" for part in ("train", "val", "test") for what in ("images", "labels"))
+            assert sorted(arrays) == sorted(
+                f"{part}_{what}" for part in ("train", "val", "test") for what in ("images", "labels")
+            )
             assert sum(len(arrays[f"{part}_images"]) for part in ("train", "val", "test")) == 240
             for part in ("train", "val", "test"):
                 assert arrays[f"{part}_images"].dtype == np.uint8 and arrays[f"{part}_images"].shape[1:] == (SIZE, SIZE)
@@ -212,12 +237,18 @@ def test_medmnist_arrays(released):
 
 
 def content(root):
-    return {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in root.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in root.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    one, again, other = (make("kermany", 40, 32, seed, tmp_path / name) for name, seed in (("one", 5), ("again", 5), ("other", 6)))
+    one, again, other = (
+        make("kermany", 40, 32, seed, tmp_path / name) for name, seed in (("one", 5), ("again", 5), ("other", 6))
+    )
     assert content(one) == content(again) != content(other)
 
 
@@ -226,7 +257,11 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     import pneumo_utils.releases.kermany as writer
 
     shots = iter(range(10))
-    monkeypatch.setattr(writer, "jpeg", lambda *a, **k: b"x" if next(shots, None) is not None else (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        writer,
+        "jpeg",
+        lambda *a, **k: b"x" if next(shots, None) is not None else (_ for _ in ()).throw(KeyboardInterrupt),
+    )
     with pytest.raises(KeyboardInterrupt):
         make("kermany", 40, 32, 0, tmp_path / "half")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
@@ -256,10 +291,20 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
 
 
 def test_two_that_start_together_make_it_once(tmp_path):
-    script = ("import pneumo_utils.releases.making as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) or desk(*a)\n"
-              "print(m.default('rsna', 40, 32, 1), len(made))")
-    environment = os.environ | {"PNEUMO_DATA": str(tmp_path / "data"), "PNEUMO_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
-    both = [subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    script = (
+        "import pneumo_utils.releases.making as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
+        "or desk(*a)\n"
+        "print(m.default('rsna', 40, 32, 1), len(made))"
+    )
+    environment = os.environ | {
+        "PNEUMO_DATA": str(tmp_path / "data"),
+        "PNEUMO_RUNS": str(tmp_path / "runs"),
+        "OMP_NUM_THREADS": "1",
+    }
+    both = [
+        subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
     told = [process.communicate(timeout=200)[0].split() for process in both]
     assert told[0][0] == told[1][0] and sorted(made for _, made in told) == ["0", "1"]
 

@@ -1,4 +1,6 @@
-"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial with the other settings, and the paper's settings, are run to their end by the chapters' own tests."""
+"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial with the other
+settings, and the paper's settings, are run to their end by the chapters' own tests.
+"""
 
 import json
 import os
@@ -8,6 +10,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import ROOT, planned
 
 from pneumo_utils.ground.errors import ParameterError, StudyError
 from pneumo_utils.study import book, rerunning
@@ -15,8 +18,6 @@ from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import Standing
-
-from conftest import ROOT, planned
 
 RELEASES = ("rsna", "kermany", "covid_gan", "curated_covid", "nih", "nih_tables")
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
@@ -50,10 +51,12 @@ def test_pneumo_takes_every_command(chapter, folders):
 
 @every_chapter
 def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
-    """A real kernel checks what papermill hands it; the chapter ends behind its check, for the rest is run by the chapter's own tests."""
+    """A real kernel checks what papermill hands it; the chapter ends behind its check, for the rest is run by the
+    chapter's own tests.
+    """
     notebook = json.loads(chapter.path.read_text(encoding="utf-8"))
     checked = next(at for at, cell in enumerate(notebook["cells"]) if "begin(" in "".join(cell["source"]))
-    notebook["cells"] = notebook["cells"][:checked + 1]
+    notebook["cells"] = notebook["cells"][: checked + 1]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
     said = rerunning.commands(chapter)
@@ -88,7 +91,11 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
 def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
     chapter = next(each for each in chapters() if each.number == "1")
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    parameters = next("".join(cell["source"]) for cell in chapter.notebook()["cells"] if "parameters" in cell["metadata"].get("tags", []))
+    parameters = next(
+        "".join(cell["source"])
+        for cell in chapter.notebook()["cells"]
+        if "parameters" in cell["metadata"].get("tags", [])
+    )
     outcome = run(Chapter(small(name=chapter.name, parameters=parameters)), {})
     last = book.page(Standing("up to date", [], outcome.folder, outcome.manifest))["cells"][-1]
     assert last["source"].startswith("## Run this chapter\n") and last["cell_type"] == "markdown"
@@ -106,10 +113,14 @@ def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, mo
     }
 
 
-@pytest.mark.parametrize("declared, error, says", [
-    ({"try": {"sed": 1}}, ParameterError, "did you mean 'seed'"), ({"try": {"lr": 2}}, ParameterError, r"\(0, 1\]"),
-    ({"data": {"seed": "rsna"}}, StudyError, "gives demo data by seed, which is no folder"),
-])
+@pytest.mark.parametrize(
+    "declared, error, says",
+    [
+        ({"try": {"sed": 1}}, ParameterError, "did you mean 'seed'"),
+        ({"try": {"lr": 2}}, ParameterError, r"\(0, 1\]"),
+        ({"data": {"seed": "rsna"}}, StudyError, "gives demo data by seed, which is no folder"),
+    ],
+)
 def test_what_is_declared_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
     monkeypatch.setattr(rerunning, "ROOT", tmp_path)
     monkeypatch.setattr(rerunning, "_declared", lambda: {"demo": declared})

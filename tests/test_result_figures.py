@@ -1,4 +1,6 @@
-"""Figures of results: what stands in them is what was given, their alt text says it in words, and nothing is cut off or too small."""
+"""Figures of results: what stands in them is what was given, their alt text says it in words, and nothing is cut off
+or too small.
+"""
 
 from xml.etree import ElementTree
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import PathCollection
+from saved_figures import legible, saved, texts
 
 from pneumo_utils.evaluation import Predictions, answered, confusion, reliability, score
 from pneumo_utils.figures import balance, beside, curves, grids
@@ -19,13 +22,14 @@ from pneumo_utils.figures.sanity import forgetting
 from pneumo_utils.figures.words import folded, listed, share
 from pneumo_utils.ground.errors import StudyError
 
-from saved_figures import legible, saved, texts
-
 matplotlib.use("Agg")
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("closed_figures")]
 
-LABELS = ("Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule Pleural_Thickening Pneumonia "
-          "Pneumothorax No_Finding").split()
+LABELS = (
+    "Atelectasis Cardiomegaly Consolidation Edema Effusion Emphysema Fibrosis Hernia Infiltration Mass Nodule "
+    "Pleural_Thickening Pneumonia "
+    "Pneumothorax No_Finding"
+).split()
 LONG = "DenseNet201 with augmentation and dropout, released after ten epochs of a schedule"
 NAN = float("nan")
 
@@ -44,9 +48,18 @@ def answers(count=300, seed=0):
 # words
 
 
-@pytest.mark.parametrize("name, told", [
-    ("NORMAL", "NORMAL"), ("bacterial pneumonia", "bacterial\npneumonia"), ("Pleural_Thickening", "Pleural_\nThickening"),
-    ("a run that went astray long ago", "a run that\nwent astra…"), ("incomprehensibilities", "incomprehe…"), ("fine-tuned", "fine-tuned"), ("", "")])
+@pytest.mark.parametrize(
+    "name, told",
+    [
+        ("NORMAL", "NORMAL"),
+        ("bacterial pneumonia", "bacterial\npneumonia"),
+        ("Pleural_Thickening", "Pleural_\nThickening"),
+        ("a run that went astray long ago", "a run that\nwent astra…"),
+        ("incomprehensibilities", "incomprehe…"),
+        ("fine-tuned", "fine-tuned"),
+        ("", ""),
+    ],
+)
 def test_names_are_folded_at_words_and_cut_only_where_they_must(name, told):
     assert folded(name, 11, letter=1) == told
 
@@ -55,8 +68,10 @@ def test_a_long_list_is_counted_and_not_read_out():
     assert listed("abc") == "a; b; c" and listed("abcdefghij", 3) == "a; b; c; and 7 more"
 
 
-@pytest.mark.parametrize("part, whole, told", [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"),
-                                               (0, 0, "none")])
+@pytest.mark.parametrize(
+    "part, whole, told",
+    [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"), (0, 0, "none")],
+)
 def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, told):
     assert share(part, whole) == told
 
@@ -65,14 +80,21 @@ def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, told):
 
 
 def test_samples_show_each_picture_as_it_is_under_its_class():
-    films = {"NORMAL": [np.full((32, 32), 40, np.uint8)] * 5, "PNEUMONIA": [np.full((32, 32), 200, np.uint8)], "nobody": []}
+    films = {
+        "NORMAL": [np.full((32, 32), 40, np.uint8)] * 5,
+        "PNEUMONIA": [np.full((32, 32), 200, np.uint8)],
+        "nobody": [],
+    }
     figure, alt = grids.samples(films, {"NORMAL": ["3 years", "", LONG]})
     assert len(figure.axes) == 6 and [axes.images[0].get_array().mean() for axes in figure.axes] == [40] * 5 + [200]
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
     assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
     assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
-    assert f'5 under "NORMAL", mean grey 40 of 255: 3 years, {LONG}; 1 under "PNEUMONIA", mean grey 200 of 255; 0 under "nobody"' in alt
+    assert (
+        f'5 under "NORMAL", mean grey 40 of 255: 3 years, {LONG}; 1 under "PNEUMONIA", mean grey 200 of 255; 0 under '
+        f'"nobody"' in alt
+    )
     legible(figure)
 
 
@@ -86,8 +108,14 @@ def test_a_tinted_picture_is_shown_in_its_colour():
         grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
-@pytest.mark.parametrize("films, told", [({}, "no pictures"), ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
-                                         ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape")])
+@pytest.mark.parametrize(
+    "films, told",
+    [
+        ({}, "no pictures"),
+        ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
+        ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape"),
+    ],
+)
 def test_what_is_no_grey_picture_is_refused(films, told):
     with pytest.raises(StudyError, match=told):
         grids.samples(films)
@@ -114,7 +142,11 @@ def test_fifteen_labels_before_and_after_fit():
 
 
 def test_a_balance_of_nothing_or_of_too_much_is_refused():
-    for counts in (pd.DataFrame({"train": []}), pd.DataFrame({part: [1] for part in "abcde"}), pd.DataFrame(index=["a"])):
+    for counts in (
+        pd.DataFrame({"train": []}),
+        pd.DataFrame({part: [1] for part in "abcde"}),
+        pd.DataFrame(index=["a"]),
+    ):
         with pytest.raises(StudyError, match="in one to 4 parts"):
             balance.class_balance(counts)
 
@@ -128,9 +160,14 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     figure, alt = confusion_matrices({"": matrix})
     told = {(each.get_position()): each.get_text() for each in figure.axes[0].texts}
     cells = np.ndenumerate(matrix.to_numpy())
-    assert told == {(column, line): f"{count:,}\n{share(count, matrix.iloc[line].sum())}" for (line, column), count in cells}
+    assert told == {
+        (column, line): f"{count:,}\n{share(count, matrix.iloc[line].sum())}" for (line, column), count in cells
+    }
     assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
-    assert alt == "Confusion matrix. 2,751 of 3,008 images right (91 %), the commonest mistake 146 of normal taken for viral."
+    assert (
+        alt
+        == "Confusion matrix. 2,751 of 3,008 images right (91 %), the commonest mistake 146 of normal taken for viral."
+    )
     legible(figure)
 
 
@@ -141,7 +178,9 @@ def test_five_models_stand_side_by_side():
     assert [axes.get_ylabel() for axes in figure.axes] == ["actual", "", "actual", "", "actual"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "predicted", "predicted"]
     boxes = [axes.get_tightbbox() for axes in figure.axes]
-    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at]), "names and titles keep off other panels"
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at]), (
+        "names and titles keep off other panels"
+    )
     assert alt.count("images right") == 5 and LONG in alt
     legible(figure)
 
@@ -164,9 +203,15 @@ def test_a_class_that_nobody_has_is_said():
     legible(figure)
 
 
-@pytest.mark.parametrize("matrices, told", [({}, "has to be one"), ({"m": pd.DataFrame([[1, 2]])}, "is square"),
-                                            ({"a": pd.DataFrame([[1]], ["x"], ["x"]), "b": pd.DataFrame([[1]], ["y"], ["y"])}, "not of x and of y"),
-                                            ({"a": pd.DataFrame([[1, 0], [0, 1]], ["x", "y"], ["y", "x"])}, "same order")])
+@pytest.mark.parametrize(
+    "matrices, told",
+    [
+        ({}, "has to be one"),
+        ({"m": pd.DataFrame([[1, 2]])}, "is square"),
+        ({"a": pd.DataFrame([[1]], ["x"], ["x"]), "b": pd.DataFrame([[1]], ["y"], ["y"])}, "not of x and of y"),
+        ({"a": pd.DataFrame([[1, 0], [0, 1]], ["x", "y"], ["y", "x"])}, "same order"),
+    ],
+)
 def test_matrices_that_cannot_stand_side_by_side(matrices, told):
     with pytest.raises(StudyError, match=told):
         confusion_matrices(matrices)
@@ -177,8 +222,15 @@ def test_matrices_that_cannot_stand_side_by_side(matrices, told):
 
 def history(epochs=20, released=10):
     at = np.arange(1, epochs + 1)
-    return pd.DataFrame({"epoch": at, "train_loss": 0.7 * np.exp(-at / 8), "valid_loss": 0.3 + (at - 12.0) ** 2 / 400, "accuracy": 1 - 1 / (at + 1),
-                         "phase": np.where(at <= released, 1, 2)})
+    return pd.DataFrame(
+        {
+            "epoch": at,
+            "train_loss": 0.7 * np.exp(-at / 8),
+            "valid_loss": 0.3 + (at - 12.0) ** 2 / 400,
+            "accuracy": 1 - 1 / (at + 1),
+            "phase": np.where(at <= released, 1, 2),
+        }
+    )
 
 
 def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
@@ -187,7 +239,10 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
     assert (train.get_ydata() == history()["train_loss"]).all() and (valid.get_ydata() == history()["valid_loss"]).all()
     assert list(line.get_xdata()) == [10.5, 10.5] and curves.released(history()) == [10]
     assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
-    assert "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released after epoch 10" in alt
+    assert (
+        "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released "
+        "after epoch 10" in alt
+    )
     assert {"training", "validation", "layers released", "epoch", "loss"} <= set(texts(figure))
     legible(figure)
 
@@ -212,13 +267,25 @@ def test_several_histories_share_one_scale_and_metrics_have_their_own():
 def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
     astray = history()
     astray.loc[6:, ["train_loss", "valid_loss"]] = NAN
-    figure, alt = curves.learning_curves({"astray": astray, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)})
-    assert "undefined in 14 epochs" in alt and "never: training loss undefined, validation loss undefined" in alt and "undefined" in texts(figure)
+    figure, alt = curves.learning_curves(
+        {"astray": astray, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)}
+    )
+    assert (
+        "undefined in 14 epochs" in alt
+        and "never: training loss undefined, validation loss undefined" in alt
+        and "undefined" in texts(figure)
+    )
     legible(figure)
 
 
-@pytest.mark.parametrize("held, quantities, told", [(pd.DataFrame({"epoch": []}), ("loss",), "no epochs"), ({}, ("loss",), "no epochs"),
-                                                    (history(), ("auroc",), "no 'auroc'; it has epoch, train_loss")])
+@pytest.mark.parametrize(
+    "held, quantities, told",
+    [
+        (pd.DataFrame({"epoch": []}), ("loss",), "no epochs"),
+        ({}, ("loss",), "no epochs"),
+        (history(), ("auroc",), "no 'auroc'; it has epoch, train_loss"),
+    ],
+)
 def test_curves_of_nothing_are_refused(held, quantities, told):
     with pytest.raises(StudyError, match=told):
         curves.learning_curves(held, quantities)
@@ -227,9 +294,16 @@ def test_curves_of_nothing_are_refused(held, quantities, told):
 # forests
 
 
-SCORES = pd.DataFrame([
-    row("last block", "auroc", 0.953, 0.931, 0.972), row("pixels", "auroc", 0.935, 0.91, 0.96, True), row("majority", "auroc", 0.5, 0.5, 0.5, True),
-    row("last block", "brier", 0.08, 0.06, 0.10), row("pixels", "brier", 0.10, 0.08, 0.12, True), row("majority", "brier", 0.2, 0.19, 0.21, True)])
+SCORES = pd.DataFrame(
+    [
+        row("last block", "auroc", 0.953, 0.931, 0.972),
+        row("pixels", "auroc", 0.935, 0.91, 0.96, True),
+        row("majority", "auroc", 0.5, 0.5, 0.5, True),
+        row("last block", "brier", 0.08, 0.06, 0.10),
+        row("pixels", "brier", 0.10, 0.08, 0.12, True),
+        row("majority", "brier", 0.2, 0.19, 0.21, True),
+    ]
+)
 
 
 def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_baseline():
@@ -237,24 +311,44 @@ def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_bas
     area, loss = figure.axes[:2]
     dots = [tuple(each.get_offsets()[0]) for each in area.collections if isinstance(each, PathCollection)]
     assert dots == [(0.953, 0), (0.935, 1), (0.5, 2)]
-    assert [list(axes.lines[0].get_xdata()) for axes in (area, loss)] == [[0.935] * 2, [0.10] * 2], "of losses the lowest is the best"
+    assert [list(axes.lines[0].get_xdata()) for axes in (area, loss)] == [[0.935] * 2, [0.10] * 2], (
+        "of losses the lowest is the best"
+    )
     assert {"0.953", "0.935", "0.500", "model", "baseline", "AUROC", "Brier score"} <= set(texts(figure))
-    assert "last block 0.953 (0.93 to 0.97), pixels (baseline) 0.935 (0.91 to 0.96)" in alt and "dashed line at pixels" in alt
+    assert (
+        "last block 0.953 (0.93 to 0.97), pixels (baseline) 0.935 (0.91 to 0.96)" in alt
+        and "dashed line at pixels" in alt
+    )
     assert list(forest(SCORES, ["auroc"], line="majority")[0].axes[0].lines[0].get_xdata()) == [0.5, 0.5]
     legible(figure)
 
 
 def test_undefined_scores_and_long_names_keep_their_rows():
-    nasty = pd.DataFrame([row(LONG, "f1 of Pleural_Thickening", 0.3, 0.1, 0.5), row("b", "f1 of Pleural_Thickening", NAN),
-                          row("c", "recall of Hernia", NAN)])
+    nasty = pd.DataFrame(
+        [
+            row(LONG, "f1 of Pleural_Thickening", 0.3, 0.1, 0.5),
+            row("b", "f1 of Pleural_Thickening", NAN),
+            row("c", "recall of Hernia", NAN),
+        ]
+    )
     figure, alt = forest(nasty)
-    assert texts(figure).count("undefined") == 2 and f"{LONG} 0.300 (0.10 to 0.50), b undefined" in alt and "Recall of Hernia: c undefined" in alt
+    assert (
+        texts(figure).count("undefined") == 2
+        and f"{LONG} 0.300 (0.10 to 0.50), b undefined" in alt
+        and "Recall of Hernia: c undefined" in alt
+    )
     legible(figure)
     legible(forest(pd.DataFrame([row(name, "auroc", 0.7, 0.6, 0.8) for name in LABELS]))[0])
 
 
-@pytest.mark.parametrize("table, more, told", [(SCORES, {"metrics": ["mcc"]}, "forest of mcc"), (SCORES[:0], {}, "no metric"),
-                                               (SCORES, {"line": "x"}, "no row 'x'")])
+@pytest.mark.parametrize(
+    "table, more, told",
+    [
+        (SCORES, {"metrics": ["mcc"]}, "forest of mcc"),
+        (SCORES[:0], {}, "no metric"),
+        (SCORES, {"line": "x"}, "no row 'x'"),
+    ],
+)
 def test_a_forest_of_what_is_not_there_is_refused(table, more, told):
     with pytest.raises(StudyError, match=told):
         forest(table, **more)
@@ -269,8 +363,12 @@ def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
     figure, alt = reliability_diagram({"ResNet18": bins, LONG: reliability(other)}, "PNEUMONIA")
     full = bins[bins["images"] > 0]
     dots = figure.axes[0].lines[1]
-    assert dots.get_ydata() == pytest.approx(full["observed"]) and dots.get_xdata() == pytest.approx(full["predicted"], abs=0.011)
-    assert [bar.get_height() for bar in figure.axes[1].patches[:10]] == bins["images"].tolist() and len(figure.axes[1].patches) == 20
+    assert dots.get_ydata() == pytest.approx(full["observed"]) and dots.get_xdata() == pytest.approx(
+        full["predicted"], abs=0.011
+    )
+    assert [bar.get_height() for bar in figure.axes[1].patches[:10]] == bins["images"].tolist() and len(
+        figure.axes[1].patches
+    ) == 20
     assert f"ResNet18: 300 images, calibration error {score(held, 'calibration_error', resamples=2).value:.3f}" in alt
     assert len({line.get_marker() for line in figure.axes[0].lines[1:]}) == 2
     legible(figure)
@@ -297,7 +395,9 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
     rows = answered(answers())
     figure, alt = abstaining({"ResNet18": rows, "pixels": answered(answers(seed=1))}, floor=0.6)
     lines = figure.axes[0].lines
-    assert lines[0].get_ydata() == pytest.approx(rows["accuracy"]) and lines[0].get_xdata() == pytest.approx(rows["share"])
+    assert lines[0].get_ydata() == pytest.approx(rows["accuracy"]) and lines[0].get_xdata() == pytest.approx(
+        rows["share"]
+    )
     assert len(lines) == 3 and set(lines[2].get_ydata()) == {0.6} and lines[0].get_marker() != lines[1].get_marker()
     assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 surest" in alt
     legible(figure)
@@ -314,7 +414,9 @@ def test_forgetting_begins_alike_and_has_a_line_a_model():
         for block, value in (("head", 0.6), ("stage4", 0.1))
     ]
     figure, alt = forgetting(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
-    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(figure.axes) == 2
+    assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(
+        figure.axes
+    ) == 2
     assert "Grad-CAM, VGG16: 0.60 once head is random, 0.10 when all 2 blocks are" in alt
     legible(figure)
 
@@ -327,17 +429,26 @@ def test_nothing_forgotten_is_refused():
 # paper beside ours
 
 
-ROWS = pd.DataFrame([["Accuracy", "0.7941", 0.81, 0.77, 0.85], ["Recall", "0.99", 0.9, 0.86, 0.93], ["Normal right", "43.5%", 0.51, 0.44, 0.58],
-                     ["Not here", "0.5", NAN, NAN, NAN]], columns=beside.COLUMNS)
+ROWS = pd.DataFrame(
+    [
+        ["Accuracy", "0.7941", 0.81, 0.77, 0.85],
+        ["Recall", "0.99", 0.9, 0.86, 0.93],
+        ["Normal right", "43.5%", 0.51, 0.44, 0.58],
+        ["Not here", "0.5", NAN, NAN, NAN],
+    ],
+    columns=beside.COLUMNS,
+)
 
 
 def test_paper_and_run_stand_beside_each_other():
     page = [[cell.text for cell in line] for line in ElementTree.fromstring(beside.beside_table(ROWS).data).iter("tr")]
-    assert page == [[None, "paper", "this run", "the paper's number lies"],
-                    ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
-                    ["Recall", "0.99", "0.900 (0.86 to 0.93)", "above our interval"],
-                    ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
-                    ["Not here", "0.5", "undefined", "beside none of ours"]]
+    assert page == [
+        [None, "paper", "this run", "the paper's number lies"],
+        ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
+        ["Recall", "0.99", "0.900 (0.86 to 0.93)", "above our interval"],
+        ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
+        ["Not here", "0.5", "undefined", "beside none of ours"],
+    ]
     figure, alt = beside.beside_dots(ROWS)
     ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
     assert paper[:, 0] == pytest.approx([0.7941, 0.99, 0.435, 0.5]) and ours[:3, 0] == pytest.approx([0.81, 0.9, 0.51])
@@ -365,7 +476,9 @@ def test_surveys_of_several_runs_stand_beside_each_other():
         "opened: conv1": {"value": 0.25, "low": 0.2, "high": 0.3},
         "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"},
     }
-    assert cells(beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})) == [
+    assert cells(
+        beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})
+    ) == [
         [None, "this run", "on record"],
         ["all", "0.900 (0.80 to 0.95)", "undefined"],
         ["head", "0.500", None],
@@ -375,14 +488,20 @@ def test_surveys_of_several_runs_stand_beside_each_other():
 
 
 def test_surveys_of_the_same_things_are_the_columns_of_one_table():
-    here = {"tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95}, "tried, loss: all": {"value": 0.5}, "tried, loss: head": {"value": 0.25}}
+    here = {
+        "tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95},
+        "tried, loss: all": {"value": 0.5},
+        "tried, loss: head": {"value": 0.25},
+    }
     asked = {"F1": "tried, F1", "loss": "tried, loss"}
     assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [
         [None, "F1", "loss"],
         ["all", "0.900 (0.80 to 0.95)", "0.500"],
         ["head", None, "0.250"],
     ]
-    assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][:2] == [None, "run"]
+    assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][
+        :2
+    ] == [None, "run"]
 
 
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
@@ -390,7 +509,8 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
         return (
             ElementTree.fromstring(
                 beside.survey_table(
-                    "depth", {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()}
+                    "depth",
+                    {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()},
                 ).data
             )
             .find("caption")
@@ -413,12 +533,21 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
 
 
 def test_a_printed_number_has_the_room_of_its_digits():
-    assert beside.lies("0.79", 0.794, 0.83) == "in our interval" and beside.lies("0.790", 0.794, 0.83) == "below our interval"
+    assert (
+        beside.lies("0.79", 0.794, 0.83) == "in our interval"
+        and beside.lies("0.790", 0.794, 0.83) == "below our interval"
+    )
 
 
-@pytest.mark.parametrize("rows, told", [(ROWS[:0], "there are no rows"), (ROWS.drop(columns="low"), "low is missing"),
-                                        (ROWS.assign(paper="n/a"), "'n/a' is no number"),
-                                        (ROWS.assign(paper=0.5), "0.5 is no number as a paper prints it")])
+@pytest.mark.parametrize(
+    "rows, told",
+    [
+        (ROWS[:0], "there are no rows"),
+        (ROWS.drop(columns="low"), "low is missing"),
+        (ROWS.assign(paper="n/a"), "'n/a' is no number"),
+        (ROWS.assign(paper=0.5), "0.5 is no number as a paper prints it"),
+    ],
+)
 def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
     for draw in (beside.beside_table, beside.beside_dots):
         with pytest.raises(StudyError, match=told):
@@ -426,7 +555,10 @@ def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
 
 
 def test_dots_are_a_row_a_model_a_metric_and_a_draw():
-    models = {"net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]}, "majority": {"auroc": [0.5], "accuracy": []}}
+    models = {
+        "net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]},
+        "majority": {"auroc": [0.5], "accuracy": []},
+    }
     told = dots(models, ["majority"])
     assert told.to_dict("list") == {
         "model": ["net"] * 4 + ["majority"],

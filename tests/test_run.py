@@ -24,17 +24,23 @@ def here(monkeypatch, runs, tmp_path):
 
 def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
     notebook = small(
-        "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, 'line', alt='a line that rises')"
+        "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, "
+        "'line', alt='a line that rises')"
     )
     done = pneumo("run", notebook, "-p", "seed", 21)
     assert done.returncode == 0, done.stderr
-    folder, = (runs / "demo").glob("*")
+    (folder,) = (runs / "demo").glob("*")
     manifest, results = (json.loads((folder / f"{name}.json").read_text()) for name in ("manifest", "results"))
     assert results["results"]["seed doubled"] == {"value": 42}
     assert manifest["seed"] == 21 and manifest["parameters"]["lr"] == 0.1
     assert (folder / "figures" / "line.png").read_bytes().startswith(b"\x89PNG")
     assert "the work" in (folder / "log.txt").read_text().lower()
-    output, = [o for cell in nbformat.read(folder / "notebook.ipynb", 4).cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {})]
+    (output,) = [
+        o
+        for cell in nbformat.read(folder / "notebook.ipynb", 4).cells
+        for o in cell.get("outputs", [])
+        if "image/png" in o.get("data", {})
+    ]
     assert output.metadata["image/png"]["alt"] == "a line that rises"
     for key in ("digest", "depends_on", "device", "cells", "peak_memory_mb", "git", "finished", "seconds"):
         assert manifest[key] not in (None, "", [], {}), key
@@ -133,7 +139,7 @@ def test_a_run_that_is_killed_repeats_at_most_the_piece_it_was_in(small, pneumo,
     assert done.returncode == 0, done.stderr
     results = json.loads(next(runs.glob("demo/*/results.json")).read_text())
     assert results["results"]["values"]["value"] == 2 * sum(range(6))
-    again = marks.read_text().split()[len(begun):]
+    again = marks.read_text().split()[len(begun) :]
     assert begun + [n for n in again if n not in begun] == [str(n) for n in range(6)]
     assert len(set(begun) & set(again)) <= 1
 
@@ -153,7 +159,9 @@ def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_pat
 
 def test_closures_follow_imports_and_files_that_modules_read():
     found = closure({"pneumo_utils.claims"})
-    assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(found)
+    assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
+        found
+    )
     assert any(path.startswith("book/claims/") for path in found)
     assert "pneumo_utils/cli.py" not in found
     assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
@@ -180,15 +188,27 @@ def test_differences_are_told_in_words():
         "versions": {"torch": "2"},
         "records": {"long": "2", "new": "1"},
     }
-    assert differences(old, new) == ["p.py has changed", "seed: 0 then, 1 now", "torch 1 then, 2 now",
-                                     "the record long has changed", "the record new is new", "the record real has gone"]
+    assert differences(old, new) == [
+        "p.py has changed",
+        "seed: 0 then, 1 now",
+        "torch 1 then, 2 now",
+        "the record long has changed",
+        "the record new is new",
+        "the record real has gone",
+    ]
     assert differences(old, old) == []
 
 
 def test_importing_the_runner_is_light():
     """The command answers at once because torch, pandas and papermill are imported only where they are needed."""
-    code = "import sys, pneumo_utils.study.run, pneumo_utils.cli; print(sorted({'torch', 'pandas', 'papermill', 'fastai', 'matplotlib'} & set(sys.modules)))"
+    code = (
+        "import sys, pneumo_utils.study.run, pneumo_utils.cli; print(sorted({'torch', 'pandas', 'papermill', "
+        "'fastai', 'matplotlib'} & set(sys.modules)))"
+    )
     import subprocess
     import sys
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout.strip() == "[]"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=os.environ).stdout.strip()
+        == "[]"
+    )

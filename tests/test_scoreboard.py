@@ -1,4 +1,6 @@
-"""The scoreboard: what it says of a small ledger, where each verdict leads, when it is out of date, and that its filters are worked with keys."""
+"""The scoreboard: what it says of a small ledger, where each verdict leads, when it is out of date, and that its
+filters are worked with keys.
+"""
 
 import json
 import re
@@ -7,6 +9,7 @@ import shutil
 import matplotlib
 import pytest
 from conftest import ROOT, shown
+from saved_figures import legible, texts
 
 from pneumo_utils.claims import load, scoreboard
 from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper
@@ -17,21 +20,26 @@ from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.recording import record
 from pneumo_utils.study.run import run
 
-from saved_figures import legible, texts
-
 matplotlib.use("Agg")
 
 SECTIONS = ("1. Data", "2. Results")
 
 
 def claimed(name: str, says: str, paper: int = 1, where: str = SECTIONS[0], **more) -> Claim:
-    return Claim(**{"id": name, "where": where, "says": says, "kind": "setting", "judge": "setting", "paper": paper} | more)
+    return Claim(
+        **{"id": name, "where": where, "says": says, "kind": "setting", "judge": "setting", "paper": paper} | more
+    )
 
 
-FIRST = (claimed("a", "batch <size>", value=16), claimed("b", "again", where=SECTIONS[1], value=16, judge="says_the_same", args={"as_in": "a"}),
-         claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}))
-SECOND = (claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
-          claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"))
+FIRST = (
+    claimed("a", "batch <size>", value=16),
+    claimed("b", "again", where=SECTIONS[1], value=16, judge="says_the_same", args={"as_in": "a"}),
+    claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}),
+)
+SECOND = (
+    claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
+    claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"),
+)
 LEDGER = Ledger(
     tuple(
         Paper(number, title, "A. Author", "author", "demo", SECTIONS, claims, ())
@@ -50,8 +58,10 @@ def said(low: float, high: float, *names: str, real: bool = False, **more) -> di
     } | more
 
 
-RUNS = [said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
-        said(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one")]
+RUNS = [
+    said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
+    said(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one"),
+]
 
 
 @pytest.fixture
@@ -62,7 +72,8 @@ def board():
 def test_a_small_ledger_by_hand(board):
     assert board["id"].tolist() == list("abcde")
     assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
-    assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]  # a printed score is not judged on phantoms
+    # a printed score is not judged on phantoms
+    assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]
     assert board["real"].tolist() == [*["not tested"] * 3, "not reproduced", "not tested"]
     assert board["phantom at"].tolist() == [
         {},
@@ -72,7 +83,10 @@ def test_a_small_ledger_by_hand(board):
         {"chapter": "01_demo", "section": "one-by-one", "record": ""},
     ]
     assert board["real at"][3] == {"chapter": "01_demo", "section": "one-by-one", "record": "children"}
-    assert board["rerun because"][4] == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
+    assert (
+        board["rerun because"][4]
+        == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
+    )
 
 
 def test_what_the_ledger_does_not_know_is_refused():
@@ -86,15 +100,28 @@ def test_every_verdict_leads_to_its_evidence(board):
     html = page.scoreboard(board, TITLES).data
     rows = {name: row for name, row in zip(board["id"], re.findall(r"<tr data-.*?</tr>", html))}
     links = {name: re.findall(r'href="([^"]+)"', row) for name, row in rows.items()}
-    assert links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch &lt;size&gt;: 16" in rows["a"]
-    assert links["d"] == ["../book/paper_2.html#d", "01_demo.html#depth", "01_demo.html#one-by-one", "../book/run_statistics.html#kept-records"]
+    assert (
+        links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch &lt;size&gt;: 16" in rows["a"]
+    )
+    assert links["d"] == [
+        "../book/paper_2.html#d",
+        "01_demo.html#depth",
+        "01_demo.html#one-by-one",
+        "../book/run_statistics.html#kept-records",
+    ]
     assert links["e"] == ["../book/paper_2.html#e", "01_demo.html#one-by-one"]
     assert "On &lt;batches&gt;" in html and "<batches>" not in html
 
 
 def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
     text = pages.paper(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
-    assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == ["## 1. Data", '<tr id="a"', '<tr id="c"', "## 2. Results", '<tr id="b"']
+    assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == [
+        "## 1. Data",
+        '<tr id="a"',
+        '<tr id="c"',
+        "## 2. Results",
+        '<tr id="b"',
+    ]
     assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
     other = pages.paper(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
     assert (
@@ -107,8 +134,14 @@ def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
 @pytest.mark.usefixtures("closed_figures")
 def test_the_picture_counts_each_paper_three_times(board):
     figure, alt = totals(board)
-    assert "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 unverifiable" in alt
-    assert "On phantoms: paper 1: 0 reproduced, 0 not reproduced, 3 not tested; paper 2: 1 reproduced, 0 not reproduced, 1 not tested" in alt
+    assert (
+        "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 "
+        "unverifiable" in alt
+    )
+    assert (
+        "On phantoms: paper 1: 0 reproduced, 0 not reproduced, 3 not tested; paper 2: 1 reproduced, 0 not "
+        "reproduced, 1 not tested" in alt
+    )
     assert alt.endswith("paper 2: 0 reproduced, 1 not reproduced, 1 not tested")
     widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in figure.axes]
     assert widths == [[1, 0, 1, 0, 1, 2], [0, 1, 0, 0, 3, 1], [0, 0, 0, 1, 3, 1]]
@@ -120,7 +153,9 @@ def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
     assert [chapter.name for chapter in chapters() if standing.sums_up(chapter)] == ["scoreboard"]
     assert [chapter.name for chapter in standing.to_run([find("audit")])] == ["paper_audit", "scoreboard"]
     every = standing.to_run([])
-    assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {chapter.name for chapter in chapters()}
+    assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {
+        chapter.name for chapter in chapters()
+    }
 
 
 def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(small, runs, tmp_path, monkeypatch):
@@ -141,7 +176,10 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
     run(other, {})
     assert standing.standing(sums).why == ["what other says of claims has changed"]
     record(demo, "long", {})
-    assert standing.standing(sums).why == ["what demo says of claims has changed", "what other says of claims has changed"]
+    assert standing.standing(sums).why == [
+        "what demo says of claims has changed",
+        "what other says of claims has changed",
+    ]
     assert [each.get("record") for each in standing.heard()["demo"]] == [None, "long"]
     assert "results" not in standing.depends_on(other, {})
 
@@ -157,7 +195,12 @@ def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
     ]
     path = tmp_path / "demo.ipynb"
     path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": [source]} for kind, source in cells]}))
-    assert [Chapter(path).section_of(source) for source in ("first()", "second()", "third()", "by_hand()")] == ["", "two", "two", ""]
+    assert [Chapter(path).section_of(source) for source in ("first()", "second()", "third()", "by_hand()")] == [
+        "",
+        "two",
+        "two",
+        "",
+    ]
 
 
 def test_where_nothing_was_run_it_says_so_and_shows_what_can_be_said_on_paper(execute):
@@ -180,7 +223,9 @@ def opened(browser, board):
         tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
         static = ROOT / "book" / "_static"
         script, style = ((static / name).read_text() for name in ("scoreboard.js", "book.css"))
-        tab.set_content(f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard(board, TITLES).data}")
+        tab.set_content(
+            f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard(board, TITLES).data}"
+        )
         return tab
 
     yield open_page
@@ -212,7 +257,11 @@ def test_filters_are_worked_with_keys_alone(opened):
         tab.keyboard.press("Tab")
     tab.keyboard.press("Enter")
     tab.wait_for_function(ALL_SHOWN)
-    assert len(left(tab)) == 5 and tab.get_by_role("combobox", name="Paper", exact=True).input_value() == "" and tab.complaints == []
+    assert (
+        len(left(tab)) == 5
+        and tab.get_by_role("combobox", name="Paper", exact=True).input_value() == ""
+        and tab.complaints == []
+    )
 
 
 @pytest.mark.browser
@@ -232,7 +281,9 @@ def test_each_filter_asks_for_its_own_column(opened):
 @pytest.mark.browser
 def test_without_scripts_it_is_a_plain_table_and_on_a_phone_it_fits(opened):
     plain = opened(scripts=False)
-    assert len(left(plain)) == 5 and plain.locator("form").is_hidden() and plain.get_by_role("columnheader").count() == 5
+    assert (
+        len(left(plain)) == 5 and plain.locator("form").is_hidden() and plain.get_by_role("columnheader").count() == 5
+    )
     phone = opened(width=390)
     assert phone.evaluate("document.documentElement.scrollWidth") <= 390
     tops = [cell.bounding_box()["y"] for cell in phone.locator("tbody tr:nth-child(4) td").all()]

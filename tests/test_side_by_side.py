@@ -1,4 +1,6 @@
-"""Pieces made side by side: the same values as one by one, in as many processes as there are cores, and a failure that is told."""
+"""Pieces made side by side: the same values as one by one, in as many processes as there are cores, and a failure
+that is told.
+"""
 
 import os
 import re
@@ -60,7 +62,9 @@ def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
     capsys.readouterr()
     after = side_by_side.kept_each(tmp_path, fitted, PIECES, {})
     assert "1 made" in (told := capsys.readouterr().out) and "4 found again" in told
-    assert [after[name]["process"] for name in list(PIECES)[:4]] == [each["process"] for each in [*before.values(), alone]]
+    assert [after[name]["process"] for name in list(PIECES)[:4]] == [
+        each["process"] for each in [*before.values(), alone]
+    ]
     side_by_side.kept_each(tmp_path, fitted, PIECES, {})
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
@@ -72,17 +76,23 @@ def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
         return [number, *held]
 
     for _ in range(2):
-        made = side_by_side.kept_each(tmp_path, count, {"one": {"number": 1}, "other": {"number": 2}}, {}, first=lambda: held.append(os.getpid()))
+        made = side_by_side.kept_each(
+            tmp_path, count, {"one": {"number": 1}, "other": {"number": 2}}, {}, first=lambda: held.append(os.getpid())
+        )
         assert made == {"one": [1, os.getpid()], "other": [2, os.getpid()]} and held == [os.getpid()]
 
 
 def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
     with pytest.raises(StudyError, match="^there are too few images$"):
-        side_by_side.kept_each(tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {})
+        side_by_side.kept_each(
+            tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {}
+        )
     assert kept.load(kept.place_of(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
 
 
-@pytest.mark.parametrize("make, words", [(broken, "piece '(zero|nothing)' failed(.|\n)*ZeroDivisionError"), (killed, "ended from outside")])
+@pytest.mark.parametrize(
+    "make, words", [(broken, "piece '(zero|nothing)' failed(.|\n)*ZeroDivisionError"), (killed, "ended from outside")]
+)
 def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
     with pytest.raises(StudyError, match=words):
         side_by_side.kept_each(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})

@@ -6,21 +6,36 @@ import pytest
 from pneumo_utils.study.streams import left_of, tidy
 
 
-@pytest.mark.parametrize("line, left", [
-    ("plain", "plain"), ("kept, with its space ", "kept, with its space "), ("10 %\r50 %\r100 %", "100 %"), ("a long line\rshort", "shortg line"),
-    ("working 3/9\r           \r", ""), ("\r      done\r", "      done"),
-])
+@pytest.mark.parametrize(
+    "line, left",
+    [
+        ("plain", "plain"),
+        ("kept, with its space ", "kept, with its space "),
+        ("10 %\r50 %\r100 %", "100 %"),
+        ("a long line\rshort", "shortg line"),
+        ("working 3/9\r           \r", ""),
+        ("\r      done\r", "      done"),
+    ],
+)
 def test_a_line_is_what_a_terminal_would_show(line, left):
     assert left_of(line) == left
 
 
 def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
-    bar = [nb.new_output("stream", name="stderr", text=text) for text in ("\rimages: 1/3", "\rimages: 3/3", "\r           ", "\r")]
+    bar = [
+        nb.new_output("stream", name="stderr", text=text)
+        for text in ("\rimages: 1/3", "\rimages: 3/3", "\r           ", "\r")
+    ]
     said = nb.new_output("stream", name="stdout", text="three images\n")
-    cell = nb.new_code_cell("work()", outputs=[*bar[:2], said, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})])
+    cell = nb.new_code_cell(
+        "work()", outputs=[*bar[:2], said, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})]
+    )
     notebook = nb.new_notebook(cells=[nb.new_markdown_cell("text"), cell])
     tidy(notebook)
-    assert [(each.output_type, each.get("text")) for each in cell.outputs] == [("stream", "three images\n"), ("display_data", None)]
+    assert [(each.output_type, each.get("text")) for each in cell.outputs] == [
+        ("stream", "three images\n"),
+        ("display_data", None),
+    ]
 
 
 def test_a_warning_stays():

@@ -1,4 +1,6 @@
-"""Sweeps: what is planned, what is refused before anything runs, what a failing run leaves, and the table of what they found."""
+"""Sweeps: what is planned, what is refused before anything runs, what a failing run leaves, and the table of what
+they found.
+"""
 
 import io
 import json
@@ -13,7 +15,10 @@ from pneumo_utils.study.at_once import run_each
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.sweep import plan
 
-MORE = 'seed: int = 0  # [0, 100] seed\nlr: float = 0.1  # (0, 1] rate\nblocks: list[int] = [1]  # [0, 9] blocks\nname: str = "a"  # {a, b} name\ndata_root: str = ""  # {folder} data\n'
+MORE = (
+    "seed: int = 0  # [0, 100] seed\nlr: float = 0.1  # (0, 1] rate\nblocks: list[int] = [1]  # [0, 9] "
+    'blocks\nname: str = "a"  # {a, b} name\ndata_root: str = ""  # {folder} data\n'
+)
 
 
 @pytest.fixture
@@ -21,15 +26,18 @@ def chapter(small):
     return Chapter(small(parameters=MORE))
 
 
-@pytest.mark.parametrize("words, expected", [
-    ([("seed", "0..4")], [{"seed": n} for n in range(5)]),
-    ([("seed", "0,2,2"), ("name", "a,b")], [{"seed": s, "name": n} for s in (0, 2) for n in "ab"]),
-    ([("seed", "1,7..8")], [{"seed": n} for n in (1, 7, 8)]),
-    ([("lr", "0.1, 0.01")], [{"lr": 0.1}, {"lr": 0.01}]),
-    ([("blocks", "[1, 2]")], [{"blocks": [1, 2]}]),
-    ([("seed", "3"), ("seed", "5")], [{"seed": 5}]),
-    ([], [{}]),
-])
+@pytest.mark.parametrize(
+    "words, expected",
+    [
+        ([("seed", "0..4")], [{"seed": n} for n in range(5)]),
+        ([("seed", "0,2,2"), ("name", "a,b")], [{"seed": s, "name": n} for s in (0, 2) for n in "ab"]),
+        ([("seed", "1,7..8")], [{"seed": n} for n in (1, 7, 8)]),
+        ([("lr", "0.1, 0.01")], [{"lr": 0.1}, {"lr": 0.01}]),
+        ([("blocks", "[1, 2]")], [{"blocks": [1, 2]}]),
+        ([("seed", "3"), ("seed", "5")], [{"seed": 5}]),
+        ([], [{}]),
+    ],
+)
 def test_every_combination_is_one_run(chapter, words, expected):
     assert [one.given for one in plan([chapter], words)] == expected
 
@@ -40,16 +48,19 @@ def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monk
     assert [one.given for one in plan([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
 
 
-@pytest.mark.parametrize("words, says", [
-    ([("seed", "4..0")], "counts from the first number up to the last"),
-    ([("seed", "0..4294967295")], "at most 1000"),
-    ([("seed", "0..99"), ("lr", ",".join(f"0.{n}" for n in range(11, 31)))], "these are 2000 runs"),
-    ([("seed", "0..101")], r"\[0, 100\], and 101 does not"),
-    ([("seed", "0,x")], "takes a whole number, not 'x'"),
-    ([("lr", "0..1")], "takes a number, not '0..1'"),
-    ([("name", "a,c")], "is one of a, b, not 'c'"),
-    ([("sed", "0..4")], "did you mean 'seed'"),
-])
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        ([("seed", "4..0")], "counts from the first number up to the last"),
+        ([("seed", "0..4294967295")], "at most 1000"),
+        ([("seed", "0..99"), ("lr", ",".join(f"0.{n}" for n in range(11, 31)))], "these are 2000 runs"),
+        ([("seed", "0..101")], r"\[0, 100\], and 101 does not"),
+        ([("seed", "0,x")], "takes a whole number, not 'x'"),
+        ([("lr", "0..1")], "takes a number, not '0..1'"),
+        ([("name", "a,c")], "is one of a, b, not 'c'"),
+        ([("sed", "0..4")], "did you mean 'seed'"),
+    ],
+)
 def test_what_cannot_be_is_refused_before_anything_runs(chapter, words, says):
     with pytest.raises(ParameterError, match=says):
         plan([chapter], words)
@@ -59,7 +70,9 @@ def test_who_lacks_a_parameter_is_named(tmp_path):
     with pytest.raises(ParameterError, match="03_xception_kfold has no parameter 'seeds'.*all of them have"):
         plan([find(number) for number in ("2", "3", "4")], [("seeds", "2,3")])
     (tmp_path / "settings.yml").write_text("folds: 4\n")
-    with pytest.raises(ParameterError, match="02_gradcam_comparison and 04_mobilenetv2_three_class have no parameter 'folds'"):
+    with pytest.raises(
+        ParameterError, match="02_gradcam_comparison and 04_mobilenetv2_three_class have no parameter 'folds'"
+    ):
         plan([find(number) for number in ("2", "3", "4")], [], tmp_path / "settings.yml")
 
 
@@ -72,24 +85,43 @@ def test_a_sweep_runs_all_finds_them_again_and_lays_them_beside_each_other(small
     """Two chapters by two seeds, one of which stops at first."""
     stop = tmp_path / "stop"
     stop.touch()
-    score = f"import os\nassert seed == 0 or not os.path.exists({str(stop)!r}), 'not yet'\nrun.result('score', 0.5 + seed / 10, 0.4 + seed / 10, 0.6 + seed / 10, baseline=0.5)"
+    score = (
+        f"import os\nassert seed == 0 or not os.path.exists({str(stop)!r}), 'not yet'\nrun.result('score', 0.5 "
+        f"+ seed / 10, 0.4 + seed / 10, 0.6 + seed / 10, baseline=0.5)"
+    )
     one, other = small("run.result('score', seed)", name="one"), small(score, name="other")
     stopped = pneumo("run", one, other, "-p", "seed", "0..1")
-    assert stopped.returncode == 1 and "other, seed = 1: other stopped in cell" in stopped.stdout and "AssertionError: not yet" in stopped.stdout
+    assert (
+        stopped.returncode == 1
+        and "other, seed = 1: other stopped in cell" in stopped.stdout
+        and "AssertionError: not yet" in stopped.stdout
+    )
     assert "1 of 4 runs stopped" in stopped.stderr and "pneumo run other -p seed 1" in stopped.stderr
     missing = pneumo("compare", one, other, "-p", "seed", "0..1")
-    assert missing.returncode == 1 and "1 of 4 runs are not there" in missing.stderr and "pneumo run other -p seed 1" in missing.stderr
+    assert (
+        missing.returncode == 1
+        and "1 of 4 runs are not there" in missing.stderr
+        and "pneumo run other -p seed 1" in missing.stderr
+    )
     stop.unlink()
     done = pneumo("run", one, other, "-p", "seed", "0..1")
-    assert done.returncode == 0 and done.stdout.count("up to date, nothing to do") == 3 and "4/4 other, seed = 1: done in" in done.stdout
+    assert (
+        done.returncode == 0
+        and done.stdout.count("up to date, nothing to do") == 3
+        and "4/4 other, seed = 1: done in" in done.stdout
+    )
 
     written = pneumo("compare", one, other, "-p", "seed", "0..1", "--only", "Score", "--out", tmp_path / "table.csv")
     assert written.returncode == 0, written.stderr
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table) == ["chapter", "run", "seed", "result", "value", "low", "high", "baseline"]
-    found = {path.parent.name: json.loads(path.read_text())["results"]["score"] for path in runs.glob("*/*/results.json")}
+    found = {
+        path.parent.name: json.loads(path.read_text())["results"]["score"] for path in runs.glob("*/*/results.json")
+    }
     kept = table[table["seed"].notna()]
-    assert dict(zip(kept["run"], kept["value"])) == pytest.approx({name: entry["value"] for name, entry in found.items()})
+    assert dict(zip(kept["run"], kept["value"])) == pytest.approx(
+        {name: entry["value"] for name, entry in found.items()}
+    )
     mean = table[(table["run"] == "mean of 2 seeds") & (table["chapter"] == "other")].iloc[0]
     reach = t.ppf(0.975, 1) * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)
     assert [mean["value"], mean["low"], mean["high"]] == pytest.approx([0.55, 0.55 - reach, 0.55 + reach])

@@ -1,11 +1,15 @@
-"""The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told are large enough, and what cannot be asked is refused."""
+"""The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told
+are large enough, and what cannot be asked is refused.
+"""
 
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT, results_of, shown, tried_on_the_page
 from scipy import stats
+from settings import OF_THE_BOOK
 
 from pneumo_utils import releases
 from pneumo_utils.backbones import trunk, with_head
@@ -23,9 +27,6 @@ from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
 from pneumo_utils.training import adam, computed_before, heads, learner, predict
-
-from conftest import ROOT, results_of, shown, tried_on_the_page
-from settings import OF_THE_BOOK
 
 CHAPTER = Chapter(ROOT / "notebooks" / "synthesis.ipynb")
 TINY = OF_THE_BOOK["synthesis"]
@@ -49,7 +50,9 @@ def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed)
         for asked in ("AUROC of children", "balanced accuracy of children", "AUROC of adults"):
             told = results[f"gain, {asked}: {effect}"]
             assert told["low"] <= told["value"] <= told["high"]
-        each = [results[f"gain by trunk, AUROC of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")]
+        each = [
+            results[f"gain by trunk, AUROC of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")
+        ]
         assert np.mean(each) == pytest.approx(
             results[f"gain, AUROC of children: {effect}"]["value"]
         )  # the mean of the trunks' means is the mean over draws of the mean trunk
@@ -67,7 +70,10 @@ def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
         for what in ("mean of the trunks", "32 x 32 pixels", "networks over pixels")
     )
     assert results["results"]["in the centre, AUROC of children: majority"]["value"] == 0.5
-    assert all(name in shown(notebook, "factors-scores") for name in ("ResNet18", "VGG16", "32 x 32 pixels", "frame only", "majority"))
+    assert all(
+        name in shown(notebook, "factors-scores")
+        for name in ("ResNet18", "VGG16", "32 x 32 pixels", "frame only", "majority")
+    )
     assert all(
         word in shown(notebook, "takeaways-code")
         for word in (
@@ -95,7 +101,16 @@ def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
 
 def test_every_figure_has_words(executed):
     figures = executed[0]["figures"]
-    assert {"balance", "effects", "effects_by_trunk", "amounts", "shift", "protocols", "protocols_and_trunks", "against"} == set(figures)
+    assert {
+        "balance",
+        "effects",
+        "effects_by_trunk",
+        "amounts",
+        "shift",
+        "protocols",
+        "protocols_and_trunks",
+        "against",
+    } == set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
@@ -103,7 +118,10 @@ def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(execut
     """Rates of pocket networks are the chapters' own; shares of the steps and numbers of layers are the papers'."""
     ledger, said = load(), shown(executed[1], "protocols-table")
     chapter = {number: {name: each.default for name, each in of_chapter(find(number)).items()} for number in "12345"}
-    assert "last block + head, 1.00, adam 0.001" in said and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
+    assert (
+        "last block + head, 1.00, adam 0.001" in said
+        and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
+    )
     assert (
         "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in said
         and chapter["2"]["lr"] == 0.001
@@ -129,19 +147,33 @@ def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(execut
 
 
 def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
-    """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as either."""
+    """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as
+    either.
+    """
     found = effects.recorded()
     for effect, chapter, measure, given, without in effects.ASKED:
-        assert any({given, without} - {""} <= record.results.keys() for record in records.of(chapter).values()), (effect, given, without)
+        assert any({given, without} - {""} <= record.results.keys() for record in records.of(chapter).values()), (
+            effect,
+            given,
+            without,
+        )
     assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
     record = records.of(effects.TWO)["real-radiographs"]
-    row = found[(found["chapter"] == effects.TWO) & (found["record"] == "real radiographs") & (found["measure"] == "AUROC, VGG16")].iloc[0]
-    assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row["paired"]
+    row = found[
+        (found["chapter"] == effects.TWO)
+        & (found["record"] == "real radiographs")
+        & (found["measure"] == "AUROC, VGG16")
+    ].iloc[0]
+    assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
+        "paired"
+    ]
     record = records.of(effects.ONE)["real-radiographs"]
     (one, *one_reach), (other, *other_reach) = (
         record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
     )
-    row = found[(found["chapter"] == effects.ONE) & (found["record"] == "real radiographs") & (found["effect"] == effects.START)].iloc[0]
+    row = found[
+        (found["chapter"] == effects.ONE) & (found["record"] == "real radiographs") & (found["effect"] == effects.START)
+    ].iloc[0]
     assert (
         row["difference"] == pytest.approx(one - other)
         and row["high"] - row["low"] >= max(np.ptp(one_reach), np.ptp(other_reach))
@@ -164,7 +196,9 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
         "theirs": ("none", "up"),
         "neither": ("none", "none"),
     }
-    ours, theirs = ({words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1))
+    ours, theirs = (
+        {words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1)
+    )
     record = replace(records.of(effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]})
     both = effects.held_against(ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people")
     assert list(both["asked"]) == list(pairs)
@@ -177,7 +211,9 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
         "clear on neither",
     ]
     row = both[both["asked"] == "against"].iloc[0]
-    assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx((-0.4, -0.4 - 0.1 * 2 ** 0.5, -0.4 + 0.1 * 2 ** 0.5))
+    assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx(
+        (-0.4, -0.4 - 0.1 * 2**0.5, -0.4 + 0.1 * 2**0.5)
+    )
     _, alt = against(both, "this run", "on record")
     assert "both up: this run 0.200 (0.10 to 0.30), on record 0.200 (0.10 to 0.30)" in alt
     with pytest.raises(StudyError, match="no difference that both have"):
@@ -194,7 +230,11 @@ def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed)
         and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in said
         and f"Clear gains: pre-trained over random weights {value:+.3f}" in taken
     )
-    assert "On real radiographs, on record" in taken and "Does a phantom say what a radiograph says?" in taken and "rank correlation" in said
+    assert (
+        "On real radiographs, on record" in taken
+        and "Does a phantom say what a radiograph says?" in taken
+        and "rank correlation" in said
+    )
 
 
 # the decomposition
@@ -204,7 +244,13 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
     """A large design of known deviations; and what has no chance in it has no rest."""
     random = np.random.default_rng(0)
     made = {"rows": 3.0, "columns": 2.0, "rows x columns": 1.0, "draws": 0.5, "rest": 1.5}
-    shape = {"rows": (40, 1, 1), "columns": (1, 40, 1), "rows x columns": (40, 40, 1), "draws": (1, 1, 40), "rest": (40, 40, 40)}
+    shape = {
+        "rows": (40, 1, 1),
+        "columns": (1, 40, 1),
+        "rows x columns": (40, 40, 1),
+        "draws": (1, 1, 40),
+        "rest": (40, 40, 40),
+    }
     scores = sum(
         deviation * (drawn - drawn.mean()) / drawn.std()
         for name, deviation in made.items()
@@ -215,7 +261,13 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
     assert sum(shares(scores).values()) == pytest.approx(1)
     exact = components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
     assert exact == pytest.approx(
-        {"rows": np.var(np.arange(4), ddof=1), "columns": np.var(np.arange(3), ddof=1), "rows x columns": 0, "draws": 0, "rest": 0}
+        {
+            "rows": np.var(np.arange(4), ddof=1),
+            "columns": np.var(np.arange(3), ddof=1),
+            "rows x columns": 0,
+            "draws": 0,
+            "rest": 0,
+        }
     )
 
 
@@ -237,7 +289,9 @@ def test_the_jackknife_of_a_mean_is_students_interval():
     scores = np.random.default_rng(2).standard_normal((3, 2, 6))
     value, low, high = over_draws(lambda each: each.mean(), scores)
     by_draw = scores.mean((0, 1))
-    assert (low, high) == pytest.approx(stats.t.interval(0.95, 5, by_draw.mean(), stats.sem(by_draw))) and value == pytest.approx(by_draw.mean())
+    assert (low, high) == pytest.approx(
+        stats.t.interval(0.95, 5, by_draw.mean(), stats.sem(by_draw))
+    ) and value == pytest.approx(by_draw.mean())
 
 
 def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
@@ -269,7 +323,8 @@ def test_of_two_draws_there_is_no_interval():
 def test_so_many_images_see_the_difference_as_often_as_told(difference, disagreeing):
     needed = images_to_see(difference, disagreeing)
     assert share_seen(difference, disagreeing, needed, tries=6000) == pytest.approx(0.8, abs=0.03)
-    assert share_seen(0.0, disagreeing, needed, tries=6000) < 0.07  # and where there is none, as often as the level lets it
+    # and where there is none, as often as the level lets it
+    assert share_seen(0.0, disagreeing, needed, tries=6000) < 0.07
     assert smallest_to_see(needed, disagreeing) == pytest.approx(difference, rel=0.02)
 
 
@@ -283,11 +338,16 @@ def test_a_difference_larger_than_the_disagreement_is_refused():
 
 
 def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, home, one_thread):
-    """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network would."""
+    """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network
+    would.
+    """
     children = kermany.read(releases.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(
         by="patient", test=0.3, valid=0.2, seed=0
     )
-    net = learns(with_head(body := trunk("resnet18", weights="pocket"), heads.linear(body.about.channels, 2, seed=0)), "conv5_x + head")
+    net = learns(
+        with_head(body := trunk("resnet18", weights="pocket"), heads.linear(body.about.channels, 2, seed=0)),
+        "conv5_x + head",
+    )
     dls = children.dataloaders(32, 8, stats=net.about.stats)
     asked = children.part("test").loader(32, 16, stats=net.about.stats)
     dls.loaders.append(asked)
@@ -300,7 +360,9 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
 
 
 def test_adults_of_both_releases_are_asked_the_same(tmp_path):
-    rsna, nih = (of_adults(releases.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400)))
+    rsna, nih = (
+        of_adults(releases.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400))
+    )
     assert rsna.classes == nih.classes == ["normal", "pneumonia"]
     assert all(cohort.counts().min() > 0 and not (cohort.table["age"] < 18).any() for cohort in (rsna, nih))
     with pytest.raises(StudyError):
@@ -323,7 +385,18 @@ def test_curves_over_amounts_need_two_and_say_all(closed_figures):
 
 def test_a_forest_has_its_line_at_a_value(closed_figures):
     figure, alt = forest(
-        pd.DataFrame([{"model": "a change", "baseline": False, "metric": "auroc of children", "value": 0.1, "low": 0.05, "high": 0.15}]),
+        pd.DataFrame(
+            [
+                {
+                    "model": "a change",
+                    "baseline": False,
+                    "metric": "auroc of children",
+                    "value": 0.1,
+                    "low": 0.05,
+                    "high": 0.15,
+                }
+            ]
+        ),
         line=0.0,
     )
     assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
@@ -331,7 +404,9 @@ def test_a_forest_has_its_line_at_a_value(closed_figures):
 
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    folders = {name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))}
+    folders = {
+        name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))
+    }
     found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
     assert found["parameters"]["rates"] == "paper" and "40 images over 20" in str(found["results"])
 
@@ -354,7 +429,8 @@ def test_what_cannot_be_is_refused_before_anything_runs(given, told):
 
 
 @pytest.mark.parametrize(
-    "amounts, told", [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")]
+    "amounts, told",
+    [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")],
 )
 def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, told, monkeypatch, tmp_path, home):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))

@@ -1,14 +1,15 @@
-"""The pages on trunks and on speed: they run, what they keep is what was computed, and their figures take real and odd records."""
+"""The pages on trunks and on speed: they run, what they keep is what was computed, and their figures take real and
+odd records.
+"""
 
 import math
 
 import pytest
+from conftest import ROOT
+from settings import OF_THE_BOOK
 
 from pneumo_utils.figures import speed, trunks
 from pneumo_utils.study.chapters import Chapter
-
-from conftest import ROOT
-from settings import OF_THE_BOOK
 
 SMALL = {name: OF_THE_BOOK[name] for name in ("trunks", "speed")}
 
@@ -25,7 +26,12 @@ def test_a_page_keeps_its_figures_with_words_and_says_no_warning(executed, name)
     assert results["figures"], "a page without a picture"
     for figure in results["figures"].values():
         assert len(figure["alt"]) > 40 and figure["caption"]
-    told = [output["text"] for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    told = [
+        output["text"]
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if output.get("name") == "stderr"
+    ]
     assert not told, "a warning, or what is left of a progress bar, would stand on the page"
 
 
@@ -71,20 +77,28 @@ def test_ratios_are_drawn_where_they_belong():
 
 def test_an_aim_is_met_from_the_very_ratio_on():
     told = speed.aims({"groups": [GROUP, GROUP | {"aims": []}]})
-    assert list(told["measured"]) == ["41.3", "197", "0.21"] and list(told["met"]) == ["yes", "no", "yes"]  # 41.3 / 0.21 = 196.7
+    # 41.3 / 0.21 = 196.7
+    assert list(told["measured"]) == ["41.3", "197", "0.21"] and list(told["met"]) == ["yes", "no", "yes"]
 
 
 def test_the_stages_of_a_step_fill_its_bar():
-    figure, alt = speed.stages([{"way": "a", "images": 1.0, "forward": 3.0}, {"way": "b", "images": 0.0, "forward": 2.0}])
+    figure, alt = speed.stages(
+        [{"way": "a", "images": 1.0, "forward": 3.0}, {"way": "b", "images": 0.0, "forward": 2.0}]
+    )
     widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars]
     assert math.isclose(sum(widths), 200.0) and "a, 4.0 ms: images 25 %, forward 75 %" in alt
 
 
 def test_a_gain_is_the_difference_that_the_record_holds():
     row = {"on": "phantom children", "way": "frozen", "trunk": "resnet18"}
-    kept = {"means": [{**row, "weights": "pocket", "auroc": [0.93, 0.92, 0.94]}, {**row, "weights": "random", "auroc": [0.83, 0.8, 0.86]},
-                      {**row, "trunk": "grey pixels at 32 x 32", "weights": "none", "auroc": [0.9, 0.89, 0.91]}],
-            "differences": [{**row, "auroc": [0.1, 0.06, 0.14]}]}
+    kept = {
+        "means": [
+            {**row, "weights": "pocket", "auroc": [0.93, 0.92, 0.94]},
+            {**row, "weights": "random", "auroc": [0.83, 0.8, 0.86]},
+            {**row, "trunk": "grey pixels at 32 x 32", "weights": "none", "auroc": [0.9, 0.89, 0.91]},
+        ],
+        "differences": [{**row, "auroc": [0.1, 0.06, 0.14]}],
+    }
     found = trunks.gains(kept)
     assert found[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
     assert trunks.simple(kept)["features"].tolist() == ["grey pixels at 32 x 32"]

@@ -53,18 +53,39 @@ SIDE = 16
 
 
 def cohort_in(root: Path, classes=("well", "ill"), count=40) -> Cohort:
-    """Noise, and on its left half a brightness that the class tells; 20 images to train on, 10 to validate, 10 to test."""
+    """Noise, and on its left half a brightness that the class tells; 20 images to train on, 10 to validate, 10 to
+    test.
+    """
     rng, rows, stamps = np.random.default_rng(0), [], []
     root.mkdir(parents=True, exist_ok=True)
     for at in range(count):
         pixels = rng.integers(0, 120, (SIDE, SIDE))
-        pixels[:, :SIDE // 2] += 30 * (at % len(classes))
+        pixels[:, : SIDE // 2] += 30 * (at % len(classes))
         Image.fromarray(pixels.astype(np.uint8)).save(path := root / f"{at}.png")
-        rows.append({"image": path.name, "patient": f"p{at}", "age": 5.0, "sex": "F", "view": "AP", "site": "", "labels": classes[at % len(classes)],
-                     "split": ["train", "train", "valid", "test"][at // 2 % 4], "width": SIDE, "height": SIDE, "mode": "L", "bytes": 1,
-                     "source": "made"})
+        rows.append(
+            {
+                "image": path.name,
+                "patient": f"p{at}",
+                "age": 5.0,
+                "sex": "F",
+                "view": "AP",
+                "site": "",
+                "labels": classes[at % len(classes)],
+                "split": ["train", "train", "valid", "test"][at // 2 % 4],
+                "width": SIDE,
+                "height": SIDE,
+                "mode": "L",
+                "bytes": 1,
+                "source": "made",
+            }
+        )
         stamps.append((path.name, path.stat().st_size, 1))
-    return Cohort("made", pd.DataFrame(rows)[COLUMNS], Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)), list(classes))
+    return Cohort(
+        "made",
+        pd.DataFrame(rows)[COLUMNS],
+        Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+        list(classes),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,10 +105,26 @@ def loaders(cohort, chain, batch_size=4, **more):
     return cohort.dataloaders(size=SIDE, batch_size=batch_size, stats=chain.about.stats, device="cpu", **more)
 
 
-def trained(cohort, epochs=2, what="conv5_x + head", folder=None, flip=False, rate=None, one_cycle=False, stop_at=None, optimizer=None, **more):
+def trained(
+    cohort,
+    epochs=2,
+    what="conv5_x + head",
+    folder=None,
+    flip=False,
+    rate=None,
+    one_cycle=False,
+    stop_at=None,
+    optimizer=None,
+    **more,
+):
     """The weights and the learner after some training; `stop_at` counts steps until it breaks off."""
     chain = network(what)
-    given = {"prefix": "off", "precision": "float32", "seed": 3, "callbacks": [StopAt(stop_at)] if stop_at else ()} | more
+    given = {
+        "prefix": "off",
+        "precision": "float32",
+        "seed": 3,
+        "callbacks": [StopAt(stop_at)] if stop_at else (),
+    } | more
     learn = learner(loaders(cohort, chain, flip=flip), chain, optimizer=optimizer or adam(1e-3), folder=folder, **given)
     with contextlib.suppress(Broken):
         (learn.fit_one_cycle if one_cycle else learn.fit)(epochs, rate)
@@ -129,15 +166,39 @@ def difference(one, other):
 def test_a_chapter_in_a_few_calls(cohort, capsys):
     chain = network("conv5_x + head")
     loss = weighted_cross_entropy(cohort.part("train").weights("ratio"))
-    learn = learner(loaders(cohort, chain), chain, loss=loss, optimizer=adam(1e-3), metrics=Accuracy(), train_metrics=True)
+    learn = learner(
+        loaders(cohort, chain), chain, loss=loss, optimizer=adam(1e-3), metrics=Accuracy(), train_metrics=True
+    )
     learn.fit(3)
-    assert list(learn.history) == ["epoch", "train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "lr", "seconds"]
-    assert learn.history["epoch"].tolist() == [1, 2, 3] and learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+    assert list(learn.history) == [
+        "epoch",
+        "train_loss",
+        "train_accuracy",
+        "valid_loss",
+        "valid_accuracy",
+        "lr",
+        "seconds",
+    ]
+    assert (
+        learn.history["epoch"].tolist() == [1, 2, 3]
+        and learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+    )
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == ["epoch 1 of 3", "epoch 2 of 3", "epoch 3 of 3"]
-    predictions = predict(learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu"))
-    assert predictions.images.tolist() == cohort.part("test").table["image"].tolist() and predictions.patients[0] == "p6"
-    assert predictions.truth.tolist() == cohort.part("test").targets().tolist() and predictions.classes == ["well", "ill"]
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
+        "epoch 1 of 3",
+        "epoch 2 of 3",
+        "epoch 3 of 3",
+    ]
+    predictions = predict(
+        learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")
+    )
+    assert (
+        predictions.images.tolist() == cohort.part("test").table["image"].tolist() and predictions.patients[0] == "p6"
+    )
+    assert predictions.truth.tolist() == cohort.part("test").targets().tolist() and predictions.classes == [
+        "well",
+        "ill",
+    ]
     with learn.no_logging():
         learn.fit(1)
     assert not capsys.readouterr().out and len(learn.history) == 4
@@ -161,16 +222,29 @@ def test_predictions_are_the_networks_own_answers(cohort):
 def test_one_neuron_becomes_two_columns(cohort):
     body = pocket("mobilenetv2")
     chain = learns(with_head(body, heads.one_neuron(body.about.channels, units=16, seed=1)), "head")
-    learn = learner(loaders(cohort, chain), chain, loss=binary_cross_entropy(cohort.weights()), optimizer=sgd(1e-2, 0.9, nesterov=True, decay=1e-6),
-                    metrics=Accuracy())
+    learn = learner(
+        loaders(cohort, chain),
+        chain,
+        loss=binary_cross_entropy(cohort.weights()),
+        optimizer=sgd(1e-2, 0.9, nesterov=True, decay=1e-6),
+        metrics=Accuracy(),
+    )
     learn.fit(1)
-    found = predict(learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")).probabilities
-    assert found.shape == (10, 2) and np.allclose(found.sum(axis=1), 1) and np.isfinite(learn.history.to_numpy(dtype=float)).all()
+    found = predict(
+        learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")
+    ).probabilities
+    assert (
+        found.shape == (10, 2)
+        and np.allclose(found.sum(axis=1), 1)
+        and np.isfinite(learn.history.to_numpy(dtype=float)).all()
+    )
 
 
 @pytest.mark.parametrize("loss, sums_to_one", [(None, False), (categorical_cross_entropy(), True)])
 def test_images_of_several_labels(cohort, loss, sums_to_one):
-    table = cohort.table.assign(labels=["well|ill" if at % 3 == 0 else "ill" if at % 3 == 1 else "No Finding" for at in range(len(cohort))])
+    table = cohort.table.assign(
+        labels=["well|ill" if at % 3 == 0 else "ill" if at % 3 == 1 else "No Finding" for at in range(len(cohort))]
+    )
     several, chain = cohort.but(table=table, several=True), network("head")
     learn = learner(loaders(several, chain), chain, loss=loss, metrics=Accuracy())
     learn.fit(1)
@@ -181,9 +255,15 @@ def test_images_of_several_labels(cohort, loss, sums_to_one):
 
 def test_accuracy_is_the_share_that_is_right(cohort):
     learn = trained(cohort, epochs=1, metrics=Accuracy())
-    valid = predict(learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
-    assert learn.history["accuracy"].iloc[-1] == pytest.approx((valid.probabilities.argmax(axis=1) == valid.truth).mean())
-    assert learn.history["valid_loss"].iloc[-1] == pytest.approx(-np.log(valid.probabilities[range(10), valid.truth]).mean(), rel=1e-4)
+    valid = predict(
+        learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu")
+    )
+    assert learn.history["accuracy"].iloc[-1] == pytest.approx(
+        (valid.probabilities.argmax(axis=1) == valid.truth).mean()
+    )
+    assert learn.history["valid_loss"].iloc[-1] == pytest.approx(
+        -np.log(valid.probabilities[range(10), valid.truth]).mean(), rel=1e-4
+    )
 
 
 def test_against_a_bare_loop(cohort):
@@ -225,7 +305,12 @@ def test_workers_change_nothing(cohort):
 @pytest.mark.parametrize("flip, prefix", [(True, "off"), (False, "on")])
 def test_chance_outside_is_left_as_it_was(cohort, flip, prefix):
     def state():
-        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate(), dls.train.rng.getstate()
+        return (
+            torch.get_rng_state().tolist(),
+            np.random.get_state()[1].tolist(),
+            random.getstate(),
+            dls.train.rng.getstate(),
+        )
 
     chain = network("conv5_x + head")
     dls = loaders(cohort, chain, flip=flip)
@@ -246,7 +331,10 @@ def test_two_fits_are_one_long_fit(cohort):
     whole, parts = trained(cohort, epochs=3, flip=True), trained(cohort, epochs=1, flip=True)
     parts.validate()
     parts.fit(2)
-    assert same(weights(whole), weights(parts)) and whole.history["train_loss"].tolist() == parts.history["train_loss"].tolist()
+    assert (
+        same(weights(whole), weights(parts))
+        and whole.history["train_loss"].tolist() == parts.history["train_loss"].tolist()
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -254,7 +342,8 @@ def test_two_fits_are_one_long_fit(cohort):
 def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
     """The frozen layers are computed in the number format of the training, so what follows rounds as it would have."""
     plain, quick = (
-        trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True)) for prefix in ("off", "on")
+        trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True))
+        for prefix in ("off", "on")
     )
     assert quick.model is not quick.whole and plain.model is plain.whole
     assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
@@ -286,20 +375,29 @@ def test_fastais_own_unfreezing_opens_nothing(cohort):
     learn.unfreeze()
     learn.fit(1)
     start = network("head").state_dict()
-    assert {name.split(".")[0] for name, value in weights(learn).items() if not torch.equal(value, start[name])} == {"head"}
+    assert {name.split(".")[0] for name, value in weights(learn).items() if not torch.equal(value, start[name])} == {
+        "head"
+    }
 
 
 def test_bfloat16_keeps_its_weights_in_float32(cohort):
     learn, plain = (trained(cohort, what="all", precision=precision) for precision in ("bfloat16", "float32"))
     assert {value.dtype for value in learn.whole.parameters()} == {torch.float32}
-    assert 0 < difference(weights(learn), weights(plain)) and abs(learn.history["train_loss"] - plain.history["train_loss"]).max() < 0.1
+    assert (
+        0 < difference(weights(learn), weights(plain))
+        and abs(learn.history["train_loss"] - plain.history["train_loss"]).max() < 0.1
+    )
 
 
 # optimisers and schedules in the loop
 
 
 def test_no_weight_decay_comes_in_unasked(cohort):
-    for learn in (trained(cohort, epochs=1), trained(cohort, epochs=1, one_cycle=True, rate=1e-3), trained(cohort, epochs=1, optimizer=sgd(1e-3))):
+    for learn in (
+        trained(cohort, epochs=1),
+        trained(cohort, epochs=1, one_cycle=True, rate=1e-3),
+        trained(cohort, epochs=1, optimizer=sgd(1e-3)),
+    ):
         assert {hyper["wd"] for hyper in learn.opt.hypers} == {0}
 
 
@@ -310,9 +408,13 @@ def test_a_slice_goes_from_block_to_block(cohort):
 
 
 def test_the_rate_falls_in_steps(cohort):
-    learn = trained(cohort, epochs=5, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2))
+    learn = trained(
+        cohort, epochs=5, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2)
+    )
     assert learn.history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
-    later = trained(cohort, epochs=2, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2)
+    later = trained(
+        cohort, epochs=2, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2
+    )
     assert later.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
 
 
@@ -344,10 +446,16 @@ class Told(Callback):
         self.rows[-1]["valid_loss"] = self.told[len(self.rows) - 1]
 
 
-@pytest.mark.parametrize("told, patience, epochs", [
-    ([0.5, 0.4, 0.3995, 0.2], 1, 3), ([0.5, 0.4, 0.398, 0.39], 1, 4), ([0.5, 0.6, 0.4999, 0.4], 2, 3), ([0.5, 0.6, 0.4, 0.5], 2, 4),
-    ([0.5, 0.499, 0.4, 0.3], 1, 2),
-])
+@pytest.mark.parametrize(
+    "told, patience, epochs",
+    [
+        ([0.5, 0.4, 0.3995, 0.2], 1, 3),
+        ([0.5, 0.4, 0.398, 0.39], 1, 4),
+        ([0.5, 0.6, 0.4999, 0.4], 2, 3),
+        ([0.5, 0.6, 0.4, 0.5], 2, 4),
+        ([0.5, 0.499, 0.4, 0.3], 1, 2),
+    ],
+)
 def test_early_stopping_counts_as_keras(cohort, told, patience, epochs, capsys):
     learn = trained(cohort, epochs=4, what="head", prefix="on", callbacks=[Told(*told), EarlyStopping(patience, 1e-3)])
     assert len(learn.history) == epochs and ("stopped early" in capsys.readouterr().out) == (epochs < 4)
@@ -357,14 +465,19 @@ def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
     from safetensors.torch import load_file
 
     told = Told(0.5, 0.3, 0.4, 0.6)
-    learn, best = (trained(cohort, epochs=epochs, callbacks=[told, KeepBest()], folder=folder) for epochs, folder in ((4, tmp_path), (2, None)))
+    learn, best = (
+        trained(cohort, epochs=epochs, callbacks=[told, KeepBest()], folder=folder)
+        for epochs, folder in ((4, tmp_path), (2, None))
+    )
     last = trained(cohort, epochs=4)
     assert same(weights(learn), weights(best)) and not same(weights(learn), weights(last))
     assert same(load_file(tmp_path / "best.safetensors"), weights(best))
 
 
 def test_a_column_that_is_not_there(cohort):
-    with pytest.raises(StudyError, match="^The history has no 'valid_auc' to follow; it has epoch, train_loss, valid_loss"):
+    with pytest.raises(
+        StudyError, match="^The history has no 'valid_auc' to follow; it has epoch, train_loss, valid_loss"
+    ):
         trained(cohort, epochs=1, what="head", callbacks=[EarlyStopping(monitor="valid_auc")])
 
 
@@ -400,13 +513,22 @@ def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, pr
     columns = ["epoch", "train_loss", "valid_loss", "lr"]
     pd.testing.assert_frame_equal(resumed.history[columns], whole.history[columns])
     again = trained(cohort, **given)
-    assert same(weights(again), weights(whole)) and len(again.recorder.lrs) == 0, "a finished fit is found and not done again"
+    assert same(weights(again), weights(whole)) and len(again.recorder.lrs) == 0, (
+        "a finished fit is found and not done again"
+    )
 
 
 def test_random_flips_dropout_best_weights_and_patience_are_gone_on_with(cohort, tmp_path):
     def run(stop, folder):
-        return trained(cohort, epochs=5, what="all", flip=True, folder=folder, optimizer=sgd(1e-2, 0.9, nesterov=True, decay=0.01),
-                       callbacks=[Told(0.5, 0.3, 0.4, 0.6, 0.7), EarlyStopping(2), KeepBest(), StopAt(stop)])
+        return trained(
+            cohort,
+            epochs=5,
+            what="all",
+            flip=True,
+            folder=folder,
+            optimizer=sgd(1e-2, 0.9, nesterov=True, decay=0.01),
+            callbacks=[Told(0.5, 0.3, 0.4, 0.6, 0.7), EarlyStopping(2), KeepBest(), StopAt(stop)],
+        )
 
     whole = run(None, None)
     run(17, tmp_path)
@@ -442,19 +564,35 @@ trained(cohort_in(Path({images!r})), epochs=3, folder={folder!r}, stop_at=13)
 
 def test_a_killed_process_is_gone_on_from(cohort, home, tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent), images=str(home / "images"), folder=str(tmp_path))
-    ended = subprocess.run([sys.executable, "-c", code], env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     assert json.loads((tmp_path / "fit-1.json").read_text())["epochs"] == 2
     whole, resumed = trained(cohort, epochs=3), trained(cohort, epochs=3, folder=tmp_path, callbacks=[StopAt(None)])
     assert same(weights(whole), weights(resumed)) and len(resumed.recorder.lrs) == 5
 
 
-@pytest.mark.parametrize("other, named", [
-    ({"optimizer": adam(1e-2)}, "optimizer"), ({"what": "head"}, "what learns"), ({"epochs": 4}, "epochs"), ({"seed": 9}, "seed"),
-    ({"flip": True}, "data"), ({"loss": weighted_cross_entropy([1, 2])}, "loss"), ({"rate": 5e-4}, "optimizer"),
-    ({"memory_format": "contiguous"}, "computed"),
-    ({"callbacks": [Steps(2)]}, "schedule and callbacks"), ({"one_cycle": True}, "schedule and callbacks"), ({"max_steps": 3}, "steps"),
-])
+@pytest.mark.parametrize(
+    "other, named",
+    [
+        ({"optimizer": adam(1e-2)}, "optimizer"),
+        ({"what": "head"}, "what learns"),
+        ({"epochs": 4}, "epochs"),
+        ({"seed": 9}, "seed"),
+        ({"flip": True}, "data"),
+        ({"loss": weighted_cross_entropy([1, 2])}, "loss"),
+        ({"rate": 5e-4}, "optimizer"),
+        ({"memory_format": "contiguous"}, "computed"),
+        ({"callbacks": [Steps(2)]}, "schedule and callbacks"),
+        ({"one_cycle": True}, "schedule and callbacks"),
+        ({"max_steps": 3}, "steps"),
+    ],
+)
 def test_another_training_is_not_gone_on_with(cohort, tmp_path, other, named):
     given = {"epochs": 1, "folder": tmp_path}
     trained(cohort, **given)
@@ -478,7 +616,9 @@ def test_a_damaged_state_is_begun_again(cohort, tmp_path, harm, capsys):
     elif harm == "page":
         page.write_text("{")
     else:
-        state.write_bytes(content[:-100] if harm == "cut" else content[:5000] + bytes([content[5000] ^ 1]) + content[5001:])
+        state.write_bytes(
+            content[:-100] if harm == "cut" else content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+        )
     again = trained(cohort, epochs=2, folder=tmp_path)
     assert "is damaged on disk; beginning again" in capsys.readouterr().out
     assert same(weights(whole), weights(again)) and len(again.recorder.lrs) == 10
@@ -493,31 +633,51 @@ def test_a_state_holds_no_code(cohort, tmp_path):
 
 def test_only_what_can_change_is_written(cohort, tmp_path):
     trained(cohort, epochs=1, what="head", folder=tmp_path)
-    assert set(torch.load(tmp_path / "fit-1-epoch-1.pt", weights_only=True)["weights"]) == {"head.answer.weight", "head.answer.bias"}
+    assert set(torch.load(tmp_path / "fit-1-epoch-1.pt", weights_only=True)["weights"]) == {
+        "head.answer.weight",
+        "head.answer.bias",
+    }
 
 
 # phases
 
 
 def test_phases_release_the_trunk(cohort, tmp_path):
-    plan = [Phase("head", epochs=2, optimizer=adam(1e-3)), Phase("conv5_x + head", epochs=2, optimizer=adam(1e-4), callbacks=[KeepBest()])]
+    plan = [
+        Phase("head", epochs=2, optimizer=adam(1e-3)),
+        Phase("conv5_x + head", epochs=2, optimizer=adam(1e-4), callbacks=[KeepBest()]),
+    ]
     chain = network("none")
     course = phases(loaders(cohort, chain), chain, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
-    assert course.released == [2] and course.history["epoch"].tolist() == [1, 2, 3, 4] and course.history["phase"].tolist() == [1, 1, 2, 2]
+    assert (
+        course.released == [2]
+        and course.history["epoch"].tolist() == [1, 2, 3, 4]
+        and course.history["phase"].tolist() == [1, 1, 2, 2]
+    )
     assert course.history["lr"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4]) and course.learn.whole is chain
     start, end = network("none").state_dict(), chain.state_dict()
-    assert {name.split(".")[0] for name, value in start.items() if not torch.equal(value, end[name])} == {"conv5_x", "head"}
+    assert {name.split(".")[0] for name, value in start.items() if not torch.equal(value, end[name])} == {
+        "conv5_x",
+        "head",
+    }
     again = network("none")
     found = phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
-    assert same(end, again.state_dict()) and found.history["train_loss"].tolist() == course.history["train_loss"].tolist()
+    assert (
+        same(end, again.state_dict()) and found.history["train_loss"].tolist() == course.history["train_loss"].tolist()
+    )
 
 
 def test_phases_do_not_depend_on_the_prefix(cohort):
     ends = []
     for prefix in ("off", "on"):
         chain = network("none", dropout=0.5)
-        phases(loaders(cohort, chain), chain, [Phase("head", 1, sgd(0.01), prefix=prefix), Phase("conv5_x + head", 1, sgd(0.01), prefix=prefix)],
-               precision="float32", seed=2)
+        phases(
+            loaders(cohort, chain),
+            chain,
+            [Phase("head", 1, sgd(0.01), prefix=prefix), Phase("conv5_x + head", 1, sgd(0.01), prefix=prefix)],
+            precision="float32",
+            seed=2,
+        )
         ends.append(chain.state_dict())
     assert difference(*ends) < 1e-5
 
@@ -532,7 +692,10 @@ def test_nothing_learns(cohort):
 
 
 def test_a_trained_network_may_go_on_with_some_classes(cohort):
-    chain, fewer = network("head"), cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train"))
+    chain, fewer = (
+        network("head"),
+        cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train")),
+    )
     learn = learner(loaders(fewer, chain), chain, every_class=False)
     with learn.no_logging():
         learn.fit(1)
@@ -540,7 +703,10 @@ def test_a_trained_network_may_go_on_with_some_classes(cohort):
 
 
 def test_a_class_without_a_training_image(cohort):
-    chain, fewer = network("head"), cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train"))
+    chain, fewer = (
+        network("head"),
+        cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train")),
+    )
     with pytest.raises(StudyError, match="no image of the class 'ill': it cannot be learned"):
         learner(loaders(fewer, chain), chain)
     absent_elsewhere = cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] == "train"))
@@ -567,7 +733,7 @@ def test_a_head_of_the_wrong_width(cohort):
 
 def test_unknown_prefix(cohort):
     chain = network("head")
-    with pytest.raises(StudyError, match="prefix is \"auto\", \"on\" or \"off\", not 'yes'"):
+    with pytest.raises(StudyError, match='prefix is "auto", "on" or "off", not \'yes\''):
         learner(loaders(cohort, chain), chain, prefix="yes")
 
 
@@ -580,6 +746,7 @@ def test_a_prefix_that_cannot_be(cohort):
 
 def explodes_at(step):
     """A loss that is infinite from one step on."""
+
     class Explodes(Callback):
         order = 44
 
@@ -591,12 +758,21 @@ def explodes_at(step):
     return Explodes()
 
 
-@pytest.mark.parametrize("step, epoch, kept", [(1, 1, "the weights it began with"), (7, 2, "the weights it had after epoch 1")])
+@pytest.mark.parametrize(
+    "step, epoch, kept", [(1, 1, "the weights it began with"), (7, 2, "the weights it had after epoch 1")]
+)
 def test_a_loss_that_is_no_number_stops_the_training(cohort, step, epoch, kept):
     chain = network("conv5_x + head")
-    learn = learner(loaders(cohort, chain), chain, prefix="off", precision="float32", seed=3, callbacks=[explodes_at(step)])
-    with pytest.raises(StudyError, match=rf"^The loss was nan or infinite in epoch {epoch}, step {step % 5 + 1} of the training, though no pixel was"
-                                         rf".*The images were \d+.png, \d+.png, \d+.png, \d+.png. Lower the learning rate, now 0.001. .*{kept}"):
+    learn = learner(
+        loaders(cohort, chain), chain, prefix="off", precision="float32", seed=3, callbacks=[explodes_at(step)]
+    )
+    with pytest.raises(
+        StudyError,
+        match=rf"^The loss was nan or infinite in epoch {epoch}, step {step % 5 + 1} of "
+        rf"the training, though no pixel was"
+        rf".*The images were \d+.png, \d+.png, \d+.png, \d+.png. Lower the learning "
+        rf"rate, now 0.001. .*{kept}",
+    ):
         learn.fit(3)
     assert same(weights(learn), weights(trained(cohort, epochs=epoch - 1)) if epoch > 1 else network().state_dict())
     learn.remove_cb(learn.explodes)
@@ -624,7 +800,9 @@ def test_pixels_that_are_no_numbers_are_named(cohort):
     dls = loaders(cohort, chain, batch_tfms=[Breaks()])
     learn = learner(dls, chain, prefix="off", seed=3)
     seen.clear()  # fastai has drawn a batch to learn its shape
-    with pytest.raises(StudyError, match="pixels that are nan or infinite in epoch 1, step 3 of the training, in ") as error:
+    with pytest.raises(
+        StudyError, match="pixels that are nan or infinite in epoch 1, step 3 of the training, in "
+    ) as error:
         learn.fit(1)
     order = random.Random(3)
     row = random.Random(order.randint(0, 2**32 - 1)).sample(range(20), 20)[10]  # the third of the third batch of four
@@ -640,7 +818,11 @@ def test_validation_that_is_no_number(cohort):
             if not self.training:
                 self.learn.loss = self.learn.loss * float("nan")
 
-    with pytest.raises(StudyError, match=r"in epoch 1, step 1 of the validation.*images were 4.png, 5.png, 12.png, 13.png"):
+    with pytest.raises(
+        StudyError,
+        match=r"in epoch 1, step 1 of the validation.*images were 4.png, 5.png, 12.png, "
+        r"13.png",
+    ):
         trained(cohort, epochs=1, what="head", callbacks=[Spoils()])
 
 
@@ -649,7 +831,9 @@ def test_a_batch_of_one_under_batch_norm(cohort):
     chain = network("head", dropout=0)
     chain.head.append(nn.BatchNorm1d(2))
     learns(chain, "head")
-    with pytest.raises(StudyError, match="Batch norm cannot learn from a batch of 1 x 3 x 16 x 16.*Raise batch_size to 2"):
+    with pytest.raises(
+        StudyError, match="Batch norm cannot learn from a batch of 1 x 3 x 16 x 16.*Raise batch_size to 2"
+    ):
         learner(loaders(cohort, chain, batch_size=1), chain, prefix="off").fit(1)
     learner(loaders(cohort, network("all"), batch_size=1), chain := network("all"), prefix="off", max_steps=2).fit(1)
     assert isinstance(chain, body), "where maps have several positions a batch of one is enough"
@@ -675,15 +859,21 @@ class Greedy(nn.Module):
         return x + torch.empty(10**15)
 
 
-@pytest.mark.parametrize("error", [None, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [None, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
+)
 def test_out_of_memory(cohort, error):
     chain = network("head", head=lambda *given, **more: nn.Sequential(Greedy(error), heads.linear(*given, **more)))
-    with pytest.raises(StudyError, match="Memory ran out at a batch of 4 x 3 x 16 x 16. Lower batch_size or image_size"):
+    with pytest.raises(
+        StudyError, match="Memory ran out at a batch of 4 x 3 x 16 x 16. Lower batch_size or image_size"
+    ):
         learner(loaders(cohort, chain), chain, prefix="off").fit(1)
 
 
 def test_an_error_of_ones_own_is_left_alone(cohort):
-    chain = network("head", head=lambda *given, **more: nn.Sequential(Greedy(ValueError("mine")), heads.linear(*given, **more)))
+    chain = network(
+        "head", head=lambda *given, **more: nn.Sequential(Greedy(ValueError("mine")), heads.linear(*given, **more))
+    )
     with pytest.raises(ValueError, match="^mine$"):
         learner(loaders(cohort, chain), chain, prefix="off").fit(1)
 

@@ -31,13 +31,16 @@ def parameters(head):
     return sum(weight.numel() for weight in head.parameters())
 
 
-@pytest.mark.parametrize("head, classes, count", [
-    (heads.linear(1280, 3), 3, 2_261_827 - 2_257_984),  # paper 4's total, less Keras's MobileNetV2 without its top
-    (heads.linear(512, 2, dropout=0.5), 2, 512 * 2 + 2),
-    (heads.two_layers(512, 2), 2, 513 * 512 + 513 * 512 + 513 * 2),
-    (heads.two_layers(512, 2, dropout=0.5, side=4), 2, (512 * 16 + 1) * 512 + 513 * 512 + 513 * 2),
-    (heads.one_neuron(2048), 1, 2049 * 1028 + 1029),
-])
+@pytest.mark.parametrize(
+    "head, classes, count",
+    [
+        (heads.linear(1280, 3), 3, 2_261_827 - 2_257_984),  # paper 4's total, less Keras's MobileNetV2 without its top
+        (heads.linear(512, 2, dropout=0.5), 2, 512 * 2 + 2),
+        (heads.two_layers(512, 2), 2, 513 * 512 + 513 * 512 + 513 * 2),
+        (heads.two_layers(512, 2, dropout=0.5, side=4), 2, (512 * 16 + 1) * 512 + 513 * 512 + 513 * 2),
+        (heads.one_neuron(2048), 1, 2049 * 1028 + 1029),
+    ],
+)
 def test_heads_take_maps_and_answer_a_logit_a_class(head, classes, count):
     channels = 1280 if classes == 3 else 2048 if classes == 1 else 512
     assert head(torch.randn(3, channels, 4, 4)).shape == (3, classes) and parameters(head) == count
@@ -48,7 +51,9 @@ def test_paper_5_goes_on_from_a_thousand_answers():
     assert head(torch.randn(2, 1000)).shape == (2, 15) and parameters(head) == 1001 * 15
     ended = heads.on_top(1000, 15, softmax=True)
     expected = ended.answer.weight.mean(dim=1) + ended.answer.bias
-    assert torch.allclose(ended(torch.zeros(1, 1000)), expected, atol=1e-6), "of a thousand equal answers each is 1/1000"
+    assert torch.allclose(ended(torch.zeros(1, 1000)), expected, atol=1e-6), (
+        "of a thousand equal answers each is 1/1000"
+    )
 
 
 def test_a_pooled_head_sees_the_mean_of_each_map():
@@ -66,9 +71,17 @@ def test_dropout_is_there_only_where_it_is_asked_for():
 
 def test_a_head_starts_as_keras_or_as_torch():
     keras, bound = heads.linear(600, 200, start="keras", seed=1).answer, math.sqrt(6 / 800)
-    assert keras.weight.abs().max() <= bound and keras.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02) and not keras.bias.any()
+    assert (
+        keras.weight.abs().max() <= bound
+        and keras.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+        and not keras.bias.any()
+    )
     plain, bound = heads.linear(600, 200, start="torch", seed=1).answer, 1 / math.sqrt(600)
-    assert plain.weight.abs().max() <= bound and plain.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02) and plain.bias.any()
+    assert (
+        plain.weight.abs().max() <= bound
+        and plain.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
+        and plain.bias.any()
+    )
     with pytest.raises(StudyError, match="cannot start as 'tf'"):
         heads.linear(8, 2, start="tf")
 
@@ -82,7 +95,9 @@ def test_a_seed_makes_the_same_head_and_leaves_torchs_numbers_alone():
     torch.manual_seed(5)
     drawn = heads.linear(8, 2).answer.weight
     torch.manual_seed(5)
-    assert torch.equal(drawn, heads.linear(8, 2).answer.weight) and not torch.equal(drawn, heads.linear(8, 2).answer.weight)
+    assert torch.equal(drawn, heads.linear(8, 2).answer.weight) and not torch.equal(
+        drawn, heads.linear(8, 2).answer.weight
+    )
 
 
 # losses: -log p of the right class is worked out by hand
@@ -121,7 +136,11 @@ def test_one_output_is_the_second_class():
     assert binary_cross_entropy({"well": 2, "ill": 5})(one, TRUTH).item() == pytest.approx(top / 3)
     scikits = log_loss(TRUTH, p[:, 0].double(), sample_weight=[2, 5, 5])
     assert binary_cross_entropy([2, 5], over="weights")(one, TRUTH).item() == pytest.approx(scikits, rel=1e-6)
-    assert p[:, 0].tolist() == pytest.approx([0.5, 0.75, 0.2]) and binary_cross_entropy().decodes(p).tolist() == [0, 1, 0]
+    assert p[:, 0].tolist() == pytest.approx([0.5, 0.75, 0.2]) and binary_cross_entropy().decodes(p).tolist() == [
+        0,
+        1,
+        0,
+    ]
 
 
 def test_labels_that_an_image_may_have_several_of():
@@ -135,26 +154,43 @@ def test_labels_that_an_image_may_have_several_of():
 
 def test_several_labels_under_one_softmax():
     truth = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
-    assert categorical_cross_entropy()(LOGITS, truth).item() == pytest.approx((2 * math.log(2) + math.log(4 / 3) + 0) / 3)
+    assert categorical_cross_entropy()(LOGITS, truth).item() == pytest.approx(
+        (2 * math.log(2) + math.log(4 / 3) + 0) / 3
+    )
 
 
-@pytest.mark.parametrize("loss, logits, truth", [
-    (weighted_cross_entropy([1, 3], over="images"), LOGITS, TRUTH), (binary_cross_entropy([2, 5]), LOGITS[:, :1], TRUTH),
-    (multi_label_cross_entropy([2, 5]), LOGITS, torch.eye(3)[:, :2]), (categorical_cross_entropy(), LOGITS, torch.eye(3)[:, :2]),
-])
+@pytest.mark.parametrize(
+    "loss, logits, truth",
+    [
+        (weighted_cross_entropy([1, 3], over="images"), LOGITS, TRUTH),
+        (binary_cross_entropy([2, 5]), LOGITS[:, :1], TRUTH),
+        (multi_label_cross_entropy([2, 5]), LOGITS, torch.eye(3)[:, :2]),
+        (categorical_cross_entropy(), LOGITS, torch.eye(3)[:, :2]),
+    ],
+)
 def test_fastai_can_ask_for_the_loss_of_each_image(loss, logits, truth):
     mean = loss(logits, truth)
     loss.reduction = "none"
     each = loss(logits, truth)
     loss.reduction = "sum"
-    assert each.shape == (3,) and each.mean().item() == pytest.approx(mean.item()) and loss(logits, truth).item() == pytest.approx(each.sum().item())
+    assert (
+        each.shape == (3,)
+        and each.mean().item() == pytest.approx(mean.item())
+        and loss(logits, truth).item() == pytest.approx(each.sum().item())
+    )
 
 
-@pytest.mark.parametrize("loss, logits, truth", [
-    (cross_entropy(), torch.zeros(3, 1), TRUTH), (binary_cross_entropy(), LOGITS, TRUTH), (weighted_cross_entropy([1, 2, 3]), LOGITS, TRUTH),
-    (multi_label_cross_entropy(), LOGITS, TRUTH), (categorical_cross_entropy(), LOGITS, torch.eye(3)),
-    (cross_entropy(), torch.zeros(3, 2, 4, 4), TRUTH),
-])
+@pytest.mark.parametrize(
+    "loss, logits, truth",
+    [
+        (cross_entropy(), torch.zeros(3, 1), TRUTH),
+        (binary_cross_entropy(), LOGITS, TRUTH),
+        (weighted_cross_entropy([1, 2, 3]), LOGITS, TRUTH),
+        (multi_label_cross_entropy(), LOGITS, TRUTH),
+        (categorical_cross_entropy(), LOGITS, torch.eye(3)),
+        (cross_entropy(), torch.zeros(3, 2, 4, 4), TRUTH),
+    ],
+)
 def test_a_head_that_does_not_fit_the_loss_is_said(loss, logits, truth):
     with pytest.raises(StudyError, match="cannot weigh answers of shape .* Give the network another head"):
         loss(logits, truth)
@@ -200,11 +236,15 @@ def test_momentum_nesterov_and_keras_decay_by_their_formulas(nesterov, decay):
         velocity = 0.9 * velocity + g
         w = w - 0.1 / (1 + decay * t) * (g + 0.9 * velocity if nesterov else velocity)
         expected.append(w)
-    assert np.allclose(stepped(sgd(0.1, momentum=0.9, nesterov=nesterov, decay=decay), START, GRADIENTS), expected, rtol=1e-12)
+    assert np.allclose(
+        stepped(sgd(0.1, momentum=0.9, nesterov=nesterov, decay=decay), START, GRADIENTS), expected, rtol=1e-12
+    )
 
 
 def test_plain_descent():
-    assert np.allclose(stepped(sgd(0.1), START, GRADIENTS), np.array(START) - 0.1 * np.cumsum(GRADIENTS, axis=0), rtol=1e-12)
+    assert np.allclose(
+        stepped(sgd(0.1), START, GRADIENTS), np.array(START) - 0.1 * np.cumsum(GRADIENTS, axis=0), rtol=1e-12
+    )
 
 
 @pytest.mark.parametrize("recipe", [adam(0.1), sgd(0.1, momentum=0.9, nesterov=True)])
@@ -226,16 +266,24 @@ def test_a_slice_gives_each_group_its_rate():
 
 
 def test_what_is_fastest_can_be_overruled():
-    assert devices.compute("cpu", "float32", "contiguous") == devices.Compute(torch.device("cpu"), "float32", "contiguous")
+    assert devices.compute("cpu", "float32", "contiguous") == devices.Compute(
+        torch.device("cpu"), "float32", "contiguous"
+    )
     assert devices.compute("cpu").memory_format == "channels_last"
     for words in ({"precision": "float16"}, {"memory_format": "nchw"}):
-        with pytest.raises(StudyError, match=f"{next(iter(words))} is \"auto\""):
+        with pytest.raises(StudyError, match=f'{next(iter(words))} is "auto"'):
             devices.compute("cpu", **words)
 
 
-@pytest.mark.parametrize("flags, precision", [
-    ({"avx2"}, "float32"), ({"avx512f", "avx512_bf16"}, "bfloat16"), ({"amx_bf16"}, "bfloat16"), (set(), "float32"),
-])
+@pytest.mark.parametrize(
+    "flags, precision",
+    [
+        ({"avx2"}, "float32"),
+        ({"avx512f", "avx512_bf16"}, "bfloat16"),
+        ({"amx_bf16"}, "bfloat16"),
+        (set(), "float32"),
+    ],
+)
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
     monkeypatch.setattr(devices, "_flags", lambda: flags)
     assert devices.compute("cpu").precision == precision
@@ -245,7 +293,11 @@ def test_batches_are_plain_and_in_the_networks_layout():
     from fastai.torch_core import TensorImage
 
     taken = devices.compute("cpu", memory_format="channels_last").taken(TensorImage(torch.randn(2, 3, 4, 4)))
-    assert type(taken) is torch.Tensor and taken.is_contiguous(memory_format=torch.channels_last) and not taken.is_contiguous()
+    assert (
+        type(taken) is torch.Tensor
+        and taken.is_contiguous(memory_format=torch.channels_last)
+        and not taken.is_contiguous()
+    )
     network = devices.compute("cpu", memory_format="channels_last").place(nn.Conv2d(3, 4, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
     assert devices.compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()

@@ -1,4 +1,6 @@
-"""Treatments: a phantom without bones is the same person, and what is learned from it beats doing nothing and does the same to every batch."""
+"""Treatments: a phantom without bones is the same person, and what is learned from it beats doing nothing and does
+the same to every batch.
+"""
 
 import numpy as np
 import pytest
@@ -52,18 +54,27 @@ def test_without_bones_the_beam_is_the_same_wherever_there_was_none(kind):
         bony, bare = people.layers(index, size=96), people.layers(index, size=96, bones=False)
         none = bony["bone"] == 0
         assert not bare["bone"].any() and 0.05 < none.float().mean() < 0.95
-        assert torch.equal(bony["noise"], bare["noise"]) and torch.equal(bony["air"], bare["air"]) and torch.equal(bony["fluid"], bare["fluid"])
+        assert (
+            torch.equal(bony["noise"], bare["noise"])
+            and torch.equal(bony["air"], bare["air"])
+            and torch.equal(bony["fluid"], bare["fluid"])
+        )
         for name in ("soft_tissue", "primary"):
             assert torch.equal(bony[name][none], bare[name][none])
-        assert (bare["primary"][~none] >= bony["primary"][~none]).all()  # soft tissue in the place of bone lets more through
-        torch.testing.assert_close((bare["soft_tissue"] - bony["soft_tissue"])[~none], 0.6 * bony["bone"][~none], rtol=0, atol=1e-4)
+        # soft tissue in the place of bone lets more through
+        assert (bare["primary"][~none] >= bony["primary"][~none]).all()
+        torch.testing.assert_close(
+            (bare["soft_tissue"] - bony["soft_tissue"])[~none], 0.6 * bony["bone"][~none], rtol=0, atol=1e-4
+        )
 
 
 @pytest.mark.parametrize("kind", ["children", "adults", "nih", "covid"])
 def test_without_bones_it_is_the_same_person(kind):
     people = Population(kind, seed=4)
     bony, bare = people.render(range(12), size=64), people.render(range(12), size=64, bones=False)
-    assert bony.masks.keys() == bare.masks.keys() and all(torch.equal(mask, bare.masks[name]) for name, mask in bony.masks.items())
+    assert bony.masks.keys() == bare.masks.keys() and all(
+        torch.equal(mask, bare.masks[name]) for name, mask in bony.masks.items()
+    )
     assert bony.boxes == bare.boxes and torch.equal(people.render(range(12), size=64, bones=True).image, bony.image)
     gap, bones = bony.image.float() - bare.image.float(), bony.masks["bones"]
     far = ~torch.from_numpy(np.stack([binary_dilation(mask, iterations=4) for mask in bones.numpy()]))
@@ -81,10 +92,16 @@ def test_pairs_are_what_they_say():
         given, wanted = question(target, phantoms, 0)
         again, _ = question(target, phantoms, 0)
         assert np.array_equal(given, again) and given.dtype == wanted.dtype == np.uint8
-        right = {"lungs": 255 * phantoms.lungs.byte(), "bones": phantoms.boneless, "denoised": phantoms.radiograph}[target]
-        assert np.array_equal(wanted, right.numpy()) and np.array_equal(given, phantoms.radiograph.numpy()) == (target != "denoised")
+        right = {"lungs": 255 * phantoms.lungs.byte(), "bones": phantoms.boneless, "denoised": phantoms.radiograph}[
+            target
+        ]
+        assert np.array_equal(wanted, right.numpy()) and np.array_equal(given, phantoms.radiograph.numpy()) == (
+            target != "denoised"
+        )
         x, y = Pairs(target, phantoms).batch([0, 2, 4])
-        assert x.shape == y.shape == (3, 1, SIDE, SIDE) and 0 <= x.min() and x.max() <= 1 and 0 <= y.min() and y.max() <= 1
+        assert (
+            x.shape == y.shape == (3, 1, SIDE, SIDE) and 0 <= x.min() and x.max() <= 1 and 0 <= y.min() and y.max() <= 1
+        )
 
 
 def test_mirror_and_print_are_the_same_for_both_pictures_of_a_pair():
@@ -105,7 +122,11 @@ def test_a_short_training_beats_all_that_needs_no_learning(made, target):
     better = min if target == "bones" else max
     assert len(learned) == 1 and better(scores["value"]) == learned["value"].item()
     assert ((scores["low"] <= scores["value"]) & (scores["value"] <= scores["high"])).all() and len(others) >= 1
-    assert learned["high"].item() < others["low"].min() if target == "bones" else learned["low"].item() > others["high"].max()
+    assert (
+        learned["high"].item() < others["low"].min()
+        if target == "bones"
+        else learned["low"].item() > others["high"].max()
+    )
 
 
 def test_the_same_seed_learns_the_same(made):
@@ -127,9 +148,13 @@ def test_measures_are_the_known_ones():
     one, other = random.random((2, 3, 8, 8)) > 0.4
     assert dice(one, other) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other)])
     a, b = random.integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
-    assert error(a, b, one) == pytest.approx([abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, one)])
+    assert error(a, b, one) == pytest.approx(
+        [abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, one)]
+    )
     flat = np.full((1, 8, 8), 100, np.uint8)
-    assert signal(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and signal(flat, flat) == pytest.approx(20 * np.log10(255))
+    assert signal(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and signal(flat, flat) == pytest.approx(
+        20 * np.log10(255)
+    )
 
 
 # treating
@@ -140,10 +165,17 @@ def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments,
     grey = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     batch = TensorImage(grey.expand(-1, 3, -1, -1))
     once, again = treatments[target](batch), treatments[target](batch)
-    assert isinstance(once, TensorImage) and once.shape == batch.shape and once.dtype == batch.dtype and not once.requires_grad
+    assert (
+        isinstance(once, TensorImage)
+        and once.shape == batch.shape
+        and once.dtype == batch.dtype
+        and not once.requires_grad
+    )
     assert torch.equal(once, again) and 0 <= once.min() and once.max() <= 1 and not torch.equal(once, batch)
     assert torch.equal(once[:, 0], once[:, 1]) and torch.equal(once[:, 0], once[:, 2])
-    torch.testing.assert_close(torch.cat([treatments[target](batch[at:at + 1]) for at in range(5)]), once, rtol=0, atol=1e-5)
+    torch.testing.assert_close(
+        torch.cat([treatments[target](batch[at : at + 1]) for at in range(5)]), once, rtol=0, atol=1e-5
+    )
     pictures = (255 * grey[:, 0]).round().byte().numpy()
     treated = treatments[target].of(pictures)
     expected = 255 * treatments[target](TensorImage(torch.from_numpy(pictures)[:, None].float() / 255))[:, 0]
@@ -157,7 +189,12 @@ def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
     assert dice(found, lungs).mean() > 0.85
     square = np.ones((1, 3, 3), bool)
     inside, outside = ~binary_dilation(~found, square), ~binary_dilation(found, square)
-    assert inside.any() and (after[inside] == before[inside]).all() and not after[outside].any() and (after <= before).all()
+    assert (
+        inside.any()
+        and (after[inside] == before[inside]).all()
+        and not after[outside].any()
+        and (after <= before).all()
+    )
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -168,14 +205,18 @@ def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
     expected = treatments[target].of(plain)
     assert torch.abs(255 * (0.25 * images[:, 0] + 0.5) - torch.from_numpy(expected)).max().item() < 0.51
     assert next(iter(dls.train))[0].shape == (8, 3, SIDE, SIDE)
-    alone = torch.cat([x for x, _ in cohort.part("valid").loader(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])]).as_subclass(torch.Tensor)
+    alone = torch.cat(
+        [x for x, _ in cohort.part("valid").loader(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])]
+    ).as_subclass(torch.Tensor)
     torch.testing.assert_close(alone, images)
 
 
 def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatments):
     memory, kept, body = Store(), {}, trunk("resnet18", "random")
     chain = learns(with_head(body, heads.linear(body.about.channels, 2)), "head")
-    frozen = torch.nn.Sequential(*[block for name, block in chain.named_children() if name != "head"], chain.head.pool, torch.nn.Flatten()).eval()
+    frozen = torch.nn.Sequential(
+        *[block for name, block in chain.named_children() if name != "head"], chain.head.pool, torch.nn.Flatten()
+    ).eval()
     for name, transforms in ({"none": []} | {target: [each] for target, each in treatments.items()}).items():
         dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=transforms)
         _, features = cached(chain, dls, store=memory)
@@ -190,11 +231,17 @@ def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatme
 def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
     store(tmp_path / "piece", made["bones"])
     found = Treatment(**load(tmp_path / "piece")[0])
-    assert found.digest == treatments["bones"].digest == written(found, set()) and found.scores.equals(made["bones"]["scores"])
+    assert found.digest == treatments["bones"].digest == written(found, set()) and found.scores.equals(
+        made["bones"]["scores"]
+    )
     weights = made["bones"]["weights"] | {"out.bias": made["bones"]["weights"]["out.bias"] + 1e-3}
     digests = {
         each.digest
-        for each in (*treatments.values(), Treatment("bones", SIDE, weights), Treatment("bones", SIDE + 1, made["bones"]["weights"]))
+        for each in (
+            *treatments.values(),
+            Treatment("bones", SIDE, weights),
+            Treatment("bones", SIDE + 1, made["bones"]["weights"]),
+        )
     }
     assert len(digests) == 5
 

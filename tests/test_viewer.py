@@ -1,4 +1,6 @@
-"""Heat maps on a page: panels that say in words what they show, and a viewer that is worked with keys, mice and none, with scripts and without."""
+"""Heat maps on a page: panels that say in words what they show, and a viewer that is worked with keys, mice and
+none, with scripts and without.
+"""
 
 import base64
 import io
@@ -10,12 +12,11 @@ import numpy as np
 import pytest
 from matplotlib.image import AxesImage
 from PIL import Image
+from saved_figures import legible, texts
 
 from pneumo_utils.figures.heatmaps import HEAT, heatmaps, in_words, overlay, overlays
 from pneumo_utils.figures.viewer import viewer
 from pneumo_utils.ground.errors import StudyError
-
-from saved_figures import legible, texts
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.usefixtures("closed_figures")
@@ -27,27 +28,39 @@ HOT = np.zeros((3, SIDE, SIDE))
 HOT[0, 2:8, 2:8], HOT[1, 20:30, 20:30] = 3, 5  # the third is empty
 MASKS = np.zeros((3, SIDE, SIDE), bool)
 MASKS[1, 20:30, 25:30] = MASKS[2, 4:12, 4:12] = True
-CHOICES = [("VGG16", "1", "block5", "Grad-CAM"), ("VGG16", "1", "block4", "Grad-CAM"), ("VGG16", "2", "block5", "Grad-CAM"),
-           ("ResNet50V2", "1", "norm", "Grad-CAM"), ("ResNet50V2", "2", "norm", "Grad-CAM")]
+CHOICES = [
+    ("VGG16", "1", "block5", "Grad-CAM"),
+    ("VGG16", "1", "block4", "Grad-CAM"),
+    ("VGG16", "2", "block5", "Grad-CAM"),
+    ("ResNet50V2", "1", "norm", "Grad-CAM"),
+    ("ResNet50V2", "2", "norm", "Grad-CAM"),
+]
 MAPS = {choice: np.roll(HOT, at, 2) for at, choice in enumerate(CHOICES)}
 ANSWERS = {CHOICES[0]: ["normal, 0.9", "pneumonia, 0.8", "normal, 0.6"]}
 
 
 def drawn(figure) -> list[np.ndarray]:
-    return [np.asarray(image.get_array()) for image in figure.findobj(AxesImage) if np.asarray(image.get_array()).shape[:2] == (SIDE, SIDE)]
+    return [
+        np.asarray(image.get_array())
+        for image in figure.findobj(AxesImage)
+        if np.asarray(image.get_array()).shape[:2] == (SIDE, SIDE)
+    ]
 
 
 def test_panels_show_the_picture_its_heat_and_both():
     figure, alt = heatmaps(PICTURES, HOT, MASKS)
     shown = drawn(figure)
-    assert len(shown) == 9 and {"radiograph", "heat map", "overlay", "no heat", "the lesion", "the map's most"} <= set(texts(figure))
+    assert len(shown) == 9 and {"radiograph", "heat map", "overlay", "no heat", "the lesion", "the map's most"} <= set(
+        texts(figure)
+    )
     np.testing.assert_array_equal(shown[0], GREY[0])
     np.testing.assert_allclose(shown[1][3, 3], HEAT(1.0)[:3])
     np.testing.assert_allclose(shown[1][20, 20], HEAT(0.0)[:3])
-    np.testing.assert_allclose(shown[2][20, 20], GREY[0][20, 20] / 255)  # where there is no heat the picture stays as it is
+    # where there is no heat the picture stays as it is
+    np.testing.assert_allclose(shown[2][20, 20], GREY[0][20, 20] / 255)
     assert (
-        "bacterial pneumonia: hotter than half of its maximum in the lower right of the picture, 9.8 % of it; 50 % of the heat on the lesion"
-        in alt
+        "bacterial pneumonia: hotter than half of its maximum in the lower right of the picture, 9.8 % of it; 50 % "
+        "of the heat on the lesion" in alt
     )
     assert "normal: hotter than half of its maximum in the upper left of the picture, 3.5 % of it; no lesion" in alt
     assert "viral <pneumonia>: no heat anywhere" in alt
@@ -72,10 +85,19 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
     assert len(steps) > 50 and (steps > 0).all() and steps.std() < 0.15 * steps.mean()
 
 
-@pytest.mark.parametrize("given, told", [
-    (({}, HOT), "no heat maps"), ((dict.fromkeys("abcdef", GREY[0]), HOT), "at most 5"), ((PICTURES, HOT[:2]), "give one for each"),
-    ((PICTURES, -HOT), "below 0"), ((PICTURES, HOT[:, :4]), "give one for each"), (({"a": GREY[0] / 255}, HOT[:1]), "grey bytes"),
-    ((PICTURES, HOT, MASKS[:1]), "give one for each"), ((PICTURES, HOT[0]), "is no heat map")])
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (({}, HOT), "no heat maps"),
+        ((dict.fromkeys("abcdef", GREY[0]), HOT), "at most 5"),
+        ((PICTURES, HOT[:2]), "give one for each"),
+        ((PICTURES, -HOT), "below 0"),
+        ((PICTURES, HOT[:, :4]), "give one for each"),
+        (({"a": GREY[0] / 255}, HOT[:1]), "grey bytes"),
+        ((PICTURES, HOT, MASKS[:1]), "give one for each"),
+        ((PICTURES, HOT[0]), "is no heat map"),
+    ],
+)
 def test_what_cannot_be_drawn_is_said(given, told):
     with pytest.raises(StudyError, match=told):
         heatmaps(*given)
@@ -97,7 +119,9 @@ def test_every_picture_is_in_the_page_once_and_nothing_comes_from_elsewhere():
     )  # pictures, outlines, maps of two cases moved by 0 to 4 (one of them given twice), empty
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html.replace("data:image/png", ""))
     assert "<pneumonia>" not in html and html.count("<script") == 2
-    assert viewer(PICTURES, MAPS) == viewer(PICTURES, MAPS) and viewer(PICTURES, MAPS, title="b") != viewer(PICTURES, MAPS)
+    assert viewer(PICTURES, MAPS) == viewer(PICTURES, MAPS) and viewer(PICTURES, MAPS, title="b") != viewer(
+        PICTURES, MAPS
+    )
 
 
 def test_the_pictures_are_those_that_were_given():
@@ -107,16 +131,28 @@ def test_the_pictures_are_those_that_were_given():
     np.testing.assert_allclose(pixels(still["heat"])[..., :3] / 255, HEAT(HOT[0] / 3)[..., :3], atol=0.01)
     line = pixels(still["mask"])[..., 3] > 0
     finer = len(line) // SIDE
-    assert not line[22 * finer:28 * finer, 26 * finer + 2:29 * finer - 2].any() and not line[:18 * finer].any() and line[25 * finer].any()
+    assert (
+        not line[22 * finer : 28 * finer, 26 * finer + 2 : 29 * finer - 2].any()
+        and not line[: 18 * finer].any()
+        and line[25 * finer].any()
+    )
     assert data(html)["images"].count(None) == 3
     small = viewer(PICTURES, {CHOICES[0]: HOT[:, ::8, ::8]}, MASKS)  # as Grad-CAM made it
     assert len(small) < len(viewer(PICTURES, MAPS, MASKS)) and "on the lesion" not in small
 
 
-@pytest.mark.parametrize("given, told", [
-    (({}, MAPS), "needs pictures"), ((PICTURES, {}), "needs pictures"), ((PICTURES, {("VGG16", "1"): HOT}), "a word each"),
-    ((PICTURES, {CHOICES[0]: HOT[:2]}), "3 pictures"), ((PICTURES, MAPS, MASKS[:, :9]), "masks has the shape"),
-    ((PICTURES, {CHOICES[0]: HOT - 1}), "below 0"), ((PICTURES, MAPS, None, {("no",): []}), "no map")])
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (({}, MAPS), "needs pictures"),
+        ((PICTURES, {}), "needs pictures"),
+        ((PICTURES, {("VGG16", "1"): HOT}), "a word each"),
+        ((PICTURES, {CHOICES[0]: HOT[:2]}), "3 pictures"),
+        ((PICTURES, MAPS, MASKS[:, :9]), "masks has the shape"),
+        ((PICTURES, {CHOICES[0]: HOT - 1}), "below 0"),
+        ((PICTURES, MAPS, None, {("no",): []}), "no map"),
+    ],
+)
 def test_what_cannot_be_viewed_is_said(given, told):
     with pytest.raises(StudyError, match=told):
         viewer(*given)
@@ -124,21 +160,31 @@ def test_what_cannot_be_viewed_is_said(given, told):
 
 @pytest.fixture
 def opened(browser, tmp_path):
-    """The viewer in a page from disk, as a cell of the book stands in its theme; whatever the browser complains of is collected."""
+    """The viewer in a page from disk, as a cell of the book stands in its theme; whatever the browser complains of
+    is collected.
+    """
     contexts = []
 
     def open_page(html=None, width=1000, theme="light", scripts=True):
         page_html = (
-            f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Viewer</title></head><body style="margin: 0">'
-            f'<article class="bd-content"><div class="cell_output">{html or viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>'
+            f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta '
+            f'charset="utf-8"><title>Viewer</title></head><body style="margin: 0">'
+            f'<article class="bd-content"><div '
+            f'class="cell_output">{html or viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>'
         )
         (tmp_path / "page.html").write_text(page_html, encoding="utf-8")
-        contexts.append(context := browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme=theme))
+        contexts.append(
+            context := browser.new_context(
+                viewport={"width": width, "height": 900}, java_script_enabled=scripts, color_scheme=theme
+            )
+        )
         page = context.new_page()
         page.complaints = []
         page.on("console", lambda message: page.complaints.append(message.text))
         page.on("pageerror", lambda error: page.complaints.append(str(error)))
-        page.on("request", lambda r: page.complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None)
+        page.on(
+            "request", lambda r: page.complaints.append(r.url) if not r.url.startswith(("file:", "data:")) else None
+        )
         page.goto((tmp_path / "page.html").as_uri())
         return page
 
@@ -155,13 +201,17 @@ def heat_alt(page) -> str:
 def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
     page = opened()
     before = page.locator("img.heat").get_attribute("src")
-    assert heat_alt(page).startswith("VGG16, 1, block5, Grad-CAM: hotter") and heat_alt(page).endswith("The answer: normal, 0.9.")
+    assert heat_alt(page).startswith("VGG16, 1, block5, Grad-CAM: hotter") and heat_alt(page).endswith(
+        "The answer: normal, 0.9."
+    )
     page.get_by_label("ResNet50V2").check()
     after = page.locator("img.heat").get_attribute("src")
     assert after != before and heat_alt(page).startswith("ResNet50V2, 1, norm, Grad-CAM: ")
     np.testing.assert_allclose(pixels(after)[..., :3] / 255, HEAT(np.roll(HOT[0], 3, 1) / 3)[..., :3], atol=0.01)
     page.get_by_label("viral <pneumonia>").check()
-    assert page.locator("img.picture").get_attribute("alt") == "Radiograph: viral <pneumonia>." and "no heat anywhere" in heat_alt(page)
+    assert page.locator("img.picture").get_attribute(
+        "alt"
+    ) == "Radiograph: viral <pneumonia>." and "no heat anywhere" in heat_alt(page)
     np.testing.assert_array_equal(pixels(page.locator("img.picture").get_attribute("src"))[..., 0], GREY[2])
     told = page.locator("[aria-live=polite]").inner_text()
     assert told == f"Radiograph: viral <pneumonia>. {heat_alt(page)}"
@@ -172,11 +222,16 @@ def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
 def test_only_choices_that_there_are_can_be_made(opened):
     page = opened()
     assert (
-        page.get_by_role("radio", name="norm", exact=True).count() == 0 and page.get_by_label("Grad-CAM", exact=True).is_hidden()
+        page.get_by_role("radio", name="norm", exact=True).count() == 0
+        and page.get_by_label("Grad-CAM", exact=True).is_hidden()
     )  # one method is no choice
     page.get_by_label("block4").check()
     page.get_by_role("group", name="Scenario").get_by_label("2").check()  # where block4 was not looked at
-    assert heat_alt(page).startswith("VGG16, 2, block5") and page.get_by_label("block4").count() == 1 and page.get_by_label("block4").is_hidden()
+    assert (
+        heat_alt(page).startswith("VGG16, 2, block5")
+        and page.get_by_label("block4").count() == 1
+        and page.get_by_label("block4").is_hidden()
+    )
     page.get_by_label("ResNet50V2").check()
     assert heat_alt(page).startswith("ResNet50V2, 2, norm")
     page.get_by_label("VGG16").check()
@@ -188,7 +243,9 @@ def test_it_is_worked_with_keys_alone(opened):
     page = opened()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "radio"
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", "the focus is not to be seen"
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid", (
+        "the focus is not to be seen"
+    )
     page.keyboard.press("ArrowDown")
     assert page.locator("img.picture").get_attribute("alt") == "Radiograph: bacterial pneumonia."
     for _ in range(9):
@@ -196,12 +253,18 @@ def test_it_is_worked_with_keys_alone(opened):
         if page.evaluate("document.activeElement.type") == "range":
             break
     page.keyboard.press("End")
-    assert page.evaluate("getComputedStyle(document.querySelector('img.heat')).opacity") == "1" and page.locator("output").inner_text() == "100 %"
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('img.heat')).opacity") == "1"
+        and page.locator("output").inner_text() == "100 %"
+    )
     page.keyboard.press("Home")
     assert page.evaluate("getComputedStyle(document.querySelector('img.heat')).opacity") == "0"
     page.keyboard.press("Tab")
     page.keyboard.press("Space")
-    assert page.locator("img.mask").is_visible() and "Outlined in blue: the true lesion, lower right" in page.locator(".told").inner_text()
+    assert (
+        page.locator("img.mask").is_visible()
+        and "Outlined in blue: the true lesion, lower right" in page.locator(".told").inner_text()
+    )
     assert page.complaints == []
 
 
@@ -209,7 +272,9 @@ def test_it_is_worked_with_keys_alone(opened):
 def test_the_outline_is_that_of_the_case(opened):
     page = opened()
     page.get_by_label("Outline the true lesion").check()
-    assert page.locator("img.mask").is_hidden() and "There is no lesion to outline." in page.locator(".told").inner_text()
+    assert (
+        page.locator("img.mask").is_hidden() and "There is no lesion to outline." in page.locator(".told").inner_text()
+    )
     first = page.get_by_label("bacterial pneumonia").check() or page.locator("img.mask").get_attribute("src")
     page.get_by_label("viral <pneumonia>").check()
     assert page.locator("img.mask").is_visible() and page.locator("img.mask").get_attribute("src") != first
@@ -223,11 +288,19 @@ def test_it_fits_and_can_be_read(opened, width, theme):
     page.get_by_label("Outline the true lesion").check()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.eval_on_selector_all("img", "images => images.every(i => i.alt.trim() && i.complete && i.naturalWidth)")
-    boxes = page.eval_on_selector_all("img", "images => images.filter(i => !i.hidden).map(i => JSON.stringify(i.getBoundingClientRect()))")
+    boxes = page.eval_on_selector_all(
+        "img", "images => images.filter(i => !i.hidden).map(i => JSON.stringify(i.getBoundingClientRect()))"
+    )
     assert len(set(boxes)) == 1, "the pictures do not lie on each other"
-    style = page.evaluate("(({color, backgroundColor}) => [color, backgroundColor])(getComputedStyle(document.querySelector('.pneumo-viewer')))")
+    style = page.evaluate(
+        "(({color, backgroundColor}) => [color, "
+        "backgroundColor])(getComputedStyle(document.querySelector('.pneumo-viewer')))"
+    )
     ink, ground = (np.array([int(part) / 255 for part in re.findall(r"\d+", each)]) for each in style)
-    light = [float(np.where(each <= 0.04045, each / 12.92, ((each + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]) for each in (ink, ground)]
+    light = [
+        float(np.where(each <= 0.04045, each / 12.92, ((each + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+        for each in (ink, ground)
+    ]
     assert (max(light) + 0.05) / (min(light) + 0.05) >= 7 and (light[0] > light[1]) == (theme == "dark")
 
 
@@ -244,7 +317,11 @@ def test_two_viewers_on_a_page_do_not_mix(opened):
 @pytest.mark.browser
 def test_without_scripts_it_is_a_picture(opened):
     page = opened(scripts=False)
-    assert page.locator("img.picture").is_visible() and page.locator("img.heat").is_visible() and page.locator(".controls").is_hidden()
+    assert (
+        page.locator("img.picture").is_visible()
+        and page.locator("img.heat").is_visible()
+        and page.locator(".controls").is_hidden()
+    )
     assert page.locator(".told").inner_text().startswith("Radiograph: normal. VGG16, 1, block5, Grad-CAM: hotter")
     assert page.locator("noscript").is_visible() and "one of 15 maps" in page.locator("noscript").inner_text()
 

@@ -1,4 +1,6 @@
-"""Trunks: the papers' networks as chains of named blocks, full size or pocket, with weights that say where they come from."""
+"""Trunks: the papers' networks as chains of named blocks, full size or pocket, with weights that say where they come
+from.
+"""
 
 from pneumo_utils.backbones.catalogue import names
 from pneumo_utils.backbones.chain import HEAD, About, Chain, units, with_head

@@ -14,8 +14,10 @@ SIZES = "full", "pocket"
 def kind_of(name: str) -> Kind:
     if kind := KINDS.get(name) or elsewhere(name):
         return kind
-    raise StudyError(f"There is no trunk {name!r}{_nearest(name, [*KINDS, *others()])}. "
-                     f"The papers' are {', '.join(KINDS)}; any network of timm or torchvision goes by its name there.")
+    raise StudyError(
+        f"There is no trunk {name!r}{_nearest(name, [*KINDS, *others()])}. "
+        f"The papers' are {', '.join(KINDS)}; any network of timm or torchvision goes by its name there."
+    )
 
 
 def weights_of(asked: str | Path) -> str | Path:
@@ -23,7 +25,10 @@ def weights_of(asked: str | Path) -> str | Path:
         return asked
     if Path(asked).name != str(asked) or Path(asked).suffix:
         raise StudyError(f"There is no file of weights at {asked}.")
-    raise StudyError(f"There are no weights {str(asked)!r}{_nearest(str(asked), WEIGHTS)}. They are {', '.join(WEIGHTS)}, or the path of a file.")
+    raise StudyError(
+        f"There are no weights {str(asked)!r}{_nearest(str(asked), WEIGHTS)}. They are "
+        f"{', '.join(WEIGHTS)}, or the path of a file."
+    )
 
 
 def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> str:
@@ -33,10 +38,15 @@ def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> st
     if size == "pocket" and not kind.width:
         raise StudyError(f"{name} has no pocket size; {', '.join(KINDS)} have. Take size=full.")
     if {"pocket": "full", "imagenet": "pocket"}.get(weights) == size:
-        raise StudyError(f"{weights} weights do not fit {name} at {size} size: pocket weights are for size=pocket, ImageNet's for size=full.")
+        raise StudyError(
+            f"{weights} weights do not fit {name} at {size} size: pocket weights are for size=pocket, "
+            f"ImageNet's for size=full."
+        )
     return size
 
 
 def _nearest(name: str, known) -> str:
-    near = difflib.get_close_matches(name.lower().replace("-", "").replace("_", ""), known, 1, 0.5) or difflib.get_close_matches(name, known, 1)
+    near = difflib.get_close_matches(
+        name.lower().replace("-", "").replace("_", ""), known, 1, 0.5
+    ) or difflib.get_close_matches(name, known, 1)
     return f" (did you mean {near[0]}?)" if near else ""

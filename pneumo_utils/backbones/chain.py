@@ -1,4 +1,6 @@
-"""A network as a chain of named blocks: what a paper names, freezes, cuts or looks at is a block, or something inside one."""
+"""A network as a chain of named blocks: what a paper names, freezes, cuts or looks at is a block, or something
+inside one.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -24,12 +26,17 @@ class About:
 
     @property
     def stats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation by which pixels from 0 to 1 become the trunk's own range: what `cohort.dataloaders(stats=...)` takes."""
+        """Mean and deviation by which pixels from 0 to 1 become the trunk's own range: what
+        `cohort.dataloaders(stats=...)` takes.
+        """
         return self.mean, self.std
 
 
 class Chain(nn.Sequential):
-    """Blocks by name, one after the other. Parts that are frozen stay in evaluation mode whoever calls `train()`, fastai's loop too."""
+    """Blocks by name, one after the other.
+
+    Parts that are frozen stay in evaluation mode whoever calls `train()`, fastai's loop too.
+    """
 
     def __init__(self, blocks: dict[str, nn.Module], about: About):
         super().__init__(OrderedDict(blocks))
@@ -48,7 +55,9 @@ class Chain(nn.Sequential):
 
 
 def units(chain: Chain) -> list[tuple[str, nn.Module]]:
-    """The finest steps that the chain is a plain composition of, by path: residual blocks and single layers, in their order."""
+    """The finest steps that the chain is a plain composition of, by path: residual blocks and single layers, in
+    their order.
+    """
     return list(_steps("", chain))
 
 

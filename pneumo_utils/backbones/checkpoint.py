@@ -11,12 +11,17 @@ from torch import nn
 
 from pneumo_utils.ground.errors import StudyError
 
-NOT_WEIGHTS = {b"<": "a web page, perhaps of an error", b"version https://git-lfs": "a pointer of Git LFS, not what it points to"}
+NOT_WEIGHTS = {
+    b"<": "a web page, perhaps of an error",
+    b"version https://git-lfs": "a pointer of Git LFS, not what it points to",
+}
 WRITTEN = b"PK\x03\x04", b"\x80"  # by torch: a zip archive, or before version 1.6 a pickle
-WRAPPED = "state_dict", "model_state_dict", "model"  # where trainers put the weights among other things; fastai says "model"
+# where trainers put the weights among other things; fastai says "model"
+WRAPPED = "state_dict", "model_state_dict", "model"
 PREFIXES = "module.", "model.", "_orig_mod."  # of DataParallel, Lightning, torch.compile
 COUNTER = "num_batches_tracked"  # torch's own count, which older files lack and no result depends on
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))(\d)")  # torchvision's file still writes norm.1 for norm1
+# torchvision's file still writes norm.1 for norm1
+OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))(\d)")
 
 
 def read(path: Path) -> dict[str, torch.Tensor]:
@@ -26,35 +31,57 @@ def read(path: Path) -> dict[str, torch.Tensor]:
         try:
             found = load_file(path)
         except (SafetensorError, OSError) as error:
-            raise StudyError(f"{path} is not a whole safetensors file ({error}). It was cut short or damaged: download or copy it again.") from error
+            raise StudyError(
+                f"{path} is not a whole safetensors file ({error}). It was cut short or damaged: "
+                f"download or copy it again."
+            ) from error
         return _tensors(path, found)
     if not start.startswith(WRITTEN):
-        raise StudyError(f"{path} is not a whole torch checkpoint (it begins with {start[:8]!r}). It was cut short or damaged, or is something else: "
-                         "download or copy it again.")
+        raise StudyError(
+            f"{path} is not a whole torch checkpoint (it begins with {start[:8]!r}). It was cut short "
+            f"or damaged, or is something else: "
+            "download or copy it again."
+        )
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise StudyError(f"{path} holds more than tensors: it is a pickle that would run code when read, and is not read. Where you made it, "
-                         "load it and save its state_dict with safetensors.") from error
+        raise StudyError(
+            f"{path} holds more than tensors: it is a pickle that would run code when read, and is not "
+            f"read. Where you made it, "
+            "load it and save its state_dict with safetensors."
+        ) from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise StudyError(f"{path} is not a whole torch checkpoint ({reason}). It was cut short or damaged: download or copy it again.") from error
+        raise StudyError(
+            f"{path} is not a whole torch checkpoint ({reason}). It was cut short or damaged: download "
+            f"or copy it again."
+        ) from error
     return _tensors(path, found)
 
 
 def load(network: nn.Module, tensors: dict[str, torch.Tensor], where: Path, left_out: tuple[str, ...] = ()) -> None:
-    """Give a network the tensors of its own keys, none missing and none too many; those under `left_out` may be there and are not taken."""
+    """Give a network the tensors of its own keys, none missing and none too many; those under `left_out` may be
+    there and are not taken.
+    """
     wanted = network.state_dict()
     tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(left_out)}
     missing = [key for key in wanted if key not in tensors and not key.endswith(COUNTER)]
     unexpected = [key for key in tensors if key not in wanted]
-    shapes = [f"{key} is {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}" for key in wanted
-              if key in tensors and tensors[key].shape != wanted[key].shape]
+    shapes = [
+        f"{key} is {tuple(tensors[key].shape)}, not {tuple(wanted[key].shape)}"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
     if missing or unexpected or shapes:
         raise Mismatch(where, missing, unexpected, shapes)
-    if bad := [key for key, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]:
-        raise StudyError(f"{where} holds numbers that are not finite, in {_few(bad)}. It is damaged, or was trained until it diverged: "
-                         "take another file.")
+    if bad := [
+        key for key, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()
+    ]:
+        raise StudyError(
+            f"{where} holds numbers that are not finite, in {_few(bad)}. It is damaged, or was trained "
+            f"until it diverged: "
+            "take another file."
+        )
     network.load_state_dict(tensors, strict=False)
 
 
@@ -72,8 +99,14 @@ class Mismatch(StudyError):
 
 
 def own_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -> dict[str, str]:
-    """The publisher's key of every tensor and the key of the same tensor in the blocks; what is in none belongs to the classifier."""
-    own = {id(tensor): f"{name}.{key}" for name, block in blocks.items() for key, tensor in block.state_dict(keep_vars=True).items()}
+    """The publisher's key of every tensor and the key of the same tensor in the blocks; what is in none belongs to
+    the classifier.
+    """
+    own = {
+        id(tensor): f"{name}.{key}"
+        for name, block in blocks.items()
+        for key, tensor in block.state_dict(keep_vars=True).items()
+    }
     keys = {key: own.get(id(tensor), f"top.{key}") for key, tensor in published.items()}
     return keys | {OLD_DENSENET.sub(r"\1.\2", key): own for key, own in keys.items()}
 
@@ -90,9 +123,15 @@ def _start(path: Path) -> bytes:
 
 
 def _tensors(path: Path, found) -> dict[str, torch.Tensor]:
-    while isinstance(found, dict) and (inner := next((name for name in WRAPPED if isinstance(found.get(name), dict)), None)):
+    while isinstance(found, dict) and (
+        inner := next((name for name in WRAPPED if isinstance(found.get(name), dict)), None)
+    ):
         found = found[inner]
-    if not isinstance(found, dict) or not found or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+    if (
+        not isinstance(found, dict)
+        or not found
+        or not all(isinstance(tensor, torch.Tensor) for tensor in found.values())
+    ):
         raise StudyError(f"{path} holds no table of weights by name. Save the network's state_dict.")
     while prefix := next((each for each in PREFIXES if all(key.startswith(each) for key in found)), None):
         found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}

@@ -18,7 +18,9 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Header:
-    """The version of darknet that wrote a file, and how many images the network had seen; from version 0.2 on that count has 64 bits."""
+    """The version of darknet that wrote a file, and how many images the network had seen; from version 0.2 on that
+    count has 64 bits.
+    """
 
     major: int = 0
     minor: int = 2
@@ -40,30 +42,43 @@ def is_darknet(path: Path) -> bool:
 
 
 def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> Header:
-    """Fill the convolutions of a network, in their order, or only the `first` so many; every byte of the file must be used."""
+    """Fill the convolutions of a network, in their order, or only the `first` so many; every byte of the file must
+    be used.
+    """
     parts = convolutions(network)[:first]
     content = path.read_bytes()
     header = _header(path, content)
     numbers = np.frombuffer(content, "<f4", (len(content) - header.size) // FLOAT, header.size)
     wanted = header.size + FLOAT * sum(each.numel() for part in parts for each in part)
     if len(content) != wanted:
-        raise StudyError(f"{path} has {len(content):,} bytes; {len(parts)} convolutions of this network and the header take {wanted:,}. "
-                         + _guess(network, header, len(content), len(parts)))
+        raise StudyError(
+            f"{path} has {len(content):,} bytes; {len(parts)} convolutions of this network and the "
+            f"header take {wanted:,}. " + _guess(network, header, len(content), len(parts))
+        )
     if not np.isfinite(numbers).all():
-        raise StudyError(f"{path} holds numbers that are not finite, the first at float {int(np.argmin(np.isfinite(numbers))):,}. "
-                         "It is damaged, or was trained until it diverged: take another file.")
+        raise StudyError(
+            f"{path} holds numbers that are not finite, the first at float "
+            f"{int(np.argmin(np.isfinite(numbers))):,}. "
+            "It is damaged, or was trained until it diverged: take another file."
+        )
     at = 0
     with torch.no_grad():
         for tensor in (each for part in parts for each in part):
-            tensor.copy_(torch.from_numpy(numbers[at:at + tensor.numel()].copy()).view_as(tensor))
+            tensor.copy_(torch.from_numpy(numbers[at : at + tensor.numel()].copy()).view_as(tensor))
             at += tensor.numel()
     return header
 
 
 def save_darknet(network: nn.Module, path: Path, header: Header = Header(), first: int | None = None) -> None:
     """Write the convolutions of a network, or the `first` so many, as darknet would."""
-    tensors = [tensor.detach().cpu().numpy().astype("<f4").tobytes() for part in convolutions(network)[:first] for tensor in part]
-    write(path, struct.pack(header.layout, header.major, header.minor, header.revision, header.seen) + b"".join(tensors))
+    tensors = [
+        tensor.detach().cpu().numpy().astype("<f4").tobytes()
+        for part in convolutions(network)[:first]
+        for tensor in part
+    ]
+    write(
+        path, struct.pack(header.layout, header.major, header.minor, header.revision, header.seen) + b"".join(tensors)
+    )
 
 
 def ends_after(network: nn.Module, path: Path) -> int | None:
@@ -73,7 +88,8 @@ def ends_after(network: nn.Module, path: Path) -> int | None:
 
 
 def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
-    """The numbers of each convolution in darknet's order: with batch norm its shift, scale, mean and variance, else the bias; then the filters.
+    """The numbers of each convolution in darknet's order: with batch norm its shift, scale, mean and variance, else the
+    bias; then the filters.
 
     A fully connected layer is written like a convolution with a bias.
     """
@@ -89,7 +105,9 @@ def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
 
 def _header(path: Path, content: bytes) -> Header:
     if len(content) < 20:
-        raise StudyError(f"{path} has {len(content)} bytes, too few for the header of a darknet file. Download or copy it again.")
+        raise StudyError(
+            f"{path} has {len(content)} bytes, too few for the header of a darknet file. Download or copy it again."
+        )
     version = struct.unpack_from("<3i", content)
     layout = Header(*version).layout
     return Header(*struct.unpack_from(layout, content))
@@ -106,7 +124,10 @@ def _ends_after(network: nn.Module, header: Header, size: int) -> int | None:
 
 def _guess(network: nn.Module, header: Header, size: int, asked: int) -> str:
     if (number := _ends_after(network, header, size)) and number < asked:
-        return f"It ends exactly after convolution {number}: it is a cut-off file, such as darknet19_448.conv.23; load only the first {number}."
+        return (
+            f"It ends exactly after convolution {number}: it is a cut-off file, such as darknet19_448.conv.23; "
+            f"load only the first {number}."
+        )
     if number:
         return f"It goes on to convolution {number}: load that many."
     return "It was cut short in copying, or is of another network or number of classes."

@@ -1,4 +1,6 @@
-"""Any other network of timm or torchvision: its own parts are its blocks where they follow one another plainly, else it is one block."""
+"""Any other network of timm or torchvision: its own parts are its blocks where they follow one another plainly, else
+it is one block.
+"""
 
 from functools import partial
 
@@ -31,8 +33,16 @@ def elsewhere(name: str) -> Kind | None:
     if published.timm.is_model(name):
         config = published.timm.get_pretrained_cfg(name)
         if config.fixed_input_size:
-            raise StudyError(f"{name} takes images of {config.input_size[-1]} pixels along an edge and no others. Choose a convolutional network.")
-        return Kind(published, partial(_timm_blocks, name, config.input_size[-1]), (tuple(config.mean), tuple(config.std)), cam="")
+            raise StudyError(
+                f"{name} takes images of {config.input_size[-1]} pixels along an edge and no others. "
+                f"Choose a convolutional network."
+            )
+        return Kind(
+            published,
+            partial(_timm_blocks, name, config.input_size[-1]),
+            (tuple(config.mean), tuple(config.std)),
+            cam="",
+        )
     if name in _torchvision():
         return Kind(Torchvision(name), partial(_torchvision_blocks, name), IMAGENET, cam="")
     return None
@@ -52,7 +62,10 @@ def _timm_blocks(name: str, px: int, net: nn.Module) -> dict[str, nn.Module]:
         net.eval()
         maps, answers = net.forward_features(images), net(images)
         if maps.ndim != 4:
-            raise StudyError(f"{name} hands on a row of tokens and no maps, which heads and Grad-CAM need here. Choose a convolutional network.")
+            raise StudyError(
+                f"{name} hands on a row of tokens and no maps, which heads and Grad-CAM need here. "
+                f"Choose a convolutional network."
+            )
         blocks, rest = _until(maps, images, _parts(net))
         if rest and not _same(_run(rest, maps), answers):
             rest = {}
@@ -68,7 +81,7 @@ def _timm_blocks(name: str, px: int, net: nn.Module) -> dict[str, nn.Module]:
 def _torchvision_blocks(name: str, net: nn.Module) -> dict[str, nn.Module]:
     parts = _parts(net)
     pool = next((part for part, module in parts.items() if isinstance(module, nn.AdaptiveAvgPool2d)), None)
-    body = {part: parts.pop(part) for part in list(parts)[:list(parts).index(pool)]} if pool else {}
+    body = {part: parts.pop(part) for part in list(parts)[: list(parts).index(pool)]} if pool else {}
     images = _image(224)
     with torch.no_grad():
         net.eval()
@@ -78,7 +91,10 @@ def _torchvision_blocks(name: str, net: nn.Module) -> dict[str, nn.Module]:
             if maps is not None and _same(_run(rest, maps), answers):
                 net.train()
                 return {**body, TOP: nn.Sequential(*rest.values())}
-    raise StudyError(f"torchvision's {name} cannot be taken apart: its parts do not plainly follow one another. Choose another; timm has many.")
+    raise StudyError(
+        f"torchvision's {name} cannot be taken apart: its parts do not plainly follow one another. "
+        f"Choose another; timm has many."
+    )
 
 
 def _parts(net: nn.Module) -> dict[str, nn.Module]:
@@ -93,8 +109,12 @@ def _image(px: int) -> torch.Tensor:
     return torch.linspace(-1, 1, 3 * px * px).view(1, 3, px, px)
 
 
-def _until(target: torch.Tensor, images: torch.Tensor, parts: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """The first parts, those that make the target of the images one after the other, and the parts behind them; nothing where there are none such."""
+def _until(
+    target: torch.Tensor, images: torch.Tensor, parts: dict[str, nn.Module]
+) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
+    """The first parts, those that make the target of the images one after the other, and the parts behind them;
+    nothing where there are none such.
+    """
     for number in range(1, len(parts) + 1):
         first = dict(list(parts.items())[:number])
         if _same(_run(first, images), target):
@@ -106,7 +126,14 @@ def _run(parts: dict[str, nn.Module], value: torch.Tensor) -> torch.Tensor | Non
     try:
         for part in parts.values():
             value = part(value)
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError, IndexError):  # it needs more than the part before it gives
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        NotImplementedError,
+        IndexError,
+    ):  # it needs more than the part before it gives
         return None
     return value
 

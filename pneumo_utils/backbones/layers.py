@@ -15,7 +15,9 @@ JOINING = {"add": "add", "add_": "add", "__add__": "add", "__iadd__": "add", "ca
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, norm, activation, pool or joining of branches: what may learn in it, and what it keeps as running statistics."""
+    """A convolution, norm, activation, pool or joining of branches: what may learn in it, and what it keeps as
+    running statistics.
+    """
 
     path: str  # of the module; of an addition, which is no module, the place where it happens and ".add"
     kind: str  # conv, batchnorm, linear, activation, pooling, dropout, flatten, add, concatenate, pad
@@ -29,7 +31,9 @@ class Layer:
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """All layers, the earliest first; as in Keras, those of two branches stand by their distance from the end, not branch after branch."""
+    """All layers, the earliest first; as in Keras, those of two branches stand by their distance from the end, not
+    branch after branch.
+    """
     record = _Record()
     with _watched(network, record), record:
         hollow(network, PIXELS["full"])
@@ -46,7 +50,9 @@ class _Step:
 
 @dataclass
 class _Record(TorchFunctionMode):
-    """Every step of a run: layers, and whatever else is done to tensors between them, since it tells what feeds what."""
+    """Every step of a run: layers, and whatever else is done to tensors between them, since it tells what feeds
+    what.
+    """
 
     steps: list[_Step] = field(default_factory=list)
     inside: list[tuple[str, bool]] = field(default_factory=list)  # the modules being run, and whether each is a layer
@@ -54,7 +60,9 @@ class _Record(TorchFunctionMode):
     alive: list = field(default_factory=list)  # so that no tensor takes over the identity of another
 
     def note(self, layers: list[Layer], taken, given) -> None:
-        self.steps.append(_Step(layers, {self.made[id(tensor)] for tensor in _tensors(taken) if id(tensor) in self.made}))
+        self.steps.append(
+            _Step(layers, {self.made[id(tensor)] for tensor in _tensors(taken) if id(tensor) in self.made})
+        )
         for tensor in _tensors(given):
             self.alive.append(tensor)
             self.made[id(tensor)] = len(self.steps) - 1
@@ -88,6 +96,7 @@ def _watched(network: nn.Module, record: _Record) -> Iterator[None]:
             record.inside.pop()
             if listed and not any(layer for _, layer in record.inside):
                 record.note(listed, taken, given)
+
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
         yield
@@ -102,16 +111,23 @@ def _listed(path: str, module: nn.Module) -> list[Layer]:
     own = list(module.parameters(recurse=False))
     if isinstance(module, nn.Identity) or (inner and not own):
         return []
-    statistics = [buffer for name, buffer in module.named_buffers(recurse=False) if name in ("running_mean", "running_var")]
+    statistics = [
+        buffer for name, buffer in module.named_buffers(recurse=False) if name in ("running_mean", "running_var")
+    ]
     layer = Layer(path, _kind(module), sum(each.numel() for each in own), sum(each.numel() for each in statistics))
     strided_depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride[0] > 1
     pad = [Layer(f"{path}.pad", "pad")] if strided_depthwise else []  # a layer of its own in Keras
-    return [*pad, layer, *(Layer(f"{path}.{name}", _kind(part)) for name, part in inner)]  # timm's norms carry their activation inside
+    # timm's norms carry their activation inside
+    return [*pad, layer, *(Layer(f"{path}.{name}", _kind(part)) for name, part in inner)]
 
 
 def _kind(module: nn.Module) -> str:
     """The family by which torch files the layer."""
-    return next(base.__module__.rpartition(".")[2] for base in type(module).__mro__ if base.__module__.startswith("torch.nn.modules."))
+    return next(
+        base.__module__.rpartition(".")[2]
+        for base in type(module).__mro__
+        if base.__module__.startswith("torch.nn.modules.")
+    )
 
 
 def _tensors(value) -> Iterator[torch.Tensor]:

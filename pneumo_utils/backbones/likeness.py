@@ -13,8 +13,15 @@ ALIKE = 0.6  # of a file's tensors, known by name and shape
 
 def why(tensors: dict[str, torch.Tensor], fault: Mismatch, name: str, size: str) -> str:
     """In a sentence, as far as it can be told."""
-    if fault.shapes and not fault.missing and not fault.unexpected and all(said.startswith("top.") for said in fault.shapes):
-        return f"Its classifier has another number of answers: ask for classes={_answers(tensors)}, or leave the top away."
+    if (
+        fault.shapes
+        and not fault.missing
+        and not fault.unexpected
+        and all(said.startswith("top.") for said in fault.shapes)
+    ):
+        return (
+            f"Its classifier has another number of answers: ask for classes={_answers(tensors)}, or leave the top away."
+        )
     if fault.missing and not fault.unexpected and not fault.shapes:
         return f"The file holds only a part of a {size} {name}: it was cut short, or saved without some blocks."
     held = {(key, tuple(tensor.shape)) for key, tensor in tensors.items()}
@@ -36,6 +43,10 @@ def _known() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
         for name, kind in KINDS.items():
             for size, make in (("full", build.full), ("pocket", build.pocket)):
                 built = make(kind, 1000)
-                shapes = {key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()}
-                known[f"a {size} {name}"] = set(shapes.items()) | {(key, shapes[own]) for key, own in built.published.items()}
+                shapes = {
+                    key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()
+                }
+                known[f"a {size} {name}"] = set(shapes.items()) | {
+                    (key, shapes[own]) for key, own in built.published.items()
+                }
     return known

@@ -1,4 +1,6 @@
-"""Pocket trunks: the published network with every layer in its place, but narrow, and with fewer of its late strides."""
+"""Pocket trunks: the published network with every layer in its place, but narrow, and with fewer of its late
+strides.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +9,9 @@ from torch import nn
 
 
 def narrow(network: nn.Module, width: Callable[[int], int]) -> None:
-    """Every convolution and norm as wide as `width` says of its published width; the three channels of the image stay."""
+    """Every convolution and norm as wide as `width` says of its published width; the three channels of the image
+    stay.
+    """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             depthwise = layer.groups > 1

@@ -1,4 +1,6 @@
-"""The published networks taken apart into the blocks that the papers name; the modules, and so the official weights, are the official ones."""
+"""The published networks taken apart into the blocks that the papers name; the modules, and so the official weights,
+are the official ones.
+"""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -10,18 +12,29 @@ TOP = "top"  # the classifier of the task that a trunk's weights were trained fo
 
 
 def resnet(net) -> dict[str, nn.Module]:
-    """He et al. 2015, table 1: conv2_x begins with the max pool; blocks inside count from 1, as conv3_1 in the paper."""
-    return {"conv1": _chain(conv=net.conv1, norm=net.bn1, act=net.relu), "conv2_x": _chain(pool=net.maxpool, **_numbered(net.layer1)),
-            "conv3_x": _chain(**_numbered(net.layer2)), "conv4_x": _chain(**_numbered(net.layer3)), "conv5_x": _chain(**_numbered(net.layer4)),
-            TOP: _chain(pool=net.avgpool, flatten=nn.Flatten(), fc=net.fc)}
+    """He et al. 2015, table 1: conv2_x begins with the max pool; blocks inside count from 1, as conv3_1 in the
+    paper.
+    """
+    return {
+        "conv1": _chain(conv=net.conv1, norm=net.bn1, act=net.relu),
+        "conv2_x": _chain(pool=net.maxpool, **_numbered(net.layer1)),
+        "conv3_x": _chain(**_numbered(net.layer2)),
+        "conv4_x": _chain(**_numbered(net.layer3)),
+        "conv5_x": _chain(**_numbered(net.layer4)),
+        TOP: _chain(pool=net.avgpool, flatten=nn.Flatten(), fc=net.fc),
+    }
 
 
 def resnet_v2(net) -> dict[str, nn.Module]:
     """He et al. 2016: what follows an addition is normalised in the next block, so a last norm stands by itself."""
     stages = [_chain(**_numbered(stage.blocks)) for stage in net.stages]
     stages[0] = _chain(pool=net.stem.pool, **dict(stages[0].named_children()))
-    return {"conv1": _chain(conv=net.stem.conv), **{f"conv{number}_x": stage for number, stage in enumerate(stages, 2)},
-            "norm": net.norm, TOP: net.head}
+    return {
+        "conv1": _chain(conv=net.stem.conv),
+        **{f"conv{number}_x": stage for number, stage in enumerate(stages, 2)},
+        "norm": net.norm,
+        TOP: net.head,
+    }
 
 
 def vgg(net) -> dict[str, nn.Module]:
@@ -47,7 +60,11 @@ class Dense(nn.Sequential):
 
 
 def densenet(net) -> dict[str, nn.Module]:
-    """Huang et al. 2016: dense blocks and the transitions between them; each dense layer is a step of its own, so that a cut may fall anywhere."""
+    """Huang et al.
+
+    2016: dense blocks and the transitions between them; each dense layer is a step of its own, so that a cut may fall
+    anywhere.
+    """
     parts = dict(net.features.named_children())
     blocks = {"conv1": _chain(conv=parts["conv0"], norm=parts["norm0"], act=parts["relu0"], pool=parts["pool0"])}
     for number in (1, 2, 3, 4):
@@ -62,8 +79,12 @@ def xception(net) -> dict[str, nn.Module]:
     """Chollet 2017, under the block names of his own Keras: 14 blocks, the first and last without a shortcut."""
     first = _chain(conv1=net.conv1, norm1=net.bn1, act1=net.act1, conv2=net.conv2, norm2=net.bn2, act2=net.act2)
     last = _chain(sepconv1=net.conv3, norm1=net.bn3, act1=net.act3, sepconv2=net.conv4, norm2=net.bn4, act2=net.act4)
-    return {"block1": first, **{f"block{number + 1}": getattr(net, f"block{number}") for number in range(1, 13)}, "block14": last,
-            TOP: pooled(fc=net.fc)}
+    return {
+        "block1": first,
+        **{f"block{number + 1}": getattr(net, f"block{number}") for number in range(1, 13)},
+        "block14": last,
+        TOP: pooled(fc=net.fc),
+    }
 
 
 def mobilenet_v2(net) -> dict[str, nn.Module]:
@@ -71,10 +92,15 @@ def mobilenet_v2(net) -> dict[str, nn.Module]:
     first, *blocks, last = net.features
     for block in blocks:
         *steps, project, norm = block.conv
-        steps = dict(zip(("depthwise", "expand"), map(_conv_norm_act, reversed(steps))))  # the first block does not expand
+        # the first block does not expand
+        steps = dict(zip(("depthwise", "expand"), map(_conv_norm_act, reversed(steps))))
         block.conv = _chain(**dict(reversed(steps.items())), project=project, norm=norm)
-    return {"conv1": _conv_norm_act(first), **{f"block_{number}": block for number, block in enumerate(blocks)}, "conv_last": _conv_norm_act(last),
-            TOP: pooled(drop=net.classifier[0], fc=net.classifier[1])}
+    return {
+        "conv1": _conv_norm_act(first),
+        **{f"block_{number}": block for number, block in enumerate(blocks)},
+        "conv_last": _conv_norm_act(last),
+        TOP: pooled(drop=net.classifier[0], fc=net.classifier[1]),
+    }
 
 
 def pooled(**parts: nn.Module) -> nn.Sequential:

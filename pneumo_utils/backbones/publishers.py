@@ -59,7 +59,11 @@ class Timm:
     @property
     def source(self) -> Source:
         published = self.timm.get_pretrained_cfg(self.name)
-        return Source(hf_hub_url(published.hf_hub_id, ON_HUB), published.hf_hub_id) if published.hf_hub_id else Source(published.url)
+        return (
+            Source(hf_hub_url(published.hf_hub_id, ON_HUB), published.hf_hub_id)
+            if published.hf_hub_id
+            else Source(published.url)
+        )
 
 
 @dataclass(frozen=True)

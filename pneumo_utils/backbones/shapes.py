@@ -23,7 +23,9 @@ class _Plain(TorchFunctionMode):
 
 
 def hollow(network: nn.Module, px: int) -> torch.Tensor:
-    """Run two images of `px` by `px` pixels through a network on torch's meta device; neither its weights nor its statistics are touched."""
+    """Run two images of `px` by `px` pixels through a network on torch's meta device; neither its weights nor its
+    statistics are touched.
+    """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
     with torch.no_grad(), _Plain():
@@ -43,7 +45,10 @@ def body(blocks: dict[str, nn.Module]) -> nn.Sequential:
 def check_size(chain: Chain, px: int) -> None:
     """Stop where an image is smaller than what a single place of the trunk's last maps stands for."""
     if px < PIXELS[chain.about.size] and px < (needed := smallest(chain)):
-        raise StudyError(f"Images of {px} pixels are too small for {chain.about.size} {chain.about.name}: it takes {needed} or more along an edge.")
+        raise StudyError(
+            f"Images of {px} pixels are too small for {chain.about.size} {chain.about.name}: it takes "
+            f"{needed} or more along an edge."
+        )
 
 
 def smallest(chain: Chain) -> int:

@@ -1,4 +1,6 @@
-"""Pocket weights: float16 safetensors beside a card that says how they were made; what is read is checked against the card."""
+"""Pocket weights: float16 safetensors beside a card that says how they were made; what is read is checked against
+the card.
+"""
 
 import json
 from dataclasses import dataclass
@@ -12,7 +14,8 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, sha, write, write_json
 
 POCKET = Path(__file__).parent / "pocket"
-CARD = "recipe", "seed", "steps", "images", "accuracy", "date", "torch", "seconds"  # what a maker says; name, classes and sha256 are added here
+# what a maker says; name, classes and sha256 are added here
+CARD = "recipe", "seed", "steps", "images", "accuracy", "date", "torch", "seconds"
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,17 @@ def save_pocket(chain: Chain, card: dict, folder: Path = POCKET) -> Path:
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in chain.state_dict().items()}
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
     if bad := [key for key, tensor in halves.items() if not torch.isfinite(tensor).all()]:
-        raise StudyError(f"Pocket {chain.about.name} is not saved: not all of {', '.join(bad[:3])} is finite in float16.")
+        raise StudyError(
+            f"Pocket {chain.about.name} is not saved: not all of {', '.join(bad[:3])} is finite in float16."
+        )
     content = save(halves)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{chain.about.name}.safetensors"
     write(path, content)
-    write_json(path.with_suffix(".json"), {"name": chain.about.name, **card, "classes": _classes(chain), "sha256": sha(content)})
+    write_json(
+        path.with_suffix(".json"),
+        {"name": chain.about.name, **card, "classes": _classes(chain), "sha256": sha(content)},
+    )
     return path
 
 
@@ -44,18 +52,26 @@ def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
     path = folder / f"{name}.safetensors"
     lacking = [each.name for each in (path, path.with_suffix(".json")) if not each.is_file()]
     if lacking:
-        raise StudyError(f"There are no pocket weights for {name}: {' and '.join(lacking)} not found in {folder}. "
-                         f"Make them with `pneumo pretrain {name}`, or take weights=random.")
+        raise StudyError(
+            f"There are no pocket weights for {name}: {' and '.join(lacking)} not found in {folder}. "
+            f"Make them with `pneumo pretrain {name}`, or take weights=random."
+        )
     try:
         card = read_json(path.with_suffix(".json"))
         expected = card["sha256"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise StudyError(f"The card {path.with_suffix('.json')} cannot be read ({error!r}). "
-                         f"Restore it with git, or make the weights again with `pneumo pretrain {name}`.") from error
+        raise StudyError(
+            f"The card {path.with_suffix('.json')} cannot be read ({error!r}). "
+            f"Restore it with git, or make the weights again with `pneumo pretrain {name}`."
+        ) from error
     content = path.read_bytes()
     if sha(content) != expected:
-        raise StudyError(f"{path} is not the file that its card describes: its sha256 is {sha(content)[:16]}..., the card says {expected[:16]}... "
-                         f"It was damaged or changed: restore it with git, or make it again with `pneumo pretrain {name}`.")
+        raise StudyError(
+            f"{path} is not the file that its card describes: its sha256 is {sha(content)[:16]}..., the "
+            f"card says {expected[:16]}... "
+            f"It was damaged or changed: restore it with git, or make it again with `pneumo pretrain "
+            f"{name}`."
+        )
     return Shipped(load(content), card)
 
 

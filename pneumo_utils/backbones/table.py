@@ -26,6 +26,13 @@ def multiply_adds(chain: Chain, px: int) -> int:
 
 def _row(chain: Chain, px: int) -> dict:
     channels, height, width = maps(chain, px)
-    return {"trunk": chain.about.name, "pixels": px, "parameters": sum(each.numel() for each in chain.parameters()),
-            "multiply-adds": multiply_adds(chain, px), "blocks": " ".join(chain.blocks), "channels": channels, "maps": f"{height} x {width}",
-            "Grad-CAM": chain.about.cam}
+    return {
+        "trunk": chain.about.name,
+        "pixels": px,
+        "parameters": sum(each.numel() for each in chain.parameters()),
+        "multiply-adds": multiply_adds(chain, px),
+        "blocks": " ".join(chain.blocks),
+        "channels": channels,
+        "maps": f"{height} x {width}",
+        "Grad-CAM": chain.about.cam,
+    }

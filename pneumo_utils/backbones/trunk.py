@@ -21,12 +21,21 @@ from pneumo_utils.ground.files import sha
 IMAGENET_CLASSES = 1000
 
 
-def trunk(name: str, weights: str | Path = "random", size: str | None = None, top: bool = False, folder: Path | None = None,
-          seed: int | None = None, classes: int = IMAGENET_CLASSES) -> Chain:
-    """The network's blocks; with `top` the classifier of the task that its weights were trained for is the last of them.
+def trunk(
+    name: str,
+    weights: str | Path = "random",
+    size: str | None = None,
+    top: bool = False,
+    folder: Path | None = None,
+    seed: int | None = None,
+    classes: int = IMAGENET_CLASSES,
+) -> Chain:
+    """The network's blocks; with `top` the classifier of the task that its weights were trained for is the last of
+    them.
 
-    Unless said otherwise it is pocket size for pocket weights and full size for all others. `seed` draws random weights apart from torch's
-    own state; `folder` is where pocket or official weights are looked for; `classes` counts the answers of a top whose weights do not say.
+    Unless said otherwise it is pocket size for pocket weights and full size for all others. `seed` draws random weights
+    apart from torch's own state; `folder` is where pocket or official weights are looked for; `classes` counts the
+    answers of a top whose weights do not say.
     """
     kind, weights = kind_of(name), weights_of(weights)
     size = size_of(size, weights, name, kind)
@@ -35,7 +44,8 @@ def trunk(name: str, weights: str | Path = "random", size: str | None = None, to
             if seed is not None:
                 torch.manual_seed(seed)
             return _chain(name, kind, size, top, classes)[0]
-    with torch.random.fork_rng(devices=[]):  # the weights that are about to be replaced are drawn without moving torch's state
+    # the weights that are about to be replaced are drawn without moving torch's state
+    with torch.random.fork_rng(devices=[]):
         if weights == "pocket":
             return _shipped(name, kind, Path(folder or POCKET), top)
         if weights == "imagenet":
@@ -46,19 +56,28 @@ def trunk(name: str, weights: str | Path = "random", size: str | None = None, to
 
 def _chain(name: str, kind: Kind, size: str, top: bool, classes: int) -> tuple[Chain, dict[str, str]]:
     """The network, and its publisher's keys beside its own."""
-    blocks, scaling, channels, published = build.pocket(kind, classes) if size == "pocket" else build.full(kind, classes)
+    blocks, scaling, channels, published = (
+        build.pocket(kind, classes) if size == "pocket" else build.full(kind, classes)
+    )
     if top and TOP not in blocks:
-        raise StudyError(f"The classifier of {name} cannot be told from the rest of it. Leave the top away, and give it a head.")
+        raise StudyError(
+            f"The classifier of {name} cannot be told from the rest of it. Leave the top away, and give it a head."
+        )
     if not top:
         blocks.pop(TOP, None)
-    about = About(name, size, *scaling, channels=channels, cam=kind.cam or [block for block in blocks if block != TOP][-1])
+    about = About(
+        name, size, *scaling, channels=channels, cam=kind.cam or [block for block in blocks if block != TOP][-1]
+    )
     return Chain(blocks, about), published
 
 
 def _shipped(name: str, kind: Kind, folder: Path, top: bool) -> Chain:
     shipped = load_pocket(name, folder)
     if top and not shipped.card["classes"]:
-        raise StudyError(f"The pocket weights of {name} come without the classifier of the task they were trained for. Leave the top away.")
+        raise StudyError(
+            f"The pocket weights of {name} come without the classifier of the task they were trained "
+            f"for. Leave the top away."
+        )
     chain, _ = _chain(name, kind, "pocket", top, shipped.card["classes"] or 1)
     load(chain, shipped.tensors, folder / f"{name}.safetensors", left_out=() if top else (f"{TOP}.",))
     return _told(chain, f"pocket, pre-trained on drawn images ({shipped.card['date']})", shipped.card["sha256"])
@@ -73,8 +92,12 @@ def _from_file(name: str, kind: Kind, size: str, path: Path, top: bool, classes:
         own = chain.state_dict()
         theirs = sum(key in published for key in tensors) > sum(key in own for key in tensors)
         try:
-            load(chain, {published.get(key, key) if theirs else key: tensor for key, tensor in tensors.items()}, path,
-                 left_out=(f"{HEAD}.",) if top else (f"{HEAD}.", f"{TOP}."))
+            load(
+                chain,
+                {published.get(key, key) if theirs else key: tensor for key, tensor in tensors.items()},
+                path,
+                left_out=(f"{HEAD}.",) if top else (f"{HEAD}.", f"{TOP}."),
+            )
         except Mismatch as fault:
             raise fault.because(why(tensors, fault, name, size)) from None
     return _told(chain, said, sha(path.read_bytes()))
@@ -82,7 +105,9 @@ def _from_file(name: str, kind: Kind, size: str, path: Path, top: bool, classes:
 
 def _load_darknet(chain: Chain, path: Path, top: bool) -> None:
     if chain.about.name != "darknet19":
-        raise StudyError(f"{path} is a file of darknet, and {chain.about.name} is none of its networks. Load it into darknet19.")
+        raise StudyError(
+            f"{path} is a file of darknet, and {chain.about.name} is none of its networks. Load it into darknet19."
+        )
     body = len(convolutions(chain)) - 1
     cut = None if top or ends_after(chain, path) != body else body
     load_darknet(chain, path, cut)

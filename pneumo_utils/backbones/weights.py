@@ -1,4 +1,6 @@
-"""Where official weights are looked for: a folder, the caches of torch and of the Hugging Face hub, and last the network."""
+"""Where official weights are looked for: a folder, the caches of torch and of the Hugging Face hub, and last the
+network.
+"""
 
 import http.client
 import os
@@ -32,10 +34,13 @@ def find_official(name: str, source: Source, folder: Path | None = None) -> Path
         return _download(source)
     except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StudyError(f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. Looked for:\n  "
-                         + "\n  ".join(looked) + f"\n  {source.url} (the network: {reason})\n"
-                         f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER} names, "
-                         "give weights= the path of a file, or choose weights=pocket.") from error
+        raise StudyError(
+            f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. "
+            f"Looked for:\n  " + "\n  ".join(looked) + f"\n  {source.url} (the network: {reason})\n"
+            f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER} "
+            f"names, "
+            "give weights= the path of a file, or choose weights=pocket."
+        ) from error
 
 
 def _places(name: str, source: Source, folder: Path | None) -> Iterator[tuple[Path, str]]:
@@ -62,8 +67,11 @@ def _hub_cache(repository: str) -> Path:
 def _unchanged(path: Path) -> Path:
     """The file, if it is the one that its name says."""
     if (said := HASHED.search(path.name)) and not (found := sha(path.read_bytes())).startswith(said[1]):
-        raise StudyError(f"{path} is damaged: its name says that its sha256 begins with {said[1]}, and it begins with {found[:8]}. "
-                         "Delete it and download it again.")
+        raise StudyError(
+            f"{path} is damaged: its name says that its sha256 begins with {said[1]}, and it begins "
+            f"with {found[:8]}. "
+            "Delete it and download it again."
+        )
     return path
 
 

@@ -1,4 +1,6 @@
-"""The audit page's tables: a paper's printed numbers, taken from the ledger, beside what they come to when worked out again."""
+"""The audit page's tables: a paper's printed numbers, taken from the ledger, beside what they come to when worked
+out again.
+"""
 
 from itertools import permutations
 
@@ -12,7 +14,14 @@ from pneumo_utils.claims.judges.confusion import unpadded
 from pneumo_utils.claims.ledger import Ledger
 
 SURGICAL = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
-GRADCAM = {"vgg-s1": "VGG16", "vgg-s2": "VGG16, aug.", "res-s1": "ResNet", "res-s2": "ResNet, aug.", "den-s1": "DenseNet", "den-s2": "DenseNet, aug."}
+GRADCAM = {
+    "vgg-s1": "VGG16",
+    "vgg-s2": "VGG16, aug.",
+    "res-s1": "ResNet",
+    "res-s2": "ResNet, aug.",
+    "den-s1": "DenseNet",
+    "den-s2": "DenseNet, aug.",
+}
 SCORES = ["accuracy", "precision", "recall", "f1"]
 
 
@@ -30,7 +39,9 @@ def surgical_table(ledger: Ledger, model: str, breakdown: str = "") -> dict:
 
 
 def surgical_fits(ledger: Ledger) -> pd.DataFrame:
-    """How many confusion matrices print as table I, as both tables to the last digit, as both in tenths of a percent, and as both with digits cut off."""
+    """How many confusion matrices print as table I, as both tables to the last digit, as both in tenths of a
+    percent, and as both with digits cut off.
+    """
     p, n = ledger.value("p1-test-pneumonia"), ledger.value("p1-test-normal")
     ways = {
         "table I": ("", False),
@@ -38,8 +49,15 @@ def surgical_fits(ledger: Ledger) -> pd.DataFrame:
         "I and II in tenths": ("tenths", False),
         "the same, cut off": ("tenths", True),
     }
-    return pd.DataFrame({way: {name: len(feasible.feasible(p, n, surgical_table(ledger, model, breakdown), cut)) for model, name in SURGICAL.items()}
-                         for way, (breakdown, cut) in ways.items()})
+    return pd.DataFrame(
+        {
+            way: {
+                name: len(feasible.feasible(p, n, surgical_table(ledger, model, breakdown), cut))
+                for model, name in SURGICAL.items()
+            }
+            for way, (breakdown, cut) in ways.items()
+        }
+    )
 
 
 def surgical_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
@@ -53,7 +71,9 @@ def surgical_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
 
 
 def gap_in_images(ledger: Ledger, first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """By how many images one model is ahead of another, and the least and greatest standard error that the paired difference can have."""
+    """By how many images one model is ahead of another, and the least and greatest standard error that the paired
+    difference can have.
+    """
     right = [matrices["TP"] + matrices["TN"] for matrices in (first, second)]
     images = ledger.value("p1-test-images")
     low, high = right[0].min() - right[1].max(), right[0].max() - right[1].min()
@@ -71,13 +91,24 @@ def radiographs_times(ledger: Ledger) -> pd.DataFrame:
         "pneumonia": ("p1-train-pneumonia", boxes, positive),
         "normal": ("p1-train-normal", images - boxes, images - positive),
     }
-    return pd.DataFrame([{"class": name, "printed": ledger[ref].value, "each box an image": more * by_box, "each image once": more * by_image}
-                         for name, (ref, by_box, by_image) in rows.items()])
+    return pd.DataFrame(
+        [
+            {
+                "class": name,
+                "printed": ledger[ref].value,
+                "each box an image": more * by_box,
+                "each image once": more * by_image,
+            }
+            for name, (ref, by_box, by_image) in rows.items()
+        ]
+    )
 
 
 def loss_weights(ledger: Ledger) -> pd.DataFrame:
     """Three quotients that the weight of the pneumonia class might be."""
-    negatives, boxes, positives = (public.fact(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images"))
+    negatives, boxes, positives = (
+        public.fact(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images")
+    )
     normal, pneumonia = ledger.value("p1-train-normal"), ledger.value("p1-train-pneumonia")
     claim = ledger["p1-train-weight"]
     table = pd.DataFrame(
@@ -90,7 +121,9 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
     )
     table["weight"] = table["over"] / table["under"]
     low, high = feasible.room(claim.printed)
-    return table.assign(**{f"prints as {claim.printed}": table["weight"].between(low, high).map({True: "yes", False: "no"})})
+    return table.assign(
+        **{f"prints as {claim.printed}": table["weight"].between(low, high).map({True: "yes", False: "no"})}
+    )
 
 
 # paper 2
@@ -124,8 +157,16 @@ def harmonic_means(ledger: Ledger) -> pd.DataFrame:
     for model, name in GRADCAM.items():
         printed = gradcam_table(ledger, model)
         (p_low, p_high), (r_low, r_high) = feasible.room(printed["precision"]), feasible.room(printed["recall"])
-        rows.append({"column": name, "precision": printed["precision"], "recall": printed["recall"], "F1": printed["f1"],
-                     "least": 2 * p_low * r_low / (p_low + r_low), "most": 2 * p_high * r_high / (p_high + r_high)})
+        rows.append(
+            {
+                "column": name,
+                "precision": printed["precision"],
+                "recall": printed["recall"],
+                "F1": printed["f1"],
+                "least": 2 * p_low * r_low / (p_low + r_low),
+                "most": 2 * p_high * r_high / (p_high + r_high),
+            }
+        )
     return pd.DataFrame(rows)
 
 
@@ -137,15 +178,25 @@ def fold_spread(ledger: Ledger) -> pd.DataFrame:
     rows = []
     for name in ("loss", "recall", "precision", "accuracy"):
         values = np.array([ledger.value(f"p3-f{fold}-val-{name}") for fold in range(1, ledger.value("p3-folds") + 1)])
-        rows.append({"metric": name, "mean printed": ledger[f"p3-mean-{name}"].printed, "mean of folds": values.mean(),
-                     "std printed": ledger[f"p3-std-{name}"].printed, "std, n": values.std(), "std, n - 1": values.std(ddof=1)})
+        rows.append(
+            {
+                "metric": name,
+                "mean printed": ledger[f"p3-mean-{name}"].printed,
+                "mean of folds": values.mean(),
+                "std printed": ledger[f"p3-std-{name}"].printed,
+                "std, n": values.std(),
+                "std, n - 1": values.std(ddof=1),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def perfect_folds(ledger: Ledger) -> pd.DataFrame:
     """What a predictor that is never wrong would be credited with, in paper 3's folds and batches."""
     labels = batches.in_class_order(ledger.value("p3-normal"), ledger.value("p3-pneumonia"))
-    return batches.perfect_predictor(labels, ledger.value("p3-train-batch"), ledger.value("p3-validation-batch"), ledger.value("p3-folds"))
+    return batches.perfect_predictor(
+        labels, ledger.value("p3-train-batch"), ledger.value("p3-validation-batch"), ledger.value("p3-folds")
+    )
 
 
 # paper 4
@@ -163,7 +214,9 @@ def namings(ledger: Ledger) -> pd.DataFrame:
 
 
 def namings_of(counts: np.ndarray, mix, names: list[str]) -> pd.DataFrame:
-    """Each way of naming the rows of a matrix: how far they lie from a mix of the classes, and what the errors then are; the first name is the healthy one."""
+    """Each way of naming the rows of a matrix: how far they lie from a mix of the classes, and what the errors then
+    are; the first name is the healthy one.
+    """
     counts, mix = np.asarray(counts), np.asarray(mix, dtype=float)
     rows = []
     for order in permutations(range(len(names))):
@@ -187,8 +240,14 @@ def whole_batches(ledger: Ledger) -> dict[str, float]:
     counts, size = printed_matrix(ledger), ledger.value("p4-batch")
     images = ledger.value("p4-images")
     every = -(-images // size)
-    return {"images counted": int(counts.sum()), "right": int(np.trace(counts)), "accuracy": np.trace(counts) / counts.sum(),
-            "a fifth of the images": images / 5, "batches": every, "a fifth of the batches, in images": every // 5 * size}
+    return {
+        "images counted": int(counts.sum()),
+        "right": int(np.trace(counts)),
+        "accuracy": np.trace(counts) / counts.sum(),
+        "a fifth of the images": images / 5,
+        "batches": every,
+        "a fifth of the batches, in images": every // 5 * size,
+    }
 
 
 # every paper

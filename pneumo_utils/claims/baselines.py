@@ -1,4 +1,5 @@
-"""What predictors that never see an image score on labels: the majority and the constant; those of boxes are in `detection/image_free.py`.
+"""What predictors that never see an image score on labels: the majority and the constant; those of boxes are in
+`detection/image_free.py`.
 
 Everything here takes counts as arguments; `public.py` says where they come from.
 """
@@ -21,7 +22,8 @@ def label_baselines(counts: dict) -> dict[str, float]:
     labels = pd.Series(counts["labels"], dtype=float)
     share, mentions = labels / images, labels.sum()
     one_label = pd.Series(counts["single_label"], dtype=float)
-    # Answering only No Finding: right on all labels of a clear image, and wrong on No Finding and on each disease of another.
+    # Answering only No Finding: right on all labels of a clear image, and wrong on No Finding and on each disease of
+    # another.
     wrong = (images - labels[NO_FINDING]) + (mentions - labels[NO_FINDING])
     return {
         "answering_nothing_accuracy": 1 - mentions / (images * len(labels)),
@@ -44,7 +46,9 @@ def chance_of_no_sibling(siblings: int, images: int, train: int) -> float:
 
 
 def shared_patients(images_per_patient: dict, train_share: float = 0.8) -> float:
-    """The expected share of test images whose patient is in train too, if images and not patients are drawn at random."""
+    """The expected share of test images whose patient is in train too, if images and not patients are drawn at
+    random.
+    """
     images = sum(k * patients for k, patients in images_per_patient.items())
     train = round(train_share * images)
     alone = sum(k * patients * chance_of_no_sibling(k - 1, images, train) for k, patients in images_per_patient.items())

@@ -1,4 +1,6 @@
-"""What a metric becomes when it is computed on each batch and averaged over batches, as early Keras code did with precision and recall."""
+"""What a metric becomes when it is computed on each batch and averaged over batches, as early Keras code did with
+precision and recall.
+"""
 
 import numpy as np
 import pandas as pd
@@ -18,14 +20,24 @@ def in_class_order(negatives: int, positives: int) -> np.ndarray:
 
 
 def batch_metrics(truth, told, size: int, keep_last: bool = False) -> pd.DataFrame:
-    """Accuracy, precision and recall of each batch in order; the last, incomplete one is left out as a generator of whole steps does."""
+    """Accuracy, precision and recall of each batch in order; the last, incomplete one is left out as a generator of
+    whole steps does.
+    """
     end = len(truth) if keep_last else len(truth) // size * size
     tp, fp, fn, right = (
         np.add.reduceat(hit[:end].astype(float), np.arange(0, end, size))
-        for hit in ((truth == 1) & (told == 1), (truth == 0) & (told == 1), (truth == 1) & (told == 0), truth == told))
+        for hit in ((truth == 1) & (told == 1), (truth == 0) & (told == 1), (truth == 1) & (told == 0), truth == told)
+    )
     count = np.add.reduceat(np.ones(end), np.arange(0, end, size))
     quotient = lambda part, whole: np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)  # noqa: E731
-    return pd.DataFrame({"accuracy": right / count, "precision": quotient(tp, tp + fp), "recall": quotient(tp, tp + fn), "positives": tp + fn})
+    return pd.DataFrame(
+        {
+            "accuracy": right / count,
+            "precision": quotient(tp, tp + fp),
+            "recall": quotient(tp, tp + fn),
+            "positives": tp + fn,
+        }
+    )
 
 
 def batch_average(truth, told, size: int, keep_last: bool = False) -> dict[str, float]:
@@ -43,16 +55,26 @@ def folds(labels: np.ndarray, splits: int = 5):
     return list(StratifiedKFold(splits).split(np.zeros((len(labels), 1)), labels))
 
 
-def perfect_predictor(labels: np.ndarray, train_batch: int = 16, validation_batch: int = 32, splits: int = 5) -> pd.DataFrame:
+def perfect_predictor(
+    labels: np.ndarray, train_batch: int = 16, validation_batch: int = 32, splits: int = 5
+) -> pd.DataFrame:
     """What a model that is never wrong scores in each fold, averaged over batches and on the whole."""
     rows = []
     for number, (train, validation) in enumerate(folds(labels, splits), 1):
         for part, index, size in (("train", train, train_batch), ("validation", validation, validation_batch)):
             truth = labels[index]
             batches = batch_metrics(truth, truth, size)
-            rows.append({"fold": number, "part": part, "images": len(index), "batches": len(batches),
-                         "with positives": int((batches["positives"] > 0).sum()),
-                         "batch average": batches["recall"].mean(), "on the whole": whole(truth, truth)["recall"]})
+            rows.append(
+                {
+                    "fold": number,
+                    "part": part,
+                    "images": len(index),
+                    "batches": len(batches),
+                    "with positives": int((batches["positives"] > 0).sum()),
+                    "batch average": batches["recall"].mean(),
+                    "on the whole": whole(truth, truth)["recall"],
+                }
+            )
     return pd.DataFrame(rows)
 
 

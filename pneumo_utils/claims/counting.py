@@ -4,8 +4,15 @@ from collections import OrderedDict
 
 import pandas as pd
 
-NETWORKS = {"ResNet18": "resnet18", "ResNet50": "resnet50", "VGG16": "vgg16", "DenseNet201": "densenet201", "MobileNetV2": "mobilenetv2",
-            "ResNet50V2": "resnet50v2", "Xception": "xception"}  # the papers' names and the package's
+NETWORKS = {
+    "ResNet18": "resnet18",
+    "ResNet50": "resnet50",
+    "VGG16": "vgg16",
+    "DenseNet201": "densenet201",
+    "MobileNetV2": "mobilenetv2",
+    "ResNet50V2": "resnet50v2",
+    "Xception": "xception",
+}  # the papers' names and the package's
 
 
 def build(name: str, classes: int):
@@ -22,13 +29,23 @@ def count(model) -> dict[str, int]:
     """Keras's total, trainable and non-trainable parameters, and torch's parameters and buffers."""
     weights = sum(p.numel() for p in model.parameters())
     statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
-    return {"keras_total": weights + statistics, "keras_trainable": weights, "keras_non_trainable": statistics,
-            "torch_parameters": weights, "torch_buffers": sum(b.numel() for b in model.buffers())}
+    return {
+        "keras_total": weights + statistics,
+        "keras_trainable": weights,
+        "keras_non_trainable": statistics,
+        "torch_parameters": weights,
+        "torch_buffers": sum(b.numel() for b in model.buffers()),
+    }
 
 
 def counts(names=None, classes: int = 1000) -> pd.DataFrame:
-    """One row a network. torch's own layers are counted, so a Keras network with biases before batch norm has a few more."""
-    return pd.DataFrame([{"network": name, "classes": classes, **count(build(name, classes))} for name in names or NETWORKS])
+    """One row a network.
+
+    torch's own layers are counted, so a Keras network with biases before batch norm has a few more.
+    """
+    return pd.DataFrame(
+        [{"network": name, "classes": classes, **count(build(name, classes))} for name in names or NETWORKS]
+    )
 
 
 def mobilenet_layers(model) -> list:
@@ -46,8 +63,12 @@ def mobilenet_layers(model) -> list:
 def opened(model, top: int) -> dict:
     """What learns when the last `top` of Keras's layers and the classifier are opened, and where that begins."""
     layers, head = mobilenet_layers(model), count(model.classifier)["keras_total"]
-    return {"layers": len(layers), "from": layers[-top].name, "trainable": sum(layer.weights for layer in layers[-top:]) + head,
-            "total": sum(layer.weights + layer.statistics for layer in layers) + head}
+    return {
+        "layers": len(layers),
+        "from": layers[-top].name,
+        "trainable": sum(layer.weights for layer in layers[-top:]) + head,
+        "total": sum(layer.weights + layer.statistics for layer in layers) + head,
+    }
 
 
 def region_filters(classes: int, anchors: int = 5) -> int:

@@ -6,17 +6,20 @@ KINDS = ("phantom", "real")
 def gather(runs: list[dict]) -> dict[str, dict[str, dict]]:
     """Kind of data -> claim id -> evidence, phantoms and real radiographs apart.
 
-    Where several runs on one kind speak of a claim, one at the paper's settings has the word; then a kept record, which was made by hand to be longer than the
-    run behind the book and so has narrower intervals; then the one that was finished last. The widths themselves do not choose: the narrowest of several
-    intervals is too often one that came out narrow by luck. Numbers that are undefined say nothing.
+    Where several runs on one kind speak of a claim, one at the paper's settings has the word; then a kept record, which
+    was made by hand to be longer than the run behind the book and so has narrower intervals; then the one that was
+    finished last. The widths themselves do not choose: the narrowest of several intervals is too often one that came
+    out narrow by luck. Numbers that are undefined say nothing.
     """
     found: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
     for run in sorted(runs, key=_weight):
         kind = "real" if run["real"] else "phantom"
         for claim_id, numbers in run["claims"].items():
-            if not all(isinstance(each, (int, float)) for each in numbers.values()):  # a word stands where a number is undefined
+            # a word stands where a number is undefined
+            if not all(isinstance(each, (int, float)) for each in numbers.values()):
                 continue
-            section = run.get("sections", {}).get(claim_id) or run.get("verdicts", "")  # a record's own may be gone from the page
+            # a record's own may be gone from the page
+            section = run.get("sections", {}).get(claim_id) or run.get("verdicts", "")
             found[kind][claim_id] = numbers | {
                 "data": kind,
                 "tier": run["tier"],

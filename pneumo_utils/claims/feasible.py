@@ -1,7 +1,8 @@
 """Which confusion matrices round to the metrics that a table prints: all of them, by trying every one.
 
-A test set of P positives and N negatives has (P + 1) x (N + 1) confusion matrices. That is few enough to compute each metric on all of them at
-once and to keep those that round to every printed digit. If none is left, the printed numbers do not belong together.
+A test set of P positives and N negatives has (P + 1) x (N + 1) confusion matrices. That is few enough to compute each
+metric on all of them at once and to keep those that round to every printed digit. If none is left, the printed numbers
+do not belong together.
 """
 
 from itertools import product
@@ -13,11 +14,14 @@ from pneumo_utils.evaluation.cells import FROM_CELLS, over
 
 CELLS = ["TP", "FN", "FP", "TN"]
 AVERAGED = ("precision", "recall", "f1")
-EPSILON = 1e-9  # a value that lies on the edge of a printed number's room is inside, whatever the last bit of the float says
+# a value that lies on the edge of a printed number's room is inside, whatever the last bit of the float says
+EPSILON = 1e-9
 
 
 def room(printed: str, cut: bool = False) -> tuple[float, float]:
-    """The lowest and highest value that prints as this: half a unit of the last place about it, or a whole one above where digits were cut off."""
+    """The lowest and highest value that prints as this: half a unit of the last place about it, or a whole one above
+    where digits were cut off.
+    """
     text = printed.strip()
     scale = 0.01 if text.endswith("%") else 1.0
     digits = text.rstrip("%").strip()
@@ -27,7 +31,8 @@ def room(printed: str, cut: bool = False) -> tuple[float, float]:
 
 
 def metric(name: str, tp, fn, fp, tn):
-    """A metric by name, of one confusion matrix or of arrays of them; `_macro` and `_weighted` average over both classes as scikit-learn does.
+    """A metric by name, of one confusion matrix or of arrays of them; `_macro` and `_weighted` average over both
+    classes as scikit-learn does.
 
     Where nothing is divided by nothing it is 0, as scikit-learn and Keras print it.
     """
@@ -37,7 +42,8 @@ def metric(name: str, tp, fn, fp, tn):
     share = {"negative": 0.0, "macro": 0.5, "weighted": np.nan_to_num(over(tp + fn, tp + fn + fp + tn))}.get(average)
     if base not in AVERAGED or share is None:
         raise ValueError(
-            f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with _macro, _weighted or _negative"
+            f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with "
+            f"_macro, _weighted or _negative"
         )
     return share * metric(base, tp, fn, fp, tn) + (1 - share) * metric(base, tn, fp, fn, tp)
 
@@ -47,7 +53,9 @@ def _several(texts) -> list[str]:
 
 
 def feasible(positives: int, negatives: int, printed: dict, cut: bool = False) -> pd.DataFrame:
-    """Every confusion matrix that prints as all of `printed`, {metric: "0.784"} or {metric: ["0.889", "88.90%"]} where it is printed twice."""
+    """Every confusion matrix that prints as all of `printed`, {metric: "0.784"} or {metric: ["0.889", "88.90%"]}
+    where it is printed twice.
+    """
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     fits = np.ones((positives + 1, negatives + 1), dtype=bool)
     for name, texts in printed.items():
@@ -59,7 +67,9 @@ def feasible(positives: int, negatives: int, printed: dict, cut: bool = False) -
 
 
 def nearest(positives: int, negatives: int, printed: dict) -> pd.Series:
-    """The matrix that comes nearest to all printed numbers, and by how many half units of the last place it misses the worst of them."""
+    """The matrix that comes nearest to all printed numbers, and by how many half units of the last place it misses
+    the worst of them.
+    """
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     worst = np.zeros((positives + 1, negatives + 1))
     for name, texts in printed.items():
@@ -67,30 +77,42 @@ def nearest(positives: int, negatives: int, printed: dict) -> pd.Series:
         for low, high in map(room, _several(texts)):
             worst = np.maximum(worst, np.abs(values - (low + high) / 2) / ((high - low) / 2))
     best_tp, best_fp = np.unravel_index(worst.argmin(), worst.shape)
-    return pd.Series({"TP": best_tp, "FN": positives - best_tp, "FP": best_fp, "TN": negatives - best_fp, "misses by": worst.min()})
+    return pd.Series(
+        {"TP": best_tp, "FN": positives - best_tp, "FP": best_fp, "TN": negatives - best_fp, "misses by": worst.min()}
+    )
 
 
 READINGS = {"of pneumonia": "", "of normal": "_negative", "macro average": "_macro", "weighted average": "_weighted"}
 
 
 def readings(positives: int, negatives: int, printed: dict) -> pd.DataFrame:
-    """How many matrices each way of reading a column leaves: which class or average, precision and recall swapped, digits cut off."""
+    """How many matrices each way of reading a column leaves: which class or average, precision and recall swapped,
+    digits cut off.
+    """
     rows = []
     for swapped, (name, suffix), cut in product((False, True), READINGS.items(), (False, True)):
         other = {"precision": "recall", "recall": "precision"} if swapped else {}
         asked = {other.get(key, key) + (suffix if key in AVERAGED else ""): value for key, value in printed.items()}
-        rows.append({"precision, recall and F1": name, "precision and recall": "swapped" if swapped else "as printed",
-                     "digits": "cut off" if cut else "rounded", "matrices": len(feasible(positives, negatives, asked, cut))})
+        rows.append(
+            {
+                "precision, recall and F1": name,
+                "precision and recall": "swapped" if swapped else "as printed",
+                "digits": "cut off" if cut else "rounded",
+                "matrices": len(feasible(positives, negatives, asked, cut)),
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def standard_error(name: str, matrix) -> float:
-    """How far a metric strays from one random test set of this size to the next: exactly the binomial one for accuracy, precision, recall and
-    specificity, and the first-order one for metrics made of several cells."""
+    """How far a metric strays from one random test set of this size to the next: exactly the binomial one for
+    accuracy, precision, recall and specificity, and the first-order one for metrics made of several cells.
+    """
     counts = np.asarray(matrix, float)
     total, step = counts.sum(), 1e-4
     slopes = np.zeros(4)
-    for cell in np.nonzero(counts)[0]:  # an empty cell has no weight in the sum below, and some metrics have no slope there
+    # an empty cell has no weight in the sum below, and some metrics have no slope there
+    for cell in np.nonzero(counts)[0]:
         nudge = np.zeros(4)
         nudge[cell] = step
         slopes[cell] = (metric(name, *(counts + nudge)) - metric(name, *(counts - nudge))) / (2 * step)
@@ -108,13 +130,27 @@ def middle(matrices: pd.DataFrame) -> pd.Series:
     return matrices.sort_values(["TP", "FP"]).iloc[len(matrices) // 2][CELLS].astype(int)
 
 
-def implied(columns: dict[str, pd.DataFrame], names=("accuracy", "specificity", "balanced_accuracy", "mcc")) -> pd.DataFrame:
-    """For every column of a table and every metric: the range over the matrices that fit, and the standard error at the one in the middle."""
+def implied(
+    columns: dict[str, pd.DataFrame], names=("accuracy", "specificity", "balanced_accuracy", "mcc")
+) -> pd.DataFrame:
+    """For every column of a table and every metric: the range over the matrices that fit, and the standard error at
+    the one in the middle.
+    """
     rows = []
     for column, matrices in columns.items():
         if matrices.empty:
             continue
         scored, centre = scores(matrices, names), middle(matrices)
-        rows += [{"column": column, "metric": name, "low": scored[name].min(), "value": float(metric(name, *centre)), "high": scored[name].max(),
-                  "standard_error": standard_error(name, centre), "matrices": len(matrices)} for name in names]
+        rows += [
+            {
+                "column": column,
+                "metric": name,
+                "low": scored[name].min(),
+                "value": float(metric(name, *centre)),
+                "high": scored[name].max(),
+                "standard_error": standard_error(name, centre),
+                "matrices": len(matrices),
+            }
+            for name in names
+        ]
     return pd.DataFrame(rows, columns=["column", "metric", "low", "value", "high", "standard_error", "matrices"])

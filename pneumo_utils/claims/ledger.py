@@ -98,8 +98,14 @@ def read_paper(path: Path) -> Paper:
             raise LedgerError(f"{at}: this id stands twice")
         seen.add(claim.id)
         claims.append(claim)
-    return _strict(Paper, raw, path.name, claims=tuple(claims), sections=tuple(raw["sections"]),
-                   excluded=tuple(raw.get("excluded", ())))
+    return _strict(
+        Paper,
+        raw,
+        path.name,
+        claims=tuple(claims),
+        sections=tuple(raw["sections"]),
+        excluded=tuple(raw.get("excluded", ())),
+    )
 
 
 def load(folder: Path = FOLDER) -> Ledger:

@@ -2,7 +2,8 @@
 
     python -m pneumo_utils.claims.numerals FOLDER     # FOLDER holds the papers' texts, 1_*.txt to 5_*.txt
 
-reads the texts and writes the inventories in book/claims/numerals/. The texts are their authors' and stay outside; an inventory is numbers only.
+reads the texts and writes the inventories in book/claims/numerals/. The texts are their authors' and stay outside; an
+inventory is numbers only.
 """
 
 import hashlib
@@ -23,14 +24,18 @@ FURNITURE = {
     "citation mark": r"(?<!\\in )\[\d+(?:[-–,]\s*\d+)*\]|<sup>[\d,\s-]+</sup>|(?<=In )<sup>\d+</sup>",
     "number of a figure, table, equation or section": (
         r"(?i)\b(?:figures?|figs?\.?|tab(?:le|\.)|eq\.?|equations?|sections?)\s*\d+(?:\.\d+)*(?:\s*(?:,|&|and|-|–)\s*\d+(?:\.\d+)*)*"
-        r"|\\tag\{\d+\}|^ *\(\d+\) *$"),
+        r"|\\tag\{\d+\}|^ *\(\d+\) *$"
+    ),
     "number of a heading": r"(?m)^[#\s]*\d+(?:\.\d+)*\.?\s+(?=[A-Z])",
     "heading cited by its number": r"\b\d\.\d(?:\.\d)? (?=Methods|Results|Data|Bounding)",
     "year of a cited work": r"\bet\.? al\.? \d{4}\b",
     "part of a name": (
-        r"(?i)\b(?:resnet[ -]?|vgg-?|densenet-?|mobilenet ?v|efficientnet-b|yolo ?v|f_?|\bl|chestx-ray|cxr|covid-|u-|cs )\d+(?:v\d+)?"
-        r"|\b[23]D\b|£\d"),
-    "mathematics of a formula": r"\$[^$]*(?:\\frac(?!\{\d+\}\{\d)|\\sum|\\sigma|\\log|\\in \\\{0,1\\\}|\\in \[0,1\])[^$]*\$",
+        r"(?i)\b(?:resnet[ -]?|vgg-?|densenet-?|mobilenet ?v|efficientnet-b|yolo "
+        r"?v|f_?|\bl|chestx-ray|cxr|covid-|u-|cs )\d+(?:v\d+)?"
+        r"|\b[23]D\b|£\d"
+    ),
+    "mathematics of a formula": r"\$[^$]*(?:\\frac(?!\{\d+\}\{\d)|\\sum|\\sigma|\\log|\\in \\\{0,1\\\}|\\in "
+    r"\[0,1\])[^$]*\$",
 }
 
 
@@ -103,16 +108,21 @@ def inventory_file(stem: str, folder: Path = FOLDER) -> Path:
 
 def main(texts: Path) -> None:
     for ledger_file, paper in zip(sorted(FOLDER.glob("[0-9]_*.yml")), load().papers):
-        source, = texts.glob(f"{paper.paper}_*.txt")
+        (source,) = texts.glob(f"{paper.paper}_*.txt")
         text = source.read_text(encoding="utf-8")
         found = inventory(text, paper.sections)
         record = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), **found}
         target = inventory_file(ledger_file.stem)
         target.parent.mkdir(exist_ok=True)
-        target.write_text(yaml.safe_dump(record, sort_keys=False, width=120, default_flow_style=None, allow_unicode=True), encoding="utf-8")
+        target.write_text(
+            yaml.safe_dump(record, sort_keys=False, width=120, default_flow_style=None, allow_unicode=True),
+            encoding="utf-8",
+        )
         gaps = unaccounted(paper, found)
-        print(f"{ledger_file.name}: {sum(map(len, found['sections'].values()))} numerals, {len(paper.claims)} claims, "
-              + ("all accounted for" if not gaps else "gaps:"))
+        print(
+            f"{ledger_file.name}: {sum(map(len, found['sections'].values()))} numerals, {len(paper.claims)} claims, "
+            + ("all accounted for" if not gaps else "gaps:")
+        )
         for section, gap in gaps.items():
             for what, numerals in gap.items():
                 print(f"  {section}: {what}: {' '.join(numerals)}")

@@ -1,8 +1,10 @@
-"""Counts of public data sets: what is shipped with its source, by a dotted name such as `rsna.images`, and NIH's from its own tables where a reader has them.
+"""Counts of public data sets: what is shipped with its source, by a dotted name such as `rsna.images`, and NIH's from
+its own tables where a reader has them.
 
     python -m pneumo_utils.claims.public FOLDER     # FOLDER holds NIH's Data_Entry_2017 and BBox_List_2017 tables
 
-reads the tables and rewrites book/claims/nih.yml and nih_boxes.csv, which hold counts and boxes but no image's name and no patient's number.
+reads the tables and rewrites book/claims/nih.yml and nih_boxes.csv, which hold counts and boxes but no image's name and
+no patient's number.
 """
 
 import sys
@@ -19,7 +21,8 @@ from pneumo_utils.detection.cells import targets, without_cell
 from pneumo_utils.ground.files import read_yaml
 
 COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
-BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]  # the list's own header splits "Bbox [x,y,w,h]" at its commas
+# the list's own header splits "Bbox [x,y,w,h]" at its commas
+BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]
 
 ABOUT = """\
 # NIH ChestX-ray14 in counts, written by `python -m pneumo_utils.claims.public FOLDER` from NIH's own tables. Under `nih`, all from the tables:
@@ -78,7 +81,8 @@ def _table(folder: Path, stem: str) -> Path:
     found = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
     if not found:
         raise FileNotFoundError(
-            f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at https://nihcc.app.box.com/v/ChestXray-NIHCC"
+            f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at "
+            f"https://nihcc.app.box.com/v/ChestXray-NIHCC"
         )
     return found[-1]  # the newer version sorts last
 
@@ -87,20 +91,32 @@ def read_entries(folder: Path) -> pd.DataFrame:
     """One row an image: its labels as a list, patient, age in years and view; of either version of the table."""
     raw = pd.read_csv(_table(folder, "Data_Entry_2017"), index_col=False, dtype=str)
     age = raw["Patient Age"].str.extract(r"0*(\d+)([YMD]?)")
-    return pd.DataFrame({
-        "image": raw["Image Index"], "labels": raw["Finding Labels"].str.split("|"), "patient": raw["Patient ID"].astype(int),
-        "age": age[0].astype(int).where(~age[1].isin(["M", "D"]), 0),  # old tables give infants in months or days
-        "view": raw["View Position"]})
+    return pd.DataFrame(
+        {
+            "image": raw["Image Index"],
+            "labels": raw["Finding Labels"].str.split("|"),
+            "patient": raw["Patient ID"].astype(int),
+            "age": age[0].astype(int).where(~age[1].isin(["M", "D"]), 0),  # old tables give infants in months or days
+            "view": raw["View Position"],
+        }
+    )
 
 
 def read_boxes(folder: Path) -> pd.DataFrame:
     """One row a box, images and patients numbered in the list's order of patients."""
-    raw = pd.read_csv(_table(folder, "BBox_List_2017"), header=None, skiprows=1, names=range(len(BOX_COLUMNS)), index_col=False).iloc[:, :6]
+    raw = pd.read_csv(
+        _table(folder, "BBox_List_2017"), header=None, skiprows=1, names=range(len(BOX_COLUMNS)), index_col=False
+    ).iloc[:, :6]
     raw.columns = BOX_COLUMNS[:6]
     raw = raw.sort_values(["image", "label", "x", "y"], ignore_index=True)
-    return pd.DataFrame({
-        "patient": pd.factorize(raw["image"].str.partition("_")[0])[0] + 1, "image": pd.factorize(raw["image"])[0] + 1,
-        "label": raw["label"].replace("Infiltrate", "Infiltration"), **{name: raw[name].round(2) for name in "xywh"}})
+    return pd.DataFrame(
+        {
+            "patient": pd.factorize(raw["image"].str.partition("_")[0])[0] + 1,
+            "image": pd.factorize(raw["image"])[0] + 1,
+            "label": raw["label"].replace("Infiltrate", "Infiltration"),
+            **{name: raw[name].round(2) for name in "xywh"},
+        }
+    )
 
 
 def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
@@ -110,17 +126,28 @@ def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
     alone = labels[labels.sum(axis=1) == 1].sum()
     both = diseases.T @ diseases
     counts = {
-        "images": len(entries), "patients": entries["patient"].nunique(), "no_finding": labels[baselines.NO_FINDING].sum(),
-        "images_under_18": (entries["age"] < 18).sum(), "views": _histogram(entries["view"]),
-        "labels": labels.sum().to_dict(), "single_label": alone.to_dict(),
-        "labels_per_image": _histogram(diseases.sum(axis=1)), "images_per_patient": _histogram(entries.groupby("patient").size()),
+        "images": len(entries),
+        "patients": entries["patient"].nunique(),
+        "no_finding": labels[baselines.NO_FINDING].sum(),
+        "images_under_18": (entries["age"] < 18).sum(),
+        "views": _histogram(entries["view"]),
+        "labels": labels.sum().to_dict(),
+        "single_label": alone.to_dict(),
+        "labels_per_image": _histogram(diseases.sum(axis=1)),
+        "images_per_patient": _histogram(entries.groupby("patient").size()),
         "together": {f"{a}|{b}": both.loc[a, b] for a, b in combinations(diseases.columns, 2)},
-        "boxes": len(boxes), "boxed_images": boxes["image"].nunique(), "boxed_patients": boxes["patient"].nunique(),
-        "box_labels": _histogram(boxes["label"]), "boxes_per_image": _histogram(boxes.groupby("image").size()),
+        "boxes": len(boxes),
+        "boxed_images": boxes["image"].nunique(),
+        "boxed_patients": boxes["patient"].nunique(),
+        "box_labels": _histogram(boxes["label"]),
+        "boxes_per_image": _histogram(boxes.groupby("image").size()),
     }
     missed, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
-    counts |= {"boxes_without_a_cell": missed.sum(), "nodules_without_a_cell": missed.get("Nodule", 0),
-               "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum()}
+    counts |= {
+        "boxes_without_a_cell": missed.sum(),
+        "nodules_without_a_cell": missed.get("Nodule", 0),
+        "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum(),
+    }
     counts |= {name: round(value, 6) for name, value in baselines.label_baselines(counts).items()}
     return _plain({**counts, "shared_patients": round(baselines.shared_patients(counts["images_per_patient"]), 6)})
 

@@ -1,4 +1,6 @@
-"""The verdicts on a claim, kept apart: what its own numbers say, and what reruns say, on phantoms and on real radiographs."""
+"""The verdicts on a claim, kept apart: what its own numbers say, and what reruns say, on phantoms and on real
+radiographs.
+"""
 
 import pandas as pd
 
@@ -30,33 +32,60 @@ def rerun(claim: Claim, results: dict) -> Finding:
 
 
 def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
-    """The verdict on phantoms, that on real radiographs, and why; evidence as `claims.evidence.gather` hands it back."""
+    """The verdict on phantoms, that on real radiographs, and why; evidence as `claims.evidence.gather` hands it
+    back.
+    """
     found = {kind: rerun(claim, evidence[kind]) for kind in KINDS}
     tested = [kind for kind in KINDS if found[kind].verdict != NOT_TESTED]
     decide = tested or [kind for kind in KINDS if claim.id in evidence[kind]][-1:] or [KINDS[0]]
     because = [
-        found[kind].because + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
+        found[kind].because
+        + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
         for kind in decide
     ]
-    return {kind: found[kind].verdict if kind in tested else "not tested" for kind in KINDS} | {"because": " ".join(because)}
+    return {kind: found[kind].verdict if kind in tested else "not tested" for kind in KINDS} | {
+        "because": " ".join(because)
+    }
 
 
 def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFrame:
     """What has become of a chapter's claims: printed, worked out on paper, and rerun on both kinds of data."""
-    return pd.DataFrame([{"claim": claim.says, "printed": "" if claim.value is None else in_one(claim), "on paper": on_paper(claim, ledger).verdict,
-                          **reruns(claim, evidence)} for claim in map(ledger.__getitem__, ids)])
+    return pd.DataFrame(
+        [
+            {
+                "claim": claim.says,
+                "printed": "" if claim.value is None else in_one(claim),
+                "on paper": on_paper(claim, ledger).verdict,
+                **reruns(claim, evidence),
+            }
+            for claim in map(ledger.__getitem__, ids)
+        ]
+    )
 
 
 def scoreboard(ledger: Ledger, runs: list[dict] = ()) -> pd.DataFrame:
-    """One row a claim, in the order of the papers, with all three verdicts, their reasons, and where on each kind of data it was looked at."""
+    """One row a claim, in the order of the papers, with all three verdicts, their reasons, and where on each kind of
+    data it was looked at.
+    """
     _all_known(ledger, runs)
     evidence, rows = gather(runs), []
     for claim in ledger.claims:
         paper, again = on_paper(claim, ledger), reruns(claim, evidence)
-        rows.append({"paper": claim.paper, "id": claim.id, "where": claim.where, "says": claim.says, "kind": claim.kind,
-                     "printed": claim.printed or claim.value, "on paper": paper.verdict, "because": paper.because,
-                     **{kind: again[kind] for kind in KINDS}, "rerun because": again["because"],
-                     **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in KINDS}})
+        rows.append(
+            {
+                "paper": claim.paper,
+                "id": claim.id,
+                "where": claim.where,
+                "says": claim.says,
+                "kind": claim.kind,
+                "printed": claim.printed or claim.value,
+                "on paper": paper.verdict,
+                "because": paper.because,
+                **{kind: again[kind] for kind in KINDS},
+                "rerun because": again["because"],
+                **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in KINDS},
+            }
+        )
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,8 @@
 """Decoded images in one file on disk, mapped into memory: each is decoded once, however often it is read.
 
-A row is written, then marked as there, so a build that was killed goes on where it stopped and no reader meets half an image.
-The rows go through ordinary writes, because a full disk under a writable memory map kills the process without a word.
+A row is written, then marked as there, so a build that was killed goes on where it stopped and no reader meets half an
+image. The rows go through ordinary writes, because a full disk under a writable memory map kills the process without a
+word.
 """
 
 import json
@@ -62,9 +63,13 @@ def pixels(images: Images, rows, size: int) -> Pixels:
     if broken:
         told = "\n".join(f"  {images.paths[row]}: {why}" for row, why in list(broken.items())[:10])
         more = f"\n  and {len(broken) - 10} more" if len(broken) > 10 else ""
-        names = ", ".join(repr(images.stamps[row][0]) for row in list(broken)[:3]) + (", ..." if len(broken) > 3 else "")
-        raise StudyError(f"{len(broken)} of {len(rows)} images look whole and cannot be decoded:\n{told}{more}\n"
-                         f"  Fetch them again, or leave them out: cohort.without([{names}]).")
+        names = ", ".join(repr(images.stamps[row][0]) for row in list(broken)[:3]) + (
+            ", ..." if len(broken) > 3 else ""
+        )
+        raise StudyError(
+            f"{len(broken)} of {len(rows)} images look whole and cannot be decoded:\n{told}{more}\n"
+            f"  Fetch them again, or leave them out: cohort.without([{names}])."
+        )
     return Pixels(np.memmap(place / "pixels", dtype=np.uint8, mode="r", shape=(len(images), size, size)), rows)
 
 
@@ -93,12 +98,17 @@ def _ready(place: Path, images: int, size: int) -> None:
     if place.exists():
         try:
             found = json.loads((place / "about.json").read_text(encoding="utf-8"))
-            whole = (place / "pixels").stat().st_size == images * size * size and (place / "state").stat().st_size == images
+            whole = (place / "pixels").stat().st_size == images * size * size and (
+                place / "state"
+            ).stat().st_size == images
         except (OSError, ValueError):
             found, whole = {}, False
         if found == about and whole:
             return
-        print(f"{place}: {'damaged' if found == about or not found else 'made by another version'}, decoding the images again")
+        print(
+            f"{place}: {'damaged' if found == about or not found else 'made by another version'}, decoding the "
+            f"images again"
+        )
         shutil.rmtree(place)
     with room(str(place)):
         place.mkdir(parents=True)
@@ -121,10 +131,15 @@ def _decode(images: Images, todo: np.ndarray, size: int, place: Path, state: np.
             return row, str(error)
 
     broken = json.loads((place / "broken.json").read_text(encoding="utf-8"))
-    with room(str(place)), open(place / "pixels", "r+b") as store, open(place / "state", "r+b") as marks, ThreadPoolExecutor(cores()) as pool:
+    with (
+        room(str(place)),
+        open(place / "pixels", "r+b") as store,
+        open(place / "state", "r+b") as marks,
+        ThreadPoolExecutor(cores()) as pool,
+    ):
         shown = iter(bar(range(len(todo)), f"decoding to {size} px"))
         for at in range(0, len(todo), AT_ONCE):
-            done = list(pool.map(decoded, todo[at:at + AT_ONCE].tolist()))
+            done = list(pool.map(decoded, todo[at : at + AT_ONCE].tolist()))
             for row, image in done:
                 next(shown, None)
                 if isinstance(image, str):

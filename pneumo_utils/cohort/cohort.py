@@ -15,21 +15,48 @@ from pneumo_utils.cohort.weights import class_weights
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, sha
 
-COLUMNS = ["image", "patient", "age", "sex", "view", "site", "labels", "split", "width", "height", "mode", "bytes", "source"]
+COLUMNS = [
+    "image",
+    "patient",
+    "age",
+    "sex",
+    "view",
+    "site",
+    "labels",
+    "split",
+    "width",
+    "height",
+    "mode",
+    "bytes",
+    "source",
+]
 BOXES = ["row", "image", "finding", "x", "y", "width", "height"]
 SEVERAL = "|"  # between the labels of an image that has several
 LISTED = 5  # names shown of those set aside for one reason
-NO_BOXES = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in zip(BOXES, ["int64", "str", "str", *["float64"] * 4])})
+NO_BOXES = pd.DataFrame(
+    {name: pd.Series(dtype=kind) for name, kind in zip(BOXES, ["int64", "str", "str", *["float64"] * 4])}
+)
 NONE_ASIDE = pd.DataFrame({"image": pd.Series(dtype="str"), "reason": pd.Series(dtype="str")})
 
 
 class Cohort:
-    """`table` has a row an image, `boxes` a row a box in fractions of its image, `aside` a row for whatever a reader left out, and why."""
+    """`table` has a row an image, `boxes` a row a box in fractions of its image, `aside` a row for whatever a reader
+    left out, and why.
+    """
 
     copy_seed = 0  # of what is drawn for augmented copies, where there are any
 
-    def __init__(self, name: str, table: pd.DataFrame, images: Images, classes: list[str], boxes: pd.DataFrame = NO_BOXES,
-                 aside: pd.DataFrame = NONE_ASIDE, notes: tuple[str, ...] = (), several: bool = False):
+    def __init__(
+        self,
+        name: str,
+        table: pd.DataFrame,
+        images: Images,
+        classes: list[str],
+        boxes: pd.DataFrame = NO_BOXES,
+        aside: pd.DataFrame = NONE_ASIDE,
+        notes: tuple[str, ...] = (),
+        several: bool = False,
+    ):
         self.name, self.table, self.images, self.classes = name, table, images, list(classes)
         self.boxes, self.aside, self.notes, self.several = boxes, aside, tuple(notes), several
 
@@ -51,7 +78,9 @@ class Cohort:
     def digest(self) -> str:
         """Of the images by name, size and date, and of the table: kept pieces may depend on a cohort."""
         drawn = [self.copy_seed] if self.has_copies else []
-        return digest_of([self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *drawn])[:16]
+        return digest_of(
+            [self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *drawn]
+        )[:16]
 
     @property
     def copies(self) -> np.ndarray:
@@ -78,7 +107,9 @@ class Cohort:
         return found
 
     def targets(self) -> np.ndarray:
-        """What a model is to answer: the class number of each image, or `indicators` where images have several labels."""
+        """What a model is to answer: the class number of each image, or `indicators` where images have several
+        labels.
+        """
         if self.several:
             return self.indicators()
         return np.array([self.classes.index(name) for name in self.table["labels"]], dtype=np.int64)
@@ -94,10 +125,15 @@ class Cohort:
         parts = self.table["split"][self.table["split"] != ""].value_counts()
         lines = [f"{self.name}: {len(self):,} images" + (f" of {people:,} patients" if people else "") + f": {mix}"]
         if len(parts):
-            lines.append("  split: " + ", ".join(f"{parts[name]:,} {name}" for name in ("train", "valid", "test") if name in parts))
+            lines.append(
+                "  split: "
+                + ", ".join(f"{parts[name]:,} {name}" for name in ("train", "valid", "test") if name in parts)
+            )
         if (copies := self.copies[self.copies != ""]).size:
             made = pd.Series(copies).value_counts(sort=False)
-            lines.append("  augmented copies among them: " + ", ".join(f"{count:,} {name}" for name, count in made.items()))
+            lines.append(
+                "  augmented copies among them: " + ", ".join(f"{count:,} {name}" for name, count in made.items())
+            )
         if len(self.boxes):
             lines.append(f"  {len(self.boxes):,} boxes on {self.boxes['row'].nunique():,} images")
         for reason, images in self.aside.groupby("reason", sort=False)["image"]:
@@ -116,7 +152,11 @@ class Cohort:
         """The images of one part of the split: "train", "valid" or "test"."""
         if not (self.table["split"] == name).any():
             there = sorted(set(self.table["split"]) - {""})
-            remedy = f"its split has {', '.join(there)}." if there else "it is not split yet; call cohort.split(by=\"patient\", test=.2, valid=.1)."
+            remedy = (
+                f"its split has {', '.join(there)}."
+                if there
+                else 'it is not split yet; call cohort.split(by="patient", test=.2, valid=.1).'
+            )
             raise StudyError(f"{self.name} has no part {name!r}: {remedy}")
         return self.where(self.table["split"] == name)
 
@@ -132,12 +172,15 @@ class Cohort:
             return self
         random = np.random.default_rng(seed)
         key = splitting.strata(self).iloc[order := random.permutation(len(self))]
-        start = {name: random.random() for name in sorted(key.unique())}  # so that a class of few has its chance and no more
+        # so that a class of few has its chance and no more
+        start = {name: random.random() for name in sorted(key.unique())}
         place = (key.groupby(key).cumcount() + key.map(start)) / key.map(key.value_counts())
         drawn = order[np.argsort(place.to_numpy(), kind="stable")[:images]]
         return self.where(np.isin(np.arange(len(self)), drawn))  # by position, since a copy has the index of its image
 
-    def labelled(self, names: dict[str, str] | None = None, column: str = "labels", classes: list[str] | None = None) -> "Cohort":
+    def labelled(
+        self, names: dict[str, str] | None = None, column: str = "labels", classes: list[str] | None = None
+    ) -> "Cohort":
         """Labels taken from another column, or renamed; images whose label has no new name are left out and counted."""
         if column not in self.table:
             raise StudyError(f"{self.name} has no column {column!r}; it has {', '.join(self.table)}.")
@@ -147,10 +190,14 @@ class Cohort:
         order = classes or list(dict.fromkeys(names.values() if names else sorted(label[kept].unique())))
         other = self.where(kept)
         table = other.table.assign(labels=label[kept].astype(str))
-        return other.but(table=table, classes=order, several=False, aside=pd.concat([self.aside, aside], ignore_index=True))
+        return other.but(
+            table=table, classes=order, several=False, aside=pd.concat([self.aside, aside], ignore_index=True)
+        )
 
     def with_copies(self, names: dict[str, list[str]], seed: int = 0) -> "Cohort":
-        """The training images, all where there is no split yet, come again as copies: one for each augmentation named for their class."""
+        """The training images, all where there is no split yet, come again as copies: one for each augmentation
+        named for their class.
+        """
         from pneumo_utils.cohort.copies import copied
 
         return self.but(table=copied(self, names), copy_seed=int(seed))
@@ -158,7 +205,9 @@ class Cohort:
     # splitting it
 
     def split(self, by: str = "patient", test: float = 0.2, valid: float = 0.0, seed: int = 0) -> "Cohort":
-        """Parts in which the classes have their shares, and no patient is in two; `by` may be "image", "official" or a column."""
+        """Parts in which the classes have their shares, and no patient is in two; `by` may be "image", "official" or
+        a column.
+        """
         return self.but(table=self.table.assign(split=splitting.parts(self, by, test, valid, seed)))
 
     def folds(self, number: int, by: str = "patient", seed: int = 0) -> list["Cohort"]:
@@ -173,7 +222,9 @@ class Cohort:
     # its pixels
 
     def pixels(self, size: int) -> Pixels:
-        """The images at `size` x `size`, in the order of the table, from a cache on disk that is made when first asked for."""
+        """The images at `size` x `size`, in the order of the table, from a cache on disk that is made when first
+        asked for.
+        """
         plain = pixels(self.images, self.table.index.to_numpy(), size)
         if not self.has_copies:
             return plain
@@ -203,17 +254,33 @@ def together(*cohorts: Cohort) -> Cohort:
     """Several cohorts as one; image and patient names carry their source, so that none meet by accident."""
     first = cohorts[0]
     if any(each.classes != first.classes or each.several != first.several for each in cohorts):
-        raise StudyError("Cohorts go together when they have the same classes: " + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
-                         + ". Give them the same with cohort.labelled({...}, classes=[...]).")
+        raise StudyError(
+            "Cohorts go together when they have the same "
+            "classes: "
+            + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
+            + ". Give them the same with cohort.labelled({...}, classes=[...])."
+        )
     if named := [each.name for each in cohorts if each.has_copies]:
-        raise StudyError(f"{named[0]} has augmented copies: put cohorts together first, and make copies of all with one seed.")
+        raise StudyError(
+            f"{named[0]} has augmented copies: put cohorts together first, and make copies of all with one seed."
+        )
     tables, boxes, aside, images, start = [], [], [], Images((), ()), 0
     for each in cohorts:
-        named = each.table.assign(image=each.table["source"] + "/" + each.table["image"],
-                                  patient=(each.table["source"] + "/" + each.table["patient"]).where(each.table["patient"] != "", ""))
+        named = each.table.assign(
+            image=each.table["source"] + "/" + each.table["image"],
+            patient=(each.table["source"] + "/" + each.table["patient"]).where(each.table["patient"] != "", ""),
+        )
         tables.append(named.set_axis(named.index + start))
         boxes.append(each.boxes.assign(row=each.boxes["row"] + start))
         aside.append(each.aside)
         images, start = images + each.images, start + len(each.images)
-    return Cohort(" + ".join(each.name for each in cohorts), pd.concat(tables), images, first.classes, pd.concat(boxes, ignore_index=True),
-                  pd.concat(aside, ignore_index=True), tuple(note for each in cohorts for note in each.notes), first.several)
+    return Cohort(
+        " + ".join(each.name for each in cohorts),
+        pd.concat(tables),
+        images,
+        first.classes,
+        pd.concat(boxes, ignore_index=True),
+        pd.concat(aside, ignore_index=True),
+        tuple(note for each in cohorts for note in each.notes),
+        first.several,
+    )

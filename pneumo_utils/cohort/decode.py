@@ -8,12 +8,23 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pneumo_utils.cohort.unreadable import Unreadable, check_extent
 
-FILES = {".jpeg": "JPEG", ".jpg": "JPEG", ".png": "PNG", ".dcm": "DICOM", ".dicom": "DICOM", ".bmp": "BMP", ".tif": "TIFF", ".tiff": "TIFF"}
+FILES = {
+    ".jpeg": "JPEG",
+    ".jpg": "JPEG",
+    ".png": "PNG",
+    ".dcm": "DICOM",
+    ".dicom": "DICOM",
+    ".bmp": "BMP",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
 IN_AN_ARCHIVE = ".npz::"  # pneumoniamnist.npz::train_images::17
 
 
 def grey(path: str | Path, size: int = 0) -> np.ndarray:
-    """The pixels as uint8, black is 0 and air is dark; at `size` x `size`, the whole image squeezed into the square, if a size is given."""
+    """The pixels as uint8, black is 0 and air is dark; at `size` x `size`, the whole image squeezed into the square,
+    if a size is given.
+    """
     path = str(path)
     if IN_AN_ARCHIVE in path:
         image = Image.fromarray(_member(path))
@@ -34,7 +45,8 @@ def _picture(path: str, size: int) -> Image.Image:
         with Image.open(path) as image:
             check_extent(*image.size)
             if size:
-                image.draft("L", (2 * size, 2 * size))  # a JPEG is decoded at a fraction of its size, four times as fast
+                # a JPEG is decoded at a fraction of its size, four times as fast
+                image.draft("L", (2 * size, 2 * size))
             image.load()
             return to_grey(ImageOps.exif_transpose(image))
     except Unreadable:
@@ -74,7 +86,10 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
     """Deep grey scaled to 8 bits by its depth: 16 bits, or 12 where nothing in the image lies above them, or 8."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
-        raise Unreadable(f"holds values from {values.min():g} to {values.max():g}, which are not the greys of an image of up to 16 bits")
+        raise Unreadable(
+            f"holds values from {values.min():g} to {values.max():g}, which are not the greys of an "
+            f"image of up to 16 bits"
+        )
     depth = next(bits for bits in (8, 12, 16) if values.max() < 2**bits)
     return np.round(values * (255 / (2**depth - 1))).astype(np.uint8)
 

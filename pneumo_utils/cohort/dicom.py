@@ -11,8 +11,23 @@ from pydicom.pixels import apply_modality_lut, get_decoder
 
 from pneumo_utils.cohort.unreadable import Unreadable, check_extent
 
-HEADER = ["PatientAge", "PatientSex", "PatientID", "ViewPosition", "Modality", "PhotometricInterpretation", "Rows", "Columns", "BitsStored",
-          "BitsAllocated", "HighBit", "SamplesPerPixel", "PixelRepresentation", "NumberOfFrames", "InstitutionName"]
+HEADER = [
+    "PatientAge",
+    "PatientSex",
+    "PatientID",
+    "ViewPosition",
+    "Modality",
+    "PhotometricInterpretation",
+    "Rows",
+    "Columns",
+    "BitsStored",
+    "BitsAllocated",
+    "HighBit",
+    "SamplesPerPixel",
+    "PixelRepresentation",
+    "NumberOfFrames",
+    "InstitutionName",
+]
 END_OF_FRAMES = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
 YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1, "": 1}
 
@@ -62,12 +77,21 @@ def _no_decoder(syntax) -> str:
 
 def _check_bits(found: pydicom.Dataset) -> None:
     allocated, stored = found.get("BitsAllocated"), found.get("BitsStored")
-    if allocated not in {8, 16} or not stored or not 1 <= stored <= allocated or found.get("HighBit", stored - 1) != stored - 1:
-        raise Unreadable(f"its bits make no image: {stored} stored of {allocated} allocated, highest {found.get('HighBit')}")
+    if (
+        allocated not in {8, 16}
+        or not stored
+        or not 1 <= stored <= allocated
+        or found.get("HighBit", stored - 1) != stored - 1
+    ):
+        raise Unreadable(
+            f"its bits make no image: {stored} stored of {allocated} allocated, highest {found.get('HighBit')}"
+        )
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """uint8, scaled by the bits that are stored, after the rescale slope and intercept, with MONOCHROME1 turned round."""
+    """uint8, scaled by the bits that are stored, after the rescale slope and intercept, with MONOCHROME1 turned
+    round.
+    """
     try:
         found = pydicom.dcmread(path)
     except InvalidDicomError as error:
@@ -108,7 +132,14 @@ def _check_length(found: pydicom.Dataset) -> None:
 
 
 def _bytes(found: pydicom.Dataset) -> int:
-    return found.Rows * found.Columns * found.get("SamplesPerPixel", 1) * found.BitsAllocated // 8 * int(found.get("NumberOfFrames") or 1)
+    return (
+        found.Rows
+        * found.Columns
+        * found.get("SamplesPerPixel", 1)
+        * found.BitsAllocated
+        // 8
+        * int(found.get("NumberOfFrames") or 1)
+    )
 
 
 def _told(found: pydicom.Dataset) -> str:

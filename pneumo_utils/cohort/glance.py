@@ -1,4 +1,6 @@
-"""A look at the first and last bytes of every image file: what it is, how large, and whether it is whole, without decoding it."""
+"""A look at the first and last bytes of every image file: what it is, how large, and whether it is whole, without
+decoding it.
+"""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,17 +18,28 @@ AT_ONCE = 8  # the files are waited for more than worked on
 
 
 def glance(paths: list[Path], more=None) -> pd.DataFrame:
-    """One row a file: width, height, mode, bytes, modified, reason (empty where the file is whole), and what `more(header)` reads off a DICOM."""
+    """One row a file: width, height, mode, bytes, modified, reason (empty where the file is whole), and what
+    `more(header)` reads off a DICOM.
+    """
     with ThreadPoolExecutor(AT_ONCE) as pool:
         rows = list(bar(pool.map(lambda path: _look(path, more), paths), "looking at the files", total=len(paths)))
-    return pd.DataFrame(rows, columns=["width", "height", "mode", "bytes", "modified", "reason", *(more.columns if more else [])])
+    return pd.DataFrame(
+        rows, columns=["width", "height", "mode", "bytes", "modified", "reason", *(more.columns if more else [])]
+    )
 
 
 def _look(path: Path, more) -> dict:
     try:
         stat = path.stat()
     except OSError as error:
-        return {"width": 0, "height": 0, "mode": "", "bytes": 0, "modified": 0, "reason": f"cannot be opened: {error.strerror}"}
+        return {
+            "width": 0,
+            "height": 0,
+            "mode": "",
+            "bytes": 0,
+            "modified": 0,
+            "reason": f"cannot be opened: {error.strerror}",
+        }
     row = {"width": 0, "height": 0, "mode": "", "bytes": stat.st_size, "modified": stat.st_mtime_ns, "reason": ""}
     try:
         if stat.st_size == 0:
@@ -35,7 +48,11 @@ def _look(path: Path, more) -> dict:
             from pneumo_utils.cohort.dicom import header
 
             found = header(path)
-            return row | {"width": found.Columns, "height": found.Rows, "mode": found.PhotometricInterpretation} | (more(found) if more else {})
+            return (
+                row
+                | {"width": found.Columns, "height": found.Rows, "mode": found.PhotometricInterpretation}
+                | (more(found) if more else {})
+            )
         with Image.open(path) as image:
             check_extent(*image.size)
             row |= {"width": image.size[0], "height": image.size[1], "mode": image.mode}

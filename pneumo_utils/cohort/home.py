@@ -21,10 +21,14 @@ def room(what: str):
         yield
     except OSError as error:
         if error.errno in FULL:
-            raise StudyError(f"There is no room left to write {what}: {error.strerror}. Free some space, or set PNEUMO_DATA to a folder on a larger "
-                             "disk; what was finished before is kept.") from error
+            raise StudyError(
+                f"There is no room left to write {what}: {error.strerror}. Free some space, or set "
+                f"PNEUMO_DATA to a folder on a larger "
+                "disk; what was finished before is kept."
+            ) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise StudyError(
-                f"{what} cannot be written: {error.strerror} ({error.filename}). Set PNEUMO_DATA to a folder that takes files."
+                f"{what} cannot be written: {error.strerror} ({error.filename}). Set PNEUMO_DATA to a folder that "
+                f"takes files."
             ) from error
         raise

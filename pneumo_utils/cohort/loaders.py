@@ -1,4 +1,6 @@
-"""fastai DataLoaders that take whole batches out of the memory-mapped pixels: no file is opened and no worker is needed."""
+"""fastai DataLoaders that take whole batches out of the memory-mapped pixels: no file is opened and no worker is
+needed.
+"""
 
 import random
 from collections.abc import Callable
@@ -18,10 +20,17 @@ class Rows:
     """What a loader draws from: pixels, whose they are, targets, and the names of the classes."""
 
     def __init__(self, cohort, size: int, split_idx: int):
-        self.pixels, self.classes, self.several, self.split_idx = cohort.pixels(size), cohort.classes, cohort.several, split_idx
+        self.pixels, self.classes, self.several, self.split_idx = (
+            cohort.pixels(size),
+            cohort.classes,
+            cohort.several,
+            split_idx,
+        )
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
-        self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()  # what fastai's learners take unless told
-        self.origin = cohort.images.digest, size, version(), *self.pixels.made  # with the rows of the pixels, all that they depend on
+        # what fastai's learners take unless told
+        self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()
+        # with the rows of the pixels, all that they depend on
+        self.origin = cohort.images.digest, size, version(), *self.pixels.made
         self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.several else torch.int64)
 
     def __len__(self) -> int:
@@ -43,7 +52,9 @@ class Rows:
 
 
 class Loader(TfmdDL):
-    """A last batch of one joins the batch before it: batch norm cannot learn from a single image, and none is dropped."""
+    """A last batch of one joins the batch before it: batch norm cannot learn from a single image, and none is
+    dropped.
+    """
 
     def create_batches(self, samples):
         for rows in self.batches(list(samples)):
@@ -53,7 +64,7 @@ class Loader(TfmdDL):
         return self.dataset.batch(rows)
 
     def batches(self, rows: list[int]) -> list[list[int]]:
-        cut = [rows[at:at + self.bs] for at in range(0, len(rows), self.bs)]
+        cut = [rows[at : at + self.bs] for at in range(0, len(rows), self.bs)]
         if self.drop_last and cut and len(cut[-1]) < self.bs:
             cut.pop()
         if self.dataset.split_idx == 0 and self.bs > 1 and len(cut) > 1 and len(cut[-1]) == 1:
@@ -66,7 +77,9 @@ class Loader(TfmdDL):
 
 
 class Flip(Transform):
-    """Every second training image, at random, as in a mirror, or along another axis (-2: upside down); done to the whole batch while it is still bytes."""
+    """Every second training image, at random, as in a mirror, or along another axis (-2: upside down); done to the
+    whole batch while it is still bytes.
+    """
 
     order, split_idx = 0, 0
 
@@ -80,7 +93,9 @@ class Flip(Transform):
 
 
 class Floats(Transform):
-    """Bytes as floats from 0 to 1, grey ones with as many equal channels as the network wants; done on the device, where it is cheap."""
+    """Bytes as floats from 0 to 1, grey ones with as many equal channels as the network wants; done on the device,
+    where it is cheap.
+    """
 
     order = 1
 
@@ -92,27 +107,67 @@ class Floats(Transform):
         return x if x.dim() == 4 else x[:, None].expand(-1, self.channels, -1, -1)
 
 
-def dataloaders(cohort, size: int, batch_size: int, flip: bool = False, channels: int = 3, stats: tuple | None = None, batch_tfms=(),
-                drop_last: bool = False, seed: int = 0, device=None, rows: Callable[..., Rows] = Rows) -> DataLoaders:
-    """The "train" part shuffled and the "valid" part in order; `stats` are mean and deviation to normalise by, `batch_tfms` more of fastai's transforms.
+def dataloaders(
+    cohort,
+    size: int,
+    batch_size: int,
+    flip: bool = False,
+    channels: int = 3,
+    stats: tuple | None = None,
+    batch_tfms=(),
+    drop_last: bool = False,
+    seed: int = 0,
+    device=None,
+    rows: Callable[..., Rows] = Rows,
+) -> DataLoaders:
+    """The "train" part shuffled and the "valid" part in order; `stats` are mean and deviation to normalise by,
+    `batch_tfms` more of fastai's transforms.
 
     `rows` makes what is drawn from, of a cohort, a size and a `split_idx`: other targets than classes, for one.
     """
     train, valid = cohort.part("train"), cohort.part("valid")
     if drop_last and len(train) < batch_size:
-        raise StudyError(f"The training part of {cohort.name} has {len(train)} images, fewer than one batch of {batch_size}, and incomplete "
-                         "batches are dropped: no step would be taken. Lower batch_size, take more images, or keep the last batch.")
+        raise StudyError(
+            f"The training part of {cohort.name} has {len(train)} images, fewer than one batch of "
+            f"{batch_size}, and incomplete "
+            "batches are dropped: no step would be taken. Lower batch_size, take more images, or keep "
+            "the last batch."
+        )
     if len(train) < 2:
-        raise StudyError(f"The training part of {cohort.name} has one image: batch norm cannot learn from it. Take more images.")
-    both = [_loader(rows, train, size, batch_size, 0, channels, stats, (*batch_tfms, *([Flip()] if flip else [])), drop_last, seed, device),
-            _loader(rows, valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device)]
+        raise StudyError(
+            f"The training part of {cohort.name} has one image: batch norm cannot learn from it. Take more images."
+        )
+    both = [
+        _loader(
+            rows,
+            train,
+            size,
+            batch_size,
+            0,
+            channels,
+            stats,
+            (*batch_tfms, *([Flip()] if flip else [])),
+            drop_last,
+            seed,
+            device,
+        ),
+        _loader(rows, valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device),
+    ]
     loaders = DataLoaders(*both, device=both[0].device)
     loaders.vocab, loaders.c = cohort.classes, len(cohort.classes)
     return loaders
 
 
-def loader(cohort, size: int, batch_size: int, channels: int = 3, stats: tuple | None = None, batch_tfms=(), device=None,
-           rows: Callable[..., Rows] = Rows) -> Loader:
+def loader(
+    cohort,
+    size: int,
+    batch_size: int,
+    channels: int = 3,
+    stats: tuple | None = None,
+    batch_tfms=(),
+    device=None,
+    rows: Callable[..., Rows] = Rows,
+) -> Loader:
     """All images in the order of the table, none of them augmented."""
     return _loader(rows, cohort, size, batch_size, 1, channels, stats, batch_tfms, False, 0, device)
 
@@ -122,12 +177,25 @@ def _loader(kind, cohort, size, batch_size, split_idx, channels, stats, batch_tf
         raise StudyError(f"A batch cannot hold {batch_size} images: choose 1 or more.")
     device, rows = torch.device(device) if device else default_device(), kind(cohort, size, split_idx)
     if len(rows.pixels.shape) == 4 and channels != 3:
-        raise StudyError(f"Tinted copies of {cohort.name} have three channels, and the network is to get {channels}. Say channels=3, "
-                         "or make no copies by \"tint\".")
+        raise StudyError(
+            f"Tinted copies of {cohort.name} have three channels, and the network is to get {channels}. "
+            f"Say channels=3, "
+            'or make no copies by "tint".'
+        )
     transforms = [Floats(channels), *batch_tfms]
     if stats:
-        mean, deviation = (torch.as_tensor(each, dtype=torch.float32, device=device).view(1, -1, 1, 1) for each in stats)
+        mean, deviation = (
+            torch.as_tensor(each, dtype=torch.float32, device=device).view(1, -1, 1, 1) for each in stats
+        )
         transforms.append(Normalize(mean, deviation))
-    made = Loader(rows, bs=batch_size, shuffle=split_idx == 0, drop_last=drop_last, num_workers=0, after_batch=transforms, device=device)
+    made = Loader(
+        rows,
+        bs=batch_size,
+        shuffle=split_idx == 0,
+        drop_last=drop_last,
+        num_workers=0,
+        after_batch=transforms,
+        device=device,
+    )
     made.rng = random.Random(seed)  # the order of the images is the seed's alone
     return made

@@ -1,6 +1,7 @@
 """What makes an image file no image, whatever its format."""
 
-LARGEST = 100_000_000  # pixels; the largest radiographs have a quarter of this, so what announces more is a decompression bomb
+# pixels; the largest radiographs have a quarter of this, so what announces more is a decompression bomb
+LARGEST = 100_000_000
 
 
 class Unreadable(Exception):

@@ -4,7 +4,9 @@ from pneumo_utils.ground.errors import StudyError
 
 
 def balanced(counts: dict[str, int]) -> dict[str, float]:
-    """Images / (classes x images of the class), as scikit-learn has it: the weights of all images sum to their number."""
+    """Images / (classes x images of the class), as scikit-learn has it: the weights of all images sum to their
+    number.
+    """
     return {name: sum(counts.values()) / (len(counts) * count) for name, count in counts.items()}
 
 
@@ -16,14 +18,19 @@ def ratio(counts: dict[str, int]) -> dict[str, float]:
 def class_weights(cohort, how: str) -> dict[str, float]:
     counts = {name: int(count) for name, count in cohort.counts().items()}
     if empty := [name for name, count in counts.items() if not count]:
-        raise StudyError(f"{cohort.name} has no image of the class {empty[0]!r}, so it has no weight. Leave the class out, or take more images.")
+        raise StudyError(
+            f"{cohort.name} has no image of the class {empty[0]!r}, so it has no weight. Leave the "
+            f"class out, or take more images."
+        )
     if how == "balanced":
         return balanced(counts)
     if how == "ratio":
         return ratio(counts)
     if how == "zhao":
         return ratio(_rows_of_the_box_table(cohort))
-    raise StudyError(f"There are no weights called {how!r}: choose \"balanced\", \"ratio\" or \"zhao\" (box rows counted as images).")
+    raise StudyError(
+        f'There are no weights called {how!r}: choose "balanced", "ratio" or "zhao" (box rows counted as images).'
+    )
 
 
 def _rows_of_the_box_table(cohort) -> dict[str, int]:

@@ -25,7 +25,9 @@ def recognise(root: str | Path) -> ModuleType:
     if found := whose(tree):
         return found
     layouts = "\n".join(f"  {name:14} {release(name).LAYOUT}" for name in sorted(NAMES))
-    raise StudyError(f"{root} is none of the releases that this book reads ({tree.told()}). They are known by:\n{layouts}")
+    raise StudyError(
+        f"{root} is none of the releases that this book reads ({tree.told()}). They are known by:\n{layouts}"
+    )
 
 
 def whose(tree: Tree) -> ModuleType | None:

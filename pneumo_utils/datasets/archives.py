@@ -49,9 +49,18 @@ def first_picture(path: Path) -> str:
         if path.suffix.lower() == ".zip":
             with zipfile.ZipFile(path) as archive:
                 names = archive.namelist()
-                return next((PurePosixPath(name).name for name in names if PurePosixPath(name).suffix.lower() in FILES), "")
+                return next(
+                    (PurePosixPath(name).name for name in names if PurePosixPath(name).suffix.lower() in FILES), ""
+                )
         with tarfile.open(path) as archive:
-            return next((PurePosixPath(member.name).name for member in archive if PurePosixPath(member.name).suffix.lower() in FILES), "")
+            return next(
+                (
+                    PurePosixPath(member.name).name
+                    for member in archive
+                    if PurePosixPath(member.name).suffix.lower() in FILES
+                ),
+                "",
+            )
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, OSError):
         return ""  # unpacking it says what is wrong
 
@@ -105,8 +114,11 @@ def _kind_in_tar(member: tarfile.TarInfo) -> str:
 
 def _bounded(path: Path, total: int) -> None:
     if total > max(HARMLESS, MOST * path.stat().st_size):
-        raise StudyError(f"{path} ({path.stat().st_size:,} bytes) announces at least {total:,} bytes when unpacked, more than images ever shrink. "
-                         "It is made to fill a disk; nothing was unpacked. Fetch it from the publisher.")
+        raise StudyError(
+            f"{path} ({path.stat().st_size:,} bytes) announces at least {total:,} bytes when unpacked, "
+            f"more than images ever shrink. "
+            "It is made to fill a disk; nothing was unpacked. Fetch it from the publisher."
+        )
 
 
 def _check(path: Path, entries: list[tuple[str, int, str]]) -> None:
@@ -114,18 +126,23 @@ def _check(path: Path, entries: list[tuple[str, int, str]]) -> None:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or (parts.parts and ":" in parts.parts[0]):
             raise StudyError(
-                f"{path} holds an entry that would be written outside its folder: {name!r}. Nothing was unpacked. Fetch it from the publisher."
+                f"{path} holds an entry that would be written outside its folder: {name!r}. Nothing was unpacked. "
+                f"Fetch it from the publisher."
             )
         if kind == "link":
             raise StudyError(
-                f"{path} holds a link or a device, {name!r}, where only files belong. Nothing was unpacked. Fetch it from the publisher."
+                f"{path} holds a link or a device, {name!r}, where only files belong. Nothing was unpacked. Fetch it "
+                f"from the publisher."
             )
     total = sum(size for _, size, _ in entries)
     _bounded(path, total)
     there = next(parent for parent in [home(), *home().absolute().parents] if parent.exists())
     if total > shutil.disk_usage(there).free:
-        raise StudyError(f"{path} needs {total:,} bytes to unpack, and {there} has {shutil.disk_usage(there).free:,} left. "
-                         "Free some space, or set PNEUMO_DATA to a folder on a larger disk.")
+        raise StudyError(
+            f"{path} needs {total:,} bytes to unpack, and {there} has {shutil.disk_usage(there).free:,} "
+            f"left. "
+            "Free some space, or set PNEUMO_DATA to a folder on a larger disk."
+        )
 
 
 def _copy(path: Path, name: str, source, size: int, target: Path) -> None:
@@ -133,14 +150,18 @@ def _copy(path: Path, name: str, source, size: int, target: Path) -> None:
     place.parent.mkdir(parents=True, exist_ok=True)
     if place.exists():
         raise StudyError(
-            f"{path} holds two files of one name: {name}. Nothing was kept. Unpack it by hand and remove the wrong one, or fetch it again."
+            f"{path} holds two files of one name: {name}. Nothing was kept. Unpack it by hand and remove the wrong "
+            f"one, or fetch it again."
         )
     left = size
     with open(place, "wb") as file:
         while chunk := source.read(CHUNK):
             left -= len(chunk)
             if left < 0:
-                raise StudyError(f"{path}: {name} goes on after the {size:,} bytes that it announces. Nothing was kept. Fetch it from the publisher.")
+                raise StudyError(
+                    f"{path}: {name} goes on after the {size:,} bytes that it announces. Nothing was "
+                    f"kept. Fetch it from the publisher."
+                )
             file.write(chunk)
     if left:
         raise StudyError(f"{path}: {name} ends {left:,} bytes before it should. Nothing was kept. Fetch it again.")

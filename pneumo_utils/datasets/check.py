@@ -11,7 +11,8 @@ from pneumo_utils.datasets.tree import Tree
 
 GOOD, TOLD, WRONG = "as it should be", "worth knowing", "wrong"
 TELLS = 0.6  # AUROC from which a property of the file is called a shortcut
-BEYOND_CHANCE = 3  # standard deviations of chance that it has to lie above one half besides, since a small release has some by luck
+# standard deviations of chance that it has to lie above one half besides, since a small release has some by luck
+BEYOND_CHANCE = 3
 ALL_BUT_TOLD = 0.95  # the same for pixels, which may show disease too
 NAMED = 3
 
@@ -56,15 +57,32 @@ def _checksum(module, cohort: Cohort) -> list[Finding]:
     found = hashlib.md5(path.read_bytes()).hexdigest()
     if found == module.MD5[path.name]:
         return [Finding(GOOD, "checksum", f"{path.name} is the published file")]
-    return [Finding(WRONG, "checksum", f"{path.name} is not the published file: md5 {found}, published {module.MD5[path.name]}")]
+    return [
+        Finding(
+            WRONG, "checksum", f"{path.name} is not the published file: md5 {found}, published {module.MD5[path.name]}"
+        )
+    ]
 
 
 def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
-    found = {"images": len(cohort), "patients": cohort.table["patient"].nunique(), "boxes": len(cohort.boxes), **cohort.counts().to_dict()}
+    found = {
+        "images": len(cohort),
+        "patients": cohort.table["patient"].nunique(),
+        "boxes": len(cohort.boxes),
+        **cohort.counts().to_dict(),
+    }
     found |= {name: int((cohort.table["split"] == name).sum()) for name in ("train", "valid", "test")}
-    if differ := [f"{name} {found.get(name, 0):,} of {count:,}" for name, count in published.items() if found.get(name, 0) != count]:
+    if differ := [
+        f"{name} {found.get(name, 0):,} of {count:,}"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    ]:
         return [Finding(TOLD, "counts", f"not the published ones: {', '.join(differ)}")]
-    return [Finding(GOOD, "counts", f"the published ones: {', '.join(f'{name} {count:,}' for name, count in published.items())}")]
+    return [
+        Finding(
+            GOOD, "counts", f"the published ones: {', '.join(f'{name} {count:,}' for name, count in published.items())}"
+        )
+    ]
 
 
 def _aside(cohort: Cohort) -> list[Finding]:
@@ -85,7 +103,9 @@ def _decodable(cohort: Cohort) -> tuple[Cohort, list[Finding]]:
     if not broken:
         return cohort, [Finding(GOOD, "decoding", f"all {len(cohort):,} images can be decoded")]
     told = ", ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:NAMED])
-    return cohort.without(list(broken)), [Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({told})")]
+    return cohort.without(list(broken)), [
+        Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({told})")
+    ]
 
 
 def _copies(cohort: Cohort) -> list[Finding]:
@@ -93,17 +113,37 @@ def _copies(cohort: Cohort) -> list[Finding]:
     findings, same = [], lookalikes.identical(cohort)
     if same:
         listed = [" = ".join(name[rows]) for rows in same]
-        findings.append(Finding(WRONG, "duplicates", f"{sum(map(len, same)):,} byte-identical files in {len(same):,} groups "
-                                f"({'; '.join(listed[:NAMED])})"))
-    exact = {frozenset(pair) for rows in same for at, one in enumerate(rows) for pair in ((one, other) for other in rows[at + 1:])}
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{sum(map(len, same)):,} byte-identical files in {len(same):,} groups ({'; '.join(listed[:NAMED])})",
+            )
+        )
+    exact = {
+        frozenset(pair)
+        for rows in same
+        for at, one in enumerate(rows)
+        for pair in ((one, other) for other in rows[at + 1 :])
+    }
     pairs = lookalikes.near(cohort)
     alike = pairs[[frozenset(pair) not in exact for pair in zip(pairs["one"], pairs["other"])]]
     if len(alike):
         listed = [f"{name[one]} ~ {name[other]}" for one, other in zip(alike["one"], alike["other"])]
-        findings.append(Finding(WRONG, "duplicates", f"{len(alike):,} pairs of files with the same picture ({'; '.join(listed[:NAMED])})"))
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{len(alike):,} pairs of files with the same picture ({'; '.join(listed[:NAMED])})",
+            )
+        )
     across = pairs[(split[pairs["one"]].to_numpy() != split[pairs["other"]].to_numpy())]
     if len(across):
-        findings.append(Finding(WRONG, "duplicates", f"{len(across):,} pairs of the same picture lie in different parts of the split"))
+        findings.append(
+            Finding(
+                WRONG, "duplicates", f"{len(across):,} pairs of the same picture lie in different parts of the split"
+            )
+        )
     torn = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
     if len(torn):
         findings.append(Finding(WRONG, "duplicates", f"{len(torn):,} pairs of the same picture have different labels"))
@@ -112,19 +152,38 @@ def _copies(cohort: Cohort) -> list[Finding]:
 
 def _patients(cohort: Cohort) -> list[Finding]:
     if (cohort.table["patient"] == "").all():
-        return [Finding(TOLD, "patients", "not named: a split can only be by image, and nobody can tell who is on both sides")]
+        return [
+            Finding(
+                TOLD, "patients", "not named: a split can only be by image, and nobody can tell who is on both sides"
+            )
+        ]
     shared = cohort.shared_patients()
-    told = [Finding(WRONG, "patients", f"{row['patients']:,} of {row['of patients']:,} patients of {row['of']} are in {row['also in']} too, "
-                    f"with {row['images']:,} images")
-            for row in shared.to_dict("records") if row["patients"]]
+    told = [
+        Finding(
+            WRONG,
+            "patients",
+            f"{row['patients']:,} of {row['of patients']:,} patients of {row['of']} are "
+            f"in {row['also in']} too, "
+            f"with {row['images']:,} images",
+        )
+        for row in shared.to_dict("records")
+        if row["patients"]
+    ]
     if not told and len(shared):
         told = [Finding(GOOD, "patients", "none is in two parts of the split")]
     each = cohort.table["patient"][cohort.table["patient"] != ""].value_counts()
     if (each > 1).any():
         random = cohort.split(by="image", test=0.1, valid=0.1).shared_patients()
         row = random[(random["of"] == "test") & (random["also in"] == "train")].iloc[0]
-        told.append(Finding(TOLD, "patients", f"a random split by image would have {row['share of images']:.0%} of test images from patients of the "
-                            f"training part ({each.mean():.1f} images a patient)"))
+        told.append(
+            Finding(
+                TOLD,
+                "patients",
+                f"a random split by image would have {row['share of images']:.0%} of "
+                f"test images from patients of the "
+                f"training part ({each.mean():.1f} images a patient)",
+            )
+        )
     return told
 
 
@@ -133,13 +192,24 @@ def _shortcuts(cohort: Cohort) -> list[Finding]:
     by_file = shortcuts.told_by_files(cohort)
     plain = by_file[(by_file["auroc"] >= TELLS) & (by_file["auroc"] - 0.5 > BEYOND_CHANCE * by_file["chance"])]
     for row in plain.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
-        told.append(Finding(WRONG, "shortcuts", f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}"))
+        told.append(
+            Finding(WRONG, "shortcuts", f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}")
+        )
     if not told:
         told.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
-    for what, found in (("the outermost pixels", shortcuts.told_by_frame(cohort)), ("the fine texture", shortcuts.told_by_texture(cohort))):
+    for what, found in (
+        ("the outermost pixels", shortcuts.told_by_frame(cohort)),
+        ("the fine texture", shortcuts.told_by_texture(cohort)),
+    ):
         for row in found.to_dict("records"):
             level = WRONG if row["auroc"] >= ALL_BUT_TOLD else TOLD
-            told.append(Finding(level, "shortcuts", f"{what} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}"))
+            told.append(
+                Finding(
+                    level,
+                    "shortcuts",
+                    f"{what} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
+                )
+            )
     return told
 
 
@@ -148,8 +218,15 @@ def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
     if not adult or age.isna().all():
         return []
     young = int((age < 18).sum())
-    return [Finding(WRONG if young else GOOD, "ages", f"{young:,} of {len(cohort):,} images are of people under 18, in a set of adults; "
-                    f"ages run from {age.min():.0f} to {age.max():.0f}")]
+    return [
+        Finding(
+            WRONG if young else GOOD,
+            "ages",
+            f"{young:,} of {len(cohort):,} images are of people under 18, "
+            f"in a set of adults; "
+            f"ages run from {age.min():.0f} to {age.max():.0f}",
+        )
+    ]
 
 
 def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
@@ -161,5 +238,11 @@ def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
     here = pairs.drop_duplicates("one")
     mix = pd.Series(cohort.table["labels"][here["one"]].to_numpy()).value_counts()
     first = f"{cohort.table['image'][pairs['one'].iloc[0]]} ~ {other.table['image'][pairs['other'].iloc[0]]}"
-    return [Finding(WRONG, "overlap", f"{len(here):,} of {len(cohort):,} pictures are also in {other.name} "
-                    f"({', '.join(f'{count:,} {name}' for name, count in mix.items())}; {first})")]
+    return [
+        Finding(
+            WRONG,
+            "overlap",
+            f"{len(here):,} of {len(cohort):,} pictures are also in {other.name} "
+            f"({', '.join(f'{count:,} {name}' for name, count in mix.items())}; {first})",
+        )
+    ]

@@ -1,4 +1,6 @@
-"""Tables as people leave them: any line ends, a byte-order mark, trailing columns, gzipped; a wrong header is told by name."""
+"""Tables as people leave them: any line ends, a byte-order mark, trailing columns, gzipped; a wrong header is told
+by name.
+"""
 
 import csv
 import difflib
@@ -25,7 +27,13 @@ def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
         _wrong_header(path, header, [names[0] for names in columns.values()], missing)
     try:
         table = pd.read_csv(
-            text, header=None, names=range(len(header)), usecols=range(len(header)), dtype=str, keep_default_na=False, index_col=False
+            text,
+            header=None,
+            names=range(len(header)),
+            usecols=range(len(header)),
+            dtype=str,
+            keep_default_na=False,
+            index_col=False,
         )
     except (pd.errors.ParserError, ValueError) as error:
         raise StudyError(f"{path} is not a table throughout: {error}. Fetch it again.") from error
@@ -41,9 +49,10 @@ def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
     found = [line for line in csv.reader(text) if line]
     if short := next((at for at, line in enumerate(found, 2) if len(line) < len(columns)), None):
         raise StudyError(
-            f"{path} line {short} has {len(found[short - 2])} fields, and {len(columns)} are wanted: {', '.join(columns)}. Fetch it again."
+            f"{path} line {short} has {len(found[short - 2])} fields, and {len(columns)} are wanted: "
+            f"{', '.join(columns)}. Fetch it again."
         )
-    table = pd.DataFrame([line[:len(columns)] for line in found], columns=columns, dtype=str)
+    table = pd.DataFrame([line[: len(columns)] for line in found], columns=columns, dtype=str)
     return table.apply(lambda column: column.str.strip()).assign(line=range(2, len(table) + 2))
 
 
@@ -55,7 +64,10 @@ def numbers(path: Path, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
         wrong = made[name].isna() & (table[name] != "")
         if wrong.any():
             first = table[wrong].iloc[0]
-            raise StudyError(f"{path} line {first['line']}: {name} is {first[name]!r}, not a number. Correct the line or fetch the table again.")
+            raise StudyError(
+                f"{path} line {first['line']}: {name} is {first[name]!r}, not a number. Correct the "
+                f"line or fetch the table again."
+            )
     return table.assign(**made)
 
 
@@ -66,8 +78,12 @@ def known(path: Path, table: pd.DataFrame, column: str, allowed) -> None:
     if strange.any():
         first = table[strange].iloc[0]
         near = difflib.get_close_matches(first[column], allowed, n=1)
-        raise StudyError(f"{path} line {first['line']}: nobody knows the label {first[column]!r}." + (f" Did it mean {near[0]!r}?" if near else "")
-                         + f" Known are {', '.join(allowed)}. Correct the line or fetch the table again.")
+        raise StudyError(
+            f"{path} line {first['line']}: nobody knows the label "
+            f"{first[column]!r}."
+            + (f" Did it mean {near[0]!r}?" if near else "")
+            + f" Known are {', '.join(allowed)}. Correct the line or fetch the table again."
+        )
 
 
 def names(path: Path) -> list[str]:
@@ -90,7 +106,10 @@ def _text(path: Path) -> str:
     except (OSError, EOFError) as error:
         raise StudyError(f"{path} cannot be read: {error}. Fetch it again.") from error
     if len(data) > LARGEST:
-        raise StudyError(f"{path} holds more than {LARGEST:,} bytes, which no table of these releases does. Fetch it from the publisher.")
+        raise StudyError(
+            f"{path} holds more than {LARGEST:,} bytes, which no table of these releases does. Fetch it "
+            f"from the publisher."
+        )
     if b"\0" in data[:4096]:
         raise StudyError(f"{path} is not a text table. Fetch it again.")
     try:
@@ -104,12 +123,22 @@ def _same(name: str) -> str:
 
 
 def _wrong_header(path: Path, header: list[str], wanted: list[str], missing: list[str]):
-    if not any(_same(name) in {_same(each) for each in wanted} for name in header) and any(any(c.isdigit() for c in name) for name in header):
-        raise StudyError(f"{path} has no header: its first line is {','.join(header)[:100]!r} and should name the columns {', '.join(wanted)}. "
-                         "Put the header back, or fetch the table again.")
+    if not any(_same(name) in {_same(each) for each in wanted} for name in header) and any(
+        any(c.isdigit() for c in name) for name in header
+    ):
+        raise StudyError(
+            f"{path} has no header: its first line is {','.join(header)[:100]!r} and should name the "
+            f"columns {', '.join(wanted)}. "
+            "Put the header back, or fetch the table again."
+        )
     near = [
-        f"{name!r} (there is {hit[0]!r})" if (hit := difflib.get_close_matches(name, header, n=1, cutoff=0.5)) else repr(name)
+        f"{name!r} (there is {hit[0]!r})"
+        if (hit := difflib.get_close_matches(name, header, n=1, cutoff=0.5))
+        else repr(name)
         for name in missing
     ]
-    raise StudyError(f"{path} has no column {', '.join(near)}. Its columns are {', '.join(name for name in header if name)}. "
-                     "Rename them, or fetch the table again.")
+    raise StudyError(
+        f"{path} has no column {', '.join(near)}. Its columns are "
+        f"{', '.join(name for name in header if name)}. "
+        "Rename them, or fetch the table again."
+    )

@@ -11,8 +11,14 @@ from pneumo_utils.datasets.tree import Tree
 
 TITLE = "Curated COVID-19 chest radiographs"
 LAYOUT = "folders COVID-19, Normal, Pneumonia-Bacterial and Pneumonia-Viral"
-LICENCE = "the one that Mendeley Data shows beside 9xkhgts2s6; the images come from fifteen public sets, whose own terms go on"
-SOURCE = "https://data.mendeley.com/datasets/9xkhgts2s6/4, or kaggle datasets download unaissait/curated-chest-xray-image-dataset-for-covid19"
+LICENCE = (
+    "the one that Mendeley Data shows beside 9xkhgts2s6; the images come from fifteen public sets, whose own "
+    "terms go on"
+)
+SOURCE = (
+    "https://data.mendeley.com/datasets/9xkhgts2s6/4, or kaggle datasets download "
+    "unaissait/curated-chest-xray-image-dataset-for-covid19"
+)
 KAGGLE = "unaissait/curated-chest-xray-image-dataset-for-covid19"
 ADULT = False
 PUBLISHED = {"images": 9208, "covid": 1281, "normal": 3270, "bacterial": 3001, "viral": 1656}

@@ -1,4 +1,6 @@
-"""Fetch a real release where there is a network, check what came, and say what may be done with it; else say how to get it by hand."""
+"""Fetch a real release where there is a network, check what came, and say what may be done with it; else say how to
+get it by hand.
+"""
 
 import importlib.util
 import os
@@ -20,7 +22,10 @@ CHUNK = 1 << 20
 def get(name: str, folder: str | Path, say=print) -> Path:
     module, folder = module_of(name), Path(folder)
     if folder.exists() and any(folder.iterdir()):
-        raise StudyError(f"{folder} is there already and not empty. `pneumo data check {folder}` says what it is; name a new folder to fetch into.")
+        raise StudyError(
+            f"{folder} is there already and not empty. `pneumo data check {folder}` says what it is; "
+            f"name a new folder to fetch into."
+        )
     say(f"{module.TITLE}. Licence: {module.LICENCE}")
     try:
         with room(str(folder)):
@@ -29,7 +34,9 @@ def get(name: str, folder: str | Path, say=print) -> Path:
             else:
                 _from_kaggle(module, folder, say)
     except (OSError, urllib.error.URLError) as error:
-        raise StudyError(f"{module.TITLE} cannot be fetched from here: {getattr(error, 'reason', error)}. {by_hand(module, folder)}") from error
+        raise StudyError(
+            f"{module.TITLE} cannot be fetched from here: {getattr(error, 'reason', error)}. {by_hand(module, folder)}"
+        ) from error
     wrong = [finding for finding in check(folder) if finding.level == WRONG]
     for finding in wrong:
         say(f"  {finding.about}: {finding.text}")
@@ -37,7 +44,10 @@ def get(name: str, folder: str | Path, say=print) -> Path:
 
 
 def by_hand(module, folder: Path) -> str:
-    return f"By hand: {module.SOURCE}. Put what comes into {folder}, archives as they are or unpacked, and run `pneumo data check {folder}`."
+    return (
+        f"By hand: {module.SOURCE}. Put what comes into {folder}, archives as they are or unpacked, and run "
+        f"`pneumo data check {folder}`."
+    )
 
 
 def _download(files: dict[str, str], folder: Path, say) -> None:
@@ -49,7 +59,9 @@ def _download(files: dict[str, str], folder: Path, say) -> None:
         try:
             with urllib.request.urlopen(address, timeout=WAIT) as answer, open(beside, "wb") as file:
                 announced = int(answer.headers.get("Content-Length") or 0)
-                for _ in bar(iter(lambda: file.write(answer.read(CHUNK)), 0), name, total=announced // CHUNK or None, unit=" MB"):
+                for _ in bar(
+                    iter(lambda: file.write(answer.read(CHUNK)), 0), name, total=announced // CHUNK or None, unit=" MB"
+                ):
                     pass
             if announced and beside.stat().st_size != announced:
                 raise OSError(f"{name} broke off after {beside.stat().st_size:,} of {announced:,} bytes")
@@ -60,8 +72,11 @@ def _download(files: dict[str, str], folder: Path, say) -> None:
 
 def _from_kaggle(module, folder: Path, say) -> None:
     if not importlib.util.find_spec("kagglehub"):
-        raise StudyError(f"{module.TITLE} is fetched with kagglehub, which is not installed: `pip install kagglehub`, and ask again. "
-                         f"{by_hand(module, folder)}")
+        raise StudyError(
+            f"{module.TITLE} is fetched with kagglehub, which is not installed: `pip install "
+            f"kagglehub`, and ask again. "
+            f"{by_hand(module, folder)}"
+        )
     import kagglehub
 
     try:

@@ -1,4 +1,6 @@
-"""Radiographs of children from Guangzhou (Kermany et al.): {train,val,test}/{NORMAL,PNEUMONIA}, or the two folders alone."""
+"""Radiographs of children from Guangzhou (Kermany et al.): {train,val,test}/{NORMAL,PNEUMONIA}, or the two folders
+alone.
+"""
 
 import re
 import sys
@@ -13,7 +15,10 @@ from pneumo_utils.datasets.tree import Tree
 TITLE = "Kermany (children, Guangzhou)"
 LAYOUT = "folders NORMAL and PNEUMONIA, in train, val and test or alone"
 LICENCE = "CC BY 4.0 (Mendeley Data, rscbjbr9sj)"
-SOURCE = "kaggle datasets download paultimothymooney/chest-xray-pneumonia, or https://data.mendeley.com/datasets/rscbjbr9sj/3 (ChestXRay2017.zip, 1.2 GB)"
+SOURCE = (
+    "kaggle datasets download paultimothymooney/chest-xray-pneumonia, or "
+    "https://data.mendeley.com/datasets/rscbjbr9sj/3 (ChestXRay2017.zip, 1.2 GB)"
+)
 KAGGLE = "paultimothymooney/chest-xray-pneumonia"
 ADULT = False
 PUBLISHED = {"images": 5856, "normal": 1583, "pneumonia": 4273, "train": 5216, "valid": 16, "test": 624}
@@ -28,11 +33,15 @@ MENDELEY = re.compile(r"(?P<kind>NORMAL|BACTERIA|VIRUS)-(?P<patient>\d+)-\d+", r
 
 def looks_like(tree: Tree) -> bool:
     folders = {part.lower() for name in tree.pictures() for part in name.split("/")[:-1]}
-    return bool(folders & CLASSES.keys()) and not any("covid" in folder or "bacterial" in folder or "viral" in folder for folder in folders)
+    return bool(folders & CLASSES.keys()) and not any(
+        "covid" in folder or "bacterial" in folder or "viral" in folder for folder in folders
+    )
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels normal and pneumonia; `cause` says bacterial or viral; `patient` is one child wherever its number occurs, `patient_in_folder` one a folder."""
+    """Labels normal and pneumonia; `cause` says bacterial or viral; `patient` is one child wherever its number
+    occurs, `patient_in_folder` one a folder.
+    """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
@@ -54,7 +63,7 @@ def _row(name: str, path: Path, reading: Reading) -> dict | None:
         reading.aside([name], "in no folder NORMAL or PNEUMONIA")
         return None
     split = SPLITS.get(folders[depth - 1], "") if depth else ""
-    home = folders[:depth - 1] if split else folders[:depth]
+    home = folders[: depth - 1] if split else folders[:depth]
     patient, cause = _from_name(path.stem)
     label = CLASSES[folders[depth]]
     return {
@@ -97,11 +106,19 @@ def _tell_what_differs(table: pd.DataFrame, reading: Reading) -> None:
         reading.note(f"of the official split, {' and '.join(absent)} is not here")
     parts = table[(table["patient"] != "") & (table["split"] != "")].groupby("patient")["split"].nunique()
     if (parts > 1).any():
-        reading.note(f"numbers of children that occur in more than one part of the split: {int((parts > 1).sum()):,}; whether they are the same "
-                     "children is not known (`patient` says yes, `patient_in_folder` no)")
+        reading.note(
+            f"numbers of children that occur in more than one part of the split: "
+            f"{int((parts > 1).sum()):,}; whether they are the same "
+            "children is not known (`patient` says yes, `patient_in_folder` no)"
+        )
     if nameless := int((table["patient"] == "").sum()):
-        reading.note(f"file names that tell no patient: {nameless:,} ({', '.join(table['image'][table['patient'] == ''][:3])})")
+        reading.note(
+            f"file names that tell no patient: {nameless:,} ({', '.join(table['image'][table['patient'] == ''][:3])})"
+        )
     swapped = (table["named"] != "") & ((table["named"] == "normal") != (table["labels"] == "normal"))
     if swapped.any():
-        reading.note(f"files in the folder of the other class by their name, read by their folder: {int(swapped.sum()):,} "
-                     f"({', '.join(table['image'][swapped][:3])})")
+        reading.note(
+            f"files in the folder of the other class by their name, read by their folder: "
+            f"{int(swapped.sum()):,} "
+            f"({', '.join(table['image'][swapped][:3])})"
+        )

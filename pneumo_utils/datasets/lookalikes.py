@@ -1,7 +1,8 @@
 """Images that are the same picture: to the byte, or once more in another size, format or brightness.
 
-Radiographs of a chest resemble each other so much that the customary 64 bits of a perceptual hash call thousands of different children the same.
-255 bits keep them apart: on the real sets here copies differ in a few bits at most and different images in 40 or more.
+Radiographs of a chest resemble each other so much that the customary 64 bits of a perceptual hash call thousands of
+different children the same. 255 bits keep them apart: on the real sets here copies differ in a few bits at most and
+different images in 40 or more.
 """
 
 import numpy as np
@@ -24,13 +25,15 @@ def bits(pixels: np.ndarray) -> np.ndarray:
 
 
 def near(one: Cohort, other: Cohort | None = None) -> pd.DataFrame:
-    """Pairs of images (by row of their tables) that are the same picture, within a cohort or between two, and the bits in which they differ."""
+    """Pairs of images (by row of their tables) that are the same picture, within a cohort or between two, and the
+    bits in which they differ.
+    """
     first = bits(one.pixels(2 * SIDE)[:])
     second = first if other is None else bits(other.pixels(2 * SIDE)[:])
     found = []
     for at in range(0, len(first), BLOCK):
         for to in range(at if other is None else 0, len(second), BLOCK):
-            differ = (first.shape[1] - first[at:at + BLOCK] @ second[to:to + BLOCK].T) / 2
+            differ = (first.shape[1] - first[at : at + BLOCK] @ second[to : to + BLOCK].T) / 2
             rows, columns = np.nonzero(differ <= NEAR)
             new = np.stack([rows + at, columns + to, differ[rows, columns]], axis=1)
             found.append(new[new[:, 0] < new[:, 1]] if other is None else new)
@@ -40,7 +43,9 @@ def near(one: Cohort, other: Cohort | None = None) -> pd.DataFrame:
 
 
 def groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
-    """A number for each image, the same for all that are one picture: a column to split by where patients are unknown."""
+    """A number for each image, the same for all that are one picture: a column to split by where patients are
+    unknown.
+    """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -62,14 +67,20 @@ def identical(cohort: Cohort) -> list[list[int]]:
 
 
 def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
-    """A number for each image, the same for all copies of a picture and all pictures of a patient, and of whoever these lead to."""
+    """A number for each image, the same for all copies of a picture and all pictures of a patient, and of whoever
+    these lead to.
+    """
     known = cohort.table.index[cohort.table["patient"] != ""]
     of_patient = pd.Series(known, index=known).groupby(cohort.table["patient"][known]).transform("first")
-    return groups(cohort, pd.concat([pairs[["one", "other"]], pd.DataFrame({"one": of_patient.to_numpy(), "other": known})]))
+    return groups(
+        cohort, pd.concat([pairs[["one", "other"]], pd.DataFrame({"one": of_patient.to_numpy(), "other": known})])
+    )
 
 
 def copied_in(cohort: Cohort, pairs: pd.DataFrame, part: str = "train") -> np.ndarray:
     """A row an image: whether another image of the same picture lies in that part of the split."""
     there = pd.Series(cohort.table["split"] == part, index=cohort.table.index)
-    found = {row for one, other in (("one", "other"), ("other", "one")) for row in pairs[one][there[pairs[other]].to_numpy()]}
+    found = {
+        row for one, other in (("one", "other"), ("other", "one")) for row in pairs[one][there[pairs[other]].to_numpy()]
+    }
     return cohort.table.index.isin(found)

@@ -18,21 +18,47 @@ TITLE = "MedMNIST (PneumoniaMNIST, ChestMNIST)"
 LAYOUT = "pneumoniamnist.npz or chestmnist.npz, also as ..._64.npz and on"
 LICENCE = "CC BY 4.0 (Zenodo 10519652)"
 SOURCE = "https://zenodo.org/records/10519652 (pneumoniamnist.npz 4 MB, chestmnist.npz 83 MB)"
-FILES = {name: f"https://zenodo.org/records/10519652/files/{name}?download=1" for name in ("pneumoniamnist.npz", "chestmnist.npz")}
-MD5 = {"pneumoniamnist.npz": "28209eda62fecd6e6a2d98b1501bb15f", "chestmnist.npz": "02c8a6516a18b556561a56cbdd36c4a8"}  # at 28 pixels
+FILES = {
+    name: f"https://zenodo.org/records/10519652/files/{name}?download=1"
+    for name in ("pneumoniamnist.npz", "chestmnist.npz")
+}
+# at 28 pixels
+MD5 = {"pneumoniamnist.npz": "28209eda62fecd6e6a2d98b1501bb15f", "chestmnist.npz": "02c8a6516a18b556561a56cbdd36c4a8"}
 ADULT = False
-PUBLISHED_BY_SET = {"pneumoniamnist": {"images": 5856, "train": 4708, "valid": 524, "test": 624},
-                    "chestmnist": {"images": 112120, "train": 78468, "valid": 11219, "test": 22433}}
+PUBLISHED_BY_SET = {
+    "pneumoniamnist": {"images": 5856, "train": 4708, "valid": 524, "test": 624},
+    "chestmnist": {"images": 112120, "train": 78468, "valid": 11219, "test": 22433},
+}
 
-CLASSES = {"pneumoniamnist": ["normal", "pneumonia"],
-           "chestmnist": ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax", "Consolidation",
-                          "Edema", "Emphysema", "Fibrosis", "Pleural_Thickening", "Hernia"]}
+CLASSES = {
+    "pneumoniamnist": ["normal", "pneumonia"],
+    "chestmnist": [
+        "Atelectasis",
+        "Cardiomegaly",
+        "Effusion",
+        "Infiltration",
+        "Mass",
+        "Nodule",
+        "Pneumonia",
+        "Pneumothorax",
+        "Consolidation",
+        "Edema",
+        "Emphysema",
+        "Fibrosis",
+        "Pleural_Thickening",
+        "Hernia",
+    ],
+}
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 
 
 def archives(tree: Tree) -> dict[str, Path]:
     """The sets that lie there, by the names of their files."""
-    return {path.stem.lower(): path for path in tree.files.values() if path.suffix == ".npz" and path.stem.lower().split("_")[0] in CLASSES}
+    return {
+        path.stem.lower(): path
+        for path in tree.files.values()
+        if path.suffix == ".npz" and path.stem.lower().split("_")[0] in CLASSES
+    }
 
 
 def looks_like(tree: Tree) -> bool:
@@ -40,7 +66,9 @@ def looks_like(tree: Tree) -> bool:
 
 
 def read(root: str | Path, which: str = "", say=print) -> Cohort:
-    """`which` is pneumoniamnist or chestmnist, or one of their sizes such as pneumoniamnist_64; nothing, where only one is there."""
+    """`which` is pneumoniamnist or chestmnist, or one of their sizes such as pneumoniamnist_64; nothing, where only
+    one is there.
+    """
     tree = Tree.open(root)
     there = archives(tree)
     if not there:
@@ -48,7 +76,9 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
     fits = [name for name in sorted(there) if not which or name == which or name.split("_")[0] == which]
     if which not in there and len(fits) != 1:
         raise StudyError(
-            f"{tree.root} holds {', '.join(sorted(there))}: " + (f"none is {which!r}." if not fits else "say which to read with which=...")
+            f"{tree.root} holds "
+            f"{', '.join(sorted(there))}: "
+            + (f"none is {which!r}." if not fits else "say which to read with which=...")
         )
     name = which if which in there else fits[0]
     path, reading = there[name], Reading(f"MedMNIST {name}", tree.root)
@@ -64,11 +94,19 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
     classes = CLASSES[kind]
     images, labels = (_array(path, f"{part}_{what}") for what in ("images", "labels"))
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1] != images.shape[2]:
-        raise StudyError(f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 images. Fetch it again: {SOURCE}.")
-    wide = 1 if len(classes) == 2 else len(classes)
-    if labels.shape != (len(images), wide) or labels.dtype.kind not in "iu" or (labels.size and not 0 <= labels.min() <= labels.max() <= 1):
         raise StudyError(
-            f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape} and should hold 0 and 1 of shape {(len(images), wide)}. "
+            f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 "
+            f"images. Fetch it again: {SOURCE}."
+        )
+    wide = 1 if len(classes) == 2 else len(classes)
+    if (
+        labels.shape != (len(images), wide)
+        or labels.dtype.kind not in "iu"
+        or (labels.size and not 0 <= labels.min() <= labels.max() <= 1)
+    ):
+        raise StudyError(
+            f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape} and should hold 0 and 1 of shape "
+            f"{(len(images), wide)}. "
             f"Fetch it again: {SOURCE}."
         )
     if wide == 1:

@@ -1,4 +1,6 @@
-"""NIH ChestX-ray14: text-mined labels, several an image; boxes on some; official lists; images in twelve folders or one."""
+"""NIH ChestX-ray14: text-mined labels, several an image; boxes on some; official lists; images in twelve folders or
+one.
+"""
 
 import sys
 from pathlib import Path
@@ -24,8 +26,22 @@ PUBLISHED = {"images": 112120, "patients": 30805, "train": 86524, "test": 25596,
 ENTRIES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOXES = "BBox_List_2017.csv"
 LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
-FINDINGS = ["Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Emphysema", "Fibrosis", "Hernia", "Infiltration", "Mass", "Nodule",
-            "Pleural_Thickening", "Pneumonia", "Pneumothorax"]
+FINDINGS = [
+    "Atelectasis",
+    "Cardiomegaly",
+    "Consolidation",
+    "Edema",
+    "Effusion",
+    "Emphysema",
+    "Fibrosis",
+    "Hernia",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pleural_Thickening",
+    "Pneumonia",
+    "Pneumothorax",
+]
 NONE = "No Finding"
 IN_BOXES = {"Infiltrate": "Infiltration"}  # the box list has a name of its own for it
 FRAME = 1024  # the boxes count pixels of images this wide
@@ -38,7 +54,9 @@ def looks_like(tree: Tree) -> bool:
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels are the findings joined by "|", or No Finding; the official split has no validation part, so split(by="official", valid=.1) takes one."""
+    """Labels are the findings joined by "|", or No Finding; the official split has no validation part, so
+    split(by="official", valid=.1) takes one.
+    """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
@@ -49,9 +67,13 @@ def read(root: str | Path, say=print) -> Cohort:
     listed = set(stems)
     reading.aside([name for stem, name in files.items() if stem not in listed], "not in the table")
     reading.aside(table["image"][~stems.isin(files)], "in the table, and no image of that name")
-    table = table.assign(path=stems.map({stem: tree.files[name] for stem, name in files.items()}))[stems.isin(files)].reset_index(drop=True)
+    table = table.assign(path=stems.map({stem: tree.files[name] for stem, name in files.items()}))[
+        stems.isin(files)
+    ].reset_index(drop=True)
     if table.empty:
-        raise half(TITLE, tree.root, f"the table is there and none of its images ({tree.told()})", f"Fetch them: {SOURCE}.")
+        raise half(
+            TITLE, tree.root, f"the table is there and none of its images ({tree.told()})", f"Fetch them: {SOURCE}."
+        )
     table = reading.plausible_ages(_split(tree, reading, reading.whole(table)))
     _tell_what_differs(table, reading)
     return reading.cohort(table, "nih", FINDINGS, _boxes(tree, reading, table), several=True, say=say)
@@ -61,8 +83,18 @@ def _entries(tree: Tree, reading: Reading) -> pd.DataFrame:
     path = tree.table(*ENTRIES)
     if not path:
         raise half(TITLE, tree.root, f"{ENTRIES[0]} is not there, so no image has a label", f"Fetch it: {SOURCE}.")
-    table = csvs.read(path, {"image": ("Image Index",), "labels": ("Finding Labels",), "visit": ("Follow-up #",), "patient": ("Patient ID",),
-                             "age": ("Patient Age",), "sex": ("Patient Gender", "Patient Sex"), "view": ("View Position",)})
+    table = csvs.read(
+        path,
+        {
+            "image": ("Image Index",),
+            "labels": ("Finding Labels",),
+            "visit": ("Follow-up #",),
+            "patient": ("Patient ID",),
+            "age": ("Patient Age",),
+            "sex": ("Patient Gender", "Patient Sex"),
+            "view": ("View Position",),
+        },
+    )
     findings = table[["line"]].assign(finding=table["labels"].str.split(SEVERAL, regex=False)).explode("finding")
     csvs.known(path, findings, "finding", [NONE, *FINDINGS])
     again = table.duplicated("image", keep=False)
@@ -85,13 +117,18 @@ def _one_person(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFra
         first = order[younger].iloc[0]
         before = order[(order["patient"] == first["patient"]) & (order["visit"] < first["visit"])].iloc[-1]
         reading.note(
-            f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient {first['patient']} at {before['age']:.0f} "
-            f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they stand; correct the table if it is yours"
+            f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient "
+            f"{first['patient']} at {before['age']:.0f} "
+            f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they "
+            f"stand; correct the table if it is yours"
         )
     sexes = table[table["sex"] != ""].groupby("patient")["sex"].nunique()
     if (sexes > 1).any():
-        reading.note(f"patients of two sexes in {path.name}: {int((sexes > 1).sum()):,} (patient {sexes.index[sexes > 1][0]}). "
-                     "Kept as they stand; correct the table if it is yours")
+        reading.note(
+            f"patients of two sexes in {path.name}: {int((sexes > 1).sum()):,} (patient "
+            f"{sexes.index[sexes > 1][0]}). "
+            "Kept as they stand; correct the table if it is yours"
+        )
     return table
 
 
@@ -104,7 +141,10 @@ def _pictures(tree: Tree, reading: Reading) -> dict[str, str]:
         elif sha(path.read_bytes()) == sha(tree.files[found[path.stem]].read_bytes()):
             reading.aside([name], f"the same file once more; {found[path.stem]} is read")
         else:
-            raise StudyError(f"{tree.root}: {found[path.stem]} and {name} are two different images of one name. Remove the one that is not NIH's.")
+            raise StudyError(
+                f"{tree.root}: {found[path.stem]} and {name} are two different images of one name. "
+                f"Remove the one that is not NIH's."
+            )
     return found
 
 
@@ -139,4 +179,6 @@ def _tell_what_differs(table: pd.DataFrame, reading: Reading) -> None:
     small = (table["width"] != FRAME) | (table["height"] != FRAME)
     if small.any():
         width, height = table["width"][small].iloc[0], table["height"][small].iloc[0]
-        reading.note(f"published at {FRAME} x {FRAME} pixels, here {int(small.sum()):,} of other sizes ({width} x {height})")
+        reading.note(
+            f"published at {FRAME} x {FRAME} pixels, here {int(small.sum()):,} of other sizes ({width} x {height})"
+        )

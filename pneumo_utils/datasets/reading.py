@@ -27,7 +27,9 @@ class Reading:
         self.notes.append(text)
 
     def whole(self, table: pd.DataFrame, more=None) -> pd.DataFrame:
-        """The rows whose file is a whole image, with what a look at it tells; `path` says where it is, `image` what it is called."""
+        """The rows whose file is a whole image, with what a look at it tells; `path` says where it is, `image` what
+        it is called.
+        """
         seen = glance(list(table["path"]), more).set_axis(table.index)
         for image, why in zip(table["image"][seen["reason"] != ""], seen["reason"][seen["reason"] != ""]):
             self._aside.append((image, why))
@@ -38,12 +40,16 @@ class Reading:
         """Ages that nobody reaches are unknown."""
         old = table["age"] > OLDEST
         if old.any():
-            listed = ", ".join(f"{image} ({age:.0f})" for image, age in zip(table["image"][old][:3], table["age"][old][:3]))
+            listed = ", ".join(
+                f"{image} ({age:.0f})" for image, age in zip(table["image"][old][:3], table["age"][old][:3])
+            )
             self.note(f"ages over {OLDEST} are taken as unknown: {int(old.sum()):,} ({listed})")
         return table.assign(age=table["age"].mask(old))
 
     def inside(self, boxes: pd.DataFrame, table: pd.DataFrame, frame: int, file: str) -> pd.DataFrame:
-        """Boxes (image, finding, x, y, width, height, line) in pixels of a square frame, as fractions; those that are none are set aside."""
+        """Boxes (image, finding, x, y, width, height, line) in pixels of a square frame, as fractions; those that
+        are none are set aside.
+        """
         x, y, w, h = (boxes[name] / frame for name in ("x", "y", "width", "height"))
         empty = ~((w > 0) & (h > 0))  # NaN is no extent either
         outside = ~empty & ((x < -ROUNDING) | (y < -ROUNDING) | (x + w > 1 + ROUNDING) | (y + h > 1 + ROUNDING))
@@ -56,22 +62,48 @@ class Reading:
             for row in boxes[wrong].itertuples():
                 self._aside.append((f"{row.image}, {file} line {row.line}", why))
         left, top = x.clip(0, 1), y.clip(0, 1)
-        made = pd.DataFrame({"image": boxes["image"], "finding": boxes["finding"], "x": left, "y": top,
-                             "width": (x + w).clip(0, 1) - left, "height": (y + h).clip(0, 1) - top})[~(empty | outside | again)]
+        made = pd.DataFrame(
+            {
+                "image": boxes["image"],
+                "finding": boxes["finding"],
+                "x": left,
+                "y": top,
+                "width": (x + w).clip(0, 1) - left,
+                "height": (y + h).clip(0, 1) - top,
+            }
+        )[~(empty | outside | again)]
         number = pd.Series(table.index, index=table["image"])
         made = made[made["image"].isin(number.index)]
-        return made.assign(row=made["image"].map(number).astype("int64"))[BOXES].reset_index(drop=True) if len(made) else NO_BOXES
+        return (
+            made.assign(row=made["image"].map(number).astype("int64"))[BOXES].reset_index(drop=True)
+            if len(made)
+            else NO_BOXES
+        )
 
     def cohort(
-        self, table: pd.DataFrame, source: str, classes: list[str], boxes: pd.DataFrame = NO_BOXES, several: bool = False, say=print
+        self,
+        table: pd.DataFrame,
+        source: str,
+        classes: list[str],
+        boxes: pd.DataFrame = NO_BOXES,
+        several: bool = False,
+        say=print,
     ) -> Cohort:
         if table.empty:
             reasons = "; ".join(
-                f"{count:,} {reason}" for reason, count in pd.Series([why for _, why in self._aside], dtype="str").value_counts().items()
+                f"{count:,} {reason}"
+                for reason, count in pd.Series([why for _, why in self._aside], dtype="str").value_counts().items()
             )
-            raise StudyError(f"{self.root}: none of the images of {self.title} can be read" + (f" ({reasons})" if reasons else "")
-                             + ". Fetch the release again, or name the folder that holds it.")
-        images = Images(tuple(map(str, table["path"])), tuple(zip(table["image"], table["bytes"].astype(int), table["modified"].astype(int))))
+            raise StudyError(
+                f"{self.root}: none of the images of {self.title} can be "
+                f"read"
+                + (f" ({reasons})" if reasons else "")
+                + ". Fetch the release again, or name the folder that holds it."
+            )
+        images = Images(
+            tuple(map(str, table["path"])),
+            tuple(zip(table["image"], table["bytes"].astype(int), table["modified"].astype(int))),
+        )
         table = table.drop(columns=["path", "modified"]).assign(source=source)
         table = table.assign(**{name: value for name, value in EMPTY.items() if name not in table})
         table = table[[*COLUMNS, *(name for name in table if name not in COLUMNS)]]
@@ -92,5 +124,8 @@ def not_this(module, tree) -> StudyError:
 
     other = whose(tree)
     if other:
-        return StudyError(f"{tree.root} is not {module.TITLE}; it looks like {other.TITLE}, which {other.__name__.rpartition('.')[2]}.read takes.")
+        return StudyError(
+            f"{tree.root} is not {module.TITLE}; it looks like {other.TITLE}, which "
+            f"{other.__name__.rpartition('.')[2]}.read takes."
+        )
     return StudyError(f"{tree.root} is not {module.TITLE} ({tree.told()}). It is known by: {module.LAYOUT}.")

@@ -17,7 +17,13 @@ LICENCE = "the challenge's own terms: research and teaching, no commercial use; 
 SOURCE = "kaggle competitions download rsna-pneumonia-detection-challenge, after its rules are accepted there (3.7 GB)"
 KAGGLE_COMPETITION = "rsna-pneumonia-detection-challenge"
 ADULT = True
-PUBLISHED = {"images": 26684, "Normal": 8851, "No Lung Opacity / Not Normal": 11821, "Lung Opacity": 6012, "boxes": 9555}
+PUBLISHED = {
+    "images": 26684,
+    "Normal": 8851,
+    "No Lung Opacity / Not Normal": 11821,
+    "Lung Opacity": 6012,
+    "boxes": 9555,
+}
 
 LABELS, DETAILS, PICTURES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "stage_2_train_images"
 CLASSES = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"]
@@ -51,7 +57,17 @@ def read(root: str | Path, say=print) -> Cohort:
         raise not_this(sys.modules[__name__], tree)
     reading = Reading(TITLE, tree.root)
     labels, details = _table(tree, LABELS), _table(tree, DETAILS)
-    rows = csvs.read(labels, {"image": ("patientId",), "x": ("x",), "y": ("y",), "width": ("width",), "height": ("height",), "target": ("Target",)})
+    rows = csvs.read(
+        labels,
+        {
+            "image": ("patientId",),
+            "x": ("x",),
+            "y": ("y",),
+            "width": ("width",),
+            "height": ("height",),
+            "target": ("Target",),
+        },
+    )
     csvs.known(labels, rows, "target", ["0", "1"])
     rows = csvs.numbers(labels, rows, "x", "y", "width", "height")
     classes = csvs.read(details, {"image": ("patientId",), "labels": ("class",)})
@@ -59,14 +75,21 @@ def read(root: str | Path, say=print) -> Cohort:
     _agree(labels, rows, "target")
     _agree(details, classes, "labels")
 
-    table = rows.drop_duplicates("image")[["image", "target"]].merge(classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left")
+    table = rows.drop_duplicates("image")[["image", "target"]].merge(
+        classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left"
+    )
     reading.aside(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
     table = table.dropna(subset="labels").assign(target=lambda t: t["target"].astype(int))
     files = _pictures(tree, reading, set(table["image"]))
     reading.aside(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
     table = table[table["image"].isin(files)].assign(path=lambda t: t["image"].map(files)).reset_index(drop=True)
     if table.empty:
-        raise half(TITLE, tree.root, f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)", f"Fetch them: {SOURCE}.")
+        raise half(
+            TITLE,
+            tree.root,
+            f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)",
+            f"Fetch them: {SOURCE}.",
+        )
     table = reading.plausible_ages(reading.whole(table, FromHeader()).assign(patient=lambda t: t["image"]))
     if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
         reading.note("images that are not DICOM: their ages, sexes and views are not known")
@@ -86,7 +109,9 @@ def _agree(path: Path, rows: pd.DataFrame, column: str) -> None:
     if (both > 1).any():
         image = both.index[both > 1][0]
         lines = ", ".join(map(str, rows["line"][rows["image"] == image]))
-        raise StudyError(f"{path} lines {lines}: {image} has two values of {column}. Correct them or fetch the table again.")
+        raise StudyError(
+            f"{path} lines {lines}: {image} has two values of {column}. Correct them or fetch the table again."
+        )
 
 
 def _pictures(tree: Tree, reading: Reading, wanted: set[str]) -> dict[str, Path]:

@@ -15,19 +15,31 @@ FEWEST = 10  # images a class, below which nothing is said
 
 
 def told_by_files(cohort: Cohort) -> pd.DataFrame:
-    """For each class and each property of a file: AUROC of the property alone, both ways round, against the other classes."""
+    """For each class and each property of a file: AUROC of the property alone, both ways round, against the other
+    classes.
+    """
     table = cohort.table
     properties = {"width": table["width"], "height": table["height"], "aspect": table["width"] / table["height"]}
     if IN_AN_ARCHIVE not in cohort.images.paths[0]:
         properties["bytes a pixel"] = table["bytes"] / (table["width"] * table["height"])
     for column in ("mode", "view"):
         values = sorted(set(table[column]) - {""})
-        properties |= {f"{column} {value}": (table[column] == value).astype(int) for value in (values if len(values) > 2 else values[:1])}
+        properties |= {
+            f"{column} {value}": (table[column] == value).astype(int)
+            for value in (values if len(values) > 2 else values[:1])
+        }
     rows = []
     for name, member in memberships(cohort).items():
         for told_by, value in properties.items():
             if value.nunique() > 1:
-                rows.append({"class": name, "by": told_by, "auroc": auroc(member, value.to_numpy(dtype=float)), "chance": chance(member)})
+                rows.append(
+                    {
+                        "class": name,
+                        "by": told_by,
+                        "auroc": auroc(member, value.to_numpy(dtype=float)),
+                        "chance": chance(member),
+                    }
+                )
     return pd.DataFrame(rows, columns=["class", "by", "auroc", "chance"])
 
 
@@ -51,16 +63,20 @@ def told_by_frame(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
 
 
 def told_by_texture(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
-    """Cross-validated AUROC of a linear model on how strong each fine spatial frequency is in the middle of the stored image, wherever it lies."""
+    """Cross-validated AUROC of a linear model on how strong each fine spatial frequency is in the middle of the
+    stored image, wherever it lies.
+    """
     some = cohort.sample(TEXTURE_OF, seed)
     return _linear(some, np.stack([_spectrum(grey(some.images.paths[row])) for row in some.table.index]))
 
 
 def _spectrum(image: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean power in rings of equal frequency, from a quarter of the finest on: below that is anatomy."""
+    """Logarithm of the mean power in rings of equal frequency, from a quarter of the finest on: below that is
+    anatomy.
+    """
     side = min(CROP, *image.shape)
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
-    crop = image[top:top + side, left:left + side] / 255.0
+    crop = image[top : top + side, left : left + side] / 255.0
     window = np.hanning(side)
     power = np.abs(np.fft.fft2((crop - crop.mean()) * np.outer(window, window))) ** 2
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
@@ -82,8 +98,13 @@ def _linear(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
         people = cohort.table[by].groupby(member).nunique()
         if people.min() < FOLDS:
             continue
-        binary = cohort.but(table=cohort.table.assign(labels=np.where(member, "one", "rest")), classes=["one", "rest"], several=False)
-        folds = [(np.flatnonzero(f.table["split"] == "train"), np.flatnonzero(f.table["split"] == "valid")) for f in binary.folds(FOLDS, by=by)]
+        binary = cohort.but(
+            table=cohort.table.assign(labels=np.where(member, "one", "rest")), classes=["one", "rest"], several=False
+        )
+        folds = [
+            (np.flatnonzero(f.table["split"] == "train"), np.flatnonzero(f.table["split"] == "valid"))
+            for f in binary.folds(FOLDS, by=by)
+        ]
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
         with threadpool_limits(1):  # problems this small only wait for each other's threads
             score = cross_val_predict(model, features, member, cv=folds, method="decision_function")
@@ -92,7 +113,9 @@ def _linear(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
 
 
 def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Who belongs to each class that has enough images; of two classes one says it all, of many findings whether there is any."""
+    """Who belongs to each class that has enough images; of two classes one says it all, of many findings whether
+    there is any.
+    """
     if cohort.several:
         wanted = {"any finding": (cohort.indicators().sum(axis=1) > 0)}
     else:
@@ -102,7 +125,9 @@ def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
 
 
 def chance(member: np.ndarray) -> float:
-    """The standard deviation of the AUROC of a property that has nothing to do with the class (Mann and Whitney 1947)."""
+    """The standard deviation of the AUROC of a property that has nothing to do with the class (Mann and Whitney
+    1947).
+    """
     inside, outside = member.sum(), (~member).sum()
     return float(np.sqrt((inside + outside + 1) / (12 * inside * outside)))
 

@@ -8,7 +8,8 @@ from pneumo_utils.cohort.decode import FILES
 from pneumo_utils.datasets import archives
 from pneumo_utils.ground.errors import StudyError
 
-NOT_DATA = {"__macosx", "truth", ".git", ".ipynb_checkpoints"}  # `truth` is where a written release keeps its true masks
+# `truth` is where a written release keeps its true masks
+NOT_DATA = {"__macosx", "truth", ".git", ".ipynb_checkpoints"}
 HOW = "`pneumo data get RELEASE {0}` fetches a release, `pneumo data make RELEASE {0}` writes a phantom one."
 TABLES = (".csv", ".csv.gz", ".txt", ".npz")
 
@@ -26,7 +27,9 @@ class Tree:
         if root.is_file() and root.suffix == ".npz":
             return cls(root, {root.name: root})
         if root.is_file():
-            raise StudyError(f"{root} is a file. Name the folder of a release, or the archive it came in (.zip, .tar, .tar.gz).")
+            raise StudyError(
+                f"{root} is a file. Name the folder of a release, or the archive it came in (.zip, .tar, .tar.gz)."
+            )
         if not root.is_dir():
             raise StudyError(f"There is no folder {root}. {HOW.format(root)}")
         files = _under(root)
@@ -43,9 +46,13 @@ class Tree:
         return {name: path for name, path in self.files.items() if path.suffix.lower() in FILES}
 
     def table(self, *stems: str) -> Path | None:
-        """The first table of one of these names, in any case, plain or gzipped; the shortest path where there are several."""
+        """The first table of one of these names, in any case, plain or gzipped; the shortest path where there are
+        several.
+        """
         for stem in stems:
-            hits = [name for name in self.files if name.lower().rpartition("/")[2] in {stem.lower(), f"{stem.lower()}.gz"}]
+            hits = [
+                name for name in self.files if name.lower().rpartition("/")[2] in {stem.lower(), f"{stem.lower()}.gz"}
+            ]
             if hits:
                 return self.files[min(hits, key=lambda name: (name.count("/"), name))]
         return None
@@ -55,8 +62,11 @@ class Tree:
         pictures = len(self.pictures())
         tables = sorted(name for name in self.files if name.lower().endswith(TABLES))[:4]
         folders = sorted({name.split("/")[0] for name in self.files if "/" in name})[:5]
-        return ", ".join([f"{pictures:,} images"] + ([f"tables {', '.join(tables)}"] if tables else ["no table"])
-                         + ([f"folders {', '.join(folders)}"] if folders else []))
+        return ", ".join(
+            [f"{pictures:,} images"]
+            + ([f"tables {', '.join(tables)}"] if tables else ["no table"])
+            + ([f"folders {', '.join(folders)}"] if folders else [])
+        )
 
 
 def _under(root: Path) -> dict[str, Path]:

@@ -1,4 +1,6 @@
-"""Anchors: the few shapes of box that a detector starts from, found by k-means with 1 - IoU as the distance (Redmon and Farhadi 2016)."""
+"""Anchors: the few shapes of box that a detector starts from, found by k-means with 1 - IoU as the distance (Redmon
+and Farhadi 2016).
+"""
 
 import torch
 
@@ -12,7 +14,9 @@ def overlap(sizes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
 
 
 def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
-    """So many widths and heights (number, 2), from the smallest to the largest, which the given ones (N, 2) lie about."""
+    """So many widths and heights (number, 2), from the smallest to the largest, which the given ones (N, 2) lie
+    about.
+    """
     luck = torch.Generator().manual_seed(seed)
     centres = sizes[torch.randint(len(sizes), (1,), generator=luck)]
     while len(centres) < number:  # k-means++: the further from those chosen, the likelier
@@ -20,7 +24,9 @@ def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
         centres = torch.cat([centres, sizes[torch.multinomial(away.clamp(min=1e-9) ** 2, 1, generator=luck)]])
     for _ in range(ROUNDS):
         nearest = overlap(sizes, centres).argmax(1)
-        moved = torch.stack([sizes[nearest == at].mean(0) if (nearest == at).any() else centres[at] for at in range(number)])
+        moved = torch.stack(
+            [sizes[nearest == at].mean(0) if (nearest == at).any() else centres[at] for at in range(number)]
+        )
         if torch.equal(moved, centres):
             break
         centres = moved

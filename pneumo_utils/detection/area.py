@@ -1,10 +1,11 @@
 """The measure of the paper on NIH's boxes: precision, recall and F1 of area, counted in cells.
 
-Precision is the mean over images of the area both true and predicted over the predicted area, recall the same over the true area, and F1
-is taken of the two means. The predicted area is the sum of the confidences or, one-hot, the number of cells whose confidence reaches a
-threshold. The paper does not say what an image counts for where there is nothing to divide by: here such images are left out of the mean,
-and a second F1 counts them as 0; the number of images that each mean is of stands beside it. Where only larger boxes are scored, smaller true
-ones are no area, so that a perfect detector does not reach 1 there.
+Precision is the mean over images of the area both true and predicted over the predicted area, recall the same over the
+true area, and F1 is taken of the two means. The predicted area is the sum of the confidences or, one-hot, the number of
+cells whose confidence reaches a threshold. The paper does not say what an image counts for where there is nothing to
+divide by: here such images are left out of the mean, and a second F1 counts them as 0; the number of images that each
+mean is of stands beside it. Where only larger boxes are scored, smaller true ones are no area, so that a perfect
+detector does not reach 1 there.
 """
 
 import numpy as np
@@ -18,14 +19,24 @@ ONE_HOT = 0.5  # the confidence from which a cell is answered with yes
 
 
 def image_scores(grids: np.ndarray, told: np.ndarray) -> pd.DataFrame:
-    """Precision and recall of each image as the paper writes them, with the predicted confidence as the predicted area; undefined where nothing is to be divided by."""
+    """Precision and recall of each image as the paper writes them, with the predicted confidence as the predicted
+    area; undefined where nothing is to be divided by.
+    """
     hit, said, true = (grids * told).sum(axis=(1, 2)), told.sum(axis=(1, 2)), grids.sum(axis=(1, 2))
-    return pd.DataFrame({"precision": divided(hit, said), "recall": divided(hit, true), "squared_error": ((grids - told) ** 2).mean(axis=(1, 2))})
+    return pd.DataFrame(
+        {
+            "precision": divided(hit, said),
+            "recall": divided(hit, true),
+            "squared_error": ((grids - told) ** 2).mean(axis=(1, 2)),
+        }
+    )
 
 
 def f1(precision, recall):
     """Of two means; 0 where both are."""
-    return np.where(np.equal(precision, 0) & np.equal(recall, 0), 0.0, divided(2 * precision * recall, precision + recall))
+    return np.where(
+        np.equal(precision, 0) & np.equal(recall, 0), 0.0, divided(2 * precision * recall, precision + recall)
+    )
 
 
 def soft_f1(grids: np.ndarray, told: np.ndarray) -> dict[str, float]:
@@ -35,7 +46,9 @@ def soft_f1(grids: np.ndarray, told: np.ndarray) -> dict[str, float]:
 
 
 def measures(things: list[dict], told: np.ndarray, threshold: float = ONE_HOT) -> list[Measure]:
-    """Of confidences (images, 16, 16), on images that have a box: both versions, for all boxes and for those larger than 384 x 256 in each reading of it."""
+    """Of confidences (images, 16, 16), on images that have a box: both versions, for all boxes and for those larger
+    than 384 x 256 in each reading of it.
+    """
     told, found = _checked(things, told), []
     for size in (ALL, *LARGER):
         grids, boxed = cells_by_size(things, size)
@@ -44,13 +57,19 @@ def measures(things: list[dict], told: np.ndarray, threshold: float = ONE_HOT) -
         if size == ALL:
             found.append(
                 Measure(
-                    "grid squared error", ALL, ratio(boxed * image_scores(grids, told)["squared_error"], boxed), int(boxed.sum()), loss=True
+                    "grid squared error",
+                    ALL,
+                    ratio(boxed * image_scores(grids, told)["squared_error"], boxed),
+                    int(boxed.sum()),
+                    loss=True,
                 )
             )
     return found
 
 
-def of_grids(grids: np.ndarray, told: np.ndarray, boxed: np.ndarray, version: str = "confidence", size: str = ALL) -> list[Measure]:
+def of_grids(
+    grids: np.ndarray, told: np.ndarray, boxed: np.ndarray, version: str = "confidence", size: str = ALL
+) -> list[Measure]:
     """Precision, recall and F1 over the images that count as boxed; the size of boxes stands for the label."""
     each = image_scores(grids, told)[["precision", "recall"]].to_numpy()
     defined = ~np.isnan(each) & boxed[:, None]
@@ -74,7 +93,8 @@ def _checked(things: list[dict], told: np.ndarray) -> np.ndarray:
     told = np.asarray(told, float)
     if told.shape != (len(things), CELLS, CELLS) or not ((told >= 0) & (told <= 1)).all():
         raise StudyError(
-            f"Confidences of shape {told.shape} do not go with the boxes of {len(things)} images: they are one grid of {CELLS} x {CELLS} an "
+            f"Confidences of shape {told.shape} do not go with the boxes of {len(things)} images: they are one grid "
+            f"of {CELLS} x {CELLS} an "
             "image, from 0 to 1."
         )
     return told

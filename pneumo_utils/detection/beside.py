@@ -1,4 +1,6 @@
-"""What was found beside what is there: all boxes of all images in one list, label by label, and boxes of any label together."""
+"""What was found beside what is there: all boxes of all images in one list, label by label, and boxes of any label
+together.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,12 +12,15 @@ from pneumo_utils.detection.overlaps import iobb, iou
 from pneumo_utils.detection.scoring import Measure, mean_of
 from pneumo_utils.ground.errors import StudyError
 
-ANY, MEAN = "any", "mean"  # labels: of boxes of which it is asked where they are and not of what, and of the mean over labels
+# labels: of boxes of which it is asked where they are and not of what, and of the mean over labels
+ANY, MEAN = "any", "mean"
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Of many images, a row a box: the number of its image, corners, class, and of found boxes how sure they are and which point is meant."""
+    """Of many images, a row a box: the number of its image, corners, class, and of found boxes how sure they are and
+    which point is meant.
+    """
 
     image: np.ndarray
     corners: np.ndarray
@@ -30,9 +35,14 @@ class Boxes:
         corners = _joined([each["boxes"] for each in things], (0, 4))
         scores = _joined([each["scores"] if "scores" in each else np.ones(len(each["boxes"])) for each in things], (0,))
         middle = (corners[:, :2] + corners[:, 2:]) / 2
-        points = _joined([each["points"] if "points" in each else np.full((len(each["boxes"]), 2), np.nan) for each in things], (0, 2))
+        points = _joined(
+            [each["points"] if "points" in each else np.full((len(each["boxes"]), 2), np.nan) for each in things],
+            (0, 2),
+        )
         kinds = _joined([each["classes"] for each in things], (0,)).astype(int)
-        return cls(image, corners, kinds, scores, np.where(np.isnan(points), middle, points))[np.lexsort([-scores, image])]
+        return cls(image, corners, kinds, scores, np.where(np.isnan(points), middle, points))[
+            np.lexsort([-scores, image])
+        ]
 
     def __len__(self) -> int:
         return len(self.image)
@@ -88,16 +98,24 @@ class Beside:
         return replace(self, found=self.found[self.found.scores >= least])
 
 
-def by_label(found: list[dict], true: list[dict], labels: list[str], measures: Callable[[Beside, str], list[Measure]],
-             whatever: list[dict] | None = None) -> list[Measure]:
-    """`measures(beside, label)` for each label with its own boxes, their mean over labels, and with boxes of any label; without labels the last alone.
+def by_label(
+    found: list[dict],
+    true: list[dict],
+    labels: list[str],
+    measures: Callable[[Beside, str], list[Measure]],
+    whatever: list[dict] | None = None,
+) -> list[Measure]:
+    """`measures(beside, label)` for each label with its own boxes, their mean over labels, and with boxes of any label;
+    without labels the last alone.
 
     `whatever` is what was found where no label was asked for; else it is all that was found.
     """
     said, there, anything = Boxes.of(found), Boxes.of(true), Boxes.of(found if whatever is None else whatever)
     for each, images in ((said, found), (anything, found if whatever is None else whatever)):
         _check(each, there, images, true, len(labels) if each is said else 0)
-    each = [measures(Beside(said.of_kind(kind), there.of_kind(kind), len(true)), label) for kind, label in enumerate(labels)]
+    each = [
+        measures(Beside(said.of_kind(kind), there.of_kind(kind), len(true)), label) for kind, label in enumerate(labels)
+    ]
     return [
         *(one for held in each for one in held),
         *(mean_of(list(same), MEAN) for same in zip(*each)),
@@ -107,13 +125,17 @@ def by_label(found: list[dict], true: list[dict], labels: list[str], measures: C
 
 def _check(said: Boxes, there: Boxes, found: list[dict], true: list[dict], labels: int) -> None:
     if len(found) != len(true):
-        raise StudyError(f"Found boxes of {len(found)} images do not go with the true ones of {len(true)}: give one of each an image, in one order.")
+        raise StudyError(
+            f"Found boxes of {len(found)} images do not go with the true ones of {len(true)}: give one "
+            f"of each an image, in one order."
+        )
     for boxes, what in ((said, "found"), (there, "true")):
         if wrong := np.flatnonzero(~(np.isfinite(boxes.corners).all(1) & np.isfinite(boxes.scores))).tolist():
             raise StudyError(f"Image {boxes.image[wrong[0]]} has a {what} box or score that is no number.")
         if labels and (wrong := np.flatnonzero((boxes.kinds < 0) | (boxes.kinds >= labels)).tolist()):
             raise StudyError(
-                f"Image {boxes.image[wrong[0]]} has a {what} box of class {boxes.kinds[wrong[0]]}; with {labels} labels classes go from 0 to {labels - 1}."
+                f"Image {boxes.image[wrong[0]]} has a {what} box of class {boxes.kinds[wrong[0]]}; with {labels} "
+                f"labels classes go from 0 to {labels - 1}."
             )
 
 

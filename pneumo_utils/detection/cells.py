@@ -16,7 +16,9 @@ def corners(boxes: pd.DataFrame) -> np.ndarray:
 
 
 def covered(corners: np.ndarray) -> np.ndarray:
-    """The share of each cell that each box (N, 4) covers: one 16 x 16 grid a box, rows downward; what lies outside the image covers nothing."""
+    """The share of each cell that each box (N, 4) covers: one 16 x 16 grid a box, rows downward; what lies outside
+    the image covers nothing.
+    """
     edges = np.arange(CELLS) / CELLS
     left, top, right, bottom = np.asarray(corners, float).reshape(-1, 4).T[:, :, None]
 
@@ -53,7 +55,10 @@ def grids(things: list[dict]) -> np.ndarray:
 def confidences(found: list[dict]) -> np.ndarray:
     """The same of found boxes: the highest score of those that a cell is covered by, 0 where there is none."""
     return np.array(
-        [(cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0) for each in found]
+        [
+            (cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0)
+            for each in found
+        ]
     ).reshape(-1, CELLS, CELLS)
 
 
@@ -70,7 +75,9 @@ def larger(boxes: pd.DataFrame, reading: str) -> pd.DataFrame:
 
 
 def cells_by_size(things: list[dict], reading: str) -> tuple[np.ndarray, np.ndarray]:
-    """The cells of boxes that are larger under one reading, or, under none, of all; and which images have such a box."""
+    """The cells of boxes that are larger under one reading, or, under none, of all; and which images have such a
+    box.
+    """
     kept = []
     for each in things:
         corners = np.asarray(each["boxes"], float).reshape(-1, 4)

@@ -9,13 +9,21 @@ from pneumo_utils.detection.scoring import Measure
 from pneumo_utils.detection.things import surer
 
 
-def measures(found: list[dict], true: list[dict], labels: list[str] = (), least: float = 0.0, told: np.ndarray | None = None,
-             whatever: list[dict] | None = None, one_hot: float = area.ONE_HOT) -> list[Measure]:
-    """Localisation, pointing, RSNA's metric, average precision and area; of boxes whose score is `least` or more, but for pointing and average precision, which take all.
+def measures(
+    found: list[dict],
+    true: list[dict],
+    labels: list[str] = (),
+    least: float = 0.0,
+    told: np.ndarray | None = None,
+    whatever: list[dict] | None = None,
+    one_hot: float = area.ONE_HOT,
+) -> list[Measure]:
+    """Localisation, pointing, RSNA's metric, average precision and area; of boxes whose score is `least` or more, but
+    for pointing and average precision, which take all.
 
-    Each for every label, in the mean over labels, and whatever the label; without labels the last alone. `whatever` is what was found where no
-    label was asked for, else it is all that was found. `told`, confidences (images, 16, 16), is what area is measured of, one-hot from `one_hot` on; else
-    the cells of `whatever` are.
+    Each for every label, in the mean over labels, and whatever the label; without labels the last alone. `whatever` is
+    what was found where no label was asked for, else it is all that was found. `told`, confidences (images, 16, 16), is
+    what area is measured of, one-hot from `one_hot` on; else the cells of `whatever` are.
     """
     whatever = found if whatever is None else whatever
 

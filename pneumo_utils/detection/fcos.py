@@ -1,4 +1,6 @@
-"""A detector of today as a reference: FCOS (Tian et al. 2019) as torchvision has it, on a trunk of the book or as it was trained on COCO."""
+"""A detector of today as a reference: FCOS (Tian et al. 2019) as torchvision has it, on a trunk of the book or as it
+was trained on COCO.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,9 @@ CONVOLUTIONS = 2  # of each tower over a pocket trunk; the published has four
 
 
 class Spoken(nn.Module):
-    """The head over one map, or over the several of a pyramid: for every place the logits of the labels, four distances, and how central it is
-    (B, places, labels + 5)."""
+    """The head over one map, or over the several of a pyramid: for every place the logits of the labels, four
+    distances, and how central it is (B, places, labels + 5).
+    """
 
     def __init__(self, head: FCOSHead, pyramid: nn.Module | None = None):
         super().__init__()
@@ -38,7 +41,9 @@ class Spoken(nn.Module):
 
 
 def fcos(labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
-    """For so many labels: on the pocket ResNet18, or ResNet50 with a feature pyramid, random or as trained on COCO ("imagenet")."""
+    """For so many labels: on the pocket ResNet18, or ResNet50 with a feature pyramid, random or as trained on COCO
+    ("imagenet").
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights == "pocket" or size == "pocket":
@@ -60,7 +65,9 @@ def _head(channels: int, labels: int) -> FCOSHead:
 
 
 class FcosLoss(nn.Module):
-    """torchvision's own loss, for images of one size, and what it says of boxes: from 0 to 1, as `region.decode` hands them out."""
+    """torchvision's own loss, for images of one size, and what it says of boxes: from 0 to 1, as `region.decode`
+    hands them out.
+    """
 
     def __init__(self, chain: Chain, labels: int, image_size: int):
         super().__init__()
@@ -68,25 +75,46 @@ class FcosLoss(nn.Module):
         sizes = tuple((8 * 2**at,) for at in range(len(sides)))
         generator, shell = AnchorGenerator(sizes, ((1.0,),) * len(sides)), nn.Identity()
         shell.out_channels = chain.about.channels
-        self.fcos = FCOS(shell, labels, anchor_generator=generator, head=chain.get_submodule(HEAD).head, score_thresh=LEAST, nms_thresh=OVERLAPPING)
+        self.fcos = FCOS(
+            shell,
+            labels,
+            anchor_generator=generator,
+            head=chain.get_submodule(HEAD).head,
+            score_thresh=LEAST,
+            nms_thresh=OVERLAPPING,
+        )
         blank = ImageList(torch.zeros(1, 3, image_size, image_size), [(image_size, image_size)])
         self.register_buffer("anchors", generator(blank, [torch.zeros(1, 1, each, each) for each in sides])[0])
         self.places = [each * each for each in sides]
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
         targets = targets.as_subclass(Tensor)
-        there = [{"boxes": each[each[:, 4] != NOTHING][:, :4] * self.side, "labels": each[each[:, 4] != NOTHING][:, 4].long()} for each in targets]
-        return sum(self.fcos.compute_loss(there, self._named(raw), [self.anchors.to(raw.device)] * len(raw), self.places).values())
+        there = [
+            {
+                "boxes": each[each[:, 4] != NOTHING][:, :4] * self.side,
+                "labels": each[each[:, 4] != NOTHING][:, 4].long(),
+            }
+            for each in targets
+        ]
+        return sum(
+            self.fcos.compute_loss(
+                there, self._named(raw), [self.anchors.to(raw.device)] * len(raw), self.places
+            ).values()
+        )
 
     def decode(self, raw: Tensor) -> list[dict[str, Tensor]]:
         """Each image's boxes with scores and classes."""
         parts = {name: list(part.split(self.places, dim=1)) for name, part in self._named(raw).items()}
         anchors = [list(self.anchors.to(raw.device).split(self.places))] * len(raw)
         found = self.fcos.postprocess_detections(parts, anchors, [(self.side, self.side)] * len(raw))
-        return [{"boxes": each["boxes"] / self.side, "scores": each["scores"], "classes": each["labels"]} for each in found]
+        return [
+            {"boxes": each["boxes"] / self.side, "scores": each["scores"], "classes": each["labels"]} for each in found
+        ]
 
     def _named(self, raw: Tensor) -> dict[str, Tensor]:
-        return dict(zip(("cls_logits", "bbox_regression", "bbox_ctrness"), raw.split([raw.shape[-1] - 5, 4, 1], dim=-1)))
+        return dict(
+            zip(("cls_logits", "bbox_regression", "bbox_ctrness"), raw.split([raw.shape[-1] - 5, 4, 1], dim=-1))
+        )
 
 
 def _sides(chain: Chain, image_size: int) -> list[int]:

@@ -1,4 +1,7 @@
-"""Boxes and grids from heat maps, as Wang et al. 2017 made them: maps over their own most, cut at a level, a box around each isolated region."""
+"""Boxes and grids from heat maps, as Wang et al.
+
+2017 made them: maps over their own most, cut at a level, a box around each isolated region.
+"""
 
 import numpy as np
 import torch
@@ -14,10 +17,11 @@ TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one region
 
 
 def boxes_from(maps, levels=LEVELS, sure=None, kind: int = 0, over_most: bool = True) -> list[dict[str, torch.Tensor]]:
-    """Of maps (images, height, width) of one label, 0 or more: found boxes with the map's peak in each, its place, and the class `kind`.
+    """Of maps (images, height, width) of one label, 0 or more: found boxes with the map's peak in each, its place, and
+    the class `kind`.
 
-    A score is the peak over the map's most, times how `sure` a model is of the label in the image, where that is given. With `over_most` off
-    levels and scores are of the map's own numbers, as of a network that answers from 0 to 1.
+    A score is the peak over the map's most, times how `sure` a model is of the label in the image, where that is given.
+    With `over_most` off levels and scores are of the map's own numbers, as of a network that answers from 0 to 1.
     """
     maps = of_its_most(maps) if over_most else checked(maps)
     sure = np.ones(len(maps)) if sure is None else np.asarray(sure, float)
@@ -45,7 +49,18 @@ def _of(heat: np.ndarray, levels, weight: float, kind: int) -> dict[str, torch.T
         for at, (down, across) in enumerate(ndimage.find_objects(regions), 1):
             row, column = np.unravel_index(np.where(regions == at, heat, -1).argmax(), heat.shape)
             found[across.start / wide, down.start / high, across.stop / wide, down.stop / high] = (
-                heat[row, column] * weight, (column + 0.5) / wide, (row + 0.5) / high)  # the same box at two levels is one
-    boxes, peaks = np.array(list(found), dtype=np.float32).reshape(-1, 4), np.array(list(found.values()), dtype=np.float32).reshape(-1, 3)
-    return {"boxes": torch.from_numpy(boxes), "scores": torch.from_numpy(peaks[:, 0].copy()), "classes": torch.full((len(boxes),), kind),
-            "points": torch.from_numpy(peaks[:, 1:].copy())}
+                # the same box at two levels is one
+                heat[row, column] * weight,
+                (column + 0.5) / wide,
+                (row + 0.5) / high,
+            )
+    boxes, peaks = (
+        np.array(list(found), dtype=np.float32).reshape(-1, 4),
+        np.array(list(found.values()), dtype=np.float32).reshape(-1, 3),
+    )
+    return {
+        "boxes": torch.from_numpy(boxes),
+        "scores": torch.from_numpy(peaks[:, 0].copy()),
+        "classes": torch.full((len(boxes),), kind),
+        "points": torch.from_numpy(peaks[:, 1:].copy()),
+    }

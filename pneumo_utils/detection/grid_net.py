@@ -1,7 +1,9 @@
-"""Paper 5's own detector: 18 convolutions with shortcuts and batch norm, one fully connected layer, and an answer a cell of 16 x 16.
+"""Paper 5's own detector: 18 convolutions with shortcuts and batch norm, one fully connected layer, and an answer a
+cell of 16 x 16.
 
-The paper draws no plan of it. Here: a first convolution, eight residual blocks of two, and one that narrows the maps for the fully connected
-layer. Maps are halved until they are 16 x 16, so that images of 1,024 pixels and of 64 are taken alike. Shortcuts have no weights.
+The paper draws no plan of it. Here: a first convolution, eight residual blocks of two, and one that narrows the maps
+for the fully connected layer. Maps are halved until they are 16 x 16, so that images of 1,024 pixels and of 64 are
+taken alike. Shortcuts have no weights.
 """
 
 from collections import OrderedDict
@@ -21,7 +23,9 @@ CONVOLUTIONS = 2 + 2 * len(WIDTHS)
 
 
 class Shortcut(nn.Module):
-    """Two convolutions and, past them, the maps as they came: averaged where the convolutions halve, filled up with zeros where they widen."""
+    """Two convolutions and, past them, the maps as they came: averaged where the convolutions halve, filled up with
+    zeros where they widen.
+    """
 
     def __init__(self, channels: int, width: int, halves: bool, batch_norm: bool):
         super().__init__()
@@ -52,11 +56,15 @@ def grid_net(image_size: int, size: str = "full", batch_norm: bool = True, seed:
         if seed is not None:
             torch.manual_seed(seed)
         channels, blocks = widths[0], OrderedDict()
-        blocks["first"] = nn.Sequential(OrderedDict(conv=conv(3, channels, batch_norm, 2 if left else 1), act=nn.ReLU()))
+        blocks["first"] = nn.Sequential(
+            OrderedDict(conv=conv(3, channels, batch_norm, 2 if left else 1), act=nn.ReLU())
+        )
         for at, width in enumerate(widths, 1):
             blocks[f"block{at}"] = Shortcut(channels, width, at < left, batch_norm)
             channels = width
-        blocks["narrow"] = nn.Sequential(OrderedDict(conv=conv(channels, NARROW, batch_norm), act=nn.ReLU(), pool=nn.AdaptiveAvgPool2d(CELLS)))
+        blocks["narrow"] = nn.Sequential(
+            OrderedDict(conv=conv(channels, NARROW, batch_norm), act=nn.ReLU(), pool=nn.AdaptiveAvgPool2d(CELLS))
+        )
         blocks[HEAD] = nn.Sequential(OrderedDict(flat=nn.Flatten(), answer=nn.Linear(NARROW * CELLS**2, CELLS**2)))
         about = About("grid network", size, *POCKET_SCALING, channels=channels, cam="narrow")
         return Chain(blocks, about)
@@ -68,7 +76,9 @@ def as_grids(logits: Tensor) -> Tensor:
 
 
 class GridLoss(nn.Module):
-    """What the paper compares on the sigmoids of all cells: "cosine" proximity, "squared" error or "absolute" error (L1)."""
+    """What the paper compares on the sigmoids of all cells: "cosine" proximity, "squared" error or "absolute" error
+    (L1).
+    """
 
     def __init__(self, kind: str = "squared"):
         super().__init__()

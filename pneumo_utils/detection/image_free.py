@@ -10,7 +10,9 @@ from pneumo_utils.detection.scoring import scores
 
 
 def out_of_patient(grids: np.ndarray, patients: np.ndarray, fit, folds: int = 5) -> np.ndarray:
-    """For each image what `fit(train_grids)` predicts, made from other patients' boxes only; images themselves are never looked at."""
+    """For each image what `fit(train_grids)` predicts, made from other patients' boxes only; images themselves are
+    never looked at.
+    """
     told = np.zeros(grids.shape)
     for train, test in GroupKFold(min(folds, len(np.unique(patients)))).split(grids, groups=patients):
         told[test] = fit(grids[train])
@@ -45,24 +47,42 @@ def everywhere(train: np.ndarray) -> np.ndarray:
     return np.ones(train.shape[1:])
 
 
-PREDICTORS = {"everywhere": everywhere, "constant": constant, "prior": prior, "prior, rescaled": rescaled, "prior, thresholded": thresholded}
+PREDICTORS = {
+    "everywhere": everywhere,
+    "constant": constant,
+    "prior": prior,
+    "prior, rescaled": rescaled,
+    "prior, thresholded": thresholded,
+}
 
 
 def box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors=PREDICTORS) -> pd.DataFrame:
-    """Every predictor on every boxed image, with 95 % intervals of F1 by drawing patients with replacement if `samples` are asked for."""
+    """Every predictor on every boxed image, with 95 % intervals of F1 by drawing patients with replacement if
+    `samples` are asked for.
+    """
     grids, patients = targets(boxes)
     rows = []
     for name, fit in predictors.items():
         told = out_of_patient(grids, patients, fit)
         row = {"predictor": name, **soft_f1(grids, told), "images": len(grids)}
         if samples:
-            row |= scores(of_grids(grids, told, np.ones(len(grids), bool))[2:3], patients, samples, seed)[["low", "high"]].iloc[0].to_dict()
+            row |= (
+                scores(of_grids(grids, told, np.ones(len(grids), bool))[2:3], patients, samples, seed)[["low", "high"]]
+                .iloc[0]
+                .to_dict()
+            )
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def large_box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0) -> pd.DataFrame:
-    """Answering yes everywhere, on images with a larger box, under each reading of "larger"; only their larger boxes count."""
+    """Answering yes everywhere, on images with a larger box, under each reading of "larger"; only their larger boxes
+    count.
+    """
     return pd.concat(
-        [box_baselines(larger(boxes, reading), samples, seed, {"everywhere": everywhere}).assign(reading=reading) for reading in LARGER],
-        ignore_index=True)
+        [
+            box_baselines(larger(boxes, reading), samples, seed, {"everywhere": everywhere}).assign(reading=reading)
+            for reading in LARGER
+        ],
+        ignore_index=True,
+    )

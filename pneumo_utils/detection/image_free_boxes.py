@@ -1,7 +1,8 @@
-"""Detectors that never see an image: nothing, everything, and the boxes that other patients' boxes suggest, label by label.
+"""Detectors that never see an image: nothing, everything, and the boxes that other patients' boxes suggest, label by
+label.
 
-A predictor is fitted to the things of some images and finds the same on every other; the score of a box is the share of these images that
-have its label, so that average precision has an order to go by.
+A predictor is fitted to the things of some images and finds the same on every other; the score of a box is the share of
+these images that have its label, so that average precision has an order to go by.
 """
 
 from collections.abc import Callable
@@ -39,7 +40,9 @@ def typical_box(boxes: torch.Tensor, images: Images) -> dict:
 
 
 def location_prior(boxes: torch.Tensor, images: Images) -> dict:
-    """How often each cell lies in a box, cut at the level whose regions overlap the boxes most; it points where they lie most often."""
+    """How often each cell lies in a box, cut at the level whose regions overlap the boxes most; it points where they
+    lie most often.
+    """
     prior, corners = grids(images).mean(axis=0)[None], boxes.double().numpy()
     if not prior.any():
         return typical_box(boxes, images)  # boxes too small for any cell
@@ -47,17 +50,33 @@ def location_prior(boxes: torch.Tensor, images: Images) -> dict:
     return max(tried, key=lambda found: iou(found["boxes"].double().numpy()[:, None], corners).max(axis=0).mean())
 
 
-PREDICTORS = {"nothing": nothing, "everything": everything, "mean box": mean_box, "typical box": typical_box, "location prior": location_prior}
+PREDICTORS = {
+    "nothing": nothing,
+    "everything": everything,
+    "mean box": mean_box,
+    "typical box": typical_box,
+    "location prior": location_prior,
+}
 
 
-def fitted(predictor: Callable[[torch.Tensor, Images], dict], train: list[dict], labels: int) -> dict[str, torch.Tensor]:
+def fitted(
+    predictor: Callable[[torch.Tensor, Images], dict], train: list[dict], labels: int
+) -> dict[str, torch.Tensor]:
     """What it finds on any image: of each label for which there are training boxes, by these alone."""
     found = [_sure(torch.empty(0, 4)) | {"classes": torch.empty(0, dtype=torch.int64)}]
     for kind in range(labels):
-        images = [{"boxes": each["boxes"][each["classes"] == kind]} for each in train if (each["classes"] == kind).any()]
+        images = [
+            {"boxes": each["boxes"][each["classes"] == kind]} for each in train if (each["classes"] == kind).any()
+        ]
         if images:
             told = predictor(torch.cat([each["boxes"] for each in images]), images)
-            found.append(told | {"scores": told["scores"] * len(images) / len(train), "classes": torch.full((len(told["boxes"]),), kind)})
+            found.append(
+                told
+                | {
+                    "scores": told["scores"] * len(images) / len(train),
+                    "classes": torch.full((len(told["boxes"]),), kind),
+                }
+            )
     return {name: torch.cat([each[name] for each in found]) for name in found[0]}
 
 

@@ -1,4 +1,6 @@
-"""The scores of whoever sees no image: beside a detector on its test images, or of all boxes of a table, each from other patients' boxes."""
+"""The scores of whoever sees no image: beside a detector on its test images, or of all boxes of a table, each from
+other patients' boxes.
+"""
 
 from dataclasses import replace
 
@@ -15,8 +17,13 @@ from pneumo_utils.detection.things import one_kind, things_of_table
 from pneumo_utils.evaluation.bootstrap import RESAMPLES
 
 PRIOR = "location prior"
-OF_GRIDS = {"everything": image_free.everywhere, PRIOR: image_free.prior, f"{PRIOR}, rescaled": image_free.rescaled,
-            f"{PRIOR}, thresholded": image_free.thresholded, "constant": image_free.constant}
+OF_GRIDS = {
+    "everything": image_free.everywhere,
+    PRIOR: image_free.prior,
+    f"{PRIOR}, rescaled": image_free.rescaled,
+    f"{PRIOR}, thresholded": image_free.thresholded,
+    "constant": image_free.constant,
+}
 
 
 def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said]:
@@ -25,7 +32,11 @@ def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said
     for name, predictor in PREDICTORS.items():
         whatever = fitted(predictor, one_kind(train), 1)
         covered = confidences([whatever | {"scores": whatever["scores"].new_ones(len(whatever["scores"]))}])[0]
-        made[name] = Said([fitted(predictor, train, len(labels))] * images, np.tile(covered, (images, 1, 1)), whatever=[whatever] * images)
+        made[name] = Said(
+            [fitted(predictor, train, len(labels))] * images,
+            np.tile(covered, (images, 1, 1)),
+            whatever=[whatever] * images,
+        )
     boxed = grids([each for each in train if len(each["boxes"])])
     for name, predictor in OF_GRIDS.items():
         told = np.tile(predictor(boxed), (images, 1, 1))
@@ -42,7 +53,15 @@ def out_of_patient(things: list[dict], patients, labels: list[str], folds: int =
 
 
 def of_table(boxes: pd.DataFrame, labels: list[str] = (), resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
-    """Scores on NIH's table of boxes, of `labels` and whatever the label, from other patients' boxes alone: system, metric, label, value, low, high, of."""
+    """Scores on NIH's table of boxes, of `labels` and whatever the label, from other patients' boxes alone: system,
+    metric, label, value, low, high, of.
+    """
     known = sorted(boxes["label"].unique())
-    true, patients = things_of_table(boxes, known), boxes.groupby("image")["patient"].first().to_numpy()  # both by image
-    return table({name: said.measures(true, labels) for name, said in out_of_patient(true, patients, known).items()}, patients, resamples, seed)
+    # both by image
+    true, patients = things_of_table(boxes, known), boxes.groupby("image")["patient"].first().to_numpy()
+    return table(
+        {name: said.measures(true, labels) for name, said in out_of_patient(true, patients, known).items()},
+        patients,
+        resamples,
+        seed,
+    )

@@ -1,4 +1,6 @@
-"""Loaders whose targets are boxes, or the cells of a grid, in the place of classes: all that learns behind fastai's loaders takes them."""
+"""Loaders whose targets are boxes, or the cells of a grid, in the place of classes: all that learns behind fastai's
+loaders takes them.
+"""
 
 from collections.abc import Callable
 from functools import partial
@@ -40,7 +42,7 @@ def _boxes(cohort, labels: list[str]) -> Tensor:
     there = things(cohort, labels)
     filled = torch.full((len(there), max(1, *(len(each["boxes"]) for each in there)), 5), float(NOTHING))
     for row, each in zip(filled, there):
-        row[:len(each["boxes"])] = torch.cat([each["boxes"], each["classes"][:, None]], 1)
+        row[: len(each["boxes"])] = torch.cat([each["boxes"], each["classes"][:, None]], 1)
     return filled
 
 
@@ -63,6 +65,7 @@ def loader(cohort, size: int, batch_size: int, targets: Targets, **settings) -> 
 def _must_have_boxes(cohort) -> None:
     if cohort.boxes.empty:
         raise StudyError(
-            f"No training image of {cohort.name} has a box: there is nothing to learn to find. Of NIH's release only images of the official "
+            f"No training image of {cohort.name} has a box: there is nothing to learn to find. Of NIH's release only "
+            f"images of the official "
             "test list have any; take the images with boxes first, and split those."
         )

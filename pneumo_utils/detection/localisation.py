@@ -1,8 +1,9 @@
 """Localisation as Wang et al. 2017 scored it on these boxes, and the pointing game of Zhang et al. 2016.
 
-An image with a label counts as localised if one of the boxes found there for the label overlaps one of its true boxes by *more* than a
-threshold, by IoU or by intersection over the found box (IoBB). Whoever finds more boxes is right more often, so that false positives
-stand beside: boxes that overlap no true one of their label so far, for each image scored, whether it has the label or not.
+An image with a label counts as localised if one of the boxes found there for the label overlaps one of its true boxes
+by *more* than a threshold, by IoU or by intersection over the found box (IoBB). Whoever finds more boxes is right more
+often, so that false positives stand beside: boxes that overlap no true one of their label so far, for each image
+scored, whether it has the label or not.
 """
 
 import numpy as np
@@ -24,7 +25,11 @@ def measures(beside: Beside, label: str, thresholds=THRESHOLDS) -> list[Measure]
             made += [
                 share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
                 Measure(
-                    f"false positives an image, {name} at {least:g}", label, ratio(misses, np.ones(beside.images)), beside.images, loss=True
+                    f"false positives an image, {name} at {least:g}",
+                    label,
+                    ratio(misses, np.ones(beside.images)),
+                    beside.images,
+                    loss=True,
                 ),
             ]
     return made
@@ -36,9 +41,11 @@ def pointing(beside: Beside, label: str) -> Measure:
 
 
 def pointed(beside: Beside) -> np.ndarray:
-    """Does an image's surest point lie in a true box? It is where a map is hottest, or the middle of the surest box; no box is a miss."""
+    """Does an image's surest point lie in a true box? It is where a map is hottest, or the middle of the surest box;
+    no box is a miss.
+    """
     one, other = beside.pairs
-    surest = np.append(True, np.diff(beside.found.image) > 0)[:len(beside.found)]
+    surest = np.append(True, np.diff(beside.found.image) > 0)[: len(beside.found)]
     point, box = beside.found.points[one], beside.true.corners[other]
     within = surest[one] & (box[:, :2] <= point).all(axis=1) & (point <= box[:, 2:]).all(axis=1)
     return np.bincount(beside.found.image[one], within, beside.images) > 0

@@ -5,7 +5,9 @@ from torchvision.ops import box_iou
 
 
 def average_precision(found: list[dict], true: list[dict], kind: int, least: float = 0.5) -> float:
-    """Of one class, over all images: the area under precision (made monotone) against recall; a box is right that overlaps a thing not yet taken."""
+    """Of one class, over all images: the area under precision (made monotone) against recall; a box is right that
+    overlaps a thing not yet taken.
+    """
     scores, right, things = [], [], 0
     for said, there in zip(found, true):
         boxes = there["boxes"][there["classes"] == kind]

@@ -1,9 +1,9 @@
 """The metric of RSNA's pneumonia challenge of 2018.
 
-Of an image, at one threshold of IoU: hits over hits, boxes that hit nothing and things that are not hit, TP / (TP + FP + FN). Boxes are
-tried in the order of their confidence; each hits the thing not yet hit that it overlaps most, by more than the threshold. The image's score
-is the mean over thresholds from 0.4 to 0.75, the metric its mean over images. An image without things and without boxes is left out; one
-without things on which boxes are found scores 0.
+Of an image, at one threshold of IoU: hits over hits, boxes that hit nothing and things that are not hit, TP / (TP + FP
++ FN). Boxes are tried in the order of their confidence; each hits the thing not yet hit that it overlaps most, by more
+than the threshold. The image's score is the mean over thresholds from 0.4 to 0.75, the metric its mean over images. An
+image without things and without boxes is left out; one without things on which boxes are found scores 0.
 """
 
 import numpy as np
@@ -23,7 +23,10 @@ def measures(beside: Beside, label: str) -> list[Measure]:
 def image_scores(beside: Beside) -> np.ndarray:
     """One number an image, nan where there are neither boxes nor things."""
     both = beside.an_image(beside.found) + beside.an_image(beside.true)
-    return np.mean([divided(hits := beside.an_image(beside.found, _hitting(beside, least)), both - hits) for least in THRESHOLDS], axis=0)
+    return np.mean(
+        [divided(hits := beside.an_image(beside.found, _hitting(beside, least)), both - hits) for least in THRESHOLDS],
+        axis=0,
+    )
 
 
 def _hitting(beside: Beside, least: float) -> np.ndarray:

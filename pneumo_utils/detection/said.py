@@ -18,9 +18,11 @@ REGION = 0.5  # of an image's own most: where the region of a grid ends
 
 @dataclass(frozen=True)
 class Said:
-    """Boxes, and confidences (images, 16, 16); boxes count from the score `least` on and cells, one-hot, from `one_hot` on.
+    """Boxes, and confidences (images, 16, 16); boxes count from the score `least` on and cells, one-hot, from `one_hot`
+    on.
 
-    `named` says that boxes are found by label; `whatever` is what was found where no label was asked for, else it is all that was found.
+    `named` says that boxes are found by label; `whatever` is what was found where no label was asked for, else it is
+    all that was found.
     """
 
     found: list[dict] | None
@@ -33,27 +35,37 @@ class Said:
     def measures(self, true: list[dict], labels: list[str] = ()) -> list[Measure]:
         if self.found is None:
             return area.measures(true, self.told, self.one_hot)
-        return every_score.measures(self.found, true, labels if self.named else (), self.least, self.told, self.whatever, self.one_hot)
+        return every_score.measures(
+            self.found, true, labels if self.named else (), self.least, self.told, self.whatever, self.one_hot
+        )
 
     def area(self, true: list[dict], metric: str, size: str = area.ALL) -> float:
         """One of the paper's measures of area, each image once."""
-        rows = scores(area.measures(true, self.told, self.one_hot), np.arange(len(true)), resamples=0).set_index(["metric", "label"])["value"]
+        rows = scores(area.measures(true, self.told, self.one_hot), np.arange(len(true)), resamples=0).set_index(
+            ["metric", "label"]
+        )["value"]
         return float(rows[f"area {metric}", size])
 
 
 def of_boxes(found: list[dict], least: float, named: bool = True) -> Said:
-    """Of a detector of boxes: a cell's confidence is the highest score of those that cover it. Where no label is asked for, one thing is found once."""
+    """Of a detector of boxes: a cell's confidence is the highest score of those that cover it. Where no label is
+    asked for, one thing is found once.
+    """
     return Said(found, confidences(surer(found, least)), named, least, least, _once(found))
 
 
 def _once(found: list[dict]) -> list[dict]:
-    """Of two boxes that overlap, whatever their labels, the surer: a decoder leaves out the weaker only of the same label."""
+    """Of two boxes that overlap, whatever their labels, the surer: a decoder leaves out the weaker only of the same
+    label.
+    """
     kept = [nms(each["boxes"], each["scores"], OVERLAPPING) for each in found]
     return [{name: part[keep] for name, part in each.items()} for each, keep in zip(found, kept)]
 
 
 def of_grids(told) -> Said:
-    """Of the grid network: its boxes are drawn around the regions in which an image's cells reach half of the most that one of them reaches."""
+    """Of the grid network: its boxes are drawn around the regions in which an image's cells reach half of the most
+    that one of them reaches.
+    """
     told = np.asarray(told, dtype=float)
     found = boxes_from(told, (REGION,), sure=told.max((1, 2), initial=0))
     return Said(found, told, named=False)
@@ -62,8 +74,18 @@ def of_grids(told) -> Said:
 def pooled(parts: list[Said]) -> Said:
     """What one system said of several test parts, one after the other."""
     first = parts[0]
-    join = lambda name: None if getattr(first, name) is None else [each for part in parts for each in getattr(part, name)]  # noqa: E731
-    return Said(join("found"), np.concatenate([part.told for part in parts]), first.named, first.least, first.one_hot, join("whatever"))
+    # noqa: E731
+    join = lambda name: (
+        None if getattr(first, name) is None else [each for part in parts for each in getattr(part, name)]
+    )
+    return Said(
+        join("found"),
+        np.concatenate([part.told for part in parts]),
+        first.named,
+        first.least,
+        first.one_hot,
+        join("whatever"),
+    )
 
 
 def picked(said: Said, rows) -> Said:

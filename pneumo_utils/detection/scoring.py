@@ -19,7 +19,9 @@ OF_PATIENTS = "{:,} resamples of {:,} patients"
 
 @dataclass(frozen=True)
 class Measure:
-    """`of` takes weights (resamples, images) and gives a value for each resample, nan where it is undefined; `counted` images, or boxes, are what it is a mean of."""
+    """`of` takes weights (resamples, images) and gives a value for each resample, nan where it is undefined;
+    `counted` images, or boxes, are what it is a mean of.
+    """
 
     metric: str
     label: str
@@ -54,11 +56,17 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
         each = np.array([one.of(drawn) for one in measures])
         return divided(np.nansum(each, axis=0), (~np.isnan(each)).sum(axis=0))
 
-    return Measure(measures[0].metric, label, of, sum(one.counted for one in measures), measures[0].loss, measures[0].noise_adds)
+    return Measure(
+        measures[0].metric, label, of, sum(one.counted for one in measures), measures[0].loss, measures[0].noise_adds
+    )
 
 
-def scores(measures: list[Measure], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> pd.DataFrame:
-    """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or boxes it is."""
+def scores(
+    measures: list[Measure], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> pd.DataFrame:
+    """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or
+    boxes it is.
+    """
     groups = _groups(patients)
     rows = [
         {
@@ -73,22 +81,43 @@ def scores(measures: list[Measure], patients: Sequence, resamples: int = RESAMPL
     return pd.DataFrame(rows, columns=COLUMNS[1:])
 
 
-def table(systems: dict[str, list[Measure]], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> pd.DataFrame:
+def table(
+    systems: dict[str, list[Measure]],
+    patients: Sequence,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> pd.DataFrame:
     """The same of several systems on the same images: a row a system and measure."""
     if not systems:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(
-        [scores(measures, patients, resamples, seed, level).assign(system=name) for name, measures in systems.items()], ignore_index=True
+        [scores(measures, patients, resamples, seed, level).assign(system=name) for name, measures in systems.items()],
+        ignore_index=True,
     )[COLUMNS]
 
 
-def better(first: list[Measure], second: list[Measure], metric: str, patients: Sequence, label: str = ALL, resamples: int = RESAMPLES, seed: int = 0,
-           level: float = LEVEL) -> Comparison:
-    """By how much the first system is better than the second on the same images, with the interval over resamples of their patients."""
+def better(
+    first: list[Measure],
+    second: list[Measure],
+    metric: str,
+    patients: Sequence,
+    label: str = ALL,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Comparison:
+    """By how much the first system is better than the second on the same images, with the interval over resamples of
+    their patients.
+    """
     groups, both = _groups(patients), [_named(measures, metric, label) for measures in (first, second)]
     sign = -1 if both[0].loss else 1
     value = sign * float(np.subtract(*(_plain(each, groups) for each in both)))
-    low, high = interval(sign * np.subtract(*_spread(both, groups, resamples, seed)), level) if value == value else (np.nan, np.nan)
+    low, high = (
+        interval(sign * np.subtract(*_spread(both, groups, resamples, seed)), level)
+        if value == value
+        else (np.nan, np.nan)
+    )
     return Comparison(metric, value, low, high, OF_PATIENTS.format(resamples, groups.max() + 1))
 
 
@@ -100,7 +129,9 @@ def _named(measures: list[Measure], metric: str, label: str) -> Measure:
     if metric not in known:
         raise StudyError(f"There is no score {metric!r} here{did_you_mean(metric, known)}")
     known = {one.label for one in measures if one.metric == metric}
-    raise StudyError(f"{metric} is not scored for {label!r}, but for {', '.join(sorted(known))}{did_you_mean(label, known)}")
+    raise StudyError(
+        f"{metric} is not scored for {label!r}, but for {', '.join(sorted(known))}{did_you_mean(label, known)}"
+    )
 
 
 def _groups(patients: Sequence) -> np.ndarray:

@@ -1,4 +1,6 @@
-"""Pascal VOC's annotations: a folder with an XML file an image, as YOLO's trainers read them; boxes in pixels of NIH's frame of 1024."""
+"""Pascal VOC's annotations: a folder with an XML file an image, as YOLO's trainers read them; boxes in pixels of
+NIH's frame of 1024.
+"""
 
 import math
 from pathlib import Path
@@ -16,17 +18,23 @@ ROUNDING = 0.5  # pixels that a box may reach over its frame
 
 
 def save(cohort, folder: str | Path) -> Path:
-    """A file an image, those without boxes too; corners with the decimals of the table, which Pascal's own whole pixels would round."""
+    """A file an image, those without boxes too; corners with the decimals of the table, which Pascal's own whole
+    pixels would round.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     held = dict(tuple(cohort.boxes.groupby("row")))
     for row, image in cohort.table["image"].items():
-        write(_place(folder, image), ElementTree.tostring(_annotation(image, held.get(row, NO_BOXES)), encoding="unicode"))
+        write(
+            _place(folder, image), ElementTree.tostring(_annotation(image, held.get(row, NO_BOXES)), encoding="unicode")
+        )
     return folder
 
 
 def read(folder: str | Path, cohort):
-    """The cohort with the boxes of a folder in the place of its own; every file must be whole, and of an image that the cohort has."""
+    """The cohort with the boxes of a folder in the place of its own; every file must be whole, and of an image that
+    the cohort has.
+    """
     folder = Path(folder)
     files = sorted(folder.glob("*.xml"))
     if not files:
@@ -72,18 +80,30 @@ def _boxes(path: Path, rows: pd.Series, labels: list[str]):
     if root.tag != "annotation" or not image:
         raise StudyError(f"{path} is no annotation of Pascal VOC: it names no image. Write the annotations again.")
     if image not in rows.index:
-        raise StudyError(f"{path} is of {image}, which is no image that was read. Take the annotations and the images of one release.")
+        raise StudyError(
+            f"{path} is of {image}, which is no image that was read. Take the annotations and the "
+            f"images of one release."
+        )
     width, height = (_number(path, root, f"size/{name}") for name in ("width", "height"))
     for thing in root.iter("object"):
         finding = thing.findtext("name") or ""
         if finding not in labels:
-            raise StudyError(f"{path} has a box of {finding!r}, which is none of {', '.join(labels)}. Correct the file, or leave the box out.")
+            raise StudyError(
+                f"{path} has a box of {finding!r}, which is none of {', '.join(labels)}. Correct the "
+                f"file, or leave the box out."
+            )
         left, top, right, bottom = (_number(path, thing, f"bndbox/{name}") for name in CORNERS)
         if not (right > left and bottom > top):
-            raise StudyError(f"{path} has a box without extent: {left:g}, {top:g} to {right:g}, {bottom:g}. Correct the file, or leave the box out.")
+            raise StudyError(
+                f"{path} has a box without extent: {left:g}, {top:g} to {right:g}, {bottom:g}. Correct "
+                f"the file, or leave the box out."
+            )
         if min(left, top) < -ROUNDING or right > width + ROUNDING or bottom > height + ROUNDING:
-            raise StudyError(f"{path} has a box that reaches out of its image of {width:g} x {height:g}: {left:g}, {top:g} to {right:g}, {bottom:g}. "
-                             "Correct the file, or leave the box out.")
+            raise StudyError(
+                f"{path} has a box that reaches out of its image of {width:g} x {height:g}: {left:g}, "
+                f"{top:g} to {right:g}, {bottom:g}. "
+                "Correct the file, or leave the box out."
+            )
         yield rows[image], image, finding, left / width, top / height, (right - left) / width, (bottom - top) / height
 
 

@@ -1,4 +1,6 @@
-"""YOLOv2 as fastai's learners train it: its loss, its last layers made anew, and what it sees of the tested images after each epoch."""
+"""YOLOv2 as fastai's learners train it: its loss, its last layers made anew, and what it sees of the tested images
+after each epoch.
+"""
 
 from dataclasses import replace
 
@@ -30,7 +32,9 @@ class RegionLoss(nn.Module):
 
 
 class Joined(nn.Module):
-    """What the detector's last two convolutions are given: block6's maps, gone through two more, and block5's finer ones beside them."""
+    """What the detector's last two convolutions are given: block6's maps, gone through two more, and block5's finer
+    ones beside them.
+    """
 
     def __init__(self, detector: Detector):
         super().__init__()
@@ -41,7 +45,9 @@ class Joined(nn.Module):
 
 
 def last_apart(chain: Chain) -> Chain:
-    """The same detector, its modules shared, with the last two convolutions as its head: what is before them can be frozen, and computed once."""
+    """The same detector, its modules shared, with the last two convolutions as its head: what is before them can be
+    frozen, and computed once.
+    """
     blocks = dict(chain.named_children())
     detector = blocks.pop(HEAD)
     last = nn.Sequential()
@@ -51,7 +57,9 @@ def last_apart(chain: Chain) -> Chain:
 
 
 def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
-    """A detector of everyday things as it comes: the "pocket" one of drawn shapes, YOLOv2 as its authors trained it ("imagenet"), or "random"."""
+    """A detector of everyday things as it comes: the "pocket" one of drawn shapes, YOLOv2 as its authors trained it
+    ("imagenet"), or "random".
+    """
     if weights == "pocket":
         return yolov2(weights="pocket")
     chain = yolov2(80, size, seed=seed)
@@ -71,7 +79,9 @@ def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
 
 
 class Sightings(Callback):
-    """After each epoch the highest score of a box in each tested image: how many images have one above a threshold can be asked later."""
+    """After each epoch the highest score of a box in each tested image: how many images have one above a threshold
+    can be asked later.
+    """
 
     def __init__(self, anchors: Tensor):
         self.anchors, self.epochs = anchors, []

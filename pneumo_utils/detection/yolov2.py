@@ -1,4 +1,6 @@
-"""YOLOv2 on Darknet-19, as a chain: block1 to block5 are the trunk's own, and a last block holds what is no plain composition."""
+"""YOLOv2 on Darknet-19, as a chain: block1 to block5 are the trunk's own, and a last block holds what is no plain
+composition.
+"""
 
 from collections import OrderedDict
 from dataclasses import replace
@@ -11,7 +13,8 @@ from pneumo_utils.backbones.darknet import conv
 from pneumo_utils.backbones.shipped import load_pocket
 
 NAME = "yolov2"
-COCO = (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)  # yolov2.cfg; in cells
+# yolov2.cfg; in cells
+COCO = (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)
 PASSED = 16  # block5 has so many times the channels that are passed by
 
 
@@ -21,7 +24,9 @@ def filters(classes: int, anchors: int = len(COCO)) -> int:
 
 
 class Reorganise(nn.Module):
-    """Darknet's [reorg]: maps half as large and four times as many, in darknet's own odd order, which its published weights rely on."""
+    """Darknet's [reorg]: maps half as large and four times as many, in darknet's own odd order, which its published
+    weights rely on.
+    """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         number, channels, high, wide = maps.shape
@@ -37,8 +42,12 @@ class Detector(nn.Module):
         halves = isinstance(block6.pool, nn.MaxPool2d)
         passed = max(4, finer // PASSED * 2)
         self.block6 = block6
-        self.deeper = nn.Sequential(nn.Sequential(conv(channels, channels, 3)), nn.Sequential(conv(channels, channels, 3)))
-        self.passed = nn.Sequential(OrderedDict(conv(finer, passed, 1), reorg=Reorganise() if halves else nn.Identity()))
+        self.deeper = nn.Sequential(
+            nn.Sequential(conv(channels, channels, 3)), nn.Sequential(conv(channels, channels, 3))
+        )
+        self.passed = nn.Sequential(
+            OrderedDict(conv(finer, passed, 1), reorg=Reorganise() if halves else nn.Identity())
+        )
         self.mixed = nn.Sequential(conv(channels + passed * (4 if halves else 1), channels, 3))
         self.spoken = nn.Conv2d(channels, filters(classes, len(anchors)), 1)
         self.register_buffer("anchors", anchors.clone())
@@ -51,8 +60,16 @@ class Detector(nn.Module):
         return self.spoken(self.mixed(torch.cat([self.passed(finer), self.deeper(deep)], 1)))
 
 
-def yolov2(classes: int = 80, size: str = "full", anchors: torch.Tensor | None = None, weights: str = "random", seed: int | None = None) -> Chain:
-    """The detector, random or with its "pocket" weights, which know their own classes and anchors; anchors are widths and heights in cells."""
+def yolov2(
+    classes: int = 80,
+    size: str = "full",
+    anchors: torch.Tensor | None = None,
+    weights: str = "random",
+    seed: int | None = None,
+) -> Chain:
+    """The detector, random or with its "pocket" weights, which know their own classes and anchors; anchors are
+    widths and heights in cells.
+    """
     if weights == "pocket":
         shipped = load_pocket(NAME).tensors
         anchors = shipped[f"{HEAD}.anchors"].float()
@@ -65,5 +82,7 @@ def yolov2(classes: int = 80, size: str = "full", anchors: torch.Tensor | None =
         darknet = trunk("darknet19", size=size)
         blocks = dict(darknet.named_children())
         block6, finer = blocks.pop("block6"), blocks["block5"][-1].conv.out_channels
-        detector = Detector(block6, darknet.about.channels, finer, classes, torch.tensor(COCO) if anchors is None else anchors)
+        detector = Detector(
+            block6, darknet.about.channels, finer, classes, torch.tensor(COCO) if anchors is None else anchors
+        )
     return Chain({**blocks, HEAD: detector}, replace(darknet.about, name=NAME, cam=f"{HEAD}.mixed"))

@@ -1,4 +1,6 @@
-"""Honest evaluation from kept predictions: metrics with intervals, thresholds from validation, baselines, and the word "better"."""
+"""Honest evaluation from kept predictions: metrics with intervals, thresholds from validation, baselines, and the
+word "better".
+"""
 
 from pneumo_utils.evaluation.abstaining import answered
 from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority

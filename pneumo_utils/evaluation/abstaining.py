@@ -10,16 +10,26 @@ from pneumo_utils.ground.errors import StudyError
 
 
 def answered(predictions, shares=tuple(np.linspace(0.1, 1, 10)), level: float = LEVEL) -> pd.DataFrame:
-    """A row a share of images that are answered, those of the highest probability first: share, images, accuracy and Wilson's interval.
+    """A row a share of images that are answered, those of the highest probability first: share, images, accuracy and
+    Wilson's interval.
 
-    Among images of equal probability none is surer than another: where the share ends within such a tie, the tie counts in its mean.
+    Among images of equal probability none is surer than another: where the share ends within such a tie, the tie counts
+    in its mean.
     """
     if predictions.several:
         raise StudyError("Abstaining is worked out where each image has one class.")
     if not all(0 < share <= 1 for share in shares):
-        raise StudyError(f"Shares of images to answer lie above 0 and reach 1 at most, not {', '.join(f'{share:g}' for share in shares)}.")
+        raise StudyError(
+            f"Shares of images to answer lie above 0 and reach 1 at most, not "
+            f"{', '.join(f'{share:g}' for share in shares)}."
+        )
     sure, right = Answers(predictions).top
-    right = pd.Series(np.asarray(right, float)).groupby(np.asarray(sure)).transform("mean").to_numpy()[np.argsort(-np.asarray(sure), kind="stable")]
+    right = (
+        pd.Series(np.asarray(right, float))
+        .groupby(np.asarray(sure))
+        .transform("mean")
+        .to_numpy()[np.argsort(-np.asarray(sure), kind="stable")]
+    )
     rows = []
     for share in shares:
         images = max(1, round(share * len(right)))

@@ -1,6 +1,7 @@
 """What needs no network: the majority, and a linear model on small grey pictures or on nothing but their frames.
 
-On real children a thousand grey pixels go a long way, and their outermost three rows already tell much: that is how the picture was cut.
+On real children a thousand grey pixels go a long way, and their outermost three rows already tell much: that is how the
+picture was cut.
 """
 
 import numpy as np
@@ -75,6 +76,10 @@ def _indicators(cohort) -> np.ndarray:
 
 def same_classes(train, test) -> None:
     if train.classes != test.classes or train.several != test.several:
-        raise StudyError(f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}.")
+        raise StudyError(
+            f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}."
+        )
     if not len(train) or not len(test):
-        raise StudyError(f"A baseline needs images to learn from and to be tested on: here are {len(train)} and {len(test)}.")
+        raise StudyError(
+            f"A baseline needs images to learn from and to be tested on: here are {len(train)} and {len(test)}."
+        )

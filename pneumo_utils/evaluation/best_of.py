@@ -7,16 +7,23 @@ from pneumo_utils.ground.errors import StudyError
 
 
 def best_of(
-    draws: dict[str, np.ndarray], counts: dict[str, int], resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    draws: dict[str, np.ndarray],
+    counts: dict[str, int],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> tuple[float, float, float]:
-    """The highest score over the mean of all, its median and the interval of single tries, of so many things of each kind that are all equally good.
+    """The highest score over the mean of all, its median and the interval of single tries, of so many things of each
+    kind that are all equally good.
 
-    `draws` are scores of repeated draws of one thing of a kind, taken as normal. A few draws do not tell their deviation exactly: each try has another, of those
-    that could have given them.
+    `draws` are scores of repeated draws of one thing of a kind, taken as normal. A few draws do not tell their
+    deviation exactly: each try has another, of those that could have given them.
     """
     counts = {name: number for name, number in counts.items() if number}
     if missing := [name for name in counts if len(draws.get(name, ())) < 2]:
-        raise StudyError(f"Chance is told from two draws or more, and of {missing[0]} there are {len(draws.get(missing[0], ()))}.")
+        raise StudyError(
+            f"Chance is told from two draws or more, and of {missing[0]} there are {len(draws.get(missing[0], ()))}."
+        )
     random = np.random.default_rng(seed)
     best = []
     for name, number in counts.items():

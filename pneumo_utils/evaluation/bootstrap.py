@@ -1,4 +1,6 @@
-"""Resamples of patients: how often each image is drawn, the spread of a metric over them, and the interval that it gives."""
+"""Resamples of patients: how often each image is drawn, the spread of a metric over them, and the interval that it
+gives.
+"""
 
 from collections.abc import Iterator
 
@@ -10,7 +12,9 @@ DEFINED = 0.5  # the share of resamples that a metric needs to be defined on
 
 
 def weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of rows: as many patients as there are, drawn with replacement, each with all its images; the same for the same groups and seed."""
+    """Blocks of rows: as many patients as there are, drawn with replacement, each with all its images; the same for
+    the same groups and seed.
+    """
     random, people = np.random.default_rng(seed), int(groups.max()) + 1
     for start in range(0, resamples, block := max(1, AT_ONCE // len(groups))):
         rows = min(block, resamples - start)

@@ -1,6 +1,8 @@
-"""Metrics of one class against the rest from its four cells, numbers or arrays of any shape; nan where a metric is undefined.
+"""Metrics of one class against the rest from its four cells, numbers or arrays of any shape; nan where a metric is
+undefined.
 
-0 where scikit-learn and Keras agree on it: the precision of a class that is there and never answered, the correlation of equal answers.
+0 where scikit-learn and Keras agree on it: the precision of a class that is there and never answered, the correlation
+of equal answers.
 """
 
 import numpy as np

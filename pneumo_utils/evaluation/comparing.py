@@ -35,7 +35,9 @@ class Comparison:
 
     @property
     def says(self) -> str:
-        """What a sentence may say: "better by 0.031 (0.012 to 0.050)", "worse by ...", or "not clearly different (...)"."""
+        """What a sentence may say: "better by 0.031 (0.012 to 0.050)", "worse by ...", or "not clearly different
+        (...)".
+        """
         if np.isnan(self.value):
             return f"not to be compared: {UNDEFINED}"
         if np.isnan(self.low):
@@ -62,16 +64,28 @@ class McNemar:
 
     @property
     def says(self) -> str:
-        return (f"{self.only_first} images are right only in the first and {self.only_second} only in the second "
-                f"(McNemar's exact test, {'p < 0.001' if self.p < 0.001 else f'p = {self.p:.3f}'})")
+        return (
+            f"{self.only_first} images are right only in the first and {self.only_second} only in the second "
+            f"(McNemar's exact test, {'p < 0.001' if self.p < 0.001 else f'p = {self.p:.3f}'})"
+        )
 
 
-def better(first, second, name: str, thresholds=(None, None), resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL,
-           overlap: float = 0.0) -> Comparison:
-    """Is the first model better by this metric? Of two Predictions, by a bootstrap over the patients of their common test images.
+def better(
+    first,
+    second,
+    name: str,
+    thresholds=(None, None),
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
+    overlap: float = 0.0,
+) -> Comparison:
+    """Is the first model better by this metric? Of two Predictions, by a bootstrap over the patients of their common
+    test images.
 
-    Of two lists of Predictions, or of scores, a pair a seed, draw or fold: by Student's t over the differences. Folds of a cross-validation
-    share training images; `overlap`, test images over training images, 1 / (k - 1) with k folds, widens the interval as Nadeau and Bengio have it.
+    Of two lists of Predictions, or of scores, a pair a seed, draw or fold: by Student's t over the differences. Folds
+    of a cross-validation share training images; `overlap`, test images over training images, 1 / (k - 1) with k folds,
+    widens the interval as Nadeau and Bengio have it.
     """
     if isinstance(first, Predictions) and isinstance(second, Predictions):
         return _on_the_same_images(first, second, name, thresholds, resamples, seed, level)
@@ -81,7 +95,9 @@ def better(first, second, name: str, thresholds=(None, None), resamples: int = R
 
 
 def mcnemar(first: Predictions, second: Predictions, thresholds=(None, None)) -> McNemar:
-    """Are the errors of two models evenly spread? Exact, over images; where patients repeat, `better` by accuracy is the stricter question."""
+    """Are the errors of two models evenly spread? Exact, over images; where patients repeat, `better` by accuracy is
+    the stricter question.
+    """
     _same_question(first, second)
     right = [(decided(each, cut) == each.indicators).all(axis=1) for each, cut in zip((first, second), thresholds)]
     only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -93,7 +109,8 @@ def _on_the_same_images(first, second, name, thresholds, resamples, seed, level)
     asked = [metric(name, first)]
     both = [Answers(each, cut) for each, cut in zip((first, second), thresholds)]
     sign = -1 if asked[0].loss else 1
-    values = sign * np.subtract(*(spread(each, asked, resamples, seed)[0] for each in both))  # one seed: the same patients in both
+    # one seed: the same patients in both
+    values = sign * np.subtract(*(spread(each, asked, resamples, seed)[0] for each in both))
     value = sign * float(np.subtract(*(point(each, asked)[0] for each in both)))
     low, high = interval(values, level) if value == value else (np.nan, np.nan)
     return Comparison(name, value, low, high, f"{resamples:,} resamples of {first.groups.max() + 1:,} patients")
@@ -105,15 +122,25 @@ def _over_draws(first, second, name, level, overlap) -> Comparison:
     for one, other in zip(first, second):
         if isinstance(one, Predictions) and isinstance(other, Predictions):
             _same_question(one, other)
-    gains = (-1 if name.startswith(LOSSES) else 1) * np.subtract(*([_value(each, name) for each in side] for side in (first, second)))
+    gains = (-1 if name.startswith(LOSSES) else 1) * np.subtract(
+        *([_value(each, name) for each in side] for side in (first, second))
+    )
     value, draws = float(gains.mean()), len(gains)
     reach = students_reach(gains, 1 / draws + overlap, level)
-    p = float(stats.wilcoxon(gains).pvalue) if np.any(gains != 0) and not np.isnan(value) else np.nan if np.isnan(value) else 1.0
+    p = (
+        float(stats.wilcoxon(gains).pvalue)
+        if np.any(gains != 0) and not np.isnan(value)
+        else np.nan
+        if np.isnan(value)
+        else 1.0
+    )
     return Comparison(name, value, value - reach, value + reach, f"{draws} {'folds' if overlap else 'draws'}", p)
 
 
 def students_reach(values, share: float, level: float = LEVEL) -> float:
-    """How far Student's interval goes to either side of the mean, of which the variance is this share of that of a draw."""
+    """How far Student's interval goes to either side of the mean, of which the variance is this share of that of a
+    draw.
+    """
     return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(share))
 
 
@@ -125,14 +152,24 @@ def _same_question(first: Predictions, second: Predictions) -> None:
     if first.question == second.question:
         return
     if first.classes != second.classes or first.several != second.several:
-        raise StudyError(f"The models answer different questions: {', '.join(first.classes)}, and {', '.join(second.classes)}.")
+        raise StudyError(
+            f"The models answer different questions: {', '.join(first.classes)}, and {', '.join(second.classes)}."
+        )
     ours, theirs = (set(zip(each.patients.tolist(), each.images.tolist())) for each in (first, second))
     if ours != theirs or len(first) != len(second):
-        raise StudyError(f"Only models tested on the same images can be compared: {len(ours & theirs)} images are in both, "
-                         f"{len(ours - theirs)} only in the first, {len(theirs - ours)} only in the second.")
+        raise StudyError(
+            f"Only models tested on the same images can be compared: {len(ours & theirs)} images are in "
+            f"both, "
+            f"{len(ours - theirs)} only in the first, {len(theirs - ours)} only in the second."
+        )
     if not (first.images == second.images).all():
-        raise StudyError("Both models were tested on the same images in another order: predict with loaders that keep the order of the table.")
-    raise StudyError(f"The two models hold different truths of the same images, the first {first.images[_first_gap(first, second)]}.")
+        raise StudyError(
+            "Both models were tested on the same images in another order: predict with loaders that "
+            "keep the order of the table."
+        )
+    raise StudyError(
+        f"The two models hold different truths of the same images, the first {first.images[_first_gap(first, second)]}."
+    )
 
 
 def _first_gap(first: Predictions, second: Predictions) -> int:

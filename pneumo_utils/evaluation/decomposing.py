@@ -12,22 +12,30 @@ ROWS, COLUMNS, BOTH, DRAWS, REST = "rows", "columns", "rows x columns", "draws",
 
 
 def components(scores) -> dict[str, float]:
-    """The variance that each source adds to one score, for scores of (rows, columns, draws) in which all cells met the same draws.
+    """The variance that each source adds to one score, for scores of (rows, columns, draws) in which all cells met the
+    same draws.
 
-    From the mean squares of the analysis of variance, as if nothing but chance were left in the rest; what comes out below 0 is 0.
+    From the mean squares of the analysis of variance, as if nothing but chance were left in the rest; what comes out
+    below 0 is 0.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 3 or scores.shape[0] * scores.shape[1] < 2 or scores.shape[2] < 2:
         raise StudyError(
-            f"Scores are taken apart in rows, columns and draws, two draws at least; here they are {' x '.join(map(str, scores.shape))}."
+            f"Scores are taken apart in rows, columns and draws, two draws at least; here they are "
+            f"{' x '.join(map(str, scores.shape))}."
         )
     rows, columns, draws = scores.shape
     mean = scores.mean()
-    row, column, cell, draw = scores.mean((1, 2)) - mean, scores.mean((0, 2)) - mean, scores.mean(2) - mean, scores.mean((0, 1)) - mean
+    row, column, cell, draw = (
+        scores.mean((1, 2)) - mean,
+        scores.mean((0, 2)) - mean,
+        scores.mean(2) - mean,
+        scores.mean((0, 1)) - mean,
+    )
     both = cell - row[:, None] - column
     rest = scores - mean - cell[:, :, None] - draw
     free = (rows * columns - 1) * (draws - 1)
-    noise = (rest ** 2).sum() / free
+    noise = (rest**2).sum() / free
     found = {
         ROWS: (row, rows - 1, columns * draws),
         COLUMNS: (column, columns - 1, rows * draws),
@@ -49,9 +57,11 @@ def shares(scores) -> dict[str, float]:
 def over_draws(
     told: Callable[[np.ndarray], float], scores, least: float = -np.inf, most: float = np.inf, level: float = LEVEL
 ) -> tuple[float, float, float]:
-    """A number told of such scores, with the interval of the jackknife: each draw left out in turn, and Student's t over what that changes.
+    """A number told of such scores, with the interval of the jackknife: each draw left out in turn, and Student's t
+    over what that changes.
 
-    Draws put back at random would repeat some, and a repeated draw looks like certainty; with a handful of draws that would be most of the answer.
+    Draws put back at random would repeat some, and a repeated draw looks like certainty; with a handful of draws that
+    would be most of the answer.
     """
     scores = np.asarray(scores, dtype=float)
     draws, value = scores.shape[2], told(scores)

@@ -1,4 +1,6 @@
-"""Metrics that need more than four cells, for all resamples at once: of one class's ranks and probabilities, and of all classes together."""
+"""Metrics that need more than four cells, for all resamples at once: of one class's ranks and probabilities, and of
+all classes together.
+"""
 
 import numpy as np
 
@@ -37,7 +39,8 @@ def _of_cells(formula):
 
 
 BY_CLASS = {name: _of_cells(formula) for name, formula in FROM_CELLS.items()} | {
-    each.__name__: each for each in (auroc, auprc, brier, calibration_error)}
+    each.__name__: each for each in (auroc, auprc, brier, calibration_error)
+}
 
 
 # classes that exclude one another, all at once
@@ -53,7 +56,9 @@ def balanced_accuracy_of_all(seen: Weighed):
 
 def mcc_of_all(seen: Weighed):
     hit, total, true, said = seen.hit.sum(axis=1), seen.total, seen.true, seen.said
-    return correlation(hit * total - (true * said).sum(axis=1), total**2 - (said**2).sum(axis=1), total**2 - (true**2).sum(axis=1))
+    return correlation(
+        hit * total - (true * said).sum(axis=1), total**2 - (said**2).sum(axis=1), total**2 - (true**2).sum(axis=1)
+    )
 
 
 def brier_of_all(seen: Weighed):
@@ -65,8 +70,13 @@ def calibration_error_of_all(seen: Weighed):
     return _gap(seen, *seen.answers.top)
 
 
-TOGETHER = {"accuracy": accuracy_of_all, "balanced_accuracy": balanced_accuracy_of_all, "mcc": mcc_of_all, "brier": brier_of_all,
-            "calibration_error": calibration_error_of_all}
+TOGETHER = {
+    "accuracy": accuracy_of_all,
+    "balanced_accuracy": balanced_accuracy_of_all,
+    "mcc": mcc_of_all,
+    "brier": brier_of_all,
+    "calibration_error": calibration_error_of_all,
+}
 
 
 def exact_match(seen: Weighed):

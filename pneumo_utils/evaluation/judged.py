@@ -13,7 +13,8 @@ def judged(cohorts, least: int) -> list[str]:
     if not enough.any():
         fullest = cohorts[0].counts().sort_values(ascending=False)
         raise StudyError(
-            f"No label can be judged: of {len(cohorts[0]):,} test images {fullest.iloc[0]:,} are {fullest.index[0]} and {fullest.iloc[1]:,} {fullest.index[1]}, and a label needs {least} "
+            f"No label can be judged: of {len(cohorts[0]):,} test images {fullest.iloc[0]:,} are {fullest.index[0]} "
+            f"and {fullest.iloc[1]:,} {fullest.index[1]}, and a label needs {least} "
             "with it and as many without, in each test part. Take more images, or a larger test part."
         )
     return [name for name, kept in zip(cohorts[0].classes, enough) if kept]

@@ -14,7 +14,9 @@ def confusion(predictions, threshold=None, of: str = "") -> pd.DataFrame:
         true, said = ([~each[:, at], each[:, at]] for each in (true, said))
         names = [f"not {of}", of]
     elif predictions.several:
-        raise StudyError(f"Labels that do not exclude one another have a matrix each: confusion(predictions, of={names[0]!r}).")
+        raise StudyError(
+            f"Labels that do not exclude one another have a matrix each: confusion(predictions, of={names[0]!r})."
+        )
     else:
         true, said = true.T, said.T
     counts = [[int((actual & answered).sum()) for answered in said] for actual in true]

@@ -1,10 +1,12 @@
 """The metrics by name; what is defined is what scikit-learn gives.
 
-    accuracy, balanced_accuracy, mcc, brier, calibration_error, auroc, auprc        of all classes
-    precision, recall, specificity, f1                                              of the positive class, where there are two
+accuracy, balanced_accuracy, mcc, brier, calibration_error, auroc, auprc        of all classes
+    precision, recall, specificity, f1                                              of the positive class, where there
+    are two
     any of them + _macro or _weighted                                               one class against the rest, averaged
     any of them + " of CLASS"                                                       one class against the rest
-    exact_match                                                                     where images have several labels: all of them right
+    exact_match                                                                     where images have several labels:
+    all of them right
 """
 
 from dataclasses import dataclass
@@ -52,7 +54,9 @@ class Metric:
         if len(self.columns) > 1:
             return None
         true, said = answers.true[:, self.columns[0]] > 0, answers.said[:, self.columns[0]] > 0
-        return {"accuracy": np.ones(len(true), bool), "recall": true, "specificity": ~true, "precision": said}.get(self.base)
+        return {"accuracy": np.ones(len(true), bool), "recall": true, "specificity": ~true, "precision": said}.get(
+            self.base
+        )
 
 
 def label(name: str) -> str:
@@ -82,8 +86,11 @@ def metric(name: str, predictions) -> Metric:
     if base in TOGETHER and not predictions.several:
         return Metric(name, base, ())
     if base in ONE_SIDED:
-        raise StudyError(f"{name} of {len(everyone)} classes has several meanings: ask for {base}_macro, {base}_weighted, or \"{base} of "
-                         f"{predictions.classes[-1]}\".")
+        raise StudyError(
+            f"{name} of {len(everyone)} classes has several meanings: ask for {base}_macro, "
+            f'{base}_weighted, or "{base} of '
+            f'{predictions.classes[-1]}".'
+        )
     return Metric(name, base, everyone, "macro")
 
 
@@ -93,6 +100,10 @@ def _parted(head: str) -> tuple[str, str]:
 
 
 def _unknown(name: str, predictions) -> str:
-    known = [*BY_CLASS, *(f"{base}_{average}" for base in BY_CLASS for average in AVERAGES)] + ["exact_match"] * predictions.several
-    return (f"No metric is called {name!r}{did_you_mean(name, known)}"
-            f" There are {', '.join(BY_CLASS)}, alone, with _macro or _weighted, or with \" of CLASS\".")
+    known = [*BY_CLASS, *(f"{base}_{average}" for base in BY_CLASS for average in AVERAGES)] + [
+        "exact_match"
+    ] * predictions.several
+    return (
+        f"No metric is called {name!r}{did_you_mean(name, known)}"
+        f' There are {", ".join(BY_CLASS)}, alone, with _macro or _weighted, or with " of CLASS".'
+    )

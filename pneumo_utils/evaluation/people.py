@@ -7,7 +7,9 @@ from pneumo_utils.evaluation.bootstrap import RESAMPLES, interval, weights
 
 
 def mean_of_people(found, patients, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
-    """The mean over the images for which it is defined, with the interval over resamples of patients; an image without a patient is its own."""
+    """The mean over the images for which it is defined, with the interval over resamples of patients; an image
+    without a patient is its own.
+    """
     found, people = np.asarray(found, dtype=float), pd.Series(np.asarray(patients), dtype=str)
     defined = np.isfinite(found)
     if not defined.any():

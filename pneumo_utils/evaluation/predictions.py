@@ -16,10 +16,11 @@ SUM_TO_ONE = 1e-3  # half precision leaves that much
 
 
 class Predictions:
-    """Image, patient, truth and a probability a class; the truth is a class number, or with `several` labels an image a row of 0 and 1.
+    """Image, patient, truth and a probability a class; the truth is a class number, or with `several` labels an image a
+    row of 0 and 1.
 
-    Of two classes the second is the positive one. One column of probabilities is then enough: it is that of the positive class.
-    A patient "" is nobody known: such an image counts as its own patient.
+    Of two classes the second is the positive one. One column of probabilities is then enough: it is that of the
+    positive class. A patient "" is nobody known: such an image counts as its own patient.
     """
 
     def __init__(self, images, patients, truth, probabilities, classes, several: bool = False):
@@ -33,7 +34,14 @@ class Predictions:
     @classmethod
     def of(cls, cohort, probabilities) -> "Predictions":
         """Of all images of a cohort, in the order of its table."""
-        return cls(cohort.table["image"], cohort.table["patient"], cohort.targets(), probabilities, cohort.classes, cohort.several)
+        return cls(
+            cohort.table["image"],
+            cohort.table["patient"],
+            cohort.targets(),
+            probabilities,
+            cohort.classes,
+            cohort.several,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -57,8 +65,12 @@ class Predictions:
 
     @cached_property
     def question(self) -> str:
-        """A digest of what was asked: images, patients, truth and classes. Two models that share it may be compared pair by pair."""
-        return digest_of([self.images.tolist(), self.patients.tolist(), self.truth.tolist(), self.classes, self.several])[:16]
+        """A digest of what was asked: images, patients, truth and classes. Two models that share it may be compared
+        pair by pair.
+        """
+        return digest_of(
+            [self.images.tolist(), self.patients.tolist(), self.truth.tolist(), self.classes, self.several]
+        )[:16]
 
     @cached_property
     def digest(self) -> str:
@@ -69,14 +81,25 @@ class Predictions:
 
     def where(self, chosen) -> "Predictions":
         """The images of these row numbers, or for which a boolean array is true."""
-        return Predictions(self.images[chosen], self.patients[chosen], self.truth[chosen], self.probabilities[chosen], self.classes, self.several)
+        return Predictions(
+            self.images[chosen],
+            self.patients[chosen],
+            self.truth[chosen],
+            self.probabilities[chosen],
+            self.classes,
+            self.several,
+        )
 
     def only(self, names: list[str]) -> "Predictions":
         """Where images have several labels: these labels alone, such as those that the test images have at all."""
         if not self.several:
-            raise StudyError("Classes that exclude one another cannot be left out: their probabilities would no longer sum to one.")
+            raise StudyError(
+                "Classes that exclude one another cannot be left out: their probabilities would no longer sum to one."
+            )
         at = [self.number(name) for name in names]
-        return Predictions(self.images, self.patients, self.truth[:, at], self.probabilities[:, at], names, several=True)
+        return Predictions(
+            self.images, self.patients, self.truth[:, at], self.probabilities[:, at], names, several=True
+        )
 
     def number(self, name: str) -> int:
         """The column of a class."""
@@ -88,14 +111,28 @@ class Predictions:
 
     def arrays(self) -> dict:
         """Arrays and texts, as a kept piece holds them; `Predictions(**arrays)` is the same again."""
-        return {"images": self.images, "patients": self.patients, "truth": self.truth, "probabilities": self.probabilities,
-                "classes": list(self.classes), "several": self.several}
+        return {
+            "images": self.images,
+            "patients": self.patients,
+            "truth": self.truth,
+            "probabilities": self.probabilities,
+            "classes": list(self.classes),
+            "several": self.several,
+        }
 
     def frame(self) -> pd.DataFrame:
         """A row an image: image, patient, truth (`labels` where there are several) and p(class) for every class."""
         named = [SEVERAL.join(name for name, on in zip(self.classes, row) if on) for row in self.indicators]
         told = pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.classes])
-        return pd.concat([pd.DataFrame({"image": self.images, "patient": self.patients, "labels" if self.several else "truth": named}), told], axis=1)
+        return pd.concat(
+            [
+                pd.DataFrame(
+                    {"image": self.images, "patient": self.patients, "labels" if self.several else "truth": named}
+                ),
+                told,
+            ],
+            axis=1,
+        )
 
     def save(self, path) -> None:
         """As .csv for people or .npz for programs."""
@@ -115,35 +152,60 @@ class Predictions:
         try:
             return cls(**(_from_csv(path) if path.suffix == ".csv" else _from_npz(path)))
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise StudyError(f"{path} cannot be read as predictions ({type(error).__name__}: {error}). Make them again with the model.") from error
+            raise StudyError(
+                f"{path} cannot be read as predictions ({type(error).__name__}: {error}). Make them "
+                f"again with the model."
+            ) from error
 
     def _check(self) -> None:
         rows, columns = len(self.images), len(self.classes)
         if rows == 0:
             raise StudyError("There are no predictions: the loader had no images.")
-        if columns < (1 if self.several else 2) or len(set(self.classes)) < columns or any(SEVERAL in name for name in self.classes):
-            raise StudyError(f"Classes are two or more different names without {SEVERAL!r}, not {', '.join(self.classes)!r}.")
-        wanted = {"patients": (rows,), "truth": (rows, columns) if self.several else (rows,), "probabilities": (rows, columns)}
+        if (
+            columns < (1 if self.several else 2)
+            or len(set(self.classes)) < columns
+            or any(SEVERAL in name for name in self.classes)
+        ):
+            raise StudyError(
+                f"Classes are two or more different names without {SEVERAL!r}, not {', '.join(self.classes)!r}."
+            )
+        wanted = {
+            "patients": (rows,),
+            "truth": (rows, columns) if self.several else (rows,),
+            "probabilities": (rows, columns),
+        }
         for name, shape in wanted.items():
             if (held := getattr(self, name).shape) != shape:
-                raise StudyError(f"Predictions of {rows} images and {columns} classes need {name} of shape {shape}, not {held}.")
+                raise StudyError(
+                    f"Predictions of {rows} images and {columns} classes need {name} of shape {shape}, not {held}."
+                )
         if not np.isin(self.truth, (0, 1) if self.several else np.arange(columns)).all():
-            raise StudyError(f"The truth has to be {'0 or 1 for every label' if self.several else f'class numbers from 0 to {columns - 1}'}.")
+            raise StudyError(
+                f"The truth has to be "
+                f"{'0 or 1 for every label' if self.several else f'class numbers from 0 to {columns - 1}'}."
+            )
         broken = ~((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)  # nan is neither
         if not self.several:
             broken |= abs(self.probabilities.sum(axis=1) - 1) > SUM_TO_ONE
         if broken.any():
             row = int(broken.argmax())
             told = ", ".join(f"{p:.4g}" for p in self.probabilities[row])
-            raise StudyError(f"{broken.sum()} of {rows} images have answers that are no probabilities, the first {self.images[row]}: {told}. "
-                             f"Logits need a {'sigmoid' if self.several else 'softmax'} first; nan means that training went astray.")
+            raise StudyError(
+                f"{broken.sum()} of {rows} images have answers that are no probabilities, the first "
+                f"{self.images[row]}: {told}. "
+                f"Logits need a {'sigmoid' if self.several else 'softmax'} first; nan means that "
+                f"training went astray."
+            )
 
 
 def together(parts: list[Predictions]) -> Predictions:
     """The predictions of several folds as one, each image by the model that had not seen it."""
     if len({(tuple(part.classes), part.several) for part in parts}) != 1:
         raise StudyError("Only predictions of the same classes can be put together.")
-    joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "patients", "truth", "probabilities")}
+    joined = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("images", "patients", "truth", "probabilities")
+    }
     return Predictions(**joined, classes=parts[0].classes, several=parts[0].several)
 
 
@@ -163,7 +225,19 @@ def _from_csv(path: Path) -> dict:
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
     told = [name for name in frame if name.startswith("p(")]
     classes, several = [name[2:-1] for name in told], "labels" in frame
-    held = frame["labels" if several else "truth"].map(lambda names: [classes.index(name) for name in names.split(SEVERAL) if name])
-    truth = np.array([[at in row for at in range(len(classes))] for row in held], dtype=np.uint8) if several else np.array([row[0] for row in held])
-    return {"images": frame["image"], "patients": frame["patient"], "truth": truth, "probabilities": frame[told].astype(float), "classes": classes,
-            "several": several}
+    held = frame["labels" if several else "truth"].map(
+        lambda names: [classes.index(name) for name in names.split(SEVERAL) if name]
+    )
+    truth = (
+        np.array([[at in row for at in range(len(classes))] for row in held], dtype=np.uint8)
+        if several
+        else np.array([row[0] for row in held])
+    )
+    return {
+        "images": frame["image"],
+        "patients": frame["patient"],
+        "truth": truth,
+        "probabilities": frame[told].astype(float),
+        "classes": classes,
+        "several": several,
+    }

@@ -1,4 +1,5 @@
-"""What tells the classes apart? Linear models that see one side of a picture each: its statistics, its borders, its fine detail, its coarse shapes.
+"""What tells the classes apart? Linear models that see one side of a picture each: its statistics, its borders, its
+fine detail, its coarse shapes.
 
 Each has at most about 500 parameters. What such a model can do, a network need not have understood more to do.
 """
@@ -22,14 +23,17 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
 def borders(pixels: np.ndarray) -> np.ndarray:
     """How strong each frequency is along the outermost pixels, and how grey these are."""
     strips = np.concatenate(
-        [pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)], axis=1
+        [pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)],
+        axis=1,
     ).astype(np.float32)
     power = np.abs(np.fft.rfft(strips - strips.mean(2, keepdims=True), axis=2)) ** 2
     return np.column_stack([strips.mean(2), np.log(power.mean(1) + 1)])
 
 
 def spectrum(pixels: np.ndarray) -> np.ndarray:
-    """How strong each fine frequency is, wherever it lies: the logarithm of the power in cells of the half plane, 0 where anatomy lives."""
+    """How strong each fine frequency is, wherever it lies: the logarithm of the power in cells of the half plane, 0
+    where anatomy lives.
+    """
     side = pixels.shape[-1]
     window = np.hanning(side).astype(np.float32)
     centred = pixels - pixels.mean((1, 2), keepdims=True, dtype=np.float32)

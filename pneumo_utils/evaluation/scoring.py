@@ -14,7 +14,9 @@ NARROW = 0.02  # two digits would say little of such an interval
 
 @dataclass(frozen=True)
 class Score:
-    """A figure, and the interval in which it would lie had other patients been tested; nan and a reason where it is undefined."""
+    """A figure, and the interval in which it would lie had other patients been tested; nan and a reason where it is
+    undefined.
+    """
 
     metric: str
     value: float
@@ -39,7 +41,9 @@ def in_words(value: float, low: float, high: float) -> str:
     return f"{value:z.3f} ({UNDEFINED})" if np.isnan(low) else f"{value:z.3f} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
-def scores(predictions, names, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> list[Score]:
+def scores(
+    predictions, names, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> list[Score]:
     """Metrics by name, each with the interval over resamples of patients."""
     answers = Answers(predictions, threshold)
     asked = [metric(name, predictions) for name in names]
@@ -47,7 +51,9 @@ def scores(predictions, names, threshold=None, resamples: int = RESAMPLES, seed:
     return [_score(each, answers, float(value), values, level) for each, value, values in zip(asked, points, spreads)]
 
 
-def score(predictions, name: str, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL) -> Score:
+def score(
+    predictions, name: str, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+) -> Score:
     return scores(predictions, [name], threshold, resamples, seed, level)[0]
 
 
@@ -63,7 +69,9 @@ def point(answers: Answers, asked: list[Metric]) -> np.ndarray:
 
 
 def spread(answers: Answers, asked: list[Metric], resamples: int, seed: int) -> np.ndarray:
-    """A row a metric, a column a resample; two models on the same images and with the same seed meet the same resamples."""
+    """A row a metric, a column a resample; two models on the same images and with the same seed meet the same
+    resamples.
+    """
     seen = (Weighed(answers, drawn) for drawn in weights(answers.predictions.groups, resamples, seed))
     return np.concatenate([[each(block) for each in asked] for block in seen], axis=1)
 

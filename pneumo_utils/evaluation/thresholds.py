@@ -27,10 +27,16 @@ class Threshold:
     def decide(self, predictions) -> np.ndarray:
         """Yes or no for every image and class, on images that had no part in the choice."""
         if tuple(predictions.classes) != self.classes:
-            raise StudyError(f"The threshold was chosen for {', '.join(self.classes)} and cannot decide on {', '.join(predictions.classes)}.")
+            raise StudyError(
+                f"The threshold was chosen for {', '.join(self.classes)} and cannot decide on "
+                f"{', '.join(predictions.classes)}."
+            )
         if shared := self.seen & _names(predictions):
-            raise StudyError(f"The threshold was chosen on {len(shared)} of the {len(predictions)} images that it is now tested on. "
-                             "Choose it on validation images, and test it on others.")
+            raise StudyError(
+                f"The threshold was chosen on {len(shared)} of the {len(predictions)} images that it is "
+                f"now tested on. "
+                "Choose it on validation images, and test it on others."
+            )
         if predictions.several:
             return predictions.probabilities >= np.array(self.values)
         positive = predictions.probabilities[:, 1] >= self.values[0]
@@ -38,12 +44,21 @@ class Threshold:
 
 
 def threshold(valid, by="youden") -> Threshold:
-    """Chosen on the predictions of validation images: by Youden's index, the best F1, or the best that keeps a recall or specificity."""
+    """Chosen on the predictions of validation images: by Youden's index, the best F1, or the best that keeps a
+    recall or specificity.
+    """
     if not valid.several and len(valid.classes) != 2:
-        raise StudyError(f"A threshold decides between two answers; here are {len(valid.classes)} classes, of which the likeliest is taken.")
+        raise StudyError(
+            f"A threshold decides between two answers; here are {len(valid.classes)} classes, of which "
+            f"the likeliest is taken."
+        )
     columns = range(len(valid.classes)) if valid.several else [1]
-    values = tuple(_chosen(valid.indicators[:, at], valid.probabilities[:, at], by, valid.classes[at]) for at in columns)
-    return Threshold(values, by if isinstance(by, str) else f"{by[0]} of {by[1]:g}", tuple(valid.classes), _names(valid))
+    values = tuple(
+        _chosen(valid.indicators[:, at], valid.probabilities[:, at], by, valid.classes[at]) for at in columns
+    )
+    return Threshold(
+        values, by if isinstance(by, str) else f"{by[0]} of {by[1]:g}", tuple(valid.classes), _names(valid)
+    )
 
 
 def _names(predictions) -> frozenset:
@@ -54,7 +69,10 @@ def _chosen(true: np.ndarray, told: np.ndarray, by, name: str) -> float:
     """Half way between the lowest probability that is still a yes and the next one below."""
     positives, negatives = int(true.sum()), int(len(true) - true.sum())
     if not positives or not negatives:
-        raise StudyError(f"No threshold can be chosen for {name}: {'all' if positives else 'none'} of the {len(true)} validation images are it.")
+        raise StudyError(
+            f"No threshold can be chosen for {name}: {'all' if positives else 'none'} of the "
+            f"{len(true)} validation images are it."
+        )
     false_share, true_share, cuts = roc_curve(true, told, drop_intermediate=False)
     at = _best(by, true_share, 1 - false_share, positives, negatives)
     below = cuts[at + 1] if at + 1 < len(cuts) else 0.0

@@ -1,6 +1,7 @@
 """Answers under many sets of weights at once: a row of weights says how often each image was drawn in one resample.
 
-Whatever several metrics need, cells and ranks, is worked out once for all resamples; a row of ones gives the plain figures.
+Whatever several metrics need, cells and ranks, is worked out once for all resamples; a row of ones gives the plain
+figures.
 """
 
 from functools import cache, cached_property
@@ -30,15 +31,25 @@ class Answers:
 
     @cached_property
     def ranks(self):
-        """By class: images from the highest to the lowest probability, the places of those that are of it, and, for each probability that
-        any of them has, the first of them among themselves and how many images have a higher probability, and at least this one."""
+        """By class: images from the highest to the lowest probability, the places of those that are of it, and, for
+        each probability that any of them has, the first of them among themselves and how many images have a
+        higher probability, and at least this one.
+        """
+
         @cache
         def of(column: int):
             order = np.argsort(-self.told[:, column], kind="stable")
             falling = -self.told[order, column]
             places = np.flatnonzero(self.true[order, column])
             values, first = np.unique(falling[places], return_index=True)
-            return order, places, first, np.searchsorted(falling, values, "left"), np.searchsorted(falling, values, "right")
+            return (
+                order,
+                places,
+                first,
+                np.searchsorted(falling, values, "left"),
+                np.searchsorted(falling, values, "right"),
+            )
+
         return of
 
     @cached_property
@@ -88,7 +99,9 @@ class Weighed:
         return self.weights @ values
 
     def ranked(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each probability that images of a class have, from the highest down: those images, all images above it, and all down to it."""
+        """For each probability that images of a class have, from the highest down: those images, all images above
+        it, and all down to it.
+        """
         if column not in self._ranked:
             order, places, first, above, down_to = self.answers.ranks(column)
             drawn = self.weights.take(order, axis=1)
@@ -102,7 +115,9 @@ class Weighed:
 
 
 def decided(predictions, threshold=None) -> np.ndarray:
-    """Yes or no for every image and class: by a threshold, or else the likeliest class, of several labels those that are likelier than not."""
+    """Yes or no for every image and class: by a threshold, or else the likeliest class, of several labels those that
+    are likelier than not.
+    """
     if threshold is not None:
         return threshold.decide(predictions)
     told = predictions.probabilities

@@ -1,4 +1,6 @@
-"""What a network answers, a column a class: one output, whose sigmoid is the probability of the second class, counts as two."""
+"""What a network answers, a column a class: one output, whose sigmoid is the probability of the second class, counts
+as two.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +12,8 @@ def columns(logits: Tensor) -> Tensor:
     """A logit a class; what raises a single output speaks for class 1, what lowers it for class 0."""
     if logits.ndim != 2:
         raise StudyError(
-            f"The network answers {tuple(logits.shape)}, not a row of answers an image. Give it a head whose answers are (images, classes)."
+            f"The network answers {tuple(logits.shape)}, not a row of answers an image. Give it a head whose answers "
+            f"are (images, classes)."
         )
     return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
@@ -24,7 +27,9 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 class Score:
-    """The number that is explained, one an image: the logit of a class, or of the class that is answered where none is asked for."""
+    """The number that is explained, one an image: the logit of a class, or of the class that is answered where none
+    is asked for.
+    """
 
     def __init__(self, net: nn.Module):
         self.net, self.classes = net, None
@@ -33,7 +38,8 @@ class Score:
         told = columns(self.net(images.clone()))  # a first layer in place writes over what it is given
         if astray := int((~told.isfinite()).any(1).sum()):  # its gradient would often be 0, and a map of it empty
             raise StudyError(
-                f"The network's answer to {astray} of {len(told)} images is not a number: look for nan in its weights and in the images."
+                f"The network's answer to {astray} of {len(told)} images is not a number: look for nan in its "
+                f"weights and in the images."
             )
         self.classes = told.detach().argmax(1) if classes is None else classes
         return picked(told, self.classes)
@@ -44,25 +50,35 @@ def picked(told: Tensor, classes: Tensor) -> Tensor:
     if int(classes.min()) < 0 or int(classes.max()) >= told.shape[1]:
         asked = [each for each in classes.unique().tolist() if not 0 <= each < told.shape[1]]
         raise StudyError(
-            f"The network tells {told.shape[1]} classes apart, 0 to {told.shape[1] - 1}; there is no class {', '.join(map(str, asked))}."
+            f"The network tells {told.shape[1]} classes apart, 0 to {told.shape[1] - 1}; there is no class "
+            f"{', '.join(map(str, asked))}."
         )
     return told.gather(1, classes[:, None])[:, 0]
 
 
 def asked(target, done: int, images: int) -> Tensor | None:
-    """The classes of a batch that comes after so many images: from one for all or one for each; none leaves them to the network."""
+    """The classes of a batch that comes after so many images: from one for all or one for each; none leaves them to
+    the network.
+    """
     if target is None:
         return None
     given = torch.as_tensor(target).as_subclass(Tensor).cpu()
     if given.ndim > 1 or given.is_floating_point() or given.dtype == torch.bool:
-        raise StudyError(f"A target is the number of a class, or a list of them, one an image, not {given.dtype} of shape {tuple(given.shape)}.")
-    part = given[done:done + images].long() if given.ndim else given.long().expand(images)
+        raise StudyError(
+            f"A target is the number of a class, or a list of them, one an image, not {given.dtype} of "
+            f"shape {tuple(given.shape)}."
+        )
+    part = given[done : done + images].long() if given.ndim else given.long().expand(images)
     if len(part) < images:
-        raise StudyError(f"There are {len(given)} targets and more images than that: give one class for all, or one for each.")
+        raise StudyError(
+            f"There are {len(given)} targets and more images than that: give one class for all, or one for each."
+        )
     return part
 
 
 def check_all(target, images: int) -> None:
     """Targets that are left over belong to other images."""
     if target is not None and (given := torch.as_tensor(target)).ndim and len(given) != images:
-        raise StudyError(f"There are {len(given)} targets for {images} images: give one class for all, or one for each.")
+        raise StudyError(
+            f"There are {len(given)} targets for {images} images: give one class for all, or one for each."
+        )

@@ -8,7 +8,8 @@ from torchvision.transforms.functional import gaussian_blur
 from pneumo_utils.ground.errors import StudyError
 
 MEAN, BLUR = "mean", "blur"
-WIDE = 1 / 16  # standard deviation of the blur over the side of the picture: ribs and lesions go, the shape of the chest stays
+# standard deviation of the blur over the side of the picture: ribs and lesions go, the shape of the chest stays
+WIDE = 1 / 16
 
 
 def blank(images: Tensor, how: str) -> Tensor:

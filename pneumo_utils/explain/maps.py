@@ -43,16 +43,28 @@ class Maps:
     def note(self) -> str:
         """What has to be said beside the maps; nothing where none is empty."""
         where = f" at {self.layer}" if self.layer else ""
-        told = f"{self.empty.sum()} of {len(self)} maps are zero everywhere: {METHODS[self.method].name} finds nothing{where} that speaks for the class."
+        told = (
+            f"{self.empty.sum()} of {len(self)} maps are zero everywhere: {METHODS[self.method].name} finds "
+            f"nothing{where} that speaks for the class."
+        )
         return told if self.empty.any() else ""
 
 
-def maps(net: nn.Module, images: Tensor | Iterable, method: str = "gradcam", layer: str | None = None, target=None, **settings) -> Maps:
-    """Of images as the network takes them, or of a loader's batches, for a class (`target`: a number, one an image, or the class answered).
+def maps(
+    net: nn.Module,
+    images: Tensor | Iterable,
+    method: str = "gradcam",
+    layer: str | None = None,
+    target=None,
+    **settings,
+) -> Maps:
+    """Of images as the network takes them, or of a loader's batches, for a class (`target`: a number, one an image, or
+    the class answered).
 
-    With a head of one output class 1 is what raises it and class 0 what lowers it. `layer` is a block or a module inside one, by its path; unless
-    said it is the one that the trunk names for Grad-CAM. `settings` are the method's own, as integrated gradients' `steps`. Maps of saliency,
-    Grad-CAM and Grad-CAM++ are never below 0. The network is left as it was found.
+    With a head of one output class 1 is what raises it and class 0 what lowers it. `layer` is a block or a module
+    inside one, by its path; unless said it is the one that the trunk names for Grad-CAM. `settings` are the method's
+    own, as integrated gradients' `steps`. Maps of saliency, Grad-CAM and Grad-CAM++ are never below 0. The network is
+    left as it was found.
     """
     chosen = _method(method, settings)
     path = _layer(net, chosen, layer)
@@ -62,8 +74,12 @@ def maps(net: nn.Module, images: Tensor | Iterable, method: str = "gradcam", lay
         for batch in _batches(images):
             batch = batch.as_subclass(Tensor).to(device)
             classes = asked(target, done, len(batch))
-            raw = chosen.work(score, batch, None if classes is None else classes.to(device), **more, **settings).detach()
-            whole = LayerAttribution.interpolate(_maps_only(raw, path)[:, None], tuple(batch.shape[-2:]), "bilinear")[:, 0]
+            raw = chosen.work(
+                score, batch, None if classes is None else classes.to(device), **more, **settings
+            ).detach()
+            whole = LayerAttribution.interpolate(_maps_only(raw, path)[:, None], tuple(batch.shape[-2:]), "bilinear")[
+                :, 0
+            ]
             found.append([each.cpu().numpy() for each in (whole, raw, score.classes)])
             done += len(batch)
     check_all(target, done)
@@ -74,10 +90,18 @@ def maps(net: nn.Module, images: Tensor | Iterable, method: str = "gradcam", lay
 
 def _method(name: str, settings: dict) -> Method:
     if name not in METHODS:
-        raise StudyError(f"There is no method {name!r}{did_you_mean(name, METHODS, 0.4)} There are {', '.join(METHODS)}.")
-    own = [each.name for each in inspect.signature(METHODS[name].work).parameters.values() if each.default is not each.empty]
+        raise StudyError(
+            f"There is no method {name!r}{did_you_mean(name, METHODS, 0.4)} There are {', '.join(METHODS)}."
+        )
+    own = [
+        each.name
+        for each in inspect.signature(METHODS[name].work).parameters.values()
+        if each.default is not each.empty
+    ]
     if unknown := set(settings) - set(own):
-        raise StudyError(f"{METHODS[name].name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}.")
+        raise StudyError(
+            f"{METHODS[name].name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}."
+        )
     return METHODS[name]
 
 
@@ -85,15 +109,21 @@ def _layer(net: nn.Module, method: Method, layer: str | None) -> str:
     """The path of the layer that is looked at; none for a method that looks at the picture itself."""
     if not method.at_a_layer:
         if layer is not None:
-            raise StudyError(f"{method.name} looks at the picture itself and has no layer: leave {layer!r} away, or choose gradcam or gradcam++.")
+            raise StudyError(
+                f"{method.name} looks at the picture itself and has no layer: leave {layer!r} away, or "
+                f"choose gradcam or gradcam++."
+            )
         return ""
     about, blocks = getattr(net, "about", None), ", ".join(name for name, _ in net.named_children())
     if layer is None and about is None:
         raise StudyError(f"This network does not name a layer for {method.name}: say layer=..., one of {blocks}.")
     path, there = about.cam if layer is None else layer, [name for name, _ in net.named_modules() if name]
     if path not in there:
-        raise StudyError(f"The network has no layer {path!r}{did_you_mean(path, there, 0.4)} Its blocks are {blocks}, and what is "
-                         "inside one is named by its path.")
+        raise StudyError(
+            f"The network has no layer {path!r}{did_you_mean(path, there, 0.4)} Its blocks are "
+            f"{blocks}, and what is "
+            "inside one is named by its path."
+        )
     return path
 
 

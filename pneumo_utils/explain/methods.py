@@ -19,10 +19,11 @@ def gradcam(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Modu
 def gradcam_plus_plus(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
     """Chattopadhay et al. 2018: gradients that speak for the class, each place with a weight of its own.
 
-    The paper differentiates exp(logit), which multiplies a whole map by one number; here it is left away, as it overflows.
+    The paper differentiates exp(logit), which multiplies a whole map by one number; here it is left away, as it
+    overflows.
     """
     maps, gradients = _at(score, images, classes, layer)
-    squares = gradients ** 2
+    squares = gradients**2
     below = 2 * squares + gradients * squares * maps.sum((-2, -1), keepdim=True)
     places = torch.where(below != 0, squares / below, 0)
     weights = (places * gradients.relu()).sum((-2, -1), keepdim=True)
@@ -34,23 +35,43 @@ def saliency(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
     return Saliency(score).attribute(_leaf(images), additional_forward_args=classes, abs=False).sum(1).abs()
 
 
-def integrated_gradients(score: Score, images: Tensor, classes: Tensor | None, steps: int = 32, absent: str = MEAN) -> Tensor:
-    """Sundararajan et al. 2017: what each pixel adds to the answer, all the way from an empty picture; below 0 it speaks against the class."""
-    found = IntegratedGradients(score).attribute(_leaf(images), blank(images, absent), n_steps=steps, internal_batch_size=len(images),
-                                                 additional_forward_args=_answered(score, images, classes))
+def integrated_gradients(
+    score: Score, images: Tensor, classes: Tensor | None, steps: int = 32, absent: str = MEAN
+) -> Tensor:
+    """Sundararajan et al.
+
+    2017: what each pixel adds to the answer, all the way from an empty picture; below 0 it speaks against the class.
+    """
+    found = IntegratedGradients(score).attribute(
+        _leaf(images),
+        blank(images, absent),
+        n_steps=steps,
+        internal_batch_size=len(images),
+        additional_forward_args=_answered(score, images, classes),
+    )
     return found.sum(1).float()  # captum sums in double precision
 
 
 def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int = 0, absent: str = MEAN) -> Tensor:
-    """Zeiler and Fergus 2014: by how much the answer falls where a square is covered, by half of its side from one to the next.
+    """Zeiler and Fergus 2014: by how much the answer falls where a square is covered, by half of its side from one to
+    the next.
 
     Its side is an eighth of the picture's unless it is given in pixels; below 0 the answer rises.
     """
     side = window or max(1, images.shape[-1] // 8)
     step, channels = max(1, side // 2), images.shape[1]
     with torch.no_grad():
-        return Occlusion(score).attribute(images, (channels, side, side), (channels, step, step), blank(images, absent),
-                                          additional_forward_args=_answered(score, images, classes)).mean(1)
+        return (
+            Occlusion(score)
+            .attribute(
+                images,
+                (channels, side, side),
+                (channels, step, step),
+                blank(images, absent),
+                additional_forward_args=_answered(score, images, classes),
+            )
+            .mean(1)
+        )
 
 
 @dataclass(frozen=True)

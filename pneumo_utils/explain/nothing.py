@@ -1,4 +1,6 @@
-"""Maps of nothing: what scores come out at for a map that no network made. A network's map has to do better than these."""
+"""Maps of nothing: what scores come out at for a map that no network made. A network's map has to do better than
+these.
+"""
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -12,12 +14,16 @@ GRAIN = 1 / 16  # the same of the blur that makes noise smooth: blobs about as l
 def nothing(images, seed: int = 0) -> dict[str, np.ndarray]:
     """All of them for the same pictures (images, height, width)."""
     pictures = _pictures(images)
-    return {"centre of the picture": centre(pictures.shape), "smooth noise": smooth(pictures.shape, seed), "edges of the picture": edges(pictures)}
+    return {
+        "centre of the picture": centre(pictures.shape),
+        "smooth noise": smooth(pictures.shape, seed),
+        "edges of the picture": edges(pictures),
+    }
 
 
 def centre(shape: tuple[int, int, int]) -> np.ndarray:
     """A bell in the middle: where the chest is."""
-    down, across = (np.exp(-((np.arange(length) + 0.5) / length - 0.5) ** 2 / (2 * WIDE ** 2)) for length in shape[1:])
+    down, across = (np.exp(-(((np.arange(length) + 0.5) / length - 0.5) ** 2) / (2 * WIDE**2)) for length in shape[1:])
     return np.broadcast_to(np.outer(down, across), shape).copy()
 
 

@@ -12,7 +12,9 @@ REACH = 2  # pixels to either side that are averaged over
 
 
 class OnlyPart(Transform):
-    """Of a picture: the "frame", its outermost sixteenth, the middle a plain grey; "fine": what a small blur takes away; "coarse": what it leaves; "whole": all."""
+    """Of a picture: the "frame", its outermost sixteenth, the middle a plain grey; "fine": what a small blur takes
+    away; "coarse": what it leaves; "whole": all.
+    """
 
     order = 2  # after bytes have become floats
 

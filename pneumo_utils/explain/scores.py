@@ -1,7 +1,7 @@
 """Maps held to the truth: a number an image, so that whoever asks may resample patients.
 
-Heat and region are (images, height, width); heat is 0 or more. A number is nan where there is nothing to measure: no region, or no heat at all.
-How many maps are empty has to be said beside a mean, since they are not in it.
+Heat and region are (images, height, width); heat is 0 or more. A number is nan where there is nothing to measure: no
+region, or no heat at all. How many maps are empty has to be said beside a mean, since they are not in it.
 """
 
 import numpy as np
@@ -13,7 +13,9 @@ FAR = 1e6  # between two images of a stack, so that the nearest pixel of a regio
 
 
 def pointing(heat, region, tolerance: float = 0.0) -> np.ndarray:
-    """The pointing game (Zhang et al. 2016): 1 where the hottest pixel is in the region, or at most so many pixels from it, else 0.
+    """The pointing game (Zhang et al.
+
+    2016): 1 where the hottest pixel is in the region, or at most so many pixels from it, else 0.
 
     Several hottest pixels count by their share; a map without heat points nowhere, which is a miss.
     """
@@ -36,7 +38,8 @@ def emphasis(heat, region) -> np.ndarray:
 
 
 def iou_area(heat, region) -> np.ndarray:
-    """Intersection over union of the region and what is hotter than a threshold, the mean over all thresholds from 0 to the map's own maximum.
+    """Intersection over union of the region and what is hotter than a threshold, the mean over all thresholds from 0 to
+    the map's own maximum.
 
     It is exact: between two neighbouring values of the map the intersection over union does not change.
     """
@@ -56,10 +59,14 @@ def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _pair(heat, region) -> tuple[np.ndarray, np.ndarray]:
     heat, region = np.asarray(heat, float), np.asarray(region, bool)
     if heat.ndim != 3 or heat.shape != region.shape:
-        raise StudyError(f"Heat of shape {heat.shape} cannot be held to regions of shape {region.shape}: both are (images, height, width).")
+        raise StudyError(
+            f"Heat of shape {heat.shape} cannot be held to regions of shape {region.shape}: both are "
+            f"(images, height, width)."
+        )
     if not (heat >= 0).all():
         raise StudyError(
-            "A map with numbers below 0, or that are none, has no share of heat. Of a method that speaks against the class too, say which "
+            "A map with numbers below 0, or that are none, has no share of heat. Of a method that speaks against the "
+            "class too, say which "
             "heat is meant: maps.clip(0), what speaks for it, or abs(maps), both."
         )
     return heat, region

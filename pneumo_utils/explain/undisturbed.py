@@ -9,7 +9,9 @@ from torch import nn
 
 @contextmanager
 def undisturbed(net: nn.Module) -> Iterator[None]:
-    """In evaluation mode and without gradients of weights, so that nothing before a looked-at layer is differentiated; then as before."""
+    """In evaluation mode and without gradients of weights, so that nothing before a looked-at layer is
+    differentiated; then as before.
+    """
     modes = [(module, module.training) for module in net.modules()]
     learning = [weight for weight in net.parameters() if weight.requires_grad]
     try:

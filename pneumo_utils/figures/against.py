@@ -12,7 +12,9 @@ ROW, APART = 0.62, 0.16  # inches a question; how far its two dots lie from its 
 
 
 def against(rows: pd.DataFrame, one: str, other: str):
-    """A row a question, a dot a kind of data with its interval, a dashed line at no difference; columns asked, and value, low, high, then the same with `other_` before."""
+    """A row a question, a dot a kind of data with its interval, a dashed line at no difference; columns asked, and
+    value, low, high, then the same with `other_` before.
+    """
     if rows.empty:
         raise StudyError("There is no difference that both have: name questions that both answer.")
     figure, axes = canvas(1.2 + ROW * len(rows))
@@ -29,7 +31,8 @@ def against(rows: pd.DataFrame, one: str, other: str):
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     told = [
-        f"{row.asked}: {one} {in_words(row.value, row.low, row.high)}, {other} {in_words(row.other_value, row.other_low, row.other_high)}"
+        f"{row.asked}: {one} {in_words(row.value, row.low, row.high)}, {other} "
+        f"{in_words(row.other_value, row.other_low, row.other_high)}"
         for row in rows.itertuples()
     ]
     return figure, f"The same differences on two kinds of data, dashed line at 0. {listed(told, 15)}."

@@ -10,7 +10,9 @@ from pneumo_utils.figures.tables import table
 
 
 def block_order(implied: pd.DataFrame, constants: dict[str, float]):
-    """Each model's accuracy and balanced accuracy with one standard error either way, beside always answering pneumonia."""
+    """Each model's accuracy and balanced accuracy with one standard error either way, beside always answering
+    pneumonia.
+    """
     titles = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
     figure, rows = canvas(6.8, rows=2)
     figure.get_layout_engine().set(hspace=0.12)
@@ -19,7 +21,13 @@ def block_order(implied: pd.DataFrame, constants: dict[str, float]):
         best = part["value"].to_numpy() == part["value"].max()
         axes.axvline(constants[metric], color=GREY, linestyle="--", linewidth=2)
         axes.text(constants[metric], len(part) - 0.35, " always pneumonia", color="#666666", fontsize=12, va="bottom")
-        axes.hlines(part["column"], part["value"] - part["standard_error"], part["value"] + part["standard_error"], color=INK, linewidth=2)
+        axes.hlines(
+            part["column"],
+            part["value"] - part["standard_error"],
+            part["value"] + part["standard_error"],
+            color=INK,
+            linewidth=2,
+        )
         axes.scatter(part["value"], part["column"], s=90, color=np.where(best, ORANGE, BLUE), zorder=3)
         axes.set_title(title, pad=24)
         axes.set_ylim(-0.5, len(part) - 0.3)
@@ -29,7 +37,11 @@ def block_order(implied: pd.DataFrame, constants: dict[str, float]):
 
 def recall_and_specificity(implied: pd.DataFrame):
     """For each column of paper 2 the share of each class that would be right, joined by a line."""
-    wide = implied.pivot(index="column", columns="metric", values="value").loc[implied["column"].drop_duplicates()].iloc[::-1]
+    wide = (
+        implied.pivot(index="column", columns="metric", values="value")
+        .loc[implied["column"].drop_duplicates()]
+        .iloc[::-1]
+    )
     figure, axes = canvas(4.4)
     axes.hlines(wide.index, wide["specificity"], wide["recall"], color=GREY, linewidth=3)
     axes.scatter(wide["specificity"], wide.index, s=100, color=ORANGE, zorder=3, label="normal images right")
@@ -42,12 +54,20 @@ def recall_and_specificity(implied: pd.DataFrame):
 def sorted_batches(batches: pd.DataFrame, average: float):
     """The recall of each batch, in order, of a predictor that is never wrong."""
     figure, axes = canvas(3.8)
-    axes.fill_between(np.arange(len(batches) + 1), np.append(batches["recall"], batches["recall"].iloc[-1]), step="post", color=BLUE, alpha=0.85)
+    axes.fill_between(
+        np.arange(len(batches) + 1),
+        np.append(batches["recall"], batches["recall"].iloc[-1]),
+        step="post",
+        color=BLUE,
+        alpha=0.85,
+    )
     axes.axhline(average, color=ORANGE, linewidth=2.5)
     axes.text(1, average + 0.03, f"mean over batches {average:.4f}", color=ORANGE, fontweight="bold")
     axes.axhline(1, color=GREEN, linewidth=2.5, linestyle="--")
     axes.text(1, 0.93, "recall on the whole: 1", color=GREEN, fontweight="bold", va="top")
-    axes.set(xlim=(0, len(batches)), ylim=(0, 1.08), xlabel="batch, in the order of the files", ylabel="recall of the batch")
+    axes.set(
+        xlim=(0, len(batches)), ylim=(0, 1.08), xlabel="batch, in the order of the files", ylabel="recall of the batch"
+    )
     return figure
 
 
@@ -58,8 +78,18 @@ def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
         place = [order.index(name) for name in names]
         shown = counts[np.ix_(place, place)]
         errors = shown - np.diag(np.diag(shown))
-        sns.heatmap(errors, annot=shown, fmt="d", cmap="Oranges", vmax=1.3 * errors.max(), cbar=False, square=True, linewidths=2, ax=axes,
-                    annot_kws={"fontsize": 13})
+        sns.heatmap(
+            errors,
+            annot=shown,
+            fmt="d",
+            cmap="Oranges",
+            vmax=1.3 * errors.max(),
+            cbar=False,
+            square=True,
+            linewidths=2,
+            ax=axes,
+            annot_kws={"fontsize": 13},
+        )
         short = [name[:6] + ("." if len(name) > 6 else "") for name in names]
         axes.set_xticklabels(short, rotation=0, fontsize=11)
         axes.set_yticklabels(short, rotation=90, fontsize=11, va="center")

@@ -19,7 +19,9 @@ COLUMNS = ["what", "paper", "value", "low", "high"]  # the paper's number as it 
 
 
 def beside_table(rows: pd.DataFrame, **named: str):
-    """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie; further columns, of other runs in words, stand behind."""
+    """As HTML: what, the paper's number as printed, ours with its interval, and how the two lie; further columns, of
+    other runs in words, stand behind.
+    """
     _check(rows)
     held = list(rows.itertuples())
     return table(
@@ -36,7 +38,9 @@ def beside_table(rows: pd.DataFrame, **named: str):
 
 
 def survey_table(survey: str, runs: dict[str, dict]):
-    """The results `survey: ...` of several runs beside each other, as HTML under the survey's name; a run without any has no column."""
+    """The results `survey: ...` of several runs beside each other, as HTML under the survey's name; a run without
+    any has no column.
+    """
     head, caption = f"{survey}: ", survey[:1].upper() + survey[1:]
     names = list(dict.fromkeys(name for results in runs.values() for name in results if name.startswith(head)))
     if not names:
@@ -68,12 +72,18 @@ def surveys_table(surveys: dict[str, str], runs: dict[str, dict], name: str, cap
     names = [f"{survey}: {thing}" for survey in surveys.values() for thing in things]
     held = {title: results for title, results in runs.items() if any(key in results for key in names)}
     rows = [
-        {"": thing, "run": title, **{column: _told(results.get(f"{survey}: {thing}")) for column, survey in surveys.items()}}
+        {
+            "": thing,
+            "run": title,
+            **{column: _told(results.get(f"{survey}: {thing}")) for column, survey in surveys.items()},
+        }
         for thing in things
         for title, results in held.items()
     ]
     told = pd.DataFrame(rows)
-    return table(told if len(held) > 1 else told.drop(columns="run"), name=name, caption=f"{caption}{_over(held, names)}")
+    return table(
+        told if len(held) > 1 else told.drop(columns="run"), name=name, caption=f"{caption}{_over(held, names)}"
+    )
 
 
 def _over(held: dict[str, dict], names: list[str]) -> str:
@@ -82,7 +92,9 @@ def _over(held: dict[str, dict], names: list[str]) -> str:
     notes = {title: {entry.get("note", "") for entry in each} for title, each in entries.items()}
     told = {title: note for title, (note, *others) in notes.items() if note and not others}
     runs = "; ".join(f"{title}: {note}" for title, note in told.items())
-    brackets = ". In brackets 95 % intervals" * any(entry.get("low") is not None for each in entries.values() for entry in each)
+    brackets = ". In brackets 95 % intervals" * any(
+        entry.get("low") is not None for each in entries.values() for entry in each
+    )
     return f"{brackets}. {runs[:1].upper()}{runs[1:]}." if runs else f"{brackets}."
 
 
@@ -95,7 +107,9 @@ def _told(entry: dict | None) -> str:
     """A result as `results.json` holds it, where what is undefined is a word."""
     if not entry:
         return ""
-    value, low, high = (float("nan") if entry.get(key) == UNDEFINED else entry.get(key) for key in ("value", "low", "high"))
+    value, low, high = (
+        float("nan") if entry.get(key) == UNDEFINED else entry.get(key) for key in ("value", "low", "high")
+    )
     return in_words(value, low, high) if low is not None else f"{value:.3f}"
 
 
@@ -106,9 +120,21 @@ def beside_dots(rows: pd.DataFrame):
     place = range(len(rows))
     axes.hlines(place, rows["low"], rows["high"], color=BLUE, linewidth=2.6)
     axes.scatter(rows["value"], place, s=90, color=BLUE, zorder=3, label="this run")
-    axes.scatter([sum(room(text)) / 2 for text in rows["paper"]], place, s=95, marker="D", facecolor="none", edgecolor=ORANGE, linewidth=2.4,
-                 zorder=4, label="the paper")
-    names = [folded(name, 2.3) if value == value else folded(name, 2.3, 1) + "\nundefined here" for name, value in zip(rows["what"], rows["value"])]
+    axes.scatter(
+        [sum(room(text)) / 2 for text in rows["paper"]],
+        place,
+        s=95,
+        marker="D",
+        facecolor="none",
+        edgecolor=ORANGE,
+        linewidth=2.4,
+        zorder=4,
+        label="the paper",
+    )
+    names = [
+        folded(name, 2.3) if value == value else folded(name, 2.3, 1) + "\nundefined here"
+        for name, value in zip(rows["what"], rows["value"])
+    ]
     axes.set_yticks(place, names, fontsize=SMALLEST)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", color="#E8E8E8")
@@ -118,7 +144,9 @@ def beside_dots(rows: pd.DataFrame):
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
-    told = [f"{row.what}: paper {row.paper}, this run {in_words(row.value, row.low, row.high)}" for row in rows.itertuples()]
+    told = [
+        f"{row.what}: paper {row.paper}, this run {in_words(row.value, row.low, row.high)}" for row in rows.itertuples()
+    ]
     return figure, f"The paper's numbers beside this run's. {listed(told, 15)}."
 
 
@@ -133,10 +161,14 @@ def lies(printed: str, low: float, high: float) -> str:
 def _check(rows: pd.DataFrame) -> None:
     missing = [name for name in COLUMNS if name not in rows]
     if missing or rows.empty:
-        raise StudyError(f"Paper and run are laid beside each other by the columns {', '.join(COLUMNS)}; "
-                         f"{', '.join(missing) + ' is missing' if missing else 'there are no rows'}.")
+        raise StudyError(
+            f"Paper and run are laid beside each other by the columns {', '.join(COLUMNS)}; "
+            f"{', '.join(missing) + ' is missing' if missing else 'there are no rows'}."
+        )
     for text in rows["paper"]:
         try:
             room(text)
         except (AttributeError, ValueError) as error:
-            raise StudyError(f"{text!r} is no number as a paper prints it: give it as text, such as \"0.784\" or \"43.3%\".") from error
+            raise StudyError(
+                f'{text!r} is no number as a paper prints it: give it as text, such as "0.784" or "43.3%".'
+            ) from error

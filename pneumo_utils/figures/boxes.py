@@ -1,4 +1,6 @@
-"""Where things are, and where a detector says they are: boxes on radiographs, grids of cells, and accuracy against how much overlap is asked for."""
+"""Where things are, and where a detector says they are: boxes on radiographs, grids of cells, and accuracy against
+how much overlap is asked for.
+"""
 
 import numpy as np
 import pandas as pd
@@ -16,11 +18,23 @@ from pneumo_utils.ground.errors import StudyError
 
 GAP, LINE, KEY = 0.05, 0.22, 0.36  # inches: between pictures, a line of a name, the key
 TRUE, FOUND = (AMBER, "-"), (SKY, (0, (4, 2)))
-LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."), (PURPLE, "D", ":"), (SKY, "v", "-"), (GREY, "P", "--"), (INK, "X", "-."))
+LOOKS = (
+    (BLUE, "o", "-"),
+    (ORANGE, "s", "--"),
+    (GREEN, "^", "-."),
+    (PURPLE, "D", ":"),
+    (SKY, "v", "-"),
+    (GREY, "P", "--"),
+    (INK, "X", "-."),
+)
 
 
-def boxes_on(pictures: dict[str, np.ndarray], true: list[dict], systems: dict[str, list[dict]] | None = None, most: int = 3):
-    """A column a named picture (grey bytes) and a row a system: true boxes in full lines, and in broken ones those it found, the surest few."""
+def boxes_on(
+    pictures: dict[str, np.ndarray], true: list[dict], systems: dict[str, list[dict]] | None = None, most: int = 3
+):
+    """A column a named picture (grey bytes) and a row a system: true boxes in full lines, and in broken ones those
+    it found, the surest few.
+    """
     systems = {"": [None] * len(pictures)} if systems is None else systems
     shown = _checked(pictures, true, systems)
     figure, box, left, side, head = _plate(list(pictures), list(systems), KEY)
@@ -28,7 +42,9 @@ def boxes_on(pictures: dict[str, np.ndarray], true: list[dict], systems: dict[st
     for row, (system, found) in enumerate(systems.items()):
         for column, (name, picture) in enumerate(shown.items()):
             axes = box(left + column * (side + GAP), head + row * (side + GAP), side, side)
-            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 1, 0), interpolation="bilinear")
+            axes.imshow(
+                picture, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 1, 0), interpolation="bilinear"
+            )
             axes.set(xlim=(0, 1), ylim=(1, 0))
             axes.set_axis_off()
             _outline(axes, true[column]["boxes"], *TRUE)
@@ -36,12 +52,28 @@ def boxes_on(pictures: dict[str, np.ndarray], true: list[dict], systems: dict[st
                 surest = _surest(found[column], most)
                 _outline(axes, surest["boxes"], *FOUND)
                 if not len(surest["boxes"]):
-                    axes.text(0.5, 0.04, "no box", transform=axes.transAxes, ha="center", va="bottom", fontsize=SMALLEST, color="white",
-                              path_effects=[withStroke(linewidth=3, foreground=INK)])
+                    axes.text(
+                        0.5,
+                        0.04,
+                        "no box",
+                        transform=axes.transAxes,
+                        ha="center",
+                        va="bottom",
+                        fontsize=SMALLEST,
+                        color="white",
+                        path_effects=[withStroke(linewidth=3, foreground=INK)],
+                    )
             told.append(f"{system}, " * bool(system) + f"{name}: {in_words(true[column], found[column], most)}")
     keys = {"true box": TRUE} | ({f"found box, the surest {most} at most": FOUND} if any(systems) else {})
     lines = [
-        Line2D([], [], color=colour, linestyle=line, linewidth=2.4, path_effects=[withStroke(linewidth=4.5, foreground="black")])
+        Line2D(
+            [],
+            [],
+            color=colour,
+            linestyle=line,
+            linewidth=2.4,
+            path_effects=[withStroke(linewidth=4.5, foreground="black")],
+        )
         for colour, line in keys.values()
     ]
     figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=SMALLEST, handlelength=2.2, borderpad=0)
@@ -49,7 +81,9 @@ def boxes_on(pictures: dict[str, np.ndarray], true: list[dict], systems: dict[st
 
 
 def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None):
-    """Grids of confidences (images, 16, 16), a row a system, above the true cells, as the paper shows them; a column an image."""
+    """Grids of confidences (images, 16, 16), a row a system, above the true cells, as the paper shows them; a column
+    an image.
+    """
     true = np.asarray(true, float)
     rows = {name: np.asarray(told, float) for name, told in systems.items()} | {"truth": true}
     if not systems or any(told.shape != true.shape or told.ndim != 3 for told in rows.values()) or not len(true):
@@ -68,20 +102,27 @@ def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str]
             axes.imshow(grid, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
             axes.set_axis_off()
     high = figure.get_size_inches()[1]
-    bar = figure.colorbar(ScalarMappable(cmap=HEAT), cax=box(WIDTH / 2 - 1.4, high - 0.56, 2.8, 0.12), orientation="horizontal")
+    bar = figure.colorbar(
+        ScalarMappable(cmap=HEAT), cax=box(WIDTH / 2 - 1.4, high - 0.56, 2.8, 0.12), orientation="horizontal"
+    )
     bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=SMALLEST)
     bar.outline.set_visible(False)
-    told = [f"{name}, {image}: {_cells_in_words(grid)}" for name, held in rows.items() for image, grid in zip(names, held)]
+    told = [
+        f"{name}, {image}: {_cells_in_words(grid)}" for name, held in rows.items() for image, grid in zip(names, held)
+    ]
     return figure, f"Grids of 16 by 16 cells, and under them the true cells. {listed(told, 15)}."
 
 
 def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean"):
-    """Localisation accuracy of each system against how much overlap is asked for, with the interval as a band; a table as `detection.scoring.table` makes it."""
+    """Localisation accuracy of each system against how much overlap is asked for, with the interval as a band; a
+    table as `detection.scoring.table` makes it.
+    """
     head = f"{overlap} accuracy at "
     part = scores[scores["metric"].str.startswith(head) & (scores["label"] == label) & scores["value"].notna()]
     if part.empty:
         raise StudyError(
-            f"There is no {head}... for {label!r} in this table; its labels are {', '.join(map(str, scores['label'].unique())) or 'none'}."
+            f"There is no {head}... for {label!r} in this table; its labels are "
+            f"{', '.join(map(str, scores['label'].unique())) or 'none'}."
         )
     part = part.assign(least=part["metric"].str.removeprefix(head).astype(float)).sort_values("least")
     systems = list(dict.fromkeys(scores["system"][scores.index.isin(part.index)]))
@@ -104,7 +145,8 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
             label=folded(name, 4.6 if columns == 1 else 2.2, 1),
         )
         told.append(
-            f"{name}: from {one['value'].iloc[0]:.2f} at {one['least'].iloc[0]:g} to {one['value'].iloc[-1]:.2f} at {one['least'].iloc[-1]:g}"
+            f"{name}: from {one['value'].iloc[0]:.2f} at {one['least'].iloc[0]:g} to {one['value'].iloc[-1]:.2f} at "
+            f"{one['least'].iloc[-1]:g}"
         )
     top = min(1.03, 1.15 * max(0.05, part[["value", "high"]].max(axis=None)))
     axes.set(xlabel=f"{overlap} of more than", ylabel="share localised", ylim=(-0.02 * top, top))
@@ -117,13 +159,20 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
 
 def in_words(true: dict, found: dict | None = None, most: int = 3) -> str:
     """Where the true boxes are, and how far the found ones overlap them."""
-    told = "no true box" if not len(true["boxes"]) else "true box" + "es" * (len(true["boxes"]) > 1) + f" in the {_where(true['boxes'])}"
+    told = (
+        "no true box"
+        if not len(true["boxes"])
+        else "true box" + "es" * (len(true["boxes"]) > 1) + f" in the {_where(true['boxes'])}"
+    )
     if found is None:
         return told
     surest = _surest(found, most)
     if not len(surest["boxes"]):
         return f"{told}, no box found"
-    told += f", {len(surest['boxes'])} found, the surest with a score of {float(surest['scores'][0]):.2f}, in the {_where(surest['boxes'])}"
+    told += (
+        f", {len(surest['boxes'])} found, the surest with a score of {float(surest['scores'][0]):.2f}, in the "
+        f"{_where(surest['boxes'])}"
+    )
     if len(true["boxes"]):
         both = iou(np.asarray(surest["boxes"], float)[:, None], np.asarray(true["boxes"], float))
         told += f", the best overlapping by an IoU of {both.max():.2f}"
@@ -135,13 +184,15 @@ def _where(boxes) -> str:
     edges = (np.asarray(boxes, float) * 64).round().astype(int).clip(0, 64)
     mask = np.zeros((64, 64), bool)
     for x, y, right, bottom in edges:
-        mask[y:max(bottom, y + 1), x:max(right, x + 1)] = True
+        mask[y : max(bottom, y + 1), x : max(right, x + 1)] = True
     return where(mask)
 
 
 def _cells_in_words(grid: np.ndarray) -> str:
     sure = grid >= 0.5
-    return f"at most {grid.max():.2f}, {sure.sum()} cells of 0.5 or more" + (f" in the {where(sure, 'the grid')}" if sure.any() else "")
+    return f"at most {grid.max():.2f}, {sure.sum()} cells of 0.5 or more" + (
+        f" in the {where(sure, 'the grid')}" if sure.any() else ""
+    )
 
 
 def _surest(found: dict, most: int) -> dict:
@@ -169,7 +220,10 @@ def _outline(axes, boxes, colour: str, line) -> None:
 
 def _checked(pictures: dict, true: list, systems: dict) -> dict[str, np.ndarray]:
     if not pictures or not systems:
-        raise StudyError("There are no boxes to show: give pictures by name, the true boxes of each, and what was found there by system.")
+        raise StudyError(
+            "There are no boxes to show: give pictures by name, the true boxes of each, and what was "
+            "found there by system."
+        )
     if len(pictures) > MOST:
         raise StudyError(f"{len(pictures)} pictures beside each other are too small to be seen: choose at most {MOST}.")
     if wrong := [len(each) for each in (true, *systems.values()) if len(each) != len(pictures)]:
@@ -210,7 +264,13 @@ def _plate(names: list[str], rows: list[str], foot: float):
             fontsize=SMALLEST,
             color=INK,
         )
-    return figure, lambda x, y, wide, high: figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)), left, side, head
+    return (
+        figure,
+        lambda x, y, wide, high: figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)),
+        left,
+        side,
+        head,
+    )
 
 
 def _lines(words: str) -> int:

@@ -15,7 +15,9 @@ NAMES, LINE, GAP = 1.45, 0.22, 0.1  # inches: for a class's name, a line of text
 
 
 def confusion_matrices(matrices: dict[str, pd.DataFrame]):
-    """A panel a model, all of the same classes: actual ones as rows, predicted ones as columns, as `evaluation.confusion` gives them."""
+    """A panel a model, all of the same classes: actual ones as rows, predicted ones as columns, as
+    `evaluation.confusion` gives them.
+    """
     names = [str(name) for name in _classes(matrices)]
     few, count = len(names) <= FEW, len(matrices)
     columns = 2 if count > 1 and few else 1
@@ -28,20 +30,31 @@ def confusion_matrices(matrices: dict[str, pd.DataFrame]):
     titles = [folded(model, side, 2, BOLD) for model in matrices]
     tops, down = [], 0.0  # in inches, of each row of panels
     for start in range(0, count, columns):
-        tops.append(down + LINE * max(title.count("\n") + bool(title) for title in titles[start:start + columns]) + GAP)
+        tops.append(
+            down + LINE * max(title.count("\n") + bool(title) for title in titles[start : start + columns]) + GAP
+        )
         down = tops[-1] + side + (below if start + 2 * columns > count else GAP)
     figure = sheet(down)
     for at, matrix in enumerate(matrices.values()):
         row, column = divmod(at, columns)
-        axes = figure.add_axes(((left + column * (side + GAP)) / WIDTH, 1 - (tops[row] + side) / down, side / WIDTH, side / down))
+        axes = figure.add_axes(
+            ((left + column * (side + GAP)) / WIDTH, 1 - (tops[row] + side) / down, side / WIDTH, side / down)
+        )
         _panel(axes, matrix.to_numpy(), cell)
         lowest = at + columns >= count
         axes.set_title(titles[at], fontsize=SMALLEST)
-        axes.set_xticks(range(len(names)), labels if lowest else [""] * len(names), rotation=0 if upright else 90, fontsize=SMALLEST)
+        axes.set_xticks(
+            range(len(names)), labels if lowest else [""] * len(names), rotation=0 if upright else 90, fontsize=SMALLEST
+        )
         axes.set_yticks(range(len(names)), [""] * len(names) if column else labels, fontsize=SMALLEST)
         axes.set_ylabel("" if column else "actual", fontsize=14)
-        axes.set_xlabel(("predicted" if cell >= TWO_LINES else "predicted, % of the actual class") if lowest else "", fontsize=14)
-    return figure, f"Confusion matri{'ces' if count > 1 else 'x'}. {listed([in_words(*each) for each in matrices.items()], 12)}."
+        axes.set_xlabel(
+            ("predicted" if cell >= TWO_LINES else "predicted, % of the actual class") if lowest else "", fontsize=14
+        )
+    return (
+        figure,
+        f"Confusion matri{'ces' if count > 1 else 'x'}. {listed([in_words(*each) for each in matrices.items()], 12)}.",
+    )
 
 
 def _classes(matrices: dict) -> list:
@@ -58,7 +71,10 @@ def _panel(axes, counts: np.ndarray, cell: float) -> None:
     actual = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, actual, out=np.zeros(counts.shape), where=actual > 0)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1.15)
-    for draw, place in ((axes.axhline, np.arange(1, len(counts)) - 0.5), (axes.axvline, np.arange(1, len(counts)) - 0.5)):
+    for draw, place in (
+        (axes.axhline, np.arange(1, len(counts)) - 0.5),
+        (axes.axvline, np.arange(1, len(counts)) - 0.5),
+    ):
         for each in place:
             draw(each, color="white", linewidth=1.5)
     axes.tick_params(length=0)
@@ -66,9 +82,19 @@ def _panel(axes, counts: np.ndarray, cell: float) -> None:
     for (row, column), count in np.ndenumerate(counts):
         whole, ink = actual[row, 0], "white" if shares[row, column] > 0.55 else INK
         if cell >= TWO_LINES:
-            axes.text(column, row, f"{count:,}\n{share(count, whole)}" if whole else "0", color=ink, fontsize=SMALLEST, ha="center", va="center")
+            axes.text(
+                column,
+                row,
+                f"{count:,}\n{share(count, whole)}" if whole else "0",
+                color=ink,
+                fontsize=SMALLEST,
+                ha="center",
+                va="center",
+            )
         elif round(100 * shares[row, column]):
-            axes.text(column, row, f"{100 * shares[row, column]:.0f}", color=ink, fontsize=SMALLEST, ha="center", va="center")
+            axes.text(
+                column, row, f"{100 * shares[row, column]:.0f}", color=ink, fontsize=SMALLEST, ha="center", va="center"
+            )
 
 
 def in_words(model: str, matrix: pd.DataFrame) -> str:

@@ -13,7 +13,9 @@ ROW = 0.44  # inches
 
 
 def dots(models: dict[str, dict], baselines=()) -> pd.DataFrame:
-    """The table that `every_draw` takes, from scores by model, by metric and then a number a draw; `baselines` are the models to be grey."""
+    """The table that `every_draw` takes, from scores by model, by metric and then a number a draw; `baselines` are
+    the models to be grey.
+    """
     rows = [
         (model, model in baselines, metric, draw, value)
         for model, metrics in models.items()
@@ -24,9 +26,14 @@ def dots(models: dict[str, dict], baselines=()) -> pd.DataFrame:
 
 
 def every_draw(scores: pd.DataFrame, metrics: list[str]):
-    """A panel a metric, a row a model, a dot a draw and a bar at their mean; columns model, baseline, metric, draw, value."""
+    """A panel a metric, a row a model, a dot a draw and a bar at their mean; columns model, baseline, metric, draw,
+    value.
+    """
     if scores.empty or not set(metrics) <= set(scores["metric"]):
-        raise StudyError(f"Draws of {', '.join(metrics)} cannot be drawn from a table of {', '.join(scores['metric'].unique()) or 'nothing'}.")
+        raise StudyError(
+            f"Draws of {', '.join(metrics)} cannot be drawn from a table of "
+            f"{', '.join(scores['metric'].unique()) or 'nothing'}."
+        )
     models = scores[["model", "baseline"]].drop_duplicates().reset_index(drop=True)
     figure, panels = canvas(len(metrics) * (len(models) * ROW + 0.75) + 0.1, len(metrics), squeeze=False)
     told = []
@@ -36,8 +43,12 @@ def every_draw(scores: pd.DataFrame, metrics: list[str]):
             values = part.loc[part["model"] == row["model"], "value"]
             colour = GREY if row["baseline"] else BLUE
             axes.scatter(values, np.full(len(values), at), s=55, color=colour, alpha=0.55, linewidth=0, zorder=2)
-            axes.vlines(values.mean(), at - 0.3, at + 0.3, color=INK if row["baseline"] else ORANGE, linewidth=3, zorder=3)
-            told.append(f"{label(name)}, {row['model']}: {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}")
+            axes.vlines(
+                values.mean(), at - 0.3, at + 0.3, color=INK if row["baseline"] else ORANGE, linewidth=3, zorder=3
+            )
+            told.append(
+                f"{label(name)}, {row['model']}: {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
+            )
         axes.set_yticks(models.index, [folded(model, 2.3) for model in models["model"]], fontsize=SMALLEST)
         axes.set_ylim(len(models) - 0.5, -0.5)
         axes.set_title(folded(label(name), 3.4, 1, BOLD), fontsize=14)

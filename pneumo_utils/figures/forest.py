@@ -15,11 +15,16 @@ LOOKS = {"model": (BLUE, BLUE, "o", BLUE), "baseline": (INK, "white", "s", GREY)
 
 
 def forest(scores: pd.DataFrame, metrics: list[str] | None = None, line: str | float = ""):
-    """Of a table as `evaluation.table` makes it, a panel a metric; a dashed line at a value, at the row named, or else at the best of the baselines."""
+    """Of a table as `evaluation.table` makes it, a panel a metric; a dashed line at a value, at the row named, or
+    else at the best of the baselines.
+    """
     there = list(scores["metric"].drop_duplicates())
     metrics = list(metrics or there)
     if not metrics or not set(metrics) <= set(there):
-        raise StudyError(f"A forest of {', '.join(metrics) or 'no metric'} cannot be drawn from a table of {', '.join(there) or 'none'}.")
+        raise StudyError(
+            f"A forest of {', '.join(metrics) or 'no metric'} cannot be drawn from a table of "
+            f"{', '.join(there) or 'none'}."
+        )
     if isinstance(line, str) and line and line not in set(scores["model"]):
         raise StudyError(f"There is no row {line!r} for the line; there are {', '.join(scores['model'].unique())}.")
     parts = [scores[scores["metric"] == name] for name in metrics]
@@ -29,8 +34,15 @@ def forest(scores: pd.DataFrame, metrics: list[str] | None = None, line: str | f
     for axes, part, name in zip(panels.flat, parts, metrics):
         keys |= _panel(axes, part, reference := _reference(part, line))
         axes.set_title(folded(label(name), 3.4, 1, BOLD), fontsize=14)
-        rows = [f"{row.model}{' (baseline)' * row.baseline} {in_words(row.value, row.low, row.high)}" for row in part.itertuples()]
-        told.append(f"{label(name)}: " + ", ".join(rows) + (f", dashed line at {reference['model']}" if reference is not None else ""))
+        rows = [
+            f"{row.model}{' (baseline)' * row.baseline} {in_words(row.value, row.low, row.high)}"
+            for row in part.itertuples()
+        ]
+        told.append(
+            f"{label(name)}: "
+            + ", ".join(rows)
+            + (f", dashed line at {reference['model']}" if reference is not None else "")
+        )
     if len(keys) > 1:
         figure.legend(keys.values(), keys, loc="outside upper center", ncols=2, handletextpad=0.2)
     return figure, f"Scores with their intervals. {listed(told)}."
@@ -64,4 +76,8 @@ def _reference(part: pd.DataFrame, line: str | float):
         return {"model": f"{line:g}", "value": line}
     chosen = part[part["model"] == line] if line else part[part["baseline"]]
     chosen = chosen[chosen["value"].notna()]
-    return None if chosen.empty else chosen.sort_values("value", ascending=part["metric"].iloc[0].startswith(LOSSES)).iloc[0]
+    return (
+        None
+        if chosen.empty
+        else chosen.sort_values("value", ascending=part["metric"].iloc[0].startswith(LOSSES)).iloc[0]
+    )

@@ -12,9 +12,11 @@ HEAD, GAP, LINE = 0.34, 0.06, 0.21  # inches: the class over its pictures, the r
 
 
 def samples(pictures: dict, captions: dict[str, list[str]] | None = None, columns: int = 4):
-    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class under its name, and a caption under each where there are any."""
+    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class under its name, and a
+    caption under each where there are any.
+    """
     if not pictures:
-        raise StudyError("There are no pictures to show: give them by class, {\"NORMAL\": images, ...}.")
+        raise StudyError('There are no pictures to show: give them by class, {"NORMAL": images, ...}.')
     side = (WIDTH - GAP * (columns + 1)) / columns
     drawn, texts, down = [], [], GAP  # what goes where, in inches from the left and from the top
     for name, images in pictures.items():
@@ -27,7 +29,9 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
                 left = GAP + (at - start) * (side + GAP)
                 drawn.append((left, down, _checked(images[at], name)))
                 if at < len(told):
-                    texts.append((left + side / 2, down + side + 0.03, told[at], {"fontsize": SMALLEST, "ha": "center"}))
+                    texts.append(
+                        (left + side / 2, down + side + 0.03, told[at], {"fontsize": SMALLEST, "ha": "center"})
+                    )
             down += side + GAP + LINE * max((told[at].count("\n") + 1 for at in row if at < len(told)), default=0)
         if not len(images):
             texts.append((GAP, down, "no image", {"fontsize": SMALLEST}))
@@ -40,14 +44,22 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
         axes.set_axis_off()
     for left, top, words, look in texts:
         figure.text(left / WIDTH, 1 - top / down, words, va="top", color=INK, **look)
-    counted = [f"{len(images)} under \"{name}\"" + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
-               + (f": {', '.join(filter(None, captions[name]))}" if any((captions or {}).get(name, ())) else "") for name, images in pictures.items()]
+    counted = [
+        f"{len(images)} under "
+        f'"{name}"'
+        + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
+        + (f": {', '.join(filter(None, captions[name]))}" if any((captions or {}).get(name, ())) else "")
+        for name, images in pictures.items()
+    ]
     return figure, f"Sample images: {listed(counted, 15)}."
 
 
 def _checked(picture, name: str) -> np.ndarray:
     picture = np.asarray(picture)
     if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
-        raise StudyError(f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as cohort.pixels(size) gives them, "
-                         "nor such with colours last.")
+        raise StudyError(
+            f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as "
+            f"cohort.pixels(size) gives them, "
+            "nor such with colours last."
+        )
     return picture

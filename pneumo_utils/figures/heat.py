@@ -13,7 +13,9 @@ NAMES, LINE, BAR = 1.9, 0.22, 0.95  # inches: for a row's name at most, a line o
 
 
 def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: float | None = None, named: int = 6):
-    """A cell a number; `told` says what the colours mean. About a `centre` both directions have a colour of their own. An undefined cell stays white."""
+    """A cell a number; `told` says what the colours mean. About a `centre` both directions have a colour of their
+    own. An undefined cell stays white.
+    """
     values = numbers.to_numpy(float)
     if not values.size or not np.isfinite(values).any():
         raise StudyError("There is no number to draw: a heat map needs a table with a defined cell at least.")
@@ -25,7 +27,9 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     below = (LINE if upright else breadth(columns)) + 0.1 + LINE * bool(numbers.columns.name)
     height = 0.1 + len(rows) * high + below + BAR
     figure = sheet(height)
-    axes = figure.add_axes((left / WIDTH, 1 - (0.1 + len(rows) * high) / height, wide * len(columns) / WIDTH, len(rows) * high / height))
+    axes = figure.add_axes(
+        (left / WIDTH, 1 - (0.1 + len(rows) * high) / height, wide * len(columns) / WIDTH, len(rows) * high / height)
+    )
     reach = np.nanmax(np.abs(values - centre)) or 1.0 if centre is not None else None
     scale = (
         {"cmap": "PuOr", "vmin": centre - reach, "vmax": centre + reach}
@@ -35,7 +39,9 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     drawn = axes.imshow(values, aspect="auto", **scale)
     if wide >= WRITTEN:
         for (row, column), value in np.ndenumerate(values):
-            dark = np.isfinite(value) and (abs(value - centre) > 0.65 * reach if centre is not None else value > 0.6 * scale["vmax"])
+            dark = np.isfinite(value) and (
+                abs(value - centre) > 0.65 * reach if centre is not None else value > 0.6 * scale["vmax"]
+            )
             axes.text(
                 column,
                 row,
@@ -59,8 +65,18 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     )
     bar.ax.tick_params(labelsize=SMALLEST - 1, length=3)
     bar.outline.set_visible(False)
-    figure.text((left + wide * len(columns) / 2) / WIDTH, 0.06 / height, folded(told, WIDTH - left, 1), ha="center", va="bottom", fontsize=SMALLEST)
-    return figure, f"Heat map of {told}, {len(rows)} rows by {len(columns)} columns. {in_words(numbers, written, named)}."
+    figure.text(
+        (left + wide * len(columns) / 2) / WIDTH,
+        0.06 / height,
+        folded(told, WIDTH - left, 1),
+        ha="center",
+        va="bottom",
+        fontsize=SMALLEST,
+    )
+    return (
+        figure,
+        f"Heat map of {told}, {len(rows)} rows by {len(columns)} columns. {in_words(numbers, written, named)}.",
+    )
 
 
 def in_words(numbers: pd.DataFrame, written: str, named: int) -> str:
@@ -68,4 +84,6 @@ def in_words(numbers: pd.DataFrame, written: str, named: int) -> str:
     order = numbers.stack().dropna().sort_values(ascending=False)
     cells = [f"{row}, {column} {written.format(value)}" for (row, column), value in order.items()]
     few = cells if len(cells) <= 2 * named else [*cells[:named], *cells[-named:]]
-    return ("" if len(few) == len(cells) else f"The {named} highest and the {named} lowest cells: ") + listed(few, 2 * named)
+    return ("" if len(few) == len(cells) else f"The {named} highest and the {named} lowest cells: ") + listed(
+        few, 2 * named
+    )

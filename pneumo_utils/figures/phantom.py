@@ -30,12 +30,16 @@ def _palette() -> Image.Image:
 
 
 class Plate(Figure):
-    """A figure of grey pictures, written with a palette: greys need no 16 million colours, and the page loads in a third of the time."""
+    """A figure of grey pictures, written with a palette: greys need no 16 million colours, and the page loads in a
+    third of the time.
+    """
 
     def savefig(self, target, **keywords):
         full = io.BytesIO()
         super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
-        Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(target, "PNG", optimize=True)
+        Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(
+            target, "PNG", optimize=True
+        )
 
 
 def mask_of(shots, name: str, row: int = 0) -> np.ndarray:
@@ -45,13 +49,20 @@ def mask_of(shots, name: str, row: int = 0) -> np.ndarray:
 
 
 def plate(pictures, titles=None, columns: int = 4, rows=None, outlines=None, size: float = 0):
-    """Pictures in rows: words over each (`titles`), at the left of each row (`rows`), and masks to outline as {colour: mask}."""
+    """Pictures in rows: words over each (`titles`), at the left of each row (`rows`), and masks to outline as
+    {colour: mask}.
+    """
     count = max(1, -(-len(pictures) // columns))
     titles, outlines, size = titles or [], outlines or [], size or (13 if columns < 4 else 12)
     label = 0.3 if rows else 0.0
     side = (WIDTH - label) / columns - 0.06
-    figure, grid = canvas(count * (side + 0.08) + 0.27 * sum(any(titles[k * columns:(k + 1) * columns]) for k in range(count)) + 0.06,
-                          count, columns, squeeze=False, FigureClass=Plate)
+    figure, grid = canvas(
+        count * (side + 0.08) + 0.27 * sum(any(titles[k * columns : (k + 1) * columns]) for k in range(count)) + 0.06,
+        count,
+        columns,
+        squeeze=False,
+        FigureClass=Plate,
+    )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for at, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
@@ -69,7 +80,9 @@ def plate(pictures, titles=None, columns: int = 4, rows=None, outlines=None, siz
 
 
 def _picture(axes, picture):
-    """Grey as it is for bytes, from the first to the 99th percentile for a map of a quantity, in colour where it has three channels."""
+    """Grey as it is for bytes, from the first to the 99th percentile for a map of a quantity, in colour where it has
+    three channels.
+    """
     picture = np.asarray(picture)
     low, high = (0, 255) if picture.dtype == np.uint8 else np.percentile(picture, (1, 99))
     axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
@@ -143,10 +156,15 @@ def record(name: str) -> dict | None:
 
 
 def profile(kept: dict) -> pd.DataFrame:
-    """How hard phantoms and real radiographs are: a row a task and features, the AUROC of each, and how far they lie apart."""
+    """How hard phantoms and real radiographs are: a row a task and features, the AUROC of each, and how far they lie
+    apart.
+    """
     real = kept.get("real", {}).get("difficulty", {})
-    rows = [{"task": task, "features": features, "phantom": score[0], "real": real.get(features, {}).get(task, [np.nan])[0]}
-            for features, tasks in kept["phantom"]["difficulty"].items() for task, score in tasks.items()]
+    rows = [
+        {"task": task, "features": features, "phantom": score[0], "real": real.get(features, {}).get(task, [np.nan])[0]}
+        for features, tasks in kept["phantom"]["difficulty"].items()
+        for task, score in tasks.items()
+    ]
     frame = pd.DataFrame(rows).sort_values("task", kind="stable", ignore_index=True)
     return frame.assign(gap=frame["phantom"] - frame["real"])
 
@@ -167,11 +185,15 @@ def looks(kept: dict) -> pd.DataFrame:
 
 
 def realism(kept: dict):
-    """Phantom beside real: how hard the causes are to tell, how grey is spread, and how much detail there is at each scale."""
+    """Phantom beside real: how hard the causes are to tell, how grey is spread, and how much detail there is at each
+    scale.
+    """
     scores = profile(kept)
     task = "three causes, 1000" if "three causes, 1000" in set(scores["task"]) else scores["task"].iloc[0]
     scores = scores[scores["task"] == task].iloc[::-1]
-    scores = scores.assign(features=[name.replace(" ", "\n", 1) if len(name) > 14 else name for name in scores["features"]])
+    scores = scores.assign(
+        features=[name.replace(" ", "\n", 1) if len(name) > 14 else name for name in scores["features"]]
+    )
     figure, (hard, grey, detail) = canvas(10.2, 3, gridspec_kw={"height_ratios": (1.15, 1, 1)})
     figure.get_layout_engine().set(hspace=0.06)
     marks = {"phantom": (ORANGE, "o", "-"), "real": (BLUE, "s", "--")}
@@ -186,7 +208,9 @@ def realism(kept: dict):
             continue
         histogram, power = looks["histogram"], looks["log10 power by octave"]
         edges = np.linspace(0, 256, len(histogram) + 1)
-        grey.plot((edges[:-1] + edges[1:]) / 2, 100 * np.array(histogram), line, color=colour, marker=mark, linewidth=2.5)
+        grey.plot(
+            (edges[:-1] + edges[1:]) / 2, 100 * np.array(histogram), line, color=colour, marker=mark, linewidth=2.5
+        )
         detail.plot(np.arange(len(power)), power, line, color=colour, marker=mark, linewidth=2.5)
     hard.set(xlabel=f"AUROC, {task}{' labels' * task[-1].isdigit()}")
     hard.margins(y=0.14)
@@ -201,6 +225,8 @@ def realism(kept: dict):
 
 def pretraining(kept: dict) -> pd.DataFrame:
     """What frozen features are worth on real children, with the spread over draws and seeds."""
-    frame = pd.DataFrame(kept["rows"]).sort_values(["task", "labels", "auroc mean"], ascending=[True, True, False], ignore_index=True)
+    frame = pd.DataFrame(kept["rows"]).sort_values(
+        ["task", "labels", "auroc mean"], ascending=[True, True, False], ignore_index=True
+    )
     spread = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(frame["auroc mean"], frame["auroc std"])]
     return frame[["task", "labels", "features"]].assign(AUROC=spread)

@@ -20,5 +20,6 @@ def records_table(records, took):
     return table(
         pd.DataFrame(rows),
         name="records",
-        caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no picture of anyone.",
+        caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no "
+        "picture of anyone.",
     )

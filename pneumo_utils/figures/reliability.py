@@ -1,4 +1,6 @@
-"""Does what is called 80 % come true in 80 of 100? Dots on the diagonal say yes; the bars below say how many images stand behind each."""
+"""Does what is called 80 % come true in 80 of 100? Dots on the diagonal say yes; the bars below say how many images
+stand behind each.
+"""
 
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
@@ -11,7 +13,9 @@ LOOKS = ((BLUE, "o", "-", ""), (ORANGE, "s", "--", "//"), (GREEN, "^", "-.", "..
 
 
 def reliability_diagram(models: dict[str, pd.DataFrame], of: str = ""):
-    """One to three models by name, each with its bins as `evaluation.reliability` gives them; `of` is the class that is predicted."""
+    """One to three models by name, each with its bins as `evaluation.reliability` gives them; `of` is the class that
+    is predicted.
+    """
     if not 0 < len(models) <= len(LOOKS):
         raise StudyError(f"One to {len(LOOKS)} models fit a reliability diagram, not {len(models)}.")
     asked = "predicted probability" + f" of {of}" * bool(of)
@@ -19,12 +23,30 @@ def reliability_diagram(models: dict[str, pd.DataFrame], of: str = ""):
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.8, linestyle=":", zorder=0)
     lines = []
     for at, (name, (colour, mark, line, hatch)) in enumerate(zip(models, LOOKS)):
-        bins, aside = models[name], (at - (len(models) - 1) / 2) / len(models)  # else marks in the same place hide one another
+        # else marks in the same place hide one another
+        bins, aside = models[name], (at - (len(models) - 1) / 2) / len(models)
         full = bins[bins["images"] > 0]
         place = full["predicted"] + 0.02 * aside
         axes.vlines(place, full["low"], full["high"], color=colour, linewidth=1.8)
-        lines += axes.plot(place, full["observed"], line, color=colour, marker=mark, markersize=8, linewidth=1.8, label=folded(name, 3.6))
-        counts.bar(bins["from"] + 0.05 + 0.09 * aside, bins["images"], 0.09 / len(models), color=colour, hatch=hatch, edgecolor="white", linewidth=0)
+        lines += axes.plot(
+            place,
+            full["observed"],
+            line,
+            color=colour,
+            marker=mark,
+            markersize=8,
+            linewidth=1.8,
+            label=folded(name, 3.6),
+        )
+        counts.bar(
+            bins["from"] + 0.05 + 0.09 * aside,
+            bins["images"],
+            0.09 / len(models),
+            color=colour,
+            hatch=hatch,
+            edgecolor="white",
+            linewidth=0,
+        )
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), ylabel="share that came true")
     counts.set(xlabel=folded(asked, 4.6), ylabel="images")
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
@@ -42,5 +64,8 @@ def in_words(name: str, bins: pd.DataFrame) -> str:
     gaps = (full["predicted"] - full["observed"]).abs() * full["images"]
     worst = full.loc[gaps.idxmax()]
     images = full["images"].sum()
-    return (f"{name}: " * bool(name) + f"{images:,} images, calibration error {gaps.sum() / images:.3f}, for which most of all the "
-            f"{worst['images']:.0f} about {worst['predicted']:.2f} answer, of which {worst['observed']:.2f} came true")
+    return (
+        f"{name}: " * bool(name) + f"{images:,} images, calibration error {gaps.sum() / images:.3f}, for which "
+        f"most of all the "
+        f"{worst['images']:.0f} about {worst['predicted']:.2f} answer, of which {worst['observed']:.2f} came true"
+    )

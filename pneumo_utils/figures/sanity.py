@@ -12,21 +12,29 @@ LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (INK, "^", ":"))
 
 
 def forgetting(checks: pd.DataFrame):
-    """A panel a method, a line a model; columns model, method, block (in the order in which they were drawn anew) and rank correlation."""
+    """A panel a method, a line a model; columns model, method, block (in the order in which they were drawn anew)
+    and rank correlation.
+    """
     if checks.empty or checks["model"].nunique() > len(LOOKS):
         raise StudyError(
-            f"One to {len(LOOKS)} models are drawn, with a row for each block that was drawn anew; here are {checks['model'].nunique()}."
+            f"One to {len(LOOKS)} models are drawn, with a row for each block that was drawn anew; here are "
+            f"{checks['model'].nunique()}."
         )
     methods = list(checks["method"].unique())
     figure, panels = canvas(2.3 * len(methods) + 1.1, len(methods), squeeze=False, sharex=True)
     keys, told = {}, []
     for axes, method in zip(panels.flat, methods):
         axes.axhline(0, color=GREY, linewidth=1.6, linestyle="--")
-        for (model, part), (colour, mark, line) in zip(checks[checks["method"] == method].groupby("model", sort=False), LOOKS):
+        for (model, part), (colour, mark, line) in zip(
+            checks[checks["method"] == method].groupby("model", sort=False), LOOKS
+        ):
             likeness = np.r_[1.0, part["rank correlation"]]
-            keys[model], = axes.plot(np.arange(len(likeness)), likeness, line, color=colour, marker=mark, markersize=6, linewidth=2.2)
+            (keys[model],) = axes.plot(
+                np.arange(len(likeness)), likeness, line, color=colour, marker=mark, markersize=6, linewidth=2.2
+            )
             told.append(
-                f"{method}, {model}: {likeness[1]:.2f} once {part['block'].iloc[0]} is random, {likeness[-1]:.2f} when all {len(part)} blocks are"
+                f"{method}, {model}: {likeness[1]:.2f} once {part['block'].iloc[0]} is random, {likeness[-1]:.2f} "
+                f"when all {len(part)} blocks are"
             )
         axes.set_title(folded(method, 4.6, 1), fontsize=14)
         axes.set_ylim(min(-0.2, checks["rank correlation"].min() - 0.1), 1.08)

@@ -10,7 +10,8 @@ from pneumo_utils import ROOT
 from pneumo_utils.figures.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, canvas
 
 __reads__ = ("book/records/speed.json",)
-STAGE_COLOURS, STAGE_HATCHES = [GREY, BLUE, SKY, ORANGE, GREEN, PURPLE], ["", "", "//", "", "//", ".."]  # not by colour alone
+# not by colour alone
+STAGE_COLOURS, STAGE_HATCHES = [GREY, BLUE, SKY, ORANGE, GREEN, PURPLE], ["", "", "//", "", "//", ".."]
 
 
 def record() -> dict | None:
@@ -21,12 +22,26 @@ def record() -> dict | None:
 
 def rows(kept: dict) -> pd.DataFrame:
     """A row a way: how many images or steps a second, and how many times as fast as the first way of its group."""
-    return pd.DataFrame([{"group": group["title"], "way": way["name"], "a second": way["median"], "least": way["least"], "most": way["most"],
-                          "times the first": way["ratio"]} for group in kept["groups"] for way in group["ways"]])
+    return pd.DataFrame(
+        [
+            {
+                "group": group["title"],
+                "way": way["name"],
+                "a second": way["median"],
+                "least": way["least"],
+                "most": way["most"],
+                "times the first": way["ratio"],
+            }
+            for group in kept["groups"]
+            for way in group["ways"]
+        ]
+    )
 
 
 def aims(kept: dict) -> pd.DataFrame:
-    """A row an aim: how many times as fast as another a way has to be, how many times it is, and whether that is enough."""
+    """A row an aim: how many times as fast as another a way has to be, how many times it is, and whether that is
+    enough.
+    """
     found = []
     for group in kept["groups"]:
         ratio = {way["name"]: way["ratio"] for way in group["ways"]}
@@ -57,9 +72,17 @@ def ratios(group: dict) -> tuple:
     for at, (name, value) in enumerate(zip(names, values)):
         axes.plot([1, value], [at, at], color=BLUE, linewidth=5, solid_capstyle="butt")
         axes.plot(value, at, "o", color=BLUE if at else GREY, markersize=11)
-        axes.annotate(_times(value), (max(value, 1), at), (10, 0), textcoords="offset points", va="center", fontweight="bold")
-        axes.annotate(name, (0, at - 0.42), xycoords=("axes fraction", "data"), va="center", fontsize=12,
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
+        axes.annotate(
+            _times(value), (max(value, 1), at), (10, 0), textcoords="offset points", va="center", fontweight="bold"
+        )
+        axes.annotate(
+            name,
+            (0, at - 0.42),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=12,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+        )
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low > 1.6 else (1, 1.1, 1.2, 1.3, 1.4, 8, 9)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -79,14 +102,23 @@ def stages(kept: list[dict]) -> tuple:
     figure, axes = canvas(0.75 * len(told) + 1.5)
     start = np.zeros(len(told))
     for (stage, values), colour, hatch in zip(shares.items(), STAGE_COLOURS, STAGE_HATCHES):
-        axes.barh(range(len(told)), values, left=start, color=colour, hatch=hatch, height=0.4, label=stage, edgecolor="white")
+        axes.barh(
+            range(len(told)), values, left=start, color=colour, hatch=hatch, height=0.4, label=stage, edgecolor="white"
+        )
         start += values.to_numpy()
     for at, (way, total) in enumerate(told.sum(axis=1).items()):
-        axes.annotate(f"{way}: {total:.1f} ms a step", (0, at - 0.35), xycoords=("axes fraction", "data"), va="center", fontsize=12)
+        axes.annotate(
+            f"{way}: {total:.1f} ms a step",
+            (0, at - 0.35),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=12,
+        )
     axes.set(yticks=[], xlabel="% of a step's time", xlim=(0, 100), ylim=(len(told) - 0.7, -0.55))
     axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper left", ncols=3, fontsize=12)
     return figure, "Where the time of a step goes. " + "; ".join(
-        f"{way}, {told.loc[way].sum():.1f} ms: " + ", ".join(f"{stage} {value:.0f} %" for stage, value in shares.loc[way].items())
+        f"{way}, {told.loc[way].sum():.1f} "
+        f"ms: " + ", ".join(f"{stage} {value:.0f} %" for stage, value in shares.loc[way].items())
         for way in told.index
     )

@@ -4,7 +4,15 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 # Okabe and Ito's palette; grey for what is only there to compare with
-BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#9A9A9A", "#222222"
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, INK = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#9A9A9A",
+    "#222222",
+)
 PALE = "#C8C8C8"
 WIDTH = 5.6  # inches; shown at 560 pixels, or as wide as a phone
 

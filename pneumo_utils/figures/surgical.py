@@ -1,4 +1,6 @@
-"""The pictures of the first chapter: scores by the number of images, and where a network looks for each of the four outcomes."""
+"""The pictures of the first chapter: scores by the number of images, and where a network looks for each of the four
+outcomes.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,10 +16,15 @@ BRIGHTEST = 99.5  # percentile that is drawn in full colour
 
 
 def by_images(scores: pd.DataFrame, start: float):
-    """AUROC by images adapted on, with every draw as a dot; columns who ("network" or "pixels"), images, draw, value; `start` is without any."""
+    """AUROC by images adapted on, with every draw as a dot; columns who ("network" or "pixels"), images, draw,
+    value; `start` is without any.
+    """
     figure, axes = canvas(3.9)
     told = []
-    for who, name, colour, mark in (("network", "the whole network learns", BLUE, "o"), ("pixels", "linear model on pixels", ORANGE, "s")):
+    for who, name, colour, mark in (
+        ("network", "the whole network learns", BLUE, "o"),
+        ("pixels", "linear model on pixels", ORANGE, "s"),
+    ):
         part = scores[scores["who"] == who]
         means = part.groupby("images")["value"].mean()
         axes.plot(means.index, means, color=colour, linewidth=2.4, marker=mark, markersize=7, label=name)
@@ -35,7 +42,9 @@ def by_images(scores: pd.DataFrame, start: float):
 def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
     """For each named case the picture over the picture with its saliency in colour, as bright as the pixel counts."""
     if not cases:
-        raise StudyError("There are no saliency maps to show: give them by outcome, {\"true positive\": (picture, map), ...}.")
+        raise StudyError(
+            'There are no saliency maps to show: give them by outcome, {"true positive": (picture, map), ...}.'
+        )
     columns = max(4, len(cases))
     side = WIDTH / columns - 0.05
     height = 2 * side + TITLE + 0.1
@@ -50,6 +59,14 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
             axes = figure.add_axes((left, bottom / height, side / WIDTH, side / height))
             axes.imshow(shown, aspect="auto", interpolation="nearest")
             axes.set_axis_off()
-        figure.text(left + side / WIDTH / 2, 1 - 0.04 / height, folded(name, side, 2), ha="center", va="top", fontsize=SMALLEST, color=INK)
+        figure.text(
+            left + side / WIDTH / 2,
+            1 - 0.04 / height,
+            folded(name, side, 2),
+            ha="center",
+            va="top",
+            fontsize=SMALLEST,
+            color=INK,
+        )
     told = [f"{name}: {in_words(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
     return figure, f"Pictures, and under each of them where the network's answer is most sensitive. {listed(told)}."

@@ -19,11 +19,14 @@ def totals(board: pd.DataFrame):
         counts = tally(board, column=column, verdicts=verdicts)
         _bars(axes, counts)
         axes.set_title(title, pad=32)
-        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1, columnspacing=1.2)
+        axes.legend(
+            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1, columnspacing=1.2
+        )
         told.append(
             f"{title}: "
             + "; ".join(
-                f"paper {paper}: " + ", ".join(f"{count} {verdict}" for verdict, count in row.items()) for paper, row in counts.iterrows()
+                f"paper {paper}: " + ", ".join(f"{count} {verdict}" for verdict, count in row.items())
+                for paper, row in counts.iterrows()
             )
         )
     rows[-1].set_xlabel("claims")

@@ -9,11 +9,20 @@ from pneumo_utils.ground.errors import StudyError
 
 
 def before_and_after(rows: dict[str, np.ndarray]):
-    """Grey bytes (people, size, size) by name, as `treatments.examples` gives them: a row of pictures each, all of the same people."""
+    """Grey bytes (people, size, size) by name, as `treatments.examples` gives them: a row of pictures each, all of
+    the same people.
+    """
     shapes = {np.shape(pictures) for pictures in rows.values()}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 3 or not all(np.asarray(pictures).dtype == np.uint8 for pictures in rows.values()):
-        raise StudyError("Before and after are rows of grey bytes (people, size, size) of the same people, one row or more; these are "
-                         f"{listed(f'{name}: {np.asarray(each).dtype} of shape {np.shape(each)}' for name, each in rows.items()) or 'none'}.")
+    if (
+        len(shapes) != 1
+        or len(next(iter(shapes))) != 3
+        or not all(np.asarray(pictures).dtype == np.uint8 for pictures in rows.values())
+    ):
+        raise StudyError(
+            "Before and after are rows of grey bytes (people, size, size) of the same people, one row "
+            "or more; these are "
+            f"{listed(f'{name}: {np.asarray(each).dtype} of shape {np.shape(each)}' for name, each in rows.items()) or 'none'}."  # noqa: E501
+        )
     people = len(next(iter(rows.values())))
     names = [folded(name, WIDTH / people - 0.3, letter=BOLD) for name in rows]
     figure = plate([picture for pictures in rows.values() for picture in pictures], columns=people, rows=names)
@@ -21,7 +30,8 @@ def before_and_after(rows: dict[str, np.ndarray]):
     told = [
         f"{first}, mean grey {np.mean(before):.0f} of 255",
         *(
-            f"{name}, mean grey {np.mean(each):.0f}, a pixel {np.abs(each - before.astype(float)).mean():.1f} from {first} on average"
+            f"{name}, mean grey {np.mean(each):.0f}, a pixel {np.abs(each - before.astype(float)).mean():.1f} from "
+            f"{first} on average"
             for name, each in others
         ),
     ]

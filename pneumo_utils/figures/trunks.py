@@ -20,7 +20,9 @@ def record() -> dict | None:
 
 
 def gains(kept: dict, measure: str = "auroc") -> pd.DataFrame:
-    """A row a set of images, way of learning and trunk: the mean with pocket weights, with random ones, and their difference with its interval."""
+    """A row a set of images, way of learning and trunk: the mean with pocket weights, with random ones, and their
+    difference with its interval.
+    """
     means = {(row["on"], row["way"], row["trunk"], row["weights"]): row[measure][0] for row in kept["means"]}
     rows = [
         {
@@ -39,12 +41,19 @@ def gains(kept: dict, measure: str = "auroc") -> pd.DataFrame:
 
 def simple(kept: dict, measure: str = "auroc") -> pd.DataFrame:
     """What the same regression gets from features that need no network."""
-    return pd.DataFrame([{"on": row["on"], "features": row["trunk"], **dict(zip(("mean", "low", "high"), row[measure]))}
-                         for row in kept["means"] if row["weights"] == "none"])
+    return pd.DataFrame(
+        [
+            {"on": row["on"], "features": row["trunk"], **dict(zip(("mean", "low", "high"), row[measure]))}
+            for row in kept["means"]
+            if row["weights"] == "none"
+        ]
+    )
 
 
 def worth(found: pd.DataFrame) -> tuple:
-    """A panel a set of images, a line a trunk, a mark a way of learning; what lies right of 0 is gained by pocket weights."""
+    """A panel a set of images, a line a trunk, a mark a way of learning; what lies right of 0 is gained by pocket
+    weights.
+    """
     places = list(found["on"].drop_duplicates())
     trunks = list(found["trunk"].drop_duplicates())
     figure, panels = canvas(len(places) * (0.42 * len(trunks) + 0.75) + 0.5, len(places), squeeze=False, sharex=True)
@@ -57,7 +66,9 @@ def worth(found: pd.DataFrame) -> tuple:
             for row in part.to_dict("records"):
                 at = trunks.index(row["trunk"]) + shift
                 axes.plot([row["low"], row["high"]], [at, at], color=edge, linewidth=2)
-                drawn[way] = axes.plot(row["gain"], at, mark, markeredgecolor=edge, markerfacecolor=fill, markersize=8)[0]
+                drawn[way] = axes.plot(row["gain"], at, mark, markeredgecolor=edge, markerfacecolor=fill, markersize=8)[
+                    0
+                ]
         axes.axvline(0, color=INK, linewidth=1)
         axes.set(yticks=range(len(trunks)), yticklabels=trunks, ylim=(len(trunks) - 0.5, -0.5), title=place)
         axes.grid(axis="y", color="#E4E4E4")
@@ -68,4 +79,7 @@ def worth(found: pd.DataFrame) -> tuple:
         f"{row['on']}, {row['way']}, {row['trunk']}: {row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         for row in found.to_dict("records")
     ]
-    return figure, f"AUROC with pocket weights less that with random weights, 95 % intervals over seeds. {listed(told, 40)}."
+    return (
+        figure,
+        f"AUROC with pocket weights less that with random weights, 95 % intervals over seeds. {listed(told, 40)}.",
+    )

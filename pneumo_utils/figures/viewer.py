@@ -1,4 +1,6 @@
-"""`viewer(cases, maps)`: radiographs under heat maps that a reader chooses, as a piece of HTML that needs no network and is a picture without scripts."""
+"""`viewer(cases, maps)`: radiographs under heat maps that a reader chooses, as a piece of HTML that needs no network
+and is a picture without scripts.
+"""
 
 import base64
 import io
@@ -35,13 +37,18 @@ def viewer(
     groups: Sequence[str] = GROUPS,
     title: str = "Where the networks look",
 ) -> str:
-    """`cases` are grey pictures by name; `maps` has an array (cases, height, width) for each choice, a word a group: ("VGG16", "1", "block5", "Grad-CAM").
+    """`cases` are grey pictures by name; `maps` has an array (cases, height, width) for each choice, a word a group:
+    ("VGG16", "1", "block5", "Grad-CAM").
 
-    Not every choice has to be there. `masks` are the true lesions, `answers` what each network says of each case. To be shown as IPython's HTML.
+    Not every choice has to be there. `masks` are the true lesions, `answers` what each network says of each case. To be
+    shown as IPython's HTML.
     """
     pictures, choices, masks = _checked(cases, maps, masks, answers, groups)
     images, told, views = _Images(), [], {}
-    options = [("radiograph", list(cases)), *((group, [*dict.fromkeys(part)]) for group, part in zip(groups, zip(*choices)))]
+    options = [
+        ("radiograph", list(cases)),
+        *((group, [*dict.fromkeys(part)]) for group, part in zip(groups, zip(*choices))),
+    ]
     for at, (name, picture) in enumerate(zip(cases, pictures)):
         there = masks is not None and masks[at].any()
         told.append(
@@ -63,7 +70,9 @@ def viewer(
 
 def _checked(cases, maps, masks, answers, groups):
     if not cases or not maps:
-        raise StudyError("A viewer needs pictures by name and maps by choice: {(\"VGG16\", \"1\", \"block5\", \"Grad-CAM\"): maps, ...}.")
+        raise StudyError(
+            'A viewer needs pictures by name and maps by choice: {("VGG16", "1", "block5", "Grad-CAM"): maps, ...}.'
+        )
     pictures = [np.asarray(each) for each in cases.values()]
     if any(each.dtype != np.uint8 or each.ndim != 2 or each.shape != pictures[0].shape for each in pictures):
         raise StudyError("The pictures of a viewer are grey bytes of one size, as cohort.pixels(size) gives them.")
@@ -73,7 +82,10 @@ def _checked(cases, maps, masks, answers, groups):
     masks = None if masks is None else np.asarray(masks, bool)
     for what, each in [*choices.items(), *([] if masks is None else [("masks", masks)])]:
         if len(each) != len(pictures) or (what == "masks" and each.shape[1:] != pictures[0].shape):
-            raise StudyError(f"{what} has the shape {each.shape}; there are {len(pictures)} pictures of {pictures[0].shape}. Give one for each.")
+            raise StudyError(
+                f"{what} has the shape {each.shape}; there are {len(pictures)} pictures of "
+                f"{pictures[0].shape}. Give one for each."
+            )
     if unknown := set(answers or ()) - set(choices):
         raise StudyError(f"There is an answer for {', '.join(map(str, unknown))} and no map.")
     return pictures, choices, masks
@@ -118,7 +130,14 @@ def _heat_in_words(heat: np.ndarray, masks, at: int) -> str:
     return in_words(heat, masks[at] if fits else None)
 
 
-def _page(uris: list[str], told: list[dict], views: dict, options: list[tuple[str, list[str]]], shape: tuple[int, int], title: str) -> str:
+def _page(
+    uris: list[str],
+    told: list[dict],
+    views: dict,
+    options: list[tuple[str, list[str]]],
+    shape: tuple[int, int],
+    title: str,
+) -> str:
     """The first case under the first map stands in the page as it is; all else is the script's."""
     first = next(iter(views))
     one, view, outlined = told[0], views[first], next((each for each in told if each["mask"] is not None), None)
@@ -132,7 +151,8 @@ def _page(uris: list[str], told: list[dict], views: dict, options: list[tuple[st
 
     def radios(group: int, legend: str, words: list[str]) -> str:
         inputs = (
-            f'<label><input type="radio" name="{name}-{group}" value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
+            f'<label><input type="radio" name="{name}-{group}" '
+            f'value="{at}"{" checked" * (at == int(first.split(",")[group]))}> {escape(word)}</label>'
             for at, word in enumerate(words)
         )
         return f"<fieldset><legend>{escape(legend.capitalize())}</legend>{''.join(inputs)}</fieldset>"
@@ -145,16 +165,19 @@ def _page(uris: list[str], told: list[dict], views: dict, options: list[tuple[st
             image("picture", one["picture"], one["alt"]),
             image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
             image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
-            f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, {shades})"></i><span>the map\'s most</span></div>',
+            f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, '
+            f"{shades})\"></i><span>the map's most</span></div>",
             f'<p class="told" aria-live="polite">{escape(one["alt"])} {escape(view["alt"])}</p></div>',
             '<form class="controls" hidden>',
             *(radios(group, *each) for group, each in enumerate(options)),
-            f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" value="{OPACITY}">'
+            f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" '
+            f'value="{OPACITY}">'
             f"<output>{OPACITY} %</output></span></label>",
             '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "",
             "</form>",
             f"<noscript>This is one of {len(views)} maps; the others are shown where scripts may run.</noscript>",
-            f'<script type="application/json" class="data">{json.dumps(data, separators=(",", ":")).replace("<", chr(92) + "u003c")}</script>',
+            f'<script type="application/json" '
+            f'class="data">{json.dumps(data, separators=(",", ":")).replace("<", chr(92) + "u003c")}</script>',
             f"<script>{_beside('viewer.js').replace('VIEWER', name)}</script>",
             "</div>",
         ]

@@ -1,4 +1,6 @@
-"""Words that have to fit a figure: names folded or cut to the room there is, and shares that are neither rounded to nothing nor to all."""
+"""Words that have to fit a figure: names folded or cut to the room there is, and shares that are neither rounded to
+nothing nor to all.
+"""
 
 import re
 
@@ -7,16 +9,20 @@ LETTER, BOLD = 0.102, 0.117  # inches that a letter of that size takes on averag
 
 
 def folded(name, width: float, lines: int = 2, letter: float = LETTER) -> str:
-    """A name in lines of at most so many inches, broken at spaces, long words behind hyphens and underscores; the rest is an ellipsis."""
+    """A name in lines of at most so many inches, broken at spaces, long words behind hyphens and underscores; the
+    rest is an ellipsis.
+    """
     most, told = max(2, int(width / letter)), [""]
     words = re.split(r"(?<= )", str(name))
-    for part in (piece for word in words for piece in (re.split(r"(?<=[_/-])", word) if len(word.rstrip()) > most else [word])):
+    for part in (
+        piece for word in words for piece in (re.split(r"(?<=[_/-])", word) if len(word.rstrip()) > most else [word])
+    ):
         if told[-1] and len((told[-1] + part).rstrip()) > most:
             told.append("")
         told[-1] += part
     if len(told) > lines:
-        told = [*told[:lines - 1], "".join(told[lines - 1:])]
-    return "\n".join(line.rstrip() if len(line.rstrip()) <= most else line[:most - 1].rstrip() + "…" for line in told)
+        told = [*told[: lines - 1], "".join(told[lines - 1 :])]
+    return "\n".join(line.rstrip() if len(line.rstrip()) <= most else line[: most - 1].rstrip() + "…" for line in told)
 
 
 def breadth(texts) -> float:

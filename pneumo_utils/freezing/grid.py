@@ -1,4 +1,6 @@
-"""A grid over how many final layers learn, and from how many images: what is asked of it is held against what there is before the first cell is trained."""
+"""A grid over how many final layers learn, and from how many images: what is asked of it is held against what there
+is before the first cell is trained.
+"""
 
 from pneumo_utils.backbones import Chain
 from pneumo_utils.cohort import Cohort
@@ -10,15 +12,18 @@ from pneumo_utils.ground.errors import StudyError
 def grid(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
     """All cells (c, s), size after size."""
     if not opened or not sizes:
-        raise StudyError("A grid has one number of layers and one of images at least; here are "
-                         f"{len(opened)} and {len(sizes)}.")
+        raise StudyError(
+            f"A grid has one number of layers and one of images at least; here are {len(opened)} and {len(sizes)}."
+        )
     return _there(chain, cohort, [(c, images) for images in dict.fromkeys(sizes) for c in dict.fromkeys(opened)])
 
 
 def pairs(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
     """Chosen cells, each number of layers with the number of images in its place."""
     if not opened or len(opened) != len(sizes):
-        raise StudyError(f"Layers and images of chosen combinations go together in pairs; here are {len(opened)} and {len(sizes)}.")
+        raise StudyError(
+            f"Layers and images of chosen combinations go together in pairs; here are {len(opened)} and {len(sizes)}."
+        )
     return _there(chain, cohort, list(zip(opened, sizes)))
 
 

@@ -10,7 +10,11 @@ from pneumo_utils.backbones import Chain
 
 def pieces(module: nn.Module) -> dict[str, nn.Module]:
     """Every weight, and everything that training mode changes, belongs to exactly one of them."""
-    return {path: each for path, each in module.named_modules() if path and (not list(each.children()) or list(each.parameters(recurse=False)))}
+    return {
+        path: each
+        for path, each in module.named_modules()
+        if path and (not list(each.children()) or list(each.parameters(recurse=False)))
+    }
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -18,7 +22,9 @@ def is_batch_norm(module: nn.Module) -> bool:
 
 
 def asks_for_the_mode(module: nn.Module) -> bool:
-    """Whether a module's own forward looks at `self.training`, as dropout and batch norm do; where its code cannot be seen, it might."""
+    """Whether a module's own forward looks at `self.training`, as dropout and batch norm do; where its code cannot
+    be seen, it might.
+    """
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code is None or "training" in code.co_names
 

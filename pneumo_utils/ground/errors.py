@@ -13,4 +13,7 @@ class ChapterFailed(StudyError):
     """A chapter that stopped in a cell."""
 
 
-NO_ROOM = "There is no room left to write {what}: {error}. Free some space, or choose another folder with --out; what was finished before is kept."
+NO_ROOM = (
+    "There is no room left to write {what}: {error}. Free some space, or choose another folder with --out; "
+    "what was finished before is kept."
+)

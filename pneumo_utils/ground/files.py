@@ -23,7 +23,9 @@ def room_for(what):
         if error.errno in FULL:
             raise StudyError(NO_ROOM.format(what=what, error=error.strerror)) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
-            raise StudyError(f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out.") from error
+            raise StudyError(
+                f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out."
+            ) from error
         raise
 
 

@@ -10,8 +10,11 @@ def checked(maps) -> np.ndarray:
     maps = np.asarray(maps, float)
     if maps.ndim != 3 or not (maps >= 0).all():
         astray = " with numbers below 0, or that are none," if maps.ndim == 3 else ""
-        raise StudyError(f"Heat of shape {maps.shape}{astray} is no heat map: one is (images, height, width) and 0 or more. Of a method "
-                         "that speaks against the class too, give maps.clip(0) or abs(maps).")
+        raise StudyError(
+            f"Heat of shape {maps.shape}{astray} is no heat map: one is (images, height, width) and 0 "
+            f"or more. Of a method "
+            "that speaks against the class too, give maps.clip(0) or abs(maps)."
+        )
     return maps
 
 

@@ -24,7 +24,9 @@ def imports(source: str, where: str = "a cell") -> frozenset[str]:
     try:
         return _imported(source)
     except SyntaxError as error:
-        raise StudyError(f"{where} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}") from error
+        raise StudyError(
+            f"{where} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}"
+        ) from error
 
 
 @cache
@@ -61,6 +63,10 @@ def closure(names: set[str]) -> dict[str, str]:
         if "." in name:
             waiting.add(name.rpartition(".")[0])
         for place in reads(source):
-            files = [ROOT / place] if (ROOT / place).is_file() else sorted(p for p in (ROOT / place).rglob("*") if p.is_file())
+            files = (
+                [ROOT / place]
+                if (ROOT / place).is_file()
+                else sorted(p for p in (ROOT / place).rglob("*") if p.is_file())
+            )
             found |= {file.relative_to(ROOT).as_posix(): sha(file.read_bytes())[:16] for file in files}
     return dict(sorted(found.items()))

@@ -17,13 +17,21 @@ class Scene(SimpleNamespace):
 
     def noise(self, name, knots):
         """A smooth random field of unit deviation, the image's own."""
-        return smooth(Draws.to_noise(mix(self.key + name_key(name)), knots, knots), self.size)[:, self.top : self.bottom]
+        return smooth(Draws.to_noise(mix(self.key + name_key(name)), knots, knots), self.size)[
+            :, self.top : self.bottom
+        ]
 
     def strip(self, low, high):
-        """The rows of pixels that reach between two depths (B, 1, 1) in the patient, for structures that lie nowhere else."""
+        """The rows of pixels that reach between two depths (B, 1, 1) in the patient, for structures that lie nowhere
+        else.
+        """
         needed = ((self.y_most > low[:, :, 0]) & (self.y_least < high[:, :, 0])).any(0).nonzero().flatten().tolist()
         top, bottom = (needed[0], needed[-1] + 1) if needed else (0, 1)
-        fields = {k: v for k, v in vars(self).items() if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[1] == self.size}
+        fields = {
+            k: v
+            for k, v in vars(self).items()
+            if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[1] == self.size
+        }
         cut = {k: v[:, top:bottom] for k, v in fields.items()}
         return Scene(**{**vars(self), **cut, "top": top, "bottom": bottom})
 
@@ -49,8 +57,16 @@ class _SomeRows(Scene):
 
 
 def lay_out(measures, key, size, device):
-    """Coordinates of every pixel in the patient (x to the patient's left, y down from the lung's apex) and the lung's outlines."""
-    s = Scene(size=size, top=0, bottom=size, key=key.to(device), **{k: v.to(device)[:, None, None] for k, v in measures.items()})
+    """Coordinates of every pixel in the patient (x to the patient's left, y down from the lung's apex) and the
+    lung's outlines.
+    """
+    s = Scene(
+        size=size,
+        top=0,
+        bottom=size,
+        key=key.to(device),
+        **{k: v.to(device)[:, None, None] for k, v in measures.items()},
+    )
     at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
     x = s.field_x + (at[None, None, :] - 0.5) * s.field_w
     y = s.field_top + at[None, :, None] * s.field_h
@@ -96,7 +112,9 @@ def outline(s):
     trunk = 2 * depth * root((1 - q * q * q).clamp(min=0) * ((s.y - shoulder_line) / (0.22 * s.H)).clamp(max=1))
     arm_x = torch.where(s.left, s.arm_left_x, s.arm_right_x)
     arm_y = torch.where(s.left, s.arm_left_y, s.arm_right_y)
-    s.arm_d2, s.arm_along = segment_distance2(s.ax, s.y, s.shoulder_x, s.shoulder_y, s.shoulder_x + arm_x, s.shoulder_y + arm_y)
+    s.arm_d2, s.arm_along = segment_distance2(
+        s.ax, s.y, s.shoulder_x, s.shoulder_y, s.shoulder_x + arm_x, s.shoulder_y + arm_y
+    )
     arm = (s.arm_r * (1 - 0.12 * s.arm_along)) ** 2 - s.arm_d2
     cap2, _ = segment_distance2(s.ax, s.y, 0.55 * s.W, s.shoulder_y + 0.02 * s.H, s.shoulder_x, s.shoulder_y)
     cap = (1.05 * s.arm_r) ** 2 - cap2
@@ -120,16 +138,22 @@ def heart_chord(s):
 
 
 def great_vessels(s):
-    """Thickness of the aortic arch and descending aorta, the pulmonary trunk, the upper mediastinum and a child's thymus."""
+    """Thickness of the aortic arch and descending aorta, the pulmonary trunk, the upper mediastinum and a child's
+    thymus.
+    """
     shift = 0.35 * s.turn * s.W
     # Squares of chords, so that one root does for the thickest of them.
     knob = (4 * s.knob_r) ** 2 * ellipse(s.x - s.knob_x - shift, s.y - s.knob_y, s.knob_r, s.knob_r * 1.05)
     trunk = (1.6 * s.trunk_r) ** 2 * ellipse(s.x - s.W * 0.155 - shift, s.y - 0.415 * s.H, s.trunk_r, s.trunk_r * 1.35)
     lower = ease((s.t - 0.2) / 0.1)
     aorta = 1.8 * s.knob_r * root(1 - ((s.x - s.knob_x * 0.78 * (1.25 - 0.45 * s.t)) / (0.62 * s.knob_r)) ** 2) * lower
-    cava = (1 - ((s.x + 0.10 * s.W - shift) / (0.085 * s.W)) ** 2) * (1.3 * s.med * ramp(0.62 - s.t, 0.3) * ramp(s.t, 0.3)) ** 2
+    cava = (1 - ((s.x + 0.10 * s.W - shift) / (0.085 * s.W)) ** 2) * (
+        1.3 * s.med * ramp(0.62 - s.t, 0.3) * ramp(s.t, 0.3)
+    ) ** 2
     thymus_w = s.med + s.thymus * (1 + 0.5 * s.sail * (~s.left))
-    thymus = (2.2 * s.thymus * ramp(0.48 - s.t, 0.12) * ramp(s.t + 0.02, 0.3)) ** 2 * (1 - ((s.x - 1.2 * shift) / thymus_w) ** 2)
+    thymus = (2.2 * s.thymus * ramp(0.48 - s.t, 0.12) * ramp(s.t + 0.02, 0.3)) ** 2 * (
+        1 - ((s.x - 1.2 * shift) / thymus_w) ** 2
+    )
     return root(torch.maximum(torch.maximum(knob, trunk), torch.maximum(cava, thymus))) + 0.5 * aorta
 
 

@@ -1,11 +1,14 @@
-"""A person's measures: size, shape, pose and how the field was framed, drawn from age, sex, build and how ill they are."""
+"""A person's measures: size, shape, pose and how the field was framed, drawn from age, sex, build and how ill they
+are.
+"""
 
 import numpy as np
 import torch
 
 from pneumo_utils.phantom.random import Draws
 
-# Inner half-width, lung height (apex to right dome at full breath) and inner half-depth of the chest in cm, by age in years.
+# Inner half-width, lung height (apex to right dome at full breath) and inner half-depth of the chest in cm, by age in
+# years.
 _AGES = (0, 1, 2, 3, 5, 10, 16)
 _HALF_WIDTH = (5.2, 7.0, 7.7, 8.2, 9.0, 11.2, 13.4)
 _HEIGHT = (6.5, 8.8, 10.2, 11.4, 13.3, 17.5, 22.5)
@@ -13,7 +16,9 @@ _HALF_DEPTH = (4.3, 5.5, 5.9, 6.2, 6.7, 7.8, 9.0)
 
 
 def measure(kind, seed, table):
-    """Every measure of every row of the table, by name, as (B,) tensors on the CPU; lengths in cm, shares of the chest's size else."""
+    """Every measure of every row of the table, by name, as (B,) tensors on the CPU; lengths in cm, shares of the
+    chest's size else.
+    """
     who, shot = Draws(seed, table["patient"]), Draws(seed + 7919, table.index)
     age = torch.tensor(table["age"].to_numpy(np.float64))
     female = torch.tensor((table["sex"] == "F").to_numpy(np.float64))
@@ -32,7 +37,12 @@ def measure(kind, seed, table):
     breath = (1 - 0.05 * shot.uniform("breath") - short - 0.05 * ap).clamp(0.68, 1)
     tall = 1 + (0.05 + 0.03 * (1 - child)) * who.normal("chest height")
     m["H"] = H = table_of(_HEIGHT) * size * tall * breath * (1 - 0.03 * build.clamp(-1, 2))
-    m["D"] = table_of(_HALF_DEPTH) * (1 + 0.08 * who.normal("chest depth")) * (1 - 0.1 * female * (1 - child)) * (1 + 0.03 * old)
+    m["D"] = (
+        table_of(_HALF_DEPTH)
+        * (1 + 0.08 * who.normal("chest depth"))
+        * (1 - 0.1 * female * (1 - child))
+        * (1 + 0.03 * old)
+    )
 
     # Walls: ribs, muscle and fat round the lungs; half-depths of what lies behind and before them.
     fat = (0.9 + 0.65 * build + 0.3 * female).clamp(min=0.15) * (1 - 0.6 * child)
@@ -77,7 +87,11 @@ def measure(kind, seed, table):
 
     # Skeleton.
     m["bone_scale"] = (W / 13.0) ** 0.6
-    mineral = (0.62 + 0.38 * ((age - 1) / 15).clamp(0, 1)) * (1 - 0.35 * old * (0.6 + 0.4 * female)) * (1 + 0.08 * who.normal("mineral"))
+    mineral = (
+        (0.62 + 0.38 * ((age - 1) / 15).clamp(0, 1))
+        * (1 - 0.35 * old * (0.6 + 0.4 * female))
+        * (1 + 0.08 * who.normal("mineral"))
+    )
     m["mineral"] = mineral
     m["rib_space"] = H / (breath**0.8) / (8.7 + 0.35 * who.normal("rib count") - 0.2 * child)
     m["rib_phase"] = 0.55 * who.uniform("rib phase") - 0.05
@@ -88,18 +102,26 @@ def measure(kind, seed, table):
     m["vertebra"] = H / breath**0.9 / (9.2 + 0.3 * who.normal("vertebrae"))
     m["spine"] = W * (0.135 + 0.008 * who.normal("spine") + 0.025 * child)
     m["disc"] = 0.22 - 0.08 * old + 0.06 * child + 0.02 * who.normal("disc")
-    raised = (0.85 + 0.9 * (shot.uniform("arms") - 0.5) - 1.7 * (acuity - 0.25) + 0.2 * (1 - ap)).clamp(0, 1) * child  # arms above the head
+    # arms above the head
+    raised = (0.85 + 0.9 * (shot.uniform("arms") - 0.5) - 1.7 * (acuity - 0.25) + 0.2 * (1 - ap)).clamp(0, 1) * child
     m["raised"] = raised
     m["clavicle_y"] = H * (0.085 - 0.02 * ap + 0.03 * who.normal("clavicle y") * 0.6 - 0.02 * child)
     m["clavicle_rise"] = W * (0.16 + 0.06 * shot.normal("shoulders") + 0.28 * raised + 0.05 * ap)
-    m["scapula_out"] = W * (0.93 + 0.10 * (1 - ap) * (1 - child) - 0.17 * ap * (1 - child) - 0.08 * child + 0.03 * shot.normal("scapula"))
+    m["scapula_out"] = W * (
+        0.93 + 0.10 * (1 - ap) * (1 - child) - 0.17 * ap * (1 - child) - 0.08 * child + 0.03 * shot.normal("scapula")
+    )
     m["shoulder_x"] = W * (1.36 - 0.20 * child - 0.06 * raised) + 0.6 * fat
     m["axilla"] = W * (0.24 - 0.11 * child)
     m["shoulder_y"] = H * (0.06 + 0.02 * shot.normal("shoulder y") + 0.04 * ap * (1 - child) - 0.14 * raised)
     m["arm_r"] = W * (0.31 + 0.05 * build.clamp(-1.2, 2) * 0.7 - 0.015 * child)
     for side in ("right", "left"):
         swing = shot.normal(f"{side} arm") * (0.10 + 0.25 * child)
-        angle = 1.36 - 0.35 * (1 - child) * shot.uniform(f"{side} elbow") * (1 - 0.8 * ap) - 2.35 * raised - swing.abs() * (0.5 + child)
+        angle = (
+            1.36
+            - 0.35 * (1 - child) * shot.uniform(f"{side} elbow") * (1 - 0.8 * ap)
+            - 2.35 * raised
+            - swing.abs() * (0.5 + child)
+        )
         length = W * 2.0
         m[f"arm_{side}_x"], m[f"arm_{side}_y"] = length * torch.cos(angle), length * torch.sin(angle)
     m["head_x"] = W * 0.22 * shot.normal("head") * child * (0.3 + acuity)
@@ -113,7 +135,8 @@ def measure(kind, seed, table):
     m["stomach_y"] = H * (1.10 + 0.02 * shot.normal("stomach y")) + 0.75 * m["stomach_r"]
     m["bowel"] = (0.5 * child + 0.35) * shot.uniform("bowel gas") ** 2
 
-    # Framing: centre, width and top of the field. A child that holds still is framed tightly; wards leave the field open.
+    # Framing: centre, width and top of the field. A child that holds still is framed tightly; wards leave the field
+    # open.
     loose = shot.uniform("field")
     outer = W + m["wall"]
     grown = 1 - child

@@ -12,7 +12,9 @@ def _rib_profile(distance):
 
 
 def ribs(s):
-    """Both halves of all ribs at once: each rib is a tilted hoop on the chest wall, so the nearest is found by rounding a hoop number."""
+    """Both halves of all ribs at once: each rib is a tilted hoop on the chest wall, so the nearest is found by
+    rounding a hoop number.
+    """
     hoop = torch.maximum(s.side + 0.35 * s.wall * (1 - 0.5 * s.child), s.ax * 0 + 1e-3)
     sine = (s.ax / hoop).clamp(max=1.0)
     cosine = root(1 - sine * sine)
@@ -56,12 +58,17 @@ def spine(s):
     spinous = (1 - (x / 0.17) ** 2 - ((v - 0.24) / 0.26) ** 2).clamp(min=0)
     process = (1 - ((v + 0.05) / 0.2) ** 2).clamp(min=0) * ramp(1.75 - x.abs(), 0.3) * (x.abs() > 0.9)
     scale = 0.8 * s.bone_scale
-    return scale * (column * (0.45 + 0.60 * body + 0.60 * plates * body) + 0.50 * pedicles + 0.50 * spinous + 0.25 * process)
+    return scale * (
+        column * (0.45 + 0.60 * body + 0.60 * plates * body) + 0.50 * pedicles + 0.50 * spinous + 0.25 * process
+    )
 
 
 def clavicles(s):
     """Two shallow S from the breastbone to the shoulders."""
-    whole, s = s, s.strip(s.clavicle_y - s.clavicle_rise.abs() - 0.35 * s.W, s.clavicle_y + s.clavicle_rise.abs() + 0.30 * s.W)
+    whole, s = (
+        s,
+        s.strip(s.clavicle_y - s.clavicle_rise.abs() - 0.35 * s.W, s.clavicle_y + s.clavicle_rise.abs() + 0.30 * s.W),
+    )
     start = 0.13 * s.W + s.turn * s.W * 0.9 * s.sign
     span = s.shoulder_x - 0.06 * s.W - start
     q = (s.ax - start) / span
@@ -104,7 +111,9 @@ def skull(s):
     """Jaw and skull base where the field reaches that high."""
     whole, s = s, s.strip(-9 * s.H, s.head_y + 0.30 * s.head_r)
     q = ((s.x - s.head_x) / (0.86 * s.head_r)) ** 2 + ((s.y - s.head_y + s.head_r * 0.72) / (0.86 * s.head_r)) ** 2
-    return whole.fill(s, s.W / 13.0 * (1.6 * ease((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8)
+    return whole.fill(
+        s, s.W / 13.0 * (1.6 * ease((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8
+    )
 
 
 def sternum(s):

@@ -1,7 +1,8 @@
-"""Findings: what each does to the anatomy before it is laid out, and to the lungs on the grid; each returns its true mask.
+"""Findings: what each does to the anatomy before it is laid out, and to the lungs on the grid; each returns its true
+mask.
 
-A finding is drawn for the rows that have it. It changes the share of tissue in the lung (0 air, 1 solid), the fluid or the air along the
-beam, and says where it did so to a visible degree.
+A finding is drawn for the rows that have it. It changes the share of tissue in the lung (0 air, 1 solid), the fluid or
+the air along the beam, and says where it did so to a visible degree.
 """
 
 import math
@@ -12,7 +13,8 @@ from pneumo_utils.phantom.lungs import tree
 from pneumo_utils.phantom.marginals import FINDINGS
 from pneumo_utils.phantom.shapes import ease, ellipse, ramp, root
 
-# Right upper, middle and lower lobe, left upper and lower: centre (share of half-width and of height), reach, and how often
+# Right upper, middle and lower lobe, left upper and lower: centre (share of half-width and of height), reach, and how
+# often
 # pneumonia picks it.
 _LOBES = torch.tensor(
     [
@@ -96,7 +98,9 @@ def _interstitial(s, lungs, severity):
 def _ground_glass(s, lungs, severity):
     """Patches at the edges of both lungs, lower more than upper."""
     outer = ease((s.xi - 0.35) / 0.5) * ease((s.t - 0.15) / 0.6)
-    patches = ease((s.noise("ground glass", 8) * 0.8 + s.noise("ground glass fine", 17) * 0.5 + 1.6 * severity - 0.5) / 1.2)
+    patches = ease(
+        (s.noise("ground glass", 8) * 0.8 + s.noise("ground glass fine", 17) * 0.5 + 1.6 * severity - 0.5) / 1.2
+    )
     return _fill(s, lungs, outer * patches, 0.15 + 0.45 * severity)
 
 
@@ -122,7 +126,9 @@ def _bacterial(s, lungs, severity):
     if len(rows):
         s, part = s.rows(rows), lungs.rows(rows)
         x, y, rx, ry, border = _lobar(s, "second lobe")
-        mask[rows] |= _fill(s, part, _blob(s, "second", x, y, rx * 0.7, ry * 0.7) * border, 0.12 + 0.35 * severity[rows])
+        mask[rows] |= _fill(
+            s, part, _blob(s, "second", x, y, rx * 0.7, ry * 0.7) * border, 0.12 + 0.35 * severity[rows]
+        )
         lungs.put(rows, part)
     return mask
 
@@ -134,7 +140,12 @@ def infiltration(s, lungs, severity):
     cover = _blob(s, "infiltrate", x, y, (0.25 + 0.25 * severity) * s.W, (0.16 + 0.2 * severity) * s.H, 0.9, 11)
     both = s.draw("infiltrate both") < 0.4
     mirror = _blob(s, "infiltrate 2", -x, y, 0.33 * s.W, 0.22 * s.H, 0.9, 11) * both
-    return _fill(s, lungs, torch.maximum(cover, mirror) * (0.75 + 0.25 * s.noise("patchy", 26)).clamp(0, 1.2), 0.10 + 0.38 * severity)
+    return _fill(
+        s,
+        lungs,
+        torch.maximum(cover, mirror) * (0.75 + 0.25 * s.noise("patchy", 26)).clamp(0, 1.2),
+        0.10 + 0.38 * severity,
+    )
 
 
 def atelectasis(s, lungs, severity):
@@ -144,7 +155,9 @@ def atelectasis(s, lungs, severity):
     x = s.W * s.draw("atelectasis x", 0.35, 0.6) * side
     slope = s.draw("atelectasis slope", -0.3, 0.3)
     d = s.y - y - slope * (s.x - x) + 0.02 * s.H * s.noise("plate", 6)
-    plate = (1 - (d / (s.H * (0.012 + 0.022 * severity))) ** 2).clamp(min=0) * ramp(1 - ((s.x - x) / (0.34 * s.W)) ** 2, 0.6)
+    plate = (1 - (d / (s.H * (0.012 + 0.022 * severity))) ** 2).clamp(min=0) * ramp(
+        1 - ((s.x - x) / (0.34 * s.W)) ** 2, 0.6
+    )
     wedge = ease((s.y - y + 0.25 * s.H * (s.ax / s.W - 0.25)) / (0.12 * s.H))
     wedge = wedge * ramp(0.75 * s.W - s.ax, 0.3 * s.W) * ramp(s.x * side, 0.05 * s.W)
     cover = torch.where(s.draw("wedge") < 0.35, wedge, 1.2 * plate)
@@ -161,7 +174,12 @@ def effusion(s, lungs, severity):
     upright = ease((s.y - level + rise) / (0.10 * s.H))
     veil = 0.65 * ease((s.y - level + 0.35 * s.H) / (0.6 * s.H))
     cover = torch.where(s.ap > 0, torch.maximum(0.8 * upright, veil), upright) * wanted
-    below = ramp(s.side - s.ax, s.edge) * ramp(s.ax - s.inner, s.edge) * ramp(s.floor + 0.04 * s.H - s.y, 0.04 * s.H) * wanted
+    below = (
+        ramp(s.side - s.ax, s.edge)
+        * ramp(s.ax - s.inner, s.edge)
+        * ramp(s.floor + 0.04 * s.H - s.y, 0.04 * s.H)
+        * wanted
+    )
     lungs.fluid = lungs.fluid + 0.10 * s.D * cover * below
     mask = (cover > 0.4) & (below > 0.5) & (s.xi < 1) & (s.y < s.floor + 0.05 * s.H) & ~s.heart_region
     _fill(s, lungs, cover, 0.93)
@@ -202,7 +220,9 @@ def pneumothorax(s, lungs, severity):
     depth = torch.minimum(s.side - s.ax, (s.y - 0.02 * s.H) * 1.3) - gap
     outside = ramp(-depth, 2 * s.edge) * here * (lungs.chord > 0)
     line = (1 - (depth / (1.2 * s.edge)) ** 2).clamp(min=0) * here
-    lungs.share = lungs.share * (1 - 0.6 * outside) + 0.03 * severity * (1 - outside) * here + 0.10 * line * (lungs.chord > 0)
+    lungs.share = (
+        lungs.share * (1 - 0.6 * outside) + 0.03 * severity * (1 - outside) * here + 0.10 * line * (lungs.chord > 0)
+    )
     lungs.branches = lungs.branches * (1 - outside)
     return (outside > 0.5) & (lungs.chord > 0.06 * s.D) & s.chest_region
 
@@ -211,14 +231,20 @@ def edema(s, lungs, severity):
     """Fluid round both hila like a bat's wings, blurred vessels, septal lines."""
     dx, dy = (s.ax - s.hilum_x - 0.05 * s.W) / (0.55 * s.W), (s.y - 1.25 * s.hilum_y) / (0.55 * s.H)
     wings = ease((1 - dx * dx - dy * dy + 0.30 * s.noise("wings", 14)) / 0.9)
-    septa = (1 - ((s.y / (0.035 * s.H)) % 1 - 0.5).abs() / 0.16).clamp(min=0) * ease((s.xi - 0.80) / 0.1) * ease((s.t - 0.55) / 0.2)
+    septa = (
+        (1 - ((s.y / (0.035 * s.H)) % 1 - 0.5).abs() / 0.16).clamp(min=0)
+        * ease((s.xi - 0.80) / 0.1)
+        * ease((s.t - 0.55) / 0.2)
+    )
     lungs.share = lungs.share + 0.06 * severity * septa
     return _fill(s, lungs, wings, 0.12 + 0.50 * severity)
 
 
 def emphysema(s, lungs, severity):
     """Too much air, too few vessels, upper lobes most; bullae."""
-    loss = (0.30 + 0.45 * severity) * (1.1 - 0.4 * s.t.clamp(0, 1)) + 0.12 * severity * ease(s.noise("bullae", 11) - 0.8)
+    loss = (0.30 + 0.45 * severity) * (1.1 - 0.4 * s.t.clamp(0, 1)) + 0.12 * severity * ease(
+        s.noise("bullae", 11) - 0.8
+    )
     lungs.share = lungs.share * (1 - loss.clamp(0, 0.92) * (lungs.chord > 0))
     return s.lung_region & (lungs.chord > 0)
 
@@ -227,7 +253,10 @@ def fibrosis(s, lungs, severity):
     """Coarse lines and honeycombs at the edges of the bases, or in the apices."""
     apical = s.draw("apical scars") < 0.35
     where = torch.where(apical, ease((0.42 - s.t) / 0.25), ease((s.t - 0.45) / 0.35) * ease((s.xi - 0.15) / 0.5))
-    coarse, fine = (1 - s.noise("net", 46).abs() * 1.1).clamp(min=0), (1 - s.noise("net 2", 64).abs() * 1.3).clamp(min=0)
+    coarse, fine = (
+        (1 - s.noise("net", 46).abs() * 1.1).clamp(min=0),
+        (1 - s.noise("net 2", 64).abs() * 1.3).clamp(min=0),
+    )
     net = 0.6 * coarse + fine + 0.25 * s.noise("net 3", 80)
     patch = ease((s.noise("scars", 6) * 0.7 + 0.8) / 1.0)
     lungs.share = lungs.share + (0.08 + 0.20 * severity) * net * where * patch

@@ -1,4 +1,6 @@
-"""What lies on or in a patient who is ill: electrodes with their wires, a tracheal tube, a feeding tube, a central line."""
+"""What lies on or in a patient who is ill: electrodes with their wires, a tracheal tube, a feeding tube, a central
+line.
+"""
 
 import torch
 
@@ -25,7 +27,9 @@ def _electrode(s, side):
     end = torch.where(s.draw(f"wire {side}") < 0.5, -0.5 * s.H, 1.6 * s.H)
     away = side * s.W * s.draw(f"wire x {side}", 0.7, 1.6)
     start, stop = torch.where(end < y, away, x), torch.where(end < y, x, away)
-    wire = _curve(s, f"wire {side}", start, stop, torch.minimum(y, end), torch.maximum(y, end), 0.09 * unit.sqrt(), 0.5 * s.W)
+    wire = _curve(
+        s, f"wire {side}", start, stop, torch.minimum(y, end), torch.maximum(y, end), 0.09 * unit.sqrt(), 0.5 * s.W
+    )
     return disc * unit + 0.8 * wire
 
 
@@ -48,7 +52,9 @@ def _feeding_tube(s):
 
 
 def _central_line(s):
-    return 0.55 * _curve(s, "central line", -0.55 * s.W, -0.10 * s.W, 0.02 * s.H, 0.42 * s.H, 0.10 * s.W / 13.0, 0.15 * s.W)
+    return 0.55 * _curve(
+        s, "central line", -0.55 * s.W, -0.10 * s.W, 0.02 * s.H, 0.42 * s.H, 0.10 * s.W / 13.0, 0.15 * s.W
+    )
 
 
 # What draws it, and its chance: so much for every unit of risk, above a threshold.

@@ -26,7 +26,8 @@ def cavity(s, heart, vessels):
 
 
 def tree(s, name, branches, width, reach):
-    """A tree that divides as it leaves the hilum: distance to the nearest branch by folding the angle at every division.
+    """A tree that divides as it leaves the hilum: distance to the nearest branch by folding the angle at every
+    division.
 
     Returns the thickness of the branches in cm as if each were a round tube.
     """
@@ -51,7 +52,9 @@ def tree(s, name, branches, width, reach):
 
 
 def polar(s):
-    """Distance (in half-widths of the chest) and direction (in turns) of every pixel from its side's hilum, left on the scene."""
+    """Distance (in half-widths of the chest) and direction (in turns) of every pixel from its side's hilum, left on
+    the scene.
+    """
     dx = s.ax - s.hilum_x
     dy = s.y - s.hilum_y - torch.where(s.left, -0.02, 0.02) * s.H
     dy = dy - torch.maximum(torch.minimum(dy, 0.13 * s.H), -0.07 * s.H) * 0.65  # the root is tall, no point

@@ -3,14 +3,26 @@
 import numpy as np
 
 LETTERS = {
-    "A": "Atelectasis", "C": "Cardiomegaly", "E": "Effusion", "I": "Infiltration", "M": "Mass",
-    "N": "Nodule", "P": "Pneumonia", "X": "Pneumothorax", "K": "Consolidation", "O": "Edema",
-    "S": "Emphysema", "F": "Fibrosis", "T": "Pleural_Thickening", "H": "Hernia",
+    "A": "Atelectasis",
+    "C": "Cardiomegaly",
+    "E": "Effusion",
+    "I": "Infiltration",
+    "M": "Mass",
+    "N": "Nodule",
+    "P": "Pneumonia",
+    "X": "Pneumothorax",
+    "K": "Consolidation",
+    "O": "Edema",
+    "S": "Emphysema",
+    "F": "Fibrosis",
+    "T": "Pleural_Thickening",
+    "H": "Hernia",
 }
 FINDINGS = tuple(LETTERS.values())
 NO_FINDING = "No Finding"
 
-# Counts of each set of labels over the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical Center),
+# Counts of each set of labels over the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical
+# Center),
 # one letter a finding, "-" for none; counted with pandas.value_counts.
 _COUNTED_SETS = """
 -:60361 I:9547 A:4215 E:3955 N:2705 X:2194 M:2139 EI:1604 AI:1350 K:1310 AE:1167 T:1126 C:1093 S:892 IN:829 AEI:739 F:727 O:628 CE:484

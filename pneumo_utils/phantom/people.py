@@ -6,12 +6,14 @@ import pandas as pd
 from pneumo_utils.phantom.marginals import NO_FINDING, draw_finding_sets
 from pneumo_utils.phantom.random import Draws
 
-# Blocks of images are shared out among whole patients, so that image 7's patient needs no look at images 0 to 6 of another block.
+# Blocks of images are shared out among whole patients, so that image 7's patient needs no look at images 0 to 6 of
+# another block.
 _BLOCK = {"children": 60, "adults": 60, "nih": 240, "covid": 60}
 # Chance that a patient has another image after this one: images a patient 1.5, 1, 3.6 and 1.2 on average.
 _ANOTHER = {"children": 0.36, "adults": 0.0, "nih": 0.0, "covid": 0.15}
 
-# Kermany et al.: 1,583 normal, 2,780 bacterial, 1,493 viral. Sait et al.: 3,270 normal, 3,001 bacterial, 1,656 viral, 1,281 COVID-19.
+# Kermany et al.: 1,583 normal, 2,780 bacterial, 1,493 viral. Sait et al.: 3,270 normal, 3,001 bacterial, 1,656 viral,
+# 1,281 COVID-19.
 _CAUSES = {
     "children": (("normal", 1583), ("bacterial", 2780), ("viral", 1493)),
     "covid": (("normal", 3270), ("bacterial", 3001), ("viral", 1656), ("covid", 1281)),
@@ -21,7 +23,8 @@ _RSNA_NORMAL, _RSNA_OPACITY = 8851 / 26684, 6012 / 26684
 # Where a child is photographed depends on how ill it is (rows: cause; columns: cumulative share of sites 0, 1, 2).
 _CHILD_SITE = {"normal": (0.60, 0.74, 0.78), "bacterial": (0.10, 0.38, 0.84), "viral": (0.32, 0.52, 0.66)}
 
-# In ChestX-ray14 films labelled pneumonia are processed darker on the whole (mean grey 131 against 149 of No Finding): they come from
+# In ChestX-ray14 films labelled pneumonia are processed darker on the whole (mean grey 131 against 149 of No Finding):
+# they come from
 # wards with other machines. What an adult's film shows of the machine therefore misleads about children.
 _ADULT_SITE = {"none": (0.14, 0.54, 0.88), "other": (0.25, 0.50, 0.80), "pneumonia": (0.42, 0.51, 0.62)}
 
@@ -36,7 +39,8 @@ def patients_of(kind, seed, index):
     draws = Draws(seed, slots.ravel())
     another = draws.uniform("another image").numpy().reshape(slots.shape)
     chance = _ANOTHER[kind]
-    if kind == "nih":  # most people are seen once or a few times, some very often: the chance to return is the patient's own
+    # most people are seen once or a few times, some very often: the chance to return is the patient's own
+    if kind == "nih":
         devotion = draws.uniform("devotion").numpy().reshape(slots.shape)
         starts = np.zeros(slots.shape, bool)
         own = devotion[:, 0].copy()
@@ -95,7 +99,9 @@ def _causes(kind, patient, shot, findings=None):
 
 
 def _ages(kind, patient, visit, cause):
-    """Years; children 1 to 5 with the ill ones younger on the whole, adults as in the NIH table (mean 47, deviation 17)."""
+    """Years; children 1 to 5 with the ill ones younger on the whole, adults as in the NIH table (mean 47, deviation
+    17).
+    """
     u = patient.uniform("age").numpy()
     if kind == "children":
         young = np.where(cause == "normal", 0.8, np.where(cause == "viral", 1.05, 1.25))
@@ -133,21 +139,31 @@ def tabulate(kind, seed, index, label_noise=0.0):
     if cause is None:
         cause = _causes(kind, patient, shot, findings)
     ill = findings != NO_FINDING
-    severity = np.where(ill, 0.12 + 0.88 * shot.uniform("severity").numpy() ** (0.9 if kind == "children" else 2.8), 0.0)
-    # How ill the person seems, which decides how the film is taken: the iller, the shallower the breath and the more lines and rotation.
+    severity = np.where(
+        ill, 0.12 + 0.88 * shot.uniform("severity").numpy() ** (0.9 if kind == "children" else 2.8), 0.0
+    )
+    # How ill the person seems, which decides how the film is taken: the iller, the shallower the breath and the more
+    # lines and rotation.
     acuity = shot.uniform("acuity").numpy() * np.where(ill, 0.5, 0.42) + 0.3 * severity
     acuity = acuity + np.where(ill, 0.32 if kind == "children" else 0.05, 0.0) - np.where(cause == "viral", 0.12, 0.0)
     acuity = np.clip(acuity, 0, 1)
     frail = shot.uniform("view").numpy()
     if kind == "children":
-        site = sum((patient.uniform("site").numpy() >= np.array([_CHILD_SITE[c][k] for c in cause])).astype(int) for k in range(3))
+        site = sum(
+            (patient.uniform("site").numpy() >= np.array([_CHILD_SITE[c][k] for c in cause])).astype(int)
+            for k in range(3)
+        )
         view = np.where(frail < 0.25 + 0.75 * acuity + 0.3 * (site == 2), "AP", "PA")
     elif kind == "covid":
         site = np.array([0, 1, 3])[(patient.uniform("site").numpy() * 3).astype(int)]  # not the ward's portable machine
         view = np.full(len(index), "PA", dtype=object)
     else:
         group = np.where(["Pneumonia" in f.split("|") for f in findings], "pneumonia", np.where(ill, "other", "none"))
-        place = np.where(shot.uniform("same site as ever").numpy() < 0.6, patient.uniform("site").numpy(), shot.uniform("site").numpy())
+        place = np.where(
+            shot.uniform("same site as ever").numpy() < 0.6,
+            patient.uniform("site").numpy(),
+            shot.uniform("site").numpy(),
+        )
         site = sum((place >= np.array([_ADULT_SITE[g][k] for g in group])).astype(int) for k in range(3))
         view = np.where((site == 2) | (frail < 0.05 + 0.35 * acuity), "AP", "PA")
     return pd.DataFrame(

@@ -5,7 +5,8 @@ import torch
 from pneumo_utils.phantom.random import mix, name_key, pool, spread
 from pneumo_utils.phantom.shapes import steady
 
-# Linear attenuation in 1/cm at 40, 60 and 80 keV (NIST XCOM, rounded): water-like tissue, and compact bone of 1.8 g/cm3.
+# Linear attenuation in 1/cm at 40, 60 and 80 keV (NIST XCOM, rounded): water-like tissue, and compact bone of 1.8
+# g/cm3.
 TISSUE = (0.268, 0.206, 0.184)
 BONE = (1.20, 0.566, 0.401)
 METAL = 3.0  # markers, wires and electrodes, in 1/cm, about the same at all three
@@ -44,7 +45,9 @@ def blur(field, weight):
 
 
 def detect(exposure, photons, pixel, key):
-    """Quantum and electronic noise on an exposure whose mean in the body is near 1; the draws are exact on every device."""
+    """Quantum and electronic noise on an exposure whose mean in the body is near 1; the draws are exact on every
+    device.
+    """
     size = exposure.shape[-1]
     cell = torch.arange(size * size, dtype=torch.int32, device=exposure.device) * 0x2545F491
     h = mix(cell[None] ^ mix(key + name_key("quanta"))[:, None])

@@ -21,11 +21,15 @@ _PIXELS_AT_ONCE = {"cpu": 1 << 18, "cuda": 1 << 25}
 
 
 class Shots(SimpleNamespace):
-    """Radiographs: `image` uint8 (B, size, size), `masks` name -> bool (B, size, size), `boxes` of (row, finding, x, y, width, height)."""
+    """Radiographs: `image` uint8 (B, size, size), `masks` name -> bool (B, size, size), `boxes` of (row, finding, x,
+    y, width, height).
+    """
 
 
 class Lungs(SimpleNamespace):
-    """What fills the chest, as fields: depth of lung, share of tissue in it, branches, and fluid, solid and gas in cm."""
+    """What fills the chest, as fields: depth of lung, share of tissue in it, branches, and fluid, solid and gas in
+    cm.
+    """
 
     def rows(self, chosen):
         return Lungs(**{k: v[chosen] for k, v in vars(self).items()})
@@ -56,7 +60,8 @@ class Population:
     def render(self, indices, size=128, device="cpu", force=None, bones=True):
         """Radiographs of these images with their masks and boxes, the same whatever else is asked for beside them.
 
-        With `bones=False` the skeleton lets the beam through, and all else is as it was: the window, the noise, and the mask of where bones would be.
+        With `bones=False` the skeleton lets the beam through, and all else is as it was: the window, the noise, and the
+        mask of where bones would be.
         """
         table = self.table(indices, force)
         at_once = max(1, _PIXELS_AT_ONCE["cuda" if str(device).startswith("cuda") else "cpu"] // (size * size))
@@ -67,7 +72,12 @@ class Population:
             return Shots(image=empty.to(torch.uint8), masks={n: empty.bool() for n in names}, boxes=[])
         image = torch.cat([image for image, _, _ in parts])
         masks = {
-            name: torch.cat([masks.get(name, torch.zeros(image.shape, dtype=torch.bool, device=image.device)) for image, masks, _ in parts])
+            name: torch.cat(
+                [
+                    masks.get(name, torch.zeros(image.shape, dtype=torch.bool, device=image.device))
+                    for image, masks, _ in parts
+                ]
+            )
             for name in names
         }
         return Shots(image=image, masks=masks, boxes=_boxes(masks))
@@ -82,7 +92,9 @@ class Population:
         has = {f: torch.tensor([f in joined.split("|") for joined in table["findings"]]).float() for f in FINDINGS}
         cause = torch.tensor([_CAUSE_NUMBER.get(c, 0) for c in table["cause"]])
         severity = torch.tensor(table["severity"].to_numpy(np.float32))
-        measures = findings.alter(measure(self.kind, self.seed, table), {**has, "viral": (cause == 2).float()}, severity)
+        measures = findings.alter(
+            measure(self.kind, self.seed, table), {**has, "viral": (cause == 2).float()}, severity
+        )
         site = {k: v.to(device)[:, None, None] for k, v in site_settings(self.kind, table["site"].to_numpy()).items()}
         key = Draws(self.seed + 104729, table.index).key
         scene = anatomy.lay_out(measures, key, size, device)
@@ -108,8 +120,15 @@ class Population:
         masks["bones"] = bone > 0.18 * scene.mineral * scene.bone_scale
         crossed = bone if bony else torch.zeros_like(bone)  # by the beam; the machine goes on expecting a whole body
         air = chest.chord * (1 - chest.share).clamp(0, 1) - chest.branches - chest.solid
-        air = torch.minimum(air.clamp(min=0), 0.92 * body) + anatomy.airways(scene) + anatomy.abdomen_gas(scene) + chest.gas
-        tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * crossed + chest.fluid).clamp(min=0)
+        air = (
+            torch.minimum(air.clamp(min=0), 0.92 * body)
+            + anatomy.airways(scene)
+            + anatomy.abdomen_gas(scene)
+            + chest.gas
+        )
+        tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * crossed + chest.fluid).clamp(
+            min=0
+        )
         metal = hardware.metal(scene)
         fluid = chest.fluid + chest.solid + chest.chord * (chest.share - lungs.PARENCHYMA).clamp(min=0)
 
@@ -123,7 +142,9 @@ class Population:
         sharp = physics.blur(exposure, (along.clamp(max=0.3), across.clamp(max=0.3)))
         counted, noise = physics.detect(sharp, site["photons"] * scene.dose, scene.pixel, scene.key)
         density = -steady(torch.log, counted)
-        shown = processing.display(processing.enhance(processing.window(density, expected, scene, site), site), scene, site)
+        shown = processing.display(
+            processing.enhance(processing.window(density, expected, scene, site), site), scene, site
+        )
         ill = torch.tensor((table["findings"] != NO_FINDING).to_numpy(), device=device)[:, None, None]
         shown = shown * open_
         cover = processing.letter(scene, size, site, device, ill if "marker" in self.shortcuts else None)
@@ -132,7 +153,15 @@ class Population:
             shown = shown * torch.where(ill, 0.96, 0.80)
         image = (shown * 255).round().clamp(0, 255).to(torch.uint8)
         steps = OrderedDict(
-            soft_tissue=tissue, bone=crossed, air=air, fluid=fluid, primary=direct, scatter=veil, noise=noise, log=density, processed=shown
+            soft_tissue=tissue,
+            bone=crossed,
+            air=air,
+            fluid=fluid,
+            primary=direct,
+            scatter=veil,
+            noise=noise,
+            log=density,
+            processed=shown,
         )
         return image, masks, steps
 

@@ -1,4 +1,6 @@
-"""What a vendor's software makes of the exposure: logarithm, window, detail, equalisation, display curve, shutters and the marker."""
+"""What a vendor's software makes of the exposure: logarithm, window, detail, equalisation, display curve, shutters
+and the marker.
+"""
 
 import torch
 
@@ -7,7 +9,9 @@ from pneumo_utils.phantom.shapes import ramp, steady
 
 
 def window(density, expected, scene, site):
-    """Density between the site's black and white, set for the body as it would be without findings: recognition of the exposed anatomy."""
+    """Density between the site's black and white, set for the body as it would be without findings: recognition of
+    the exposed anatomy.
+    """
     middle = expected[:, 6:28, 5:27].flatten(1).sort(1).values
     n = middle.shape[1]
     dark, light = (middle[:, int(q * n)][:, None, None] for q in (0.12, 0.93))
@@ -43,10 +47,17 @@ def shutters(scene, size, site, device):
     open_ = 1.0
     tilt = scene.draw("blade tilt", -0.03, 0.03)
     x, y = at[None, None], at[None, :, None]
-    for name, along, across, sense in (("left", x, y, 1), ("right", 1 - x, y, -1), ("top", y, x, 1), ("bottom", 1 - y, x, -1)):
+    for name, along, across, sense in (
+        ("left", x, y, 1),
+        ("right", 1 - x, y, -1),
+        ("top", y, x, 1),
+        ("bottom", 1 - y, x, -1),
+    ):
         shown = scene.draw(f"{name} blade") < site["shutter"]
         depth = scene.draw(f"{name} blade depth") ** 2 * 0.09 + 0.01
-        open_ = open_ * torch.where(shown, ramp(along - depth - tilt * sense * (across - 0.5), 1.6 / size), torch.ones_like(depth))
+        open_ = open_ * torch.where(
+            shown, ramp(along - depth - tilt * sense * (across - 0.5), 1.6 / size), torch.ones_like(depth)
+        )
     return open_
 
 

@@ -60,7 +60,9 @@ class Draws:
         return _mix_few(self._key + np.uint32(name_key(name) & 0xFFFFFFFF))
 
     def uniform(self, name, low=0.0, high=1.0):
-        """One uniform number an identity, with 24 bits; in double precision, as all of a person's measures until they are done."""
+        """One uniform number an identity, with 24 bits; in double precision, as all of a person's measures until
+        they are done.
+        """
         h = (self._hashed(name) >> np.uint32(8)).astype(np.float64)
         return torch.from_numpy(low + (high - low) * (h + 0.5) / (1 << 24))
 
@@ -103,7 +105,9 @@ def _mean_weights(cells, size, device):
 
 
 def smooth(lattice, size):
-    """A lattice carried to a (B, size, size) field; in double precision, so that no batch's shape shows in the last bit."""
+    """A lattice carried to a (B, size, size) field; in double precision, so that no batch's shape shows in the last
+    bit.
+    """
     w = _noise_weights(lattice.shape[-1], size, lattice.device)
     return (w @ lattice.double() @ w.T).float()
 

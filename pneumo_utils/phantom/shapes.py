@@ -40,10 +40,13 @@ def segment_distance2(x, y, ax, ay, bx, by):
 
 
 def tube(d2, radius, pixel):
-    """Chord through a solid tube seen from the side; a tube thinner than a pixel is spread over it, its cross-section kept."""
+    """Chord through a solid tube seen from the side; a tube thinner than a pixel is spread over it, its
+    cross-section kept.
+    """
     wide = torch.maximum(radius, 0.6 * pixel)
     q = (d2 / (wide * wide)).clamp_(max=1)
-    return (1 - q).mul_(q.mul_(0.9).add_(1)).mul_(2 * radius * (radius / wide))  # a polynomial near the root, which costs more
+    # a polynomial near the root, which costs more
+    return (1 - q).mul_(q.mul_(0.9).add_(1)).mul_(2 * radius * (radius / wide))
 
 
 def shell(d2, radius, wall, pixel):
@@ -54,8 +57,8 @@ def shell(d2, radius, wall, pixel):
 def steady(function, *fields):
     """A transcendental function of fields, the same bits whatever the batch.
 
-    Vectorised and scalar code differ in the last bit, and which of them meets an element depends on how many come before it: rows are
-    padded to whole vectors.
+    Vectorised and scalar code differ in the last bit, and which of them meets an element depends on how many come
+    before it: rows are padded to whole vectors.
     """
     size = fields[0].shape[-1]
     short = -size % 16

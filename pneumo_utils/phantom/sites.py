@@ -2,10 +2,14 @@
 
 import torch
 
-# soft, mid, hard: share of the detected spectrum near 40, 60 and 80 keV. grid: share of the scatter that gets through. photons: per cm2
-# in air. blur: focal spot and detector, cm. low and high: window, in units of lung-to-mediastinum contrast. gamma, contrast: the display
-# curve, which runs from "black" to "white". detail: gain of structures of about 2 cm; equalise: how far slow brightness changes are
-# flattened (CLAHE-like). shutter: share of images with a visible collimator edge. marker: height of the letter, share of the image.
+# soft, mid, hard: share of the detected spectrum near 40, 60 and 80 keV. grid: share of the scatter that gets through.
+# photons: per cm2
+# in air. blur: focal spot and detector, cm. low and high: window, in units of lung-to-mediastinum contrast. gamma,
+# contrast: the display
+# curve, which runs from "black" to "white". detail: gain of structures of about 2 cm; equalise: how far slow brightness
+# changes are
+# flattened (CLAHE-like). shutter: share of images with a visible collimator edge. marker: height of the letter, share
+# of the image.
 COLUMNS = (
     "soft", "mid", "hard", "grid", "photons", "blur", "low", "high", "black", "white", "gamma", "contrast", "detail", "equalise",
     "shutter", "marker",

@@ -1,4 +1,6 @@
-"""What a cached feature depends on, as digests: the frozen weights and code, and the way from an image to what the network is given."""
+"""What a cached feature depends on, as digests: the frozen weights and code, and the way from an image to what the
+network is given.
+"""
 
 import inspect
 import math
@@ -20,7 +22,9 @@ LIBRARIES = ("torch", "torchvision", "timm")
 
 
 def of_weights(chain: Chain, cut: int) -> list[str]:
-    """For each number of units, up to the cut, a digest of all that those first ones are: their code, settings, weights and statistics."""
+    """For each number of units, up to the cut, a digest of all that those first ones are: their code, settings,
+    weights and statistics.
+    """
     running, digests = sha256(repr([metadata.version(name) for name in LIBRARIES]).encode()), []
     for _, unit in [(None, nn.Identity()), *units(chain)[:cut]]:
         for path, module in unit.named_modules():
@@ -32,10 +36,16 @@ def of_weights(chain: Chain, cut: int) -> list[str]:
 
 
 def _told(thing) -> tuple:
-    """What a module or a transform is, its tensors aside: its class, its settings that can be written down, and the code that it runs."""
+    """What a module or a transform is, its tensors aside: its class, its settings that can be written down, and the
+    code that it runs.
+    """
     settings = {name: value for name, value in sorted(vars(thing).items()) if name != "training" and _plain(value)}
     code = getattr(inspect.unwrap(getattr(type(thing), "forward", None) or type(thing).__call__), "__code__", None)
-    runs = sha(code.co_code).encode() + repr((code.co_names, [each for each in code.co_consts if _plain(each)])).encode() if code else b""
+    runs = (
+        sha(code.co_code).encode() + repr((code.co_names, [each for each in code.co_consts if _plain(each)])).encode()
+        if code
+        else b""
+    )
     return type(thing).__module__, type(thing).__qualname__, settings, runs
 
 
@@ -49,12 +59,20 @@ def _bytes(tensor: torch.Tensor) -> bytes:
 
 def channels_last(tensors) -> bool:
     """Whether any of these lies in memory with its channels last."""
-    return any(each.dim() == 4 and each.is_contiguous(memory_format=torch.channels_last) and not each.is_contiguous() for each in tensors)
+    return any(
+        each.dim() == 4 and each.is_contiguous(memory_format=torch.channels_last) and not each.is_contiguous()
+        for each in tensors
+    )
 
 
 def of_inputs(loader: Loader, views: int, seed: int) -> str:
     """A digest of what a loader makes of an image; where it draws at random, of its images, batches and seed too."""
-    facts = [loader.dataset.origin, [_told(each)[:3] for each in loader.after_batch.fs], sha(_bytes(_pattern(loader, 0)[:1])), loader.device.type]
+    facts = [
+        loader.dataset.origin,
+        [_told(each)[:3] for each in loader.after_batch.fs],
+        sha(_bytes(_pattern(loader, 0)[:1])),
+        loader.device.type,
+    ]
     if views:
         facts += [views, seed, loader.bs, sha(np.asarray(loader.dataset.pixels.rows).tobytes())]
     return digest_of(facts)

@@ -1,4 +1,6 @@
-"""Loaders that hand out features where the plain ones hand out images: the same images in the same batches, in the same order."""
+"""Loaders that hand out features where the plain ones hand out images: the same images in the same batches, in the
+same order.
+"""
 
 import random
 
@@ -27,7 +29,9 @@ class FeatureRows(Rows):
 
 
 class FeatureLoader(Loader):
-    """Where images have several views, each epoch takes one of each image, drawn anew; the order of the images stays the plain loader's."""
+    """Where images have several views, each epoch takes one of each image, drawn anew; the order of the images stays
+    the plain loader's.
+    """
 
     view = None
 
@@ -36,15 +40,23 @@ class FeatureLoader(Loader):
         if (views := self.dataset.features.views) > 1:
             beside = random.Random()
             beside.setstate(self.rng.getstate())  # the order itself must not lose a draw
-            self.view = torch.as_tensor(np.random.default_rng(beside.getrandbits(64)).integers(views, size=len(self.dataset)))
+            self.view = torch.as_tensor(
+                np.random.default_rng(beside.getrandbits(64)).integers(views, size=len(self.dataset))
+            )
 
     def create_batch(self, rows: list[int]):
         return self.dataset.batch(rows, self.view)
 
 
 def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:
-    made = FeatureLoader(FeatureRows(plain.dataset, features, dtype), bs=plain.bs, shuffle=plain.shuffle, drop_last=plain.drop_last, num_workers=0,
-                         device=plain.device)
+    made = FeatureLoader(
+        FeatureRows(plain.dataset, features, dtype),
+        bs=plain.bs,
+        shuffle=plain.shuffle,
+        drop_last=plain.drop_last,
+        num_workers=0,
+        device=plain.device,
+    )
     made.rng = random.Random()
     made.rng.setstate(plain.rng.getstate())
     return made

@@ -20,8 +20,17 @@ from pneumo_utils.prefix.streams import Stream
 class Making:
     """How the features of one chain at one cut come about, in one number format."""
 
-    def __init__(self, chain: Chain, cut: int, dtype: torch.dtype | None, computed: torch.dtype, store: Store, seed: int):
-        self.chain, self.cut, self.dtype, self.computed, self.store, self.seed = chain, cut, dtype, computed, store, seed
+    def __init__(
+        self, chain: Chain, cut: int, dtype: torch.dtype | None, computed: torch.dtype, store: Store, seed: int
+    ):
+        self.chain, self.cut, self.dtype, self.computed, self.store, self.seed = (
+            chain,
+            cut,
+            dtype,
+            computed,
+            store,
+            seed,
+        )
         self.steps = [unit for _, unit in units(chain)]
         layout = channels_last(chain.parameters())
         self.weights = [digest_of([each, str(dtype), str(computed), layout]) for each in of_weights(chain, cut)]
@@ -46,7 +55,9 @@ class Making:
     def sample(self, stream: Stream) -> torch.Tensor:
         """The features of an image or two, in the layout in which the network makes them."""
         if self.dtype is None and (kept := self.kept(stream)):
-            return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(stream.loaders[0].device)
+            return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(
+                stream.loaders[0].device
+            )
         return self.made(stream)
 
     def made(self, stream: Stream) -> torch.Tensor:
@@ -75,7 +86,7 @@ class Making:
         images, filled, values = self._images(stream), 0, None
         for batch in self._batches(stream):
             values = batch.new_empty((len(images), *batch.shape[1:])) if values is None else values
-            values[filled:filled + len(batch)] = batch
+            values[filled : filled + len(batch)] = batch
             filled += len(batch)
         return Features(images, values, channels_last([self.sample(stream)]))
 
@@ -83,23 +94,26 @@ class Making:
         """What is kept and then what is missing, in the order of `_images`, a row an image and in it one a view."""
         kept, missing, (cut, source) = self.kept(stream), self.missing(stream), self.begins(stream)
         for at in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
-            yield kept.values[at:at + size]
+            yield kept.values[at : at + size]
         set_seed(self.seed)
         with at_rest(self.chain):
             for loader, positions in bar(_cut(stream, missing), "computing the frozen layers", unit=" batches"):
-                full = np.resize(positions, loader.bs)  # an image alone goes through other kernels than one of a batch, and is rounded otherwise
+                # an image alone goes through other kernels than one of a batch, and is rounded otherwise
+                full = np.resize(positions, loader.bs)
                 rows = loader.dataset.pixels.rows[full]
                 views = [self._given(loader, full, rows, view, source) for view in range(stream.views or 1)]
-                yield torch.stack([self._stored(self._through(view, cut)) for view in views], dim=1)[:len(positions)]
+                yield torch.stack([self._stored(self._through(view, cut)) for view in views], dim=1)[: len(positions)]
 
-    def _given(self, loader, positions: np.ndarray, rows: np.ndarray, view: int, source: Features | None) -> torch.Tensor:
+    def _given(
+        self, loader, positions: np.ndarray, rows: np.ndarray, view: int, source: Features | None
+    ) -> torch.Tensor:
         if source is None:
             return inputs(loader, loader.dataset.batch(positions.tolist()))
         return source.gather(torch.as_tensor(source.places(rows) + view), source.values.dtype).to(loader.device)
 
     def _through(self, x: torch.Tensor, start: int) -> torch.Tensor:
         with self.in_format(x.device):
-            for step in self.steps[start:self.cut]:
+            for step in self.steps[start : self.cut]:
                 x = step(x)
         return x
 
@@ -110,8 +124,11 @@ class Making:
     def _stored(self, made: torch.Tensor) -> torch.Tensor:
         values = (made.permute(0, 2, 3, 1) if channels_last([made]) else made).to(self.dtype or made.dtype)
         if self.dtype is not None and values.isinf().any() and not made.isinf().any():
-            raise StudyError(f"Some features of {self.chain.about.name} are as large as {made.abs().max():.3g}, which "
-                             f"{str(self.dtype).removeprefix('torch.')} cannot hold: keep them as they are computed, with dtype=None.")
+            raise StudyError(
+                f"Some features of {self.chain.about.name} are as large as {made.abs().max():.3g}, which "
+                f"{str(self.dtype).removeprefix('torch.')} cannot hold: keep them as they are computed, "
+                f"with dtype=None."
+            )
         return values
 
 
@@ -120,7 +137,7 @@ def _cut(stream: Stream, missing: np.ndarray) -> list[tuple]:
     found = []
     for loader, at in stream.draws:
         todo = at[np.isin(loader.dataset.pixels.rows[at], missing)]
-        found += [(loader, todo[start:start + loader.bs]) for start in range(0, len(todo), loader.bs)]
+        found += [(loader, todo[start : start + loader.bs]) for start in range(0, len(todo), loader.bs)]
     return found
 
 

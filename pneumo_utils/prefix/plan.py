@@ -29,17 +29,24 @@ class Plan:
 
     @property
     def pays(self) -> bool:
-        """Whether a step gets noticeably shorter; making the cache costs about one pass over the images, and one that is there costs nothing."""
+        """Whether a step gets noticeably shorter; making the cache costs about one pass over the images, and one
+        that is there costs nothing.
+        """
         return not self.refused and (not self.todo or self.share >= WORTH)
 
     def __str__(self) -> str:
         if self.refused:
             return self.refused
-        images = " + ".join(f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.items)
+        images = " + ".join(
+            f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.items
+        )
         each = " x ".join(map(str, self.shape))
-        return (f"{self.trunk} before {self.cut}, computed once: {images}, {each} in {str(self.dtype).removeprefix('torch.')}, {_size(self.bytes)} "
-                f"{f'on disk in {self.place}' if self.place else 'in memory'}"
-                f"{f', from what is kept before {self.begins}' if self.begins else ''}{'' if self.todo else ', found again'}")
+        return (
+            f"{self.trunk} before {self.cut}, computed once: {images}, {each} in "
+            f"{str(self.dtype).removeprefix('torch.')}, {_size(self.bytes)} "
+            f"{f'on disk in {self.place}' if self.place else 'in memory'}"
+            f"{f', from what is kept before {self.begins}' if self.begins else ''}{'' if self.todo else ', found again'}"  # noqa: E501
+        )
 
 
 def _size(count: int) -> str:

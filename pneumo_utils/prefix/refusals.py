@@ -16,9 +16,15 @@ from pneumo_utils.prefix.store import GIB
 
 def of_loaders(dls: DataLoaders) -> str:
     if any(isinstance(each.dataset, FeatureRows) for each in dls.loaders):
-        return "These loaders hand out cached features already: cache the whole chain with the loaders of images that they were made of."
+        return (
+            "These loaders hand out cached features already: cache the whole chain with the loaders of images "
+            "that they were made of."
+        )
     if not all(isinstance(each, Loader) and isinstance(each.dataset, Rows) for each in dls.loaders):
-        return "Features can be kept for the loaders that cohort.dataloaders(...) makes, whose images are known; train these without a cached prefix."
+        return (
+            "Features can be kept for the loaders that cohort.dataloaders(...) makes, whose images are known; "
+            "train these without a cached prefix."
+        )
     return ""
 
 
@@ -27,23 +33,41 @@ def of_chain(chain: Chain) -> str:
     path, unit = units(chain)[cut := first(chain)]
     moving = [norm for norm in what_moves(chain) if within(norm, path)]
     if moving and not any(weight.requires_grad for weight in unit.parameters()):
-        return (f"The batch norm {moving[0]} of {chain.about.name} is frozen, but its statistics move with each batch (batch_norm=\"moving\"), "
-                "so what the frozen layers make of an image is another at each step. Say learns(..., batch_norm=\"frozen\"), or train without a "
-                "cached prefix.")
-    return "" if cut else f"{path}, the first layer of {chain.about.name}, learns, so nothing stands before it that could be computed once."
+        return (
+            f"The batch norm {moving[0]} of {chain.about.name} is frozen, but its statistics move with each "
+            f'batch (batch_norm="moving"), '
+            "so what the frozen layers make of an image is another at each step. Say learns(..., "
+            'batch_norm="frozen"), or train without a '
+            "cached prefix."
+        )
+    return (
+        ""
+        if cut
+        else f"{path}, the first layer of {chain.about.name}, learns, so nothing stands before it that "
+        f"could be computed once."
+    )
 
 
 def of_augmentation(dls: DataLoaders, views: int) -> str:
     if views > 0 or not (drawn := [each for each in dls.loaders if at_random(each)]):
         return ""
-    names = ", ".join(type(each).__name__ for each in drawn[0].after_batch.fs if each.split_idx == 0) or "a transform of the batch"
-    return (f"The training images are augmented ({names}), so each epoch shows other ones. Take views=4 to draw four fixed views of each image "
-            "and say so on the page, leave the augmentation out, or train without a cached prefix.")
+    names = (
+        ", ".join(type(each).__name__ for each in drawn[0].after_batch.fs if each.split_idx == 0)
+        or "a transform of the batch"
+    )
+    return (
+        f"The training images are augmented ({names}), so each epoch shows other ones. Take views=4 to draw four "
+        f"fixed views of each image "
+        "and say so on the page, leave the augmentation out, or train without a cached prefix."
+    )
 
 
 def of_disk(size: int) -> str:
     there = next(each for each in [home(), *home().absolute().parents] if each.exists())
     if size <= (free := shutil.disk_usage(there).free):
         return ""
-    return (f"The features would take {size / GIB:.1f} GiB, and {home()} has {free / GIB:.1f} GiB left: take dtype=torch.float16, fewer or smaller "
-            "images, set PNEUMO_DATA to a larger disk, or train without a cached prefix.")
+    return (
+        f"The features would take {size / GIB:.1f} GiB, and {home()} has {free / GIB:.1f} GiB left: take "
+        f"dtype=torch.float16, fewer or smaller "
+        "images, set PNEUMO_DATA to a larger disk, or train without a cached prefix."
+    )

@@ -1,4 +1,6 @@
-"""Where features are kept: in memory, the longest unused going first, or in one mapped file each, which later runs find again."""
+"""Where features are kept: in memory, the longest unused going first, or in one mapped file each, which later runs
+find again.
+"""
 
 import os
 import shutil
@@ -95,8 +97,16 @@ class Store:
                         check = zlib.crc32(content, check)
                     file.flush()
                     os.fsync(file.fileno())
-                write_json(beside / "about.json", {"images": images.tolist(), "shape": shape, "dtype": dtype, "channels_last": channels_last,
-                                                   "check": check})
+                write_json(
+                    beside / "about.json",
+                    {
+                        "images": images.tolist(),
+                        "shape": shape,
+                        "dtype": dtype,
+                        "channels_last": channels_last,
+                        "check": check,
+                    },
+                )
                 shutil.rmtree(place, ignore_errors=True)
                 os.replace(beside, place)
             finally:
@@ -130,7 +140,9 @@ def _opened(place: Path) -> Features | None:
         images, dtype = np.asarray(about["images"], dtype=np.int64), getattr(torch, about["dtype"])
         shape = (len(images), *about["shape"])
         values = torch.from_file(str(place / "values"), shared=False, size=int(np.prod(shape)), dtype=dtype)
-        whole = (place / "values").stat().st_size == values.numel() * values.element_size() and _check(images, place / "values") == about["check"]
+        whole = (place / "values").stat().st_size == values.numel() * values.element_size() and _check(
+            images, place / "values"
+        ) == about["check"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StudyError):
         return None
     return Features(images, values.view(shape), about["channels_last"]) if whole else None

@@ -1,4 +1,6 @@
-"""The loaders of one learner, put together where they make the same of an image: what is kept for one serves the others."""
+"""The loaders of one learner, put together where they make the same of an image: what is kept for one serves the
+others.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,1 +1,3 @@
-"""Pre-training of pocket trunks on images drawn by formula: fractals, textures and shapes, with no radiograph among them."""
+"""Pre-training of pocket trunks on images drawn by formula: fractals, textures and shapes, with no radiograph among
+them.
+"""

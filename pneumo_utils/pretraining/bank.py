@@ -18,7 +18,10 @@ from pneumo_utils.pretraining.things import things
 
 SIZE, CROP = 72, 64  # drawn, and shown to a trunk
 AT_ONCE = 250
-CODE = [Path(__file__).with_name(f"{name}.py") for name in ("chance", "grid", "fractals", "textures", "shapes", "scene", "things")]
+CODE = [
+    Path(__file__).with_name(f"{name}.py")
+    for name in ("chance", "grid", "fractals", "textures", "shapes", "scene", "things")
+]
 
 
 @dataclass(frozen=True)
@@ -46,8 +49,8 @@ def pictures(number: int, seed: int) -> Bank:
 
 def window(bank: Bank, rows: torch.Tensor, down: int = 1, right: int = 1, device=None) -> tuple[torch.Tensor, ...]:
     """Some images, the part of them that begins so many steps down and right, and the answers to that part."""
-    near = np.s_[:, down * STEP:down * STEP + CROP, right * STEP:right * STEP + CROP]
-    far = np.s_[:, :, down:down + CROP // STEP, right:right + CROP // STEP]
+    near = np.s_[:, down * STEP : down * STEP + CROP, right * STEP : right * STEP + CROP]
+    far = np.s_[:, :, down : down + CROP // STEP, right : right + CROP // STEP]
     parts = bank["images"][rows][near], bank["category"][rows], bank["present"][rows], bank["maps"][rows][far].float()
     return tuple(part.to(device, non_blocking=True) for part in parts)
 

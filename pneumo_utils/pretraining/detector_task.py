@@ -1,4 +1,5 @@
-"""Darknet's source task: to find everyday shapes, drawn on textured grounds, as YOLOv2 does; and to say where a picture is bright.
+"""Darknet's source task: to find everyday shapes, drawn on textured grounds, as YOLOv2 does; and to say where a picture
+is bright.
 
 A detector alone learns to look past all that is no thing, and its pooled maps then say little of opacities.
 """
@@ -24,8 +25,10 @@ CELLS = CROP // STRIDE
 BRIGHT = 2.0  # weight of the second question
 CLASSES = 0.5  # of their weight in the region loss, as the weights in use were made
 WORDS = (
-    f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn by formula: "
-    f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
+    f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn "
+    f"by formula: "
+    f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear "
+    f"layer on Darknet's pooled maps says where the picture is bright "
     f"({CELLS} x {CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
     "mirrored every second batch."
 )
@@ -54,7 +57,10 @@ class DetectorTask:
         rows, device = torch.randint(len(self.drawings), (self.batch,), generator=luck), network["bright"].weight.device
         images, boxes, classes = (self.drawings[part][rows].to(device) for part in ("images", "boxes", "classes"))
         if torch.rand((), generator=luck) < 0.5:
-            images, boxes = images.flip(-1), torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1)
+            images, boxes = (
+                images.flip(-1),
+                torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1),
+            )
         raw, bright = _told(network, jittered(images, luck))
         parts = losses(raw, boxes, classes, network["detector"].head.anchors)
         found = sum(CLASSES * part if name == "class" else part for name, part in parts.items())
@@ -62,7 +68,9 @@ class DetectorTask:
 
     @torch.no_grad()
     def scored(self, held_out: int, seed: int) -> dict[str, dict[str, float | str]]:
-        """On pictures of another seed: average precision of each shape, and their mean; a detector that finds nothing has 0. And brightness."""
+        """On pictures of another seed: average precision of each shape, and their mean; a detector that finds
+        nothing has 0. And brightness.
+        """
         bank, anchor_sizes = pictures(held_out, seed), self.network["detector"].head.anchors
         self.network.eval()
         found, bright, lit = [], [], []
@@ -72,13 +80,21 @@ class DetectorTask:
             found += [{name: part.cpu() for name, part in each.items()} for each in decode(raw, anchor_sizes)]
             bright.append(read)
             lit.append(_brightness(images))
-        true = [{"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]} for boxes, kinds in zip(bank["boxes"], bank["classes"])]
+        true = [
+            {"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]}
+            for boxes, kinds in zip(bank["boxes"], bank["classes"])
+        ]
         each = {name: average_precision(found, true, kind) for kind, name in enumerate(KINDS)}
         told = {"all shapes": sum(each.values()) / len(each), **each}
         bright, lit = torch.cat(bright), torch.cat(lit)
         known = 1 - ((bright - lit).square().sum() / (lit - lit.mean(0)).square().sum()).item()
-        return {**{name: {"measure": "average precision at IoU 0.5", "score": round(value, 4), "chance": 0.0} for name, value in told.items()},
-                "brightness": {"measure": "R squared", "score": round(known, 4), "chance": 0.0}}
+        return {
+            **{
+                name: {"measure": "average precision at IoU 0.5", "score": round(value, 4), "chance": 0.0}
+                for name, value in told.items()
+            },
+            "brightness": {"measure": "R squared", "score": round(known, 4), "chance": 0.0},
+        }
 
     def made(self) -> list[Chain]:
         """The Darknet, and the whole detector."""

@@ -1,4 +1,6 @@
-"""Fractals: attractors of iterated function systems, drawn by the chaos game for a whole batch at once (after Kataoka et al. 2020)."""
+"""Fractals: attractors of iterated function systems, drawn by the chaos game for a whole batch at once (after
+Kataoka et al. 2020).
+"""
 
 from functools import lru_cache
 
@@ -13,7 +15,9 @@ FILL = 0.10, 0.65  # share of the canvas that a family's attractor covers: neith
 
 
 def _systems(chance: Chance, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contractions (number, MAPS, 2, 3), built from rotations and singular values, and how likely each is to be played."""
+    """Contractions (number, MAPS, 2, 3), built from rotations and singular values, and how likely each is to be
+    played.
+    """
     first, second = chance.uniform(-3.1416, 3.1416, number, MAPS), chance.uniform(-3.1416, 3.1416, number, MAPS)
     stretch = chance.uniform(0.15, 0.85, number, MAPS, 2)
     linear = _rotation(first) @ torch.diag_embed(stretch) @ _rotation(second)
@@ -38,7 +42,9 @@ def families() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def fractals(chance: Chance, family: torch.Tensor, size: int) -> torch.Tensor:
-    """One attractor an image of the family named for it, each a little different; fields (B, size, size) from 0 to 1."""
+    """One attractor an image of the family named for it, each a little different; fields (B, size, size) from 0 to
+    1.
+    """
     systems, weights = (each[family] for each in families())
     systems = systems + 0.04 * chance.normal(*systems.shape)
     counts = _played(chance, systems, weights, size)
@@ -46,10 +52,14 @@ def fractals(chance: Chance, family: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _played(chance: Chance, systems: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
-    """How often the players of the chaos game visit each pixel, the attractor turned at random and framed by its own spread."""
+    """How often the players of the chaos game visit each pixel, the attractor turned at random and framed by its own
+    spread.
+    """
     number = len(systems)
     places, visited = chance.uniform(-1, 1, number, PLAYERS, 2), []
-    moves = torch.multinomial(weights, PLAYERS * ROUNDS, replacement=True, generator=chance.source).view(number, ROUNDS, PLAYERS)
+    moves = torch.multinomial(weights, PLAYERS * ROUNDS, replacement=True, generator=chance.source).view(
+        number, ROUNDS, PLAYERS
+    )
     rows, flat = torch.arange(number)[:, None] * MAPS, systems.flatten(0, 1).flatten(1)
     for at in range(ROUNDS):
         a, b, e, c, d, f = flat[rows + moves[:, at]].unbind(-1)

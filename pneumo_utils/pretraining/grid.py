@@ -13,8 +13,12 @@ def axes(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x[None], y[None]
 
 
-def turned(size: int, centre: torch.Tensor, angle: torch.Tensor, radius: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coordinates (B, size, size) in which a thing at `centre`, turned by `angle`, with half axes `radius` (B, 2), fills -1 to 1."""
+def turned(
+    size: int, centre: torch.Tensor, angle: torch.Tensor, radius: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Coordinates (B, size, size) in which a thing at `centre`, turned by `angle`, with half axes `radius` (B, 2),
+    fills -1 to 1.
+    """
     x, y = axes(size)
     dx, dy = x - centre[:, 0, None, None], y - centre[:, 1, None, None]
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]

@@ -1,4 +1,6 @@
-"""The loop that all pre-training runs in: AdamW and one cycle, kept every so often, so that a run that was killed goes on."""
+"""The loop that all pre-training runs in: AdamW and one cycle, kept every so often, so that a run that was killed
+goes on.
+"""
 
 import time
 from collections.abc import Callable
@@ -34,7 +36,9 @@ def fit(network: nn.Module, question: Question, settings: Settings, kept: Path, 
     """Train in place; the seconds that it took, those before an interruption included."""
     network.to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, settings.rate, total_steps=max(settings.steps, 10), pct_start=WARM_UP)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer, settings.rate, total_steps=max(settings.steps, 10), pct_start=WARM_UP
+    )
     parts = {"network": network, "optimizer": optimizer, "cycle": cycle}
     done, seconds = _found(parts, settings, kept)
     began, total, count = time.monotonic() - seconds, 0.0, 0
@@ -44,11 +48,17 @@ def fit(network: nn.Module, question: Question, settings: Settings, kept: Path, 
         total, count = total + loss.detach(), count + 1
         if (step + 1) % KEPT_EVERY == 0 or step + 1 == settings.steps:
             if not torch.isfinite(total):
-                raise StudyError(f"The loss is not a number any more at step {step + 1}. Lower the rate from {settings.rate:g}, "
-                                 "or take another seed.")
+                raise StudyError(
+                    f"The loss is not a number any more at step {step + 1}. Lower the rate from "
+                    f"{settings.rate:g}, "
+                    "or take another seed."
+                )
             seconds = time.monotonic() - began
             _keep(parts, settings, kept, step + 1, seconds)
-            say(f"step {step + 1} of {settings.steps}, loss {total.item() / count:.4f}, {(step + 1) * settings.batch / seconds:.0f} images/s")
+            say(
+                f"step {step + 1} of {settings.steps}, loss {total.item() / count:.4f}, "
+                f"{(step + 1) * settings.batch / seconds:.0f} images/s"
+            )
             total, count = 0.0, 0
     return seconds
 
@@ -67,7 +77,15 @@ def _step(network, question, optimizer, settings: Settings, step: int) -> torch.
 
 def _keep(parts: dict, settings: Settings, kept: Path, step: int, seconds: float) -> None:
     beside = kept.with_name(f".{kept.name}")
-    torch.save({"settings": asdict(settings), "step": step, "seconds": seconds, **{name: part.state_dict() for name, part in parts.items()}}, beside)
+    torch.save(
+        {
+            "settings": asdict(settings),
+            "step": step,
+            "seconds": seconds,
+            **{name: part.state_dict() for name, part in parts.items()},
+        },
+        beside,
+    )
     beside.replace(kept)
 
 

@@ -22,7 +22,8 @@ class Drawn:
     images: torch.Tensor  # uint8 (B, size, size)
     category: torch.Tensor  # int64 (B,): the fractal or texture of the patch
     present: torch.Tensor  # bool (B, shapes): which everyday shapes are there
-    maps: torch.Tensor  # float (B, MAPS, size / STEP, size / STEP): how bright, how cloudy, how much of the patch, how rough
+    # float (B, MAPS, size / STEP, size / STEP): how bright, how cloudy, how much of the patch, how rough
+    maps: torch.Tensor
 
 
 def draw(chance: Chance, number: int, size: int) -> Drawn:
@@ -81,7 +82,9 @@ def _patch(chance: Chance, category: torch.Tensor, size: int) -> tuple[torch.Ten
 def _clouds(chance: Chance, number: int, size: int) -> torch.Tensor:
     """Soft opacities, frayed by noise of the steeper spectra; none, one or several an image."""
     few = number * MOST_CLOUDS
-    u, v = turned(size, chance.uniform(-0.85, 0.85, few, 2), chance.uniform(0, 3.1416, few), chance.scale(0.10, 0.5, few, 2))
+    u, v = turned(
+        size, chance.uniform(-0.85, 0.85, few, 2), chance.uniform(0, 3.1416, few), chance.scale(0.10, 0.5, few, 2)
+    )
     fray = textures(chance, 2 + chance.below(4, few), size)
     cloud = torch.exp(-(u**2 + v**2) * (1 + 0.25 * fray)) * (1 + 0.25 * fray).clamp(min=0)
     there = chance.below(MOST_CLOUDS + 1, number, 1) > torch.arange(MOST_CLOUDS)
@@ -93,16 +96,24 @@ def _shapes(chance: Chance, number: int, size: int) -> tuple[torch.Tensor, torch
     few = number * MOST_SHAPES
     kind = chance.below(len(KINDS), few)
     radius = chance.scale(0.12, 0.35, few, 1) * chance.scale(0.8, 1.25, few, 2)
-    drawn = shapes(kind, chance.uniform(-0.7, 0.7, few, 2), chance.normal(few) * 0.25, radius, chance.scale(0.7, 3, few), size)
+    drawn = shapes(
+        kind, chance.uniform(-0.7, 0.7, few, 2), chance.normal(few) * 0.25, radius, chance.scale(0.7, 3, few), size
+    )
     there = chance.below(MOST_SHAPES + 1, number, 1) > torch.arange(MOST_SHAPES)
-    depth = chance.scale(0.15, 1.0, number, MOST_SHAPES) * torch.where(chance.happens(0.35, number, MOST_SHAPES), -1.0, 1.0) * there
+    depth = (
+        chance.scale(0.15, 1.0, number, MOST_SHAPES)
+        * torch.where(chance.happens(0.35, number, MOST_SHAPES), -1.0, 1.0)
+        * there
+    )
     present = torch.zeros(number, len(KINDS), dtype=torch.bool)
     present[torch.arange(number)[:, None].expand(-1, MOST_SHAPES)[there], kind.view(number, MOST_SHAPES)[there]] = True
     return (drawn.view(number, MOST_SHAPES, size, size) * depth[..., None, None]).sum(1), present
 
 
 def _seen(chance: Chance, thickness: torch.Tensor) -> torch.Tensor:
-    """What passes through the stack (each layer multiplies), or what the layers add up to; brighter where there is more."""
+    """What passes through the stack (each layer multiplies), or what the layers add up to; brighter where there is
+    more.
+    """
     low = thickness.flatten(1).min(1).values[:, None, None]
     through = 1 - torch.exp(-chance.scale(0.4, 1.6, len(thickness), 1, 1) * (thickness - low))
     return torch.where(chance.happens(0.6, len(thickness), 1, 1), through, thickness)

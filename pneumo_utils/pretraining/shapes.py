@@ -1,4 +1,6 @@
-"""Everyday shapes: how deep inside a shape a point lies, in the shape's own coordinates, which it fills from -1 to 1."""
+"""Everyday shapes: how deep inside a shape a point lies, in the shape's own coordinates, which it fills from -1 to
+1.
+"""
 
 import math
 
@@ -47,11 +49,29 @@ def _tree(u, v):
     return torch.maximum(trunk, 0.58 - torch.hypot(u, v + 0.37))
 
 
-KINDS = {"disc": _disc, "square": _square, "triangle": _triangle, "star": _star, "cross": _cross, "ring": _ring, "house": _house, "tree": _tree}
+KINDS = {
+    "disc": _disc,
+    "square": _square,
+    "triangle": _triangle,
+    "star": _star,
+    "cross": _cross,
+    "ring": _ring,
+    "house": _house,
+    "tree": _tree,
+}
 
 
-def shapes(kind: torch.Tensor, centre: torch.Tensor, angle: torch.Tensor, radius: torch.Tensor, softness: torch.Tensor, size: int) -> torch.Tensor:
-    """One shape an entry, as a field from 0 (outside) to 1 (inside); an edge is as wide as `softness` says, in pixels."""
+def shapes(
+    kind: torch.Tensor,
+    centre: torch.Tensor,
+    angle: torch.Tensor,
+    radius: torch.Tensor,
+    softness: torch.Tensor,
+    size: int,
+) -> torch.Tensor:
+    """One shape an entry, as a field from 0 (outside) to 1 (inside); an edge is as wide as `softness` says, in
+    pixels.
+    """
     u, v = turned(size, centre, angle, radius)
     depth = torch.empty_like(u)
     for number, inside in enumerate(KINDS.values()):

@@ -1,7 +1,9 @@
-"""What a trunk is asked about a drawn image: which fractal or texture, which shapes, and where it is bright, cloudy, filled and rough.
+"""What a trunk is asked about a drawn image: which fractal or texture, which shapes, and where it is bright, cloudy,
+filled and rough.
 
-All answers are read by one linear layer off the pooled maps, because that is how a head will read them later: radiographic opacities are
-soft, faint, laid over other things and told apart by where they are, so the pooled maps had better say so.
+All answers are read by one linear layer off the pooled maps, because that is how a head will read them later:
+radiographic opacities are soft, faint, laid over other things and told apart by where they are, so the pooled maps had
+better say so.
 """
 
 import math
@@ -14,7 +16,8 @@ from pneumo_utils.pretraining.scene import CATEGORIES, MAPS
 from pneumo_utils.pretraining.shapes import KINDS
 
 CELLS = {"brightness": 8, "clouds": 4, "patch": 4, "detail": 4}  # cells a side in which each map is asked for
-SPREAD = {"brightness": 0.8, "clouds": 0.08, "patch": 0.35, "detail": 0.85}  # about the deviation of each, so that none drowns another
+# about the deviation of each, so that none drowns another
+SPREAD = {"brightness": 0.8, "clouds": 0.08, "patch": 0.35, "detail": 0.85}
 WEIGHTS = {"category": 1.5, "shapes": 0.5, "brightness": 2.0, "clouds": 1.0, "patch": 0.5, "detail": 0.5}
 WIDTHS = {"category": CATEGORIES, "shapes": len(KINDS), **{name: CELLS[name] ** 2 for name in MAPS}}
 
@@ -40,19 +43,23 @@ class Answers(nn.Module):
 
     def of(self, question: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Weight and bias of one question's part of the layer."""
-        part = slice(start := sum(list(WIDTHS.values())[:list(WIDTHS).index(question)]), start + WIDTHS[question])
+        part = slice(start := sum(list(WIDTHS.values())[: list(WIDTHS).index(question)]), start + WIDTHS[question])
         return self.read.weight.detach()[part].clone(), self.read.bias.detach()[part].clone()
 
 
 def truth(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-    asked = {name: adaptive_avg_pool2d(maps[:, at], CELLS[name]).flatten(1) / SPREAD[name] for at, name in enumerate(MAPS)}
+    asked = {
+        name: adaptive_avg_pool2d(maps[:, at], CELLS[name]).flatten(1) / SPREAD[name] for at, name in enumerate(MAPS)
+    }
     return {"category": category, "shapes": present.float(), **asked}
 
 
 def losses(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """One loss a question, by name, before its weight; each is about 1 for answers that know nothing."""
-    told = {"category": cross_entropy(answers["category"], true["category"]) / math.log(CATEGORIES),
-            "shapes": binary_cross_entropy_with_logits(answers["shapes"], true["shapes"]) / math.log(2)}
+    told = {
+        "category": cross_entropy(answers["category"], true["category"]) / math.log(CATEGORIES),
+        "shapes": binary_cross_entropy_with_logits(answers["shapes"], true["shapes"]) / math.log(2),
+    }
     return told | {name: mse_loss(answers[name], true[name]) for name in MAPS}
 
 
@@ -61,11 +68,15 @@ def loss(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> tor
 
 
 def score(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Shares that are right: of categories (accuracy), of shapes (average precision), of each map's variance (R squared, over all its cells)."""
+    """Shares that are right: of categories (accuracy), of shapes (average precision), of each map's variance (R
+    squared, over all its cells).
+    """
     from sklearn.metrics import average_precision_score
 
-    found = {"category": (answers["category"].argmax(1) == true["category"]).float().mean().item(),
-             "shapes": float(average_precision_score(true["shapes"].numpy(), answers["shapes"].numpy()))}
+    found = {
+        "category": (answers["category"].argmax(1) == true["category"]).float().mean().item(),
+        "shapes": float(average_precision_score(true["shapes"].numpy(), answers["shapes"].numpy())),
+    }
     for name in MAPS:
         unknown = (true[name] - true[name].mean(0)).square().sum()
         found[name] = 1 - ((answers[name] - true[name]).square().sum() / unknown).item()

@@ -9,11 +9,19 @@ from pneumo_utils.pretraining.grid import axes, standard
 
 QUARTERS = [index * math.pi / 4 for index in range(4)]
 # noise: (exponent of the fall from the peak, peak in cycles a canvas, orientation or None)
-SPECTRA = ([(exponent, 1, None) for exponent in (0.4, 0.8, 1.2, 1.6, 2.0, 2.6)] + [(6, peak, None) for peak in (4, 8, 14)]
-           + [(1.2, 1, angle) for angle in QUARTERS] + [(6, peak, angle) for peak in (5, 10) for angle in QUARTERS])
+SPECTRA = (
+    [(exponent, 1, None) for exponent in (0.4, 0.8, 1.2, 1.6, 2.0, 2.6)]
+    + [(6, peak, None) for peak in (4, 8, 14)]
+    + [(1.2, 1, angle) for angle in QUARTERS]
+    + [(6, peak, angle) for peak in (5, 10) for angle in QUARTERS]
+)
 # waves: (kind, cycles a canvas, sharpness)
-WAVES = ([("stripes", cycles, sharp) for cycles in (3, 5, 8, 13) for sharp in (0.5, 6)] + [("rings", cycles, 1.5) for cycles in (3, 6, 10)]
-         + [("chequers", cycles, 3) for cycles in (3, 6, 10)] + [("spokes", cycles, 1.5) for cycles in (5, 9)])
+WAVES = (
+    [("stripes", cycles, sharp) for cycles in (3, 5, 8, 13) for sharp in (0.5, 6)]
+    + [("rings", cycles, 1.5) for cycles in (3, 6, 10)]
+    + [("chequers", cycles, 3) for cycles in (3, 6, 10)]
+    + [("spokes", cycles, 1.5) for cycles in (5, 9)]
+)
 # cells: (how many, walls or bodies)
 CELLS = [(number, walls) for number in (6, 14, 30, 60) for walls in (False, True)]
 TEXTURES = len(SPECTRA) + len(WAVES) + len(CELLS)
@@ -38,7 +46,7 @@ def _noise(chance: Chance, rows: list, size: int) -> torch.Tensor:
     radius = (fx**2 + fy**2).sqrt()[None].clamp(min=0.5)
     away = (radius / (peaks * chance.scale(0.85, 1.18, len(rows), 1, 1))).log().abs()
     across = torch.sin(torch.atan2(fy, fx)[None] - angle[:, None, None])
-    gain = torch.exp(-falls * away) * torch.where(oriented, torch.exp(-(across / 0.25) ** 2), 1.0)
+    gain = torch.exp(-falls * away) * torch.where(oriented, torch.exp(-((across / 0.25) ** 2)), 1.0)
     return torch.fft.irfft2(torch.fft.rfft2(chance.normal(len(rows), size, size)) * gain, s=(size, size))
 
 
@@ -53,15 +61,19 @@ def _waves(chance: Chance, rows: list, size: int) -> torch.Tensor:
     u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
     u = u + bend * v**2
     wave = torch.sin(math.pi * cycles * u + phase)
-    for kind, other in (("rings", torch.sin(math.pi * cycles * torch.hypot(x - ax, y - ay) * 2 + phase)),
-                        ("chequers", wave * torch.sin(math.pi * cycles * v)),
-                        ("spokes", torch.sin(cycles.round() * torch.atan2(y - ay, x - ax) + phase))):
+    for kind, other in (
+        ("rings", torch.sin(math.pi * cycles * torch.hypot(x - ax, y - ay) * 2 + phase)),
+        ("chequers", wave * torch.sin(math.pi * cycles * v)),
+        ("spokes", torch.sin(cycles.round() * torch.atan2(y - ay, x - ax) + phase)),
+    ):
         wave = torch.where(torch.tensor([each == kind for each in kinds])[:, None, None], other, wave)
     return torch.tanh(sharp * wave)
 
 
 def _cells(chance: Chance, rows: list, size: int) -> torch.Tensor:
-    """Distance to the nearest of scattered points (bodies), or how much nearer it is than the second nearest (walls)."""
+    """Distance to the nearest of scattered points (bodies), or how much nearer it is than the second nearest
+    (walls).
+    """
     most = max(row[0] for row in rows)
     seeds = chance.uniform(-1.1, 1.1, len(rows), most, 2)
     seeds[torch.arange(most) >= torch.tensor([row[0] for row in rows])[:, None]] = 99.0

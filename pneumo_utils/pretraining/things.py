@@ -30,7 +30,8 @@ def things(chance: Chance, number: int, size: int) -> Things:
         kind = chance.below(len(KINDS), number)
         drawn = _placed(chance, kind, size)
         inside = drawn > 0.5
-        clear = (wanted > at) & ~(inside & taken).flatten(1).any(1) & inside.flatten(1).any(1)  # a thing that would lie on another is left out
+        # a thing that would lie on another is left out
+        clear = (wanted > at) & ~(inside & taken).flatten(1).any(1) & inside.flatten(1).any(1)
         taken |= inside & clear[:, None, None]
         boxes[clear, at], classes[clear, at] = around(inside[clear]), kind[clear]
         depth = chance.scale(0.4, 1.5, number) * torch.where(chance.happens(0.4, number), -1.0, 1.0) * clear

@@ -1,4 +1,6 @@
-"""Phantom radiographs written to disk in the published layout of each data set, so that the real release passes through the same reader."""
+"""Phantom radiographs written to disk in the published layout of each data set, so that the real release passes
+through the same reader.
+"""
 
 from pneumo_utils.releases.making import NAMES, default, make
 from pneumo_utils.releases.pools import all_phantoms

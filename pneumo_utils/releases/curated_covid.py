@@ -1,4 +1,6 @@
-"""Four classes in a doubled folder, a share of them children of the Kermany release again, in another size and quality."""
+"""Four classes in a doubled folder, a share of them children of the Kermany release again, in another size and
+quality.
+"""
 
 from pneumo_utils.releases.desk import Desk, jpeg, stretched
 
@@ -23,8 +25,12 @@ def write(desk: Desk) -> None:
         return names
 
     adult_names = named(own["cause"].drop(list(given_up)))
-    child_names = named(children.table(range(from_kermany))["cause"])  # the first children of that release, seed for seed
+    # the first children of that release, seed for seed
+    child_names = named(children.table(range(from_kermany))["cause"])
     for population, names in ((adults, adult_names), (children, child_names)):
         for index, pixels, _, _ in desk.shoot(population, names, "curated_covid"):
             side = round(desk.size * desk.random.uniform(1.0, 1.3))
-            desk.bytes(f"{HOME}/{names[index]}", jpeg(stretched(pixels, side, side), colour=desk.random.random() < 0.5, quality=QUALITY))
+            desk.bytes(
+                f"{HOME}/{names[index]}",
+                jpeg(stretched(pixels, side, side), colour=desk.random.random() < 0.5, quality=QUALITY),
+            )

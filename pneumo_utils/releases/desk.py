@@ -25,12 +25,14 @@ class Desk:
         return Population(kind, seed=self.seed, shortcuts=self.shortcuts, **more)
 
     def shoot(self, population, names: dict[int, str], doing: str):
-        """(index, pixels, masks, boxes) of each phantom; the masks go to the truth under the image's name, and so does the person."""
+        """(index, pixels, masks, boxes) of each phantom; the masks go to the truth under the image's name, and so
+        does the person.
+        """
         indices = list(names)
         self._people.append(population.table(indices).assign(image=list(names.values())))
         shown = iter(bar(range(len(indices)), doing))
         for at in range(0, len(indices), AT_ONCE):
-            some = indices[at:at + AT_ONCE]
+            some = indices[at : at + AT_ONCE]
             shots = population.render(some, size=self.size)
             images = shots.image.cpu().numpy()
             masks = {name: mask.cpu().numpy() for name, mask in shots.masks.items()}

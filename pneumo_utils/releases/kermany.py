@@ -1,4 +1,6 @@
-"""Children as Kaggle has them: a doubled outer folder, file names that tell the cause, a few colour files, a few copies, unequal sizes."""
+"""Children as Kaggle has them: a doubled outer folder, file names that tell the cause, a few colour files, a few
+copies, unequal sizes.
+"""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +24,7 @@ def write(desk: Desk) -> None:
     table["split"] = _split(table)
     names = _names(table, desk)
     second = table.index[(table["label"] == "PNEUMONIA") & (table["split"] == "train") & table.duplicated("patient")]
-    copies = set(second[:max(1, round(COPIES * desk.images))])
+    copies = set(second[: max(1, round(COPIES * desk.images))])
     coloured = (table["split"] == "train") & ((table["label"] == "PNEUMONIA") if "colour" in desk.shortcuts else True)
     training = table.index[coloured]
     colour = set(desk.random.choice(training, max(2, round(COLOUR * len(training))), replace=False))
@@ -33,12 +35,18 @@ def write(desk: Desk) -> None:
             before = jpeg(stretched(pixels, width, height), colour=index in colour)
         desk.bytes(f"{HOME}/{names[index]}", before)
     for name in list(names.values())[:3]:
-        desk.bytes(f"__MACOSX/{HOME}/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}", b"\0\5\26\7\0\2\0\0Mac OS X        ")
+        desk.bytes(
+            f"__MACOSX/{HOME}/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}",
+            b"\0\5\26\7\0\2\0\0Mac OS X        ",
+        )
     desk.bytes("chest_xray/.DS_Store", b"\0\0\0\1Bud1")
 
 
 def _split(table: pd.DataFrame) -> pd.Series:
-    classes = [whole_patients(some["patient"], {"test": TEST[label], "val": VAL[label]}, "train") for label, some in table.groupby("label")]
+    classes = [
+        whole_patients(some["patient"], {"test": TEST[label], "val": VAL[label]}, "train")
+        for label, some in table.groupby("label")
+    ]
     return pd.concat(classes).reindex(table.index)
 
 
@@ -50,7 +58,9 @@ def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
     repeated = table["patient"].value_counts()
     second_series = {patient: desk.random.random() < NORMAL2 for patient in table["patient"].unique()}
     for row in table.itertuples():
-        child = number.setdefault((row.split, row.label, row.patient), 1 + sum(key[:2] == (row.split, row.label) for key in number))
+        child = number.setdefault(
+            (row.split, row.label, row.patient), 1 + sum(key[:2] == (row.split, row.label) for key in number)
+        )
         if row.label == "PNEUMONIA":
             shot = counter[row.split, row.cause] = counter.get((row.split, row.cause), 0) + 1
             file = f"person{child}_{CAUSE[row.cause]}_{shot}"
@@ -62,7 +72,13 @@ def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
 
 
 def _extent(label: str, desk: Desk) -> tuple[int, int]:
-    """No side is shorter than the size that was asked for; in the real release normal films are larger and nearer to square."""
-    low, high, broad = {"": (1.0, 1.6, (1.05, 1.7)), "NORMAL": (1.1, 1.6, (1.05, 1.4)), "PNEUMONIA": (1.0, 1.35, (1.2, 1.7))}[label]
+    """No side is shorter than the size that was asked for; in the real release normal films are larger and nearer to
+    square.
+    """
+    low, high, broad = {
+        "": (1.0, 1.6, (1.05, 1.7)),
+        "NORMAL": (1.1, 1.6, (1.05, 1.4)),
+        "PNEUMONIA": (1.0, 1.35, (1.2, 1.7)),
+    }[label]
     height = desk.size * desk.random.uniform(low, high)
     return round(height * desk.random.uniform(*broad)), round(height)

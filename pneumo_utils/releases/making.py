@@ -20,17 +20,22 @@ FEWEST, SMALLEST, LARGEST = 40, 16, 2048
 def make(release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()) -> Path:
     """Write so many phantom images of so many pixels into a new folder; it is there whole or not at all.
 
-    `shortcuts` are give-aways of the class that have nothing to do with lungs, asked for by name: a marker, brightness, size, colour. In covid_gan,
-    which is nothing but a give-away, findings can be asked for instead.
+    `shortcuts` are give-aways of the class that have nothing to do with lungs, asked for by name: a marker, brightness,
+    size, colour. In covid_gan, which is nothing but a give-away, findings can be asked for instead.
     """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
     if unknown := sorted(set(shortcuts) - set(SHORTCUTS)):
         raise StudyError(f"There is no shortcut {unknown[0]!r}: choose among {', '.join(SHORTCUTS)}.")
     if "findings" in shortcuts and release != "covid_gan":
-        raise StudyError(f"Findings are what {release} shows already: only covid_gan, whose folders are two generators, can be asked for them.")
+        raise StudyError(
+            f"Findings are what {release} shows already: only covid_gan, whose folders are two "
+            f"generators, can be asked for them."
+        )
     if images < FEWEST:
-        raise StudyError(f"{images} images are too few to hold every class and part of {release}: ask for {FEWEST} or more.")
+        raise StudyError(
+            f"{images} images are too few to hold every class and part of {release}: ask for {FEWEST} or more."
+        )
     if not SMALLEST <= size <= LARGEST:
         raise StudyError(f"A phantom cannot be {size} pixels wide: choose {SMALLEST} to {LARGEST}.")
     folder = Path(folder).absolute()
@@ -53,7 +58,9 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
 
 
 def default(release: str, images: int, size: int, seed: int = 0, shortcuts: tuple[str, ...] = ()) -> Path:
-    """The folder of a phantom release, made on first use and found again; a phantom that has changed since is another one."""
+    """The folder of a phantom release, made on first use and found again; a phantom that has changed since is
+    another one.
+    """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
     drawn_by = closure({f"pneumo_utils.releases.{release}", "pneumo_utils.releases.desk"})

@@ -6,10 +6,15 @@ from pneumo_utils.ground.errors import StudyError
 
 
 def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, order=None) -> pd.Series:
-    """The part of each image; patients are offered in `order`, and who no longer fits goes on to the next part. No part is empty."""
+    """The part of each image; patients are offered in `order`, and who no longer fits goes on to the next part. No
+    part is empty.
+    """
     left = patient.value_counts(sort=False)
     if len(left) <= len(shares):
-        raise StudyError(f"{len(patient)} images are of {len(left)} patients only, too few for {len(shares) + 1} parts: ask for more images.")
+        raise StudyError(
+            f"{len(patient)} images are of {len(left)} patients only, too few for {len(shares) + 1} "
+            f"parts: ask for more images."
+        )
     left = left if order is None else left[order]
     part = pd.Series(rest, index=left.index)
     for at, (name, share) in enumerate(shares.items()):

@@ -7,12 +7,19 @@ BAND = 1 / 16  # of the picture's side, to either side of the lungs' lower borde
 
 
 def regions(lungs: np.ndarray, bones: np.ndarray) -> dict[str, np.ndarray]:
-    """By name a mask (images, height, width): bones outside the lungs, what lies between the lungs, and a band along the diaphragm."""
+    """By name a mask (images, height, width): bones outside the lungs, what lies between the lungs, and a band along
+    the diaphragm.
+    """
     columns = np.arange(lungs.shape[2])
     row_has = lungs.any(2, keepdims=True)
     first, last = lungs.argmax(2)[..., None], lungs.shape[2] - 1 - lungs[:, :, ::-1].argmax(2)[..., None]
     between = row_has & (columns > first) & (columns < last) & ~lungs
-    return {"the lungs": lungs, "bones outside the lungs": bones & ~lungs, "the middle": between, "the diaphragm": _under(lungs)}
+    return {
+        "the lungs": lungs,
+        "bones outside the lungs": bones & ~lungs,
+        "the middle": between,
+        "the diaphragm": _under(lungs),
+    }
 
 
 def _under(lungs: np.ndarray) -> np.ndarray:

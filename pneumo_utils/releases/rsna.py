@@ -22,7 +22,9 @@ def write(desk: Desk) -> None:
     for index, pixels, masks, _ in desk.shoot(population, ids, "rsna"):
         row = table.loc[index]
         boxes = _boxes(masks.get("Pneumonia"), FRAME / desk.size) if "Pneumonia" in row["findings"].split("|") else []
-        kind = "Lung Opacity" if boxes else "Normal" if row["findings"] == "No Finding" else "No Lung Opacity / Not Normal"
+        kind = (
+            "Lung Opacity" if boxes else "Normal" if row["findings"] == "No Finding" else "No Lung Opacity / Not Normal"
+        )
         labels += [f"{ids[index]},{x}.0,{y}.0,{w}.0,{h}.0,1" for x, y, w, h in boxes] or [f"{ids[index]},,,,,0"]
         details += [f"{ids[index]},{kind}"] * max(1, len(boxes))
         age = TOO_OLD + int(desk.random.integers(8)) if index in too_old else int(row["age"])
@@ -54,7 +56,11 @@ def _dicom(path, pixels: np.ndarray, name: str, age: int, sex: str, view: str) -
 
     number = int(uuid.UUID(name))
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = SECONDARY_CAPTURE, f"2.25.{number}", JPEGBaseline8Bit
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        SECONDARY_CAPTURE,
+        f"2.25.{number}",
+        JPEGBaseline8Bit,
+    )
     found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     found.SOPClassUID, found.SOPInstanceUID = SECONDARY_CAPTURE, f"2.25.{number}"
     found.StudyInstanceUID, found.SeriesInstanceUID = f"2.25.{number + 1}", f"2.25.{number + 2}"

@@ -1,4 +1,6 @@
-"""The truth of a written release, in a side folder that no reader looks into: who the people are, and every true mask."""
+"""The truth of a written release, in a side folder that no reader looks into: who the people are, and every true
+mask.
+"""
 
 from pathlib import Path
 
@@ -29,7 +31,9 @@ def true_masks(root: str | Path, images, size: int) -> dict[str, np.ndarray]:
     for row, image in enumerate(images):
         path = _place(Path(root), image)
         if not path.exists():
-            raise StudyError(f"{root} has no true mask of {image}: only phantom releases that `pneumo data make` wrote have them.")
+            raise StudyError(
+                f"{root} has no true mask of {image}: only phantom releases that `pneumo data make` wrote have them."
+            )
         with Image.open(path) as strip:
             names, side = strip.text["masks"].split("|"), strip.height
             for at, name in enumerate(names):
@@ -46,15 +50,21 @@ def lesions(root: str | Path, images, size: int) -> np.ndarray:
 
 
 def is_phantom(root: str | Path) -> bool:
-    """Whether a release, in whichever published layout, was drawn here: then its truth is beside it, and nobody real is in it."""
+    """Whether a release, in whichever published layout, was drawn here: then its truth is beside it, and nobody real
+    is in it.
+    """
     return _people(root).exists()
 
 
 def true_people(root: str | Path) -> pd.DataFrame:
-    """One row an image, by its name: the phantom's number, patient, findings as they are, label as mined, cause and severity."""
+    """One row an image, by its name: the phantom's number, patient, findings as they are, label as mined, cause and
+    severity.
+    """
     path = _people(root)
     if not path.exists():
-        raise StudyError(f"{root} does not say who its people are: only phantom releases that `pneumo data make` wrote do.")
+        raise StudyError(
+            f"{root} does not say who its people are: only phantom releases that `pneumo data make` wrote do."
+        )
     return pd.read_csv(path, keep_default_na=False).set_index("image")
 
 

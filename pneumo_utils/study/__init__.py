@@ -1,4 +1,6 @@
-"""Running a chapter and keeping what it made: a notebook needs only `begin`; the rest is behind the `pneumo` command."""
+"""Running a chapter and keeping what it made: a notebook needs only `begin`; the rest is behind the `pneumo`
+command.
+"""
 
 from pneumo_utils.study.notebook import begin
 

@@ -23,7 +23,9 @@ def name_the_arrows(app, page, template, context, doctree) -> None:
 
 
 def visit_citation(writer, node) -> None:
-    """docutils gives works a role that is no longer one, in a list that holds other things too; they are paragraphs as well without."""
+    """docutils gives works a role that is no longer one, in a list that holds other things too; they are paragraphs
+    as well without.
+    """
     before = len(writer.body)
     HTML5Translator.visit_citation(writer, node)
     writer.body[before:] = [re.sub(r' role="(list|doc-biblioentry)"', "", part) for part in writer.body[before:]]
@@ -32,4 +34,9 @@ def visit_citation(writer, node) -> None:
 def setup(app) -> dict:
     app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
     app.connect("html-page-context", name_the_arrows, priority=900)  # behind the theme
-    return {"version": "1", "env_version": sha(Path(__file__).read_bytes()), "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": sha(Path(__file__).read_bytes()),
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

@@ -1,4 +1,6 @@
-"""Runs as a book or a sweep asks for them: one alone in this process, several side by side, each in its own with its share of the cores."""
+"""Runs as a book or a sweep asks for them: one alone in this process, several side by side, each in its own with its
+share of the cores.
+"""
 
 import os
 import subprocess
@@ -19,8 +21,11 @@ MOST = 4  # runs at once: each holds up to three gigabytes of memory
 CELL = "  ["  # how the line begins with which a run says that a cell starts
 
 
-def run_each(planned: list[Planned], out: Path | None = None, cell_limit: int = CELL_LIMIT, say=print) -> Iterator[tuple[Planned, Outcome]]:
-    """Run what is not there yet, what takes longest first; what sums up the others comes after them, if all of them are there.
+def run_each(
+    planned: list[Planned], out: Path | None = None, cell_limit: int = CELL_LIMIT, say=print
+) -> Iterator[tuple[Planned, Outcome]]:
+    """Run what is not there yet, what takes longest first; what sums up the others comes after them, if all of them are
+    there.
 
     One that fails does not keep the others from being tried.
     """
@@ -28,7 +33,9 @@ def run_each(planned: list[Planned], out: Path | None = None, cell_limit: int = 
         yield planned[0], run(planned[0].chapter, planned[0].given, out=out, cell_limit=cell_limit)
         return
     if out:
-        raise StudyError(f"--out takes one run, and these are {len(planned)}. Without it each has its own folder under runs/.")
+        raise StudyError(
+            f"--out takes one run, and these are {len(planned)}. Without it each has its own folder under runs/."
+        )
     for last in (False, True):
         yield from _found_or_made([one for one in planned if sums_up(one.chapter) == last], cell_limit, say)
 
@@ -44,7 +51,10 @@ def _found_or_made(planned: list[Planned], cell_limit: int, say) -> Iterator[tup
     if not waiting:
         return
     processes, threads = shares(len(waiting))
-    say(f"{len(waiting)} of {len(planned)} runs are to be made, {processes} at a time with {threads} {'thread' if threads == 1 else 'threads'} each")
+    say(
+        f"{len(waiting)} of {len(planned)} runs are to be made, {processes} at a time with {threads} "
+        f"{'thread' if threads == 1 else 'threads'} each"
+    )
     longest_first = [one for _, one in sorted(waiting, key=lambda pair: -pair[0])]
     for one, error in _side_by_side(longest_first, processes, threads, cell_limit, say):
         if error:
@@ -55,14 +65,20 @@ def _found_or_made(planned: list[Planned], cell_limit: int, say) -> Iterator[tup
             yield one, Outcome(at.folder, at.manifest, found_again=False)
     if failed:
         raise StudyError(
-            f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them again. To repeat what stopped:\n"
-            + "\n".join(f"  {one.command}" for one in failed)
+            f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them "
+            f"again. To repeat what stopped:\n" + "\n".join(f"  {one.command}" for one in failed)
         )
 
 
 def _took(one: Planned, at: Standing) -> float:
-    """The seconds of the run that is nearest to it, else of the chapter when it was measured; what nobody knows begins first."""
-    return at.manifest["seconds"] if at.manifest else exercises.record()["chapters"].get(one.chapter.name, {}).get("seconds") or float("inf")
+    """The seconds of the run that is nearest to it, else of the chapter when it was measured; what nobody knows
+    begins first.
+    """
+    return (
+        at.manifest["seconds"]
+        if at.manifest
+        else exercises.record()["chapters"].get(one.chapter.name, {}).get("seconds") or float("inf")
+    )
 
 
 def shares(runs: int) -> tuple[int, int]:
@@ -74,7 +90,9 @@ def shares(runs: int) -> tuple[int, int]:
     return processes, max(1, there // processes)
 
 
-def _side_by_side(planned: list[Planned], processes: int, threads: int, cell_limit: int, say) -> Iterator[tuple[Planned, ChapterFailed | None]]:
+def _side_by_side(
+    planned: list[Planned], processes: int, threads: int, cell_limit: int, say
+) -> Iterator[tuple[Planned, ChapterFailed | None]]:
     children = []
     with ThreadPoolExecutor(processes) as pool:
         runs = {pool.submit(_follow, one, threads, cell_limit, say, children): one for one in planned}
@@ -91,10 +109,23 @@ def _side_by_side(planned: list[Planned], processes: int, threads: int, cell_lim
 
 def _follow(one: Planned, threads: int, cell_limit: int, say, children: list) -> ChapterFailed | None:
     """One run as a user would make it; of all that it says, the cells that it comes to."""
-    command = [sys.executable, "-m", "pneumo_utils.cli", "run", str(one.chapter.path), *one.settings, "--cell-limit", str(cell_limit)]
+    command = [
+        sys.executable,
+        "-m",
+        "pneumo_utils.cli",
+        "run",
+        str(one.chapter.path),
+        *one.settings,
+        "--cell-limit",
+        str(cell_limit),
+    ]
     with tempfile.TemporaryFile("w+") as complaints:
         with subprocess.Popen(
-            command, env=os.environ | {"OMP_NUM_THREADS": str(threads)}, stdout=subprocess.PIPE, stderr=complaints, text=True
+            command,
+            env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
         ) as child:
             children.append(child)
             for line in child.stdout:
@@ -104,5 +135,6 @@ def _follow(one: Planned, threads: int, cell_limit: int, say, children: list) ->
             return None
         complaints.seek(0)
         return ChapterFailed(
-            complaints.read().strip().removeprefix("pneumo: ") or f"{one.chapter.name} was ended from outside (code {child.returncode})."
+            complaints.read().strip().removeprefix("pneumo: ")
+            or f"{one.chapter.name} was ended from outside (code {child.returncode})."
         )

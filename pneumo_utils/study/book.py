@@ -1,4 +1,6 @@
-"""Bind the book: stage the prose beside the executed chapters, let Jupyter Book make the pages, and look at each before it is published."""
+"""Bind the book: stage the prose beside the executed chapters, let Jupyter Book make the pages, and look at each
+before it is published.
+"""
 
 import importlib.util
 import json
@@ -17,7 +19,18 @@ from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.study import accessible, comparison_page, definitions, exercises, front_page, numbering, pages, records, references, rerunning
+from pneumo_utils.study import (
+    accessible,
+    comparison_page,
+    definitions,
+    exercises,
+    front_page,
+    numbering,
+    pages,
+    records,
+    references,
+    rerunning,
+)
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
 from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
@@ -45,7 +58,9 @@ def bind(build: Path = ROOT / "_build", say=print) -> Path:
         **_papers(shown.get("scoreboard")),
         Path("book/compare_runs.md"): comparison_page.compare_runs(shown),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
-        Path("_config.yml"): yaml.safe_dump(_config(results, shown.get("scoreboard")), sort_keys=False, allow_unicode=True),
+        Path("_config.yml"): yaml.safe_dump(
+            _config(results, shown.get("scoreboard")), sort_keys=False, allow_unicode=True
+        ),
         **_mathjax(),
     }
     published, made_of = build / "html", _made_of(keep)
@@ -91,7 +106,9 @@ def shown_runs(say=print) -> dict[str, Standing]:
 def _toc_of_what_is_there(shown: dict) -> dict:
     toc = read_yaml(ROOT / "_toc.yml")
     for part in toc["parts"]:  # the pages below one that is left out go with it
-        part["chapters"] = [c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown]
+        part["chapters"] = [
+            c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown
+        ]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     return toc
 
@@ -107,7 +124,8 @@ def page(at: Standing) -> dict:
         if exercises.holds_them(cell):
             cell["source"] = exercises.on_the_page(chapter, "".join(cell["source"]))
         if "injected-parameters" in cell["metadata"].get("tags", []):
-            cell["metadata"]["tags"].append("remove-cell")  # the line under the title names every setting that was changed
+            # the line under the title names every setting that was changed
+            cell["metadata"]["tags"].append("remove-cell")
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 raise StudyError(f"{chapter.name}: cell {number} of the run holds a traceback; run the chapter again.")
@@ -116,13 +134,20 @@ def page(at: Standing) -> dict:
                 cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
-    notebook["cells"].append({"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerunning.closing(chapter)})
+    notebook["cells"].append(
+        {"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerunning.closing(chapter)}
+    )
     return notebook
 
 
 def _one_picture_each(cell: dict) -> list[dict]:
-    """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each picture needs one of its own."""
-    parts = [list(part) for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)]
+    """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each
+    picture needs one of its own.
+    """
+    parts = [
+        list(part)
+        for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)
+    ]
     if len(parts) < 2:
         return [cell]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
@@ -138,14 +163,26 @@ def _one_picture_each(cell: dict) -> list[dict]:
 
 def _picture(shown: dict, chapter: Chapter, number: int) -> dict:
     if not shown.get("alt"):
-        raise StudyError(f"{chapter.name}: the picture of cell {number} has no words for who cannot see it; show it with run.figure(..., alt=...).")
+        raise StudyError(
+            f"{chapter.name}: the picture of cell {number} has no words for who cannot see it; show it "
+            f"with run.figure(..., alt=...)."
+        )
     look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
-    return look | ({"figure": {"caption": shown["caption"], "name": references.label("fig", chapter, shown["name"])}} if shown.get("caption") else {})
+    return look | (
+        {"figure": {"caption": shown["caption"], "name": references.label("fig", chapter, shown["name"])}}
+        if shown.get("caption")
+        else {}
+    )
 
 
 def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[Path, str | bytes]:
-    """Prose and chapters, in which every reference to a figure, a table or a chapter leads to one that is shown or says that it was left out."""
-    shown, every = set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())), chapters()
+    """Prose and chapters, in which every reference to a figure, a table or a chapter leads to one that is shown or
+    says that it was left out.
+    """
+    shown, every = (
+        set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())),
+        chapters(),
+    )
     left_out = [chapter for chapter in every if chapter not in executed]
 
     def settled(text: str, where: str) -> str:
@@ -156,10 +193,14 @@ def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[
             where = f"{chapter.name}, cell {cell['id']},"
             if cell["cell_type"] == "markdown":
                 cell["source"] = settled("".join(cell["source"]), where)
-            for data in (output["data"] for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})):
+            for data in (
+                output["data"] for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})
+            ):
                 data["text/markdown"] = settled("".join(data["text/markdown"]), where)
-    return {path: settled(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content for path, content in prose.items()} \
-        | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
+    return {
+        path: settled(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content
+        for path, content in prose.items()
+    } | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
 
 
 def _papers(scoreboard: Standing | None) -> dict[Path, str]:
@@ -167,7 +208,10 @@ def _papers(scoreboard: Standing | None) -> dict[Path, str]:
     if not scoreboard:
         return {}
     rows = _board(scoreboard)
-    return {Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper]) for paper in load().papers}
+    return {
+        Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper])
+        for paper in load().papers
+    }
 
 
 def _json(notebook: dict) -> str:
@@ -176,18 +220,26 @@ def _json(notebook: dict) -> str:
 
 def _prose() -> dict[Path, bytes]:
     files = [path for path in sorted((ROOT / "book").rglob("*")) if path.is_file()]
-    return {path.relative_to(ROOT): path.read_bytes() for path in files if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE}
+    return {
+        path.relative_to(ROOT): path.read_bytes()
+        for path in files
+        if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE
+    }
 
 
 def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
-    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need."""
+    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{
+    found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need.
+    """
     config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
     front = {
         "headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "",
         "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()}),
     }
     lab = {
-        "needs": references.linked(exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]),
+        "needs": references.linked(
+            exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]
+        ),
         "environment": exercises.environment(),
         "measured": exercises.dates(),
         "minutes": exercises.MINUTES,
@@ -206,7 +258,9 @@ def _mathjax() -> dict[Path, bytes]:
     home = Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax" / "es5"
     found = {}
     for name in MATHJAX:
-        for path in [home / name] if (home / name).is_file() else sorted(p for p in (home / name).rglob("*") if p.is_file()):
+        for path in (
+            [home / name] if (home / name).is_file() else sorted(p for p in (home / name).rglob("*") if p.is_file())
+        ):
             found[Path("book/_static/mathjax") / path.relative_to(home)] = path.read_bytes()
     return found
 
@@ -237,13 +291,23 @@ def _jupyter_book(stage: Path, build: Path, say) -> Path:
         "--keep-going",
         "-n",
     ]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
+    )
     log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
     write(build / "sphinx.log", log)
     if done.returncode:
-        told = [line.replace(f"{stage}{os.sep}", "") for line in log.splitlines() if re.search(r"WARNING|ERROR|Error|error:", line)]
-        raise StudyError("The book was not bound; the one that was there before stays.\n  " + "\n  ".join(told[:20] or log.splitlines()[-20:])
-                         + f"\n  The whole log is in {os.path.relpath(build / 'sphinx.log')}.")
+        told = [
+            line.replace(f"{stage}{os.sep}", "")
+            for line in log.splitlines()
+            if re.search(r"WARNING|ERROR|Error|error:", line)
+        ]
+        raise StudyError(
+            "The book was not bound; the one that was there before stays.\n "
+            " "
+            + "\n  ".join(told[:20] or log.splitlines()[-20:])
+            + f"\n  The whole log is in {os.path.relpath(build / 'sphinx.log')}."
+        )
     return build / "sphinx" / "_build" / "html"
 
 

@@ -23,13 +23,15 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """"1" for 01_surgical_finetuning, "5b" for the second notebook of a chapter; nothing for an appendix."""
+        """ "1" for 01_surgical_finetuning, "5b" for the second notebook of a chapter; nothing for an appendix."""
         first = self.name.split("_")[0]
         return first.lstrip("0") if first[:1].isdigit() else ""
 
     @property
     def short(self) -> str:
-        """The number, or the last word of an appendix: what the numbers and labels of its figures and tables begin with."""
+        """The number, or the last word of an appendix: what the numbers and labels of its figures and tables begin
+        with.
+        """
         return self.number or self.name.split("_")[-1]
 
     def notebook(self) -> dict:
@@ -40,7 +42,10 @@ class Chapter:
         except OSError as error:
             raise StudyError(f"{self.path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise StudyError(f"{self.path} is not a notebook: {error}. Restore it, for instance with `git checkout -- {self.path.name}`.") from error
+            raise StudyError(
+                f"{self.path} is not a notebook: {error}. Restore it, for instance with `git checkout "
+                f"-- {self.path.name}`."
+            ) from error
 
     def section_of(self, source: str) -> str:
         """The label of the section in which the cell with this source stands, for links to it."""
@@ -55,7 +60,12 @@ class Chapter:
 
     def labels(self) -> set[str]:
         """What links to its sections are called."""
-        return {label for cell in self.notebook()["cells"] if cell["cell_type"] == "markdown" for label in LABEL.findall("".join(cell["source"]))}
+        return {
+            label
+            for cell in self.notebook()["cells"]
+            if cell["cell_type"] == "markdown"
+            for label in LABEL.findall("".join(cell["source"]))
+        }
 
     @property
     def title(self) -> str:
@@ -96,12 +106,19 @@ def find(asked: str, root: Path = ROOT) -> Chapter:
         return Chapter(Path(asked).absolute())
     known = chapters(root)
     word = Path(asked).stem if asked.endswith(".ipynb") else asked
-    for same in (lambda c: c.name == word, lambda c: c.number == word.lstrip("0") != "", lambda c: word.lower() in c.name.lower()):
+    for same in (
+        lambda c: c.name == word,
+        lambda c: c.number == word.lstrip("0") != "",
+        lambda c: word.lower() in c.name.lower(),
+    ):
         hits = [chapter for chapter in known if same(chapter)]
         if len(hits) == 1:
             return hits[0]
         if hits:
             raise StudyError(f"{asked!r} may be any of {', '.join(c.name for c in hits)}: say more of the name.")
     near = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
-    raise StudyError(f"There is no chapter {asked!r}." + (f" Did you mean {near[0]}?" if near else "")
-                     + f" The chapters are {', '.join(c.name for c in known)}.")
+    raise StudyError(
+        f"There is no chapter {asked!r}."
+        + (f" Did you mean {near[0]}?" if near else "")
+        + f" The chapters are {', '.join(c.name for c in known)}."
+    )

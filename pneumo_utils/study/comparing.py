@@ -11,7 +11,8 @@ from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.standing import runs_of
 from pneumo_utils.study.sweep import Planned
 
-OWN = {"parameters", "data", "records"}  # in these, runs of one and the same chapter may differ; no number comes from records
+# in these, runs of one and the same chapter may differ; no number comes from records
+OWN = {"parameters", "data", "records"}
 SHOWN = ["result", "value", "low", "high", "baseline"]
 
 
@@ -37,12 +38,16 @@ class Kept:
 
 
 def as_it_is(chapter: Chapter) -> list[Kept]:
-    """The kept runs of a chapter as it is now, the oldest first; those of an earlier notebook or package answer another question."""
+    """The kept runs of a chapter as it is now, the oldest first; those of an earlier notebook or package answer
+    another question.
+    """
     return alike(chapter, identity(chapter, settle(chapter, {})))
 
 
 def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
-    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first; of runs that differ in nothing but records the latest."""
+    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first; of runs
+    that differ in nothing but records the latest.
+    """
     runs = [
         Kept(chapter.name, folder, manifest)
         for folder, manifest in reversed(runs_of(chapter))
@@ -62,11 +67,20 @@ def planned(sweep: list[Planned]) -> list[Kept]:
     for one in sweep:
         values = settle(one.chapter, one.given)
         data = data_of(one.chapter, values)
-        run = next((run for run in reversed(kept[one.chapter]) if run.parameters == values and run.manifest["depends_on"]["data"] == data), None)
+        run = next(
+            (
+                run
+                for run in reversed(kept[one.chapter])
+                if run.parameters == values and run.manifest["depends_on"]["data"] == data
+            ),
+            None,
+        )
         found, missing = ([*found, run], missing) if run else (found, [*missing, one])
     if missing:
-        raise StudyError(f"{len(missing)} of {len(sweep)} runs are not there, or the chapter has changed since. Make them first:\n"
-                         + "\n".join(f"  {one.command}" for one in missing))
+        raise StudyError(
+            f"{len(missing)} of {len(sweep)} runs are not there, or the chapter has changed since. Make "
+            f"them first:\n" + "\n".join(f"  {one.command}" for one in missing)
+        )
     return found
 
 
@@ -74,7 +88,11 @@ def varied(runs: list[Kept]) -> list[str]:
     """The parameters in which runs of one chapter differ."""
     names = dict.fromkeys(name for run in runs for name in run.parameters)
     by_chapter = {run.chapter: [other.parameters for other in runs if other.chapter == run.chapter] for run in runs}
-    return [name for name in names if any(len({repr(each.get(name)) for each in those}) > 1 for those in by_chapter.values())]
+    return [
+        name
+        for name in names
+        if any(len({repr(each.get(name)) for each in those}) > 1 for those in by_chapter.values())
+    ]
 
 
 def tidy(runs: list[Kept], only: str = ""):
@@ -82,8 +100,15 @@ def tidy(runs: list[Kept], only: str = ""):
     import pandas as pd
 
     names = varied(runs)
-    rows = [{"chapter": run.chapter, "run": run.name} | {name: _cell(run.parameters.get(name)) for name in names} | {"result": result} | entry
-            for run in runs for result, entry in run.results.items() if only.lower() in result.lower()]
+    rows = [
+        {"chapter": run.chapter, "run": run.name}
+        | {name: _cell(run.parameters.get(name)) for name in names}
+        | {"result": result}
+        | entry
+        for run in runs
+        for result, entry in run.results.items()
+        if only.lower() in result.lower()
+    ]
     if not rows:
         raise StudyError(
             f"No result of these runs has {only!r} in its name."
@@ -104,7 +129,9 @@ def _over_seeds(frame, names: list[str]):
     from pneumo_utils.evaluation import mean_over
 
     rows, endless = [], float("inf")
-    for keys, same in frame.groupby(by := ["chapter", *(name for name in names if name != "seed"), "result"], sort=False, dropna=False):
+    for keys, same in frame.groupby(
+        by := ["chapter", *(name for name in names if name != "seed"), "result"], sort=False, dropna=False
+    ):
         values = pd.to_numeric(same["value"], errors="coerce")
         if len(same) > 1 and values.notna().all():
             rows.append(

@@ -1,4 +1,6 @@
-"""The page that lays any two runs of a chapter beside each other: chosen from lists, and without scripts the book's run beside each record."""
+"""The page that lays any two runs of a chapter beside each other: chosen from lists, and without scripts the book's
+run beside each record.
+"""
 
 import json
 from dataclasses import replace
@@ -8,8 +10,8 @@ from pneumo_utils.ground.files import read_json
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import find
 from pneumo_utils.study.comparing import alike
-from pneumo_utils.study.records import Record
 from pneumo_utils.study.recording import paths_among, written
+from pneumo_utils.study.records import Record
 from pneumo_utils.study.standing import Standing
 
 HERE = "the book's run"
@@ -24,7 +26,7 @@ Two runs of a chapter side by side: first the parameters in which they differ, t
 
 A row is marked *apart* where the two intervals do not overlap. Intervals that do overlap say nothing either way: what was measured on the same images is told apart by
 paired differences, and those are in the chapters.
-"""
+"""  # noqa: E501
 
 
 def compare_runs(shown: dict[str, Standing]) -> str:
@@ -33,7 +35,7 @@ def compare_runs(shown: dict[str, Standing]) -> str:
     titles = {name: at.manifest["title"] for name, at in shown.items()}
     text = [INTRODUCTION, _chooser({titles[name]: [_as_data(run) for run in those] for name, those in runs.items()})]
     for name, (first, *others) in runs.items():
-        if recorded := others[:len(records.of(name))]:
+        if recorded := others[: len(records.of(name))]:
             text += [f"## {titles[name]}", "", "```{raw} html", *(_folded(first, run) for run in recorded), "```", ""]
     return "\n".join(text)
 
@@ -41,19 +43,37 @@ def compare_runs(shown: dict[str, Standing]) -> str:
 def _runs(name: str, at: Standing) -> list[Record]:
     recorded = records.of(name)
     known = {at.folder.name, *(record.digest for record in recorded.values())}
-    kept = [(f"kept run {run.name}", run.folder, run.manifest) for run in alike(find(name), at.manifest["depends_on"]) if run.name not in known]
+    kept = [
+        (f"kept run {run.name}", run.folder, run.manifest)
+        for run in alike(find(name), at.manifest["depends_on"])
+        if run.name not in known
+    ]
     here, *others = (_read(*each) for each in [(HERE, at.folder, at.manifest), *kept[::-1][:MOST_KEPT]])
     return [here, *(replace(record, name=f"record {record.name}") for record in recorded.values()), *others]
 
 
 def _read(name: str, folder, manifest: dict) -> Record:
     """A run as a record would have it: no path of the machine stands on a page."""
-    return Record(**written(name, manifest, read_json(folder / "results.json"), paths_among(find(manifest["chapter"]), manifest["parameters"]), {}))
+    return Record(
+        **written(
+            name,
+            manifest,
+            read_json(folder / "results.json"),
+            paths_among(find(manifest["chapter"]), manifest["parameters"]),
+            {},
+        )
+    )
 
 
 def _as_data(run: Record) -> dict:
-    return {"name": run.name, "words": run.words, "parameters": {name: _plain(value) for name, value in run.parameters.items()},
-            "results": {name: [_short(entry.get(key)) for key in ("value", "low", "high")] for name, entry in run.results.items()}}
+    return {
+        "name": run.name,
+        "words": run.words,
+        "parameters": {name: _plain(value) for name, value in run.parameters.items()},
+        "results": {
+            name: [_short(entry.get(key)) for key in ("value", "low", "high")] for name, entry in run.results.items()
+        },
+    }
 
 
 def _plain(value) -> str:
@@ -88,16 +108,24 @@ def _chooser(data: dict) -> str:
 def _folded(first: Record, second: Record) -> str:
     return (
         f"<details><summary>{escape(first.name)} beside the {escape(second.name)}</summary>"
-        f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: {escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
+        f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: "
+        f"{escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
     )
 
 
 def _tables(first: dict, second: dict) -> str:
     names = first["parameters"] | second["parameters"]
-    differ = [(name, first["parameters"].get(name, ""), second["parameters"].get(name, "")) for name in names
-              if first["parameters"].get(name) != second["parameters"].get(name)]
-    both = [(name, told, second["results"][name]) for name, told in first["results"].items() if name in second["results"]]
-    rows = [(name, _in_words(*one), _in_words(*other), "apart" if apart(one, other) else "") for name, one, other in both]
+    differ = [
+        (name, first["parameters"].get(name, ""), second["parameters"].get(name, ""))
+        for name in names
+        if first["parameters"].get(name) != second["parameters"].get(name)
+    ]
+    both = [
+        (name, told, second["results"][name]) for name, told in first["results"].items() if name in second["results"]
+    ]
+    rows = [
+        (name, _in_words(*one), _in_words(*other), "apart" if apart(one, other) else "") for name, one, other in both
+    ]
     alone = len(first["results"]) + len(second["results"]) - 2 * len(both)
     return (
         _html("Parameters that differ", ["parameter", first["name"], second["name"]], differ)
@@ -122,7 +150,8 @@ def _html(caption: str, head: list[str], rows: list[tuple]) -> str:
     heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     return (
         (
-            f'<div class="compared-table" role="region" aria-label="{escape(caption)}" tabindex="0"><table class="table"><caption>{escape(caption)}</caption>'
+            f'<div class="compared-table" role="region" aria-label="{escape(caption)}" tabindex="0"><table '
+            f'class="table"><caption>{escape(caption)}</caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>"
         )
         if rows

@@ -1,4 +1,6 @@
-"""A Sphinx extension: the link of a word that the glossary explains carries what the glossary says, for a style sheet to show and for a screen reader to tell."""
+"""A Sphinx extension: the link of a word that the glossary explains carries what the glossary says, for a style
+sheet to show and for a screen reader to tell.
+"""
 
 import html
 import re
@@ -24,11 +26,16 @@ def outdated(app, env, added, changed, removed) -> list[str]:
 
 
 def define(app, doctree, page: str) -> None:
-    places = {app.builder.get_relative_uri(page, glossary) + "#" + label: (glossary, label) for glossary, label in terms(app.env).values()}
+    places = {
+        app.builder.get_relative_uri(page, glossary) + "#" + label: (glossary, label)
+        for glossary, label in terms(app.env).values()
+    }
     for link in list(doctree.findall(nodes.reference)):
         place = places.get(link.get("refuri") or "#" + link.get("refid", ""))
         if place and any("std-term" in part["classes"] for part in link.findall(nodes.inline)):
-            link.replace_self(defined(link.rawsource, "", *link.children, **link.attributes | {"says": _definition(app, *place)}))
+            link.replace_self(
+                defined(link.rawsource, "", *link.children, **link.attributes | {"says": _definition(app, *place)})
+            )
 
 
 def _definition(app, glossary: str, label: str) -> str:
@@ -39,7 +46,9 @@ def _definition(app, glossary: str, label: str) -> str:
 
 
 def in_words(paragraph: nodes.paragraph) -> str:
-    """The definition as plain text: citations are left out, and it ends before a formula or a link without words, at the last break of the sentence."""
+    """The definition as plain text: citations are left out, and it ends before a formula or a link without words, at
+    the last break of the sentence.
+    """
     said, cut = "", False
     for part in paragraph.children:
         if isinstance(part, nodes.Element) and part.get("refdomain") == "cite":
@@ -61,4 +70,9 @@ def setup(app) -> dict:
     app.connect("builder-inited", lambda app: setattr(app.env, "glossaries", {}))
     app.connect("env-get-outdated", outdated)
     app.connect("doctree-resolved", define)
-    return {"version": "1", "env_version": sha(Path(__file__).read_bytes()), "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": sha(Path(__file__).read_bytes()),
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

@@ -1,4 +1,6 @@
-"""What the chapters' records found about effects that several papers speak of: the same question, other data, networks and protocols; and a run held against a record."""
+"""What the chapters' records found about effects that several papers speak of: the same question, other data,
+networks and protocols; and a run held against a record.
+"""
 
 import numpy as np
 import pandas as pd
@@ -23,12 +25,25 @@ START, LAST_OPEN, ALL_OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = (
     "more images",
     "shift",
 )
-# effect, chapter, what is measured, then the names of two results: with it and without; one that is a paired difference already stands alone
+# effect, chapter, what is measured, then the names of two results: with it and without; one that is a paired difference
+# already stands alone
 ASKED = [
-    (START, ONE, "AUROC", "begun with, AUROC: no adults, the same weights", "begun with, AUROC: no adults, random weights"),
+    (
+        START,
+        ONE,
+        "AUROC",
+        "begun with, AUROC: no adults, the same weights",
+        "begun with, AUROC: no adults, random weights",
+    ),
     (START, THREE, "AUROC, findings", "tried on findings, AUROC: as above", "tried on findings, AUROC: from scratch"),
     (START, FOUR, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
-    (START, FIVE, "mean AUROC", "longer, mean AUROC: everything learns", "longer, mean AUROC: everything learns, from nothing"),
+    (
+        START,
+        FIVE,
+        "mean AUROC",
+        "longer, mean AUROC: everything learns",
+        "longer, mean AUROC: everything learns, from nothing",
+    ),
     (
         LAST_OPEN,
         ONE,
@@ -43,7 +58,13 @@ ASKED = [
         "opened, balanced accuracy: all",
         "opened, balanced accuracy: block 4",
     ),
-    (LAST_OPEN, FOUR, "accuracy, top layers over the head", "test accuracy: top layers open", "test accuracy: base frozen"),
+    (
+        LAST_OPEN,
+        FOUR,
+        "accuracy, top layers over the head",
+        "test accuracy: top layers open",
+        "test accuracy: base frozen",
+    ),
     (
         ALL_OPEN,
         FIVE,
@@ -54,11 +75,29 @@ ASKED = [
     (AUGMENTED, TWO, "AUROC, VGG16", "gain of scenario 2: VGG16, auroc", ""),
     (AUGMENTED, TWO, "AUROC, ResNet50V2", "gain of scenario 2: ResNet50V2, auroc", ""),
     (AUGMENTED, TWO, "AUROC, DenseNet201", "gain of scenario 2: DenseNet201, auroc", ""),
-    (AUGMENTED, THREE, "AUROC, findings", "tried on findings, AUROC: more augmentation", "tried on findings, AUROC: without flips"),
+    (
+        AUGMENTED,
+        THREE,
+        "AUROC, findings",
+        "tried on findings, AUROC: more augmentation",
+        "tried on findings, AUROC: without flips",
+    ),
     (AUGMENTED, FOUR, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
     (AUGMENTED, FIVE, "mean AUROC", "longer, mean AUROC: augmented sensibly", "longer, mean AUROC: nothing between"),
-    (WEIGHED, THREE, "AUROC, findings", "tried on findings, AUROC: as above", "tried on findings, AUROC: without class weights"),
-    (WEIGHED, FIVE, "mean AUROC", "one change, mean AUROC: nothing between, loss weighed", "one change, mean AUROC: nothing between"),
+    (
+        WEIGHED,
+        THREE,
+        "AUROC, findings",
+        "tried on findings, AUROC: as above",
+        "tried on findings, AUROC: without class weights",
+    ),
+    (
+        WEIGHED,
+        FIVE,
+        "mean AUROC",
+        "one change, mean AUROC: nothing between, loss weighed",
+        "one change, mean AUROC: nothing between",
+    ),
     (AMOUNT, ONE, "AUROC, 300 images over 30", "images adapted on, AUROC: 300", "images adapted on, AUROC: 30"),
     (
         AMOUNT,
@@ -101,26 +140,56 @@ ASKED = [
 def recorded() -> pd.DataFrame:
     """A row an effect and record that speaks of it: difference, low, high, and whether draws were paired.
 
-    Where a record has only two means with their intervals, that of their difference is taken as if the two had nothing in common; pairs would make it narrower.
+    Where a record has only two means with their intervals, that of their difference is taken as if the two had nothing
+    in common; pairs would make it narrower.
     """
     rows = [
-        {"effect": effect, "chapter": chapter, "record": record.name.replace("-", " "), "data": record.data, "measure": measure, **found}
+        {
+            "effect": effect,
+            "chapter": chapter,
+            "record": record.name.replace("-", " "),
+            "data": record.data,
+            "measure": measure,
+            **found,
+        }
         for effect, chapter, measure, given, without in ASKED
         for record in records.of(chapter).values()
         if (found := _difference(record, given, without))
     ]
-    return pd.DataFrame(rows, columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired"])
+    return pd.DataFrame(
+        rows, columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired"]
+    )
 
 
 def held_against(results: dict, record: Record, asked: dict[str, str], here: str, there: str) -> pd.DataFrame:
-    """A row a difference that a run and a record both have, of those asked (words -> name of a result): both with their intervals, by how much the record's is above the run's, and what the two say."""
+    """A row a difference that a run and a record both have, of those asked (words -> name of a result): both with
+    their intervals, by how much the record's is above the run's, and what the two say.
+    """
     rows = []
     for words, name in asked.items():
         if name in results and name in record.results:
-            ours, theirs = (tuple(_number(entry.get(key)) for key in ("value", "low", "high")) for entry in (results[name], record.results[name]))
-            rows.append((words, *ours, *theirs, *_apart(theirs, ours).values(), _agree(_side(ours), _side(theirs), here, there)))
+            ours, theirs = (
+                tuple(_number(entry.get(key)) for key in ("value", "low", "high"))
+                for entry in (results[name], record.results[name])
+            )
+            rows.append(
+                (words, *ours, *theirs, *_apart(theirs, ours).values(), _agree(_side(ours), _side(theirs), here, there))
+            )
     return pd.DataFrame(
-        rows, columns=["asked", "value", "low", "high", "other_value", "other_low", "other_high", "apart", "apart_low", "apart_high", "so"]
+        rows,
+        columns=[
+            "asked",
+            "value",
+            "low",
+            "high",
+            "other_value",
+            "other_low",
+            "other_high",
+            "apart",
+            "apart_low",
+            "apart_high",
+            "so",
+        ],
     )
 
 
@@ -135,7 +204,9 @@ def _agree(ours: int, theirs: int, here: str, there: str) -> str:
         return "clear on neither"
     if ours == -theirs:
         return "opposite ways"
-    return f"a {'gain' if (ours or theirs) > 0 else 'loss'} on " + ("both" if ours == theirs else f"{here if ours else there} alone")
+    return f"a {'gain' if (ours or theirs) > 0 else 'loss'} on " + (
+        "both" if ours == theirs else f"{here if ours else there} alone"
+    )
 
 
 def _difference(record: Record, given: str, without: str) -> dict | None:

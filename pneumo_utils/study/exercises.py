@@ -1,4 +1,6 @@
-"""The exercises with which a chapter ends: read off its notebook, planned by their stars, timed by what was measured."""
+"""The exercises with which a chapter ends: read off its notebook, planned by their stars, timed by what was
+measured.
+"""
 
 import re
 from dataclasses import dataclass
@@ -13,7 +15,10 @@ HEADING = "## Exercises"
 UNDER = re.compile(rf"(?m)^{HEADING}$")
 MINUTES = {1: 5, 2: 10, 3: 20}  # of work that a lab plans by stars: thinking can be planned, only computing is measured
 SOLVED = ":::{dropdown} A solution"
-EACH = re.compile(rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) (?P<asks>[^\n]+)\n\n{re.escape(SOLVED)}\n(?P<solution>.+?)\n:::$")
+EACH = re.compile(
+    rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) "
+    rf"(?P<asks>[^\n]+)\n\n{re.escape(SOLVED)}\n(?P<solution>.+?)\n:::$"
+)
 PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{).*")
 CODE = re.compile(r"(?ms)^```python\n(.+?)\n```$")
 RECORD = ROOT / "book" / "records" / "exercises.json"
@@ -45,17 +50,23 @@ def has_exercises(chapter: Chapter) -> bool:
 
 
 def of(chapter: Chapter) -> list[Exercise]:
-    """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as one is an error."""
+    """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as
+    one is an error.
+    """
     source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
     if left := PARTS.search(EACH.sub("", source)):
         raise StudyError(
-            f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is asked`, an empty line, and the solution between `{SOLVED}` and `:::`."
+            f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is "
+            f"asked`, an empty line, and the solution between `{SOLVED}` and `:::`."
         )
     return read_off(source)
 
 
 def read_off(source: str) -> list[Exercise]:
-    return [Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"]) for each in EACH.finditer(source)]
+    return [
+        Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"])
+        for each in EACH.finditer(source)
+    ]
 
 
 def record() -> dict:
@@ -82,16 +93,23 @@ def rounded(seconds: float | None) -> str:
 
 
 def on_the_page(chapter: Chapter, source: str) -> str:
-    """The cell of the exercises as the page has it: what the stars mean, and beside each solution how long it computes."""
+    """The cell of the exercises as the page has it: what the stars mean, and beside each solution how long it
+    computes.
+    """
     measured = record()["chapters"].get(chapter.name)
     planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
     words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
     if measured:
         whole = f", which takes {rounded(measured['seconds'])} from nothing" if measured["seconds"] else ""
-        words += f" How long a solution computes was measured on {measured['date']} ({measured['device']}) after the chapter itself{whole}."
+        words += (
+            f" How long a solution computes was measured on {measured['date']} ({measured['device']}) after "
+            f"the chapter itself{whole}."
+        )
     for each in read_off(source):
         if each.code and (took := seconds(chapter.name, each)) is not None:
-            source = source.replace(f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED} (computes: {rounded(took)})\n")
+            source = source.replace(
+                f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED} (computes: {rounded(took)})\n"
+            )
     return UNDER.sub(f"{HEADING}\n\n{words}", source, count=1)
 
 

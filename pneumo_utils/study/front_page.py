@@ -1,4 +1,6 @@
-"""What the book's first page says was found: some claims with their verdicts, and each chapter's network beside what needs none."""
+"""What the book's first page says was found: some claims with their verdicts, and each chapter's network beside what
+needs none.
+"""
 
 from pneumo_utils.evaluation import in_words
 from pneumo_utils.figures.scoreboard import at_a_glance
@@ -23,11 +25,23 @@ REAL = "real-radiographs"  # the record of a chapter that has one
 MEASURED = {  # by chapter: what is measured, the paper's network, and the best of what needs none; names of results
     "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
     "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
-    "03_xception_kfold": ("AUROC, one generator or the other", "generators, Xception, fine-tuned: auroc", "generators, fine detail, linear: auroc"),
+    "03_xception_kfold": (
+        "AUROC, one generator or the other",
+        "generators, Xception, fine-tuned: auroc",
+        "generators, fine detail, linear: auroc",
+    ),
     "04_mobilenetv2_three_class": ("accuracy, three classes", "top layers open: accuracy", "32 x 32 pixels: accuracy"),
     "05_nih_multilabel": ("mean AUROC of labels", "mean AUROC: from nothing, fifteen", "mean AUROC: 32 x 32 pixels"),
-    "05b_nih_detector": ("F1 of areas", "area F1, confidence: grid network", "area F1, confidence: location prior, thresholded"),
-    "synthesis": ("AUROC, pneumonia, few images", "best, AUROC: the best of all, chosen on the other draws", "best, AUROC: 32 x 32 pixels"),
+    "05b_nih_detector": (
+        "F1 of areas",
+        "area F1, confidence: grid network",
+        "area F1, confidence: location prior, thresholded",
+    ),
+    "synthesis": (
+        "AUROC, pneumonia, few images",
+        "best, AUROC: the best of all, chosen on the other draws",
+        "best, AUROC: 32 x 32 pixels",
+    ),
 }
 
 
@@ -38,7 +52,9 @@ def headlines(board: list[dict]) -> str:
 
 
 def beside_no_network(shown: dict[Chapter, dict]) -> str:
-    """A row a chapter: its network and what needs none, in the run of this book and in its record on real radiographs; `shown` is results by chapter."""
+    """A row a chapter: its network and what needs none, in the run of this book and in its record on real
+    radiographs; `shown` is results by chapter.
+    """
     rows = []
     for chapter, results in shown.items():
         if chapter.name not in MEASURED:
@@ -53,7 +69,10 @@ def beside_no_network(shown: dict[Chapter, dict]) -> str:
                 *(_told(real.results if real else {}, name) for name in asked),
             ]
         )
-    return table(["chapter", "measure", "phantoms: the network", "no network", "real radiographs: the network", "no network"], rows)
+    return table(
+        ["chapter", "measure", "phantoms: the network", "no network", "real radiographs: the network", "no network"],
+        rows,
+    )
 
 
 def _told(results: dict, name: str) -> str:

@@ -1,7 +1,9 @@
-"""Finished pieces of work, kept under a digest of all that they depend on, so that a run killed at any moment repeats at most one.
+"""Finished pieces of work, kept under a digest of all that they depend on, so that a run killed at any moment repeats
+at most one.
 
-What a piece depends on is read off its function: its source, the notebook's functions and values that it names, the modules of the package
-that it uses, the arguments, the data, and the versions of the libraries. A value that cannot be written down is refused rather than left out.
+What a piece depends on is read off its function: its source, the notebook's functions and values that it names, the
+modules of the package that it uses, the arguments, the data, and the versions of the libraries. A value that cannot be
+written down is refused rather than left out.
 """
 
 import dis
@@ -42,8 +44,12 @@ def at(place: Path, name: str, make, depends_on: dict, say=print):
 def place_of(folder: Path, name: str, make, depends_on: dict, data: dict) -> Path:
     """Where a piece is kept: its name, and the digest of all that it depends on."""
     modules: set[str] = set()
-    facts = {"function": written(make, modules), "arguments": {key: written(value, modules) for key, value in depends_on.items()},
-             "data": data, "versions": versions()}
+    facts = {
+        "function": written(make, modules),
+        "arguments": {key: written(value, modules) for key, value in depends_on.items()},
+        "data": data,
+        "versions": versions(),
+    }
     digest = digest_of(facts | {"package": closure(modules)})[:16]
     return folder / f"{name}-{digest}"
 
@@ -55,7 +61,10 @@ def written(value, modules: set[str], seen: tuple = ()):
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [written(each, modules, seen) for each in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)]
+        return [
+            written(each, modules, seen)
+            for each in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)
+        ]
     if isinstance(value, dict):
         return {str(key): written(each, modules, seen) for key, each in value.items()}
     if isinstance(value, Path):
@@ -80,13 +89,20 @@ def written(value, modules: set[str], seen: tuple = ()):
         return _notebook_code(value, modules, (*seen, value))
     if callable(value) and getattr(value, "__module__", None):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    raise StudyError(f"a kept piece depends on a {type(value).__name__}, which has no written form: give it to the function as numbers, "
-                     "texts, arrays or an object with a `digest`.")
+    raise StudyError(
+        f"a kept piece depends on a {type(value).__name__}, which has no written form: give it to the "
+        f"function as numbers, "
+        "texts, arrays or an object with a `digest`."
+    )
 
 
 def _notebook_code(value, modules: set[str], seen: tuple) -> dict:
     """A function or class of the notebook: its source, and all that the source names there."""
-    functions = [value] if isinstance(value, types.FunctionType) else [f for f in vars(value).values() if isinstance(f, types.FunctionType)]
+    functions = (
+        [value]
+        if isinstance(value, types.FunctionType)
+        else [f for f in vars(value).values() if isinstance(f, types.FunctionType)]
+    )
     named = {}
     for function in functions:
         for name in _globals_of(function.__code__):
@@ -94,7 +110,11 @@ def _notebook_code(value, modules: set[str], seen: tuple) -> dict:
                 named[name] = written(function.__globals__[name], modules, seen)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             named[name] = written(cell.cell_contents, modules, seen)
-    return {"source": inspect.getsource(value), "names": named, "defaults": written(list(getattr(value, "__defaults__", None) or ()), modules, seen)}
+    return {
+        "source": inspect.getsource(value),
+        "names": named,
+        "defaults": written(list(getattr(value, "__defaults__", None) or ()), modules, seen),
+    }
 
 
 def _globals_of(code: types.CodeType) -> set[str]:
@@ -106,7 +126,9 @@ def _globals_of(code: types.CodeType) -> set[str]:
 
 
 def store(place: Path, value) -> None:
-    """Write a value beside its place and move it in: a folder with the bare structure, the arrays, and a checksum of both."""
+    """Write a value beside its place and move it in: a folder with the bare structure, the arrays, and a checksum of
+    both.
+    """
     import io
 
     import numpy as np
@@ -163,13 +185,18 @@ def _encode(value, arrays: dict):
         return value.item()
     if isinstance(value, dict):
         if not all(isinstance(key, str) for key in value):
-            raise StudyError(f"a kept dictionary has texts as keys, not {next(k for k in value if not isinstance(k, str))!r}.")
+            raise StudyError(
+                f"a kept dictionary has texts as keys, not {next(k for k in value if not isinstance(k, str))!r}."
+            )
         return {"dict": [[key, _encode(each, arrays)] for key, each in value.items()]}
     if isinstance(value, (list, tuple)):
         return {"tuple" if isinstance(value, tuple) else "list": [_encode(each, arrays) for each in value]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
-    raise StudyError(f"a {type(value).__name__} cannot be kept: return numbers, texts, lists, dictionaries, arrays, tensors or data frames.")
+    raise StudyError(
+        f"a {type(value).__name__} cannot be kept: return numbers, texts, lists, dictionaries, arrays, "
+        f"tensors or data frames."
+    )
 
 
 def _decode(value, arrays):
@@ -182,7 +209,11 @@ def _decode(value, arrays):
     if "frame" in value:
         index = pd.Index(_decode(value["index"], arrays), name=value["index_name"])
         frame = pd.DataFrame({name: _decode(column, arrays) for name, column in value["frame"]}, index=index)
-        return frame.reset_index(drop=True) if frame.index.equals(pd.RangeIndex(len(frame))) and value["index_name"] is None else frame
+        return (
+            frame.reset_index(drop=True)
+            if frame.index.equals(pd.RangeIndex(len(frame))) and value["index_name"] is None
+            else frame
+        )
     if "dict" in value:
         return {key: _decode(each, arrays) for key, each in value["dict"]}
     kind, items = next(iter(value.items()))

@@ -1,4 +1,6 @@
-"""A kernel whose own words, a traceback of its machinery or a library's complaint, go to a file and not over the reader's screen."""
+"""A kernel whose own words, a traceback of its machinery or a library's complaint, go to a file and not over the
+reader's screen.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""A chapter as notebooks for a lab: one for students, without solutions, and one for their teacher, with the solutions as cells."""
+"""A chapter as notebooks for a lab: one for students, without solutions, and one for their teacher, with the
+solutions as cells.
+"""
 
 from pathlib import Path
 
@@ -8,12 +10,18 @@ from pneumo_utils.study import exercises
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.exercises import CODE, HEADING, MINUTES, Exercise
 
-FIRST = "Run all cells above first: each exercise goes on from where the chapter ends. Write down what you expect before you run anything."
+FIRST = (
+    "Run all cells above first: each exercise goes on from where the chapter ends. Write down what you expect "
+    "before you run anything."
+)
 
 
 def write_lab(chapter: Chapter, out: Path) -> list[Path]:
     """Write both notebooks into a folder; what is there already may be a student's work, and stays."""
-    made = {out / f"{chapter.name}.ipynb": students(chapter), out / f"{chapter.name}_solutions.ipynb": teachers(chapter)}
+    made = {
+        out / f"{chapter.name}.ipynb": students(chapter),
+        out / f"{chapter.name}_solutions.ipynb": teachers(chapter),
+    }
     for path in made:
         if path.exists():
             raise StudyError(f"{path} is there already and may hold somebody's work. Choose another folder with --out.")
@@ -36,7 +44,9 @@ def students(chapter: Chapter) -> dict:
 
 
 def teachers(chapter: Chapter) -> dict:
-    """The chapter, and each exercise with its solution; a cell of its code carries its number, so that what it takes can be told."""
+    """The chapter, and each exercise with its solution; a cell of its code carries its number, so that what it takes
+    can be told.
+    """
     return _notebook(chapter, _solution)
 
 
@@ -48,7 +58,10 @@ def _notebook(chapter: Chapter, below) -> dict:
     cells.append(_markdown("exercises", f"{HEADING}\n\n{FIRST}"))
     for each in found:
         cells += [
-            _markdown(f"exercise-{each.number}", f"**{each.number}.** {'★' * each.stars} ({MINUTES[each.stars]} minutes) {each.asks}"),
+            _markdown(
+                f"exercise-{each.number}",
+                f"**{each.number}.** {'★' * each.stars} ({MINUTES[each.stars]} minutes) {each.asks}",
+            ),
             *below(each),
         ]
     return notebook | {"cells": cells}
@@ -71,4 +84,11 @@ def _markdown(name: str, text: str) -> dict:
 
 
 def _code(name: str, text: str, **metadata) -> dict:
-    return {"cell_type": "code", "id": name, "metadata": metadata, "execution_count": None, "outputs": [], "source": text.splitlines(keepends=True)}
+    return {
+        "cell_type": "code",
+        "id": name,
+        "metadata": metadata,
+        "execution_count": None,
+        "outputs": [],
+        "source": text.splitlines(keepends=True),
+    }

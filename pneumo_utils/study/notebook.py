@@ -29,7 +29,9 @@ def begin(chapter: str) -> "Run":
 
 
 def parameters_above() -> tuple[dict[str, Parameter], dict]:
-    """The parameters cell is found in what this kernel has run, so the check holds under papermill and in Jupyter alike."""
+    """The parameters cell is found in what this kernel has run, so the check holds under papermill and in Jupyter
+    alike.
+    """
     from IPython import get_ipython
 
     user = get_ipython().user_ns
@@ -44,7 +46,7 @@ def parameters_above() -> tuple[dict[str, Parameter], dict]:
     else:
         raise StudyError("No parameters cell has been run in this kernel: run the notebook from its top.")
     given = {}
-    for source in cells[at + 1:]:
+    for source in cells[at + 1 :]:
         if source.startswith(INJECTED):
             exec(source, {}, given)
     values = {name: user.get(name) for name in known} | given
@@ -60,7 +62,11 @@ class Run:
         self.folder = places.current(chapter)
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         self._began = time.time()
-        self._data = {name: listing(Path(values[name])) for name, p in known.items() if p.path_to and Path(values[name] or " ").exists()}
+        self._data = {
+            name: listing(Path(values[name]))
+            for name, p in known.items()
+            if p.path_to and Path(values[name] or " ").exists()
+        }
         self._source = {"data": "", "weights": "", "real": False}
         self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
 
@@ -70,7 +76,13 @@ class Run:
 
     def result(self, name: str, value, low=None, high=None, baseline=None, note: str = ""):
         """Keep a number under a name, with its interval and its trivial baseline, and hand it back."""
-        entry = {"value": _plain(value), "low": _plain(low), "high": _plain(high), "baseline": _plain(baseline), "note": note}
+        entry = {
+            "value": _plain(value),
+            "low": _plain(low),
+            "high": _plain(high),
+            "baseline": _plain(baseline),
+            "note": note,
+        }
         self.results[name] = {key: each for key, each in entry.items() if each not in (None, "")}
         return value
 
@@ -98,7 +110,9 @@ class Run:
         )
 
     def judge(self, judged: dict, **named: str):
-        """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where the difference that it needs is above 0."""
+        """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where
+        the difference that it needs is above 0.
+        """
         import pandas as pd
 
         from pneumo_utils.claims import load
@@ -108,18 +122,35 @@ class Run:
         for name, told in judged.items():
             self.claim(name, *told.claim)
             value = ledger[name].value
-            rows.append({"the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
-                         "the difference that it needs": f"{told.value:+z.3f} ({told.low:+z.3f} to {told.high:+z.3f})",
-                         "shows here": "yes" if told.better else "the other way round" if told.worse else "no"})
+            rows.append(
+                {
+                    "the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
+                    "the difference that it needs": f"{told.value:+z.3f} ({told.low:+z.3f} to {told.high:+z.3f})",
+                    "shows here": "yes" if told.better else "the other way round" if told.worse else "no",
+                }
+            )
         return table(pd.DataFrame(rows), **named)
 
-    def survey(self, name: str, found: dict[str, list], note: str = "", least: float = 0.0, most: float = 1.0,
-               overlap: float = 0.0) -> None:
-        """Keep the scores of several things, a list over draws each, as means with Student's intervals; `overlap` is that of draws which share training images."""
+    def survey(
+        self,
+        name: str,
+        found: dict[str, list],
+        note: str = "",
+        least: float = 0.0,
+        most: float = 1.0,
+        overlap: float = 0.0,
+    ) -> None:
+        """Keep the scores of several things, a list over draws each, as means with Student's intervals; `overlap` is
+        that of draws which share training images.
+        """
         from pneumo_utils.evaluation import mean_over
 
         for what, each in found.items():
-            self.result(f"{name}: {what}", *mean_over(each, least, most, overlap), note=f"{note + ', ' if note else ''}mean of {len(each)} draws")
+            self.result(
+                f"{name}: {what}",
+                *mean_over(each, least, most, overlap),
+                note=f"{note + ', ' if note else ''}mean of {len(each)} draws",
+            )
 
     def beside(self, *surveys: str) -> None:
         """Show what this run and the chapter's records have of surveys, under their names."""
@@ -148,16 +179,22 @@ class Run:
         files.write_json(self.folder / f"{name}.json", rows)
 
     def kept(self, name: str, make, **depends_on):
-        """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data included."""
+        """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data
+        included.
+        """
         return kept.kept(places.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
 
     def kept_each(self, make, pieces: dict[str, dict], first=None) -> dict:
-        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores; what they share `first` may compute."""
+        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores;
+        what they share `first` may compute.
+        """
         return kept_each(places.runs() / "kept" / self.chapter, make, pieces, self._data, first)
 
     @property
     def recorded(self) -> dict[str, records.Record]:
-        """The chapter's records by name: runs that were made once, longer or on real radiographs, and are shown beside this one."""
+        """The chapter's records by name: runs that were made once, longer or on real radiographs, and are shown
+        beside this one.
+        """
         return records.of(self.chapter)
 
     def show_records(self):
@@ -180,14 +217,24 @@ class Run:
         return table(
             here(load(), claims, gather(self.evidence())),
             name="verdicts",
-            caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own numbers and public tables. Phantom and real: those of reruns. A printed score can only be judged on the paper's data at its "
-            "settings; of an order or an effect, reproduced means that a paired difference with its interval lies above 0.",
+            caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own "
+            "numbers and public tables. Phantom and real: those of reruns. A printed score can only be "
+            "judged on the paper's data at its "
+            "settings; of an order or an effect, reproduced means that a paired difference with its interval lies "
+            "above 0.",
         )
 
     def evidence(self) -> list[dict]:
-        """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather` takes it."""
+        """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather`
+        takes it.
+        """
         self._verdicts = self._section()
-        own = {"chapter": self.chapter, "tier": self._tier(), "real": self._source["real"], "claims": dict(self._claims)}
+        own = {
+            "chapter": self.chapter,
+            "tier": self._tier(),
+            "real": self._source["real"],
+            "claims": dict(self._claims),
+        }
         return [own, *(record.evidence for record in self.recorded.values())]
 
     def _tier(self) -> str:
@@ -208,21 +255,24 @@ class Run:
         """Write results.json: a run without one is not a finished run."""
         if not self._source["data"]:
             raise StudyError("The notebook has not said what it stands on: call run.uses(data=..., weights=...).")
-        files.write_json(self.folder / "results.json", {
-            "chapter": self.chapter,
-            "parameters": self.values,
-            "tier": self._tier(),
-            **self._source,
-            "device": _device(),
-            "seconds": round(time.time() - self._began, 2),
-            "peak_memory_mb": _peak_memory(),
-            "versions": versions(),
-            "results": self.results,
-            "claims": self._claims,
-            "sections": self._sections,
-            "verdicts": self._verdicts,
-            "figures": self._figures,
-        })
+        files.write_json(
+            self.folder / "results.json",
+            {
+                "chapter": self.chapter,
+                "parameters": self.values,
+                "tier": self._tier(),
+                **self._source,
+                "device": _device(),
+                "seconds": round(time.time() - self._began, 2),
+                "peak_memory_mb": _peak_memory(),
+                "versions": versions(),
+                "results": self.results,
+                "claims": self._claims,
+                "sections": self._sections,
+                "verdicts": self._verdicts,
+                "figures": self._figures,
+            },
+        )
         print(
             f"results: {len(self.results)}, figures: {len(self._figures)}, "
             + (f"in {os.path.relpath(self.folder)}" if places.CURRENT not in os.environ else "kept")
@@ -262,4 +312,6 @@ def _peak_memory() -> int | None:
     except ModuleNotFoundError:  # Windows does not tell
         return None
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return round(max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit)
+    return round(
+        max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / unit
+    )

@@ -1,4 +1,6 @@
-"""A Sphinx extension: tables that chapters show are numbered as figures are, and both by chapter, so that a number stays when another chapter is left out."""
+"""A Sphinx extension: tables that chapters show are numbered as figures are, and both by chapter, so that a number
+stays when another chapter is left out.
+"""
 
 import re
 from pathlib import Path
@@ -9,7 +11,10 @@ from sphinx.transforms import SphinxTransform
 from pneumo_utils.ground.files import sha
 from pneumo_utils.study.chapters import Chapter
 
-NUMBERED = re.compile(r'(?s)(?P<head>\s*<table[^>]* id="(?P<label>tab-[^"]+)"[^>]*>)\s*<caption>(?P<caption>.*?)</caption>(?P<rest>.*)')
+NUMBERED = re.compile(
+    r"(?s)(?P<head>\s*<table[^>]* "
+    r'id="(?P<label>tab-[^"]+)"[^>]*>)\s*<caption>(?P<caption>.*?)</caption>(?P<rest>.*)'
+)
 
 
 class numbered_table(nodes.General, nodes.Element):
@@ -17,7 +22,9 @@ class numbered_table(nodes.General, nodes.Element):
 
 
 class NumberTables(SphinxTransform):
-    """Puts a table with a label and a caption, as `figures.tables.table` writes it, where Sphinx counts it and finds it."""
+    """Puts a table with a label and a caption, as `figures.tables.table` writes it, where Sphinx counts it and finds
+    it.
+    """
 
     default_priority = 500
 
@@ -34,7 +41,7 @@ def visit(writer, node) -> None:
     writer.add_fignumber(node)
     writer.body.append(f'<span class="caption-text">{node["caption"]}</span>')
     writer.add_permalink_ref(node, "Link to this table")
-    writer.body.append(f'</span></caption>{node["rest"]}</div>')
+    writer.body.append(f"</span></caption>{node['rest']}</div>")
 
 
 def by_chapter(app, env) -> list[str]:
@@ -47,7 +54,14 @@ def by_chapter(app, env) -> list[str]:
 
 
 def setup(app) -> dict:
-    app.add_enumerable_node(numbered_table, "table", lambda node: node["caption"], html=(visit, lambda writer, node: None))
+    app.add_enumerable_node(
+        numbered_table, "table", lambda node: node["caption"], html=(visit, lambda writer, node: None)
+    )
     app.add_transform(NumberTables)
     app.connect("env-get-updated", by_chapter, priority=600)  # behind Sphinx's own counting
-    return {"version": "1", "env_version": sha(Path(__file__).read_bytes()), "parallel_read_safe": True, "parallel_write_safe": True}
+    return {
+        "version": "1",
+        "env_version": sha(Path(__file__).read_bytes()),
+        "parallel_read_safe": True,
+        "parallel_write_safe": True,
+    }

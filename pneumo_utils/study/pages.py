@@ -12,17 +12,28 @@ from pneumo_utils.study.records import Record
 
 def what_was_run(manifest: dict, state: str) -> str:
     """The line under a chapter's title."""
-    parts = [f"{manifest['tier']} settings", manifest["data"], f"weights: {manifest['weights']}", manifest["device"],
-             f"{took(manifest['seconds'])}, {manifest['finished'][:10]}"]
+    parts = [
+        f"{manifest['tier']} settings",
+        manifest["data"],
+        f"weights: {manifest['weights']}",
+        manifest["device"],
+        f"{took(manifest['seconds'])}, {manifest['finished'][:10]}",
+    ]
     if state != "up to date":
         parts.append("made before the last change of this chapter")
-    return f":::{{container}} what-was-run\n**What was run:** {' · '.join(parts)} · [more](../book/run_statistics.md)\n:::\n"
+    return (
+        f":::{{container}} what-was-run\n**What was run:** {' · '.join(parts)} · "
+        f"[more](../book/run_statistics.md)\n:::\n"
+    )
 
 
 def _versions(manifests: list[dict]) -> str:
     """Versions in which all the runs agree, once."""
-    shared = {name: version for name, version in manifests[0]["depends_on"]["versions"].items()
-              if all(m["depends_on"]["versions"].get(name) == version for m in manifests)}
+    shared = {
+        name: version
+        for name, version in manifests[0]["depends_on"]["versions"].items()
+        if all(m["depends_on"]["versions"].get(name) == version for m in manifests)
+    }
     return "All these runs had " + ", ".join(f"{name} {version}" for name, version in shared.items()) + ".\n"
 
 
@@ -45,10 +56,13 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
     return [
         "## Kept records",
         "",
-        "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their numbers are "
+        "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their "
+        "numbers are "
         "kept in `book/records`, and their chapters show them beside their own.",
         "",
-        _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows) if rows else "None has been kept yet.",
+        _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
+        if rows
+        else "None has been kept yet.",
         "",
     ]
 
@@ -60,12 +74,20 @@ def _linked(manifest: dict) -> str:
 def _where_the_time_goes(manifests: list[dict]) -> list[str]:
     """Each chapter's share of the whole, and its slowest cells."""
     total = sum(m["seconds"] for m in manifests)
-    rows = [[_linked(m), took(m["seconds"]), _bar(m["seconds"], total),
-             "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3))] for m in sorted(manifests, key=lambda m: -m["seconds"])]
+    rows = [
+        [
+            _linked(m),
+            took(m["seconds"]),
+            _bar(m["seconds"], total),
+            "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3)),
+        ]
+        for m in sorted(manifests, key=lambda m: -m["seconds"])
+    ]
     return [
         "## Where the time goes",
         "",
-        f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. The slowest chapter comes first; "
+        f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. "
+        f"The slowest chapter comes first; "
         "further down each has a table of its own.",
         "",
         _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows),
@@ -86,12 +108,26 @@ def _commit(git: dict) -> str:
 
 
 def statistics(manifests: list[dict], kept: list[Record]) -> str:
-    text = ["# Run statistics", "", "What each page of this book was made by. The table is read off the manifests that the runs left; "
-            "nothing in it is typed in.", ""]
+    text = [
+        "# Run statistics",
+        "",
+        "What each page of this book was made by. The table is read off the manifests "
+        "that the runs left; "
+        "nothing in it is typed in.",
+        "",
+    ]
     if not manifests:
         return "\n".join([*text, "No chapter has been run.", "", *_records(kept, manifests)])
-    rows = [[_linked(m), m["tier"], took(m["seconds"]),
-             f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told", m["device"]] for m in manifests]
+    rows = [
+        [
+            _linked(m),
+            m["tier"],
+            took(m["seconds"]),
+            f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told",
+            m["device"],
+        ]
+        for m in manifests
+    ]
     text += [
         *_where_the_time_goes(manifests),
         "## Settings and machines",
@@ -101,12 +137,21 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         *_records(kept, manifests),
     ]
     for m in manifests:
-        text += [f"## {m['title']}", "",
-                 _table(["what", ""], [["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
-                                       ["data", m["data"]], ["weights", m["weights"]],
-                                       ["seed", "none" if m["seed"] is None else m["seed"]],
-                                       ["commit", _commit(m["git"])],
-                                       ["digest of the run", f"`{m['digest']}`"]])]
+        text += [
+            f"## {m['title']}",
+            "",
+            _table(
+                ["what", ""],
+                [
+                    ["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
+                    ["data", m["data"]],
+                    ["weights", m["weights"]],
+                    ["seed", "none" if m["seed"] is None else m["seed"]],
+                    ["commit", _commit(m["git"])],
+                    ["digest of the run", f"`{m['digest']}`"],
+                ],
+            ),
+        ]
         total = sum(cell["seconds"] for cell in m["cells"])
         text += [
             _table(
@@ -127,12 +172,15 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
 
 
 def paper(paper: Paper, rows: list[dict]) -> str:
-    """A paper's claims in the order in which it makes them, with all verdicts and reasons, as the scoreboard's run left them."""
+    """A paper's claims in the order in which it makes them, with all verdicts and reasons, as the scoreboard's run
+    left them.
+    """
     text = [
         f"# Paper {paper.paper}, claim by claim",
         "",
         f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
-        f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is what runs of this book's chapters say, "
+        f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is "
+        f"what runs of this book's chapters say, "
         "and leads to where they were made. [](../notebooks/scoreboard.ipynb) has all papers on one page.",
         "",
     ]
@@ -149,11 +197,23 @@ def _told(parameter: Parameter) -> str:
 
 
 def parameters() -> str:
-    text = ["# Parameters", "", "Every chapter's settings, read off its notebook. Change them with `pneumo run CHAPTER -p name value`, with "
-            "`papermill ... -p name value`, or in the first code cell of the notebook itself; a name or a value that cannot be is refused before "
-            "anything runs.", ""]
+    text = [
+        "# Parameters",
+        "",
+        "Every chapter's settings, read off its notebook. Change them with `pneumo run "
+        "CHAPTER -p name value`, with "
+        "`papermill ... -p name value`, or in the first code cell of the notebook itself; a name or a value that "
+        "cannot be is refused before "
+        "anything runs.",
+        "",
+    ]
     for chapter in chapters():
-        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _told(p)]
-                for p in of_chapter(chapter).values()]
-        text += [f"## {chapter.title}", "", f"`{chapter.name}`", "", _table(["name and type", "default", "what it is, and what it takes"], rows)]
+        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _told(p)] for p in of_chapter(chapter).values()]
+        text += [
+            f"## {chapter.title}",
+            "",
+            f"`{chapter.name}`",
+            "",
+            _table(["name and type", "default", "what it is, and what it takes"], rows),
+        ]
     return "\n".join(text)

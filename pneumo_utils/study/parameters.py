@@ -18,7 +18,9 @@ from pneumo_utils.ground.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
-RANGE = re.compile(r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*")
+RANGE = re.compile(
+    r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*"
+)
 PATHS = {"folder", "file"}
 
 
@@ -41,7 +43,7 @@ class Parameter:
 
     @property
     def path_to(self) -> str:
-        """"folder" or "file" where the value is a path to data, else nothing."""
+        """ "folder" or "file" where the value is a path to data, else nothing."""
         return next((choice for choice in self.choices if choice in PATHS), "")
 
     @property
@@ -73,12 +75,16 @@ class Parameter:
             for each in value if isinstance(value, list) else [value]:
                 if str(each) not in self.choices:
                     near = difflib.get_close_matches(str(each), self.choices, n=1)
-                    return f"is one of {', '.join(self.choices)}, not {each!r}" + (f"; did you mean {near[0]}?" if near else "")
+                    return f"is one of {', '.join(self.choices)}, not {each!r}" + (
+                        f"; did you mean {near[0]}?" if near else ""
+                    )
         return ""
 
 
 def _article(kind: str) -> str:
-    return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "True or False"}.get(kind, f"a {kind}")
+    return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "True or False"}.get(
+        kind, f"a {kind}"
+    )
 
 
 def _is(value, kind: str) -> bool:
@@ -101,9 +107,11 @@ def declared(source: str, where: str = "the parameters cell") -> dict[str, Param
             value, kind = ast.literal_eval(node.value), ast.unparse(node.annotation)
             assert kind.removeprefix("list[").removesuffix("]") in {"int", "float", "str", "bool", "list"}
         except (AssertionError, ValueError):
-            raise StudyError(f"{where}: {line!r} is not one literal on one line, `name: type = value  # help`; "
-                             "papermill would drop it without a word.") from None
-        comment = line[node.end_col_offset:].strip()
+            raise StudyError(
+                f"{where}: {line!r} is not one literal on one line, `name: type = value  # help`; "
+                "papermill would drop it without a word."
+            ) from None
+        comment = line[node.end_col_offset :].strip()
         found[node.target.id] = Parameter(node.target.id, kind, value, comment.lstrip("# "))
     return found
 
@@ -121,7 +129,10 @@ def check(known: dict[str, Parameter], given: dict) -> None:
     for name, value in given.items():
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            faults.append(f"there is no parameter {name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}."))
+            faults.append(
+                f"there is no parameter "
+                f"{name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}.")
+            )
         elif fault := known[name].check(value):
             faults.append(f"{name} {fault}")
     if faults:
@@ -136,7 +147,9 @@ def settle(chapter: Chapter, given: dict) -> dict:
 
 
 def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
-    """What the command line gave, each word read as its parameter's type; a word that does not fit is left for `check` to name."""
+    """What the command line gave, each word read as its parameter's type; a word that does not fit is left for
+    `check` to name.
+    """
     return {name: _read(word, known[name].type) if name in known else word for name, word in words}
 
 
@@ -156,14 +169,18 @@ def from_file(path: Path) -> dict:
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The parameters file {path} cannot be read: {error}.") from error
     except yaml.YAMLError as error:
-        raise StudyError(f"The parameters file {path} is not YAML: {error}. It holds lines such as `seed: 1`.") from error
+        raise StudyError(
+            f"The parameters file {path} is not YAML: {error}. It holds lines such as `seed: 1`."
+        ) from error
     if not isinstance(given, dict):
         raise StudyError(f"The parameters file {path} holds {type(given).__name__}, not lines such as `seed: 1`.")
     return given
 
 
 def tier(chapter: Chapter, values: dict) -> str:
-    """"pocket" for the defaults, "paper" for the paper's own settings, otherwise what was changed; where the data lies is no setting."""
+    """ "pocket" for the defaults, "paper" for the paper's own settings, otherwise what was changed; where the data
+    lies is no setting.
+    """
     known = of_chapter(chapter)
     settings = {name: value for name, value in values.items() if not known[name].path_to}
     paper = chapter.path.parent / "params" / "paper" / f"{chapter.name}.yml"

@@ -1,4 +1,6 @@
-"""A figure as a file: with a palette of its own, which takes half of the room, or as a photograph where a palette would show as bands."""
+"""A figure as a file: with a palette of its own, which takes half of the room, or as a photograph where a palette
+would show as bands.
+"""
 
 import io
 
@@ -21,7 +23,8 @@ def encoded(figure) -> tuple[str, bytes]:
     few = picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     off = abs(np.asarray(few.convert("RGB"), dtype=int) - np.asarray(picture)).max(axis=2)
     if (off > BAND).mean() > BANDED:
-        picture.save(data, "JPEG", quality=88, subsampling=0, optimize=True)  # letters blur where colours are kept coarser than shades
+        # letters blur where colours are kept coarser than shades
+        picture.save(data, "JPEG", quality=88, subsampling=0, optimize=True)
         return JPEG, data.getvalue()
     few.save(data, "PNG", optimize=True)
     return PNG, data.getvalue()

@@ -11,7 +11,14 @@ def heading(source: str) -> str:
 
 def cell_name(notebook, at: int) -> str:
     """The nearest heading above a cell."""
-    return next((name for cell in reversed(notebook.cells[:at]) if cell.cell_type == "markdown" and (name := heading(cell.source))), "")
+    return next(
+        (
+            name
+            for cell in reversed(notebook.cells[:at])
+            if cell.cell_type == "markdown" and (name := heading(cell.source))
+        ),
+        "",
+    )
 
 
 def clock(seconds: float) -> str:

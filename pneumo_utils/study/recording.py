@@ -31,10 +31,13 @@ def place_of(chapter: Chapter, name: str, values: dict) -> Path:
     """Where a record will be written, if it may be one."""
     if not NAME.fullmatch(name):
         raise StudyError(
-            f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or real-children, not {name!r}."
+            f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or "
+            f"real-children, not {name!r}."
         )
     if values.get("max_steps"):
-        raise StudyError(f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0.")
+        raise StudyError(
+            f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0."
+        )
     path = records.folder(chapter.name) / f"{name}.json"
     _can_be_written(path.parent)
     return path
@@ -45,7 +48,9 @@ def _can_be_written(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StudyError(f"Records cannot be written to {folder}: {error.strerror}. Name another folder with PNEUMO_RECORDS.") from error
+        raise StudyError(
+            f"Records cannot be written to {folder}: {error.strerror}. Name another folder with PNEUMO_RECORDS."
+        ) from error
     if not os.access(folder, os.W_OK):
         raise StudyError(f"Records cannot be written to {folder}. Name another folder with PNEUMO_RECORDS.")
 
@@ -53,21 +58,31 @@ def _can_be_written(folder: Path) -> None:
 def _that_stands(chapter: Chapter, values: dict) -> Outcome | None:
     """A kept run that differs at most in the records that its page showed: no number in it comes from those."""
     now = depends_on(chapter, values) | {"records": {}}
-    return next((Outcome(folder, manifest, found_again=True) for folder, manifest in runs_of(chapter)
-                 if manifest["depends_on"] | {"records": {}} == now), None)
+    return next(
+        (
+            Outcome(folder, manifest, found_again=True)
+            for folder, manifest in runs_of(chapter)
+            if manifest["depends_on"] | {"records": {}} == now
+        ),
+        None,
+    )
 
 
 def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
     """What a record of a run of this machine holds."""
     paths = paths_among(chapter, values)
-    folders = {parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))} for parameter, path in paths.items()}
+    folders = {
+        parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))}
+        for parameter, path in paths.items()
+    }
     return written(name, outcome.manifest, read_json(outcome.folder / "results.json"), paths, folders)
 
 
 def written(name: str, manifest: dict, results: dict, paths: dict[str, str], folders: dict) -> dict:
     """A run as a record has it, with no path of any machine in it; `paths` are the parameters that hold one."""
     found = {
-        "chapter": manifest["chapter"], "name": name,
+        "chapter": manifest["chapter"],
+        "name": name,
         **{key: manifest[key] for key in ("tier", "data", "real", "weights", "device")},
         "parameters": manifest["parameters"] | {parameter: last_name(path) for parameter, path in paths.items()},
         "folders": folders,
@@ -100,8 +115,16 @@ def _is_path(parameter, value) -> bool:
 
 def _last_names(given) -> dict[str, str]:
     """The ways in which a text may have written each path, the longest first, and what is left of it."""
-    ways = {way: last_name(path) for path in given for way in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))}
-    return {way: ways[way] for way in sorted(ways, key=len, reverse=True) if os.sep in way.strip("./") or "\\" in way or Path(way).is_absolute()}
+    ways = {
+        way: last_name(path)
+        for path in given
+        for way in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))
+    }
+    return {
+        way: ways[way]
+        for way in sorted(ways, key=len, reverse=True)
+        if os.sep in way.strip("./") or "\\" in way or Path(way).is_absolute()
+    }
 
 
 def _clean(value, last_names: dict[str, str]):
@@ -114,6 +137,9 @@ def _clean(value, last_names: dict[str, str]):
     for way, name in last_names.items():
         value = re.sub(rf"(?<![\w./]){re.escape(way)}(?![\w-])", lambda _, name=name: name, value)
     if path := FROM_THE_ROOT.search(value):
-        raise StudyError(f"A path of this machine, {path.group()}, stands in what the chapter keeps, and a record is committed for all to read: "
-                         "take it out of the texts that the chapter gives to run.uses and run.result.")
+        raise StudyError(
+            f"A path of this machine, {path.group()}, stands in what the chapter keeps, and a record is "
+            f"committed for all to read: "
+            "take it out of the texts that the chapter gives to run.uses and run.result."
+        )
     return value

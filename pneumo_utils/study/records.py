@@ -1,4 +1,6 @@
-"""Records of runs that were made once by hand and are committed, `book/records/<chapter>/<name>.json`: what was run and what it found, no image and no path."""
+"""Records of runs that were made once by hand and are committed, `book/records/<chapter>/<name>.json`: what was run
+and what it found, no image and no path.
+"""
 
 import os
 from dataclasses import dataclass, fields
@@ -34,7 +36,9 @@ class Record:
     def value(self, name: str) -> tuple:
         """A result with its interval, as `run.result` was given them; where there was no interval, None twice."""
         if name not in self.results:
-            raise StudyError(f"The record {self.name!r} of {self.chapter} has no result {name!r}{did_you_mean(name, self.results)}")
+            raise StudyError(
+                f"The record {self.name!r} of {self.chapter} has no result {name!r}{did_you_mean(name, self.results)}"
+            )
         entry = self.results[name]
         return entry["value"], entry.get("low"), entry.get("high")
 
@@ -46,12 +50,22 @@ class Record:
     @property
     def words(self) -> str:
         """One line that says what was run."""
-        return f"{self.data} · settings: {self.tier} · weights: {self.weights} · {took(self.seconds)} on {self.device} · {self.finished[:10]}"
+        return (
+            f"{self.data} · settings: {self.tier} · weights: {self.weights} · {took(self.seconds)} on "
+            f"{self.device} · {self.finished[:10]}"
+        )
 
     @property
     def evidence(self) -> dict:
         """What it says of claims, as `claims.evidence` takes it."""
-        return {"chapter": self.chapter, "tier": self.tier, "real": self.real, "claims": self.claims, "record": self.name, "finished": self.finished}
+        return {
+            "chapter": self.chapter,
+            "tier": self.tier,
+            "real": self.real,
+            "claims": self.claims,
+            "record": self.name,
+            "finished": self.finished,
+        }
 
 
 def folder(chapter: str) -> Path:
@@ -74,14 +88,19 @@ def _files(chapter: str) -> list[Path]:
 
 
 def read(path: Path) -> Record:
-    """A record, held against what one has to be, so that a slip in the file is an error and not a wrong sentence on a page."""
+    """A record, held against what one has to be, so that a slip in the file is an error and not a wrong sentence on
+    a page.
+    """
     try:
         if fault := _fault(raw := read_json(path), path):
             raise ValueError(fault)
     except (OSError, ValueError) as error:
         place = os.path.relpath(path)
-        raise StudyError(f"The record {place} is damaged: {error}. Bring back the committed one with `git checkout -- {place}`, make it anew with "
-                         f"`pneumo record {path.parent.name} {path.stem}` and its settings, or delete it.") from error
+        raise StudyError(
+            f"The record {place} is damaged: {error}. Bring back the committed one with `git checkout "
+            f"-- {place}`, make it anew with "
+            f"`pneumo record {path.parent.name} {path.stem}` and its settings, or delete it."
+        ) from error
     return Record(**raw)
 
 
@@ -95,6 +114,8 @@ def _fault(raw, path: Path) -> str:
     if (raw["chapter"], raw["name"]) != (path.parent.name, path.stem):
         return f"it calls itself {raw['chapter']}/{raw['name']}"
     for part, needs in (("results", {"value"}), ("claims", {"value", "low", "high"})):
-        if short := [name for name, entry in raw[part].items() if not isinstance(entry, dict) or not needs <= entry.keys()]:
+        if short := [
+            name for name, entry in raw[part].items() if not isinstance(entry, dict) or not needs <= entry.keys()
+        ]:
             return f"{part} lack a value or an interval: {', '.join(short)}"
     return ""

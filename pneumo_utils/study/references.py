@@ -10,7 +10,8 @@ from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
 TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
-RUNS_OWN = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}  # tables that a run names by itself
+# tables that a run names by itself
+RUNS_OWN = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
 KINDS = {"fig": "figure", "tab": "table"}
 
 
@@ -22,7 +23,9 @@ def labelled(output: dict, chapter: Chapter) -> None:
     """Give the tables of an output the labels that they have in the book; in the chapter they have only their names."""
     data = output.get("data", {})
     if "text/html" in data:
-        data["text/html"] = TABLE.sub(lambda found: found[1] + label("tab", chapter, found[2]), "".join(data["text/html"]))
+        data["text/html"] = TABLE.sub(
+            lambda found: found[1] + label("tab", chapter, found[2]), "".join(data["text/html"])
+        )
 
 
 def labels(page: dict, chapter: Chapter) -> set[str]:
@@ -36,12 +39,17 @@ def labels(page: dict, chapter: Chapter) -> set[str]:
     ]
     told = [each for each in told if each]
     if twice := sorted(each for each in set(told) if told.count(each) > 1):
-        raise StudyError(f"{chapter.name} shows two figures or tables of one name, {twice[0]}: give each a name of its own.")
+        raise StudyError(
+            f"{chapter.name} shows two figures or tables of one name, {twice[0]}: give each a name of its own."
+        )
     return set(told)
 
 
 def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> str:
-    """Prose in which a reference to what this book's runs did not show is plain words; one to what no chapter ever shows is an error."""
+    """Prose in which a reference to what this book's runs did not show is plain words; one to what no chapter ever
+    shows is an error.
+    """
+
     def settle(found):
         if found["label"] in shown:
             return found[0]
@@ -53,7 +61,8 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
         ]
         if not any(re.fullmatch(each, found["label"]) for each in known):
             raise StudyError(
-                f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that name{did_you_mean(found['label'], shown)}"
+                f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that "
+                f"name{did_you_mean(found['label'], shown)}"
             )
         return f"*a {KINDS[found['kind']]} left out of this run*"
 
@@ -63,13 +72,17 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
 def linked(text: str, left_out: list[Chapter]) -> str:
     """Prose whose links into chapters that are left out are their words alone, or the chapter's title."""
     for chapter in left_out:
-        targets = "|".join(map(re.escape, (f"../notebooks/{chapter.name}.ipynb", f"{chapter.name}.ipynb", *chapter.labels())))
+        targets = "|".join(
+            map(re.escape, (f"../notebooks/{chapter.name}.ipynb", f"{chapter.name}.ipynb", *chapter.labels()))
+        )
         text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda found: found[1] or f"*{chapter.title}*", text)
     return text
 
 
 def names(chapter: Chapter, kind: str) -> set[str]:
-    """Patterns of the names that a chapter's source gives its figures (`fig`) or its tables (`tab`), whether a run comes to show them or not."""
+    """Patterns of the names that a chapter's source gives its figures (`fig`) or its tables (`tab`), whether a run
+    comes to show them or not.
+    """
     code = [ast.parse("".join(cell["source"])) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
     calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
     told = set()
@@ -79,7 +92,11 @@ def names(chapter: Chapter, kind: str) -> set[str]:
             told |= {RUNS_OWN[function]} if kind == "tab" else set()
         elif function == "run.beside":
             told |= {name for each in call.args for name in _surveys(each, code)} if kind == "tab" else set()
-        elif function == "run.figure" if kind == "fig" else {"name", "caption"} <= keywords.keys() and function != "run.figure":
+        elif (
+            function == "run.figure"
+            if kind == "fig"
+            else {"name", "caption"} <= keywords.keys() and function != "run.figure"
+        ):
             told |= _patterns(keywords.get("name") or call.args[1], code)
     return told
 
@@ -88,8 +105,18 @@ def _surveys(told: ast.expr, code: list[ast.Module]) -> set[str]:
     """Names of the tables of surveys; where these are worked out, of any text with a gap in it."""
     if isinstance(told, ast.Constant):
         return {survey_name(told.value)}
-    texts = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant)]
-    return {"-?".join(re.escape(survey_name(part.value)) if isinstance(part, ast.Constant) else r"[\w-]+" for part in text.values) for text in texts}
+    texts = [
+        node
+        for tree in code
+        for node in ast.walk(tree)
+        if isinstance(node, ast.JoinedStr) and isinstance(node.values[0], ast.Constant)
+    ]
+    return {
+        "-?".join(
+            re.escape(survey_name(part.value)) if isinstance(part, ast.Constant) else r"[\w-]+" for part in text.values
+        )
+        for text in texts
+    }
 
 
 def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
@@ -98,5 +125,8 @@ def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
     if isinstance(name, ast.JoinedStr):
         return {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w-]+" for part in name.values)}
     return {
-        re.escape(node.value) for tree in code for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        re.escape(node.value)
+        for tree in code
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }  # a variable: any word that it may hold

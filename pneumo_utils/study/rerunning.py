@@ -1,4 +1,6 @@
-"""How a chapter's page ends: the commands that run it again, written from its parameters and from `notebooks/params/`."""
+"""How a chapter's page ends: the commands that run it again, written from its parameters and from
+`notebooks/params/`.
+"""
 
 import shlex
 from functools import cache
@@ -37,7 +39,8 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
     releases = _declared().get(chapter.name, {}).get("data", {})
     if strangers := sorted(releases.keys() - {name for name in known if known[name].path_to}):
         raise StudyError(
-            f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(strangers)}, which is no folder or file among its parameters."
+            f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(strangers)}, which is no folder or "
+            f"file among its parameters."
         )
     if releases:
         data = _words({name: f"path/to/{release}" for name, release in releases.items()})
@@ -52,7 +55,8 @@ def closing(chapter: Chapter) -> str:
     text = [
         "## Run this chapter",
         "",
-        "With nothing downloaded, as this page was made; `papermill` alone does what `pneumo` does, and keeps no run to be found again. "
+        "With nothing downloaded, as this page was made; `papermill` alone does what `pneumo` does, and keeps no run "
+        "to be found again. "
         "[](../book/rerun.md) has the rest.",
         "",
         _block(said["here"]),
@@ -66,13 +70,18 @@ def closing(chapter: Chapter) -> str:
         ]
     if "seeds" in said:
         text += [
-            "How much is luck? The same with several seeds, and all that they found as one table. [](../book/compare_runs.md) lays any two runs beside each other.",
+            "How much is luck? The same with several seeds, and all that they found as one table. "
+            "[](../book/compare_runs.md) lays any two runs beside each other.",
             "",
             _block(said["seeds"]),
         ]
     if "real data" in said:
-        first = ("first a trial, two steps of every training, then the paper's own settings, which need ImageNet weights and, in practice, a GPU."
-                 if len(said["real data"]) > 1 else "the folder is all that changes.")
+        first = (
+            "first a trial, two steps of every training, then the paper's own settings, which need ImageNet "
+            "weights and, in practice, a GPU."
+            if len(said["real data"]) > 1
+            else "the folder is all that changes."
+        )
         text += [f"On real data ([](../book/data.md) says where to get them): {first}", "", _block(said["real data"])]
     return "\n".join(text)
 
@@ -80,8 +89,10 @@ def closing(chapter: Chapter) -> str:
 def _settings_table(chapter: Chapter) -> str:
     known, paper = of_chapter(chapter), _settings(chapter, "paper")
     papers = from_file(paper) if paper.exists() else {}
-    rows = [[f"`{name}`", known[name].default, value, *([papers[name]] if papers else []), known[name].says]
-            for name, value in worth_trying(chapter).items()]
+    rows = [
+        [f"`{name}`", known[name].default, value, *([papers[name]] if papers else []), known[name].says]
+        for name, value in worth_trying(chapter).items()
+    ]
     return table(["parameter", "here", "to try", *(["paper"] if papers else []), "what it is"], rows)
 
 

@@ -8,7 +8,7 @@ import time
 import traceback
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -35,20 +35,32 @@ class Outcome:
     found_again: bool
 
 
-def run(chapter: Chapter, given: dict, out: Path | None = None, cell_limit: int = CELL_LIMIT, progress: Progress | None = None) -> Outcome:
+def run(
+    chapter: Chapter,
+    given: dict,
+    out: Path | None = None,
+    cell_limit: int = CELL_LIMIT,
+    progress: Progress | None = None,
+) -> Outcome:
     progress = progress or Progress()
     values = settle(chapter, given)
     stands_on = depends_on(chapter, values)
     digest = digest_of(stands_on)[:12]
     folder = Path(out).absolute() if out else places.runs().absolute() / chapter.name / digest
-    if out and folder.exists() and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "manifest.json").exists()):
+    if (
+        out
+        and folder.exists()
+        and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "manifest.json").exists())
+    ):
         raise StudyError(f"{folder} holds other things than a run. Choose a new or empty folder with --out.")
     with room_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _turn(places.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
-            return Outcome(folder, _execute(chapter, values, stands_on, digest, folder, cell_limit, progress), found_again=False)
+            return Outcome(
+                folder, _execute(chapter, values, stands_on, digest, folder, cell_limit, progress), found_again=False
+            )
 
 
 @contextmanager
@@ -71,7 +83,9 @@ def _execute(chapter, values, stands_on, digest, folder: Path, cell_limit: int, 
     began, source = time.time(), _git()  # what is run is what stood there when it began
     try:
         injected = 1
-        progress.start(chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt")
+        progress.start(
+            chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt"
+        )
         notebook = _papermill(chapter, values, attempt, cell_limit, progress)
         manifest = _manifest(chapter, values, stands_on, digest, attempt, notebook, began, source)
         write_json(attempt / "manifest.json", manifest)
@@ -98,15 +112,28 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
     from pneumo_utils.study.kernel import logged_to
 
     logger.setLevel(logging.ERROR)
-    environment = {places.CURRENT: str(attempt), "PYDEVD_DISABLE_FILE_VALIDATION": "1", "PNEUMO_RUNS": str(places.runs().absolute())}
+    environment = {
+        places.CURRENT: str(attempt),
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+        "PNEUMO_RUNS": str(places.runs().absolute()),
+    }
     with _environment(environment), _terminate_as_interrupt():
         for start in range(1, STARTS + 1):
             try:
                 notebook = execute_notebook(
-                    str(chapter.path), str(attempt / "notebook.ipynb"), values, cwd=str(Path.cwd()), progress_bar=False,
-                    stdout_file=progress, stderr_file=progress, execution_timeout=cell_limit, start_timeout=120,
-                    on_cell_start=progress.cell_start, on_cell_executed=progress.cell_executed,
-                    kernel_manager_class=logged_to(attempt / "kernel.txt"))
+                    str(chapter.path),
+                    str(attempt / "notebook.ipynb"),
+                    values,
+                    cwd=str(Path.cwd()),
+                    progress_bar=False,
+                    stdout_file=progress,
+                    stderr_file=progress,
+                    execution_timeout=cell_limit,
+                    start_timeout=120,
+                    on_cell_start=progress.cell_start,
+                    on_cell_executed=progress.cell_executed,
+                    kernel_manager_class=logged_to(attempt / "kernel.txt"),
+                )
                 tidy(notebook)
                 nbformat.write(notebook, attempt / "notebook.ipynb")
                 return notebook
@@ -145,8 +172,11 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
     if not (attempt / "results.json").exists():
         raise StudyError(f"{chapter.name} ran to its end without run.finish(), so it has no results.json.")
     results = read_json(attempt / "results.json")
-    cells = [{"cell": at, "seconds": round(cell.metadata.papermill.get("duration") or 0, 3), "name": cell_name(notebook, at)}
-             for at, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    cells = [
+        {"cell": at, "seconds": round(cell.metadata.papermill.get("duration") or 0, 3), "name": cell_name(notebook, at)}
+        for at, cell in enumerate(notebook.cells)
+        if cell.cell_type == "code"
+    ]
     return {
         "chapter": chapter.name,
         "title": chapter.title,
@@ -158,20 +188,25 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
         "weights": results["weights"],
         "device": results["device"],
         "seed": values.get("seed"),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - began, 2),
         "peak_memory_mb": results["peak_memory_mb"],
         "cells": cells,
         "git": source,
         "depends_on": stands_on,
-        "files": {path.relative_to(attempt).as_posix(): sha(path.read_bytes())
-                  for path in sorted(attempt.rglob("*")) if path.is_file() and path.name not in LOGS},
+        "files": {
+            path.relative_to(attempt).as_posix(): sha(path.read_bytes())
+            for path in sorted(attempt.rglob("*"))
+            if path.is_file() and path.name not in LOGS
+        },
     }
 
 
 def _git() -> dict:
     def ask(*words):
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20
+        ).stdout.strip()
 
     try:
         return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
@@ -192,7 +227,9 @@ def _move_in(attempt: Path, folder: Path) -> None:
 
 
 def _failed(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, error: BaseException) -> ChapterFailed:
-    """Keep the half-executed notebook and the log where they can be read and never taken for a run; say it all in one screen."""
+    """Keep the half-executed notebook and the log where they can be read and never taken for a run; say it all in
+    one screen.
+    """
     kept = folder.with_name(f"{folder.name}.failed")
     shutil.rmtree(kept, ignore_errors=True)
     os.replace(attempt, kept)
@@ -206,8 +243,10 @@ def _failed(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, e
     lines = [message, ""]
     if (kept / "notebook.ipynb").exists():
         lines.append(f"  half-executed notebook  {_near(kept / 'notebook.ipynb')}")
-    lines += [f"  log                     {_near(kept / 'log.txt')}",
-              "  Pieces that were finished before are kept: the same command goes on from there."]
+    lines += [
+        f"  log                     {_near(kept / 'log.txt')}",
+        "  Pieces that were finished before are kept: the same command goes on from there.",
+    ]
     return ChapterFailed("\n".join(lines))
 
 
@@ -226,10 +265,14 @@ def _reason(error: BaseException) -> str:
     if isinstance(error, PapermillExecutionError):
         return f"{error.ename}: {error.evalue}\n{_excerpt(error)}"
     if isinstance(error, NoSuchKernel):
-        return (f"there is no Jupyter kernel called {error.name!r}. Install it into this environment: "
-                "`python -m ipykernel install --sys-prefix`.")
+        return (
+            f"there is no Jupyter kernel called {error.name!r}. Install it into this environment: "
+            "`python -m ipykernel install --sys-prefix`."
+        )
     if isinstance(error, DeadKernelError):
-        return "the kernel was killed. Most often memory ran out: lower batch_size or image_size, or close other programs."
+        return (
+            "the kernel was killed. Most often memory ran out: lower batch_size or image_size, or close other programs."
+        )
     if isinstance(error, CellTimeoutError):
         return "the cell ran longer than it may. If it does real work, give it more with --cell-limit SECONDS."
     if isinstance(error, KeyboardInterrupt):

@@ -1,7 +1,8 @@
-"""Pieces of work that do not need each other, made side by side where there are cores, and each kept as soon as it is made.
+"""Pieces of work that do not need each other, made side by side where there are cores, and each kept as soon as it is
+made.
 
-A piece is made in a fork of this process, so that functions of a notebook need no other form; with a GPU, or where the system cannot
-fork, the pieces are made one after another.
+A piece is made in a fork of this process, so that functions of a notebook need no other form; with a GPU, or where the
+system cannot fork, the pieces are made one after another.
 """
 
 import io
@@ -17,10 +18,15 @@ from pneumo_utils.study import kept
 
 
 def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=None) -> dict:
-    """What `make` returns for each named piece, in their order; `first` is called once before any is made, for what all forks then find in memory."""
+    """What `make` returns for each named piece, in their order; `first` is called once before any is made, for what
+    all forks then find in memory.
+    """
     from pneumo_utils.cohort.bar import bar
 
-    began, places = time.time(), {name: kept.place_of(folder, name, make, given, data) for name, given in pieces.items()}
+    began, places = (
+        time.time(),
+        {name: kept.place_of(folder, name, make, given, data) for name, given in pieces.items()},
+    )
     waiting = [name for name, place in places.items() if not kept.load(place)]
     missing, at_once = len(waiting), min(_at_once(), len(waiting))
     shown = iter(bar(range(missing), "making", unit=" pieces"))
@@ -36,8 +42,14 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
         one(name)
         next(shown, None)
     next(shown, None)
-    how = f"{missing} made in {time.time() - began:.1f} s" + (f", {at_once} at a time" if at_once > 1 else "") if missing else "all found again"
-    print(f"{len(pieces)} pieces: {how}" + (f", {len(pieces) - missing} found again" if 0 < missing < len(pieces) else ""))
+    how = (
+        f"{missing} made in {time.time() - began:.1f} s" + (f", {at_once} at a time" if at_once > 1 else "")
+        if missing
+        else "all found again"
+    )
+    print(
+        f"{len(pieces)} pieces: {how}" + (f", {len(pieces) - missing} found again" if 0 < missing < len(pieces) else "")
+    )
     return {name: one(name) for name in pieces}
 
 
@@ -58,7 +70,9 @@ def _fork(names: list[str], at_once: int, make_one, shown) -> None:
             while waiting and len(running) < at_once:
                 name = waiting.pop(0)
                 said, says = multiprocessing.Pipe(duplex=False)
-                process = multiprocessing.get_context("fork").Process(target=_in_fork, args=(make_one, name, at_once, says))
+                process = multiprocessing.get_context("fork").Process(
+                    target=_in_fork, args=(make_one, name, at_once, says)
+                )
                 process.start()
                 says.close()
                 running[said] = name, process
@@ -97,11 +111,16 @@ def _ended_well(name: str, process, said) -> None:
     process.join()
     if not told:
         raise StudyError(
-            f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system does that runs out of memory. "
+            f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system "
+            f"does that runs out of memory. "
             "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time."
         )
     if told != "done":
-        raise StudyError(told.removeprefix("StudyError: ") if told.startswith("StudyError: ") else f"The piece {name!r} failed:\n{told}")
+        raise StudyError(
+            told.removeprefix("StudyError: ")
+            if told.startswith("StudyError: ")
+            else f"The piece {name!r} failed:\n{told}"
+        )
 
 
 def _silent(_: str) -> None:

@@ -1,4 +1,6 @@
-"""How the kept runs of a chapter stand to what it would be now, and what all the runs that the book shows say of the claims."""
+"""How the kept runs of a chapter stand to what it would be now, and what all the runs that the book shows say of the
+claims.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +49,22 @@ def finished(folder: Path, digest: str | None = None) -> dict | None:
 def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
     """The whole runs of a chapter that are kept, the newest first."""
     folder = places.runs() / chapter.name
-    found = [(path.parent, manifest) for path in folder.glob("*/manifest.json") if not path.parent.suffix and (manifest := finished(path.parent))]
+    found = [
+        (path.parent, manifest)
+        for path in folder.glob("*/manifest.json")
+        if not path.parent.suffix and (manifest := finished(path.parent))
+    ]
     return sorted(found, key=lambda pair: pair[1]["finished"], reverse=True)
 
 
 def depends_on(chapter: Chapter, values: dict) -> dict:
-    """What a run depends on; a chapter that sums up the others depends on what those say of claims, and on nothing else of them."""
+    """What a run depends on; a chapter that sums up the others depends on what those say of claims, and on nothing
+    else of them.
+    """
     own = identity(chapter, values)
-    return own | {"results": {name: digest_of(said)[:16] for name, said in heard().items()}} if sums_up(chapter) else own
+    return (
+        own | {"results": {name: digest_of(said)[:16] for name, said in heard().items()}} if sums_up(chapter) else own
+    )
 
 
 def sums_up(chapter: Chapter) -> bool:
@@ -63,23 +73,33 @@ def sums_up(chapter: Chapter) -> bool:
 
 
 def to_run(asked: list[Chapter]) -> list[Chapter]:
-    """The chapters asked for, or all, and last those that sum up the others: asked for or not, they would be out of date."""
+    """The chapters asked for, or all, and last those that sum up the others: asked for or not, they would be out of
+    date.
+    """
     every = chapters()
-    return [chapter for chapter in asked or every if not sums_up(chapter)] + [chapter for chapter in every if sums_up(chapter)]
+    return [chapter for chapter in asked or every if not sums_up(chapter)] + [
+        chapter for chapter in every if sums_up(chapter)
+    ]
 
 
 def heard() -> dict[str, list[dict]]:
-    """By chapter what the run that its page shows says of claims, and what its records say, as `claims.evidence.gather` takes it.
+    """By chapter what the run that its page shows says of claims, and what its records say, as `claims.evidence.gather`
+    takes it.
 
     A chapter that has never been run to its end is left out, as its page is; so are chapters that sum up others.
     """
-    shown = {chapter.name: at.folder for chapter in chapters() if not sums_up(chapter) and (at := standing(chapter)).folder}
+    shown = {
+        chapter.name: at.folder for chapter in chapters() if not sums_up(chapter) and (at := standing(chapter)).folder
+    }
     return {name: _said(name, read_json(folder / "results.json")) for name, folder in shown.items()}
 
 
 def _said(name: str, results: dict) -> list[dict]:
     verdicts = results.get("verdicts", "")  # the section where the chapter's page shows its records' verdicts too
-    own = {key: results[key] for key in ("chapter", "tier", "real", "claims")} | {"sections": results.get("sections", {}), "verdicts": verdicts}
+    own = {key: results[key] for key in ("chapter", "tier", "real", "claims")} | {
+        "sections": results.get("sections", {}),
+        "verdicts": verdicts,
+    }
     if results["parameters"].get("max_steps"):  # a trial of a few steps is evidence of nothing
         own["claims"] = {}
     return [own, *(record.evidence | {"verdicts": verdicts} for record in records.of(name).values())]

@@ -1,4 +1,6 @@
-"""What cells printed, as a terminal would be left with it: a progress bar that has wiped itself away leaves nothing on a page."""
+"""What cells printed, as a terminal would be left with it: a progress bar that has wiped itself away leaves nothing
+on a page.
+"""
 
 
 def tidy(notebook) -> None:
@@ -24,8 +26,10 @@ def _joined(outputs: list) -> list:
 
 
 def left_of(line: str) -> str:
-    """What stands in a line after its carriage returns: later text lies over earlier, and the longer one's end shows."""
+    """What stands in a line after its carriage returns: later text lies over earlier, and the longer one's end
+    shows.
+    """
     shown = ""
     for text in line.split("\r"):
-        shown = text + shown[len(text):]
+        shown = text + shown[len(text) :]
     return shown.rstrip() if "\r" in line else shown

@@ -30,7 +30,9 @@ class Planned:
 
     @property
     def called(self) -> str:
-        return " ".join([self.chapter.number or self.chapter.name, *(f"{name}={value}" for name, value in self.apart.items())])
+        return " ".join(
+            [self.chapter.number or self.chapter.name, *(f"{name}={value}" for name, value in self.apart.items())]
+        )
 
     @property
     def command(self) -> str:
@@ -51,7 +53,9 @@ def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | Non
             given = common | from_words(known[chapter], list(one.items()))
             settle(chapter, given)
             settings = (*(("-f", str(file)) if file else ()), *(part for pair in one.items() for part in ("-p", *pair)))
-            planned.append(Planned(chapter, given, settings, {name: given[name] for name in parts if len(parts[name]) > 1}))
+            planned.append(
+                Planned(chapter, given, settings, {name: given[name] for name in parts if len(parts[name]) > 1})
+            )
     if len(planned) > MOST:
         raise ParameterError(f"Nothing was run: these are {len(planned)} runs, and a sweep has at most {MOST}.")
     return planned
@@ -61,13 +65,24 @@ def _all_have_them(known: dict[Chapter, dict], names: list[str]) -> None:
     for name in names:
         lack = [chapter.name for chapter in known if name not in known[chapter]]
         if lack and len(lack) < len(known):  # a name that none has is a misspelt one, and `check` knows the nearest
-            raise ParameterError(f"Nothing was run: {' and '.join(lack)} {'has' if len(lack) == 1 else 'have'} no parameter {name!r}. "
-                                 "A sweep over several chapters takes parameters that all of them have.")
+            raise ParameterError(
+                f"Nothing was run: {' and '.join(lack)} {'has' if len(lack) == 1 else 'have'} no "
+                f"parameter {name!r}. "
+                "A sweep over several chapters takes parameters that all of them have."
+            )
 
 
 def _parts(name: str, word: str, parameter: Parameter | None) -> list[str]:
-    """The values that a word stands for: `0..4` counts, commas list; a parameter that is a list itself takes the word whole."""
-    if parameter is None or parameter.type.startswith("list") or "," not in word and ".." not in word or os.path.exists(word):
+    """The values that a word stands for: `0..4` counts, commas list; a parameter that is a list itself takes the
+    word whole.
+    """
+    if (
+        parameter is None
+        or parameter.type.startswith("list")
+        or "," not in word
+        and ".." not in word
+        or os.path.exists(word)
+    ):
         return [word]
     found = []
     for part in word.split(","):
@@ -77,6 +92,9 @@ def _parts(name: str, word: str, parameter: Parameter | None) -> list[str]:
             continue
         first, last = map(int, counted.groups())
         if not first <= last < first + MOST:
-            raise ParameterError(f"Nothing was run: {name} {part.strip()} counts from the first number up to the last, at most {MOST} of them.")
+            raise ParameterError(
+                f"Nothing was run: {name} {part.strip()} counts from the first number up to the "
+                f"last, at most {MOST} of them."
+            )
         found += map(str, range(first, last + 1))
     return list(dict.fromkeys(found))

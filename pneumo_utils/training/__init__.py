@@ -1,4 +1,6 @@
-"""Training: a fastai Learner in one call from loaders, a trunk with its head, a loss and an optimiser, as each paper describes them."""
+"""Training: a fastai Learner in one call from loaders, a trunk with its head, a loss and an optimiser, as each paper
+describes them.
+"""
 
 from pneumo_utils.training import heads
 from pneumo_utils.training.devices import share_cores

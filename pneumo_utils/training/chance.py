@@ -8,12 +8,19 @@ import torch
 
 
 class Chance:
-    """States of all generators, begun from one seed: taken up for the length of a fit, and put away after it for the next fit to go on from."""
+    """States of all generators, begun from one seed: taken up for the length of a fit, and put away after it for the
+    next fit to go on from.
+    """
 
     def __init__(self, seed: int):
-        self.states = {"torch": torch.Generator().manual_seed(seed).get_state(), "cuda": [], "seed": seed,
-                       "numpy": np.random.RandomState(seed % 2**32).get_state(), "python": random.Random(seed).getstate(),
-                       "order": random.Random(seed).getstate()}
+        self.states = {
+            "torch": torch.Generator().manual_seed(seed).get_state(),
+            "cuda": [],
+            "seed": seed,
+            "numpy": np.random.RandomState(seed % 2**32).get_state(),
+            "python": random.Random(seed).getstate(),
+            "order": random.Random(seed).getstate(),
+        }
 
     @contextmanager
     def thrown(self, loader):
@@ -29,8 +36,13 @@ class Chance:
 
 def current(loader) -> dict:
     """The states of all generators, the loader's own included."""
-    return {"torch": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "numpy": np.random.get_state(), "python": random.getstate(), "order": loader.rng.getstate() if hasattr(loader, "rng") else None}
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+        "order": loader.rng.getstate() if hasattr(loader, "rng") else None,
+    }
 
 
 def set_to(states: dict, loader) -> None:

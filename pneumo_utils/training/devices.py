@@ -1,4 +1,6 @@
-"""How a network is computed where it is: number format, memory format and threads, whatever is fastest there unless told otherwise."""
+"""How a network is computed where it is: number format, memory format and threads, whatever is fastest there unless
+told otherwise.
+"""
 
 import os
 from contextlib import AbstractContextManager
@@ -29,7 +31,9 @@ class Compute:
         return network.to(device=self.device, memory_format=self._format)
 
     def taken(self, batch: Tensor) -> Tensor:
-        """A batch as a plain tensor in the network's layout: fastai's own kinds of tensor make every operation dearer."""
+        """A batch as a plain tensor in the network's layout: fastai's own kinds of tensor make every operation
+        dearer.
+        """
         plain = batch.as_subclass(Tensor) if isinstance(batch, Tensor) else batch
         return plain.contiguous(memory_format=self._format) if getattr(plain, "ndim", 0) == 4 else plain
 
@@ -46,11 +50,13 @@ class Compute:
 
 
 def compute(device, precision: str = AUTO, memory_format: str = AUTO) -> Compute:
-    """"auto" is bfloat16 where the hardware has it, and channels_last, which is at least as fast on CUDA and on a CPU."""
+    """ "auto" is bfloat16 where the hardware has it, and channels_last, which is at least as fast on CUDA and on a
+    CPU.
+    """
     device = torch.device(device or "cpu")
     for name, given, known in (("precision", precision, PRECISIONS), ("memory_format", memory_format, FORMATS)):
         if given not in (AUTO, *known):
-            raise StudyError(f"{name} is \"auto\", {' or '.join(map(repr, known))}, not {given!r}.")
+            raise StudyError(f'{name} is "auto", {" or ".join(map(repr, known))}, not {given!r}.')
     if precision == AUTO:
         precision = "bfloat16" if has_bfloat16(device) else "float32"
     if memory_format == AUTO:
@@ -74,7 +80,9 @@ def _flags() -> set[str]:
 
 
 def share_cores(processes: int = 1) -> int:
-    """Give this process its share of the cores when so many train at once, and say how many threads that is: more than cores are far slower."""
+    """Give this process its share of the cores when so many train at once, and say how many threads that is: more
+    than cores are far slower.
+    """
     asked = int(os.environ.get("OMP_NUM_THREADS") or cores())
     threads = max(1, min(asked, cores() // max(1, processes)))
     torch.set_num_threads(threads)

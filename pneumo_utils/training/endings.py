@@ -11,7 +11,9 @@ VALID_LOSS = "valid_loss"
 
 
 class _Follows(Callback):
-    """Looks, after each epoch, at one column of the history: of losses the lowest is the best, of all others the highest."""
+    """Looks, after each epoch, at one column of the history: of losses the lowest is the best, of all others the
+    highest.
+    """
 
     order = 55  # after the recorder
 
@@ -22,12 +24,17 @@ class _Follows(Callback):
         """What is followed, so that less is better."""
         row = self.rows[-1]
         if row.get(self.monitor) is None:
-            raise StudyError(f"The history has no {self.monitor!r} to follow; it has {', '.join(name for name in row if row[name] is not None)}.")
+            raise StudyError(
+                f"The history has no {self.monitor!r} to follow; it has "
+                f"{', '.join(name for name in row if row[name] is not None)}."
+            )
         return row[self.monitor] if self.monitor.endswith("loss") else -row[self.monitor]
 
 
 class EarlyStopping(_Follows):
-    """Ends a fit after so many epochs in a row that were not better than the best by more than `min_delta`, as Keras counts; paper 3: 1 and .001."""
+    """Ends a fit after so many epochs in a row that were not better than the best by more than `min_delta`, as Keras
+    counts; paper 3: 1 and .001.
+    """
 
     def __init__(self, patience: int = 1, min_delta: float = 1e-3, monitor: str = VALID_LOSS):
         super().__init__(monitor)
@@ -43,7 +50,9 @@ class EarlyStopping(_Follows):
         better = seen < self.best - self.min_delta
         self.best, self.waited = (seen, 0) if better else (self.best, self.waited + 1)
         if self.waited >= self.patience:
-            self.learn.enough = f"stopped early: {self.monitor} has not got better by {self.min_delta:g} for {self.waited} epochs"
+            self.learn.enough = (
+                f"stopped early: {self.monitor} has not got better by {self.min_delta:g} for {self.waited} epochs"
+            )
 
     def state_dict(self) -> dict:
         return {"best": self.best, "waited": self.waited}
@@ -53,7 +62,9 @@ class EarlyStopping(_Follows):
 
 
 class KeepBest(_Follows):
-    """Leaves a fit with the weights of its best epoch; a learner with a folder keeps them there too, as `best.safetensors`."""
+    """Leaves a fit with the weights of its best epoch; a learner with a folder keeps them there too, as
+    `best.safetensors`.
+    """
 
     def __init__(self, monitor: str = VALID_LOSS):
         super().__init__(monitor)
@@ -71,7 +82,10 @@ class KeepBest(_Follows):
         restore(self.whole, self.weights)
         if self.folder:
             whole = {path: weight.detach().cpu().contiguous() for path, weight in self.whole.state_dict().items()}
-            write(self.folder / "best.safetensors", save(whole, {"epoch": str(self.best_epoch), self.monitor: str(abs(self.best))}))
+            write(
+                self.folder / "best.safetensors",
+                save(whole, {"epoch": str(self.best_epoch), self.monitor: str(abs(self.best))}),
+            )
 
     def state_dict(self) -> dict:
         return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}

@@ -29,7 +29,10 @@ def facts(learn) -> dict:
         "what learns": sha("\n".join(sorted(changing(learn.whole))))[:16],
         "data": [_of_loader(each) for each in learn.plain.loaders],
         "loss": repr(learn.loss_func),
-        "optimizer": [repr(learn.opt_func), *({name: _plain(value) for name, value in hyper.items()} for hyper in learn.opt.hypers)],
+        "optimizer": [
+            repr(learn.opt_func),
+            *({name: _plain(value) for name, value in hyper.items()} for hyper in learn.opt.hypers),
+        ],
         "schedule and callbacks": [_of_callback(each) for each in learn.cbs if not isinstance(each, ALWAYS_THERE)],
         "metrics": list(learn.recorder.metric_names),
         "epochs": learn.n_epoch,
@@ -50,15 +53,29 @@ def digest_of_weights(network: nn.Module) -> str:
 
 def _of_loader(loader) -> str:
     data, transforms = loader.dataset, getattr(getattr(loader, "after_batch", None), "fs", [])
-    return digest_of([
-        len(data), getattr(loader, "bs", None), loader.drop_last,
-        _plain(getattr(data, "origin", None)), _plain(getattr(getattr(data, "pixels", None), "rows", None)), _plain(getattr(data, "targets", None)),
-        [[type(each).__qualname__, {name: _plain(value) for name, value in vars(each).items()}] for each in transforms]])[:16]
+    return digest_of(
+        [
+            len(data),
+            getattr(loader, "bs", None),
+            loader.drop_last,
+            _plain(getattr(data, "origin", None)),
+            _plain(getattr(getattr(data, "pixels", None), "rows", None)),
+            _plain(getattr(data, "targets", None)),
+            [
+                [type(each).__qualname__, {name: _plain(value) for name, value in vars(each).items()}]
+                for each in transforms
+            ],
+        ]
+    )[:16]
 
 
 def _of_callback(callback) -> list:
     """Its kind and settings; of a schedule, what it says at five moments."""
-    given = [name for name in inspect.signature(type(callback).__init__).parameters if isinstance(vars(callback).get(name, callback), PLAIN)]
+    given = [
+        name
+        for name in inspect.signature(type(callback).__init__).parameters
+        if isinstance(vars(callback).get(name, callback), PLAIN)
+    ]
     settings = {name: repr(vars(callback)[name]) for name in given}
     schedules = {name: [_plain(told(at)) for at in MOMENTS] for name, told in vars(callback).get("scheds", {}).items()}
     return [type(callback).__qualname__, settings, schedules]

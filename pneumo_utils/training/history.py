@@ -1,4 +1,6 @@
-"""What is recorded of each epoch, and how it is told: a table that grows in a live notebook, a line an epoch in a log."""
+"""What is recorded of each epoch, and how it is told: a table that grows in a live notebook, a line an epoch in a
+log.
+"""
 
 import os
 import time
@@ -10,7 +12,9 @@ from pneumo_utils.training.metrics import MeanLoss, SmoothLoss
 
 
 class Recorder(FastaiRecorder):
-    """fastai's recorder, with the plain mean of the training loss in its table, and a row an epoch, over all fits, for `learn.history`."""
+    """fastai's recorder, with the plain mean of the training loss in its table, and a row an epoch, over all fits,
+    for `learn.history`.
+    """
 
     name = "recorder"
 
@@ -33,7 +37,14 @@ class Recorder(FastaiRecorder):
     def after_epoch(self):
         if self.fitting:
             told = dict(zip(self.metric_names[1:], self.log[1:]))
-            self.rows.append({"epoch": len(self.rows) + 1, **told, "lr": float(self.lrs[-1]), "seconds": round(time.time() - self.start_epoch, 3)})
+            self.rows.append(
+                {
+                    "epoch": len(self.rows) + 1,
+                    **told,
+                    "lr": float(self.lrs[-1]),
+                    "seconds": round(time.time() - self.start_epoch, 3),
+                }
+            )
         super().after_epoch()
 
 
@@ -43,12 +54,18 @@ def _number(value) -> float | None:
 
 def line(row: dict, epoch: int, epochs: int) -> str:
     """A row of the history as a line of a log."""
-    told = [f"{name.replace('_', ' ')} {value:.4f}" for name, value in row.items() if name not in ("epoch", "lr", "seconds") and value is not None]
+    told = [
+        f"{name.replace('_', ' ')} {value:.4f}"
+        for name, value in row.items()
+        if name not in ("epoch", "lr", "seconds") and value is not None
+    ]
     return f"epoch {epoch + 1} of {epochs}: {', '.join(told)}, {row['seconds']:.1f} s"
 
 
 def is_live() -> bool:
-    """Whether someone looks on: a notebook's front end lets a cell ask for input; papermill, nbclient and a plain log never do."""
+    """Whether someone looks on: a notebook's front end lets a cell ask for input; papermill, nbclient and a plain
+    log never do.
+    """
     if places.CURRENT in os.environ:
         return False
     try:

@@ -1,4 +1,6 @@
-"""fastai's Learner, with what the chapters rely on: its own random numbers, an end that is said, and a way back after a stop."""
+"""fastai's Learner, with what the chapters rely on: its own random numbers, an end that is said, and a way back
+after a stop.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -21,10 +23,24 @@ from pneumo_utils.training.resume import Saved
 
 
 class Learner(fastai.learner.Learner):
-    """`whole` is the complete network, of which `model` may be the part behind a cached prefix; `history` has a row an epoch, over all fits."""
+    """`whole` is the complete network, of which `model` may be the part behind a cached prefix; `history` has a row
+    an epoch, over all fits.
+    """
 
-    def __init__(self, dls, model: Chain, *, plain, whole: Chain, compute: Compute, seed: int, folder, max_steps: int, steps_per_epoch: int,
-                 **settings):
+    def __init__(
+        self,
+        dls,
+        model: Chain,
+        *,
+        plain,
+        whole: Chain,
+        compute: Compute,
+        seed: int,
+        folder,
+        max_steps: int,
+        steps_per_epoch: int,
+        **settings,
+    ):
         super().__init__(dls, model, **settings)
         self.plain, self.whole, self.compute, self.chance, self.folder = plain, whole, compute, Chance(seed), folder
         self.max_steps, self.steps_per_epoch = max_steps, steps_per_epoch
@@ -38,7 +54,9 @@ class Learner(fastai.learner.Learner):
         return pd.DataFrame(self.rows)
 
     def fit(self, n_epoch: int, lr=None, wd=None, cbs=None, reset_opt: bool = False, start_epoch: int = 0):
-        """As fastai's; the same seed gives the same weights, and with a folder a fit that was stopped goes on after its last epoch."""
+        """As fastai's; the same seed gives the same weights, and with a folder a fit that was stopped goes on after
+        its last epoch.
+        """
         self.fitting = not any(isinstance(each, LRFinder) for each in L(cbs))  # a search for a rate is no training
         self.fits += self.fitting
         self.enough = self.astray = ""
@@ -60,7 +78,9 @@ class Learner(fastai.learner.Learner):
         print(line(self.rows[-1], self.epoch, self.n_epoch), flush=True)
 
     def __call__(self, event_name):
-        """fastai asks every callback at every event, and a small head behind a cached prefix is done in that time; here those that answer to it."""
+        """fastai asks every callback at every event, and a small head behind a cached prefix is done in that time;
+        here those that answer to it.
+        """
         for name in [event_name] if isinstance(event_name, str) else event_name:
             for callback in sorted(self.cbs, key=attrgetter("order")):
                 if name == "after_fit" or hasattr(type(callback), name) or name in vars(callback):
@@ -92,7 +112,9 @@ class Learner(fastai.learner.Learner):
         return min(self.n_iter, self.max_steps - self.steps if self.training else self.max_steps)
 
     def _passes(self) -> Iterator:
-        """The loader's batches; where an epoch has more steps than the loader has batches, pass after pass, each in a new order."""
+        """The loader's batches; where an epoch has more steps than the loader has batches, pass after pass, each in
+        a new order.
+        """
         while True:
             yield from self.dl
 
@@ -116,5 +138,9 @@ class Learner(fastai.learner.Learner):
 @contextmanager
 def _repeatable(device: torch.device):
     """cuDNN chooses the same way each time."""
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True) if device.type == "cuda" else nullcontext():
+    with (
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        if device.type == "cuda"
+        else nullcontext()
+    ):
         yield

@@ -1,7 +1,9 @@
-"""The papers' losses, for logits, as fastai's learners take them: each knows the activation that makes probabilities of its logits.
+"""The papers' losses, for logits, as fastai's learners take them: each knows the activation that makes probabilities of
+its logits.
 
-Frameworks differ in what a weighted loss is a mean over, and results differ with them: torch's cross-entropy divides by the weights of the
-batch ("weights"), Keras with `class_weight` and torch's binary cross-entropy by its images ("images"). With weights of 1 both are the same.
+Frameworks differ in what a weighted loss is a mean over, and results differ with them: torch's cross-entropy divides by
+the weights of the batch ("weights"), Keras with `class_weight` and torch's binary cross-entropy by its images
+("images"). With weights of 1 both are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,9 +25,10 @@ class Loss(nn.Module):
     def __init__(self, weights=None, over: str = IMAGES):
         super().__init__()
         if over not in (WEIGHTS, IMAGES):
-            raise StudyError(f"A weighted loss is a mean over \"weights\" or over \"images\", not over {over!r}.")
+            raise StudyError(f'A weighted loss is a mean over "weights" or over "images", not over {over!r}.')
         self.classes = tuple(weights) if isinstance(weights, Mapping) else ()
-        self.over, self.reduction = over, "mean"  # fastai sets the reduction to "none" when it asks for the loss of each image
+        # fastai sets the reduction to "none" when it asks for the loss of each image
+        self.over, self.reduction = over, "mean"
         self.register_buffer("weights", _as_weights(weights))
 
     def extra_repr(self) -> str:
@@ -50,9 +53,13 @@ class Loss(nn.Module):
     def check(self, logits: Tensor, truth: Tensor) -> None:
         fits = logits.ndim == 2 and self.columns_fit(logits.shape[1])
         if not fits or truth.shape != (logits.shape if self.takes == "indicators" else logits.shape[:1]):
-            raise StudyError(f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against a truth of shape "
-                             f"{tuple(truth.shape)}: it takes {self.takes} and {self.wants}. Give the network another head, or the learner another "
-                             "loss.")
+            raise StudyError(
+                f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against a "
+                f"truth of shape "
+                f"{tuple(truth.shape)}: it takes {self.takes} and {self.wants}. Give the network "
+                f"another head, or the learner another "
+                "loss."
+            )
 
     def columns_fit(self, columns: int) -> bool:
         return columns > 1 and (self.weights is None or columns == len(self.weights))
@@ -92,12 +99,16 @@ class BinaryCrossEntropy(Loss):
 
 
 class MultiLabelCrossEntropy(Loss):
-    """A binary cross-entropy a label, of which an image may have several; a label's weight is that of the images that have it."""
+    """A binary cross-entropy a label, of which an image may have several; a label's weight is that of the images
+    that have it.
+    """
 
     takes, wants = "indicators", "an output a label"
 
     def each(self, logits: Tensor, truth: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none").mean(dim=1)
+        return F.binary_cross_entropy_with_logits(
+            logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none"
+        ).mean(dim=1)
 
     def weight_of(self, truth: Tensor) -> None:
         return None
@@ -113,7 +124,9 @@ class MultiLabelCrossEntropy(Loss):
 
 
 class CategoricalCrossEntropy(Loss):
-    """Keras's categorical cross-entropy where images have several labels: the sum of -log of the softmax at each, so labels compete."""
+    """Keras's categorical cross-entropy where images have several labels: the sum of -log of the softmax at each, so
+    labels compete.
+    """
 
     takes, wants = "indicators", "an output a label"
 
@@ -146,7 +159,9 @@ def binary_cross_entropy(weights=None, over: str = IMAGES) -> BinaryCrossEntropy
 
 
 def multi_label_cross_entropy(pos_weight=None) -> MultiLabelCrossEntropy:
-    """For images of several labels, the mean over labels and images: paper 5. `pos_weight` weighs, a label, the images that have it."""
+    """For images of several labels, the mean over labels and images: paper 5. `pos_weight` weighs, a label, the
+    images that have it.
+    """
     return MultiLabelCrossEntropy(pos_weight)
 
 
@@ -158,7 +173,9 @@ def categorical_cross_entropy() -> CategoricalCrossEntropy:
 def _as_weights(weights: Mapping | Sequence | None) -> Tensor | None:
     if weights is None:
         return None
-    given = torch.as_tensor(list(weights.values()) if isinstance(weights, Mapping) else list(weights), dtype=torch.float32)
+    given = torch.as_tensor(
+        list(weights.values()) if isinstance(weights, Mapping) else list(weights), dtype=torch.float32
+    )
     if not given.isfinite().all() or (given < 0).any() or not given.any():
         raise StudyError(f"The weights of a loss are numbers of 0 or more and not all 0, not {given.tolist()}.")
     return given

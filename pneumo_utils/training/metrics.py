@@ -39,7 +39,9 @@ class Accuracy(Metric):
 
 
 class LikeliestAccuracy(Accuracy):
-    """Keras's categorical accuracy where images have several labels: the likeliest answer has to be the first of the labels that an image has."""
+    """Keras's categorical accuracy where images have several labels: the likeliest answer has to be the first of the
+    labels that an image has.
+    """
 
     def accumulate(self, learn):
         answers, truth = learn.pred.detach().argmax(dim=1), learn.yb[0].argmax(dim=1)

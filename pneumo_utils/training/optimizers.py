@@ -22,22 +22,42 @@ class Recipe:
         return made
 
     def __repr__(self) -> str:
-        return f"{self.kind.__name__}(lr={self.lr}, " + ", ".join(f"{name}={value}" for name, value in self.settings.items()) + ")"
+        return (
+            f"{self.kind.__name__}(lr={self.lr}, "
+            + ", ".join(f"{name}={value}" for name, value in self.settings.items())
+            + ")"
+        )
 
 
-def adam(lr: float | slice = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0) -> Recipe:
+def adam(
+    lr: float | slice = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
+) -> Recipe:
     """Adam as torch has it. Keras's differs in its eps of 1e-7 alone."""
     return Recipe(torch.optim.Adam, lr, {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True})
 
 
-def sgd(lr: float | slice = 1e-3, momentum: float = 0.0, nesterov: bool = False, decay: float = 0.0, weight_decay: float = 0.0) -> Recipe:
-    """Gradient descent; `decay` is Keras's: at step t, from 0, the rate is lr / (1 + decay t). Paper 3: momentum .9, Nesterov, decay 1e-6."""
-    return Recipe(DecayingSGD, lr, {"momentum": momentum, "nesterov": nesterov, "decay": decay, "weight_decay": weight_decay, "fused": True})
+def sgd(
+    lr: float | slice = 1e-3,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    decay: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Recipe:
+    """Gradient descent; `decay` is Keras's: at step t, from 0, the rate is lr / (1 + decay t). Paper 3: momentum .9,
+    Nesterov, decay 1e-6.
+    """
+    return Recipe(
+        DecayingSGD,
+        lr,
+        {"momentum": momentum, "nesterov": nesterov, "decay": decay, "weight_decay": weight_decay, "fused": True},
+    )
 
 
 class DecayingSGD(torch.optim.SGD):
-    """torch's SGD with the time decay that Keras had. The rate multiplies the velocity, as in torch; in Keras it is part of it, which is the same
-    while the rate is."""
+    """torch's SGD with the time decay that Keras had.
+
+    The rate multiplies the velocity, as in torch; in Keras it is part of it, which is the same while the rate is.
+    """
 
     def __init__(self, params, lr: float, decay: float = 0.0, **settings):
         super().__init__(params, lr=lr, **settings)

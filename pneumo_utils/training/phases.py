@@ -18,7 +18,9 @@ from pneumo_utils.training.optimizers import Recipe, adam
 
 @dataclass(frozen=True)
 class Phase:
-    """So many epochs in which `learns` is open; the optimiser begins anew with each phase, as it does where Keras compiles again."""
+    """So many epochs in which `learns` is open; the optimiser begins anew with each phase, as it does where Keras
+    compiles again.
+    """
 
     learns: str
     epochs: int
@@ -45,8 +47,17 @@ def phases(dls: DataLoaders, chain: Chain, plan: Sequence[Phase], seed: int = 0,
     for at, phase in enumerate(plan):
         learns(chain, phase.learns, batch_norm=phase.batch_norm)
         own = int(np.random.SeedSequence([seed, at]).generate_state(1)[0])
-        learn = learner(dls, chain, optimizer=phase.optimizer, prefix=phase.prefix, views=phase.views, callbacks=phase.callbacks, seed=own,
-                        folder=Path(folder) / f"phase-{at + 1}" if folder else None, **settings)
+        learn = learner(
+            dls,
+            chain,
+            optimizer=phase.optimizer,
+            prefix=phase.prefix,
+            views=phase.views,
+            callbacks=phase.callbacks,
+            seed=own,
+            folder=Path(folder) / f"phase-{at + 1}" if folder else None,
+            **settings,
+        )
         learn.say(f"phase {at + 1} of {len(plan)}: {phase.learns} learns")
         (learn.fit_one_cycle if phase.one_cycle else learn.fit)(phase.epochs)
         part = learn.history.assign(phase=at + 1, learns=phase.learns)

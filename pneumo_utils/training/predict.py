@@ -18,11 +18,15 @@ def predict(learn: Learner, loader) -> Predictions:
     """
     data = loader.dataset
     said, truth = outputs(learn.model if isinstance(data, FeatureRows) else learn.whole, loader, learn.compute)
-    return Predictions(data.images, data.patients, truth.numpy(), learn.loss_func.activation(said).numpy(), data.classes, data.several)
+    return Predictions(
+        data.images, data.patients, truth.numpy(), learn.loss_func.activation(said).numpy(), data.classes, data.several
+    )
 
 
 def outputs(chain: Chain, loader, how: Compute | None = None) -> tuple[Tensor, Tensor]:
-    """The network's own numbers, an image a row, in float32 and in the loader's order, and the loader's targets beside them."""
+    """The network's own numbers, an image a row, in float32 and in the loader's order, and the loader's targets
+    beside them.
+    """
     how, said, truth, images = how or compute(loader.device), [], [], None
     how.place(chain).eval()
     with torch.inference_mode(), understood(lambda: images):

@@ -1,7 +1,8 @@
 """A fit that was stopped goes on after its last finished epoch, to the same weights as if it had not been.
 
-After each epoch a folder holds two files of the fit: the state, in tensors and numbers that torch reads without running code, and a page of
-JSON that names it, with its checksum, the history and the facts. The page is written last, so that it always tells of a whole state.
+After each epoch a folder holds two files of the fit: the state, in tensors and numbers that torch reads without running
+code, and a page of JSON that names it, with its checksum, the history and the facts. The page is written last, so that
+it always tells of a whole state.
 """
 
 import io
@@ -32,8 +33,11 @@ class Saved:
         if page is None:
             return 0
         if different := [name for name in self.facts if page["facts"].get(name) != self.facts[name]]:
-            raise StudyError(f"{self.folder} holds a training with other settings ({', '.join(different)}). Choose another folder, or remove this "
-                             "one to begin again.")
+            raise StudyError(
+                f"{self.folder} holds a training with other settings ({', '.join(different)}). Choose "
+                f"another folder, or remove this "
+                "one to begin again."
+            )
         state = self._state(page)
         if state is None:
             return 0
@@ -43,21 +47,44 @@ class Saved:
         chance.set_to(chance.read(state["chance"]), learn.dls.train)
         for callback in _with_state(learn):
             callback.load_state_dict(state["callbacks"][callback.name])
-        learn.rows[:], learn.train_iter, learn.steps, learn.enough = page["history"], page["steps"], page["all steps"], page["enough"]
+        learn.rows[:], learn.train_iter, learn.steps, learn.enough = (
+            page["history"],
+            page["steps"],
+            page["all steps"],
+            page["enough"],
+        )
         going_on = "; going on from there" if page["epochs"] < learn.n_epoch and not learn.enough else ""
         learn.say(f"epoch {page['epochs']} of {learn.n_epoch} was finished before{going_on}")
         return page["epochs"]
 
     def write(self, epochs: int) -> None:
         learn, buffer = self.learn, io.BytesIO()
-        torch.save(_bare({"weights": snapshot(changing(learn.whole)), "optimizer": learn.opt.state_dict(),
-                          "chance": chance.written(chance.current(learn.dls.train)),
-                          "callbacks": {callback.name: callback.state_dict() for callback in _with_state(learn)}}), buffer)
+        torch.save(
+            _bare(
+                {
+                    "weights": snapshot(changing(learn.whole)),
+                    "optimizer": learn.opt.state_dict(),
+                    "chance": chance.written(chance.current(learn.dls.train)),
+                    "callbacks": {callback.name: callback.state_dict() for callback in _with_state(learn)},
+                }
+            ),
+            buffer,
+        )
         state = self.folder / f"{self.name}-epoch-{epochs}.pt"
         write(state, buffer.getvalue())
-        write_json(self.folder / f"{self.name}.json", {
-            "epochs": epochs, "state": state.name, "sha256": sha(buffer.getvalue()), "steps": learn.train_iter, "all steps": learn.steps,
-            "enough": learn.enough, "history": learn.rows, "facts": self.facts})
+        write_json(
+            self.folder / f"{self.name}.json",
+            {
+                "epochs": epochs,
+                "state": state.name,
+                "sha256": sha(buffer.getvalue()),
+                "steps": learn.train_iter,
+                "all steps": learn.steps,
+                "enough": learn.enough,
+                "history": learn.rows,
+                "facts": self.facts,
+            },
+        )
         for older in self.folder.glob(f"{self.name}-epoch-*.pt"):
             if older != state:
                 older.unlink(missing_ok=True)
@@ -65,7 +92,11 @@ class Saved:
     def _page(self) -> dict | None:
         try:
             page = read_json(self.folder / f"{self.name}.json")
-            return page if {"epochs", "state", "sha256", "steps", "all steps", "enough", "history", "facts"} <= set(page) else self._damaged()
+            return (
+                page
+                if {"epochs", "state", "sha256", "steps", "all steps", "enough", "history", "facts"} <= set(page)
+                else self._damaged()
+            )
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError):

@@ -4,7 +4,9 @@ from fastai.callback.core import Callback
 
 
 class Steps(Callback):
-    """The rate is multiplied by `factor` every so many epochs, as in paper 2 (every 10); `before` counts epochs of an earlier fit."""
+    """The rate is multiplied by `factor` every so many epochs, as in paper 2 (every 10); `before` counts epochs of
+    an earlier fit.
+    """
 
     order = 60
 

@@ -30,7 +30,11 @@ class Watch(Callback):
         if finite.is_cuda:
             finite = finite.to("cpu", non_blocking=True)
             (ready := torch.cuda.Event()).record()
-        self.waiting = finite, ready, (self.learn.dl, vars(self.learn.dl).get("_DataLoader__idxs"), self.learn.iter, self.learn.xb[0])
+        self.waiting = (
+            finite,
+            ready,
+            (self.learn.dl, vars(self.learn.dl).get("_DataLoader__idxs"), self.learn.iter, self.learn.xb[0]),
+        )
         if ready is None:
             self.look()
 
@@ -54,15 +58,27 @@ class Watch(Callback):
             raise CancelFitException
 
     def told(self, loader, order: list[int] | None, step: int, images: torch.Tensor) -> str:
-        epoch, names = len(self.rows) + 1, _names(loader, order, step) or [f"number {at} of the batch" for at in range(len(images))]
+        epoch, names = (
+            len(self.rows) + 1,
+            _names(loader, order, step) or [f"number {at} of the batch" for at in range(len(images))],
+        )
         where = f"in epoch {epoch}, step {step + 1} of the {'training' if self.training else 'validation'}"
-        kept = f"The network has the weights it had after epoch {epoch - 1}." if epoch > 1 else "The network has the weights it began with."
+        kept = (
+            f"The network has the weights it had after epoch {epoch - 1}."
+            if epoch > 1
+            else "The network has the weights it began with."
+        )
         broken = (~images.detach().isfinite().flatten(1).all(dim=1)).nonzero().flatten().tolist()
         if broken:
-            return (f"There are pixels that are nan or infinite {where}, in {_listed([names[at] for at in broken])}. "
-                    f"Look at what is done to the images: batch_tfms, stats. {kept}")
-        return (f"The loss was nan or infinite {where}, though no pixel was: training went astray. The images were {_listed(names)}. "
-                f"Lower the learning rate, now {float(self.opt.hypers[-1]['lr']):g}. {kept}")
+            return (
+                f"There are pixels that are nan or infinite {where}, in {_listed([names[at] for at in broken])}. "
+                f"Look at what is done to the images: batch_tfms, stats. {kept}"
+            )
+        return (
+            f"The loss was nan or infinite {where}, though no pixel was: training went astray. The images were "
+            f"{_listed(names)}. "
+            f"Lower the learning rate, now {float(self.opt.hypers[-1]['lr']):g}. {kept}"
+        )
 
 
 def _names(loader, order: list[int] | None, step: int) -> list[str]:

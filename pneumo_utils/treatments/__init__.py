@@ -1,4 +1,6 @@
-"""What radiographs can be made to look like before a network sees them: only lungs, no bones, no noise; learned from phantoms, whose truth is known."""
+"""What radiographs can be made to look like before a network sees them: only lungs, no bones, no noise; learned from
+phantoms, whose truth is known.
+"""
 
 from pneumo_utils.treatments.examples import examples
 from pneumo_utils.treatments.pairs import TARGETS

@@ -10,7 +10,9 @@ NAMES = {"lungs": "lungs", "bones": "no bones", "denoised": "denoised"}
 
 
 def examples(treatments: list[Treatment], people: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
-    """Rows of grey bytes by name: people that nothing was learned from, what each treatment makes of them, and what it ought to."""
+    """Rows of grey bytes by name: people that nothing was learned from, what each treatment makes of them, and what
+    it ought to.
+    """
     phantoms = draw("bones", people, treatments[0].size, TO_TEST_ON + seed)
     rows = {"before": phantoms.radiograph.numpy()}
     for each in treatments:

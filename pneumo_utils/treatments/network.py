@@ -9,7 +9,8 @@ WIDTHS = (24, 32, 48, 64, 64)  # channels at a half of the picture's size, a qua
 
 
 class UNet(nn.Module):
-    """Four neighbouring pixels are one place with four channels, from the first layer to the last: no layer has to be paid for at full size.
+    """Four neighbouring pixels are one place with four channels, from the first layer to the last: no layer has to be
+    paid for at full size.
 
     With `corrects` the answer is the picture itself and a correction, which begins at none.
     """
@@ -17,7 +18,9 @@ class UNet(nn.Module):
     def __init__(self, corrects: bool):
         super().__init__()
         self.corrects = corrects
-        self.down = nn.ModuleList(_pair(before, width, stride) for before, width, stride in zip((4, *WIDTHS), WIDTHS, (1, 2, 2, 2, 2)))
+        self.down = nn.ModuleList(
+            _pair(before, width, stride) for before, width, stride in zip((4, *WIDTHS), WIDTHS, (1, 2, 2, 2, 2))
+        )
         self.up = nn.ModuleList(_pair(width + below, width) for width, below in zip(WIDTHS, WIDTHS[1:]))
         self.out = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
         nn.init.zeros_(self.out.weight)

@@ -16,7 +16,7 @@ TO_LEARN_FROM, TO_TEST_ON = 1_000_003, 2_000_003  # added to a seed: other peopl
 NOISE = (
     0.02,
     0.1,
-)  # the weakest and the strongest learned, as deviations, where black is 0 and white is 1: from none on, a clean film would be left alone
+)  # the weakest and the strongest learned, as deviations, where black is 0 and white is 1: from none on, a clean film would be left alone  # noqa: E501
 PRINTED = 0.5  # logarithm of the highest gamma: how far the same film may be processed otherwise
 
 
@@ -49,12 +49,16 @@ def draw(target: str, images: int, size: int, seed: int, device="cpu") -> Phanto
         shots = people.render(range(number), size, device)
         boneless = people.render(range(number), size, device, bones=False).image if target == "bones" else shots.image
         patients = np.array([f"{kind} {patient}" for patient in people.table(range(number))["patient"]])
-        parts.append((shots.image.cpu(), boneless.cpu(), shots.masks["lungs"].cpu(), shots.masks["bones"].cpu(), patients))
+        parts.append(
+            (shots.image.cpu(), boneless.cpu(), shots.masks["lungs"].cpu(), shots.masks["bones"].cpu(), patients)
+        )
     *drawn, patients = zip(*parts)
     return Phantoms(*map(torch.cat, drawn), np.concatenate(patients))
 
 
-def pair(target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, strength: Tensor | float) -> tuple[Tensor, Tensor]:
+def pair(
+    target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, strength: Tensor | float
+) -> tuple[Tensor, Tensor]:
     """What is given and what is wanted, from greys from 0 to 1; noise, where it is what goes, has this strength."""
     if target == "lungs":
         return radiograph, lungs
@@ -64,7 +68,9 @@ def pair(target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, stren
 
 
 class Pairs:
-    """What a loader draws from; each time half of the people come mirrored, each is printed darker or lighter, and noise is new."""
+    """What a loader draws from; each time half of the people come mirrored, each is printed darker or lighter, and
+    noise is new.
+    """
 
     split_idx, n_inp = 0, 1
 
@@ -80,6 +86,8 @@ class Pairs:
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
         some, mirrored = self.phantoms.rows(rows), torch.rand(len(rows), 1, 1, 1) < 0.5
         gamma = torch.exp(PRINTED * (2 * torch.rand(len(rows), 1, 1, 1) - 1))
-        radiograph, boneless, lungs = (torch.where(mirrored, each.flip(-1), each) for each in (
-            unit(some.radiograph) ** gamma, unit(some.boneless) ** gamma, some.lungs[:, None].float()))
+        radiograph, boneless, lungs = (
+            torch.where(mirrored, each.flip(-1), each)
+            for each in (unit(some.radiograph) ** gamma, unit(some.boneless) ** gamma, some.lungs[:, None].float())
+        )
         return pair(self.target, radiograph, boneless, lungs, torch.empty(len(rows), 1, 1, 1).uniform_(*NOISE))

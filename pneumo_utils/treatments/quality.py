@@ -18,25 +18,35 @@ QUIET = 1.0  # grey level: a smaller error shows on no screen
 def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.DataFrame:
     """A row a treatment, in the columns of `evaluation.table`.
 
-    The metric is `dice` of the mask of the lungs; `error_in_bones`, how many grey levels the place of bones is off; or `signal_to_noise` at its peak, in dB,
-    where the noise has half of the strength that is learned at most.
+    The metric is `dice` of the mask of the lungs; `error_in_bones`, how many grey levels the place of bones is off; or
+    `signal_to_noise` at its peak, in dB, where the noise has half of the strength that is learned at most.
     """
     target, tested = treatment.target, draw(treatment.target, TESTED, treatment.size, TO_TEST_ON + seed)
     given, wanted = question(target, tested, seed)
     if target == "lungs":
         mean = np.broadcast_to(learned_from.lungs.float().mean(0) > 0.5, given.shape)
-        return _table("dice", tested, {"learned": dice(treatment.masks(given), wanted > 0), "mean mask": dice(mean, wanted > 0)})
-    made = {"learned": treatment.of(given), "nothing": given, "median of 3 x 3": median_filter(given, (1, 3, 3)),
-            "best blur": gaussian_filter(given, (0, *2 * (_blur(target, learned_from, seed),)))}
+        return _table(
+            "dice", tested, {"learned": dice(treatment.masks(given), wanted > 0), "mean mask": dice(mean, wanted > 0)}
+        )
+    made = {
+        "learned": treatment.of(given),
+        "nothing": given,
+        "median of 3 x 3": median_filter(given, (1, 3, 3)),
+        "best blur": gaussian_filter(given, (0, *2 * (_blur(target, learned_from, seed),))),
+    }
     if target == "bones":
-        return _table("error_in_bones", tested, {name: error(each, wanted, tested.bones.numpy()) for name, each in made.items()})
+        return _table(
+            "error_in_bones", tested, {name: error(each, wanted, tested.bones.numpy()) for name, each in made.items()}
+        )
     return _table("signal_to_noise", tested, {name: signal(each, wanted) for name, each in made.items()})
 
 
 def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """What is given and what is wanted, as grey bytes."""
     with no_random(seed):
-        asked = pair(target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2)
+        asked = pair(
+            target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2
+        )
     return tuple(map(greys, asked))
 
 
@@ -64,5 +74,7 @@ def _blur(target: str, phantoms: Phantoms, seed: int) -> float:
 
 
 def _table(metric: str, tested: Phantoms, values: dict[str, np.ndarray]) -> pd.DataFrame:
-    rows = [(name, name != "learned", metric, *mean_of_people(each, tested.patients), "") for name, each in values.items()]
+    rows = [
+        (name, name != "learned", metric, *mean_of_people(each, tested.patients), "") for name, each in values.items()
+    ]
     return pd.DataFrame(rows, columns=["model", "baseline", "metric", "value", "low", "high", "why"])

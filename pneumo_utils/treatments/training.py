@@ -22,7 +22,9 @@ BATCH, RATE = 32, 4e-3
 
 
 def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, seed: int = 0) -> dict:
-    """What `Treatment(**trained("lungs"))` is made of: weights, and scores on other phantoms beside those of trivial treatments."""
+    """What `Treatment(**trained("lungs"))` is made of: weights, and scores on other phantoms beside those of trivial
+    treatments.
+    """
     device = default_device()
     phantoms = draw(target, images, size, TO_LEARN_FROM + seed, device)
     with no_random(seed, reproducible=False):
@@ -36,7 +38,9 @@ def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, se
 
 
 def learner(network: UNet, pairs: Pairs, seed: int, device) -> Learner:
-    """fastai's Learner, with random numbers of its own and bfloat16 where the hardware has it; nothing is chosen by validation, so there is none."""
+    """fastai's Learner, with random numbers of its own and bfloat16 where the hardware has it; nothing is chosen by
+    validation, so there is none.
+    """
     loader = Loader(pairs, bs=BATCH, shuffle=True, num_workers=0, device=device)
     loader.rng = random.Random(seed)
     none = Loader(Pairs(pairs.target, pairs.phantoms.rows(slice(0))), bs=BATCH, num_workers=0, device=device)

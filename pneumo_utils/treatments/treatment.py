@@ -18,10 +18,12 @@ AT_ONCE = 2**18  # pixels of a batch when there is no loader to cut one
 
 
 class Treatment(Transform):
-    """`Treatment(**trained("bones", size=64))` goes among the `batch_tfms` of a cohort's loaders, and does the same to all of their parts.
+    """`Treatment(**trained("bones", size=64))` goes among the `batch_tfms` of a cohort's loaders, and does the same to
+    all of their parts.
 
-    Outside the lungs all is black, and not their mean grey, which would say of the whole frame how dense the lungs are. `scores` tell how good it is on
-    phantoms that it did not learn from. By `digest` kept features and kept pieces of work know which treatment it was.
+    Outside the lungs all is black, and not their mean grey, which would say of the whole frame how dense the lungs are.
+    `scores` tell how good it is on phantoms that it did not learn from. By `digest` kept features and kept pieces of
+    work know which treatment it was.
     """
 
     order = 2  # on floats from 0 to 1, before they are normalised
@@ -30,7 +32,8 @@ class Treatment(Transform):
         self.target, self.size, self.scores = target, size, scores
         written = {name: sha(np.ascontiguousarray(each).tobytes()) for name, each in weights.items()}
         self.digest = digest_of([target, size, written, closure({__name__})])
-        with torch.device("meta"):  # weights of its own would be drawn at random, and a later network would start from others
+        # weights of its own would be drawn at random, and a later network would start from others
+        with torch.device("meta"):
             network = UNet(corrects=target != "lungs")
         network.load_state_dict({name: torch.from_numpy(np.array(each)) for name, each in weights.items()}, assign=True)
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
@@ -45,18 +48,22 @@ class Treatment(Transform):
     def masks(self, pictures: np.ndarray) -> np.ndarray:
         """Where lungs are in such pictures."""
         if self.target != "lungs":
-            raise StudyError(f"This treatment ({self.target}) finds no lungs: only the one for \"lungs\" has masks.")
+            raise StudyError(f'This treatment ({self.target}) finds no lungs: only the one for "lungs" has masks.')
         return np.concatenate([self._told(part)[:, 0].numpy() > 0 for part in self._parts(pictures)])
 
     def _parts(self, pictures: np.ndarray) -> tuple[Tensor, ...]:
         if pictures.ndim != 3 or pictures.dtype != np.uint8:
-            raise StudyError(f"Pictures are grey bytes (images, size, size), as cohort.pixels(size)[:] gives them, not {pictures.dtype} of shape "
-                             f"{pictures.shape}.")
+            raise StudyError(
+                f"Pictures are grey bytes (images, size, size), as cohort.pixels(size)[:] gives them, "
+                f"not {pictures.dtype} of shape "
+                f"{pictures.shape}."
+            )
         return unit(torch.from_numpy(np.array(pictures))).split(max(1, AT_ONCE // self.size**2))
 
     def _treated(self, grey: Tensor) -> Tensor:
         told = self._told(grey)
-        if self.target == "lungs":  # as sure as it may be of a pixel, it is in or out; the edge is soft in space, over three pixels
+        # as sure as it may be of a pixel, it is in or out; the edge is soft in space, over three pixels
+        if self.target == "lungs":
             return grey * F.avg_pool2d((told > 0).float(), 3, stride=1, padding=1, count_include_pad=False)
         return told.clamp(0, 1)
 
@@ -65,7 +72,9 @@ class Treatment(Transform):
         if not grey.is_floating_point() or grey.shape[-1] != self.size or grey.shape[-2] != self.size:
             kind = f"{str(grey.dtype).removeprefix('torch.')} of {grey.shape[-2]} x {grey.shape[-1]} pixels"
             raise StudyError(
-                f"This treatment ({self.target}) was learned on floats from 0 to 1 of {self.size} x {self.size} pixels, and is given {kind}: "
-                f"put it into batch_tfms of the loaders that cohort.dataloaders(...) makes, and train it with size={grey.shape[-1]}."
+                f"This treatment ({self.target}) was learned on floats from 0 to 1 of {self.size} x {self.size} "
+                f"pixels, and is given {kind}: "
+                f"put it into batch_tfms of the loaders that cohort.dataloaders(...) makes, and train it with "
+                f"size={grey.shape[-1]}."
             )
         return self.network.to(grey.device)(grey.contiguous(memory_format=torch.channels_last))

@@ -17,6 +17,20 @@ from pneumo_utils.claims.judges import (
     tables,
 )
 
-ROOMS = (against_public, arithmetic, baselines, batches, closeness, comparing, confusion, counting, floors, formulas, gains, plain, statements,
-         tables)
+ROOMS = (
+    against_public,
+    arithmetic,
+    baselines,
+    batches,
+    closeness,
+    comparing,
+    confusion,
+    counting,
+    floors,
+    formulas,
+    gains,
+    plain,
+    statements,
+    tables,
+)
 JUDGES = {name: judge for room in ROOMS for name, judge in room.judges.items()}

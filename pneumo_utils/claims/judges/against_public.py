@@ -21,7 +21,9 @@ def total(facts) -> int:
 
 @judge
 def public_sum(claim, ledger, facts, only_with=()):
-    """A sum of public counts; `only_with` are counts that the paper does not speak of and without which its total is not reached."""
+    """A sum of public counts; `only_with` are counts that the paper does not speak of and without which its total is
+    not reached.
+    """
     found = compare(claim, total(facts), named(facts))
     if only_with and total(facts) + total(only_with) == claim.value:
         return Finding(found.verdict, f"{found.because[:-1]}, which takes {named(only_with)} besides.")
@@ -37,7 +39,9 @@ def public_share(claim, ledger, part, whole):
 @judge
 def public_mean(claim, ledger, facts):
     shown = ", ".join(f"{public.fact(name)} ({public.words(name)})" for name in facts)
-    return compare(claim, statistics.fmean(map(public.fact, facts)), f"By {public.source(facts[0])}: the mean of {shown}")
+    return compare(
+        claim, statistics.fmean(map(public.fact, facts)), f"By {public.source(facts[0])}: the mean of {shown}"
+    )
 
 
 @judge
@@ -46,9 +50,12 @@ def public_rounded(claim, ledger, fact, unit):
     count = public.fact(fact)
     rounded = int(count / unit + 0.5) * unit
     same = rounded == claim.value
-    return Finding("consistent" if same else "inconsistent",
-                   f"By {public.source(fact)}: {public.words(fact)}: {count:,}, which to the nearest {unit:,} is {rounded:,}; printed "
-                   f"{claim.printed or claim.value}.")
+    return Finding(
+        "consistent" if same else "inconsistent",
+        f"By {public.source(fact)}: {public.words(fact)}: {count:,}, which to the nearest {unit:,} is "
+        f"{rounded:,}; printed "
+        f"{claim.printed or claim.value}.",
+    )
 
 
 @judge
@@ -61,4 +68,8 @@ def public_members(claim, ledger, fact):
 @judge
 def public_percent(claim, ledger, percent, fact):
     """A share of a public count."""
-    return compare(claim, ledger.value(percent) * public.fact(fact) / 100, f"{ledger.value(percent)} % of {public.fact(fact):,} ({public.words(fact)})")
+    return compare(
+        claim,
+        ledger.value(percent) * public.fact(fact) / 100,
+        f"{ledger.value(percent)} % of {public.fact(fact):,} ({public.words(fact)})",
+    )

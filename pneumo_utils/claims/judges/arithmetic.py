@@ -13,13 +13,13 @@ judges, judge = room()
 
 def agrees(claim, computed: float) -> bool:
     """Does a computed number round to what is printed?"""
-    half = 0.5 * 10.0 ** -claim.decimals
+    half = 0.5 * 10.0**-claim.decimals
     return abs(computed - float(claim.value)) <= half * (1 + 1e-9)
 
 
 def cut_off(claim, computed: float) -> bool:
     """Is what is printed the computed number with its further digits dropped?"""
-    unit = 10.0 ** -claim.decimals
+    unit = 10.0**-claim.decimals
     return abs(math.trunc(computed / unit + 1e-9) * unit - float(claim.value)) < unit * 1e-6
 
 
@@ -27,23 +27,32 @@ def compare(claim, computed: float, how: str, reach: tuple[float, float] | None 
     """Printed against computed. `reach` is what the computation may come to when its inputs are themselves rounded."""
     shown = f"{computed:,.{claim.decimals + 2}f}" if claim.decimals or computed % 1 else f"{computed:,.0f}"
     low, high = reach or (computed, computed)
-    half = 0.5 * 10.0 ** -claim.decimals * (1 + 1e-9)
+    half = 0.5 * 10.0**-claim.decimals * (1 + 1e-9)
     same = low <= float(claim.value) + half and float(claim.value) - half <= high
     digits = claim.decimals + 2
-    room = "" if agrees(claim, computed) or not reach else f" ({low:.{digits}f} to {high:.{digits}f} as its inputs are rounded)"
+    room = (
+        ""
+        if agrees(claim, computed) or not reach
+        else f" ({low:.{digits}f} to {high:.{digits}f} as its inputs are rounded)"
+    )
     cut = " (its further digits dropped instead of rounded)" if not same and cut_off(claim, computed) else ""
-    return Finding("consistent" if same else "inconsistent",
-                   f"{how} = {shown}{room}; printed {claim.printed or claim.value}{cut}.")
+    return Finding(
+        "consistent" if same else "inconsistent", f"{how} = {shown}{room}; printed {claim.printed or claim.value}{cut}."
+    )
 
 
 def half_unit(ledger, ref) -> float:
-    """How far the number behind a printed one may lie from it: nothing for a count, half the last decimal for a score."""
+    """How far the number behind a printed one may lie from it: nothing for a count, half the last decimal for a
+    score.
+    """
     decimals = ledger[ref].decimals if isinstance(ref, str) else 0
-    return 0.5 * 10.0 ** -decimals if decimals else 0.0
+    return 0.5 * 10.0**-decimals if decimals else 0.0
 
 
 def reach(ledger, refs, function) -> tuple[float, float]:
-    """Least and greatest value of a monotone function of rounded inputs: it is met where each lies at an end of its room."""
+    """Least and greatest value of a monotone function of rounded inputs: it is met where each lies at an end of its
+    room.
+    """
     ends = [(ledger.value(ref) - half_unit(ledger, ref), ledger.value(ref) + half_unit(ledger, ref)) for ref in refs]
     values = [function(*corner) for corner in itertools.product(*ends)]
     return min(values), max(values)
@@ -61,7 +70,11 @@ def number(ledger, ref) -> str:
 
 def in_words(ledger, ref) -> str:
     """A number with the name it goes by, as in "20,672 (rsna: negative images)"."""
-    return f"{number(ledger, ref)} ({public.with_group(ref)})" if isinstance(ref, str) and "." in ref else number(ledger, ref)
+    return (
+        f"{number(ledger, ref)} ({public.with_group(ref)})"
+        if isinstance(ref, str) and "." in ref
+        else number(ledger, ref)
+    )
 
 
 @judge
@@ -71,19 +84,26 @@ def sum_of(claim, ledger, parts):
 
 @judge
 def quotient_of(claim, ledger, over, under, times=1, read_as=None):
-    """`read_as` is another (over, under) that the printed number may come from; it explains a mismatch and does not excuse it."""
+    """`read_as` is another (over, under) that the printed number may come from; it explains a mismatch and does not
+    excuse it.
+    """
     computed = times * quantity(ledger, over) / quantity(ledger, under)
     scale = "" if times == 1 else f"{times} x "
     found = compare(claim, computed, f"{scale}{in_words(ledger, over)} / {in_words(ledger, under)}")
     if read_as and agrees(claim, other := times * quantity(ledger, read_as[0]) / quantity(ledger, read_as[1])):
-        return Finding(found.verdict, f"{found.because[:-1]}, which is {scale}{in_words(ledger, read_as[0])} / "
-                                      f"{in_words(ledger, read_as[1])} = {other:,.{claim.decimals + 2}f}.")
+        return Finding(
+            found.verdict,
+            f"{found.because[:-1]}, which is {scale}{in_words(ledger, read_as[0])} / "
+            f"{in_words(ledger, read_as[1])} = {other:,.{claim.decimals + 2}f}.",
+        )
     return found
 
 
 @judge
 def difference_of(claim, ledger, first, second):
-    return compare(claim, ledger.value(first) - ledger.value(second), f"{number(ledger, first)} - {number(ledger, second)}")
+    return compare(
+        claim, ledger.value(first) - ledger.value(second), f"{number(ledger, first)} - {number(ledger, second)}"
+    )
 
 
 @judge
@@ -97,12 +117,18 @@ def product_of(claim, ledger, factors):
 @judge
 def share_of(claim, ledger, part, whole):
     """A percentage: 100 times part over whole."""
-    return compare(claim, 100 * ledger.value(part) / ledger.value(whole), f"100 x {number(ledger, part)} / {number(ledger, whole)}")
+    return compare(
+        claim, 100 * ledger.value(part) / ledger.value(whole), f"100 x {number(ledger, part)} / {number(ledger, whole)}"
+    )
 
 
 @judge
 def mean_of(claim, ledger, of):
-    return compare(claim, statistics.fmean(ledger.value(ref) for ref in of), f"The mean of {', '.join(number(ledger, r) for r in of)}")
+    return compare(
+        claim,
+        statistics.fmean(ledger.value(ref) for ref in of),
+        f"The mean of {', '.join(number(ledger, r) for r in of)}",
+    )
 
 
 @judge
@@ -117,7 +143,8 @@ def f1_of(claim, ledger, precision, recall):
 def spread_within(values: list[float], half: float) -> tuple[float, float]:
     """Least and greatest standard deviation (dividing by n) when each value may lie `half` to either side."""
     closest = list(values)
-    for _ in range(200):  # each value drawn in turn to the mean of all: the deviation is convex, so this ends at its least
+    # each value drawn in turn to the mean of all: the deviation is convex, so this ends at its least
+    for _ in range(200):
         for i, value in enumerate(values):
             closest[i] = min(max(statistics.fmean(closest), value - half), value + half)
     widest = max(statistics.pstdev(corner) for corner in itertools.product(*((v - half, v + half) for v in values)))
@@ -135,7 +162,11 @@ def std_of(claim, ledger, of):
     by_n = compare(claim, computed, how, (low, high))
     by_n_less_1 = compare(claim, computed * sample, how, (low * sample, high * sample))
     if by_n.verdict == "consistent" or by_n_less_1.verdict == "inconsistent":
-        other = "" if by_n.verdict == "consistent" else f" Dividing by n - 1 gives {computed * sample:.{claim.decimals + 2}f}."
+        other = (
+            ""
+            if by_n.verdict == "consistent"
+            else f" Dividing by n - 1 gives {computed * sample:.{claim.decimals + 2}f}."
+        )
         return Finding(by_n.verdict, by_n.because + other)
     return Finding(by_n_less_1.verdict, by_n_less_1.because.replace("(dividing by n)", "(dividing by n - 1)"))
 
@@ -152,13 +183,19 @@ def public_parts(claim, ledger, parts):
     found = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
     missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
     if found.verdict == "inconsistent" and missing:
-        return Finding(found.verdict, f"{found.because[:-1]}, which is the sum without {' or without '.join(map(public.with_group, missing))}.")
+        return Finding(
+            found.verdict,
+            f"{found.because[:-1]}, which is the sum without {' or without '.join(map(public.with_group, missing))}.",
+        )
     return found
 
 
 @judge
 def augmented_count(claim, ledger, fact, share, read_as=None):
-    """A public count with a share of it (in percent) copied. `read_as`: the counts [first, less ...] that the printed number may come from."""
+    """A public count with a share of it (in percent) copied.
+
+    `read_as`: the counts [first, less ...] that the printed number may come from.
+    """
     grown = 1 + ledger.value(share) / 100
     found = compare(claim, public.fact(fact) * grown, f"{in_words(ledger, fact)} x {grown:g}")
     if read_as:

@@ -12,8 +12,10 @@ def about_as_large(claim, ledger, first, second, percent):
     """Two sizes that are called similar, within so many percent."""
     a, b = quantity(ledger, first), quantity(ledger, second)
     apart = 100 * abs(a - b) / max(a, b)
-    return Finding("consistent" if apart <= percent else "inconsistent",
-                   f"{in_words(ledger, first)} and {in_words(ledger, second)} are {apart:.1f} % apart.")
+    return Finding(
+        "consistent" if apart <= percent else "inconsistent",
+        f"{in_words(ledger, first)} and {in_words(ledger, second)} are {apart:.1f} % apart.",
+    )
 
 
 @judge
@@ -21,9 +23,12 @@ def alike(claim, ledger, of, within):
     """Scores that are called uniform: the largest is at most `within` times the smallest."""
     values = [ledger.value(ref) for ref in of]
     times = max(values) / min(values)
-    return Finding("consistent" if times <= within else "inconsistent",
-                   f"From {min(values)} to {max(values)} the largest is {times:.1f} times the smallest; more than {within} times is not "
-                   "taken for uniform.")
+    return Finding(
+        "consistent" if times <= within else "inconsistent",
+        f"From {min(values)} to {max(values)} the largest is {times:.1f} times the smallest; more than "
+        f"{within} times is not "
+        "taken for uniform.",
+    )
 
 
 @judge
@@ -40,8 +45,12 @@ def room_for_more(claim, ledger, score, best, much):
 def on_other_images(claim, ledger, ours, theirs, of):
     """A comparison with a score from another study: other images, another question."""
     ahead = ledger.value(ours) - ledger.value(theirs)
-    return Finding("unverifiable", f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, but that was measured "
-                                   f"{of}; nobody read this test set.")
+    return Finding(
+        "unverifiable",
+        f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, "
+        f"but that was measured "
+        f"{of}; nobody read this test set.",
+    )
 
 
 def share_in_words(ledger, part, whole) -> tuple[float, str]:
@@ -67,5 +76,7 @@ def smaller_part(claim, ledger, part, whole):
 def smaller_gap(claim, ledger, train, test, before):
     """A gap of training over test accuracy, said to be smaller than an earlier one."""
     now, then = ledger.value(train) - ledger.value(test), ledger.value(before)
-    return Finding("consistent" if now < then else "inconsistent",
-                   f"The gap is now {ledger.value(train)} - {ledger.value(test)} = {now:.1f} points, and was over {then}.")
+    return Finding(
+        "consistent" if now < then else "inconsistent",
+        f"The gap is now {ledger.value(train)} - {ledger.value(test)} = {now:.1f} points, and was over {then}.",
+    )

@@ -11,15 +11,24 @@ judges, judge = room()
 
 @judge
 def largest_of(claim, ledger, winner, among, images=None):
-    """Is the winner ahead of all the others? A tie at the printed digits settles nothing. `images`: the scores are accuracies on so many."""
+    """Is the winner ahead of all the others? A tie at the printed digits settles nothing. `images`: the scores are
+    accuracies on so many.
+    """
     rest = {ref: quantity(ledger, ref) for ref in among if ref != winner}
     second, best = max(rest, key=rest.get), quantity(ledger, winner)
-    named = [in_words(ledger, ref) if "." in ref else f"{shown(ledger, ref)} ({called(ledger, ref)})" for ref in (winner, second)]
+    named = [
+        in_words(ledger, ref) if "." in ref else f"{shown(ledger, ref)} ({called(ledger, ref)})"
+        for ref in (winner, second)
+    ]
     apart = f": {gap_in_images(best, rest[second], images)}" if images else ""
     rank = ", the best of the others" if len(rest) > 1 else ""
     verdict = "consistent" if best > rest[second] else "inconsistent" if best < rest[second] else "unverifiable"
-    return Finding(verdict, f"{named[0]} against {named[1]}{rank}{apart}." if verdict != "unverifiable"
-                   else f"{named[0]} and {named[1]} are the same at the digits given.")
+    return Finding(
+        verdict,
+        f"{named[0]} against {named[1]}{rank}{apart}."
+        if verdict != "unverifiable"
+        else f"{named[0]} and {named[1]} are the same at the digits given.",
+    )
 
 
 @judge
@@ -27,8 +36,12 @@ def smallest_of(claim, ledger, loser, among):
     rest = {ref: ledger.value(ref) for ref in among if ref != loser}
     last, low = min(rest, key=rest.get), ledger.value(loser)
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"
-    return Finding(verdict, f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} ({called(ledger, last)}), "
-                            "the lowest of the others.")
+    return Finding(
+        verdict,
+        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} "
+        f"({called(ledger, last)}), "
+        "the lowest of the others.",
+    )
 
 
 @judge
@@ -50,12 +63,18 @@ def in_order(claim, ledger, best_first):
 def ahead_by(claim, ledger, first, second, images):
     """Is one accuracy above another by more than chance on the test images allows?"""
     a, b, images = ledger.value(first), ledger.value(second), quantity(ledger, images)
-    how = (f"{shown(ledger, first)} ({called(ledger, first)}) against {shown(ledger, second)} ({called(ledger, second)}): "
-           f"{gap_in_images(a, b, images)}")
+    how = (
+        f"{shown(ledger, first)} ({called(ledger, first)}) against {shown(ledger, second)} "
+        f"({called(ledger, second)}): "
+        f"{gap_in_images(a, b, images)}"
+    )
     if a <= b:
         return Finding("inconsistent", f"{how}, and not ahead.")
     if errors_apart(a, b, images) < OPEN_WITHIN:
-        return Finding("unverifiable", f"{how}; whether both models' errors fall on the same images, only their predictions can tell.")
+        return Finding(
+            "unverifiable",
+            f"{how}; whether both models' errors fall on the same images, only their predictions can tell.",
+        )
     return Finding("consistent", f"{how}.")
 
 
@@ -65,9 +84,12 @@ def similar(claim, ledger, among, images):
     images = ledger.value(images)
     low, high = min(among, key=ledger.value), max(among, key=ledger.value)
     apart = errors_apart(ledger.value(low), ledger.value(high), images)
-    return Finding("consistent" if apart < OPEN_WITHIN else "inconsistent",
-                   f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} ({called(ledger, high)}): "
-                   f"{gap_in_images(ledger.value(low), ledger.value(high), images)}.")
+    return Finding(
+        "consistent" if apart < OPEN_WITHIN else "inconsistent",
+        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} "
+        f"({called(ledger, high)}): "
+        f"{gap_in_images(ledger.value(low), ledger.value(high), images)}.",
+    )
 
 
 @judge
@@ -76,19 +98,25 @@ def similar_or_better(claim, ledger, baseline, others, images):
     images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
     low = ledger.value(worst)
     behind = low < base and errors_apart(low, base, images) >= OPEN_WITHIN
-    return Finding("inconsistent" if behind else "consistent",
-                   f"The lowest is {shown(ledger, worst)} ({called(ledger, worst)}) against {shown(ledger, baseline)} "
-                   f"({called(ledger, baseline)}): {gap_in_images(low, base, images)}.")
+    return Finding(
+        "inconsistent" if behind else "consistent",
+        f"The lowest is {shown(ledger, worst)} ({called(ledger, worst)}) against {shown(ledger, baseline)} "
+        f"({called(ledger, baseline)}): {gap_in_images(low, base, images)}.",
+    )
 
 
 def score(ledger, model: str, parts: list[str]) -> float:
-    """The mean of a model's claims `model-part`: one part is a printed score, the two class recalls give the balanced accuracy."""
+    """The mean of a model's claims `model-part`: one part is a printed score, the two class recalls give the
+    balanced accuracy.
+    """
     return sum(ledger.value(f"{model}-{part}") for part in parts) / len(parts)
 
 
 @judge
 def best_by_each(claim, ledger, winner, models, measures, names):
-    """A "best" that names no measure holds if every measure agrees, falls if none does, and is open where they differ."""
+    """A "best" that names no measure holds if every measure agrees, falls if none does, and is open where they
+    differ.
+    """
     agree, said = [], []
     for measure, parts in measures.items():
         scores = {model: score(ledger, model, parts) for model in models}
@@ -96,7 +124,10 @@ def best_by_each(claim, ledger, winner, models, measures, names):
         firsts = [model for model in models if scores[model] == top]
         agree.append(firsts == [winner])
         best = " and ".join(names[model] for model in firsts)
-        said.append(f"by {measure} {best} ({top:.4g})" + ("" if winner in firsts else f", against {scores[winner]:.4g} of {names[winner]}"))
+        said.append(
+            f"by {measure} {best} "
+            f"({top:.4g})" + ("" if winner in firsts else f", against {scores[winner]:.4g} of {names[winner]}")
+        )
     verdict = "consistent" if all(agree) else "unverifiable" if any(agree) else "inconsistent"
     return Finding(verdict, f"The best is {'; '.join(said)}.")
 
@@ -110,7 +141,9 @@ def widest_spread(claim, ledger, metric, metrics, models):
         spread[name] = max(values) - min(values)
     widest = max(spread, key=spread.get)
     listed = ", ".join(f"{name} {width:.4g}" for name, width in spread.items())
-    return Finding("consistent" if widest == metric else "inconsistent", f"From the lowest to the highest model: {listed}.")
+    return Finding(
+        "consistent" if widest == metric else "inconsistent", f"From the lowest to the highest model: {listed}."
+    )
 
 
 @judge
@@ -129,4 +162,6 @@ def moves(claim, ledger, before, after, way):
         raise LedgerError(f"{claim.id}: a way is up or down, not {way!r}")
     a, b = quantity(ledger, before), quantity(ledger, after)
     went = "up" if b > a else "down" if b < a else "nowhere"
-    return Finding("consistent" if went == way else "inconsistent", f"From {a:,} to {b:,} is {went}, and the sentence says {way}.")
+    return Finding(
+        "consistent" if went == way else "inconsistent", f"From {a:,} to {b:,} is {went}, and the sentence says {way}."
+    )

@@ -66,15 +66,22 @@ def other_reading(positives: int, negatives: int, texts: dict) -> str:
     works = tried[tried["matrices"] > 0]
     if works.empty:
         return ""
-    rows = works.assign(changes=(works["precision and recall"] == "swapped").astype(int) + (works["digits"] == "cut off")
-                        + (works["precision, recall and F1"] != next(iter(READINGS))))
+    rows = works.assign(
+        changes=(works["precision and recall"] == "swapped").astype(int)
+        + (works["digits"] == "cut off")
+        + (works["precision, recall and F1"] != next(iter(READINGS)))
+    )
     row = rows.sort_values("changes", kind="stable").iloc[0]
     averages = row["precision, recall and F1"]
     swapped, cut = row["precision and recall"] == "swapped", row["digits"] == "cut off"
-    changed = [f"read as {averages}s" if averages.endswith("average") else f"read {averages}"] * (averages != next(iter(READINGS)))
+    changed = [f"read as {averages}s" if averages.endswith("average") else f"read {averages}"] * (
+        averages != next(iter(READINGS))
+    )
     changed += ["with precision and recall swapped"] * swapped + ["with digits cut off"] * cut
     swap = {"precision": "recall", "recall": "precision"} if swapped else {}
-    asked = {swap.get(key, key) + (READINGS[averages] if key in AVERAGED else ""): value for key, value in texts.items()}
+    asked = {
+        swap.get(key, key) + (READINGS[averages] if key in AVERAGED else ""): value for key, value in texts.items()
+    }
     found = feasible(positives, negatives, asked, cut=cut)
     low, high = (f"{100 * share:.0f}" for share in (found["TN"].min() / negatives, found["TN"].max() / negatives))
     between = low if low == high else f"{low} to {high}"
@@ -86,8 +93,8 @@ def other_reading(positives: int, negatives: int, texts: dict) -> str:
 def one_confusion_matrix(claim, ledger, column, positives, negatives, padded=False):
     """A column of scores comes of one test run, so one matrix has to print as all of it.
 
-    Where none does, the numbers without any one of which a matrix is left are at odds; the others agree with what is left. Where no single
-    number is to blame, all are at odds.
+    Where none does, the numbers without any one of which a matrix is left are at odds; the others agree with what is
+    left. Where no single number is to blame, all are at odds.
     """
     if claim.id not in column:
         raise LedgerError(f"{claim.id}: its column does not hold it: {', '.join(column)}")
@@ -96,22 +103,30 @@ def one_confusion_matrix(claim, ledger, column, positives, negatives, padded=Fal
     test_set = f"{in_words(ledger, positives)} images of pneumonia and {in_words(ledger, negatives)} normal ones"
     if len(matrices):
         return Finding("consistent", f"On {test_set} {such_as(matrices)}.")
-    without = {ref: fitting(ledger, [other for other in column if other != ref], positives, negatives, padded) for ref in column}
+    without = {
+        ref: fitting(ledger, [other for other in column if other != ref], positives, negatives, padded)
+        for ref in column
+    }
     to_blame = [ref for ref, left in without.items() if len(left)]
     texts = printed_scores(ledger, column, padded)
     if claim.id in to_blame:
         return Finding(
             "inconsistent",
-            f"No matrix on {test_set} prints as the whole column; {such_as(without[claim.id], 'the rest, without this number')}."
+            f"No matrix on {test_set} prints as the whole column; "
+            f"{such_as(without[claim.id], 'the rest, without this number')}."
             f"{other_reading(p, n, texts)}",
         )
     if to_blame:
         names = " or ".join(f"{ledger[ref].says} ({ledger[ref].printed})" for ref in to_blame)
-        return Finding("consistent", f"No matrix on {test_set} prints as the whole column; this number stands if {names} is left out.")
+        return Finding(
+            "consistent",
+            f"No matrix on {test_set} prints as the whole column; this number stands if {names} is left out.",
+        )
     near = _nearest(p, n, tuple(texts.items()))
     return Finding(
         "inconsistent",
-        f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, {cells(near)}, "
+        f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, "
+        f"{cells(near)}, "
         f"misses by up to {near['misses by'] / 2:.0f} units of the last place.{other_reading(p, n, texts)}",
     )
 
@@ -121,22 +136,31 @@ def accuracy_between(claim, ledger, sensitivity, specificity):
     """Accuracy is a mean of sensitivity and specificity, weighted by the two classes, and lies between them."""
     low, high = sorted(ledger.value(ref) for ref in (sensitivity, specificity))
     inside = low <= claim.value <= high
-    return Finding("consistent" if inside else "inconsistent", "Accuracy is a weighted mean of sensitivity and specificity, "
-                   f"and {claim.value:g} {'lies' if inside else 'does not lie'} between {low:g} and {high:g}.")
+    return Finding(
+        "consistent" if inside else "inconsistent",
+        "Accuracy is a weighted mean of sensitivity and "
+        "specificity, "
+        f"and {claim.value:g} {'lies' if inside else 'does not lie'} between {low:g} and {high:g}.",
+    )
 
 
 @judge
 def shares_of_whole_images(claim, ledger, shares):
-    """Percentages of so many images, {claim: images}: does a whole number of images give each to its last printed digit?"""
+    """Percentages of so many images, {claim: images}: does a whole number of images give each to its last printed
+    digit?
+    """
     impossible = []
     for ref, images in shares.items():
         low, high = printed_room(ledger[ref].printed)
         count = ledger.value(images)
         if math.floor(high * count + EPSILON) < math.ceil(low * count - EPSILON):
             impossible.append(f"{ledger[ref].printed} of {count:,}")
-    return Finding("inconsistent" if impossible else "consistent",
-                   f"No whole number of images is {', '.join(impossible)}: the last zeros are no digits." if impossible else
-                   "Every share is that of a whole number of images.")
+    return Finding(
+        "inconsistent" if impossible else "consistent",
+        f"No whole number of images is {', '.join(impossible)}: the last zeros are no digits."
+        if impossible
+        else "Every share is that of a whole number of images.",
+    )
 
 
 # The formulas that a paper prints for its scores, as it prints them.
@@ -144,7 +168,9 @@ FORMULAS = {
     "right by all": lambda tp, fn, fp, tn: (tp + tn) / (tp + fn + fp + tn),
     "true positives by positive answers": lambda tp, fn, fp, tn: tp / (tp + fp),
     "true positives by positives": lambda tp, fn, fp, tn: tp / (tp + fn),
-    "twice precision plus recall by positives": lambda tp, fn, fp, tn: 2 * (tp / (tp + fp) + tp / (tp + fn)) / (tp + fn),
+    "twice precision plus recall by positives": lambda tp, fn, fp, tn: (
+        2 * (tp / (tp + fp) + tp / (tp + fn)) / (tp + fn)
+    ),
 }
 
 
@@ -155,8 +181,11 @@ def formula_gives(claim, ledger, formula, score, column, positives, negatives, p
         raise LedgerError(f"{claim.id}: no formula is called {formula!r}; there are {', '.join(FORMULAS)}")
     matrix = middle(fitting(ledger, column, positives, negatives, padded))
     value, (low, high) = FORMULAS[formula](*matrix[CELLS]), printed_room(ledger[score].printed)
-    return Finding("consistent" if low - EPSILON <= value <= high + EPSILON else "inconsistent",
-                   f"On {cells(matrix)} the formula gives {value:.4f}; the table has {ledger[score].printed} ({ledger[score].says}).")
+    return Finding(
+        "consistent" if low - EPSILON <= value <= high + EPSILON else "inconsistent",
+        f"On {cells(matrix)} the formula gives {value:.4f}; the table has {ledger[score].printed} "
+        f"({ledger[score].says}).",
+    )
 
 
 @judge
@@ -166,8 +195,10 @@ def only_one_answer(claim, ledger, column, positives, negatives, padded=False):
     never = len(matrices) > 0 and bool(((matrices["FN"] == 0) & (matrices["TN"] == 0)).all())
     constant = metric("f1", quantity(ledger, positives), 0, quantity(ledger, negatives), 0)
     found = f"Exactly {such_as(matrices)}" if len(matrices) else "No matrix prints as the column"
-    return Finding("consistent" if never else "inconsistent" if matrices.empty else "unverifiable",
-                   f"{found}; always saying pneumonia has an F1 of {constant:.4f}.")
+    return Finding(
+        "consistent" if never else "inconsistent" if matrices.empty else "unverifiable",
+        f"{found}; always saying pneumonia has an F1 of {constant:.4f}.",
+    )
 
 
 @judge
@@ -178,6 +209,9 @@ def errors_mostly_on(claim, ledger, side, column, positives, negatives, padded=F
     most = (matrices[wrong] > matrices[other]).all() if len(matrices) else False
     least = (matrices[wrong] < matrices[other]).all() if len(matrices) else False
     centre = middle(matrices) if len(matrices) else None
-    return Finding("consistent" if most else "inconsistent" if least else "unverifiable",
-                   f"Of {centre['FN'] + centre['FP']:,} errors {centre[wrong]:,} are on {side} images ({cells(centre)})." if centre is not None
-                   else "No matrix prints as the column.")
+    return Finding(
+        "consistent" if most else "inconsistent" if least else "unverifiable",
+        f"Of {centre['FN'] + centre['FP']:,} errors {centre[wrong]:,} are on {side} images ({cells(centre)})."
+        if centre is not None
+        else "No matrix prints as the column.",
+    )

@@ -17,11 +17,16 @@ def mobilenet_opened(classes: int, top: int) -> dict:
 
 @judge
 def mobilenet_parameters(claim, ledger, classes, top, what):
-    """MobileNetV2 with a new classifier, by Keras's reckoning: its `total`, or what is `trainable` when the top layers are opened."""
+    """MobileNetV2 with a new classifier, by Keras's reckoning: its `total`, or what is `trainable` when the top
+    layers are opened.
+    """
     classes, top = ledger.value(classes), ledger.value(top)
     found = mobilenet_opened(classes, top)
-    how = {"total": f"All of MobileNetV2 with {classes} outputs, batch norm's running statistics included,",
-           "trainable": f"The top {top} of its {found['layers']} Keras layers, from {found['from']} on, and the classifier together"}[what]
+    how = {
+        "total": f"All of MobileNetV2 with {classes} outputs, batch norm's running statistics included,",
+        "trainable": f"The top {top} of its {found['layers']} Keras layers, from {found['from']} on, and the "
+        f"classifier together",
+    }[what]
     return compare(claim, found[what], how)
 
 
@@ -35,9 +40,12 @@ def lightweight(claim, ledger, network, light):
     """A network called light, beside networks that were designed to be."""
     heaviest = max(light, key=size)
     times = size(network) / size(heaviest)
-    return Finding("consistent" if times <= 1 else "inconsistent",
-                   f"{network} has {size(network):,} parameters with its ImageNet head, {times:.1f} times the {size(heaviest):,} of {heaviest}, "
-                   "which was designed to be light.")
+    return Finding(
+        "consistent" if times <= 1 else "inconsistent",
+        f"{network} has {size(network):,} parameters with its ImageNet head, {times:.1f} times the "
+        f"{size(heaviest):,} of {heaviest}, "
+        "which was designed to be light.",
+    )
 
 
 @judge

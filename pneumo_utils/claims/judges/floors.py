@@ -18,9 +18,11 @@ def no_gap(claim, ledger, pairs, images):
         t, v = ledger.value(training), ledger.value(validation)
         wide |= share(t) - share(v) > OPEN_WITHIN * standard_error(v, images)
         said.append(f"{shown(ledger, training)} in training against {shown(ledger, validation)} in validation")
-    return Finding("inconsistent" if wide else "consistent",
-                   f"The paper itself prints {' and '.join(said)}; chance on {images:,} images accounts for about "
-                   f"{100 * OPEN_WITHIN * standard_error(v, images):.1f} points.")
+    return Finding(
+        "inconsistent" if wide else "consistent",
+        f"The paper itself prints {' and '.join(said)}; chance on {images:,} images accounts for about "
+        f"{100 * OPEN_WITHIN * standard_error(v, images):.1f} points.",
+    )
 
 
 @judge
@@ -30,7 +32,10 @@ def gap_grows(claim, ledger, early, late):
     for training, validation in (early, late):
         gaps.append(ledger.value(training) - ledger.value(validation))
         said.append(f"{shown(ledger, training)} - {shown(ledger, validation)} = {gaps[-1]:g} points")
-    return Finding("consistent" if gaps[1] > gaps[0] else "inconsistent", f"Training less validation accuracy goes from {said[0]} to {said[1]}.")
+    return Finding(
+        "consistent" if gaps[1] > gaps[0] else "inconsistent",
+        f"Training less validation accuracy goes from {said[0]} to {said[1]}.",
+    )
 
 
 def majority(ledger, positives, negatives) -> tuple[float, str]:
@@ -52,18 +57,26 @@ def beats_majority(claim, ledger, accuracy, positives, negatives):
     """A model that did well is above a constant answer."""
     baseline, said = majority(ledger, positives, negatives)
     ours = 100 * share(ledger.value(accuracy))
-    return Finding("consistent" if ours > baseline else "inconsistent", f"{shown(ledger, accuracy)} ({called(ledger, accuracy)}); {said}.")
+    return Finding(
+        "consistent" if ours > baseline else "inconsistent",
+        f"{shown(ledger, accuracy)} ({called(ledger, accuracy)}); {said}.",
+    )
 
 
 @judge
 def reads_as_share(claim, ledger, above):
-    """A percentage said to lie above another: does it, as printed, or only if it is a share that was given a percent sign?"""
+    """A percentage said to lie above another: does it, as printed, or only if it is a share that was given a percent
+    sign?
+    """
     other = ledger.value(above)
     if claim.value > other:
         return Finding("consistent", f"{claim.printed} lies above {shown(ledger, above)} as the text says.")
     if 100 * claim.value > other:
-        return Finding("inconsistent", f"The text calls {claim.printed} higher than {shown(ledger, above)}; "
-                                       f"it is only as a share, {100 * claim.value:g} %.")
+        return Finding(
+            "inconsistent",
+            f"The text calls {claim.printed} higher than {shown(ledger, above)}; "
+            f"it is only as a share, {100 * claim.value:g} %.",
+        )
     return Finding("inconsistent", f"{claim.printed} is not higher than {shown(ledger, above)}.")
 
 
@@ -71,5 +84,10 @@ def reads_as_share(claim, ledger, above):
 def loss_per_batch(claim, ledger, images, batch):
     """A loss summed over an epoch, brought down to one batch; without a log nothing more can be said."""
     batches = math.ceil(ledger.value(images) / ledger.value(batch))
-    return Finding("unverifiable", f"A measured result; if it is a sum over {batches:,} batches of {ledger.value(batch)}, one batch has "
-                                   f"{claim.value / batches:.3f}, and equal odds for both classes would cost {math.log(2):.3f}.")
+    return Finding(
+        "unverifiable",
+        f"A measured result; if it is a sum over {batches:,} batches of "
+        f"{ledger.value(batch)}, one batch has "
+        f"{claim.value / batches:.3f}, and equal odds for both classes would cost "
+        f"{math.log(2):.3f}.",
+    )

@@ -24,12 +24,16 @@ def standard_error(score: float, images: int) -> float:
 
 
 def errors_apart(first: float, second: float, images: int) -> float:
-    """The gap of two accuracies in standard errors of their difference, as if each had been measured on its own draw of the images."""
+    """The gap of two accuracies in standard errors of their difference, as if each had been measured on its own draw
+    of the images.
+    """
     room_for_chance = math.hypot(standard_error(first, images), standard_error(second, images))
     return abs(share(first) - share(second)) / room_for_chance
 
 
 def gap_in_images(first: float, second: float, images: int) -> str:
     gap = abs(share(first) - share(second))
-    return (f"a gap of {100 * gap:.2f} points or about {gap * images:.0f} of {images:,} images, "
-            f"{errors_apart(first, second, images):.1f} standard errors of such a difference")
+    return (
+        f"a gap of {100 * gap:.2f} points or about {gap * images:.0f} of {images:,} images, "
+        f"{errors_apart(first, second, images):.1f} standard errors of such a difference"
+    )
