@@ -74,7 +74,6 @@ def of_grids(told) -> Said:
 def pooled(parts: list[Said]) -> Said:
     """What one system said of several test parts, one after the other."""
     first = parts[0]
-    # noqa: E731
     join = lambda name: (
         None if getattr(first, name) is None else [each for part in parts for each in getattr(part, name)]
     )

@@ -75,7 +75,8 @@ def linked(text: str, left_out: list[Chapter]) -> str:
         targets = "|".join(
             map(re.escape, (f"../notebooks/{chapter.name}.ipynb", f"{chapter.name}.ipynb", *chapter.labels()))
         )
-        text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda found: found[1] or f"*{chapter.title}*", text)
+        title = f"*{chapter.title}*"
+        text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda found, title=title: found[1] or title, text)
     return text
 
 
