@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,13 +19,33 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config):
-    """Each process has cores of its own, and so has whatever it starts: on shared ones, processes of several threads
-    wait for each other.
-    """
+    """Give the tests folders of their own and each process cores of its own."""
     worker = os.environ.get("PYTEST_XDIST_WORKER")
-    if worker and hasattr(os, "sched_setaffinity"):
+    if not worker:
+        config.own_folders = own_folders()
+    elif hasattr(os, "sched_setaffinity"):
+        # on shared cores, processes of several threads wait for each other; what a process starts stays on its cores
         cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
         os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: workers])
+
+
+def pytest_unconfigure(config):
+    """Remove the folders of the tests, in the process that made them."""
+    if folder := getattr(config, "own_folders", None):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def own_folders() -> Path:
+    """Point the environment at new folders: no test sees the runs, the settings or the home of whoever runs it.
+
+    All processes of a session share them, so that what several tests need is made once.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="pneumo-tests-"))
+    for name in [name for name in os.environ if name.startswith(("PNEUMO_", "XDG_", "JUPYTER_", "IPYTHON", "MPL"))]:
+        del os.environ[name]
+    (folder / "home").mkdir()
+    os.environ |= {"HOME": str(folder / "home"), "PNEUMO_RUNS": str(folder / "runs")}
+    return folder
 
 
 LONG = [
@@ -214,13 +235,15 @@ def execute(tmp_path_factory):
 
     Data and pieces are kept with those of the book under test, so that what both need is made once; runs stand apart.
     """
+    from pneumo_utils.ground import places
     from pneumo_utils.study.run import run
 
     def executed(chapter, settings, records=True):
+        runs = places.runs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PNEUMO_RUNS", str(apart := tmp_path_factory.mktemp("runs")))
             for name in ("kept", "data", ".locks"):
-                (shared := ROOT / "runs" / name).mkdir(parents=True, exist_ok=True)
+                (shared := runs / name).mkdir(parents=True, exist_ok=True)
                 (apart / name).symlink_to(shared)
             if not records:
                 patch.setenv("PNEUMO_RECORDS", str(tmp_path_factory.mktemp("no_records")))
