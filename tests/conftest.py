@@ -14,6 +14,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from settings import of_the_book
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +45,11 @@ def own_folders() -> Path:
     for name in [name for name in os.environ if name.startswith(("PNEUMO_", "XDG_", "JUPYTER_", "IPYTHON", "MPL"))]:
         del os.environ[name]
     (folder / "home").mkdir()
-    os.environ |= {"HOME": str(folder / "home"), "PNEUMO_RUNS": str(folder / "runs")}
+    os.environ |= {
+        "HOME": str(folder / "home"),
+        "PNEUMO_RUNS": str(folder / "runs"),
+        "PNEUMO_BUILD": str(folder / "build"),
+    }
     return folder
 
 
@@ -230,15 +235,18 @@ def home(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def execute(tmp_path_factory):
-    """Runs a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook; `records=False`
-    hides what is on record.
+    """Run a chapter: `execute(CHAPTER, {"seed": 1})` gives its results and the executed notebook.
 
-    Data and pieces are kept with those of the book under test, so that what both need is made once; runs stand apart.
+    With the settings of the book under test it is that book's own run, which whoever comes first makes. Other runs
+    stand apart and share data and kept pieces. `records=False` hides what is on record.
     """
     from pneumo_utils.ground import places
     from pneumo_utils.study.run import run
 
     def executed(chapter, settings, records=True):
+        if records and settings and settings == of_the_book(chapter):
+            folder = run(chapter, settings).folder
+            return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
         runs = places.runs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PNEUMO_RUNS", str(apart := tmp_path_factory.mktemp("runs")))

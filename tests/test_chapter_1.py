@@ -4,6 +4,7 @@ settings are whole.
 
 import pytest
 from conftest import ROOT, html_of
+from settings import of_the_book
 
 from pneumo_utils.claims import load
 from pneumo_utils.figures import surgical
@@ -11,23 +12,9 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
-SMALL = {
-    "phantom_adults": 100,
-    "phantom_children": 160,
-    "image_size": 32,
-    "adaptation_images": 20,
-    "validation_images": 20,
-    "draws": 2,
-    "survey_draws": 0,
-    "source_epochs": 1,
-    "epochs": 1,
-    "max_steps": 3,
-}
-
-
 @pytest.fixture(scope="module")
 def executed(execute):
-    return execute(CHAPTER, SMALL)
+    return execute(CHAPTER, of_the_book(CHAPTER))
 
 
 def test_it_keeps_scores_claims_and_figures_with_words(executed):

@@ -39,7 +39,7 @@ SYNTHETIC = {"p3-synthetic-generalizes", "p3-synthetic-answers-shortage", "p3-fo
 
 @pytest.fixture(scope="module")
 def executed(execute):
-    return execute(CHAPTER, EVERYTHING, records=False)
+    return execute(CHAPTER, EVERYTHING)
 
 
 def test_table_1_has_a_row_a_fold_beside_the_papers(executed):

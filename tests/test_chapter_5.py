@@ -59,7 +59,7 @@ LONG = ("transfer, first choice", "transfer, second choice")
 
 @pytest.fixture(scope="module")
 def executed(execute):
-    return execute(CHAPTER, TINY, records=False)
+    return execute(CHAPTER, TINY)
 
 
 def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):

@@ -25,8 +25,9 @@ def test_a_chapter_runs_in_folders_of_the_tests(tmp_path, execute, pneumo):
     assert execute(chapter, {"seed": 4})[0]["results"]["seed doubled"]["value"] == 8
     assert run(chapter, {"seed": 4}).folder.is_relative_to(places.runs())
     assert pneumo("parameters", chapter.path).returncode == 0
-    assert {name for name in os.environ if name.startswith("PNEUMO_")} == {"PNEUMO_RUNS"}
-    assert records.of("paper_audit") == {} and "poisoned" not in f"{home()}{Path.home()}"
+    assert {name for name in os.environ if name.startswith("PNEUMO_")} == {"PNEUMO_RUNS", "PNEUMO_BUILD"}
+    assert records.of("paper_audit") == {}
+    assert "poisoned" not in f"{home()}{Path.home()}{places.build()}"
 '''
 
 
@@ -40,7 +41,7 @@ def test_a_poisoned_checkout_and_poisoned_variables_are_never_touched(tmp_path):
     poisoned = [checkout / "runs", checkout / "_build", tmp_path / "poisoned"]
     for path in poisoned:
         path.write_text("poison")
-    names = ("HOME", "PNEUMO_RUNS", "PNEUMO_RUN", "PNEUMO_DATA", "PNEUMO_WEIGHTS", "PNEUMO_RECORDS", "MPLCONFIGDIR")
+    names = ("HOME", "PNEUMO_RUNS", "PNEUMO_RUN", "PNEUMO_DATA", "PNEUMO_WEIGHTS", "PNEUMO_RECORDS", "PNEUMO_BUILD")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "tests/test_probe.py", "tests/test_kept.py", "-p", "no:cacheprovider"],
         cwd=checkout,

@@ -1,4 +1,4 @@
-"""Where runs are kept: `runs/` in the checkout, or the folder that PNEUMO_RUNS names."""
+"""Where runs are kept, `runs/` in the checkout or the folder that PNEUMO_RUNS names, and where the book is bound."""
 
 import hashlib
 import os
@@ -13,6 +13,11 @@ CURRENT = "PNEUMO_RUN"  # set for a kernel by the runner: the folder of the run 
 
 def runs() -> Path:
     return Path(os.environ.get("PNEUMO_RUNS") or ROOT / "runs")
+
+
+def build() -> Path:
+    """Where the book is bound: `_build/` in the checkout, or the folder that PNEUMO_BUILD names."""
+    return Path(os.environ.get("PNEUMO_BUILD") or ROOT / "_build")
 
 
 def current(chapter: str) -> Path:

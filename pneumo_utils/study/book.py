@@ -17,6 +17,7 @@ import yaml
 from pneumo_utils import ROOT
 from pneumo_utils.claims import load
 from pneumo_utils.figures.scoreboard import page_of
+from pneumo_utils.ground import places
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
 from pneumo_utils.study import (
@@ -43,8 +44,9 @@ BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-des
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
-def bind(build: Path = ROOT / "_build", say=print) -> Path:
+def bind(build: Path | None = None, say=print) -> Path:
     """Make the book from the runs that are kept; hands back the page to open."""
+    build = build or places.build()
     stage = build / "stage"
     shown = shown_runs(say)
     wanted = _toc_of_what_is_there(shown)
