@@ -1,20 +1,36 @@
 # make book   sets up, runs every chapter that is not up to date, binds the book into _build/html
-# make test   sets up and runs the tests, those in a browser included where there is one
+# make test   sets up and runs all tests, those in a browser included where there is one
+# make check  what a developer runs every minute: linter, types, and the tests that train nothing
+# make fuzz   damages files of every layout and reads them; CASES=2000 and SEED=1 say how many and which
 # make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost, and the exercises; the last two go into book/records
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
+CASES ?= 2000
+SEED ?= 1
 
-.PHONY: book test bench constraints
+.PHONY: book test check lint fuzz bench constraints
 book: $(READY)
 	.venv/bin/pneumo book
 
 test: $(READY)
 	tests/run
 
+check: lint
+	tests/run --quick
+
+lint: $(READY)
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+	.venv/bin/mypy
+
+fuzz: $(READY)
+	.venv/bin/python tests/fuzzing.py --cases $(CASES) --seed $(SEED)
+
 bench: $(READY)
 	.venv/bin/python benchmarks/runner.py
 	.venv/bin/python benchmarks/phantom.py --speed
 	.venv/bin/python benchmarks/data.py
+	.venv/bin/python benchmarks/evaluation.py
 	.venv/bin/python benchmarks/explain.py
 	.venv/bin/python benchmarks/learning.py --out book/records/speed.json
 	.venv/bin/python benchmarks/exercises.py

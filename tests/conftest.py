@@ -53,21 +53,64 @@ def own_folders() -> Path:
     return folder
 
 
-LONG = [
+# Files that train networks, run chapters or call the command, in the order in which they begin: the longest first, or at
+# the end one process would wait for the other. The book runs the chapters from the first on, and their own tests come
+# from the last on, so that the two meet in the middle and each chapter is run by whoever comes first.
+SLOW = [
     "test_book.py",
-    "test_chapter_2.py",
-    "test_chapter_1_whole.py",
+    "test_synthesis.py",
+    "test_chapter_5b.py",
+    "test_chapter_5.py",
     "test_chapter_4.py",
     "test_chapter_3.py",
-    "test_chapter_5.py",
-    "test_chapter_5b.py",
-    "test_synthesis.py",
+    "test_chapter_2.py",
+    "test_chapter_1_whole.py",
+    "test_chapter_1.py",
+    "test_rerun_page.py",
+    "test_records.py",
+    "test_prefix.py",
+    "test_treatments.py",
+    "test_training.py",
+    "test_tool_pages.py",
+    "test_run.py",
+    "test_bad_input.py",
+    "test_pretraining.py",
+    "test_fuzz.py",
+    "test_sweep.py",
+    "test_scoreboard.py",
+    "test_rerunning.py",
+    "test_at_once.py",
+    "test_isolation.py",
+    "test_wheel.py",
+    "test_phantom_atlas.py",
+    "test_backbones_weights.py",
+    "test_backbones.py",
+    "test_phantom.py",
+    "test_releases.py",
+    "test_explain.py",
+    "test_environment.py",
+    "test_numbering.py",
+    "test_freezing.py",
+    "test_detection_training.py",
+    "test_adding.py",
+    "test_side_by_side.py",
+    "test_detection_scores.py",
+    "test_datasets.py",
+    "test_parameters.py",
+    "test_copies.py",
+    "test_comparison_page.py",
+    "test_datasets_bad_input.py",
+    "test_exercises.py",
+    "test_viewer.py",
 ]
 
 
 def pytest_collection_modifyitems(items):
-    """The files that take minutes begin first, or at the end one process would wait for the other."""
-    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+    """Begin with the files that take minutes, and leave all slow ones out of the quick suite."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker("slow")
+    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
 
 
 PARAMETERS = """\

@@ -12,6 +12,8 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.chapters import Chapter
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
+
+
 @pytest.fixture(scope="module")
 def executed(execute):
     return execute(CHAPTER, of_the_book(CHAPTER))

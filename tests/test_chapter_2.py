@@ -131,19 +131,19 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(
         timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors"
     )
-    children = releases.make("kermany", 120, 96, 0, tmp_path / "children")
+    children = releases.make("kermany", 80, 64, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
     fewer = {
         "seeds": 2,
         "survey_seeds": 0,
         "more_seeds": 0,
-        "mapped": 20,
-        "looked_at": 8,
+        "mapped": 8,
+        "looked_at": 4,
         "max_steps": 1,
         "batches": 1,
         "epochs": 2,
         "threshold": 1,
-        "image_size": 96,
+        "image_size": 64,
     }  # at 256 pixels two cores take ten minutes
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children) | fewer).folder
     found = results_of(folder)

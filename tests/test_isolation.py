@@ -7,7 +7,7 @@ import sys
 
 from conftest import ROOT
 
-PROBE = '''
+PROBE = """
 import os
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_a_chapter_runs_in_folders_of_the_tests(tmp_path, execute, pneumo):
     assert {name for name in os.environ if name.startswith("PNEUMO_")} == {"PNEUMO_RUNS", "PNEUMO_BUILD"}
     assert records.of("paper_audit") == {}
     assert "poisoned" not in f"{home()}{Path.home()}{places.build()}"
-'''
+"""
 
 
 def test_a_poisoned_checkout_and_poisoned_variables_are_never_touched(tmp_path):
