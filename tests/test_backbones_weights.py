@@ -4,6 +4,7 @@ way in which one can be wrong.
 
 import hashlib
 import json
+import os
 import pickle
 import struct
 
@@ -17,7 +18,7 @@ from torchvision import models
 
 from pneumo_utils.backbones import trunk, with_head
 from pneumo_utils.backbones.catalogue import KINDS
-from pneumo_utils.backbones.checkpoint import own_keys
+from pneumo_utils.backbones.checkpoint import own_keys, read
 from pneumo_utils.backbones.darknet import conv
 from pneumo_utils.backbones.darknet_weights import Header, convolutions, ends_after, load_darknet, save_darknet
 from pneumo_utils.backbones.publishers import Source, Torchvision
@@ -392,6 +393,71 @@ def test_a_checkpoint_without_weights_by_name(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match="holds no table of weights by name"):
         trunk("resnet18", tmp_path / "odd.pth", size="pocket")
+
+
+def holding_itself():
+    table = {"epoch": 3}
+    table["state_dict"] = table
+    return table
+
+
+@pytest.mark.parametrize("content", [holding_itself(), {1: torch.ones(1)}, {("a", 1): torch.ones(1)}])
+def test_a_table_that_holds_itself_or_names_nothing(tmp_path, content):
+    torch.save(content, tmp_path / "odd.pth")
+    with pytest.raises(StudyError, match="odd.pth holds no table of weights by name"):
+        read(tmp_path / "odd.pth")
+
+
+@pytest.mark.parametrize(
+    "key, tensor, message",
+    [
+        ("weight", torch.ones(2, 2).to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        ("weight", torch.ones(2, 2).to_sparse(), "sparse"),
+        ("weight", torch.ones(2, 2).to_sparse_csr(), "sparse"),
+        ("weight", torch.ones(2, 2, device="meta"), "without values"),
+        ("weight", torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8), "quantised"),
+        ("weight", torch.ones(2, 2, dtype=torch.int8), "int8"),
+        ("weight", torch.ones(2, 2, dtype=torch.bool), "bool"),
+        ("weight", torch.ones(2, 2, dtype=torch.complex64), "complex64"),
+        ("bn.running_var", torch.tensor([1.0, -0.1]), "a variance cannot be negative"),
+        ("bn.num_batches_tracked", torch.tensor(1.5), "counts batches"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # torch's own, on quantised and sparse tensors
+def test_tensors_that_no_network_can_take_are_named(tmp_path, key, tensor, message):
+    torch.save({"conv.weight": torch.ones(1), key: tensor}, tmp_path / "odd.pth")
+    with pytest.raises(StudyError, match=rf"odd.pth (holds {key} as no network can take it: .*{message}|is not a)"):
+        read(tmp_path / "odd.pth")
+
+
+def test_damaged_pickles_and_lying_headers_end_in_a_message(tmp_path):
+    """Bytes changed at random in a checkpoint of torch's two formats and in the header of a safetensors file."""
+    draw = np.random.default_rng(0)
+    torch.save({"weight": torch.ones(8)}, tmp_path / "new.pth")
+    torch.save({"weight": torch.ones(8)}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    save_file({"weight": torch.ones(8)}, tmp_path / "x.safetensors")
+    for name, first in (("new.pth", 4), ("old.pth", 1), ("x.safetensors", 0)):
+        whole = (tmp_path / name).read_bytes()
+        for case in range(60):
+            damaged = bytearray(whole)
+            for place in draw.integers(first, min(len(whole), 300), 1 + case % 4):
+                damaged[place] = draw.integers(0, 256)
+            (tmp_path / f"case{case}.{name}").write_bytes(damaged)
+            try:
+                assert {tensor.numel() for tensor in read(tmp_path / f"case{case}.{name}").values()} == {8}
+            except StudyError as error:
+                assert str(tmp_path) in str(error)
+
+
+def test_what_is_no_file_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.pth")
+    os.mkfifo(tmp_path / "pipe.weights")
+    (tmp_path / "folder.safetensors").mkdir()
+    for name in ("pipe.pth", "folder.safetensors"):
+        with pytest.raises(StudyError, match="There is no file of weights at"):
+            read(tmp_path / name)
+    with pytest.raises(StudyError, match="There is no file of weights at"):
+        load_darknet(tiny(), tmp_path / "pipe.weights")
 
 
 def test_a_trained_chain_gives_its_trunk_back(tmp_path):

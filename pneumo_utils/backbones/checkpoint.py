@@ -15,6 +15,9 @@ NOT_WEIGHTS = {
     b"<": "a web page, perhaps of an error",
     b"version https://git-lfs": "a pointer of Git LFS, not what it points to",
 }
+NUMBERS = "float32", "float64", "float16", "bfloat16"
+WHOLE_NUMBERS = "int64", "int32"
+MAX_NESTING = 4  # tables within tables; one that holds itself has no end
 WRITTEN = b"PK\x03\x04", b"\x80"  # by torch: a zip archive, or before version 1.6 a pickle
 # where trainers put the weights among other things; fastai says "model"
 WRAPPED = "state_dict", "model_state_dict", "model"
@@ -30,7 +33,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     if path.suffix == ".safetensors":
         try:
             found = load_file(path)
-        except (SafetensorError, OSError) as error:
+        except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
             raise StudyError(
                 f"{path} is not a whole safetensors file ({error}). It was cut short or damaged: "
                 f"download or copy it again."
@@ -50,7 +53,7 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             f"read. Where you made it, "
             "load it and save its state_dict with safetensors."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged pickle can end in any of them
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise StudyError(
             f"{path} is not a whole torch checkpoint ({reason}). It was cut short or damaged: download "
@@ -123,19 +126,45 @@ def _start(path: Path) -> bytes:
 
 
 def _tensors(path: Path, found) -> dict[str, torch.Tensor]:
-    while isinstance(found, dict) and (
-        inner := next((name for name in WRAPPED if isinstance(found.get(name), dict)), None)
-    ):
+    """The table of weights in what a file holds: by name, in numbers that a network can take."""
+    for _ in range(MAX_NESTING):
+        if not isinstance(found, dict):
+            break
+        inner = next((name for name in WRAPPED if isinstance(found.get(name), dict)), None)
+        if not inner:
+            break
         found = found[inner]
     if (
         not isinstance(found, dict)
         or not found
-        or not all(isinstance(tensor, torch.Tensor) for tensor in found.values())
+        or not all(isinstance(key, str) and isinstance(tensor, torch.Tensor) for key, tensor in found.items())
     ):
         raise StudyError(f"{path} holds no table of weights by name. Save the network's state_dict.")
+    found = {key: _plain(path, key, tensor) for key, tensor in found.items()}
     while prefix := next((each for each in PREFIXES if all(key.startswith(each) for key in found)), None):
         found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
     return found
+
+
+def _plain(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor, if it is dense, in memory and of a type that weights have."""
+    kind = str(tensor.dtype).removeprefix("torch.")
+    if tensor.is_quantized or tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_nested:
+        fault = "it is quantised, sparse, nested or without values"
+    elif key.endswith(COUNTER):
+        fault = "" if kind in WHOLE_NUMBERS else f"it counts batches and is {kind}"
+    elif kind not in NUMBERS:
+        fault = f"it is {kind}"
+    elif key.endswith("running_var") and (tensor < 0).any():
+        fault = "a variance cannot be negative"
+    else:
+        fault = ""
+    if fault:
+        raise StudyError(
+            f"{path} holds {key} as no network can take it: {fault}. Weights are dense tensors of {', '.join(NUMBERS)}: "
+            "save the network's state_dict as it was trained."
+        )
+    return tensor
 
 
 def _few(keys: list[str]) -> str:

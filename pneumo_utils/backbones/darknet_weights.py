@@ -13,6 +13,7 @@ from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import write
 
 NAMED = re.compile(r"\.weights$|\.conv\.\d+$")  # yolov2.weights, and darknet19_448.conv.23, which is cut off
+VARIANCE = 3  # after shift, scale and mean; the filters follow
 FLOAT = 4
 
 
@@ -46,7 +47,7 @@ def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> He
     be used.
     """
     parts = convolutions(network)[:first]
-    content = path.read_bytes()
+    content = _content(network, path)
     header = _header(path, content)
     numbers = np.frombuffer(content, "<f4", (len(content) - header.size) // FLOAT, header.size)
     wanted = header.size + FLOAT * sum(each.numel() for part in parts for each in part)
@@ -62,11 +63,25 @@ def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> He
             "It is damaged, or was trained until it diverged: take another file."
         )
     at = 0
+    _check_variances(path, parts, numbers)
     with torch.no_grad():
         for tensor in (each for part in parts for each in part):
             tensor.copy_(torch.from_numpy(numbers[at : at + tensor.numel()].copy()).view_as(tensor))
             at += tensor.numel()
     return header
+
+
+def _check_variances(path: Path, parts: list[list[torch.Tensor]], numbers: np.ndarray) -> None:
+    """Refuse a negative variance; of a convolution with batch norm it is the fourth part."""
+    start = 0
+    for part in parts:
+        for place, tensor in enumerate(part):
+            if len(part) == VARIANCE + 2 and place == VARIANCE and (numbers[start : start + tensor.numel()] < 0).any():
+                raise StudyError(
+                    f"{path} holds a negative variance, at float {start:,} or after: it is damaged, or of another "
+                    "network. Take another file."
+                )
+            start += tensor.numel()
 
 
 def save_darknet(network: nn.Module, path: Path, header: Header = Header(), first: int | None = None) -> None:
@@ -83,8 +98,18 @@ def save_darknet(network: nn.Module, path: Path, header: Header = Header(), firs
 
 def ends_after(network: nn.Module, path: Path) -> int | None:
     """After how many of the network's convolutions the file ends; none where it ends within one, or has more."""
-    content = path.read_bytes()
+    content = _content(network, path)
     return _ends_after(network, _header(path, content), len(content))
+
+
+def _content(network: nn.Module, path: Path) -> bytes:
+    """The bytes of a file, unless it is far larger than any file of the network could be."""
+    largest = 2 * FLOAT * sum(part.numel() for parts in convolutions(network) for part in parts) + 2**20
+    if not path.is_file():
+        raise StudyError(f"There is no file of weights at {path}.")
+    if (size := path.stat().st_size) > largest:
+        raise StudyError(f"{path} has {size:,} bytes, more than twice what this network takes: it is of another one.")
+    return path.read_bytes()
 
 
 def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
