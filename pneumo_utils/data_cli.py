@@ -7,6 +7,7 @@ import click
 MADE = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
 # as the phantom names them; it is imported only where something is drawn
 SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")
+WRONG_EXIT = 3  # of `data check`; 1 is for what could not be checked, 2 for a command that is not one
 COLOURS = {"wrong": "red", "worth knowing": "yellow", "as it should be": "green"}
 
 
@@ -43,14 +44,35 @@ def make(release, folder, images, size, seed, shortcuts):
 @click.option(
     "--against", metavar="DIR", type=click.Path(path_type=Path), help="Another release: which pictures are in both?"
 )
-def check(folder, against):
-    """Say what release lies in DIR and what is wrong with it."""
-    from pneumo_utils.datasets.check import check as look
+@click.option("--strict", is_flag=True, help="Let what is worth knowing count as wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON and nothing else.")
+@click.option("--html", "page", metavar="FILE", type=click.Path(path_type=Path), help="Write a report with pictures.")
+@click.pass_context
+def check(ctx, folder, against, strict, as_json, page):
+    """Say what release lies in DIR and what is wrong with it.
 
-    for finding in look(folder, against):
-        click.echo(
-            click.style(f"  {finding.level:15}", fg=COLOURS[finding.level]) + f"  {finding.about:10}  {finding.text}"
-        )
+    The exit code is 0 where nothing is wrong, 3 where something is, and 1 where DIR cannot be read at all.
+    """
+    import json
+
+    from pneumo_utils.datasets.check import check as look
+    from pneumo_utils.datasets.check import failed
+
+    findings = look(folder, against)
+    wrong = failed(findings, strict)
+    if as_json:
+        found = {"folder": str(folder), "failed": wrong, "findings": [finding.as_json() for finding in findings]}
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            level = click.style(f"  {finding.level:15}", fg=COLOURS[finding.level])
+            click.echo(f"{level}  {finding.about:10}  {finding.text}")
+    if page:
+        from pneumo_utils.datasets.report import write_report
+
+        write_report(page, folder, findings)
+        click.echo(f"  the report with pictures is {page}", err=as_json)
+    ctx.exit(WRONG_EXIT if wrong else 0)
 
 
 @data.command()

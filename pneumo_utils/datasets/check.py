@@ -1,7 +1,8 @@
 """What a release on disk is, held against what was published, and what is wrong with it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 
@@ -15,13 +16,43 @@ TELLS = 0.6  # AUROC from which a property of the file is called a shortcut
 BEYOND_CHANCE = 3
 ALL_BUT_TOLD = 0.95  # the same for pixels, which may show disease too
 NAMED = 3
+SHOWN = 12  # groups of pictures that a report shows for one finding
+EXAMPLES = 4  # pictures of a class
+
+
+class Example(NamedTuple):
+    """One image of a release: its cohort and its row there."""
+
+    cohort: Cohort
+    row: int
+
+    @property
+    def name(self) -> str:
+        """The image's name, as the release has it."""
+        return str(self.cohort.table.at[self.row, "image"])
 
 
 @dataclass(frozen=True)
 class Finding:
+    """One thing that was looked at: how it is, what it is about, a sentence, and groups of images that show it."""
+
     level: str
     about: str
     text: str
+    groups: tuple[tuple[Example, ...], ...] = field(default=(), compare=False, repr=False)
+
+    def as_json(self) -> dict:
+        """The finding in plain types, images by name."""
+        images = [[example.name for example in group] for group in self.groups]
+        return {"level": self.level, "about": self.about, "text": self.text, "images": images}
+
+
+def failed(findings: list[Finding], strict: bool = False) -> bool:
+    """Tell whether something is wrong, or with `strict` worth knowing; the release and its licence are no fault."""
+    return any(
+        finding.level == WRONG or (strict and finding.level == TOLD and finding.about not in ("release", "licence"))
+        for finding in findings
+    )
 
 
 def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
@@ -118,6 +149,7 @@ def _copies(cohort: Cohort) -> list[Finding]:
                 WRONG,
                 "duplicates",
                 f"{sum(map(len, same)):,} byte-identical files in {len(same):,} groups ({'; '.join(listed[:NAMED])})",
+                _groups(cohort, same),
             )
         )
     exact = {
@@ -135,19 +167,46 @@ def _copies(cohort: Cohort) -> list[Finding]:
                 WRONG,
                 "duplicates",
                 f"{len(alike):,} pairs of files with the same picture ({'; '.join(listed[:NAMED])})",
+                _groups(cohort, alike[["one", "other"]].to_numpy()),
             )
         )
     across = pairs[(split[pairs["one"]].to_numpy() != split[pairs["other"]].to_numpy())]
     if len(across):
         findings.append(
             Finding(
-                WRONG, "duplicates", f"{len(across):,} pairs of the same picture lie in different parts of the split"
+                WRONG,
+                "duplicates",
+                f"{len(across):,} pairs of the same picture lie in different parts of the split",
+                _groups(cohort, across[["one", "other"]].to_numpy()),
             )
         )
     torn = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
     if len(torn):
-        findings.append(Finding(WRONG, "duplicates", f"{len(torn):,} pairs of the same picture have different labels"))
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{len(torn):,} pairs of the same picture have different labels",
+                _groups(cohort, torn[["one", "other"]].to_numpy()),
+            )
+        )
     return findings or [Finding(GOOD, "duplicates", "none, exact or near")]
+
+
+def _groups(cohort: Cohort, rows, other: Cohort | None = None) -> tuple[tuple[Example, ...], ...]:
+    """The first groups of rows as examples; with `other`, the second of a pair is a row of that cohort."""
+    return tuple(
+        tuple(Example(other if other is not None and place else cohort, row) for place, row in enumerate(group))
+        for group in list(rows)[:SHOWN]
+    )
+
+
+def _by_class(cohort: Cohort) -> tuple[tuple[Example, ...], ...]:
+    """Some images of each class."""
+    return tuple(
+        tuple(Example(cohort, row) for row in rows[:EXAMPLES])
+        for _, rows in list(cohort.table.groupby("labels", sort=False).groups.items())[:SHOWN]
+    )
 
 
 def _patients(cohort: Cohort) -> list[Finding]:
@@ -188,12 +247,17 @@ def _patients(cohort: Cohort) -> list[Finding]:
 
 
 def _shortcuts(cohort: Cohort) -> list[Finding]:
-    told = [Finding(WRONG, "shortcuts", text) for text in shortcuts.only_in_one_class(cohort)]
+    told = [Finding(WRONG, "shortcuts", text, _by_class(cohort)) for text in shortcuts.only_in_one_class(cohort)]
     by_file = shortcuts.told_by_files(cohort)
     plain = by_file[(by_file["auroc"] >= TELLS) & (by_file["auroc"] - 0.5 > BEYOND_CHANCE * by_file["chance"])]
     for row in plain.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
         told.append(
-            Finding(WRONG, "shortcuts", f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}")
+            Finding(
+                WRONG,
+                "shortcuts",
+                f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}",
+                _by_class(cohort),
+            )
         )
     if not told:
         told.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
@@ -208,6 +272,7 @@ def _shortcuts(cohort: Cohort) -> list[Finding]:
                     level,
                     "shortcuts",
                     f"{what} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
+                    _by_class(cohort),
                 )
             )
     return told
@@ -244,5 +309,6 @@ def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
             "overlap",
             f"{len(here):,} of {len(cohort):,} pictures are also in {other.name} "
             f"({', '.join(f'{count:,} {name}' for name, count in mix.items())}; {first})",
+            _groups(cohort, pairs[["one", "other"]].to_numpy(), other),
         )
     ]

@@ -1,0 +1,67 @@
+"""What scripts and people get from `pneumo data check`: an exit code, JSON, and a page with pictures."""
+
+import json
+import re
+import shutil
+
+import pytest
+from click.testing import CliRunner
+
+from pneumo_utils import releases
+from pneumo_utils.data_cli import WRONG_EXIT, data
+
+NAME = "person9<b>&x_bacteria_1.jpeg"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Children with one picture in two parts, under a name that is markup."""
+    root = releases.make("kermany", 60, 32, 0, tmp_path_factory.mktemp("release") / "children")
+    train = next(path for path in root.rglob("*.jpeg") if "train/PNEUMONIA" in path.as_posix() and path.stat().st_size)
+    test = next(path for path in root.rglob("NORMAL") if path.parent.name == "test" and "truth" not in path.parts)
+    shutil.copy(train, test / NAME)
+    return root
+
+
+def check(*words):
+    return CliRunner().invoke(data, ["check", *map(str, words)])
+
+
+def test_the_exit_code_tells_a_script(folder, tmp_path):
+    assert check(folder).exit_code == WRONG_EXIT == 3
+    (tmp_path / "empty").mkdir()
+    assert check(tmp_path / "empty").exit_code == 1  # it could not be checked
+
+
+def test_strict_counts_what_is_worth_knowing():
+    from pneumo_utils.datasets.check import GOOD, TOLD, WRONG, Finding, failed
+
+    fine, licence = Finding(GOOD, "counts", "."), Finding(TOLD, "licence", ".")
+    assert not failed([fine, licence]) and not failed([fine, licence], strict=True)
+    assert not failed([Finding(TOLD, "counts", ".")]) and failed([Finding(TOLD, "counts", ".")], strict=True)
+    assert failed([fine, Finding(WRONG, "counts", ".")])
+
+
+def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
+    done = check(folder, "--json")
+    found = json.loads(done.stdout)
+    assert found["failed"] is True and done.exit_code == WRONG_EXIT
+    assert {"level", "about", "text", "images"} == set(found["findings"][0])
+    (same, *_) = (finding for finding in found["findings"] if finding["about"] == "duplicates")
+    assert same["level"] == "wrong" and any(NAME in name for group in same["images"] for name in group)
+
+
+def test_the_report_shows_the_pictures_and_runs_nothing(folder, tmp_path):
+    done = check(folder, "--html", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert done.exit_code == WRONG_EXIT and "report.html" in done.stdout
+    assert "<b>" not in text and "<script" not in text and NAME.replace("<", "&lt;").split("&")[0] in text
+    assert not re.findall(r'(?:src|href)="(?!data:image/png)', text)  # nothing is fetched
+    assert text.count("<img") == text.count('alt="') >= 4
+    assert text.index("What is wrong") < text.index("What is as it should be") and "medical device" in text
+
+
+def test_a_report_that_cannot_be_written_says_so(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    done = check(folder, "--html", tmp_path / "file" / "report.html")
+    assert done.exit_code == 1 and "cannot be written" in str(done.exception)
