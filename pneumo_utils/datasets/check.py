@@ -19,6 +19,8 @@ NAMED = 3
 
 @dataclass(frozen=True)
 class Finding:
+    """One result of a check: its level, its subject and its text."""
+
     level: str
     about: str
     text: str
