@@ -15,6 +15,7 @@ class Face(click.Group):
     """Ends every error that a user can mend with its message alone and exit code 1."""
 
     def invoke(self, ctx):
+        """Run a command and turn its errors into a message and an exit code."""
         try:
             return super().invoke(ctx)
         except StudyError as error:
@@ -133,6 +134,7 @@ class Records(click.Group):
     """`record CHAPTER NAME` needs no further word."""
 
     def parse_args(self, ctx, args):
+        """Insert `make` unless the first argument is a subcommand or --help."""
         return super().parse_args(ctx, args if not args or args[0] in {*self.commands, "--help"} else ["make", *args])
 
 

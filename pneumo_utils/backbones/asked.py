@@ -12,6 +12,7 @@ SIZES = "full", "pocket"
 
 
 def kind_of(name: str) -> Kind:
+    """Return the kind of trunk with a name; raise `StudyError` if there is none."""
     if kind := KINDS.get(name) or elsewhere(name):
         return kind
     raise StudyError(
@@ -21,6 +22,7 @@ def kind_of(name: str) -> Kind:
 
 
 def weights_of(asked: str | Path) -> str | Path:
+    """Check the name or path of weights; raise `StudyError` if there are none."""
     if asked in WEIGHTS or Path(asked).is_file():
         return asked
     if Path(asked).name != str(asked) or Path(asked).suffix:
@@ -32,6 +34,7 @@ def weights_of(asked: str | Path) -> str | Path:
 
 
 def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> str:
+    """Return the size of a trunk, by default the one of its weights; raise `StudyError` if they do not fit."""
     size = asked or ("pocket" if weights == "pocket" else "full")
     if size not in SIZES:
         raise StudyError(f"There is no size {size!r}{_nearest(size, SIZES)}. A trunk is {' or '.join(SIZES)}.")

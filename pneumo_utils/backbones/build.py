@@ -13,6 +13,8 @@ from pneumo_utils.backbones.shapes import PIXELS, body, maps
 
 
 class Built(NamedTuple):
+    """A network taken apart into blocks, with its input scaling and published keys."""
+
     blocks: dict[str, nn.Module]  # the last of them its classifier
     scaling: Scaling
     channels: int  # of the maps before it
@@ -20,6 +22,7 @@ class Built(NamedTuple):
 
 
 def full(kind: Kind, classes: int) -> Built:
+    """Build a network at its published size."""
     net = kind.published.build(classes)
     tensors = net.state_dict(keep_vars=True)
     blocks = kind.apart(net)
@@ -28,6 +31,7 @@ def full(kind: Kind, classes: int) -> Built:
 
 
 def pocket(kind: Kind, classes: int) -> Built:
+    """Build the narrow version of a network with newly initialised weights."""
     with torch.device("meta"):  # the published weights would be drawn only to be thrown away
         blocks = kind.apart(kind.published.build(classes))
     del blocks[TOP]

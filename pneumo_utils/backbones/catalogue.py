@@ -76,4 +76,5 @@ KINDS = {
 
 
 def names() -> list[str]:
+    """Return the names of the papers' trunks."""
     return list(KINDS)

@@ -45,9 +45,11 @@ class Chain(nn.Sequential):
 
     @property
     def blocks(self) -> list[str]:
+        """Return the names of the blocks in order."""
         return list(self._modules)
 
     def train(self, mode: bool = True):
+        """Set the training mode, but keep frozen parts in evaluation mode."""
         super().train(mode)
         for path in self.still:
             self.get_submodule(path).eval()

@@ -98,6 +98,7 @@ class Mismatch(StudyError):
         super().__init__(f"{where} does not fit. {said}.{' ' if why else ''}{why}")
 
     def because(self, why: str) -> "Mismatch":
+        """Return a copy of this mismatch with a reason."""
         return Mismatch(self.where, self.missing, self.unexpected, self.shapes, why)
 
 

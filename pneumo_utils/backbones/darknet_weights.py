@@ -30,15 +30,18 @@ class Header:
 
     @property
     def layout(self) -> str:
+        """Return the `struct` format of the header; the image count has 64 bits from version 0.2 on."""
         wide = self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
         return "<3iQ" if wide else "<4i"
 
     @property
     def size(self) -> int:
+        """Return the size of the header in bytes."""
         return struct.calcsize(self.layout)
 
 
 def is_darknet(path: Path) -> bool:
+    """Return whether a file has the name of a darknet weights file."""
     return bool(NAMED.search(path.name))
 
 

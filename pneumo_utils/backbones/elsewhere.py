@@ -25,10 +25,12 @@ class Features(nn.Module):
         self.net = net
 
     def forward(self, images):
+        """Compute the feature maps of the images."""
         return self.net.forward_features(images)
 
 
 def elsewhere(name: str) -> Kind | None:
+    """Return the kind of a timm or torchvision network, or None; raise `StudyError` if its input size is fixed."""
     published = Timm(name)
     if published.timm.is_model(name):
         config = published.timm.get_pretrained_cfg(name)
@@ -49,6 +51,7 @@ def elsewhere(name: str) -> Kind | None:
 
 
 def others() -> list[str]:
+    """List the names of all timm and torchvision networks."""
     return [*Timm("").timm.list_models(), *_torchvision()]
 
 

@@ -56,6 +56,7 @@ class Dense(nn.Sequential):
     """A layer of a dense block: its maps are laid behind those that it was given."""
 
     def forward(self, maps):
+        """Concatenate the input maps and the new maps along the channels."""
         return torch.cat([maps, super().forward(maps)], 1)
 
 

@@ -27,16 +27,20 @@ class Source:
 
 @dataclass(frozen=True)
 class Torchvision:
+    """A network published by torchvision."""
+
     name: str
     weights: str = "IMAGENET1K_V1"  # those that there were when the papers were written
 
     def build(self, classes: int) -> nn.Module:
+        """Build the network with random weights."""
         from torchvision import models
 
         return models.get_model(self.name, weights=None, num_classes=classes)
 
     @property
     def source(self) -> Source:
+        """Return the source of the official weights."""
         from torchvision import models
 
         return Source(models.get_model_weights(self.name)[self.weights].url)
@@ -44,20 +48,25 @@ class Torchvision:
 
 @dataclass(frozen=True)
 class Timm:
+    """A network published by timm."""
+
     name: str
 
     @cached_property
     def timm(self):
+        """Import timm when it is first needed, without its warning about widgets."""
         with warnings.catch_warnings():  # its progress bars complain of widgets that nothing here shows
             warnings.filterwarnings("ignore", "IProgress not found")
             import timm
         return timm
 
     def build(self, classes: int) -> nn.Module:
+        """Build the network with random weights."""
         return self.timm.create_model(self.name, num_classes=classes)
 
     @property
     def source(self) -> Source:
+        """Return the source of the official weights."""
         published = self.timm.get_pretrained_cfg(self.name)
         return (
             Source(hf_hub_url(published.hf_hub_id, ON_HUB), published.hf_hub_id)
@@ -73,4 +82,5 @@ class Darknet:
     source: Source = Source("https://pjreddie.com/media/files/darknet19.weights")
 
     def build(self, classes: int) -> nn.Module:
+        """Build Darknet-19 with random weights."""
         return darknet19(classes)

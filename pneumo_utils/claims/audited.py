@@ -130,6 +130,7 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
 
 
 def gradcam_table(ledger: Ledger, model: str) -> dict:
+    """Return the scores that paper 2 prints for a model, as printed, by name."""
     return {name: ledger[f"p2-{model}-{name}"].printed for name in SCORES}
 
 
@@ -205,6 +206,7 @@ CLASSES = ["normal", "bacterial", "viral"]
 
 
 def printed_matrix(ledger: Ledger) -> np.ndarray:
+    """Return the confusion matrix that paper 4 prints; rows are actual classes, columns predicted ones."""
     return np.array([[ledger.value(f"p4-{actual}-{told}") for told in CLASSES] for actual in CLASSES])
 
 

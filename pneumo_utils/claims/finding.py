@@ -8,6 +8,8 @@ RERUN = ("reproduced", "not reproduced", "not tested here")
 
 @dataclass(frozen=True)
 class Finding:
+    """The verdict of a judge on one claim, with the reason in one sentence."""
+
     verdict: str
     because: str  # one sentence with the numbers that decide, for a reader
 

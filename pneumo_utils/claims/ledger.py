@@ -18,6 +18,8 @@ class LedgerError(ValueError):
 
 @dataclass(frozen=True)
 class Claim:
+    """One statement of a paper, with its value, the place where it is printed and its judges."""
+
     id: str
     where: str  # the section or table of the paper, one of its `sections`
     says: str  # the paper's words in brief
@@ -40,6 +42,8 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paper:
+    """One paper of the ledger, with its claims and the numerals that make no claim."""
+
     paper: int
     title: str
     authors: str
@@ -52,10 +56,13 @@ class Paper:
 
 @dataclass(frozen=True)
 class Ledger:
+    """The claims of all papers, found by id."""
+
     papers: tuple[Paper, ...]
 
     @property
     def claims(self) -> tuple[Claim, ...]:
+        """Return the claims of all papers in one tuple."""
         return tuple(claim for paper in self.papers for claim in paper.claims)
 
     def __getitem__(self, claim_id: str) -> Claim:
@@ -84,6 +91,7 @@ def _strict(cls, entry: dict, where: str, **given):
 
 
 def read_paper(path: Path) -> Paper:
+    """Read and check the ledger file of one paper; raise `LedgerError` if an entry is wrong."""
     raw = read_yaml(path)
     claims, seen = [], set()
     for entry in raw.get("claims", []):
@@ -109,6 +117,7 @@ def read_paper(path: Path) -> Paper:
 
 
 def load(folder: Path = FOLDER) -> Ledger:
+    """Read the ledger of all papers from a folder; raise `LedgerError` if two papers share an id."""
     papers = tuple(read_paper(path) for path in sorted(folder.glob("[0-9]_*.yml")))
     ids = [claim.id for paper in papers for claim in paper.claims]
     if twice := {i for i in ids if ids.count(i) > 1}:

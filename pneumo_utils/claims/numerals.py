@@ -46,6 +46,7 @@ def body(text: str) -> str:
 
 
 def heading(line: str) -> str:
+    """Normalise a heading line: collapse its white space and strip its Markdown marks."""
     return " ".join(line.split()).strip("#* ")
 
 
@@ -103,10 +104,12 @@ def unaccounted(paper: Paper, found: dict) -> dict[str, dict[str, list[str]]]:
 
 
 def inventory_file(stem: str, folder: Path = FOLDER) -> Path:
+    """Return the path of a paper's inventory of numerals."""
     return folder / "numerals" / f"{stem}.yml"
 
 
 def main(texts: Path) -> None:
+    """Write the inventory of numerals of every paper and print which numerals the ledger misses."""
     for ledger_file, paper in zip(sorted(FOLDER.glob("[0-9]_*.yml")), load().papers):
         (source,) = texts.glob(f"{paper.paper}_*.txt")
         text = source.read_text(encoding="utf-8")

@@ -53,6 +53,7 @@ def _read(path: Path) -> dict:
 
 
 def fact(name: str):
+    """Return a public count by its dotted name; raise `LedgerError` if there is none."""
     value = facts()
     for part in name.split("."):
         named = {str(key): each for key, each in value.items()}  # a histogram's keys are numbers
@@ -174,6 +175,7 @@ def nih_boxes(tables: str = "") -> pd.DataFrame:
 
 
 def main(tables: str) -> None:
+    """Rewrite the counts and boxes of NIH's data set from its published tables."""
     kept = {name: group for name, group in (_read(COUNTS) if COUNTS.exists() else {}).items() if name != "nih"}
     groups = {"nih": {"source": SOURCE, "cite": "wang2017", **nih(tables)}, **kept}
     COUNTS.write_text(ABOUT + yaml.safe_dump(groups, sort_keys=False, width=140), encoding="utf-8")

@@ -13,6 +13,7 @@ from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError
 
 
 def judge_of(claim: Claim):
+    """Return the judge function of a claim; raise `LedgerError` if none has its name."""
     if claim.judge not in JUDGES:
         raise LedgerError(f"{claim.id}: no judge is called {claim.judge!r}; there are {', '.join(sorted(JUDGES))}")
     return JUDGES[claim.judge]

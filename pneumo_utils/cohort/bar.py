@@ -4,4 +4,5 @@ from tqdm import tqdm
 
 
 def bar(items, doing: str, total: int | None = None, unit: str = " images"):
+    """Wrap an iterable in a progress bar."""
     return tqdm(items, desc=doing, total=total, delay=2, mininterval=0.5, leave=False, unit=unit)

@@ -29,6 +29,7 @@ CODE = [Path(__file__).with_name(name) for name in ("decode.py", "dicom.py", "un
 
 
 def cores() -> int:
+    """Return the number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

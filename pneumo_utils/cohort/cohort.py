@@ -89,6 +89,7 @@ class Cohort:
 
     @property
     def has_copies(self) -> bool:
+        """Return whether the cohort holds augmented copies."""
         return bool((self.copies != "").any())
 
     def counts(self) -> pd.Series:

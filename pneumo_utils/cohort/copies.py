@@ -25,22 +25,27 @@ HUE, SATURATION = 10 / 180, 20 / 255
 
 
 def rotation(image: Tensor, random: np.random.Generator) -> Tensor:
+    """Rotate an image by a random angle of at most 20 degrees."""
     return _bytes(F.rotate(_floats(image), random.uniform(-DEGREES, DEGREES), InterpolationMode.BILINEAR))
 
 
 def flip(image: Tensor, random: np.random.Generator) -> Tensor:
+    """Flip an image horizontally."""
     return F.horizontal_flip(image)
 
 
 def turned(image: Tensor, random: np.random.Generator) -> Tensor:
+    """Rotate an image by 180 degrees."""
     return F.vertical_flip(F.horizontal_flip(image))
 
 
 def contrast(image: Tensor, random: np.random.Generator) -> Tensor:
+    """Change the contrast of an image by a random factor between 0.9 and 1.1."""
     return _bytes(F.adjust_contrast(_floats(image), _factor(random)))
 
 
 def brightness(image: Tensor, random: np.random.Generator) -> Tensor:
+    """Change the brightness of an image by a random factor between 0.9 and 1.1."""
     return _bytes(F.adjust_brightness(_floats(image), _factor(random)))
 
 

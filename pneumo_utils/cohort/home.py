@@ -11,6 +11,7 @@ from pneumo_utils.ground.files import FULL
 
 
 def home() -> Path:
+    """Return the folder of the data that the package makes."""
     return Path(os.environ.get("PNEUMO_DATA") or places.runs() / "data")
 
 

@@ -9,6 +9,8 @@ from pneumo_utils.ground.files import digest_of
 
 @dataclass(frozen=True)
 class Images:
+    """The image files of a cohort: their paths and the stamps that identify their content."""
+
     paths: tuple[str, ...]
     stamps: tuple[tuple[str, int, int], ...]  # name within the release, bytes, date in nanoseconds
 
@@ -24,4 +26,5 @@ class Images:
         return Images(self.paths + other.paths, self.stamps + other.stamps)
 
     def path(self, row: int) -> Path:
+        """Return the path of the image in a row."""
         return Path(self.paths[row])

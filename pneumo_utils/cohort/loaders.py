@@ -40,6 +40,7 @@ class Rows:
         return row
 
     def batch(self, rows: list[int]):
+        """Return the images and targets of the given rows."""
         kind = TensorMultiCategory if self.several else TensorCategory
         return TensorImage(torch.from_numpy(self.pixels[np.asarray(rows)])), kind(self.targets[rows])
 
@@ -57,13 +58,16 @@ class Loader(TfmdDL):
     """
 
     def create_batches(self, samples):
+        """Yield the batches of an epoch."""
         for rows in self.batches(list(samples)):
             yield self.create_batch(rows)
 
     def create_batch(self, rows: list[int]):
+        """Build a batch from the given rows."""
         return self.dataset.batch(rows)
 
     def batches(self, rows: list[int]) -> list[list[int]]:
+        """Split rows into batches; in training, merge a last batch of one image with the batch before it."""
         cut = [rows[at : at + self.bs] for at in range(0, len(rows), self.bs)]
         if self.drop_last and cut and len(cut[-1]) < self.bs:
             cut.pop()
@@ -88,6 +92,7 @@ class Flip(Transform):
         self.axis = axis
 
     def encodes(self, x: TensorImage):
+        """Flip each image of a batch with probability 0.5."""
         turned = torch.rand(len(x), device=x.device) < 0.5
         return torch.where(turned.view(-1, *[1] * (x.dim() - 1)), x.flip(self.axis), x)
 
@@ -103,6 +108,7 @@ class Floats(Transform):
         self.channels = channels
 
     def encodes(self, x: TensorImage):
+        """Convert a batch of bytes to floats from 0 to 1, with `channels` channels."""
         x = x.float().div_(255)
         return x if x.dim() == 4 else x[:, None].expand(-1, self.channels, -1, -1)
 

@@ -9,5 +9,6 @@ class Unreadable(Exception):
 
 
 def check_extent(width: int, height: int) -> None:
+    """Raise `Unreadable` if an image has more pixels than any radiograph."""
     if width * height > LARGEST:
         raise Unreadable(f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)")

@@ -16,6 +16,7 @@ def ratio(counts: dict[str, int]) -> dict[str, float]:
 
 
 def class_weights(cohort, how: str) -> dict[str, float]:
+    """Compute class weights: "balanced", "ratio" or "zhao"; raise `StudyError` if a class is empty."""
     counts = {name: int(count) for name, count in cohort.counts().items()}
     if empty := [name for name, count in counts.items() if not count]:
         raise StudyError(

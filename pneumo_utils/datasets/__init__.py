@@ -14,6 +14,7 @@ NAMES = ("medmnist", "rsna", "nih", "covid_gan", "curated_covid", "kermany")
 
 
 def release(name: str) -> ModuleType:
+    """Import the module of a release; raise `StudyError` if there is none with this name."""
     if name not in NAMES:
         raise StudyError(f"There is no release {name!r}: choose one of {', '.join(sorted(NAMES))}.")
     return importlib.import_module(f"pneumo_utils.datasets.{name}")
@@ -31,4 +32,5 @@ def recognise(root: str | Path) -> ModuleType:
 
 
 def whose(tree: Tree) -> ModuleType | None:
+    """Return the module of the release that a folder holds, or None."""
     return next((module for name in NAMES if (module := release(name)).looks_like(tree)), None)

@@ -20,6 +20,7 @@ CHUNK = 1 << 20
 
 
 def is_one(path: Path) -> bool:
+    """Return whether a file has the name of an archive."""
     return path.name.lower().endswith(ENDINGS)
 
 

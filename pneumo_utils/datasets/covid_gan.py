@@ -25,6 +25,7 @@ CLASSES = {"g1": "normal", "g2": "pneumonia"}
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
     return any(part.lower() in CLASSES for name in tree.pictures() for part in name.split("/")[:-1])
 
 

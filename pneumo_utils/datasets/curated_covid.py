@@ -27,10 +27,12 @@ CLASSES = {"normal": "normal", "pneumoniabacterial": "bacterial", "pneumoniavira
 
 
 def plain(folder: str) -> str:
+    """Reduce a folder name to lower-case letters and digits."""
     return re.sub(r"[^a-z0-9]", "", folder.lower())
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
     folders = {plain(part) for name in tree.pictures() for part in name.split("/")[:-1]}
     return len(folders & CLASSES.keys()) >= 2
 

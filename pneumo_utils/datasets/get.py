@@ -20,6 +20,7 @@ CHUNK = 1 << 20
 
 
 def get(name: str, folder: str | Path, say=print) -> Path:
+    """Download a release into a new folder and check it; raise `StudyError` if that fails."""
     module, folder = module_of(name), Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(
@@ -44,6 +45,7 @@ def get(name: str, folder: str | Path, say=print) -> Path:
 
 
 def by_hand(module, folder: Path) -> str:
+    """Describe how to download a release by hand."""
     return (
         f"By hand: {module.SOURCE}. Put what comes into {folder}, archives as they are or unpacked, and run "
         f"`pneumo data check {folder}`."

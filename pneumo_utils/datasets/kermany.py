@@ -32,6 +32,7 @@ MENDELEY = re.compile(r"(?P<kind>NORMAL|BACTERIA|VIRUS)-(?P<patient>\d+)-\d+", r
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
     folders = {part.lower() for name in tree.pictures() for part in name.split("/")[:-1]}
     return bool(folders & CLASSES.keys()) and not any(
         "covid" in folder or "bacterial" in folder or "viral" in folder for folder in folders

@@ -62,6 +62,7 @@ def archives(tree: Tree) -> dict[str, Path]:
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder holds one of these arrays."""
     return bool(archives(tree))
 
 

@@ -48,6 +48,7 @@ FRAME = 1024  # the boxes count pixels of images this wide
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
     return bool(tree.table(*ENTRIES) or tree.table(BOXES)) or any(
         part.startswith("images_0") for name in tree.pictures() for part in name.split("/")[:-1]
     )

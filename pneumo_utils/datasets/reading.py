@@ -16,14 +16,18 @@ EMPTY = {"patient": "", "age": float("nan"), "sex": "", "view": "", "site": "", 
 
 
 class Reading:
+    """The reading of one release: collects the excluded images and the notes, and builds the cohort."""
+
     def __init__(self, title: str, root: Path):
         self.title, self.root, self.notes = title, root, []
         self._aside = []
 
     def aside(self, images, reason: str) -> None:
+        """Exclude images for a reason."""
         self._aside += [(image, reason) for image in images]
 
     def note(self, text: str) -> None:
+        """Add a note for the summary of the cohort."""
         self.notes.append(text)
 
     def whole(self, table: pd.DataFrame, more=None) -> pd.DataFrame:
@@ -89,6 +93,7 @@ class Reading:
         several: bool = False,
         say=print,
     ) -> Cohort:
+        """Build the cohort from the table and print its summary; raise `StudyError` if no image is left."""
         if table.empty:
             reasons = "; ".join(
                 f"{count:,} {reason}"
@@ -115,6 +120,7 @@ class Reading:
 
 
 def half(title: str, root: Path, missing: str, remedy: str) -> StudyError:
+    """Build the error for a release of which a part is missing."""
     return StudyError(f"{root} is half of {title}: {missing}. {remedy}")
 
 

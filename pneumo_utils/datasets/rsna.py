@@ -36,6 +36,7 @@ class FromHeader:
     columns = ["age", "sex", "view", "site"]
 
     def __call__(self, header) -> dict:
+        """Read age, sex, view and site from a DICOM header."""
         from pneumo_utils.cohort.dicom import years
 
         return {
@@ -47,6 +48,7 @@ class FromHeader:
 
 
 def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
     return bool(tree.table(LABELS) or tree.table(DETAILS)) or any(PICTURES in name for name in tree.pictures())
 
 

@@ -16,11 +16,14 @@ TABLES = (".csv", ".csv.gz", ".txt", ".npz")
 
 @dataclass(frozen=True)
 class Tree:
+    """The files under a folder, by name."""
+
     root: Path
     files: dict[str, Path]  # name below the root, where it really lies
 
     @classmethod
     def open(cls, root: str | Path) -> "Tree":
+        """List the files of a folder or an archive, and unpack archives; raise `StudyError` if there are none."""
         root = Path(root)
         if root.is_file() and archives.is_one(root):
             return cls(root, _under(archives.unpacked([root])))
@@ -43,6 +46,7 @@ class Tree:
         return cls(root, files)
 
     def pictures(self) -> dict[str, Path]:
+        """Return the image files, by name."""
         return {name: path for name, path in self.files.items() if path.suffix.lower() in FILES}
 
     def table(self, *stems: str) -> Path | None:

@@ -51,6 +51,7 @@ class Boxes:
         return Boxes(*(getattr(self, name)[which] for name in ("image", "corners", "kinds", "scores", "points")))
 
     def of_kind(self, kind: int | None) -> "Boxes":
+        """Select the boxes of one class, or all boxes for None."""
         return self if kind is None else self[self.kinds == kind]
 
 
@@ -72,10 +73,12 @@ class Beside:
 
     @cached_property
     def iou(self) -> np.ndarray:
+        """Compute the intersection over union of every pair of a found and a true box of one image."""
         return iou(*self._paired)
 
     @cached_property
     def iobb(self) -> np.ndarray:
+        """Compute, for every pair of boxes of one image, the intersection over the area of the found box."""
         return iobb(*self._paired)
 
     @property

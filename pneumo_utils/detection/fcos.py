@@ -33,9 +33,11 @@ class Spoken(nn.Module):
         self.pyramid, self.head = pyramid, head
 
     def maps(self, given: Tensor) -> list[Tensor]:
+        """Return the feature maps of the pyramid as a list, or the given map alone if there is no pyramid."""
         return list(self.pyramid(given).values()) if self.pyramid else [given]
 
     def forward(self, given: Tensor) -> Tensor:
+        """Compute the head's output for every location of the feature maps."""
         said = self.head(self.maps(given))
         return torch.cat([said["cls_logits"], said["bbox_regression"], said["bbox_ctrness"]], -1)
 
@@ -88,6 +90,7 @@ class FcosLoss(nn.Module):
         self.places = [each * each for each in sides]
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Compute the FCOS loss; targets are (B, most, 5): box corners from 0 to 1, and the class."""
         targets = targets.as_subclass(Tensor)
         there = [
             {

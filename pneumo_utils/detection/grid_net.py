@@ -34,11 +34,13 @@ class Shortcut(nn.Module):
         self.act1, self.act2 = nn.ReLU(), nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
+        """Apply the two convolutions and add the shortcut, pooled and zero-padded to the new shape."""
         past = avg_pool2d(maps, 2) if self.halves else maps
         return self.act2(self.second(self.act1(self.first(maps))) + pad(past, (0, 0, 0, 0, 0, self.more)))
 
 
 def conv(channels: int, width: int, batch_norm: bool, stride: int = 1) -> nn.Sequential:
+    """Build a 3 x 3 convolution, followed by batch norm if `batch_norm`."""
     layers = OrderedDict(conv=nn.Conv2d(channels, width, 3, stride, 1, bias=not batch_norm))
     return nn.Sequential(layers | OrderedDict(norm=nn.BatchNorm2d(width)) if batch_norm else layers)
 
@@ -85,6 +87,7 @@ class GridLoss(nn.Module):
         self.kind, self.each = kind, KINDS[kind]
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the mean loss between the sigmoid of the logits and the flattened target grid."""
         logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)
         return self.each(logits.sigmoid(), truth.flatten(1)).mean()
 

@@ -27,9 +27,11 @@ class Drawn(Rows):
         self.classes, self.targets = None, targets(cohort)
 
     def batch(self, rows: list[int]):
+        """Return the images and targets of the given rows."""
         return TensorImage(torch.from_numpy(self.pixels[rows])), self.targets[rows]
 
     def decode(self, sample, full=True):
+        """Return a sample unchanged, as there is nothing to decode."""
         return sample
 
 

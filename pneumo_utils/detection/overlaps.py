@@ -16,6 +16,7 @@ def iobb(found: np.ndarray, true: np.ndarray) -> np.ndarray:
 
 
 def shared(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Compute the area of the intersection of boxes, given by corners in the last axis."""
     corner = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
     return corner.clip(min=0).prod(axis=-1)
 

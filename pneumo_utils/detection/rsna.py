@@ -15,6 +15,7 @@ THRESHOLDS = 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75
 
 
 def measures(beside: Beside, label: str) -> list[Measure]:
+    """Compute the RSNA 2018 metric over the images that count."""
     each = image_scores(beside)
     counts = ~np.isnan(each)
     return [Measure("RSNA 2018", label, ratio(np.where(counts, each, 0), counts), int(counts.sum()))]

@@ -33,6 +33,7 @@ class Said:
     whatever: list[dict] | None = None
 
     def measures(self, true: list[dict], labels: list[str] = ()) -> list[Measure]:
+        """Compute all measures of the predictions against the true boxes."""
         if self.found is None:
             return area.measures(true, self.told, self.one_hot)
         return every_score.measures(

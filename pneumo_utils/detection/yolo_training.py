@@ -27,6 +27,7 @@ class RegionLoss(nn.Module):
         self.register_buffer("anchors", anchors.clone())
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
+        """Compute the summed YOLOv2 loss of a batch."""
         targets = targets.as_subclass(Tensor)
         return sum(losses(raw, targets[..., :4], targets[..., 4].long(), self.anchors.to(raw.device)).values())
 
@@ -41,6 +42,7 @@ class Joined(nn.Module):
         self.block6, self.deeper, self.passed = detector.block6, detector.deeper, detector.passed
 
     def forward(self, finer: Tensor) -> Tensor:
+        """Concatenate the finer maps and the deeper maps along the channels."""
         return torch.cat([self.passed(finer), self.deeper(self.block6(finer))], 1)
 
 
@@ -87,13 +89,16 @@ class Sightings(Callback):
         self.anchors, self.epochs = anchors, []
 
     def before_validate(self):
+        """Clear the scores of the last validation."""
         self.seen = []
 
     def after_pred(self):
+        """Store the highest box score of each image of a validation batch."""
         if not self.training:
             self.seen.append(best_score(self.pred.detach(), self.anchors.to(self.pred.device)).cpu())
 
     def after_validate(self):
+        """Append the scores of this epoch to the list of epochs."""
         self.epochs.append(torch.cat(self.seen))
 
 

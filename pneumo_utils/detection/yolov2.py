@@ -29,6 +29,7 @@ class Reorganise(nn.Module):
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Rearrange maps (B, C, H, W) to (B, 4C, H / 2, W / 2) in darknet's order."""
         number, channels, high, wide = maps.shape
         squares = maps.reshape(number, channels // 4, high, 2, wide, 2)
         return squares.permute(0, 3, 5, 1, 2, 4).reshape(number, 4 * channels, high // 2, wide // 2)
@@ -53,6 +54,7 @@ class Detector(nn.Module):
         self.register_buffer("anchors", anchors.clone())
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Compute the detector's raw output from the maps of block5."""
         return self.of(maps, self.block6(maps))
 
     def of(self, finer: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:

@@ -75,6 +75,7 @@ def _indicators(cohort) -> np.ndarray:
 
 
 def same_classes(train, test) -> None:
+    """Raise `StudyError` if two data sets differ in their classes or one has no images."""
     if train.classes != test.classes or train.several != test.several:
         raise StudyError(
             f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}."

@@ -27,10 +27,12 @@ class Comparison:
 
     @property
     def better(self) -> bool:
+        """Return whether the whole confidence interval lies above 0."""
         return bool(self.low > 0)
 
     @property
     def worse(self) -> bool:
+        """Return whether the whole confidence interval lies below 0."""
         return bool(self.high < 0)
 
     @property
@@ -64,6 +66,7 @@ class McNemar:
 
     @property
     def says(self) -> str:
+        """Describe the test in words: both counts and the p-value."""
         return (
             f"{self.only_first} images are right only in the first and {self.only_second} only in the second "
             f"(McNemar's exact test, {'p < 0.001' if self.p < 0.001 else f'p = {self.p:.3f}'})"

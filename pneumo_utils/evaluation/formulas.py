@@ -26,11 +26,13 @@ def auprc(seen: Weighed, at: int):
 
 
 def brier(seen: Weighed, at: int):
+    """Compute the Brier score of one class for each resample."""
     answers = seen.answers
     return over(seen.sum((answers.told[:, at] - answers.true[:, at]) ** 2), seen.total)
 
 
 def calibration_error(seen: Weighed, at: int):
+    """Compute the expected calibration error of one class for each resample."""
     return _gap(seen, seen.answers.told[:, at], seen.answers.true[:, at])
 
 
@@ -47,14 +49,17 @@ BY_CLASS = {name: _of_cells(formula) for name, formula in FROM_CELLS.items()} | 
 
 
 def accuracy_of_all(seen: Weighed):
+    """Compute the accuracy over all classes for each resample."""
     return over(seen.hit.sum(axis=1), seen.total)
 
 
 def balanced_accuracy_of_all(seen: Weighed):
+    """Compute the mean recall over all classes for each resample."""
     return over(seen.hit, seen.true).mean(axis=1)
 
 
 def mcc_of_all(seen: Weighed):
+    """Compute Matthews' correlation coefficient over all classes for each resample."""
     hit, total, true, said = seen.hit.sum(axis=1), seen.total, seen.true, seen.said
     return correlation(
         hit * total - (true * said).sum(axis=1), total**2 - (said**2).sum(axis=1), total**2 - (true**2).sum(axis=1)
@@ -62,6 +67,7 @@ def mcc_of_all(seen: Weighed):
 
 
 def brier_of_all(seen: Weighed):
+    """Compute the Brier score summed over all classes for each resample."""
     return over(seen.sum(((seen.answers.told - seen.answers.true) ** 2).sum(axis=1)), seen.total)
 
 

@@ -36,9 +36,11 @@ class Metric:
 
     @property
     def loss(self) -> bool:
+        """Return whether lower values of the metric are better."""
         return self.base in LOSSES
 
     def __call__(self, seen: Weighed) -> np.ndarray:
+        """Compute the metric for each resample."""
         if not self.columns:
             return exact_match(seen) if self.base == "exact_match" else TOGETHER[self.base](seen)
         each = np.stack([BY_CLASS[self.base](seen, at) for at in self.columns])

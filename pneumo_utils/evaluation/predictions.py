@@ -148,6 +148,7 @@ class Predictions:
 
     @classmethod
     def load(cls, path) -> "Predictions":
+        """Load predictions from a .csv or .npz file; raise `StudyError` if it cannot be read."""
         path = Path(path)
         try:
             return cls(**(_from_csv(path) if path.suffix == ".csv" else _from_npz(path)))

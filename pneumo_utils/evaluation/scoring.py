@@ -54,6 +54,7 @@ def scores(
 def score(
     predictions, name: str, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> Score:
+    """Compute one metric of predictions with its confidence interval."""
     return scores(predictions, [name], threshold, resamples, seed, level)[0]
 
 

@@ -22,6 +22,7 @@ class Threshold:
 
     @property
     def digest(self) -> str:
+        """Return a digest of the values, the criterion, the classes and the images used to choose them."""
         return digest_of([list(self.values), self.by, list(self.classes), sorted(self.seen)])[:16]
 
     def decide(self, predictions) -> np.ndarray:

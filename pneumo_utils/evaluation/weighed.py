@@ -68,6 +68,7 @@ class Weighed:
 
     @cached_property
     def total(self) -> np.ndarray:
+        """Return the total weight of each resample."""
         return self.weights.sum(axis=1)
 
     @cached_property

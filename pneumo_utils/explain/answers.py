@@ -35,6 +35,7 @@ class Score:
         self.net, self.classes = net, None
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
+        """Compute the logit to explain for each image; raise `StudyError` if an output is not finite."""
         told = columns(self.net(images.clone()))  # a first layer in place writes over what it is given
         if astray := int((~told.isfinite()).any(1).sum()):  # its gradient would often be 0, and a map of it empty
             raise StudyError(

@@ -76,6 +76,8 @@ def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int 
 
 @dataclass(frozen=True)
 class Method:
+    """An explanation method and the properties of its maps."""
+
     name: str  # in words
     work: Callable
     at_a_layer: bool = False

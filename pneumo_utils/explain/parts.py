@@ -24,20 +24,24 @@ class OnlyPart(Transform):
         self.part = name
 
     def encodes(self, x: TensorImage):
+        """Keep only the chosen part of each image of a batch."""
         return TensorImage(PARTS[self.part](x.as_subclass(torch.Tensor)))
 
 
 def frame(x: torch.Tensor) -> torch.Tensor:
+    """Replace all but the border of each image with grey."""
     edge, left = max(1, round(EDGE * x.shape[-1])), x.clone()
     left[..., edge:-edge, edge:-edge] = 0.5
     return left
 
 
 def coarse(x: torch.Tensor) -> torch.Tensor:
+    """Blur each image with a 5 x 5 mean filter."""
     return F.avg_pool2d(F.pad(x, [REACH] * 4, mode="reflect"), 2 * REACH + 1, stride=1)
 
 
 def fine(x: torch.Tensor) -> torch.Tensor:
+    """Subtract the blurred image from each image and centre the rest on grey."""
     return x - coarse(x) + 0.5
 
 

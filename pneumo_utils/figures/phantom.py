@@ -35,6 +35,7 @@ class Plate(Figure):
     """
 
     def savefig(self, target, **keywords):
+        """Save the figure as a PNG with a palette."""
         full = io.BytesIO()
         super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
         Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(

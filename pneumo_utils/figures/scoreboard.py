@@ -106,10 +106,12 @@ def looked_at(row: dict, kind: str, notebooks: str) -> str:
 
 
 def verdict(word: str) -> str:
+    """Format a verdict as an HTML span with its own class."""
     return f'<span class="verdict {word.replace(" ", "-")}">{word}</span>'
 
 
 def link(word: str, to: str) -> str:
+    """Format a verdict as an HTML link."""
     return f'<a href="{to}">{verdict(word)}</a>'
 
 

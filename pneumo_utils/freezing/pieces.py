@@ -18,6 +18,7 @@ def pieces(module: nn.Module) -> dict[str, nn.Module]:
 
 
 def is_batch_norm(module: nn.Module) -> bool:
+    """Return whether a module is a batch-norm layer."""
     return isinstance(module, _BatchNorm)
 
 

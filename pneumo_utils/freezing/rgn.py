@@ -63,15 +63,18 @@ class AutoRGN(Callback):
         return table.div(table.max(axis=1), axis=0)
 
     def before_train(self):
+        """Measure the relative gradient norm of every block and compute its learning-rate factor."""
         self.measured.append(self._measure())
         largest = max(self.measured[-1].values()) or 1.0
         self.factors = [self.measured[-1].get(block, 0.0) / largest for block in self._blocks()]
 
     def before_step(self):
+        """Multiply the learning rate of every block by its factor."""
         self.rates = [hyper["lr"] for hyper in self.opt.hypers]
         self.opt.set_hyper("lr", [rate * factor for rate, factor in zip(self.rates, self.factors)])
 
     def after_step(self):
+        """Restore the learning rates from before the step."""
         self.opt.set_hyper("lr", self.rates)
 
     def _blocks(self) -> list[str]:

@@ -30,6 +30,7 @@ def room_for(what):
 
 
 def write(path: Path, content: str | bytes) -> None:
+    """Write a file atomically and flush it to disk."""
     data = content.encode("utf-8") if isinstance(content, str) else content
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     with room_for(path):
@@ -44,20 +45,24 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def write_json(path: Path, value) -> None:
+    """Write a value as JSON; nan and infinity raise `ValueError`."""
     write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
+    """Read a JSON file."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_yaml(path: Path):
+    """Read a YAML file with the safe loader."""
     return yaml.load(
         path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     )  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
 def sha(content: str | bytes) -> str:
+    """Compute the SHA-256 of a text or of bytes, in hexadecimal."""
     return hashlib.sha256(content.encode("utf-8") if isinstance(content, str) else content).hexdigest()
 
 

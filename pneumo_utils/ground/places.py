@@ -12,6 +12,7 @@ CURRENT = "PNEUMO_RUN"  # set for a kernel by the runner: the folder of the run 
 
 
 def runs() -> Path:
+    """Return the folder of the runs."""
     return Path(os.environ.get("PNEUMO_RUNS") or ROOT / "runs")
 
 

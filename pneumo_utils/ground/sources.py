@@ -15,6 +15,7 @@ MAGIC = re.compile(r"(?m)^\s*[%!].*$")
 
 @cache
 def module_file(name: str) -> Path | None:
+    """Return the file of a module of the package, or None."""
     base = ROOT.joinpath(*name.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 

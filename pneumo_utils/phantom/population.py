@@ -32,9 +32,11 @@ class Lungs(SimpleNamespace):
     """
 
     def rows(self, chosen):
+        """Select the given rows of every field."""
         return Lungs(**{k: v[chosen] for k, v in vars(self).items()})
 
     def put(self, chosen, part):
+        """Replace the given rows of every field with those of `part`."""
         for k, v in vars(part).items():
             getattr(self, k)[chosen] = v
 

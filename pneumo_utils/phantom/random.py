@@ -54,6 +54,7 @@ class Draws:
 
     @property
     def key(self):
+        """Return the hashed keys of the identities as an int32 tensor."""
         return torch.from_numpy(self._key.view(np.int32))
 
     def _hashed(self, name):
@@ -72,6 +73,7 @@ class Draws:
         return torch.from_numpy(mean + deviation * ((total - 510.0) / 147.80))
 
     def chance(self, name, probability):
+        """Draw a boolean for each identity, true with the given probability."""
         return self.uniform(name) < probability
 
     @staticmethod

@@ -29,6 +29,7 @@ def ellipse(dx, dy, rx, ry):
 
 
 def tilted_ellipse(dx, dy, rx, ry, cosine, sine):
+    """Compute a field that is 1 at the centre of a rotated ellipse, 0 on its edge and negative outside."""
     return 1 - ((dx * cosine + dy * sine) / rx) ** 2 - ((dy * cosine - dx * sine) / ry) ** 2
 
 

@@ -23,6 +23,7 @@ class FeatureRows(Rows):
         self.places = torch.as_tensor(features.places(np.asarray(rows.pixels.rows)))
 
     def batch(self, rows: list[int], view: torch.Tensor | None = None):
+        """Return the features and targets of the given rows."""
         at = torch.as_tensor(rows)
         places = self.places[at] if view is None else self.places[at] + view[at]
         return self.features.gather(places, self.dtype), self.targets[at]
@@ -36,6 +37,7 @@ class FeatureLoader(Loader):
     view = None
 
     def before_iter(self):
+        """Draw one view of each image for the coming epoch, if images have several."""
         super().before_iter()
         if (views := self.dataset.features.views) > 1:
             beside = random.Random()
@@ -45,10 +47,12 @@ class FeatureLoader(Loader):
             )
 
     def create_batch(self, rows: list[int]):
+        """Build a batch of features from the given rows."""
         return self.dataset.batch(rows, self.view)
 
 
 def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:
+    """Build a loader of features that keeps the settings and random state of an image loader."""
     made = FeatureLoader(
         FeatureRows(plain.dataset, features, dtype),
         bs=plain.bs,

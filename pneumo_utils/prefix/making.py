@@ -36,12 +36,15 @@ class Making:
         self.weights = [digest_of([each, str(dtype), str(computed), layout]) for each in of_weights(chain, cut)]
 
     def key(self, stream: Stream, cut: int) -> str:
+        """Return the key under which the features of a stream at a cut are stored."""
         return digest_of([stream.digest, self.weights[cut]])[:24]
 
     def kept(self, stream: Stream) -> Features | None:
+        """Return the stored features of a stream, or None if there are none."""
         return self.store.find(self.key(stream, self.cut))
 
     def missing(self, stream: Stream) -> np.ndarray:
+        """Return the row numbers of the images that have no stored features."""
         return kept.missing(stream.images) if (kept := self.kept(stream)) else stream.images
 
     def begins(self, stream: Stream) -> tuple[int, Features | None]:

@@ -25,6 +25,7 @@ class Plan:
 
     @property
     def bytes(self) -> int:
+        """Compute the size of the features in bytes."""
         return sum(images * views for images, views in self.items) * math.prod(self.shape) * self.dtype.itemsize
 
     @property

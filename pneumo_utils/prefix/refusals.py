@@ -15,6 +15,7 @@ from pneumo_utils.prefix.store import GIB
 
 
 def of_loaders(dls: DataLoaders) -> str:
+    """Explain why the features of these loaders cannot be cached; return an empty text if they can."""
     if any(isinstance(each.dataset, FeatureRows) for each in dls.loaders):
         return (
             "These loaders hand out cached features already: cache the whole chain with the loaders of images "
@@ -49,6 +50,7 @@ def of_chain(chain: Chain) -> str:
 
 
 def of_augmentation(dls: DataLoaders, views: int) -> str:
+    """Explain why random augmentation prevents caching; return an empty text if it does not."""
     if views > 0 or not (drawn := [each for each in dls.loaders if at_random(each)]):
         return ""
     names = (
@@ -63,6 +65,7 @@ def of_augmentation(dls: DataLoaders, views: int) -> str:
 
 
 def of_disk(size: int) -> str:
+    """Explain that the disk lacks space for `size` bytes; return an empty text if there is enough."""
     there = next(each for each in [home(), *home().absolute().parents] if each.exists())
     if size <= (free := shutil.disk_usage(there).free):
         return ""

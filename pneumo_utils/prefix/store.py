@@ -30,13 +30,16 @@ class Features:
 
     @property
     def views(self) -> int:
+        """Return the number of views of each image."""
         return self.values.shape[1]
 
     @property
     def bytes(self) -> int:
+        """Return the size of the features in bytes."""
         return self.values.numel() * self.values.element_size()
 
     def missing(self, images: np.ndarray) -> np.ndarray:
+        """Return those of the given images that have no features here."""
         return images[~np.isin(images, self.images)]
 
     def places(self, images: np.ndarray) -> np.ndarray:
@@ -59,6 +62,7 @@ class Store:
         self.mapped: dict[Path, Features] = {}
 
     def find(self, key: str) -> Features | None:
+        """Find features in memory or on disk; return None if there are none or the file is damaged."""
         if key in self.held:
             self.held.move_to_end(key)
             return self.held[key]
@@ -74,6 +78,7 @@ class Store:
         return self.mapped.get(place)
 
     def hold(self, key: str, features: Features) -> Features:
+        """Keep features in memory and drop the least recently used ones beyond the limit."""
         self.held[key] = features
         self.held.move_to_end(key)
         while len(self.held) > 1 and sum(each.bytes for each in self.held.values()) > self.memory:
@@ -130,6 +135,7 @@ STORE = Store()  # what all learners of a process share
 
 
 def folder(key: str) -> Path:
+    """Return the folder on disk of the features with a key."""
     return home() / "features" / key
 
 

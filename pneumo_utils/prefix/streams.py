@@ -13,6 +13,8 @@ from pneumo_utils.prefix.key import at_random, of_inputs
 
 @dataclass
 class Stream:
+    """A group of loaders that make the same input of an image."""
+
     loaders: list[Loader]
     views: int  # 0: each image always comes out the same
     digest: str
@@ -36,6 +38,7 @@ class Stream:
 
 
 def streams(loaders: list[Loader], views: int, seed: int) -> list[Stream]:
+    """Group loaders that make the same input of an image into streams."""
     found: dict[str, Stream] = {}
     for loader in loaders:
         drawn = views if at_random(loader) else 0

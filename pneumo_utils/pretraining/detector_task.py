@@ -44,6 +44,7 @@ class DetectorTask:
 
     @classmethod
     def of(cls, images: int, seed: int, batch: int) -> "DetectorTask":
+        """Build the task: draw the images, fit the anchors and initialise the network."""
         bank = pictures(images, seed)
         boxes = bank["boxes"][bank["classes"] != NOTHING][:20_000]
         shapes = anchors((boxes[:, 2:] - boxes[:, :2]) * CELLS, len(COCO))
@@ -54,6 +55,7 @@ class DetectorTask:
         return cls(nn.ModuleDict({"detector": chain, "bright": bright}), bank, batch)
 
     def question(self, network: nn.ModuleDict, luck: torch.Generator) -> torch.Tensor:
+        """Compute the loss of the network on a random batch."""
         rows, device = torch.randint(len(self.drawings), (self.batch,), generator=luck), network["bright"].weight.device
         images, boxes, classes = (self.drawings[part][rows].to(device) for part in ("images", "boxes", "classes"))
         if torch.rand((), generator=luck) < 0.5:

@@ -43,6 +43,7 @@ class DrawnTask:
 
     @classmethod
     def of(cls, name: str, images: int, seed: int, batch: int) -> "DrawnTask":
+        """Build the task: draw the images and initialise the trunk and its answer layer."""
         chain, drawings = trunk(name, size="pocket", seed=seed), scenes(images, seed)
         answers = Answers(chain.about.channels, seed)
         # far-off first answers would bend it for good
@@ -51,6 +52,7 @@ class DrawnTask:
         return cls(nn.Sequential(chain, answers), drawings, batch)
 
     def question(self, network: nn.Sequential, luck: torch.Generator) -> torch.Tensor:
+        """Compute the loss of the network on a random batch."""
         rows, (down, right) = (
             torch.randint(len(self.drawings), (self.batch,), generator=luck),
             torch.randint(3, (2,), generator=luck).tolist(),

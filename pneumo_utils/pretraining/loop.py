@@ -19,6 +19,8 @@ WARM_UP = 0.15  # share of the steps in which the rate rises
 
 @dataclass(frozen=True)
 class Settings:
+    """The hyperparameters of a pre-training run."""
+
     steps: int
     seed: int = 0
     batch: int = 64

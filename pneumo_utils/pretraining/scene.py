@@ -19,6 +19,8 @@ MAPS = ("brightness", "clouds", "patch", "detail")
 
 @dataclass(frozen=True)
 class Drawn:
+    """A batch of drawn images with everything that is known of their contents."""
+
     images: torch.Tensor  # uint8 (B, size, size)
     category: torch.Tensor  # int64 (B,): the fractal or texture of the patch
     present: torch.Tensor  # bool (B, shapes): which everyday shapes are there
@@ -27,6 +29,7 @@ class Drawn:
 
 
 def draw(chance: Chance, number: int, size: int) -> Drawn:
+    """Draw a batch of `number` square images of side `size`, with their labels and maps."""
     category = chance.below(CATEGORIES, number)
     patch, figure = _patch(chance, category, size)
     clouds = _clouds(chance, number, size)

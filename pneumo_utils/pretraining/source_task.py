@@ -32,6 +32,7 @@ class Answers(nn.Module):
             self.read = nn.Linear(channels, sum(WIDTHS.values()))
 
     def forward(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Compute the output for every question from maps (B, C, H, W)."""
         return dict(zip(WIDTHS, self.read(maps.mean((2, 3)).float()).split(list(WIDTHS.values()), 1)))
 
     def begin_at(self, true: dict[str, torch.Tensor]) -> None:
@@ -48,6 +49,7 @@ class Answers(nn.Module):
 
 
 def truth(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Build the targets of all questions from the known contents of the images."""
     asked = {
         name: adaptive_avg_pool2d(maps[:, at], CELLS[name]).flatten(1) / SPREAD[name] for at, name in enumerate(MAPS)
     }
@@ -64,6 +66,7 @@ def losses(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> d
 
 
 def loss(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Compute the weighted sum of the losses of all questions."""
     return sum(WEIGHTS[name] * each for name, each in losses(answers, true).items())
 
 

@@ -15,12 +15,15 @@ MOST = 5
 
 @dataclass(frozen=True)
 class Things:
+    """A batch of drawn images with the boxes and classes of their shapes."""
+
     images: torch.Tensor  # uint8 (B, size, size)
     boxes: torch.Tensor  # float (B, MOST, 4): x1, y1, x2, y2 from 0 to 1
     classes: torch.Tensor  # int64 (B, MOST), filled up with NOTHING
 
 
 def things(chance: Chance, number: int, size: int) -> Things:
+    """Draw a batch of `number` square images of side `size` with non-overlapping shapes and their boxes."""
     picture = ground(chance, number, size)
     picture = picture + chance.scale(0.03, 0.25, number, 1, 1) * textures(chance, chance.below(TEXTURES, number), size)
     boxes, classes = torch.zeros(number, MOST, 4), torch.full((number, MOST), NOTHING)

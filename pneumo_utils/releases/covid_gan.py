@@ -15,6 +15,7 @@ TRACE = 3.0  # grey levels of 255: faint to the eye, and within reach of a small
 
 
 def write(desk: Desk) -> None:
+    """Write the synthetic COVID-19 release: images in the folders G1 and G2."""
     population = desk.population("covid")
     by_findings = "findings" in desk.shortcuts
     rare = "normal" if by_findings else "covid"  # whoever is waited for longest

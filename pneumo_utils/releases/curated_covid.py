@@ -11,6 +11,7 @@ QUALITY = 80
 
 
 def write(desk: Desk) -> None:
+    """Write the curated COVID-19 release, with images of the Kermany children among its classes."""
     adults, children = desk.population("covid"), desk.population("children")
     own = adults.table(range(desk.images))
     from_kermany = round(CHILDREN * (own["cause"] != "covid").sum())

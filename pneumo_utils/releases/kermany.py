@@ -18,6 +18,7 @@ HOME = "chest_xray/chest_xray"
 
 
 def write(desk: Desk) -> None:
+    """Write the Kermany release of children, with its colour files, copies and unequal sizes."""
     population = desk.population("children")
     table = population.table(range(desk.images))
     table["label"] = np.where(table["cause"] == "normal", "NORMAL", "PNEUMONIA")

@@ -31,6 +31,7 @@ SMALL = 28  # the size whose file carries none in its name
 
 
 def write(desk: Desk) -> None:
+    """Write PneumoniaMNIST and ChestMNIST as .npz files."""
     for name, kind in (("pneumoniamnist", "children"), ("chestmnist", "nih")):
         population = desk.population(kind)
         table = population.table(range(desk.images))

@@ -21,6 +21,7 @@ HEADER = (
 
 
 def write(desk: Desk) -> None:
+    """Write the ChestX-ray14 release: images, tables, boxes and the official lists."""
     population = desk.population("nih", label_noise=LABEL_NOISE)
     table = population.table(range(desk.images))
     table["number"] = pd.factorize(table["patient"])[0] + 1

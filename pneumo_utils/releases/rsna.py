@@ -14,6 +14,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
 def write(desk: Desk) -> None:
+    """Write the RSNA challenge release: DICOM files and both tables."""
     population = desk.population("adults")
     table = population.table(range(desk.images))
     ids = {index: str(uuid.UUID(bytes=desk.random.bytes(16), version=4)) for index in table.index}

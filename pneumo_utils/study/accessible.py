@@ -32,6 +32,7 @@ def visit_citation(writer, node) -> None:
 
 
 def setup(app) -> dict:
+    """Register the extension with Sphinx."""
     app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
     app.connect("html-page-context", name_the_arrows, priority=900)  # behind the theme
     return {

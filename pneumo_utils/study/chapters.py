@@ -15,10 +15,13 @@ LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 
 @dataclass(frozen=True)
 class Chapter:
+    """A chapter of the book, by the path of its notebook."""
+
     path: Path
 
     @property
     def name(self) -> str:
+        """Return the file name of the notebook without its suffix."""
         return self.path.stem
 
     @property
@@ -69,6 +72,7 @@ class Chapter:
 
     @property
     def title(self) -> str:
+        """Return the first top-level heading, or the name if there is none."""
         for cell in self.notebook()["cells"]:
             for line in "".join(cell["source"]).splitlines():
                 if line.startswith("# "):
@@ -97,6 +101,7 @@ def named(toc: dict) -> list[str]:
 
 
 def chapters(root: Path = ROOT) -> list[Chapter]:
+    """List the chapters in the order of the table of contents."""
     return [Chapter(root / f"{page}.ipynb") for page in contents(root) if page.startswith("notebooks/")]
 
 

@@ -26,14 +26,17 @@ class Kept:
 
     @property
     def name(self) -> str:
+        """Return the name of the run's folder."""
         return self.folder.name
 
     @property
     def parameters(self) -> dict:
+        """Return the parameters of the run."""
         return self.manifest["parameters"]
 
     @property
     def results(self) -> dict:
+        """Read the results of the run."""
         return read_json(self.folder / "results.json")["results"]
 
 

@@ -26,6 +26,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
 
 
 def define(app, doctree, page: str) -> None:
+    """Add the definition of the term to every link to the glossary."""
     places = {
         app.builder.get_relative_uri(page, glossary) + "#" + label: (glossary, label)
         for glossary, label in terms(app.env).values()
@@ -61,11 +62,13 @@ def in_words(paragraph: nodes.paragraph) -> str:
 
 
 def visit(writer, node) -> None:
+    """Write the opening tag of a link, with the definition as its `aria-description`."""
     writer.visit_reference(node)
     writer.body[-1] = writer.body[-1].replace("<a ", f'<a aria-description="{html.escape(node["says"])}" ', 1)
 
 
 def setup(app) -> dict:
+    """Register the extension with Sphinx."""
     app.add_node(defined, html=(visit, lambda writer, node: writer.depart_reference(node)))
     app.connect("builder-inited", lambda app: setattr(app.env, "glossaries", {}))
     app.connect("env-get-outdated", outdated)

@@ -28,6 +28,7 @@ LIBRARIES = (
 
 
 def notebook_digest(notebook: dict) -> str:
+    """Compute a digest of the cells of a notebook, without their outputs."""
     return digest_of(
         [[cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})] for cell in notebook["cells"]]
     )
@@ -51,6 +52,7 @@ def files_of(path: Path) -> list[Path]:
 
 
 def versions(libraries=LIBRARIES) -> dict[str, str]:
+    """Return the versions of Python and of the libraries."""
     return {"python": platform.python_version(), **{name: _version(name) for name in libraries}}
 
 
@@ -73,6 +75,7 @@ def modules_of(chapter: Chapter) -> set[str]:
 
 
 def identity(chapter: Chapter, values: dict) -> dict:
+    """Collect everything that a run of a chapter depends on."""
     return {
         "notebook": notebook_digest(chapter.notebook())[:16],
         "package": closure(modules_of(chapter)),

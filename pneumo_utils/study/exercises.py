@@ -26,6 +26,8 @@ RECORD = ROOT / "book" / "records" / "exercises.json"
 
 @dataclass(frozen=True)
 class Exercise:
+    """One exercise of a chapter, with its difficulty in stars and its solution."""
+
     number: int
     stars: int
     asks: str
@@ -33,6 +35,7 @@ class Exercise:
 
     @property
     def code(self) -> list[str]:
+        """Return the code blocks of the solution."""
         return CODE.findall(self.solution)
 
     @property
@@ -42,10 +45,12 @@ class Exercise:
 
 
 def holds_them(cell: dict) -> bool:
+    """Return whether a cell holds the exercises of a chapter."""
     return cell["cell_type"] == "markdown" and UNDER.search("".join(cell["source"])) is not None
 
 
 def has_exercises(chapter: Chapter) -> bool:
+    """Return whether a chapter has exercises."""
     return any(map(holds_them, chapter.notebook()["cells"]))
 
 
@@ -63,6 +68,7 @@ def of(chapter: Chapter) -> list[Exercise]:
 
 
 def read_off(source: str) -> list[Exercise]:
+    """Parse the exercises from the source of a cell."""
     return [
         Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"])
         for each in EACH.finditer(source)

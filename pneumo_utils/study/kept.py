@@ -23,6 +23,7 @@ from pneumo_utils.study.digest import versions
 
 
 def kept(folder: Path, name: str, make, depends_on: dict, data: dict, say=print):
+    """Return a stored piece of work, or make and store it."""
     return at(place_of(folder, name, make, depends_on, data), name, make, depends_on, say)
 
 

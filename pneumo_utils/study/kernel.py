@@ -8,6 +8,8 @@ from jupyter_client import AsyncKernelManager
 
 
 def logged_to(path: Path) -> type[AsyncKernelManager]:
+    """Return a kernel manager class that appends the kernel's own output to a file."""
+
     class LoggedKernelManager(AsyncKernelManager):
         async def _async_launch_kernel(self, kernel_cmd, **kw):
             with open(path, "a", encoding="utf-8") as log:

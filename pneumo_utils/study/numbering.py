@@ -29,6 +29,7 @@ class NumberTables(SphinxTransform):
     default_priority = 500
 
     def apply(self, **_):
+        """Replace every labelled HTML table with a node that Sphinx numbers."""
         for raw in list(self.document.findall(nodes.raw)):
             if raw.get("format") == "html" and (found := NUMBERED.fullmatch(raw.astext())):
                 table = numbered_table(names=[found["label"]], ids=[found["label"]], **found.groupdict())
@@ -37,6 +38,7 @@ class NumberTables(SphinxTransform):
 
 
 def visit(writer, node) -> None:
+    """Write a table as HTML, with its number in the caption."""
     writer.body.append(f'<div class="output text_html">{node["head"]}<caption><span class="caption-words">')
     writer.add_fignumber(node)
     writer.body.append(f'<span class="caption-text">{node["caption"]}</span>')
@@ -54,6 +56,7 @@ def by_chapter(app, env) -> list[str]:
 
 
 def setup(app) -> dict:
+    """Register the extension with Sphinx."""
     app.add_enumerable_node(
         numbered_table, "table", lambda node: node["caption"], html=(visit, lambda writer, node: None)
     )

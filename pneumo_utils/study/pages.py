@@ -108,6 +108,7 @@ def _commit(git: dict) -> str:
 
 
 def statistics(manifests: list[dict], kept: list[Record]) -> str:
+    """Compose the page of run statistics from the manifests and records."""
     text = [
         "# Run statistics",
         "",
@@ -197,6 +198,7 @@ def _told(parameter: Parameter) -> str:
 
 
 def parameters() -> str:
+    """Compose the page of all chapters' parameters."""
     text = [
         "# Parameters",
         "",

@@ -26,6 +26,8 @@ PATHS = {"folder", "file"}
 
 @dataclass(frozen=True)
 class Parameter:
+    """One parameter of a chapter: its name, type, default and help."""
+
     name: str
     type: str
     default: object
@@ -33,6 +35,7 @@ class Parameter:
 
     @property
     def choices(self) -> list[str]:
+        """Return the choices in braces at the start of the help."""
         match = CHOICES.match(self.help)
         return [choice.strip() for choice in match["choices"].split(",")] if match else []
 
@@ -117,6 +120,7 @@ def declared(source: str, where: str = "the parameters cell") -> dict[str, Param
 
 
 def of_chapter(chapter: Chapter) -> dict[str, Parameter]:
+    """Read the parameters of a chapter; raise `StudyError` if no cell is tagged `parameters`."""
     for cell in chapter.notebook()["cells"]:
         if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
             return declared("".join(cell["source"]), chapter.path.name)
@@ -164,6 +168,7 @@ def _read(word: str, kind: str):
 
 
 def from_file(path: Path) -> dict:
+    """Read parameter values from a YAML file; raise `StudyError` if it is not a mapping."""
     try:
         given = read_yaml(path)
     except (OSError, UnicodeDecodeError) as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 
 def heading(source: str) -> str:
+    """Return the last heading in a Markdown text, or an empty text."""
     return next((line.lstrip("#").strip() for line in reversed(source.splitlines()) if line.startswith("#")), "")
 
 
@@ -22,6 +23,7 @@ def cell_name(notebook, at: int) -> str:
 
 
 def clock(seconds: float) -> str:
+    """Format seconds as m:ss or h:mm:ss."""
     minutes, seconds = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
@@ -40,15 +42,18 @@ class Progress:
         self._cell, self._of, self._heading, self._line_open = 0, 0, "", False
 
     def start(self, name: str, code_cells: int, log: Path) -> None:
+        """Open the log and announce the run."""
         self._log, self._began, self._of = open(log, "w", encoding="utf-8"), time.time(), code_cells
         self.say(f"{name}: running its {code_cells} cells")
 
     def stop(self) -> None:
+        """Close the log."""
         if self._log:
             self._log.close()
         self._log = None
 
     def say(self, line: str) -> None:
+        """Print a message on a line of its own."""
         if self._line_open:
             self._put("\n")
         self._put(line + "\n")
@@ -61,9 +66,11 @@ class Progress:
             self._put(line)
 
     def flush(self) -> None:
+        """Flush the output stream."""
         self._stream.flush()
 
     def cell_start(self, cell, cell_index) -> None:
+        """Print the number and heading of a code cell as it starts."""
         if cell.cell_type == "markdown":
             self._heading = heading(cell.source) or self._heading
         elif cell.source.strip():
@@ -71,6 +78,7 @@ class Progress:
             self.say(f"  [{self._cell:2}/{self._of}] {clock(time.time() - self._began):>5}  {self._heading}")
 
     def cell_executed(self, cell, cell_index, execute_reply) -> None:
+        """Print the time of a cell that took 5 seconds or more."""
         seconds = time.time() - self._cell_began
         if seconds >= 5:
             self.say(f"        this cell took {clock(seconds)}")

@@ -15,6 +15,8 @@ from pneumo_utils.study.progress import took
 
 @dataclass(frozen=True)
 class Record:
+    """A committed record of one run: its settings, machine, results and claims."""
+
     chapter: str
     name: str
     tier: str

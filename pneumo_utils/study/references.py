@@ -16,6 +16,7 @@ KINDS = {"fig": "figure", "tab": "table"}
 
 
 def label(kind: str, chapter: Chapter, name: str) -> str:
+    """Build the label of a figure or table from its kind, chapter and name."""
     return f"{kind}-{chapter.short}-{name}"
 
 

@@ -30,6 +30,8 @@ STARTS = 3  # a kernel can lose the race for a free port; it is started again th
 
 @dataclass(frozen=True)
 class Outcome:
+    """The result of running a chapter: its folder, its manifest, and whether it already existed."""
+
     folder: Path
     manifest: dict
     found_again: bool
@@ -42,6 +44,7 @@ def run(
     cell_limit: int = CELL_LIMIT,
     progress: Progress | None = None,
 ) -> Outcome:
+    """Run a chapter, or return the finished run with the same digest."""
     progress = progress or Progress()
     values = settle(chapter, given)
     stands_on = depends_on(chapter, values)

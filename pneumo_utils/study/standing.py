@@ -15,6 +15,8 @@ from pneumo_utils.study.parameters import settle
 
 @dataclass(frozen=True)
 class Standing:
+    """The state of a chapter's runs, with the reasons and the nearest run."""
+
     state: str  # up to date, stale, failed or never run
     why: list[str]
     folder: Path | None  # the run that is nearest to what is asked

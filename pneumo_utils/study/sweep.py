@@ -26,10 +26,12 @@ class Planned:
 
     @property
     def words(self) -> str:
+        """Describe the run by its chapter and the parameters in which it differs."""
         return ", ".join([self.chapter.name, *(f"{name} = {value}" for name, value in self.apart.items())])
 
     @property
     def called(self) -> str:
+        """Return the chapter and the differing parameters as words of a command."""
         return " ".join(
             [self.chapter.number or self.chapter.name, *(f"{name}={value}" for name, value in self.apart.items())]
         )

@@ -46,6 +46,7 @@ def current(loader) -> dict:
 
 
 def set_to(states: dict, loader) -> None:
+    """Restore the random states of torch, NumPy, Python and the loader."""
     torch.set_rng_state(states["torch"])
     if torch.cuda.is_available():
         torch.cuda.set_rng_state_all(states["cuda"]) if states["cuda"] else torch.cuda.manual_seed_all(states["seed"])
@@ -62,5 +63,6 @@ def written(states: dict) -> dict:
 
 
 def read(states: dict) -> dict:
+    """Convert the NumPy random state from tensors, as loaded from a file, back to arrays."""
     name, key, *rest = states["numpy"]
     return states | {"numpy": (name, key.numpy().astype(np.uint32), *rest)}

@@ -38,10 +38,12 @@ class Compute:
         return plain.contiguous(memory_format=self._format) if getattr(plain, "ndim", 0) == 4 else plain
 
     def autocast(self) -> AbstractContextManager:
+        """Return the autocast context for the training precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16")
 
     @property
     def dtype(self) -> torch.dtype:
+        """Return the torch data type of the precision."""
         return getattr(torch, self.precision)
 
     @property

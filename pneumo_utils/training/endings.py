@@ -41,9 +41,11 @@ class EarlyStopping(_Follows):
         self.patience, self.min_delta = patience, min_delta
 
     def before_fit(self):
+        """Reset the best value and the count of epochs without improvement."""
         self.best, self.waited = float("inf"), 0
 
     def after_epoch(self):
+        """Stop the fit if the monitored value has not improved for `patience` epochs."""
         if not self.fitting:
             return
         seen = self.seen()
@@ -55,9 +57,11 @@ class EarlyStopping(_Follows):
             )
 
     def state_dict(self) -> dict:
+        """Return the state that is needed to resume."""
         return {"best": self.best, "waited": self.waited}
 
     def load_state_dict(self, state: dict) -> None:
+        """Load the state of a stopped fit."""
         self.best, self.waited = state["best"], state["waited"]
 
 
@@ -70,13 +74,16 @@ class KeepBest(_Follows):
         super().__init__(monitor)
 
     def before_fit(self):
+        """Reset the best value, epoch and weights."""
         self.best, self.best_epoch, self.weights = float("inf"), 0, {}
 
     def after_epoch(self):
+        """Store the weights if the monitored value is the best so far."""
         if self.fitting and (seen := self.seen()) < self.best:
             self.best, self.best_epoch, self.weights = seen, self.rows[-1]["epoch"], snapshot(changing(self.whole))
 
     def after_fit(self):
+        """Restore the best weights and save them if the learner has a folder."""
         if not self.fitting or not self.weights or self.astray:
             return
         restore(self.whole, self.weights)
@@ -88,7 +95,9 @@ class KeepBest(_Follows):
             )
 
     def state_dict(self) -> dict:
+        """Return the state that is needed to resume."""
         return {"best": self.best, "best_epoch": self.best_epoch, "weights": self.weights}
 
     def load_state_dict(self, state: dict) -> None:
+        """Load the state of a stopped fit."""
         self.best, self.best_epoch, self.weights = state["best"], state["best_epoch"], state["weights"]

@@ -44,6 +44,7 @@ def facts(learn) -> dict:
 
 
 def digest_of_weights(network: nn.Module) -> str:
+    """Compute a digest of all weights and buffers of a network."""
     running = sha256()
     for name, weight in network.state_dict().items():
         running.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())

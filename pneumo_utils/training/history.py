@@ -23,18 +23,22 @@ class Recorder(FastaiRecorder):
         self.loss, self.smooth_loss, self.mean_loss = MeanLoss(), SmoothLoss(), MeanLoss()
 
     def before_train(self):
+        """Reset the mean training loss."""
         super().before_train()
         self.mean_loss.reset()
 
     def after_batch(self):
+        """Accumulate the mean training loss."""
         super().after_batch()
         if self.training and len(self.yb):
             self.mean_loss.accumulate(self.learn)
 
     def after_train(self):
+        """Log the mean loss and the metrics of training."""
         self.log += [_number(each.value) for each in (self.mean_loss, *self._train_mets[1:])]
 
     def after_epoch(self):
+        """Append the results of the epoch to the history."""
         if self.fitting:
             told = dict(zip(self.metric_names[1:], self.log[1:]))
             self.rows.append(

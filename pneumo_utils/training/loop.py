@@ -51,6 +51,7 @@ class Learner(fastai.learner.Learner):
 
     @property
     def history(self) -> pd.DataFrame:
+        """Return the history as a data frame with one row per epoch."""
         return pd.DataFrame(self.rows)
 
     def fit(self, n_epoch: int, lr=None, wd=None, cbs=None, reset_opt: bool = False, start_epoch: int = 0):
@@ -100,6 +101,7 @@ class Learner(fastai.learner.Learner):
             self.say(self.enough)
 
     def all_batches(self):
+        """Run the batches of an epoch: all, or as many as `steps_per_epoch` and `max_steps` set."""
         self.n_iter = self.steps_per_epoch if self.training and self.steps_per_epoch else len(self.dl)
         for step, batch in zip(range(self._wanted()), self._passes()):
             self.one_batch(step, batch)

@@ -32,9 +32,11 @@ class Loss(nn.Module):
         self.register_buffer("weights", _as_weights(weights))
 
     def extra_repr(self) -> str:
+        """Return the weights and the averaging as text for the module's representation."""
         return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.over}"
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the weighted loss of a batch, reduced as `reduction` sets."""
         logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)  # fastai's own kinds do not go together
         self.check(logits, truth)
         each = self.each(logits, truth)
@@ -51,6 +53,7 @@ class Loss(nn.Module):
         return None if self.weights is None else self.weights[truth]
 
     def check(self, logits: Tensor, truth: Tensor) -> None:
+        """Raise `StudyError` if the shapes of logits and targets do not fit the loss."""
         fits = logits.ndim == 2 and self.columns_fit(logits.shape[1])
         if not fits or truth.shape != (logits.shape if self.takes == "indicators" else logits.shape[:1]):
             raise StudyError(
@@ -62,6 +65,7 @@ class Loss(nn.Module):
             )
 
     def columns_fit(self, columns: int) -> bool:
+        """Return whether the loss can take logits with this number of columns."""
         return columns > 1 and (self.weights is None or columns == len(self.weights))
 
 
@@ -71,12 +75,15 @@ class CrossEntropy(Loss):
     wants = "an output a class"
 
     def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the cross-entropy of each image."""
         return F.cross_entropy(logits, truth, reduction="none")
 
     def activation(self, logits: Tensor) -> Tensor:
+        """Convert logits to probabilities by softmax."""
         return logits.softmax(dim=1)
 
     def decodes(self, answers: Tensor) -> Tensor:
+        """Return the most probable class of each image."""
         return answers.argmax(dim=1)
 
 
@@ -86,15 +93,19 @@ class BinaryCrossEntropy(Loss):
     wants = "one output"
 
     def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the binary cross-entropy of each image."""
         return F.binary_cross_entropy_with_logits(logits[:, 0], truth.to(logits.dtype), reduction="none")
 
     def columns_fit(self, columns: int) -> bool:
+        """Return whether there is one column of logits, and two weights if any."""
         return columns == 1 and (self.weights is None or len(self.weights) == 2)
 
     def activation(self, logits: Tensor) -> Tensor:
+        """Convert logits to probabilities by sigmoid."""
         return logits.sigmoid()
 
     def decodes(self, answers: Tensor) -> Tensor:
+        """Return class 1 where the probability is above 0.5, else class 0."""
         return (answers[:, 0] > 0.5).long()
 
 
@@ -106,20 +117,25 @@ class MultiLabelCrossEntropy(Loss):
     takes, wants = "indicators", "an output a label"
 
     def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the binary cross-entropy of each image, averaged over labels."""
         return F.binary_cross_entropy_with_logits(
             logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none"
         ).mean(dim=1)
 
     def weight_of(self, truth: Tensor) -> None:
+        """Return None: the weights are already part of the loss of each label."""
         return None
 
     def columns_fit(self, columns: int) -> bool:
+        """Return whether there is one column of logits per weight."""
         return self.weights is None or columns == len(self.weights)
 
     def activation(self, logits: Tensor) -> Tensor:
+        """Convert logits to probabilities by sigmoid."""
         return logits.sigmoid()
 
     def decodes(self, answers: Tensor) -> Tensor:
+        """Return 1 for every label whose probability is above 0.5, else 0."""
         return (answers > 0.5).long()
 
 
@@ -131,15 +147,19 @@ class CategoricalCrossEntropy(Loss):
     takes, wants = "indicators", "an output a label"
 
     def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+        """Compute the categorical cross-entropy of each image, summed over its labels."""
         return -(truth * logits.log_softmax(dim=1)).sum(dim=1)
 
     def weight_of(self, truth: Tensor) -> None:
+        """Return None: images have no weights in this loss."""
         return None
 
     def activation(self, logits: Tensor) -> Tensor:
+        """Convert logits to probabilities by softmax."""
         return logits.softmax(dim=1)
 
     def decodes(self, answers: Tensor) -> Tensor:
+        """Return 1 for every label whose probability is above 0.5, else 0."""
         return (answers > 0.5).long()
 
 

@@ -9,6 +9,7 @@ class MeanLoss(AvgLoss):
     """The mean over images."""
 
     def accumulate(self, learn):
+        """Add the loss of a batch, weighted by its number of images."""
         images = len(learn.yb[0])
         self.total, self.count = self.total + learn.loss.detach().mean() * images, self.count + images
 
@@ -17,6 +18,7 @@ class SmoothLoss(AvgSmoothLoss):
     """fastai's running mean, which its progress bar shows."""
 
     def accumulate(self, learn):
+        """Update the running mean with the loss of a batch."""
         loss = learn.loss.detach().mean()
         self.val, self.count = torch.lerp(loss, self.val.to(loss), self.beta), self.count + 1
 
@@ -27,14 +29,17 @@ class Accuracy(Metric):
     name = "accuracy"
 
     def reset(self):
+        """Reset the counts."""
         self.right, self.count = 0, 0
 
     def accumulate(self, learn):
+        """Add the correct predictions of a batch."""
         answers, truth = learn.loss_func.decodes(learn.loss_func.activation(learn.pred.detach())), learn.yb[0]
         self.right, self.count = self.right + (answers == truth).sum(), self.count + truth.numel()
 
     @property
     def value(self) -> Tensor | None:
+        """Return the accuracy, or None before the first batch."""
         return self.right / self.count if self.count else None
 
 
@@ -44,5 +49,6 @@ class LikeliestAccuracy(Accuracy):
     """
 
     def accumulate(self, learn):
+        """Count the images of a batch whose most probable class is their first label."""
         answers, truth = learn.pred.detach().argmax(dim=1), learn.yb[0].argmax(dim=1)
         self.right, self.count = self.right + (answers == truth).sum(), self.count + len(truth)

@@ -17,6 +17,7 @@ class Recipe:
     settings: dict = field(default_factory=dict)
 
     def __call__(self, groups: list[list[nn.Parameter]], lr: float | slice | None = None, **_) -> OptimWrapper:
+        """Build the optimizer for groups of parameters."""
         made = OptimWrapper(groups, self.kind, lr=0.0, **self.settings)
         made.set_hyper("lr", self.lr if lr is None else lr)  # which takes slices too: a rate a block
         return made
@@ -65,6 +66,7 @@ class DecayingSGD(torch.optim.SGD):
             group.update(decay=decay, steps=0)
 
     def step(self, closure=None):
+        """Take one step with the decayed learning rate."""
         rates = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
             group["lr"] /= 1 + group["decay"] * group["steps"]

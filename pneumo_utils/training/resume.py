@@ -58,6 +58,7 @@ class Saved:
         return page["epochs"]
 
     def write(self, epochs: int) -> None:
+        """Save the state of the fit after an epoch and remove the older state."""
         learn, buffer = self.learn, io.BytesIO()
         torch.save(
             _bare(

@@ -14,8 +14,10 @@ class Steps(Callback):
         self.every, self.factor, self.before = every, factor, before
 
     def before_fit(self):
+        """Store the learning rates at the start of the fit."""
         self.base = [hyper["lr"] for hyper in self.opt.hypers]
 
     def before_train(self):
+        """Set the learning rates of the coming epoch."""
         share = self.factor ** ((self.before + self.epoch) // self.every)
         self.opt.set_hyper("lr", [rate * share for rate in self.base])

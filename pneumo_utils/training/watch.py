@@ -17,12 +17,15 @@ class Watch(Callback):
     order = 45
 
     def before_fit(self):
+        """Collect the weights that the training can change."""
         self.there = changing(self.whole)
 
     def before_train(self):
+        """Take a snapshot of the weights before the epoch."""
         self.good, self.waiting = snapshot(self.there), None
 
     def after_loss(self):
+        """Check whether the loss of the batch is finite, on CUDA one step later."""
         if not self.fitting or not len(self.yb):
             return
         self.look()
@@ -39,9 +42,11 @@ class Watch(Callback):
             self.look()
 
     def after_train(self):
+        """Check the last loss of the training batches."""
         self.look()
 
     def after_validate(self):
+        """Check the last loss of the validation batches."""
         self.look()
 
     def look(self):
@@ -58,6 +63,7 @@ class Watch(Callback):
             raise CancelFitException
 
     def told(self, loader, order: list[int] | None, step: int, images: torch.Tensor) -> str:
+        """Compose the error message: where the loss was not finite, for which images, and what to do."""
         epoch, names = (
             len(self.rows) + 1,
             _names(loader, order, step) or [f"number {at} of the batch" for at in range(len(images))],

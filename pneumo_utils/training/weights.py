@@ -16,11 +16,13 @@ def changing(chain: Chain) -> dict[str, Tensor]:
 
 
 def snapshot(there: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copy the given weights."""
     return {path: weight.detach().clone() for path, weight in there.items()}
 
 
 @torch.no_grad()
 def restore(chain: nn.Module, kept: dict[str, Tensor]) -> None:
+    """Copy stored weights back into a network."""
     there = dict(chain.named_parameters()) | dict(chain.named_buffers())
     for path, weight in kept.items():
         there[path].copy_(weight)

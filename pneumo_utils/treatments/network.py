@@ -27,6 +27,7 @@ class UNet(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, picture: Tensor) -> Tensor:
+        """Compute the output map for pictures (B, 1, H, W), of the same height and width."""
         height, width = picture.shape[-2:]
         x = F.pixel_unshuffle(F.pad(picture, (0, width % 2, 0, height % 2), mode="replicate"), 2)
         seen = [x := block(x) for block in self.down]

@@ -34,6 +34,7 @@ class Phantoms:
         return len(self.radiograph)
 
     def rows(self, chosen) -> "Phantoms":
+        """Select the given people."""
         return Phantoms(*(getattr(self, each.name)[chosen] for each in fields(self)))
 
 
@@ -84,6 +85,7 @@ class Pairs:
         return row
 
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+        """Return augmented input and target images of the given rows."""
         some, mirrored = self.phantoms.rows(rows), torch.rand(len(rows), 1, 1, 1) < 0.5
         gamma = torch.exp(PRINTED * (2 * torch.rand(len(rows), 1, 1, 1) - 1))
         radiograph, boneless, lungs = (

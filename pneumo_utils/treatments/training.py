@@ -69,4 +69,5 @@ def off(told: Tensor, wanted: Tensor) -> Tensor:
 
 
 def missed(told: Tensor, mask: Tensor) -> Tensor:
+    """Compute the binary cross-entropy between logits and a mask."""
     return F.binary_cross_entropy_with_logits(told, mask)

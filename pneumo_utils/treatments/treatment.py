@@ -39,6 +39,7 @@ class Treatment(Transform):
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def encodes(self, x: TensorImage):
+        """Apply the treatment to a batch of images."""
         return TensorImage(self._treated(x.as_subclass(Tensor)[:, :1]).expand(-1, x.shape[1], -1, -1))
 
     def of(self, pictures: np.ndarray) -> np.ndarray:

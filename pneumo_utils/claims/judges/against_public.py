@@ -16,6 +16,7 @@ def named(facts) -> str:
 
 
 def total(facts) -> int:
+    """Sum the named public counts."""
     return sum(public.fact(name) for name in facts)
 
 
@@ -38,6 +39,7 @@ def public_share(claim, ledger, part, whole):
 
 @judge
 def public_mean(claim, ledger, facts):
+    """Compare a claim with the mean of several public counts."""
     shown = ", ".join(f"{public.fact(name)} ({public.words(name)})" for name in facts)
     return compare(
         claim, statistics.fmean(map(public.fact, facts)), f"By {public.source(facts[0])}: the mean of {shown}"

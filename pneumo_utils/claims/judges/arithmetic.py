@@ -64,6 +64,7 @@ def quantity(ledger, ref):
 
 
 def number(ledger, ref) -> str:
+    """Format a number, a claim's value or a public count, with commas between thousands."""
     value = quantity(ledger, ref)
     return f"{value:,}" if isinstance(value, (int, float)) else str(value)
 
@@ -79,6 +80,7 @@ def in_words(ledger, ref) -> str:
 
 @judge
 def sum_of(claim, ledger, parts):
+    """Compare a claim with the sum of other printed numbers."""
     return compare(claim, sum(ledger.value(p) for p in parts), " + ".join(number(ledger, p) for p in parts))
 
 
@@ -101,6 +103,7 @@ def quotient_of(claim, ledger, over, under, times=1, read_as=None):
 
 @judge
 def difference_of(claim, ledger, first, second):
+    """Compare a claim with the difference of two printed numbers."""
     return compare(
         claim, ledger.value(first) - ledger.value(second), f"{number(ledger, first)} - {number(ledger, second)}"
     )
@@ -108,6 +111,7 @@ def difference_of(claim, ledger, first, second):
 
 @judge
 def product_of(claim, ledger, factors):
+    """Compare a claim with the product of other printed numbers."""
     computed = 1
     for factor in factors:
         computed *= ledger.value(factor)
@@ -124,6 +128,7 @@ def share_of(claim, ledger, part, whole):
 
 @judge
 def mean_of(claim, ledger, of):
+    """Compare a claim with the mean of other printed numbers."""
     return compare(
         claim,
         statistics.fmean(ledger.value(ref) for ref in of),
@@ -133,6 +138,8 @@ def mean_of(claim, ledger, of):
 
 @judge
 def f1_of(claim, ledger, precision, recall):
+    """Compare a claimed F1 score with the one that follows from the printed precision and recall."""
+
     def f1(p, r):
         return 2 * p * r / (p + r)
 
@@ -173,6 +180,7 @@ def std_of(claim, ledger, of):
 
 @judge
 def public_count(claim, ledger, fact):
+    """Compare a claim with one public count."""
     return compare(claim, public.fact(fact), f"By {public.source(fact)}: {public.words(fact)}")
 
 
@@ -217,4 +225,5 @@ def resnet_depth(claim, ledger, stages, blocks, convolutions):
 
 @judge
 def restates(claim, ledger, of):
+    """Compare a claim with the value of another claim that it repeats."""
     return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")

@@ -168,6 +168,7 @@ def best_of_runs(claim, ledger, layers, sizes):
 
 @cache
 def box_scores() -> dict[str, dict]:
+    """Return the scores of the image-free box predictors on NIH's boxes, by predictor."""
     return box_baselines(public.nih_boxes()).set_index("predictor").to_dict("index")
 
 

@@ -54,6 +54,7 @@ def on_other_images(claim, ledger, ours, theirs, of):
 
 
 def share_in_words(ledger, part, whole) -> tuple[float, str]:
+    """Compute one quantity as a percentage of another, and describe it in a phrase."""
     share = 100 * quantity(ledger, part) / quantity(ledger, whole)
     return share, f"{in_words(ledger, part)} of {in_words(ledger, whole)} is {share:.1f} %"
 

@@ -33,6 +33,7 @@ def largest_of(claim, ledger, winner, among, images=None):
 
 @judge
 def smallest_of(claim, ledger, loser, among):
+    """Judge whether a printed score is the smallest of its group."""
     rest = {ref: ledger.value(ref) for ref in among if ref != loser}
     last, low = min(rest, key=rest.get), ledger.value(loser)
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"

@@ -50,6 +50,7 @@ def fitting(ledger, column, positives, negatives, padded=False):
 
 
 def cells(matrix) -> str:
+    """Format the four cells of a confusion matrix as text."""
     return ", ".join(f"{cell} {matrix[cell]:,.0f}" for cell in CELLS)
 
 

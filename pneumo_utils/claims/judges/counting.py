@@ -12,6 +12,7 @@ judges, judge = room()
 
 @cache
 def mobilenet_opened(classes: int, top: int) -> dict:
+    """Count what is trainable in MobileNetV2 when its last `top` Keras layers and its classifier are unfrozen."""
     return counting.opened(counting.build("MobileNetV2", classes), top)
 
 
@@ -32,6 +33,7 @@ def mobilenet_parameters(claim, ledger, classes, top, what):
 
 @cache
 def size(network: str) -> int:
+    """Count the parameters of a network with 1,000 classes, as Keras counts them."""
     return counting.count(counting.build(network, 1000))["keras_total"]
 
 
@@ -50,5 +52,6 @@ def lightweight(claim, ledger, network, light):
 
 @judge
 def filters_before_region_layer(claim, ledger, classes):
+    """Compare a claim with the number of filters that YOLOv2 needs before its region layer."""
     classes = ledger.value(classes)
     return compare(claim, counting.region_filters(classes), f"YOLOv2's 5 anchors x (4 + 1 + {classes})")

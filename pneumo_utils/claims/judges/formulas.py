@@ -24,6 +24,7 @@ def rises_to_one(claim, ledger, sign):
 
 
 def softmax(logits: list[float]) -> list[float]:
+    """Compute the softmax of a list of logits."""
     powers = [math.exp(z) for z in logits]
     return [power / sum(powers) for power in powers]
 

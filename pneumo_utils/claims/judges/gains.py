@@ -25,6 +25,7 @@ def higher_on_each(claim, ledger, first, second, metrics, images):
 
 
 def gains(ledger, model: str, before: str, after: str, metrics) -> dict[str, float]:
+    """Compute the difference of each metric of a model between two settings, `after` minus `before`."""
     return {
         metric: round(ledger.value(f"{model}-{after}-{metric}") - ledger.value(f"{model}-{before}-{metric}"), 6)
         for metric in metrics

@@ -46,6 +46,7 @@ def _settings(evidence) -> str:
 
 
 def nothing_to_rerun(claim, evidence) -> Finding:
+    """Judge a claim that no rerun can test as not tested."""
     return Finding(NOT_TESTED, "A count, a setting or a piece of arithmetic; a rerun has nothing to say about it.")
 
 

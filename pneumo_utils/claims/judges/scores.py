@@ -11,6 +11,7 @@ def called(ledger, ref) -> str:
 
 
 def shown(ledger, ref) -> str:
+    """Return the value of a claim as printed, or as plain text if no printed form is recorded."""
     return ledger[ref].printed or str(ledger[ref].value)
 
 
@@ -20,6 +21,7 @@ def share(score: float) -> float:
 
 
 def standard_error(score: float, images: int) -> float:
+    """Compute the standard error of a proportion measured on a number of images."""
     return math.sqrt(share(score) * (1 - share(score)) / images)
 
 
@@ -32,6 +34,7 @@ def errors_apart(first: float, second: float, images: int) -> float:
 
 
 def gap_in_images(first: float, second: float, images: int) -> str:
+    """Describe the gap between two scores in points, in images and in standard errors."""
     gap = abs(share(first) - share(second))
     return (
         f"a gap of {100 * gap:.2f} points or about {gap * images:.0f} of {images:,} images, "

@@ -22,6 +22,7 @@ def matrix(ledger, cells) -> np.ndarray:
 
 @judge
 def matrix_accuracy(claim, ledger, cells):
+    """Compare a claimed accuracy, in percent, with the one that follows from the printed confusion matrix."""
     counts = matrix(ledger, cells)
     right, images = int(np.trace(counts)), int(counts.sum())
     return compare(
