@@ -9,6 +9,7 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_yaml
+from pneumo_utils.ground.places import repository
 
 LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 
@@ -78,7 +79,7 @@ class Chapter:
 
 def contents(root: Path = ROOT) -> list[str]:
     """Every page of the table of contents, in order, as it is written there."""
-    return named(read_yaml(root / "_toc.yml"))
+    return named(read_yaml(repository(root) / "_toc.yml"))
 
 
 def named(toc: dict) -> list[str]:
