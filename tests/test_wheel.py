@@ -133,7 +133,7 @@ def test_every_file_of_the_package_is_in_the_wheel(unpacked):
 def test_the_package_works_away_from_the_repository(unpacked, found):
     assert found["package"] == str(unpacked / "pneumo_utils") and found["touched"] == []
     assert found["commands"]["make"][0] == 0, found["commands"]["make"]
-    assert len([name for name in found["made"] if name.startswith("children/") and name.endswith(".jpeg")]) == 40
+    assert len([name for name in found["made"] if name.startswith("children/") and name.endswith(".jpeg")]) >= 40
     assert found["commands"]["help"][0] == 0 and "Pre-train" in found["commands"]["help"][1]
     assert found["claims"] > 300 and found["images"] == 112_120
     assert found["tensors"] > 50 and found["script"] > 500

@@ -32,7 +32,8 @@ class Score:
     """
 
     def __init__(self, net: nn.Module):
-        self.net, self.classes = net, None
+        self.net = net
+        self.classes: Tensor | None = None  # of the latest batch
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         told = columns(self.net(images.clone()))  # a first layer in place writes over what it is given

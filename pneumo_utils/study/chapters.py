@@ -39,7 +39,9 @@ class Chapter:
         """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""
         try:
             notebook = json.loads(self.path.read_text(encoding="utf-8"))
-            return notebook if isinstance(notebook["cells"], list) else {}["cells"]
+            if not isinstance(notebook["cells"], list):
+                raise TypeError("its cells are no list")
+            return notebook
         except OSError as error:
             raise StudyError(f"{self.path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError) as error:

@@ -8,6 +8,9 @@ from torch import Tensor
 class MeanLoss(AvgLoss):
     """The mean over images."""
 
+    total: Tensor | float
+    count: int
+
     def accumulate(self, learn):
         images = len(learn.yb[0])
         self.total, self.count = self.total + learn.loss.detach().mean() * images, self.count + images
@@ -15,6 +18,9 @@ class MeanLoss(AvgLoss):
 
 class SmoothLoss(AvgSmoothLoss):
     """fastai's running mean, which its progress bar shows."""
+
+    val: Tensor
+    count: int
 
     def accumulate(self, learn):
         loss = learn.loss.detach().mean()
