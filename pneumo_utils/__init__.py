@@ -2,4 +2,5 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent  # the checkout: the book's prose, its claims and its notebooks lie there
+# The folder that holds this package: the repository, with the notebooks and the book, or where pip installed it.
+ROOT = Path(__file__).resolve().parent.parent

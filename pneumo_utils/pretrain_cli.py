@@ -44,8 +44,11 @@ def pretrain(names, minutes, steps, images, seed, folder):
     from pneumo_utils.backbones import names as known
     from pneumo_utils.backbones.shipped import POCKET
     from pneumo_utils.ground.errors import StudyError
+    from pneumo_utils.ground.places import in_repository
     from pneumo_utils.pretraining.recipe import pretrain as run
 
+    if not folder and not in_repository():
+        raise StudyError("Name a folder for the weights with --out: the installed package keeps those it came with.")
     folder = folder or POCKET
     if minutes and steps:
         raise StudyError("--minutes and --steps both say how long to train: give one of them.")

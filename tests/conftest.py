@@ -53,8 +53,8 @@ def own_folders() -> Path:
     return folder
 
 
-# Files that train networks, run chapters or call the command, in the order in which they begin: the longest first, or at
-# the end one process would wait for the other. The book runs the chapters from the first on, and their own tests come
+# Files that train networks, run chapters or call the command, in the order in which they begin: the longest first, or
+# at the end one process would wait for the other. The book runs the chapters from the first on, and their own tests come
 # from the last on, so that the two meet in the middle and each chapter is run by whoever comes first.
 SLOW = [
     "test_book.py",

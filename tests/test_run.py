@@ -162,7 +162,7 @@ def test_closures_follow_imports_and_files_that_modules_read():
     assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
         found
     )
-    assert any(path.startswith("book/claims/") for path in found)
+    assert any(path.startswith("pneumo_utils/claims/papers/") for path in found)
     assert "pneumo_utils/cli.py" not in found
     assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
         "pneumo_utils.claims",

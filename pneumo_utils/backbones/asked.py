@@ -40,7 +40,7 @@ def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> st
         raise StudyError(f"There is no size {size!r}{_nearest(size, SIZES)}. A trunk is {' or '.join(SIZES)}.")
     if size == "pocket" and not kind.width:
         raise StudyError(f"{name} has no pocket size; {', '.join(KINDS)} have. Take size=full.")
-    if {"pocket": "full", "imagenet": "pocket"}.get(weights) == size:
+    if (weights, size) in {("pocket", "full"), ("imagenet", "pocket")}:
         raise StudyError(
             f"{weights} weights do not fit {name} at {size} size: pocket weights are for size=pocket, "
             f"ImageNet's for size=full."

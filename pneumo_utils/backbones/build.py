@@ -35,6 +35,7 @@ def pocket(kind: Kind, classes: int) -> Built:
     with torch.device("meta"):  # the published weights would be drawn only to be thrown away
         blocks = kind.apart(kind.published.build(classes))
     del blocks[TOP]
+    assert kind.width, "only kinds with a pocket width are asked for at pocket size"
     for name, block in blocks.items():
         narrow(block, kind.width)
         if name in kind.flat:

@@ -162,8 +162,8 @@ def _plain(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
         fault = ""
     if fault:
         raise StudyError(
-            f"{path} holds {key} as no network can take it: {fault}. Weights are dense tensors of {', '.join(NUMBERS)}: "
-            "save the network's state_dict as it was trained."
+            f"{path} holds {key} as no network can take it: {fault}. "
+            f"Weights are dense tensors of {', '.join(NUMBERS)}: save the network's state_dict as it was trained."
         )
     return tensor
 

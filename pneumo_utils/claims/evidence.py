@@ -1,9 +1,11 @@
 """What chapters' runs say of claims: the link from a `results.json` or a kept record to the second verdict."""
 
+from collections.abc import Sequence
+
 KINDS = ("phantom", "real")
 
 
-def gather(runs: list[dict]) -> dict[str, dict[str, dict]]:
+def gather(runs: Sequence[dict]) -> dict[str, dict[str, dict]]:
     """Kind of data -> claim id -> evidence, phantoms and real radiographs apart.
 
     Where several runs on one kind speak of a claim, one at the paper's settings has the word; then a kept record, which

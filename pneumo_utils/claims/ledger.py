@@ -3,12 +3,11 @@
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.ground.files import read_yaml
 
-__reads__ = ("book/claims",)  # what a chapter that imports this module depends on beside code
+__reads__ = ("pneumo_utils/claims/papers",)  # what a chapter that imports this module depends on beside code
 
-FOLDER = ROOT / "book" / "claims"
+FOLDER = Path(__file__).parent / "papers"
 KINDS = ("metric", "count", "ordering", "arithmetic", "setting")
 
 

@@ -2,8 +2,8 @@
 
     python -m pneumo_utils.claims.numerals FOLDER     # FOLDER holds the papers' texts, 1_*.txt to 5_*.txt
 
-reads the texts and writes the inventories in book/claims/numerals/. The texts are their authors' and stay outside; an
-inventory is numbers only.
+reads the texts and writes the inventories in pneumo_utils/claims/papers/numerals/. The texts are their authors' and
+stay outside; an inventory is numbers only.
 """
 
 import hashlib

@@ -3,8 +3,8 @@ its own tables where a reader has them.
 
     python -m pneumo_utils.claims.public FOLDER     # FOLDER holds NIH's Data_Entry_2017 and BBox_List_2017 tables
 
-reads the tables and rewrites book/claims/nih.yml and nih_boxes.csv, which hold counts and boxes but no image's name and
-no patient's number.
+reads the tables and rewrites nih.yml and nih_boxes.csv in pneumo_utils/claims/papers, which hold counts and boxes but
+no image's name and no patient's number.
 """
 
 import sys

@@ -2,6 +2,8 @@
 radiographs.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from pneumo_utils.claims.evidence import KINDS, gather
@@ -64,7 +66,7 @@ def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFr
     )
 
 
-def scoreboard(ledger: Ledger, runs: list[dict] = ()) -> pd.DataFrame:
+def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
     """One row a claim, in the order of the papers, with all three verdicts, their reasons, and where on each kind of
     data it was looked at.
     """
@@ -95,7 +97,7 @@ def _place(evidence: dict | None) -> dict:
     return {part: evidence[part] for part in ("chapter", "section", "record")} if evidence else {}
 
 
-def _all_known(ledger: Ledger, runs: list[dict]) -> None:
+def _all_known(ledger: Ledger, runs: Sequence[dict]) -> None:
     known = {claim.id for claim in ledger.claims}
     for run in runs:
         if unknown := sorted(run["claims"].keys() - known):

@@ -1,5 +1,6 @@
 """Splits: by patient unless said otherwise, each class in its share, and honest about who is on both sides."""
 
+import math
 import warnings
 from fractions import Fraction
 from itertools import combinations
@@ -80,7 +81,7 @@ def parts(cohort, by: str, test: float, valid: float, seed: int) -> np.ndarray:
             f"A split of {test:g} for the test and {valid:g} for validation leaves nothing on one side: "
             "both are shares, and together less than 1."
         )
-    number = int(np.lcm(*(Fraction(share).limit_denominator(FINEST).denominator for share in (test, valid))))
+    number = math.lcm(*(Fraction(share).limit_denominator(FINEST).denominator for share in (test, valid)))
     number = max(2, min(number if number <= MOST else FINEST, _most(cohort, by)))
     counts = [max(1, round(share * number)) if share else 0 for share in (test, valid)]
     if sum(counts) >= number:

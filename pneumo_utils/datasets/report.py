@@ -19,7 +19,8 @@ AVERAGED = 500  # images of a class behind its average
 TITLES = {WRONG: "What is wrong", TOLD: "What is worth knowing", GOOD: "What is as it should be"}
 
 STYLE = """
-:root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d; --wrong: #a3231f; --worth: #7a5200; --good: #1d6b35; }
+:root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d;
+  --wrong: #a3231f; --worth: #7a5200; --good: #1d6b35; }
 @media (prefers-color-scheme: dark) {
   :root { --line: #4a525e; --quiet: #a9b3c1; --wrong: #ff9d96; --worth: #f0c060; --good: #86d69b; }
 }

@@ -2,7 +2,7 @@
 together.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -104,7 +104,7 @@ class Beside:
 def by_label(
     found: list[dict],
     true: list[dict],
-    labels: list[str],
+    labels: Sequence[str],
     measures: Callable[[Beside, str], list[Measure]],
     whatever: list[dict] | None = None,
 ) -> list[Measure]:
@@ -116,12 +116,12 @@ def by_label(
     said, there, anything = Boxes.of(found), Boxes.of(true), Boxes.of(found if whatever is None else whatever)
     for each, images in ((said, found), (anything, found if whatever is None else whatever)):
         _check(each, there, images, true, len(labels) if each is said else 0)
-    each = [
+    by_kind = [
         measures(Beside(said.of_kind(kind), there.of_kind(kind), len(true)), label) for kind, label in enumerate(labels)
     ]
     return [
-        *(one for held in each for one in held),
-        *(mean_of(list(same), MEAN) for same in zip(*each)),
+        *(one for held in by_kind for one in held),
+        *(mean_of(list(same), MEAN) for same in zip(*by_kind)),
         *measures(Beside(anything, there, len(true)), ANY),
     ]
 

@@ -6,7 +6,9 @@ the value is pycocotools' own.
 """
 
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import partial
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -27,12 +29,12 @@ def measures(beside: Beside, label: str) -> list[Measure]:
     """
     curves = Curves(beside, LOOSE + STRICT)
     every = {f"AP at {least:g}": [place] for place, least in enumerate(LOOSE + STRICT[:1])}
-    every["AP (0.5 to 0.95)"] = range(len(LOOSE), len(LOOSE + STRICT))
+    every["AP (0.5 to 0.95)"] = list(range(len(LOOSE), len(LOOSE + STRICT)))
     return [
         Measure(
             name,
             label,
-            lambda drawn, some=some: np.mean([curves.area(drawn, place) for place in some], axis=0),
+            partial(curves.mean_area, some),
             len(beside.true),
             noise_adds=True,
         )
@@ -49,7 +51,11 @@ class Curves:
         # the last box of the same score
         self.tied_to = np.searchsorted(-matched["score"], -matched["score"], side="right") - 1
         self.things = beside.an_image(beside.true)
-        self.drawn = self.each = self.boxes = None
+        self.drawn: np.ndarray | None = None
+
+    def mean_area(self, places: Sequence[int], drawn: np.ndarray) -> np.ndarray:
+        """Average precision in the mean over some of the thresholds."""
+        return np.mean([self.area(drawn, place) for place in places], axis=0)
 
     def area(self, drawn: np.ndarray, place: int) -> np.ndarray:
         """Average precision for each row: the best precision from each of 101 recalls on, in the mean; nan without

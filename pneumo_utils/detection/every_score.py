@@ -1,5 +1,7 @@
 """Every score of a detector at once."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pneumo_utils.detection import area, coco, localisation, rsna
@@ -12,7 +14,7 @@ from pneumo_utils.detection.things import surer
 def measures(
     found: list[dict],
     true: list[dict],
-    labels: list[str] = (),
+    labels: Sequence[str] = (),
     least: float = 0.0,
     told: np.ndarray | None = None,
     whatever: list[dict] | None = None,

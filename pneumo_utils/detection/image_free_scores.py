@@ -2,6 +2,7 @@
 other patients' boxes.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -38,8 +39,8 @@ def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said
             whatever=[whatever] * images,
         )
     boxed = grids([each for each in train if len(each["boxes"])])
-    for name, predictor in OF_GRIDS.items():
-        told = np.tile(predictor(boxed), (images, 1, 1))
+    for name, shares in OF_GRIDS.items():
+        told = np.tile(shares(boxed), (images, 1, 1))
         made[name] = replace(made[name], told=told) if name in made else Said(None, told)
     return made
 
@@ -52,7 +53,9 @@ def out_of_patient(things: list[dict], patients, labels: list[str], folds: int =
     return {name: picked(pooled([fold[name] for fold in each]), order) for name in each[0]}
 
 
-def of_table(boxes: pd.DataFrame, labels: list[str] = (), resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
+def of_table(
+    boxes: pd.DataFrame, labels: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
+) -> pd.DataFrame:
     """Scores on NIH's table of boxes, of `labels` and whatever the label, from other patients' boxes alone: system,
     metric, label, value, low, high, of.
     """

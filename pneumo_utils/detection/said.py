@@ -1,5 +1,6 @@
 """What a detector says of some images, so that detectors of boxes, of cells and of nothing at all are scored alike."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,7 +33,7 @@ class Said:
     one_hot: float = area.ONE_HOT
     whatever: list[dict] | None = None
 
-    def measures(self, true: list[dict], labels: list[str] = ()) -> list[Measure]:
+    def measures(self, true: list[dict], labels: Sequence[str] = ()) -> list[Measure]:
         """Compute all measures of the predictions against the true boxes."""
         if self.found is None:
             return area.measures(true, self.told, self.one_hot)

@@ -1,10 +1,11 @@
 """Scores of detectors with intervals over patients: every measure is a function of how often each image counts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval, weights
 from pneumo_utils.evaluation.comparing import Comparison
@@ -62,7 +63,7 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
 
 
 def scores(
-    measures: list[Measure], patients: Sequence, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    measures: list[Measure], patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> pd.DataFrame:
     """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or
     boxes it is.
@@ -83,7 +84,7 @@ def scores(
 
 def table(
     systems: dict[str, list[Measure]],
-    patients: Sequence,
+    patients: ArrayLike,
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
@@ -101,7 +102,7 @@ def better(
     first: list[Measure],
     second: list[Measure],
     metric: str,
-    patients: Sequence,
+    patients: ArrayLike,
     label: str = ALL,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -112,7 +113,7 @@ def better(
     """
     groups, both = _groups(patients), [_named(measures, metric, label) for measures in (first, second)]
     sign = -1 if both[0].loss else 1
-    value = sign * float(np.subtract(*(_plain(each, groups) for each in both)))
+    value = sign * (_plain(both[0], groups) - _plain(both[1], groups))
     low, high = (
         interval(sign * np.subtract(*_spread(both, groups, resamples, seed)), level)
         if value == value
@@ -134,7 +135,7 @@ def _named(measures: list[Measure], metric: str, label: str) -> Measure:
     )
 
 
-def _groups(patients: Sequence) -> np.ndarray:
+def _groups(patients: ArrayLike) -> np.ndarray:
     """A number a patient; an image whose patient nobody knows is its own."""
     people = pd.Series(np.asarray(patients)).astype(str)
     if people.empty:

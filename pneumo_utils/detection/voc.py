@@ -110,7 +110,7 @@ def _boxes(path: Path, rows: pd.Series, labels: list[str]):
 def _number(path: Path, parent: ElementTree.Element, name: str) -> float:
     """A finite number that the file has to say."""
     try:
-        found = float(parent.findtext(name))
+        found = float(parent.findtext(name, ""))
     except (TypeError, ValueError):
         found = math.nan
     if not math.isfinite(found):

@@ -126,7 +126,7 @@ def _over_draws(first, second, name, level, overlap) -> Comparison:
         if isinstance(one, Predictions) and isinstance(other, Predictions):
             _same_question(one, other)
     gains = (-1 if name.startswith(LOSSES) else 1) * np.subtract(
-        *([_value(each, name) for each in side] for side in (first, second))
+        [_value(draw, name) for draw in first], [_value(draw, name) for draw in second]
     )
     value, draws = float(gains.mean()), len(gains)
     reach = students_reach(gains, 1 / draws + overlap, level)

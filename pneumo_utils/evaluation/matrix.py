@@ -1,5 +1,6 @@
 """Who was taken for whom."""
 
+import numpy as np
 import pandas as pd
 
 from pneumo_utils.evaluation.weighed import decided
@@ -11,7 +12,7 @@ def confusion(predictions, threshold=None, of: str = "") -> pd.DataFrame:
     true, said, names = predictions.indicators.astype(bool), decided(predictions, threshold), predictions.classes
     if of:
         at = predictions.number(of)
-        true, said = ([~each[:, at], each[:, at]] for each in (true, said))
+        true, said = (np.stack([~each[:, at], each[:, at]]) for each in (true, said))
         names = [f"not {of}", of]
     elif predictions.several:
         raise StudyError(

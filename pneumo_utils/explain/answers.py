@@ -32,7 +32,8 @@ class Score:
     """
 
     def __init__(self, net: nn.Module):
-        self.net, self.classes = net, None
+        self.net = net
+        self.classes: Tensor | None = None  # of the latest batch
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
         """Compute the logit to explain for each image; raise `StudyError` if an output is not finite."""

@@ -37,7 +37,7 @@ class Maps:
     @cached_property
     def empty(self) -> np.ndarray:
         """Which maps are zero everywhere: nothing at that layer speaks for the class."""
-        return ~self.raw.any((1, 2))
+        return np.logical_not(self.raw.any((1, 2)))
 
     @property
     def note(self) -> str:
@@ -77,6 +77,7 @@ def maps(
             raw = chosen.work(
                 score, batch, None if classes is None else classes.to(device), **more, **settings
             ).detach()
+            assert score.classes is not None, "every method asks for the score"
             whole = LayerAttribution.interpolate(_maps_only(raw, path)[:, None], tuple(batch.shape[-2:]), "bilinear")[
                 :, 0
             ]
@@ -85,7 +86,8 @@ def maps(
     check_all(target, done)
     if not found:
         raise StudyError("There is no image to look at: the batch or the loader is empty.")
-    return Maps(*(np.concatenate(each) for each in zip(*found)), method, path)
+    whole, raw, classes = (np.concatenate(parts) for parts in zip(*found))
+    return Maps(whole, raw, classes, method, path)
 
 
 def _method(name: str, settings: dict) -> Method:
@@ -114,10 +116,11 @@ def _layer(net: nn.Module, method: Method, layer: str | None) -> str:
                 f"choose gradcam or gradcam++."
             )
         return ""
-    about, blocks = getattr(net, "about", None), ", ".join(name for name, _ in net.named_children())
-    if layer is None and about is None:
+    blocks = ", ".join(name for name, _ in net.named_children())
+    path = getattr(getattr(net, "about", None), "cam", None) if layer is None else layer
+    if path is None:
         raise StudyError(f"This network does not name a layer for {method.name}: say layer=..., one of {blocks}.")
-    path, there = about.cam if layer is None else layer, [name for name, _ in net.named_modules() if name]
+    there = [name for name, _ in net.named_modules() if name]
     if path not in there:
         raise StudyError(
             f"The network has no layer {path!r}{did_you_mean(path, there, 0.4)} Its blocks are "

@@ -18,9 +18,8 @@ def over_amounts(scores: pd.DataFrame, told: str):
     if scores.empty or scores["images"].nunique() < 2:
         raise StudyError("A curve over numbers of images needs two of them at least.")
     means = scores.groupby(["baseline", "model", "images"], sort=False)["value"].mean()
-    networks, simple = (
-        means[kind].unstack("images") if kind in means.index.levels[0] else None for kind in (False, True)
-    )
+    networks = means[False].unstack("images")
+    simple = means[True].unstack("images") if True in means.index.levels[0] else None
     figure, axes = canvas(4.2)
     for at, (_, line) in enumerate(networks.iterrows()):
         axes.plot(line.index, line, color=SKY, linewidth=1.3, label="each network" if not at else None)

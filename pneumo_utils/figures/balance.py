@@ -57,7 +57,7 @@ def class_balance(counts: pd.DataFrame):
             handlelength=1.2,
             columnspacing=1.2,
         )
-    told = [
+    counted = [
         f"{part}: " + ", ".join(f"{name}{count}" for name, count in zip(counts.index, words[part])) for part in parts
     ]
-    return figure, f"Images of each class. {listed(told)}."
+    return figure, f"Images of each class. {listed(counted)}."

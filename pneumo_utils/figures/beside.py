@@ -107,10 +107,10 @@ def _told(entry: dict | None) -> str:
     """A result as `results.json` holds it, where what is undefined is a word."""
     if not entry:
         return ""
-    value, low, high = (
-        float("nan") if entry.get(key) == UNDEFINED else entry.get(key) for key in ("value", "low", "high")
-    )
-    return in_words(value, low, high) if low is not None else f"{value:.3f}"
+    numbers = {key: float("nan") if number == UNDEFINED else number for key, number in entry.items()}
+    if numbers.get("low") is None:
+        return f"{numbers['value']:.3f}"
+    return in_words(numbers["value"], numbers["low"], numbers["high"])
 
 
 def beside_dots(rows: pd.DataFrame):

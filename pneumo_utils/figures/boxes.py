@@ -2,6 +2,8 @@
 how much overlap is asked for.
 """
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
@@ -30,7 +32,10 @@ LOOKS = (
 
 
 def boxes_on(
-    pictures: dict[str, np.ndarray], true: list[dict], systems: dict[str, list[dict]] | None = None, most: int = 3
+    pictures: dict[str, np.ndarray],
+    true: list[dict],
+    systems: Mapping[str, Sequence[dict | None]] | None = None,
+    most: int = 3,
 ):
     """A column a named picture (grey bytes) and a row a system: true boxes in full lines, and in broken ones those
     it found, the surest few.
@@ -48,8 +53,8 @@ def boxes_on(
             axes.set(xlim=(0, 1), ylim=(1, 0))
             axes.set_axis_off()
             _outline(axes, true[column]["boxes"], *TRUE)
-            if found[column] is not None:
-                surest = _surest(found[column], most)
+            if (boxes := found[column]) is not None:
+                surest = _surest(boxes, most)
                 _outline(axes, surest["boxes"], *FOUND)
                 if not len(surest["boxes"]):
                     axes.text(
@@ -107,10 +112,10 @@ def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str]
     )
     bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=SMALLEST)
     bar.outline.set_visible(False)
-    told = [
+    described = [
         f"{name}, {image}: {_cells_in_words(grid)}" for name, held in rows.items() for image, grid in zip(names, held)
     ]
-    return figure, f"Grids of 16 by 16 cells, and under them the true cells. {listed(told, 15)}."
+    return figure, f"Grids of 16 by 16 cells, and under them the true cells. {listed(described, 15)}."
 
 
 def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean"):
@@ -218,7 +223,7 @@ def _outline(axes, boxes, colour: str, line) -> None:
             )
 
 
-def _checked(pictures: dict, true: list, systems: dict) -> dict[str, np.ndarray]:
+def _checked(pictures: dict, true: list, systems: Mapping) -> dict[str, np.ndarray]:
     if not pictures or not systems:
         raise StudyError(
             "There are no boxes to show: give pictures by name, the true boxes of each, and what was "

@@ -48,7 +48,7 @@ def samples(pictures: dict, captions: dict[str, list[str]] | None = None, column
         f"{len(images)} under "
         f'"{name}"'
         + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
-        + (f": {', '.join(filter(None, captions[name]))}" if any((captions or {}).get(name, ())) else "")
+        + (f": {', '.join(filter(None, captions[name]))}" if captions and any(captions.get(name, ())) else "")
         for name, images in pictures.items()
     ]
     return figure, f"Sample images: {listed(counted, 15)}."

@@ -30,18 +30,16 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     axes = figure.add_axes(
         (left / WIDTH, 1 - (0.1 + len(rows) * high) / height, wide * len(columns) / WIDTH, len(rows) * high / height)
     )
-    reach = np.nanmax(np.abs(values - centre)) or 1.0 if centre is not None else None
-    scale = (
-        {"cmap": "PuOr", "vmin": centre - reach, "vmax": centre + reach}
-        if centre is not None
-        else {"cmap": "Blues", "vmin": min(0.0, np.nanmin(values)), "vmax": np.nanmax(values) or 1.0}
-    )
-    drawn = axes.imshow(values, aspect="auto", **scale)
+    if centre is None:
+        low, high = min(0.0, np.nanmin(values)), np.nanmax(values) or 1.0
+        colours, dark = "Blues", values > 0.6 * high
+    else:
+        reach = np.nanmax(np.abs(values - centre)) or 1.0
+        low, high = centre - reach, centre + reach
+        colours, dark = "PuOr", np.abs(values - centre) > 0.65 * reach
+    drawn = axes.imshow(values, aspect="auto", cmap=colours, vmin=low, vmax=high)
     if wide >= WRITTEN:
         for (row, column), value in np.ndenumerate(values):
-            dark = np.isfinite(value) and (
-                abs(value - centre) > 0.65 * reach if centre is not None else value > 0.6 * scale["vmax"]
-            )
             axes.text(
                 column,
                 row,
@@ -49,7 +47,7 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
                 ha="center",
                 va="center",
                 fontsize=SMALLEST - 1,
-                color="white" if dark else INK,
+                color="white" if dark[row, column] else INK,
             )
     axes.set_xticks(range(len(columns)), columns, rotation=0 if upright else 90, fontsize=SMALLEST)
     axes.set_yticks(range(len(rows)), rows, fontsize=SMALLEST)

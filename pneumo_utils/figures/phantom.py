@@ -34,12 +34,12 @@ class Plate(Figure):
     third of the time.
     """
 
-    def savefig(self, target, **keywords):
+    def savefig(self, fname, **keywords):
         """Save the figure as a PNG with a palette."""
         full = io.BytesIO()
         super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
         Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(
-            target, "PNG", optimize=True
+            fname, "PNG", optimize=True
         )
 
 

@@ -94,6 +94,7 @@ def _plan(
     kept_in = dtype or each.dtype
     sizes = [len(stream.images) * max(1, stream.views) * each.numel() * kept_in.itemsize for stream in there]
     begins = [making.begins(stream)[0] for stream in there if len(making.missing(stream))]
+    earliest = min(begins, default=0)
     planned = Plan(
         name,
         cut=units(chain)[making.cut][0],
@@ -101,7 +102,7 @@ def _plan(
         shape=tuple(each.shape),
         dtype=kept_in,
         place=str(folder("").parent) if max(sizes) > limit else "",
-        begins=units(chain)[min(begins)][0] if begins and min(begins) else "",
+        begins=units(chain)[earliest][0] if earliest else "",
         todo=sum(len(making.missing(stream)) for stream in there),
         refused=refusals.of_disk(sum(size for size in sizes if size > limit)) if begins else "",
     )

@@ -61,7 +61,7 @@ class DrawnTask:
         return loss(network(as_input(jittered(images, luck), network[0].about)), truth(*answers))
 
     @torch.no_grad()
-    def scored(self, held_out: int, seed: int) -> dict[str, dict[str, float]]:
+    def scored(self, held_out: int, seed: int) -> dict[str, dict[str, str | float]]:
         """Each measure on images of another seed, and beside it what an answer that looks at no image gets."""
         bank, device = scenes(held_out, seed), next(self.network.parameters()).device
         self.network.eval()

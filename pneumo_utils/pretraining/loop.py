@@ -107,7 +107,8 @@ def has_bfloat16(device: str) -> bool:
     """Whether it computes in bfloat16 by itself; elsewhere bfloat16 is slower than float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False))
+    capabilities: Callable[[], dict[str, bool]] = getattr(torch.cpu, "get_capabilities", dict)
+    return bool(capabilities().get("avx512_bf16", False))
 
 
 def pace(network: nn.Module, question: Question, settings: Settings, tried: int = 8) -> float:

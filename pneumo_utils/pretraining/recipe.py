@@ -37,6 +37,7 @@ def pretrain(
     if seed == HELD_OUT_SEED:
         raise StudyError(f"Seed {seed} draws the images that the weights are scored on: take another.")
     held_out, device = min(HELD_OUT, images), "cuda" if torch.cuda.is_available() else "cpu"
+    task: detector_task.DetectorTask | drawn_task.DrawnTask
     if name == DETECTOR:
         task, words = detector_task.DetectorTask.of(images, seed, BATCH[device]), detector_task.WORDS
     else:

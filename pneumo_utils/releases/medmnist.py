@@ -51,5 +51,5 @@ def write(desk: Desk) -> None:
                 )
             arrays[f"{part}_labels"] = labels.astype(np.uint8)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy types them as if one were `allow_pickle`
         desk.bytes(f"{name}.npz" if desk.size == SMALL else f"{name}_{desk.size}.npz", buffer.getvalue())

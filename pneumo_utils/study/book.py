@@ -37,7 +37,6 @@ from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.standing import Standing, standing
 
-NOT_PROSE = {"claims", "records"}
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
 EXTENSIONS = (accessible, definitions, numbering)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
@@ -225,7 +224,7 @@ def _prose() -> dict[Path, bytes]:
     return {
         path.relative_to(ROOT): path.read_bytes()
         for path in files
-        if path.relative_to(ROOT / "book").parts[0] not in NOT_PROSE
+        if path.relative_to(ROOT / "book").parts[0] != "records"
     }
 
 

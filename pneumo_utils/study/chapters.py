@@ -9,6 +9,7 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_yaml
+from pneumo_utils.ground.places import repository
 
 LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 
@@ -41,7 +42,9 @@ class Chapter:
         """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""
         try:
             notebook = json.loads(self.path.read_text(encoding="utf-8"))
-            return notebook if isinstance(notebook["cells"], list) else {}["cells"]
+            if not isinstance(notebook["cells"], list):
+                raise TypeError("its cells are no list")
+            return notebook
         except OSError as error:
             raise StudyError(f"{self.path} cannot be read: {error.strerror}.") from error
         except (ValueError, KeyError, TypeError) as error:
@@ -82,7 +85,7 @@ class Chapter:
 
 def contents(root: Path = ROOT) -> list[str]:
     """Every page of the table of contents, in order, as it is written there."""
-    return named(read_yaml(root / "_toc.yml"))
+    return named(read_yaml(repository(root) / "_toc.yml"))
 
 
 def named(toc: dict) -> list[str]:

@@ -107,6 +107,7 @@ def declared(source: str, where: str = "the parameters cell") -> dict[str, Param
         line = lines[node.lineno - 1]
         try:
             assert isinstance(node, ast.AnnAssign) and node.lineno == node.end_lineno
+            assert isinstance(node.target, ast.Name) and node.value is not None
             value, kind = ast.literal_eval(node.value), ast.unparse(node.annotation)
             assert kind.removeprefix("list[").removesuffix("]") in {"int", "float", "str", "bool", "list"}
         except (AssertionError, ValueError):

@@ -6,6 +6,7 @@ from pathlib import Path, PureWindowsPath
 
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import read_json, write_json
+from pneumo_utils.ground.places import repository
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import files_of, listing
@@ -38,6 +39,8 @@ def place_of(chapter: Chapter, name: str, values: dict) -> Path:
         raise StudyError(
             f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0."
         )
+    if not os.environ.get("PNEUMO_RECORDS"):
+        repository()  # records lie in the book
     path = records.folder(chapter.name) / f"{name}.json"
     _can_be_written(path.parent)
     return path

@@ -206,6 +206,9 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
 
 
 def _git() -> dict:
+    if not places.in_repository():  # where the package is installed may lie in a repository of something else
+        return {"commit": "", "dirty": None}
+
     def ask(*words):
         return subprocess.run(
             ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20

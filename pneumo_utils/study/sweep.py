@@ -44,12 +44,12 @@ class Planned:
 
 def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | None = None) -> list[Planned]:
     """Every run that is asked for, checked before any is begun."""
-    common, words = from_file(file) if file else {}, dict(words)
+    common, varied = from_file(file) if file else {}, dict(words)
     known = {chapter: of_chapter(chapter) for chapter in chapters}
-    _all_have_them(known, [*common, *words])
+    _all_have_them(known, [*common, *varied])
     planned = []
     for chapter in known:
-        parts = {name: _parts(name, word, known[chapter].get(name)) for name, word in words.items()}
+        parts = {name: _parts(name, word, known[chapter].get(name)) for name, word in varied.items()}
         for chosen in itertools.product(*parts.values()):
             one = dict(zip(parts, chosen))
             given = common | from_words(known[chapter], list(one.items()))

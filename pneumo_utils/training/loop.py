@@ -27,6 +27,9 @@ class Learner(fastai.learner.Learner):
     an epoch, over all fits.
     """
 
+    xb: tuple  # fastai sets both for each batch
+    yb: tuple
+
     def __init__(
         self,
         dls,

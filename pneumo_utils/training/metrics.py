@@ -8,6 +8,9 @@ from torch import Tensor
 class MeanLoss(AvgLoss):
     """The mean over images."""
 
+    total: Tensor | float
+    count: int
+
     def accumulate(self, learn):
         """Add the loss of a batch, weighted by its number of images."""
         images = len(learn.yb[0])
@@ -16,6 +19,9 @@ class MeanLoss(AvgLoss):
 
 class SmoothLoss(AvgSmoothLoss):
     """fastai's running mean, which its progress bar shows."""
+
+    val: Tensor
+    count: int
 
     def accumulate(self, learn):
         """Update the running mean with the loss of a batch."""

@@ -43,7 +43,8 @@ class Course:
 
 def phases(dls: DataLoaders, chain: Chain, plan: Sequence[Phase], seed: int = 0, folder=None, **settings) -> Course:
     """Train one phase after the other; `settings` are the learner's, for each phase (`max_steps` too)."""
-    parts, released = [], []
+    parts: list[pd.DataFrame] = []
+    released = []
     for at, phase in enumerate(plan):
         learns(chain, phase.learns, batch_norm=phase.batch_norm)
         own = int(np.random.SeedSequence([seed, at]).generate_state(1)[0])

@@ -112,8 +112,9 @@ class Saved:
             return self._damaged()
         return torch.load(io.BytesIO(content), map_location=self.learn.compute.device, weights_only=True)
 
-    def _damaged(self) -> None:
+    def _damaged(self) -> dict | None:
         self.learn.say(f"{self.folder / self.name} is damaged on disk; beginning again")
+        return None
 
 
 def _with_state(learn) -> list:

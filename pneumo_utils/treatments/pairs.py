@@ -53,8 +53,9 @@ def draw(target: str, images: int, size: int, seed: int, device="cpu") -> Phanto
         parts.append(
             (shots.image.cpu(), boneless.cpu(), shots.masks["lungs"].cpu(), shots.masks["bones"].cpu(), patients)
         )
-    *drawn, patients = zip(*parts)
-    return Phantoms(*map(torch.cat, drawn), np.concatenate(patients))
+    *drawn, named = zip(*parts)
+    image, boneless, lungs, bones = map(torch.cat, drawn)
+    return Phantoms(image, boneless, lungs, bones, np.concatenate(named))
 
 
 def pair(

@@ -44,10 +44,10 @@ def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.Da
 def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """What is given and what is wanted, as grey bytes."""
     with no_random(seed):
-        asked = pair(
+        given, wanted = pair(
             target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2
         )
-    return tuple(map(greys, asked))
+    return greys(given), greys(wanted)
 
 
 def dice(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -33,8 +33,8 @@ def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, se
         with learn.no_logging():
             learn.fit_one_cycle(epochs)
     weights = {name: each.cpu().contiguous().numpy() for name, each in network.state_dict().items()}
-    made = {"target": target, "size": size, "weights": weights}
-    return made | {"scores": scores(Treatment(**made), phantoms, seed)}
+    found = scores(Treatment(target, size, weights), phantoms, seed)
+    return {"target": target, "size": size, "weights": weights, "scores": found}
 
 
 def learner(network: UNet, pairs: Pairs, seed: int, device) -> Learner:

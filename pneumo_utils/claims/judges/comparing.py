@@ -15,7 +15,7 @@ def largest_of(claim, ledger, winner, among, images=None):
     accuracies on so many.
     """
     rest = {ref: quantity(ledger, ref) for ref in among if ref != winner}
-    second, best = max(rest, key=rest.get), quantity(ledger, winner)
+    second, best = max(rest, key=rest.__getitem__), quantity(ledger, winner)
     named = [
         in_words(ledger, ref) if "." in ref else f"{shown(ledger, ref)} ({called(ledger, ref)})"
         for ref in (winner, second)
@@ -35,7 +35,7 @@ def largest_of(claim, ledger, winner, among, images=None):
 def smallest_of(claim, ledger, loser, among):
     """Judge whether a printed score is the smallest of its group."""
     rest = {ref: ledger.value(ref) for ref in among if ref != loser}
-    last, low = min(rest, key=rest.get), ledger.value(loser)
+    last, low = min(rest, key=rest.__getitem__), ledger.value(loser)
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"
     return Finding(
         verdict,
@@ -140,7 +140,7 @@ def widest_spread(claim, ledger, metric, metrics, models):
     for name in metrics:
         values = [ledger.value(f"{model}-{name}") for model in models]
         spread[name] = max(values) - min(values)
-    widest = max(spread, key=spread.get)
+    widest = max(spread, key=spread.__getitem__)
     listed = ", ".join(f"{name} {width:.4g}" for name, width in spread.items())
     return Finding(
         "consistent" if widest == metric else "inconsistent", f"From the lowest to the highest model: {listed}."

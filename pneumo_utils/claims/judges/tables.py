@@ -100,7 +100,7 @@ def most_confused(claim, ledger, cells, names, mix, pair):
     """
     counts = matrix(ledger, cells)
     mistaken = {(i, j): int(counts[i, j] + counts[j, i]) for i, j in itertools.combinations(range(len(names)), 2)}
-    worst = max(mistaken, key=mistaken.get)
+    worst = max(mistaken, key=mistaken.__getitem__)
     order = best_naming(counts.sum(axis=1).tolist(), [ledger.value(ref) for ref in mix])
     renamed = {names[order[i]] for i in worst}
     other = (
