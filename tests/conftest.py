@@ -53,9 +53,9 @@ def own_folders() -> Path:
     return folder
 
 
-# Files that train networks, run chapters or call the command, in the order in which they begin: the longest first, or
-# at the end one process would wait for the other. The book runs the chapters from the first on, and their own tests come
-# from the last on, so that the two meet in the middle and each chapter is run by whoever comes first.
+# Files that train networks, run chapters or call the command, in the order in which they begin: the longest first,
+# or at the end one process would wait for the other. The book runs the chapters from the first on, and their own tests
+# come from the last on, so that the two meet in the middle and each chapter is run by whoever comes first.
 SLOW = [
     "test_book.py",
     "test_synthesis.py",
@@ -103,6 +103,11 @@ SLOW = [
     "test_exercises.py",
     "test_viewer.py",
 ]
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Do not even import the slow files where they are not wanted: that alone takes half a minute."""
+    return True if "not slow" in config.option.markexpr and collection_path.name in SLOW else None
 
 
 def pytest_collection_modifyitems(items):
