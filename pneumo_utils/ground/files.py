@@ -22,7 +22,7 @@ def room_for(what):
     except OSError as error:
         if error.errno in FULL:
             raise StudyError(NO_ROOM.format(what=what, error=error.strerror)) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
             raise StudyError(
                 f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out."
             ) from error
@@ -50,8 +50,15 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file; NaN and infinities, which JSON has not, are a ValueError as other damage is."""
+
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is no number")
+
+    try:
+        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_yaml(path: Path):
