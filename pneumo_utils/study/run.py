@@ -92,11 +92,13 @@ def _refuse_what_is_not_ours(folder: Path) -> None:
         if not files:
             continue
         marker, manifest = place / MARKER, _manifest_of(place)
-        if not marker.is_file() or marker.read_bytes() != _mark(folder).encode() or (place == folder and not manifest):
+        ours = marker.is_file() and marker.read_bytes() == _mark(folder).encode()
+        if not ours or (place == folder and manifest is None):
             raise StudyError(
                 f"{place} holds other things than a run, and would be replaced. Choose an empty folder with --out."
             )
-        if place == folder and (foreign := sorted(files - manifest["files"].keys() - {"manifest.json", *LOGS})):
+        made = (manifest or {}).get("files", {}).keys() | {"manifest.json", *LOGS}
+        if place == folder and (foreign := sorted(files - made)):
             raise StudyError(
                 f"{place} also holds {', '.join(foreign[:3])}, which no run made, and would be replaced. Move it away, "
                 "or choose another folder with --out."

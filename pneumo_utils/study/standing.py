@@ -12,7 +12,7 @@ from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.digest import differences, identity, modules_of
 from pneumo_utils.study.parameters import settle
 
-PARTS = {  # of a manifest
+PARTS: dict[str, type | tuple[type, ...]] = {  # of a manifest
     **dict.fromkeys(("chapter", "title", "digest", "tier", "data", "weights", "device", "finished"), str),
     **dict.fromkeys(("parameters", "git", "depends_on", "files"), dict),
     "real": bool,
