@@ -32,7 +32,10 @@ def test_a_cell_is_read_with_types_defaults_limits_and_help():
     )
 
 
-@pytest.mark.parametrize("line", ["n = 3", "n: int | None = 3", "n: int = 1 + m", "n: dict = {}", "n: int = (\n  3)"])
+@pytest.mark.parametrize(
+    "line",
+    ["n = 3", "n: int", "a.n: int = 1", "n: int | None = 3", "n: int = 1 + m", "n: dict = {}", "n: int = (\n  3)"],
+)
 def test_a_line_that_papermill_would_drop_is_an_error(line):
     with pytest.raises(StudyError, match="one literal on one line"):
         declared(line)
