@@ -257,7 +257,7 @@ ENTRIES, BOXES = (TABLES[name] for name in ("Data_Entry_2017_v2020.csv", "BBox_L
         ("Data_Entry_2017_v2020.csv", b"," * 2000 + b"\n", "first line names 2,001 columns"),
         ("Data_Entry_2017_v2020.csv", ENTRIES + b'\n"open', "is not a table throughout"),
         ("Data_Entry_2017_v2020.csv", ENTRIES + b"\n\0\0", "is not a text table"),
-        ("Data_Entry_2017_v2020.csv", b"<!DOCTYPE html>\n<p>Sign in", "is a web page, not a table"),
+        ("Data_Entry_2017_v2020.csv", b"<!DOCTYPE html>\n<p>Sign in", "is a web page, not what its name says"),
         ("BBox_List_2017.csv", BOXES + b"x" * 200_000, "is not a table throughout: field larger"),
         ("BBox_List_2017.csv", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-LFS"),
     ],
@@ -266,6 +266,38 @@ def test_tables_that_are_none(adults, name, data, told):
     with pytest.raises(StudyError, match=f"{name}.* {told}") as error:
         adults({name: data})
     assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "data, why",
+    [
+        (b"<!DOCTYPE html>\n<html>Sign in</html>\n", "is a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "is a pointer of git-LFS"),
+        (b"\0\1\2", "is not a text table"),
+        (b"sorry,\ntry again\n", "its 2 lines name no image of the table"),
+        (b"", "its 0 lines name no image of the table"),
+    ],
+)
+@pytest.mark.parametrize("name", ["train_val_list.txt", "test_list.txt"])
+def test_a_list_of_the_official_split_that_is_none_is_named(adults, name, data, why):
+    cohort = adults({name: data})
+    assert list(cohort.aside["image"]) == [name] and why in cohort.aside["reason"][0]
+    assert list(cohort.table["split"]) == (["", "", "test"] if name == "train_val_list.txt" else ["train", "train", ""])
+    assert any(name in line and "set aside" in line for line in cohort.summary())
+
+
+def test_names_in_a_list_that_match_no_image_are_named_and_counted(adults):
+    cohort = adults({"test_list.txt": b"00000002_000.png\n00000777_000.png\n\n00000778_000.png\n"})
+    assert list(cohort.table["split"]) == ["train", "train", "test"]
+    assert (
+        "  set aside, in test_list.txt, and not in the table: 2 (00000777_000.png, 00000778_000.png)"
+        in cohort.summary()
+    )
+
+
+def test_an_image_in_both_lists_is_told(adults):
+    cohort = adults({"test_list.txt": b"00000002_000.png\n00000001_000.png\n"})
+    assert any("images in both lists of the official split" in note and "00000001_000" in note for note in cohort.notes)
 
 
 @pytest.mark.parametrize(

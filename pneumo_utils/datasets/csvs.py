@@ -137,7 +137,7 @@ def _text(path: Path) -> str:
     if b"\0" in data:
         raise StudyError(f"{path} is not a text table. Fetch it again.")
     if instead := _instead(data):
-        raise StudyError(f"{path} is {instead}, not a table. Fetch it again.")
+        raise StudyError(f"{path} is {instead}, not what its name says. Fetch it again.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
