@@ -61,9 +61,10 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     table = _entries(tree, reading)
     files = _pictures(tree, reading)
+    part = _parts(tree, reading, set(table["image"]))
     stems = table["image"].str.rsplit(".", n=1).str[0]
     listed = set(stems)
     reading.aside([name for stem, name in files.items() if stem not in listed], "not in the table")
@@ -75,7 +76,8 @@ def read(root: str | Path, say=print) -> Cohort:
         raise half(
             TITLE, tree.root, f"the table is there and none of its images ({tree.told()})", f"Fetch them: {SOURCE}."
         )
-    table = reading.plausible_ages(_split(tree, reading, reading.whole(table)))
+    table = reading.plausible_ages(reading.whole(table))
+    table = table.assign(split=[part.get(image, "") for image in table["image"]])
     _tell_what_differs(table, reading)
     return reading.cohort(table, "nih", FINDINGS, _boxes(tree, reading, table), several=True, say=say)
 
@@ -149,14 +151,32 @@ def _pictures(tree: Tree, reading: Reading) -> dict[str, str]:
     return found
 
 
-def _split(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
+def _parts(tree: Tree, reading: Reading, known: set[str]) -> dict[str, str]:
+    """The part of the official split of each image; a list that is none, and names in it of no image, are set aside."""
     part: dict[str, str] = {}
     for name, split in LISTS.items():
-        if path := tree.table(name):
-            part |= dict.fromkeys(csvs.names(path), split)
-        else:
+        path = tree.table(name)
+        if not path:
             reading.note(f"{name} is not there: its part of the official split is unknown")
-    return table.assign(split=[part.get(image, "") for image in table["image"]])
+            continue
+        try:
+            names = csvs.names(path)
+        except StudyError as error:
+            reading.aside([name], f"a list that cannot be used, so its part of the official split is unknown: {error}")
+            continue
+        listed = {image: split for image in names if image in known}
+        if not listed:
+            reading.aside(
+                [name],
+                f"its {len(names):,} lines name no image of the table, so its part of the official split is unknown; "
+                f"fetch it again",
+            )
+            continue
+        reading.aside(dict.fromkeys(image for image in names if image not in known), f"in {name}, and not in the table")
+        if both := listed.keys() & part.keys():
+            reading.note(f"images in both lists of the official split, read by {name}: {len(both):,} ({min(both)})")
+        part |= listed
+    return part
 
 
 def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
