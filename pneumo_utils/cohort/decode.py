@@ -1,5 +1,6 @@
 """One image file as grey pixels, 8 bit and upright, whatever it was stored as; a file that cannot be read says why."""
 
+import os
 from functools import lru_cache
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pneumo_utils.cohort.unreadable import Unreadable, check_extent
+from pneumo_utils.ground.files import open_regular
 
 FILES = {
     ".jpeg": "JPEG",
@@ -44,6 +46,9 @@ def _picture(path: str, size: int) -> Image.Image:
     try:
         with Image.open(path) as image:
             check_extent(*image.size)
+            if image.format == "PNG":
+                with Image.open(path) as again:
+                    again.verify()  # the checksums, which Pillow passes over where it decodes
             if size:
                 # a JPEG is decoded at a fraction of its size, four times as fast
                 image.draft("L", (2 * size, 2 * size))
@@ -102,8 +107,16 @@ def _member(locator: str) -> np.ndarray:
     return image
 
 
-@lru_cache(maxsize=3)
 def stack(path: str, name: str) -> np.ndarray:
     """An array of a .npz; object arrays, which would be unpickled, are refused by NumPy."""
-    with np.load(path, allow_pickle=False) as arrays:
+    found = os.stat(path)
+    return _stack(path, name, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=3)
+def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
+    """The array, read again where the file is no longer the one of this size and date."""
+    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise ValueError("it holds one array, not several by name")
         return arrays[name]

@@ -1,7 +1,6 @@
 """MedMNIST's PneumoniaMNIST and ChestMNIST: arrays in one .npz, split as published, without patients."""
 
 import sys
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -94,7 +93,8 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
 def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
     classes = CLASSES[kind]
     images, labels = (_array(path, f"{part}_{what}") for what in ("images", "labels"))
-    if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1] != images.shape[2]:
+    grey_or_colour = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
+    if images.dtype != np.uint8 or not grey_or_colour or images.shape[1] != images.shape[2] or not images.shape[1]:
         raise StudyError(
             f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 "
             f"images. Fetch it again: {SOURCE}."
@@ -133,5 +133,6 @@ def _array(path: Path, name: str) -> np.ndarray:
         return stack(str(path), name)
     except KeyError as error:
         raise half(TITLE, path, f"it has no array {name}", f"Fetch it again: {SOURCE}.") from error
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise StudyError(f"{path} cannot be read: {error}. Fetch it again: {SOURCE}.") from error
+    except Exception as error:  # zipfile, zlib and NumPy's parser of headers meet damage with nearly anything
+        why = str(error) or type(error).__name__
+        raise StudyError(f"{path} cannot be read: {why}. Fetch it again: {SOURCE}.") from error

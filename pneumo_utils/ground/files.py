@@ -79,15 +79,25 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file; raise `OSError` or `ValueError` if it is none."""
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8")
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its values are nested too deep") from error
 
 
 def read_yaml(path: Path):
-    """Read a YAML file with the safe loader."""
-    return yaml.load(
-        path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    )  # some builds of PyYAML lack libyaml, which is six times as fast
+    """Read a YAML file with the safe loader; raise `OSError`, `UnicodeDecodeError` or `YAMLError` if it is none."""
+    with open_regular(path) as file:
+        text = file.read().decode("utf-8")
+    try:
+        # some builds of PyYAML lack libyaml, which is six times as fast
+        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
+        # what the loader meets in numbers and dates that are none, and in values nested too deep
+        raise yaml.YAMLError(str(error) or type(error).__name__) from error
 
 
 def sha(content: str | bytes) -> str:

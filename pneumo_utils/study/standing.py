@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_utils.ground import places
-from pneumo_utils.ground.files import digest_of, read_json, sha
+from pneumo_utils.ground.files import digest_of, open_regular, read_json, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.digest import differences, identity, modules_of
@@ -42,10 +42,15 @@ def finished(folder: Path, digest: str | None = None) -> dict | None:
     """The manifest of a run that ended well and is still whole, or nothing."""
     try:
         manifest = read_json(folder / "manifest.json")
-        whole = all(sha((folder / name).read_bytes()) == told for name, told in manifest["files"].items())
-    except (OSError, ValueError, KeyError):
+        whole = all(_sum(folder / name) == told for name, told in manifest["files"].items())
+        return manifest if whole and digest in (None, manifest["digest"]) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, no JSON, or not what a manifest holds
         return None
-    return manifest if whole and digest in (None, manifest["digest"]) else None
+
+
+def _sum(path: Path) -> str:
+    with open_regular(path) as file:
+        return sha(file.read())
 
 
 def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
