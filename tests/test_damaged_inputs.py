@@ -4,6 +4,8 @@ in a traceback, a file that waits for ever, or images that are missing without a
 
 import gzip
 import io
+import os
+import struct
 import tarfile
 import zipfile
 
@@ -11,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_utils.datasets import kermany
+from pneumo_utils.cohort import decode
+from pneumo_utils.datasets import archives, csvs, kermany, medmnist, nih
+from pneumo_utils.ground import files
 from pneumo_utils.ground.errors import StudyError
 
 SIDE = 24
@@ -122,3 +126,266 @@ def test_a_zip_that_lists_fewer_entries_than_it_announces(tmp_path):
     data[-12] = 7
     with pytest.raises(StudyError, match="all.zip is damaged.*announces 7 entries, and its list has 6"):
         read(tmp_path / "all.zip", bytes(data))
+
+
+@pytest.mark.parametrize(
+    "entries, told",
+    [
+        ({f"NORMAL/{'x' * 300}.png": b"1"}, "is too long: 'NORMAL/xxx"),
+        ({"NORMAL": b"1", "NORMAL/a.png": b"1"}, "is that of a file and of a folder"),
+        ({"NORMAL/a.png": b"1", "NORMAL": b"1"}, "is that of a file and of a folder"),
+    ],
+)
+@pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar")])
+def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries, told):
+    with pytest.raises(StudyError, match=f"{name} holds an entry whose name.*{told}"):
+        read(tmp_path / name, pack(entries))
+
+
+@pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar.gz")])
+def test_an_archive_of_very_many_empty_files(tmp_path, monkeypatch, pack, name):
+    monkeypatch.setattr(archives, "ENTRIES", 50)
+    with pytest.raises(StudyError, match=f"{name} holds .* entries or more with 0 bytes in all"):
+        read(tmp_path / name, pack({f"NORMAL/{at}.png": b"" for at in range(60)}))
+
+
+def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "LISTING", 300)
+    data = zipped(CHILDREN)
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(StudyError, match="all.zip has a list of entries of .* bytes, and no release has more than 300"):
+        read(tmp_path / "all.zip", data)
+
+
+def test_limits_let_the_largest_published_release_pass():
+    images, bytes_of_nih = 112_120, 45_000_000_000
+    assert images <= max(archives.ENTRIES, bytes_of_nih // archives.BYTES_EACH)
+    assert images * 100 < archives.LISTING and images < csvs.MOST_ROWS and 10_000_000 < csvs.LARGEST
+    assert images * 224 * 224 <= files.most_unpacked(3_000_000_000), "the arrays of ChestMNIST"
+
+
+# folders
+
+
+def folder(root, entries=CHILDREN):
+    for name, data in entries.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "test_list.txt", "pneumoniamnist.npz", "NORMAL/pipe.png"])
+def test_a_pipe_is_left_alone(tmp_path, name):
+    """Opening it would wait for ever."""
+    os.mkfifo(folder(tmp_path / "children") / name)
+    cohort = kermany.read(tmp_path / "children", say=None)
+    assert len(cohort) == 6
+    assert cohort.aside.to_dict("records") == [
+        {"image": name, "reason": "no regular file (a pipe, a device or a folder)"}
+    ]
+
+
+def test_a_pipe_in_the_place_of_a_release(tmp_path):
+    os.mkfifo(tmp_path / "x.zip")
+    with pytest.raises(StudyError, match="x.zip is no regular file.*Name the folder"):
+        kermany.read(tmp_path / "x.zip")
+
+
+@pytest.mark.parametrize("name", ["x.zip", "NORMAL/gone.png"])
+def test_a_link_to_nothing_is_named(tmp_path, name):
+    (folder(tmp_path / "children") / name).symlink_to("nowhere")
+    cohort = kermany.read(tmp_path / "children", say=None)
+    assert len(cohort) == 6
+    assert cohort.aside.to_dict("records") == [{"image": name, "reason": "a link to a file that does not exist"}]
+
+
+def test_a_name_that_is_no_text(tmp_path, capsys):
+    root = folder(tmp_path / "children")
+    (root / "NORMAL" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture())
+    cohort = kermany.read(root)
+    assert len(cohort) == 6 and cohort.pixels(8).shape == (6, 8, 8)
+    assert cohort.aside.to_dict("records") == [
+        {"image": "NORMAL/caf\\xe9.png", "reason": "its name is not text in UTF-8"}
+    ]
+    assert "caf\\xe9.png" in capsys.readouterr().out
+    root.rename(renamed := tmp_path / os.fsdecode(b"caf\xe9"))
+    with pytest.raises(StudyError, match=r"caf\\xe9 is not text in UTF-8. Rename the folder"):
+        kermany.read(renamed)
+
+
+# tables
+
+
+HEADER = (
+    "Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Patient Gender,View Position,"
+    "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y]"
+)
+TABLES = {
+    "Data_Entry_2017_v2020.csv": "\n".join(
+        [HEADER, *(f"0000000{at}_000.png,Mass,0,{at},58,M,PA,2048,2500,0.1,0.1" for at in range(3))]
+    ).encode(),
+    "BBox_List_2017.csv": b"Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000001_000.png,Mass,1,2,3,4,,,\n",
+    "train_val_list.txt": b"00000000_000.png\n00000001_000.png\n",
+    "test_list.txt": b"00000002_000.png\n",
+}
+
+
+@pytest.fixture
+def adults(tmp_path):
+    """A small NIH: `adults(name=data)` writes it with other tables, and reads it."""
+
+    def write(changes=None):
+        root = folder(tmp_path / "adults", {f"images/0000000{at}_000.png": picture(at) for at in range(3)})
+        return nih.read(folder(root, TABLES | (changes or {})), say=None)
+
+    return write
+
+
+def test_a_table_with_the_line_ends_of_old_macs(adults):
+    cohort = adults({name: data.replace(b"\n", b"\r") for name, data in TABLES.items()})
+    assert list(cohort.table["split"]) == ["train", "train", "test"] and len(cohort.boxes) == 1
+
+
+ENTRIES, BOXES = (TABLES[name] for name in ("Data_Entry_2017_v2020.csv", "BBox_List_2017.csv"))
+
+
+@pytest.mark.parametrize(
+    "name, data, told",
+    [
+        ("Data_Entry_2017_v2020.csv", b"x" * 200_000 + b",b\n1,2\n", "is not a table throughout: field larger"),
+        ("Data_Entry_2017_v2020.csv", ENTRIES.replace(b"Mass", b"M" * 200_000, 1), "nobody knows the label 'MMM.*[.]"),
+        ("Data_Entry_2017_v2020.csv", b"," * 2000 + b"\n", "first line names 2,001 columns"),
+        ("Data_Entry_2017_v2020.csv", ENTRIES + b'\n"open', "is not a table throughout"),
+        ("Data_Entry_2017_v2020.csv", ENTRIES + b"\n\0\0", "is not a text table"),
+        ("Data_Entry_2017_v2020.csv", b"<!DOCTYPE html>\n<p>Sign in", "is a web page, not a table"),
+        ("BBox_List_2017.csv", BOXES + b"x" * 200_000, "is not a table throughout: field larger"),
+        ("BBox_List_2017.csv", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-LFS"),
+    ],
+)
+def test_tables_that_are_none(adults, name, data, told):
+    with pytest.raises(StudyError, match=f"{name}.* {told}") as error:
+        adults({name: data})
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "data", [b"no gzip", gzip.compress(ENTRIES)[:-20], gzip.compress(ENTRIES)[:20] + bytes(20)], ids=["no", "cut", "0"]
+)
+def test_a_packed_table_that_is_damaged(tmp_path, data):
+    (tmp_path / "table.csv.gz").write_bytes(data)
+    with pytest.raises(StudyError, match="table.csv.gz cannot be read.*Fetch it again"):
+        csvs.read(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
+
+
+@pytest.mark.parametrize("limit, told", [("LARGEST", "holds more than 100 bytes"), ("MOST_ROWS", "has 200 lines")])
+def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, told):
+    monkeypatch.setattr(csvs, limit, 100)
+    (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
+    with pytest.raises(StudyError, match=f"boxes.csv.gz {told}.*Fetch it from the publisher"):
+        csvs.rows(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
+
+
+# arrays
+
+
+def arrays(**changes):
+    """The bytes of a small PneumoniaMNIST, with other entries where `changes` name them."""
+    buffer = io.BytesIO()
+    held = {f"{part}_images": np.full((2, 8, 8), 7, np.uint8) for part in ("train", "val", "test")}
+    held |= {f"{part}_labels": np.array([[0], [1]], np.uint8) for part in ("train", "val", "test")}
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, value in (held | changes).items():
+            if isinstance(value, np.ndarray):
+                data = io.BytesIO()
+                np.save(data, value)
+                value = data.getvalue()
+            archive.writestr(f"{name}.npy", value)
+    return buffer.getvalue()
+
+
+def with_header(text, rest=b""):
+    text = text.encode().ljust(117) + b"\n"
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + rest
+
+
+def patched(data, name, at, value):
+    """A zip with other bytes at a place of the header of one entry, before it and in the list at the end."""
+    data = bytearray(data)
+    for mark, place, length in ((b"PK\3\4", at, 30), (b"PK\1\2", at + 2, 46)):
+        start = data.index(name.encode()) if length == 30 else data.rindex(name.encode())
+        assert data[start - length :].startswith(mark)
+        data[start - length + place : start - length + place + len(value)] = value
+    return bytes(data)
+
+
+def damaged_inside():
+    data = bytearray(arrays(train_images=np.random.default_rng(0).integers(0, 255, (2, 8, 8), dtype=np.uint8)))
+    at = data.index(b"train_images.npy") + 30
+    data[at : at + 60] = b"\xff" * 60
+    return bytes(data)
+
+
+def one_array():
+    data = io.BytesIO()
+    np.save(data, np.zeros((2, 8, 8), np.uint8))
+    return data.getvalue()
+
+
+NAME = "train_images.npy"
+
+
+@pytest.mark.parametrize(
+    "data, told",
+    [
+        (damaged_inside(), "cannot be read: .*"),
+        (patched(arrays(), NAME, 6, b"\1\0"), "cannot be read: .*encrypted"),
+        (patched(arrays(), NAME, 8, b"\x63\0"), "cannot be read: .*compression"),
+        (
+            arrays(
+                train_images=with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (30000, 1000, 1000), }")
+            ),
+            r"cannot be read: train_images announces 30,000,000,000 bytes of shape \(30000, 1000, 1000\), and 0 bytes",
+        ),
+        (
+            arrays(train_images=with_header("{'descr': '|u1', 'fortran_order': False, 'shape': (-1, 8, 8), }")),
+            "cannot be read: train_images announces -64 bytes",
+        ),
+        (arrays(train_images=with_header("{'descr': ((((")), "cannot be read: the header of train_images is damaged"),
+        (arrays(train_images=with_header("(" * 100)), "cannot be read: .*"),
+        (arrays(train_images=b"not an array"), "cannot be read: .*magic string"),
+        (arrays(train_images=b""), "cannot be read: .*"),
+        (arrays(train_images=np.zeros((2, 0, 0), np.uint8)), "not square uint8 images"),
+        (arrays(train_images=np.zeros((2, 8, 8, 2), np.uint8)), "not square uint8 images"),
+        (arrays(train_images=np.zeros((2, 8, 8), np.float32)), "not square uint8 images"),
+        (arrays(train_images=np.array(3, np.uint8)), "not square uint8 images"),
+        (arrays(train_labels=np.array([["a"], ["b"]])), "train_labels holds <U1"),
+        (one_array(), "cannot be read: File is not a zip file"),
+    ],
+)
+def test_arrays_that_are_none(tmp_path, data, told):
+    (tmp_path / "pneumoniamnist.npz").write_bytes(data)
+    with pytest.raises(StudyError, match=f"pneumoniamnist.npz(: train_images holds .*)?.*{told}"):
+        medmnist.read(tmp_path, say=None)
+
+
+def test_arrays_that_grow_beyond_what_images_shrink(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "HARMLESS", 10_000)
+    (tmp_path / "pneumoniamnist.npz").write_bytes(arrays(train_images=np.zeros((2, 400, 400), np.uint8)))
+    with pytest.raises(StudyError, match="train_images announces 320,128 bytes in .* packed ones, more than images"):
+        medmnist.read(tmp_path, say=None)
+
+
+def test_grey_images_with_an_axis_of_one(tmp_path):
+    (tmp_path / "pneumoniamnist.npz").write_bytes(arrays(train_images=np.full((2, 8, 8, 1), 9, np.uint8)))
+    cohort = medmnist.read(tmp_path, say=None)
+    assert set(cohort.table["mode"]) == {"L"} and cohort.part("train").pixels(8)[0].tolist() == [[9] * 8] * 8
+
+
+def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
+    path = tmp_path / "pneumoniamnist.npz"
+    path.write_bytes(arrays())
+    cohort = medmnist.read(tmp_path, say=None)
+    path.write_bytes(path.read_bytes()[:100])
+    decode.stack.cache_clear()
+    with pytest.raises(StudyError, match="cannot be decoded"):
+        cohort.pixels(8)

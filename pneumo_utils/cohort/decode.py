@@ -1,6 +1,8 @@
 """One image file as grey pixels, 8 bit and upright, whatever it was stored as; a file that cannot be read says why."""
 
+import math
 import os
+import zipfile
 from functools import lru_cache
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from pneumo_utils.cohort.unreadable import Unreadable, check_extent
-from pneumo_utils.ground.files import open_regular
+from pneumo_utils.ground.files import most_unpacked, open_regular
 
 FILES = {
     ".jpeg": "JPEG",
@@ -44,7 +46,7 @@ def grey(path: str | Path, size: int = 0) -> np.ndarray:
 def _picture(path: str, size: int) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # whoever turned it on: half an image is no image
     try:
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             check_extent(*image.size)
             if image.format == "PNG":
                 with Image.open(path) as again:
@@ -101,22 +103,61 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
 
 def _member(locator: str) -> np.ndarray:
     archive, name, row = locator.rsplit("::", 2)
-    image = stack(archive, name)[int(row)]
-    if image.ndim == 3:  # colour is stored last
-        image = np.asarray(Image.fromarray(image).convert("L"))
-    return image
+    try:
+        image = stack(archive, name)[int(row)]
+        if image.ndim == 3 and image.shape[2] == 1:
+            return image[..., 0]
+        if image.ndim == 3:  # colour is stored last
+            image = np.asarray(Image.fromarray(image).convert("L"))
+        return image
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # the file was another when it was listed
+        raise Unreadable(f"{archive} holds no image {name} {row} any more: {error}") from error
 
 
 def stack(path: str, name: str) -> np.ndarray:
-    """An array of a .npz; object arrays, which would be unpickled, are refused by NumPy."""
+    """Return an array of a .npz, read again where the file has changed since; see `_stack` for what it raises."""
     found = os.stat(path)
     return _stack(path, name, found.st_size, found.st_mtime_ns)
 
 
 @lru_cache(maxsize=3)
 def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
-    """The array, read again where the file is no longer the one of this size and date."""
-    with open_regular(path) as file, np.load(file, allow_pickle=False) as arrays:
-        if not isinstance(arrays, np.lib.npyio.NpzFile):
-            raise ValueError("it holds one array, not several by name")
-        return arrays[name]
+    """Read an array of a .npz, after its header has shown that it is one and as large as the file can hold.
+
+    Object arrays, which would be unpickled, are refused. Raises KeyError where there is no such array, and Unreadable
+    where it cannot be read.
+    """
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as arrays:
+            entry = arrays.getinfo(f"{name}.npy")
+            packed = min(entry.compress_size, os.fstat(file.fileno()).st_size)
+            if entry.file_size > most_unpacked(packed):
+                raise Unreadable(
+                    f"{name} announces {entry.file_size:,} bytes in {packed:,} packed ones, more than images ever "
+                    f"shrink; it is made to fill a memory"
+                )
+            with arrays.open(entry) as member:
+                _check_header(name, member, entry.file_size)
+            with arrays.open(entry) as member:  # once more: what is packed can be told no place but its start
+                array = np.lib.format.read_array(member, allow_pickle=False)
+                if member.read(1):  # reading to the end compares the sum, too
+                    raise Unreadable(f"{name} goes on after its last value")
+                return array
+    except (KeyError, Unreadable):
+        raise
+    except Exception as error:  # zipfile, zlib and NumPy raise nearly every built-in exception on a broken file
+        raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from error
+
+
+def _check_header(name: str, member, size: int) -> None:
+    """The values that an array's header announces are those that follow it, so that no more memory is asked for."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    try:
+        shape, _, kind = readers[np.lib.format.read_magic(member)](member)  # (3, 0) is for the names of columns
+    except Exception as error:  # it is parsed as Python
+        raise Unreadable(f"the header of {name} is damaged: {error}") from error
+    if kind.hasobject:
+        return  # NumPy refuses it in its own words
+    needed, there = math.prod(shape) * kind.itemsize, size - member.tell()
+    if any(length < 0 for length in shape) or needed != there:
+        raise Unreadable(f"{name} announces {needed:,} bytes of shape {shape}, and {max(0, there):,} bytes follow")

@@ -11,6 +11,7 @@ from PIL import Image
 from pneumo_utils.cohort.bar import bar
 from pneumo_utils.cohort.decode import grey, reason
 from pneumo_utils.cohort.unreadable import Unreadable, check_extent
+from pneumo_utils.ground.files import open_regular
 
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
 TAIL = 64
@@ -53,7 +54,7 @@ def _look(path: Path, more) -> dict:
                 | {"width": found.Columns, "height": found.Rows, "mode": found.PhotometricInterpretation}
                 | (more(found) if more else {})
             )
-        with Image.open(path) as image:
+        with open_regular(path) as file, Image.open(file) as image:
             check_extent(*image.size)
             row |= {"width": image.size[0], "height": image.size[1], "mode": image.mode}
             end = ENDS.get(image.format)
@@ -67,6 +68,6 @@ def _look(path: Path, more) -> dict:
 
 
 def _ends_with(path: Path, size: int, end: bytes) -> bool:
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         file.seek(max(0, size - TAIL))
         return end in file.read()

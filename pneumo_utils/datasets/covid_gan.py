@@ -34,7 +34,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     table = by_folder(tree, reading, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
         "image", ignore_index=True
     )

@@ -42,7 +42,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     table = by_folder(tree, reading, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
     table = table.assign(view="PA").drop(columns="folder")
     for label in CLASSES.values():

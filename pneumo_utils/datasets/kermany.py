@@ -46,7 +46,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     rows = [row for name, path in tree.pictures().items() if (row := _row(name, path, reading))]
     table = _one_copy(pd.DataFrame(rows), reading)
     for label in CLASSES.values():

@@ -9,6 +9,7 @@ import pandas as pd
 from pneumo_utils.cohort import Cohort
 from pneumo_utils.cohort.cohort import SEVERAL
 from pneumo_utils.cohort.decode import stack
+from pneumo_utils.cohort.unreadable import LARGEST, Unreadable
 from pneumo_utils.datasets.reading import Reading, half, not_this
 from pneumo_utils.datasets.tree import Tree
 from pneumo_utils.ground.errors import StudyError
@@ -81,7 +82,7 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
             + (f"none is {which!r}." if not fits else "say which to read with which=...")
         )
     name = which if which in there else fits[0]
-    path, reading = there[name], Reading(f"MedMNIST {name}", tree.root)
+    path, reading = there[name], Reading(f"MedMNIST {name}", tree)
     kind = name.split("_")[0]
     tables = [_part(path, kind, part) for part in PARTS]
     table = pd.concat(tables, ignore_index=True)
@@ -93,11 +94,16 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
 def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
     classes = CLASSES[kind]
     images, labels = (_array(path, f"{part}_{what}") for what in ("images", "labels"))
-    grey_or_colour = images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)
-    if images.dtype != np.uint8 or not grey_or_colour or images.shape[1] != images.shape[2] or not images.shape[1]:
+    if (
+        images.dtype != np.uint8
+        or images.ndim not in (3, 4)
+        or images.shape[1] != images.shape[2]
+        or not 0 < images.shape[1] ** 2 <= LARGEST
+        or images.shape[3:] not in {(), (1,), (3,)}  # grey, as published; grey as Keras keeps it; colour
+    ):
         raise StudyError(
             f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 "
-            f"images. Fetch it again: {SOURCE}."
+            f"images with one grey or three colours a pixel. Fetch it again: {SOURCE}."
         )
     wide = 1 if len(classes) == 2 else len(classes)
     if (
@@ -123,7 +129,7 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
             "split": PARTS[part],
             "width": width,
             "height": height,
-            "mode": "L" if images.ndim == 3 else "RGB",
+            "mode": "RGB" if images.shape[3:] == (3,) else "L",
         }
     )
 
@@ -133,6 +139,5 @@ def _array(path: Path, name: str) -> np.ndarray:
         return stack(str(path), name)
     except KeyError as error:
         raise half(TITLE, path, f"it has no array {name}", f"Fetch it again: {SOURCE}.") from error
-    except Exception as error:  # zipfile, zlib and NumPy's parser of headers meet damage with nearly anything
-        why = str(error) or type(error).__name__
-        raise StudyError(f"{path} cannot be read: {why}. Fetch it again: {SOURCE}.") from error
+    except Unreadable as error:
+        raise StudyError(f"{path} cannot be read: {error}. Fetch it again: {SOURCE}.") from error

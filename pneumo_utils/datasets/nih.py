@@ -61,7 +61,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     table = _entries(tree, reading)
     files = _pictures(tree, reading)
     stems = table["image"].str.rsplit(".", n=1).str[0]

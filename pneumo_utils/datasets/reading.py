@@ -8,6 +8,7 @@ from pneumo_utils.cohort import Cohort
 from pneumo_utils.cohort.cohort import BOXES, COLUMNS, NO_BOXES, NONE_ASIDE
 from pneumo_utils.cohort.glance import glance
 from pneumo_utils.cohort.images import Images
+from pneumo_utils.datasets.tree import Tree
 from pneumo_utils.ground.errors import StudyError
 
 OLDEST = 120  # years
@@ -18,9 +19,9 @@ EMPTY = {"patient": "", "age": float("nan"), "sex": "", "view": "", "site": "", 
 class Reading:
     """The reading of one release: collects the excluded images and the notes, and builds the cohort."""
 
-    def __init__(self, title: str, root: Path):
-        self.title, self.root, self.notes = title, root, []
-        self._aside = []
+    def __init__(self, title: str, tree: Tree):
+        self.title, self.root, self.notes = title, tree.root, []
+        self._aside = list(tree.unusable.items())
 
     def aside(self, images, reason: str) -> None:
         """Exclude images for a reason."""

@@ -57,7 +57,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree.root)
+    reading = Reading(TITLE, tree)
     labels, details = _table(tree, LABELS), _table(tree, DETAILS)
     rows = csvs.read(
         labels,
