@@ -267,21 +267,25 @@ def _read_record(place: Path):
 
 
 def _make_manifest(folder: Path) -> None:
-    from pneumo_utils.ground.files import sha, write_json
+    from pneumo_utils.ground.files import digest_of, sha, write_json
 
     place = folder / "release"
     place.mkdir()
     (place / "results.json").write_text('{"accuracy": 0.9}')
+    (place / "notebook.ipynb").write_text('{"cells": []}')
     (place / "figure.png").write_bytes(bytes(range(256)))
     files = {path.name: sha(path.read_bytes()) for path in place.iterdir()}
-    facts = {"digest": "abc", "depends_on": {"a": "1"}, "finished": "2026-01-01T00:00:00", "seconds": 3.5}
-    write_json(place / "manifest.json", facts | {"files": files})
+    texts = dict.fromkeys(("chapter", "title", "tier", "data", "weights", "device", "finished"), "a")
+    facts = {"depends_on": {"a": "1"}, "parameters": {"seed": 1}, "git": {}, "real": False, "seconds": 3.5, "cells": []}
+    digest = digest_of(facts["depends_on"])[:12]
+    write_json(place / "manifest.json", texts | facts | {"digest": digest, "files": files})
 
 
 def _read_manifest(place: Path):
+    from pneumo_utils.ground.files import digest_of
     from pneumo_utils.study.standing import finished
 
-    return finished(place, "abc")
+    return finished(place, digest_of({"a": "1"})[:12])
 
 
 def _make_kept(folder: Path) -> None:
@@ -374,6 +378,7 @@ class Bench:
             os.environ |= {"PNEUMO_DATA": str(place / "data"), "PNEUMO_RUNS": str(place / "runs")}
             LAYOUTS[layout].make(place)
             self.before[layout] = LAYOUTS[layout].read(place)
+            assert self.before[layout]["aside"] is not True, f"the undamaged {layout} is not read"
         return self.before[layout]
 
     def _outcome(self, layout: str, case: Path, before: dict, done: Damage) -> Outcome:

@@ -14,7 +14,7 @@ from pneumo_utils.study.run import run
 from pneumo_utils.study.standing import standing
 
 SCORES = (
-    "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same <&> loss', "
+    "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same & loss', "
     "1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)"
 )
 USES = "run.uses(data=f'images in {data_root}', weights='none')\nrun.finish()"
@@ -65,6 +65,6 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
     assert rows == [
         ["seed", "0", "3"],
         ["score", "0.5 (0.45 to 0.55)", "0.8 (0.75 to 0.85)", "apart"],
-        ["same &lt;&amp;&gt; loss", "0.3333 (0 to 1)", "0.3333 (0 to 1)", ""],
+        ["same &#38; loss", "0.3333 (0 to 1)", "0.3333 (0 to 1)", ""],
     ]
     assert "2 results are in one of the two alone" in plain

@@ -1,5 +1,6 @@
 """Kept pieces: found again when nothing they depend on has changed, made again when anything has."""
 
+import json
 import linecache
 import types
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import sha
 from pneumo_utils.study.kept import kept, load, store
 
 
@@ -124,3 +126,21 @@ def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
     with pytest.raises(ZeroDivisionError):
         keep(notebook(work="def work():\n    return 1 / 0").work)
     assert not [path for path in tmp_path.iterdir() if path.name != ".locks"]
+
+
+@pytest.mark.parametrize(
+    "structure",
+    ['[]', '3', '"text"', '{"array": "gone"}', '{"array": [1]}', '{"frame": 3, "index": [], "index_name": null}',
+     '{"dict": 3}', '{"dict": [[1]]}', '{"list": 3}', '{"set": [1]}', '{}', '{"tuple": [{"x": {}}]}', "[" * 3000],
+)  # fmt: skip
+def test_a_piece_whose_inside_is_of_another_kind_is_made_again(tmp_path, structure, capsys):
+    """Its checksums are right: somebody, or another version, wrote it so."""
+    place = tmp_path / "piece"
+    store(place, {"numbers": np.arange(3)})
+    (place / "structure.json").write_text(structure)
+    sums = {"arrays": sha((place / "arrays.npz").read_bytes()), "structure": sha(structure)}
+    (place / "piece.json").write_text(json.dumps(sums))
+    found = load(place)
+    assert found is None or not isinstance(found[0], dict)
+    (place / "piece.json").write_text("[1]")
+    assert load(place) is None and "made again" in capsys.readouterr().out

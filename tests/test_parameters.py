@@ -1,5 +1,6 @@
 """Parameters: what a cell declares, what is accepted, and what ends a run before it starts."""
 
+import os
 import subprocess
 import sys
 
@@ -174,3 +175,48 @@ def test_plain_papermill_works_and_keeps_results(small, tmp_path, monkeypatch):
     done = papermill(small(), "-p", "seed", "4")
     assert done.returncode == 0, done.stderr
     assert '"seed doubled": {\n   "value": 8' in (tmp_path / "runs" / "demo" / "by-hand" / "results.json").read_text()
+
+
+BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [*{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}, *{last}]\n"
+    for last, name in zip("abcdefgh", "bcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ("1: 2", "has 1 in the place of a parameter's name"),
+        ("~: 2", "has None in the place of a parameter's name"),
+        (f"seed: {'9' * 5000}", "is not YAML"),
+        (BOMB, "is an alias"),
+        ("[" * 5000, "is not YAML"),
+        ("? [a]\n: 1", "is not YAML"),
+        ("seed: !!python/object/apply:os.system [x]", "is not YAML"),
+        ("# " + "x" * 200_000, "one has a few lines"),
+        ("\0", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_none_of_parameters_ends_in_one_message(tmp_path, content, message):
+    path = tmp_path / "settings.yml"
+    path.write_text(content)
+    with pytest.raises(StudyError, match=message):
+        from_file(path)
+
+
+def test_what_is_no_file_of_parameters_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yml")
+    (tmp_path / "latin.yml").write_bytes(b"seed: \xe9")
+    for name, message in (("pipe.yml", "there is no such file"), ("latin.yml", "cannot be read")):
+        with pytest.raises(StudyError, match=message):
+            from_file(tmp_path / name)
+    with pytest.raises(StudyError, match="there is no such file"):
+        from_file(tmp_path)
+
+
+@pytest.mark.parametrize("word", ["9" * 5000, "9" * 30, "0x" + "f" * 5000, "[" * 3000])
+def test_a_number_beyond_all_measure_is_refused(word):
+    known = declared("seed: int = 0  # [0, 100] the seed\nlr: float = 0.1  # (0, 1] the rate")
+    for name in known:
+        with pytest.raises(StudyError, match="Nothing was run"):
+            check(known, from_words(known, [(name, word)]))

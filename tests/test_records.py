@@ -13,6 +13,7 @@ from pneumo_utils.claims import load
 from pneumo_utils.claims.evidence import gather
 from pneumo_utils.claims.verdicts import here, reruns
 from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import read_json
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.recording import record
@@ -307,17 +308,13 @@ def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept
         WORK,
         "shown = run.show_records()",
         "verdicts = run.verdicts(['p1-best-f1'])",
-        "run.result('shown', shown.data)\nrun.result('verdicts', verdicts.data)",
+        "run.leave('shown', [shown.data, verdicts.data])",
     )
-    before = results_of(run(chapter(*work), {}).folder)["results"]
-    assert (
-        "`pneumo record demo NAME -p ...` makes one" in before["shown"]["value"]
-        and 'id="tab-verdicts"' in before["verdicts"]["value"]
-    )
+    shown, verdicts = read_json(run(chapter(*work), {}).folder / "shown.json")
+    assert "`pneumo record demo NAME -p ...` makes one" in shown and 'id="tab-verdicts"' in verdicts
     assert pneumo("record", chapter(*work).path, "long", "-p", "draws", 7).returncode == 0
-    record, data, weights, settings, made = re.findall(
-        "<td>(.*?)</td>", results_of(run(chapter(*work), {}).folder)["results"]["shown"]["value"]
-    )
+    shown, _ = read_json(run(chapter(*work), {}).folder / "shown.json")
+    record, data, weights, settings, made = re.findall("<td>(.*?)</td>", shown)
     assert (
         (record, data, weights) == ("long", "nothing", "pocket")
         and settings == "by hand"

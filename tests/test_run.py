@@ -8,12 +8,15 @@ import time
 import nbformat
 import pytest
 
+from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.ground.files import digest_of
 from pneumo_utils.ground.sources import closure, imports, reads
 from pneumo_utils.study import digest
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import differences
+from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import finished, standing
+from pneumo_utils.study.standing import depends_on, finished, is_manifest, standing
 
 
 @pytest.fixture
@@ -95,6 +98,71 @@ def test_out_puts_the_run_where_it_is_asked(small, pneumo, tmp_path):
     assert "up to date" in pneumo("run", notebook, "--out", out).stdout
     assert pneumo("run", notebook, "--out", out, "-p", "seed", 3).returncode == 0
     assert json.loads((out / "results.json").read_text())["parameters"]["seed"] == 3
+
+
+def test_out_replaces_only_what_a_run_made(small, here, tmp_path):
+    """Neither the folder nor one of its neighbours is touched when anything in it is not ours."""
+    chapter, out = Chapter(small()), tmp_path / "mine"
+
+    def refused(match):
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+        with pytest.raises(StudyError, match=match):
+            run(chapter, {"seed": 5}, out=out)
+        assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path in before}
+
+    out.mkdir()
+    (out / "manifest.json").write_text('{"my": "package"}')
+    refused("mine holds other things than a run")
+    (out / "manifest.json").unlink()
+    for end in ("attempt", "old", "failed"):
+        beside = tmp_path / f"mine.{end}"
+        beside.mkdir()
+        (beside / "thesis.txt").write_text("years of work")
+        refused(f"mine.{end} holds other things than a run")
+        (beside / "thesis.txt").unlink()
+    (tmp_path / "mine.old").rmdir()
+    (tmp_path / "mine.old").symlink_to(tmp_path)
+    refused("mine.old is not a folder")
+    (tmp_path / "mine.old").unlink()
+
+    folder = run(chapter, {"seed": 4}, out=out).folder
+    (folder / "notes.txt").write_text("mine")
+    refused("mine also holds notes.txt, which no run made")
+    (folder / "notes.txt").unlink()
+    (tmp_path / "mine").rename(tmp_path / "other")
+    (tmp_path / "other").rename(tmp_path / "mine")
+    assert not run(chapter, {"seed": 5}, out=out).found_again
+    assert sorted(path.name for path in tmp_path.glob("mine*")) == ["mine"]
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '{"files": 3}', '{"files": {}, "digest": "DIGEST"}', "{}", "NaN"])
+def test_a_manifest_that_is_none_is_no_run(small, here, runs, content):
+    chapter = Chapter(small())
+    folder = runs / "demo" / digest_of(depends_on(chapter, settle(chapter, {})))[:12]
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(content.replace("DIGEST", folder.name))
+    assert finished(folder) is None and standing(chapter).state == "never run"
+
+
+def test_a_manifest_reads_no_file_outside_its_folder(small, here, runs):
+    chapter = Chapter(small())
+    folder = run(chapter, {}).folder
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert is_manifest(manifest)
+    for name in ("../outside", "/etc/hostname"):
+        assert not is_manifest(manifest | {"files": manifest["files"] | {name: "0"}})
+    assert not is_manifest(manifest | {"depends_on": {}}) and not is_manifest(manifest | {"files": {}})
+
+
+@pytest.mark.parametrize("place", ["/proc/none/run", "FILE/run"])
+def test_a_place_that_takes_no_files_is_said(small, here, tmp_path, monkeypatch, place):
+    (tmp_path / "file").write_text("")
+    place = place.replace("FILE", str(tmp_path / "file"))
+    with pytest.raises(StudyError, match="cannot be written"):
+        run(Chapter(small()), {}, out=place)
+    monkeypatch.setenv("PNEUMO_RUNS", place)
+    with pytest.raises(StudyError, match="cannot be written"):
+        run(Chapter(small()), {})
 
 
 def test_what_a_cell_prints_is_seen_while_it_runs(small, pneumo):

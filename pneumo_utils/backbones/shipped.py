@@ -2,11 +2,11 @@
 the card.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pneumo_utils.backbones.chain import Chain
@@ -58,8 +58,8 @@ def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
         )
     try:
         card = read_json(path.with_suffix(".json"))
-        expected = card["sha256"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        expected = str(card["sha256"])
+    except (ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"The card {path.with_suffix('.json')} cannot be read ({error!r}). "
             f"Restore it with git, or make the weights again with `pneumo pretrain {name}`."
@@ -72,7 +72,13 @@ def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
             f"It was damaged or changed: restore it with git, or make it again with `pneumo pretrain "
             f"{name}`."
         )
-    return Shipped(load(content), card)
+    try:
+        return Shipped(load(content), card)
+    except SafetensorError as error:
+        raise StudyError(
+            f"{path} is not a safetensors file ({error}). Restore it with git, or make it again with "
+            f"`pneumo pretrain {name}`."
+        ) from error
 
 
 def _classes(chain: Chain) -> int | None:

@@ -116,7 +116,10 @@ def _member(locator: str) -> np.ndarray:
 
 def stack(path: str, name: str) -> np.ndarray:
     """Return an array of a .npz, read again where the file has changed since; see `_stack` for what it raises."""
-    found = os.stat(path)
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from error
     return _stack(path, name, found.st_size, found.st_mtime_ns)
 
 

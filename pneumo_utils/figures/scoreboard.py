@@ -1,12 +1,13 @@
 """The scoreboard as HTML: a plain table, and above it filters that a script of the book brings to life."""
 
-from html import escape
+from urllib.parse import quote
 
 import pandas as pd
 from IPython.display import HTML
 
 from pneumo_utils.claims.finding import ON_PAPER
 from pneumo_utils.figures.tables import claim
+from pneumo_utils.ground.markup import plain
 
 RERUN = ("reproduced", "not reproduced", "not tested")
 COLUMNS = {
@@ -27,8 +28,8 @@ def scoreboard(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
     """
     rows = board.to_dict("records")
     lines = [
-        f'<tr {_filed(row)}><td data-is="Claim">{escape(claim(row["says"], row["printed"]))}</td><td '
-        f'data-is="Paper">{row["paper"]}, {row["kind"]}</td>'
+        f'<tr {_filed(row)}><td data-is="Claim">{plain(claim(row["says"], row["printed"]))}</td><td '
+        f'data-is="Paper">{plain(row["paper"])}, {plain(row["kind"])}</td>'
         + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
         + "".join(_cell(kind, rerun(row, kind, "")) for kind in ("phantom", "real"))
         + "</tr>"
@@ -61,11 +62,11 @@ def of_a_paper(rows: list[dict]) -> str:
             else verdict(row["real"])
         )
         lines.append(
-            f'<tr id="{row["id"]}"><td '
-            f'data-is="Claim">{escape(claim(row["says"], row["printed"]))}<br><small>{row["kind"]}</small></td>'
-            f'<td data-is="On paper">{verdict(row["on paper"])}<p>{escape(row["because"])}</p></td>'
+            f'<tr id="{plain(row["id"])}"><td '
+            f'data-is="Claim">{plain(claim(row["says"], row["printed"]))}<br><small>{plain(row["kind"])}</small></td>'
+            f'<td data-is="On paper">{verdict(row["on paper"])}<p>{plain(row["because"])}</p></td>'
             f"<td "
-            f'data-is="Rerun">{reruns}{"<p>" + escape(row["rerun because"]) + "</p>" if looked else ""}</td></tr>'
+            f'data-is="Rerun">{reruns}{"<p>" + plain(row["rerun because"]) + "</p>" if looked else ""}</td></tr>'
         )
     return f'<div class="pneumo-scoreboard reasons">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
 
@@ -73,7 +74,7 @@ def of_a_paper(rows: list[dict]) -> str:
 def at_a_glance(rows: list[dict]) -> str:
     """Some claims of all papers with their verdicts, for a page in the folder `book`."""
     lines = [
-        f'<tr><td data-is="Claim">{escape(row["says"])} <small>(paper {row["paper"]})</small></td>'
+        f'<tr><td data-is="Claim">{plain(row["says"])} <small>(paper {plain(row["paper"])})</small></td>'
         + _cell("on paper", link(row["on paper"], f"../{page_of(row['paper'])}.html#{row['id']}"))
         + "".join(_cell(kind, looked_at(row, kind, "../notebooks/")) for kind in ("phantom", "real"))
         + "</tr>"
@@ -89,7 +90,7 @@ def rerun(row: dict, kind: str, notebooks: str) -> str:
     """A verdict of reruns on one kind of data, and the record that has the word."""
     record, folder = (row[f"{kind} at"] or {}).get("record"), "" if notebooks else "../book/"
     return looked_at(row, kind, notebooks) + (
-        f' <small><a href="{folder}run_statistics.html#kept-records">record {escape(record)}</a></small>'
+        f' <small><a href="{folder}run_statistics.html#kept-records">record {plain(record)}</a></small>'
         if record
         else ""
     )
@@ -107,12 +108,12 @@ def looked_at(row: dict, kind: str, notebooks: str) -> str:
 
 def verdict(word: str) -> str:
     """Format a verdict as an HTML span with its own class."""
-    return f'<span class="verdict {word.replace(" ", "-")}">{word}</span>'
+    return f'<span class="verdict {plain(word).replace(" ", "-")}">{plain(word)}</span>'
 
 
 def link(word: str, to: str) -> str:
     """Format a verdict as an HTML link."""
-    return f'<a href="{to}">{verdict(word)}</a>'
+    return f'<a href="{quote(to, safe="/:#.?=&-")}">{verdict(word)}</a>'
 
 
 def _cell(column: str, content: str) -> str:
@@ -126,7 +127,7 @@ def _table(head: list[str], lines: list[str]) -> str:
 
 def _filed(row: dict) -> str:
     """What the filters look at."""
-    return " ".join(f'data-{name.replace(" ", "-")}="{row[name]}"' for name in ("paper", "kind", *COLUMNS))
+    return " ".join(f'data-{name.replace(" ", "-")}="{plain(row[name])}"' for name in ("paper", "kind", *COLUMNS))
 
 
 def _filters(board: pd.DataFrame, titles: dict[int, str]) -> str:
@@ -138,7 +139,7 @@ def _filters(board: pd.DataFrame, titles: dict[int, str]) -> str:
     }
     selects = "".join(
         f'<label>{name} <select name="{key.replace(" ", "-")}"><option value="">all</option>'
-        + "".join(f'<option value="{value}">{escape(words)}</option>' for value, words in options.items())
+        + "".join(f'<option value="{value}">{plain(words)}</option>' for value, words in options.items())
         + "</select></label>"
         for key, (name, options) in choices.items()
     )

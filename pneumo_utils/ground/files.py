@@ -28,7 +28,7 @@ def room_for(what):
     except OSError as error:
         if error.errno in FULL:
             raise StudyError(NO_ROOM.format(what=what, error=error.strerror)) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}:
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
             raise StudyError(
                 f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out."
             ) from error
@@ -79,25 +79,23 @@ def write_json(path: Path, value) -> None:
 
 
 def read_json(path: Path):
-    """Read a JSON file; raise `OSError` or `ValueError` if it is none."""
-    with open_regular(path) as file:
-        text = file.read().decode("utf-8")
+    """Read a JSON file; NaN and infinities, which JSON has not, are a ValueError as other damage is."""
+
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is no number")
+
     try:
-        return json.loads(text)
+        with open_regular(path) as file:
+            return json.loads(file.read().decode("utf-8"), parse_constant=refuse)
     except RecursionError as error:
-        raise ValueError("its values are nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def read_yaml(path: Path):
-    """Read a YAML file with the safe loader; raise `OSError`, `UnicodeDecodeError` or `YAMLError` if it is none."""
-    with open_regular(path) as file:
-        text = file.read().decode("utf-8")
-    try:
-        # some builds of PyYAML lack libyaml, which is six times as fast
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (ValueError, TypeError, AttributeError, KeyError, IndexError, RecursionError) as error:
-        # what the loader meets in numbers and dates that are none, and in values nested too deep
-        raise yaml.YAMLError(str(error) or type(error).__name__) from error
+    """Read a YAML file with the safe loader."""
+    return yaml.load(
+        path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    )  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
 def sha(content: str | bytes) -> str:

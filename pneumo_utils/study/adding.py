@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json, sha, write_json
+from pneumo_utils.ground.files import digest_of, read_json, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import Parameter, check, of_chapter
@@ -48,12 +48,7 @@ def add(folder: Path, name: str) -> Path:
             f"There is a record {name!r} of {chapter.name} already ({os.path.relpath(path)}). Choose "
             f"another name, or delete it first."
         )
-    write_json(path, told)
-    try:
-        records.read(path)
-    except StudyError:
-        path.unlink()
-        raise
+    records.write(path, told)
     return path
 
 

@@ -13,6 +13,8 @@ from itertools import groupby
 from pathlib import Path
 
 import yaml
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import SandboxedEnvironment
 
 from pneumo_utils import ROOT
 from pneumo_utils.claims import load
@@ -20,6 +22,7 @@ from pneumo_utils.figures.scoreboard import page_of
 from pneumo_utils.ground import places
 from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
+from pneumo_utils.ground.markup import plain
 from pneumo_utils.study import (
     accessible,
     comparison_page,
@@ -37,6 +40,7 @@ from pneumo_utils.study.digest import versions
 from pneumo_utils.study.picture import kind_of
 from pneumo_utils.study.standing import Standing, standing
 
+EXPRESSION = re.compile(r"\{\{.*?\}\}")
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
 EXTENSIONS = (accessible, definitions, numbering)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
@@ -53,15 +57,13 @@ def bind(build: Path | None = None, say=print) -> Path:
     recorded = [record for name in shown for record in records.of(name).values()]
     executed = {find(name): page(at) for name, at in shown.items()}
     keep = {
-        **_referring(_prose(), executed),
+        **_referring(_filled(_prose(), _values(results, shown.get("scoreboard"))), executed),
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
         Path("book/compare_runs.md"): comparison_page.compare_runs(shown),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
-        Path("_config.yml"): yaml.safe_dump(
-            _config(results, shown.get("scoreboard")), sort_keys=False, allow_unicode=True
-        ),
+        Path("_config.yml"): (ROOT / "_config.yml").read_bytes(),
         **_mathjax(),
     }
     published, made_of = build / "html", _made_of(keep)
@@ -228,11 +230,18 @@ def _prose() -> dict[Path, bytes]:
     }
 
 
-def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
-    """The book's settings, with what was found at hand to the prose: the chapters' results, `{{
-    found.paper_audit.claims.value }}`, what the first page makes of them, and what labs need.
+def _values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
+    """What was found, for the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first
+    page makes of them, and what labs need. Words among results are text, whatever they hold.
     """
-    config, found = read_yaml(ROOT / "_config.yml"), {name: told["results"] for name, told in results.items()}
+    found = {name: told["results"] for name, told in results.items()}
+    as_text = {
+        name: {
+            key: {part: plain(value) if isinstance(value, str) else value for part, value in entry.items()}
+            for key, entry in entries.items()
+        }
+        for name, entries in found.items()
+    }
     front = {
         "headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "",
         "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()}),
@@ -245,8 +254,30 @@ def _config(results: dict[str, dict], scoreboard: Standing | None) -> dict:
         "measured": exercises.dates(),
         "minutes": exercises.MINUTES,
     }
-    config["sphinx"]["config"]["myst_substitutions"] = {"found": found, "front": front, "lab": lab}
-    return config
+    return {"found": as_text, "front": front, "lab": lab}
+
+
+def _filled(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
+    """The prose with values in the place of its `{{ expressions }}`.
+
+    Only what the book's authors wrote is ever a template, and even that has no way out of its sandbox: MyST's own
+    substitutions would render again what a value holds.
+    """
+    environment = SandboxedEnvironment(undefined=StrictUndefined)
+
+    def fill(text: str, path: Path) -> str:
+        def value_of(match) -> str:
+            try:
+                return environment.from_string(match[0]).render(values)
+            except TemplateError as error:
+                raise StudyError(f"{path}: {match[0]} cannot be filled in: {error}.") from error
+
+        return EXPRESSION.sub(value_of, text)
+
+    return {
+        path: fill(content.decode("utf-8"), path).encode("utf-8") if path.suffix == ".md" else content
+        for path, content in prose.items()
+    }
 
 
 def _board(scoreboard: Standing) -> list[dict]:

@@ -4,9 +4,9 @@ run beside each record.
 
 import json
 from dataclasses import replace
-from html import escape
 
 from pneumo_utils.ground.files import read_json
+from pneumo_utils.ground.markup import plain
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import find
 from pneumo_utils.study.comparing import alike
@@ -36,7 +36,14 @@ def compare_runs(shown: dict[str, Standing]) -> str:
     text = [INTRODUCTION, _chooser({titles[name]: [_as_data(run) for run in those] for name, those in runs.items()})]
     for name, (first, *others) in runs.items():
         if recorded := others[: len(records.of(name))]:
-            text += [f"## {titles[name]}", "", "```{raw} html", *(_folded(first, run) for run in recorded), "```", ""]
+            text += [
+                f"## {plain(titles[name])}",
+                "",
+                "```{raw} html",
+                *(_folded(first, run) for run in recorded),
+                "```",
+                "",
+            ]
     return "\n".join(text)
 
 
@@ -107,9 +114,9 @@ def _chooser(data: dict) -> str:
 
 def _folded(first: Record, second: Record) -> str:
     return (
-        f"<details><summary>{escape(first.name)} beside the {escape(second.name)}</summary>"
-        f"<p>{escape(first.name)}: {escape(first.words)}<br>{escape(second.name)}: "
-        f"{escape(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
+        f"<details><summary>{plain(first.name)} beside the {plain(second.name)}</summary>"
+        f"<p>{plain(first.name)}: {plain(first.words)}<br>{plain(second.name)}: "
+        f"{plain(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
     )
 
 
@@ -146,14 +153,14 @@ def _in_words(value, low, high) -> str:
 
 
 def _html(caption: str, head: list[str], rows: list[tuple]) -> str:
-    cells = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    heads = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    cells = "".join("<tr>" + "".join(f"<td>{plain(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f'<th scope="col">{plain(cell)}</th>' for cell in head)
     return (
         (
-            f'<div class="compared-table" role="region" aria-label="{escape(caption)}" tabindex="0"><table '
-            f'class="table"><caption>{escape(caption)}</caption>'
+            f'<div class="compared-table" role="region" aria-label="{plain(caption)}" tabindex="0"><table '
+            f'class="table"><caption>{plain(caption)}</caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>"
         )
         if rows
-        else f"<p>{escape(caption)}: none.</p>"
+        else f"<p>{plain(caption)}: none.</p>"
     )

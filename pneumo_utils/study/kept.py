@@ -14,6 +14,7 @@ import shutil
 import time
 import types
 from pathlib import Path
+from zipfile import BadZipFile
 
 from pneumo_utils.ground import places
 from pneumo_utils.ground.errors import StudyError
@@ -161,11 +162,23 @@ def load(place: Path) -> tuple | None:
             arrays, structure = file.read(), text.read().decode("utf-8")
     except (OSError, ValueError):
         return None
-    if sums != {"arrays": sha(arrays), "structure": sha(structure)}:
-        print(f"{place.name}: damaged on disk, made again")
-        return None
-    with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
-        return (_decode(json.loads(structure), stored),)
+    if sums == {"arrays": sha(arrays), "structure": sha(structure)}:
+        try:
+            with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
+                return (_decode(json.loads(structure), stored),)
+        except (
+            ArithmeticError,
+            LookupError,
+            OSError,
+            RecursionError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            BadZipFile,
+        ):
+            pass  # whole, and yet nothing that `store` has written
+    print(f"{place.name}: damaged on disk, made again")
+    return None
 
 
 def _encode(value, arrays: dict):
@@ -218,5 +231,5 @@ def _decode(value, arrays):
         )
     if "dict" in value:
         return {key: _decode(each, arrays) for key, each in value["dict"]}
-    kind, items = next(iter(value.items()))
-    return (tuple if kind == "tuple" else list)(_decode(each, arrays) for each in items)
+    ((kind, items),) = value.items()
+    return {"tuple": tuple, "list": list}[kind](_decode(each, arrays) for each in items)

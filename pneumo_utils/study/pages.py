@@ -3,6 +3,7 @@
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.figures.scoreboard import of_a_paper
 from pneumo_utils.figures.words import share
+from pneumo_utils.ground.markup import code, plain
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.markdown import table as _table
 from pneumo_utils.study.parameters import Parameter, of_chapter
@@ -13,11 +14,11 @@ from pneumo_utils.study.records import Record
 def what_was_run(manifest: dict, state: str) -> str:
     """The line under a chapter's title."""
     parts = [
-        f"{manifest['tier']} settings",
-        manifest["data"],
-        f"weights: {manifest['weights']}",
-        manifest["device"],
-        f"{took(manifest['seconds'])}, {manifest['finished'][:10]}",
+        f"{plain(manifest['tier'])} settings",
+        plain(manifest["data"]),
+        f"weights: {plain(manifest['weights'])}",
+        plain(manifest["device"]),
+        f"{took(manifest['seconds'])}, {plain(manifest['finished'][:10])}",
     ]
     if state != "up to date":
         parts.append("made before the last change of this chapter")
@@ -34,7 +35,9 @@ def _versions(manifests: list[dict]) -> str:
         for name, version in manifests[0]["depends_on"]["versions"].items()
         if all(m["depends_on"]["versions"].get(name) == version for m in manifests)
     }
-    return "All these runs had " + ", ".join(f"{name} {version}" for name, version in shared.items()) + ".\n"
+    return (
+        "All these runs had " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shared.items()) + ".\n"
+    )
 
 
 def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
@@ -43,12 +46,12 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
     rows = [
         [
             links[record.chapter],
-            record.name,
-            record.data,
-            record.tier,
+            plain(record.name),
+            plain(record.data),
+            plain(record.tier),
             took(record.seconds),
-            record.device,
-            record.finished[:10],
+            plain(record.device),
+            plain(record.finished[:10]),
             _commit(record.git),
         ]
         for record in kept
@@ -68,7 +71,7 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
 
 
 def _linked(manifest: dict) -> str:
-    return f"[{manifest['title']}](../notebooks/{manifest['chapter']}.ipynb)"
+    return f"[{plain(manifest['title'])}](../notebooks/{manifest['chapter']}.ipynb)"
 
 
 def _where_the_time_goes(manifests: list[dict]) -> list[str]:
@@ -79,7 +82,7 @@ def _where_the_time_goes(manifests: list[dict]) -> list[str]:
             _linked(m),
             took(m["seconds"]),
             _bar(m["seconds"], total),
-            "; ".join(f"{c['name']}, {took(c['seconds'])}" for c in _slowest(m, 3)),
+            "; ".join(f"{plain(c['name'])}, {took(c['seconds'])}" for c in _slowest(m, 3)),
         ]
         for m in sorted(manifests, key=lambda m: -m["seconds"])
     ]
@@ -104,7 +107,7 @@ def _bar(part: float, whole: float) -> str:
 
 
 def _commit(git: dict) -> str:
-    return f"`{git['commit'][:10] or 'unknown'}`" + (", with uncommitted changes" if git["dirty"] else "")
+    return code(git["commit"][:10] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
 
 
 def statistics(manifests: list[dict], kept: list[Record]) -> str:
@@ -122,10 +125,10 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
     rows = [
         [
             _linked(m),
-            m["tier"],
+            plain(m["tier"]),
             took(m["seconds"]),
-            f"{m['peak_memory_mb']} MB" if m["peak_memory_mb"] else "not told",
-            m["device"],
+            f"{plain(m['peak_memory_mb'])} MB" if m["peak_memory_mb"] else "not known",
+            plain(m["device"]),
         ]
         for m in manifests
     ]
@@ -139,17 +142,17 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
     ]
     for m in manifests:
         text += [
-            f"## {m['title']}",
+            f"## {plain(m['title'])}",
             "",
             _table(
                 ["what", ""],
                 [
-                    ["finished", m["finished"].replace("T", " ").replace("+00:00", " UTC")],
-                    ["data", m["data"]],
-                    ["weights", m["weights"]],
-                    ["seed", "none" if m["seed"] is None else m["seed"]],
+                    ["finished", plain(m["finished"].replace("T", " ").replace("+00:00", " UTC"))],
+                    ["data", plain(m["data"])],
+                    ["weights", plain(m["weights"])],
+                    ["seed", "none" if m["seed"] is None else plain(m["seed"])],
                     ["commit", _commit(m["git"])],
-                    ["digest of the run", f"`{m['digest']}`"],
+                    ["digest of the run", code(m["digest"])],
                 ],
             ),
         ]
@@ -158,14 +161,14 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
             _table(
                 ["cell", "under the heading", "seconds", "share"],
                 [
-                    [c["cell"], c["name"], f"{c['seconds']:.1f}", _bar(c["seconds"], total)]
+                    [plain(c["cell"]), plain(c["name"]), f"{c['seconds']:.1f}", _bar(c["seconds"], total)]
                     for c in _slowest(m, 8)
                     if c["seconds"] > total / 100
                 ],
                 "Where the time went",
             ),
             ":::{dropdown} Parameters of this run",
-            _table(["parameter", "value"], [[f"`{k}`", f"`{v!r}`"] for k, v in m["parameters"].items()]),
+            _table(["parameter", "value"], [[code(k), code(repr(v))] for k, v in m["parameters"].items()]),
             ":::",
             "",
         ]

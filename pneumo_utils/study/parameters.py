@@ -14,7 +14,6 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils.ground.errors import ParameterError, StudyError
-from pneumo_utils.ground.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
@@ -22,6 +21,7 @@ RANGE = re.compile(
     r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*"
 )
 PATHS = {"folder", "file"}
+MAX_FILE = 100_000  # bytes of a parameters file
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,8 @@ class Parameter:
 
     def check(self, value) -> str:
         """What is wrong with a value, or nothing."""
+        if any(isinstance(number, int) and number.bit_length() > 63 for number in _items(value)):
+            return "takes numbers of at most 18 digits"
         if not _is(value, self.type):
             return f"takes {_article(self.type)}, not {value!r}"
         if isinstance(value, float) and not math.isfinite(value):
@@ -82,6 +84,10 @@ class Parameter:
                         f"; did you mean {near[0]}?" if near else ""
                     )
         return ""
+
+
+def _items(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _article(kind: str) -> str:
@@ -164,22 +170,43 @@ def _read(word: str, kind: str):
     try:
         value = yaml.safe_load(word)
         return float(value) if kind == "float" and not isinstance(value, bool) else value
-    except (yaml.YAMLError, TypeError, ValueError):
+    except (yaml.YAMLError, TypeError, ValueError, OverflowError, RecursionError):
         return word
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few of them within each other unfold into gigabytes."""
+
+    def compose_node(self, parent, index):
+        """Refuse an alias, and read every other node as usual."""
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.MarkedYAMLError(problem=f"*{event.anchor} is an alias", problem_mark=event.start_mark)
+        return super().compose_node(parent, index)
+
+
 def from_file(path: Path) -> dict:
-    """Read parameter values from a YAML file; raise `StudyError` if it is not a mapping."""
+    """Read parameters from a YAML file.
+
+    Raises a StudyError for a file that cannot be read, is too large, or holds anything but names and values.
+    """
     try:
-        given = read_yaml(path)
+        if not path.is_file():
+            raise StudyError(f"The parameters file {path} cannot be read: there is no such file.")
+        if path.stat().st_size > MAX_FILE:
+            raise StudyError(f"The parameters file {path} has more than {MAX_FILE:,} bytes; one has a few lines.")
+        given = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The parameters file {path} cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
+        reason = str(error) or type(error).__name__
         raise StudyError(
-            f"The parameters file {path} is not YAML: {error}. It holds lines such as `seed: 1`."
+            f"The parameters file {path} is not YAML: {reason}. It holds lines such as `seed: 1`."
         ) from error
     if not isinstance(given, dict):
         raise StudyError(f"The parameters file {path} holds {type(given).__name__}, not lines such as `seed: 1`.")
+    if odd := [name for name in given if not isinstance(name, str)]:
+        raise StudyError(f"The parameters file {path} has {odd[0]!r} in the place of a parameter's name.")
     return given
 
 

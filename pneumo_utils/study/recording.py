@@ -5,7 +5,7 @@ import re
 from pathlib import Path, PureWindowsPath
 
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, write_json
+from pneumo_utils.ground.files import read_json
 from pneumo_utils.ground.places import repository
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
@@ -23,8 +23,7 @@ def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMI
     values = settle(chapter, given)
     path = place_of(chapter, name, values)
     outcome = _that_stands(chapter, values) or run(chapter, given, cell_limit=cell_limit)
-    write_json(path, told(chapter, name, values, outcome))
-    records.read(path)
+    records.write(path, told(chapter, name, values, outcome))
     return path, outcome
 
 

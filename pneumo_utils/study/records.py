@@ -2,15 +2,24 @@
 and what it found, no image and no path.
 """
 
+import math
 import os
+import re
 from dataclasses import dataclass, fields
+from datetime import datetime
 from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, sha
+from pneumo_utils.ground.files import read_json, sha, write_json
 from pneumo_utils.ground.nearest import did_you_mean
 from pneumo_utils.study.progress import took
+
+UNDEFINED = "undefined"  # in the place of a number that there is not
+RESULT = {"value", "low", "high", "baseline", "note"}
+TIER = re.compile(r"(pocket(, with .+)?|paper|by hand)$")
+MARKUP = re.compile(r"[\"{}<>`\\$]|\]\(|&#")
+LONGEST = 5000  # letters of a text; the longest settings have some hundreds
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,13 @@ def read(path: Path) -> Record:
     return Record(**raw)
 
 
+def write(path: Path, raw: dict) -> None:
+    """Write a record, if it is one."""
+    if fault := _fault(raw, path):
+        raise StudyError(f"This run cannot be kept as a record: {fault}. Nothing was written.")
+    write_json(path, raw)
+
+
 def _fault(raw, path: Path) -> str:
     """What is wrong with what a file holds, or nothing."""
     kinds = {field.name: field.type for field in fields(Record)}
@@ -115,9 +131,77 @@ def _fault(raw, path: Path) -> str:
         return f"{', '.join(wrong)} cannot be what stands there"
     if (raw["chapter"], raw["name"]) != (path.parent.name, path.stem):
         return f"it calls itself {raw['chapter']}/{raw['name']}"
-    for part, needs in (("results", {"value"}), ("claims", {"value", "low", "high"})):
-        if short := [
-            name for name, entry in raw[part].items() if not isinstance(entry, dict) or not needs <= entry.keys()
-        ]:
-            return f"{part} lack a value or an interval: {', '.join(short)}"
+    if text := next((text for text in _texts(raw) if not is_plain(text)), None):
+        return f"a text in it could be markup or a template, or is too long: {text[:60]!r}"
+    faults = (
+        fault(entry, name)
+        for part, fault in (("results", _result_fault), ("claims", _claim_fault))
+        for name, entry in raw[part].items()
+    )
+    return next(filter(None, [*faults, _origin_fault(raw)]), "")
+
+
+def is_plain(text: str) -> bool:
+    """Tell whether a text is one line of words and numbers, with nothing that a page would take for markup."""
+    return len(text) <= LONGEST and text.isprintable() and not MARKUP.search(text)
+
+
+def _texts(value):
+    """All texts in a value, keys included."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from (*_texts(key), *_texts(item))
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _interval_fault(entry: dict, name: str) -> str:
+    bounds = [entry.get(key) for key in ("low", "value", "high")]
+    numbers = [bound for bound in bounds if _is_number(bound)]
+    if any(bound is not None and bound != UNDEFINED and not _is_number(bound) for bound in (bounds[0], bounds[2])):
+        return f"{name} has a bound that is no number"
+    return f"{name} has an interval that is upside down" if numbers != sorted(numbers) else ""
+
+
+def _result_fault(entry, name: str) -> str:
+    if not isinstance(entry, dict) or "value" not in entry or entry.keys() - RESULT:
+        return f"results lack a value or an interval: {name}"
+    value = entry["value"]
+    if not (_is_number(value) or isinstance(value, bool) or value == UNDEFINED):
+        return f"{name} has a value that is no number"
+    if any(not isinstance(entry.get(key, 0), (int, float, str)) for key in ("baseline", "note")):
+        return f"{name} has a baseline or a note that is no number and no text"
+    return _interval_fault(entry, name)
+
+
+def _claim_fault(entry, name: str) -> str:
+    if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
+        return f"claims lack a value or an interval: {name}"
+    if any(not _is_number(number) and number != UNDEFINED for number in entry.values()):
+        return f"the claim {name} has a value or a bound that is no number"
+    return _interval_fault(entry, name)
+
+
+def _origin_fault(raw: dict) -> str:
+    """What is wrong with what a record says of where it comes from."""
+    if not TIER.match(raw["tier"]):
+        return f"no chapter names its settings {raw['tier'][:40]!r}"
+    if raw["real"] and ("phantom" in raw["data"].lower() or not raw["folders"]):
+        return "it says that its data is real, and names phantoms or no folder"
+    if not _is_number(raw["seconds"]) or raw["seconds"] < 0:
+        return "seconds is no time"
+    try:
+        datetime.fromisoformat(raw["finished"])
+    except ValueError:
+        return f"finished is no date: {raw['finished'][:40]!r}"
+    commit, digest = raw["git"].get("commit"), raw["digest"]
+    if not (isinstance(commit, str) and re.fullmatch("[0-9a-f]*", commit) and re.fullmatch("[0-9a-f]+", digest)):
+        return "git or digest is no commit and no digest"
     return ""

@@ -20,11 +20,12 @@ from pneumo_utils.ground.files import FULL, digest_of, read_json, room_for, sha,
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.progress import Progress, cell_name
-from pneumo_utils.study.standing import depends_on, finished
+from pneumo_utils.study.standing import depends_on, finished, is_manifest
 from pneumo_utils.study.streams import tidy
 
 CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
-LOGS = {"log.txt", "kernel.txt"}
+MARKER = ".pneumo-run"  # says that a folder was made by a run, and for which name
+LOGS = {"log.txt", "kernel.txt", MARKER}
 STARTS = 3  # a kernel can lose the race for a free port; it is started again this often
 
 
@@ -50,17 +51,13 @@ def run(
     stands_on = depends_on(chapter, values)
     digest = digest_of(stands_on)[:12]
     folder = Path(out).absolute() if out else places.runs().absolute() / chapter.name / digest
-    if (
-        out
-        and folder.exists()
-        and (not folder.is_dir() or any(folder.iterdir()) and not (folder / "manifest.json").exists())
-    ):
-        raise StudyError(f"{folder} holds other things than a run. Choose a new or empty folder with --out.")
     with room_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _turn(places.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
+            if out:
+                _refuse_what_is_not_ours(folder)
             return Outcome(
                 folder, _execute(chapter, values, stands_on, digest, folder, cell_limit, progress), found_again=False
             )
@@ -79,10 +76,48 @@ def _turn(lock: FileLock, progress: Progress):
         lock.release()
 
 
+def _mark(folder: Path) -> str:
+    """What the marker of a run holds: it is valid for one name of a folder."""
+    return sha(f"made by pneumo run for {folder.name}")
+
+
+def _refuse_what_is_not_ours(folder: Path) -> None:
+    """Refuse to replace a folder, or to remove one of its neighbours, that a run did not make as it is."""
+    for place in (folder, *(folder.with_name(f"{folder.name}.{end}") for end in ("attempt", "old", "failed"))):
+        if not place.exists() and not place.is_symlink():
+            continue
+        if place.is_symlink() or not place.is_dir():
+            raise StudyError(f"{place} is not a folder, and would be replaced. Choose another folder with --out.")
+        files = {path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()}
+        if not files:
+            continue
+        marker, manifest = place / MARKER, _manifest_of(place)
+        ours = marker.is_file() and marker.read_bytes() == _mark(folder).encode()
+        if not ours or (place == folder and manifest is None):
+            raise StudyError(
+                f"{place} holds other things than a run, and would be replaced. Choose an empty folder with --out."
+            )
+        made = (manifest or {}).get("files", {}).keys() | {"manifest.json", *LOGS}
+        if place == folder and (foreign := sorted(files - made)):
+            raise StudyError(
+                f"{place} also holds {', '.join(foreign[:3])}, which no run made, and would be replaced. Move it away, "
+                "or choose another folder with --out."
+            )
+
+
+def _manifest_of(folder: Path) -> dict | None:
+    try:
+        manifest = read_json(folder / "manifest.json")
+    except (OSError, ValueError):
+        return None
+    return manifest if is_manifest(manifest) else None
+
+
 def _execute(chapter, values, stands_on, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
     attempt = folder.with_name(f"{folder.name}.attempt")
     shutil.rmtree(attempt, ignore_errors=True)
     attempt.mkdir()
+    write(attempt / MARKER, _mark(folder))
     began, source = time.time(), _git()  # what is run is what stood there when it began
     try:
         injected = 1

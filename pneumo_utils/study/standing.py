@@ -12,6 +12,14 @@ from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.digest import differences, identity, modules_of
 from pneumo_utils.study.parameters import settle
 
+PARTS: dict[str, type | tuple[type, ...]] = {  # of a manifest
+    **dict.fromkeys(("chapter", "title", "digest", "tier", "data", "weights", "device", "finished"), str),
+    **dict.fromkeys(("parameters", "git", "depends_on", "files"), dict),
+    "real": bool,
+    "seconds": (int, float),
+    "cells": list,
+}
+
 
 @dataclass(frozen=True)
 class Standing:
@@ -39,18 +47,32 @@ def standing(chapter: Chapter, given: dict | None = None) -> Standing:
 
 
 def finished(folder: Path, digest: str | None = None) -> dict | None:
-    """The manifest of a run that ended well and is still whole, or nothing."""
+    """Return the manifest of a run that ended well and is still whole, or nothing."""
     try:
         manifest = read_json(folder / "manifest.json")
+        if not is_manifest(manifest):
+            return None
         whole = all(_sum(folder / name) == told for name, told in manifest["files"].items())
-        return manifest if whole and digest in (None, manifest["digest"]) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # no file, no JSON, or not what a manifest holds
+    except (OSError, ValueError):
         return None
+    return manifest if whole and digest in (None, manifest["digest"]) else None
 
 
 def _sum(path: Path) -> str:
     with open_regular(path) as file:
         return sha(file.read())
+
+
+def is_manifest(manifest) -> bool:
+    """Tell whether this is a manifest that `pneumo run` wrote: all its parts, of their types, and its own digest."""
+    if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in PARTS.items()):
+        return False
+    inside = all(
+        isinstance(digest, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+        for name, digest in manifest["files"].items()
+    )
+    whole = {"results.json", "notebook.ipynb"} <= manifest["files"].keys()
+    return inside and whole and digest_of(manifest["depends_on"])[:12] == manifest["digest"]
 
 
 def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
