@@ -2,6 +2,7 @@
 
 import pickle
 import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -18,7 +19,8 @@ NOT_WEIGHTS = {
 NUMBERS = "float32", "float64", "float16", "bfloat16"
 WHOLE_NUMBERS = "int64", "int32"
 MAX_NESTING = 4  # tables within tables; one that holds itself has no end
-WRITTEN = b"PK\x03\x04", b"\x80"  # by torch: a zip archive, or before version 1.6 a pickle
+ZIP = b"PK\x03\x04"
+WRITTEN = ZIP, b"\x80"  # by torch: a zip archive, or before version 1.6 a pickle
 # where trainers put the weights among other things; fastai says "model"
 WRAPPED = "state_dict", "model_state_dict", "model"
 PREFIXES = "module.", "model.", "_orig_mod."  # of DataParallel, Lightning, torch.compile
@@ -46,6 +48,8 @@ def read(path: Path) -> dict[str, torch.Tensor]:
             "download or copy it again."
         )
     try:
+        if start.startswith(ZIP):
+            _check_sums(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise StudyError(
@@ -113,6 +117,13 @@ def own_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -
     }
     keys = {key: own.get(id(tensor), f"top.{key}") for key, tensor in published.items()}
     return keys | {OLD_DENSENET.sub(r"\1.\2", key): own for key, own in keys.items()}
+
+
+def _check_sums(path: Path) -> None:
+    """Raise `BadZipFile` unless every part of an archive has its checksum, which torch does not look at."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(f"{damaged} does not have its checksum")
 
 
 def _start(path: Path) -> bytes:

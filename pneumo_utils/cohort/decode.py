@@ -48,6 +48,9 @@ def _picture(path: str, size: int) -> Image.Image:
     try:
         with open_regular(path) as file, Image.open(file) as image:
             check_extent(*image.size)
+            if image.format == "PNG":
+                with Image.open(path) as again:
+                    again.verify()  # the checksums, which Pillow passes over where it decodes
             if size:
                 # a JPEG is decoded at a fraction of its size, four times as fast
                 image.draft("L", (2 * size, 2 * size))
@@ -111,8 +114,17 @@ def _member(locator: str) -> np.ndarray:
         raise Unreadable(f"{archive} holds no image {name} {row} any more: {error}") from error
 
 
-@lru_cache(maxsize=3)
 def stack(path: str, name: str) -> np.ndarray:
+    """Return an array of a .npz, read again where the file has changed since; see `_stack` for what it raises."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise Unreadable(f"cannot be opened: {error.strerror}") from error
+    return _stack(path, name, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=3)
+def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
     """Read an array of a .npz, after its header has shown that it is one and as large as the file can hold.
 
     Object arrays, which would be unpickled, are refused. Raises KeyError where there is no such array, and Unreadable

@@ -85,7 +85,8 @@ def read_json(path: Path):
         raise ValueError(f"{constant} is no number")
 
     try:
-        return json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+        with open_regular(path) as file:
+            return json.loads(file.read().decode("utf-8"), parse_constant=refuse)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
 

@@ -18,7 +18,7 @@ from zipfile import BadZipFile
 
 from pneumo_utils.ground import places
 from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.ground.files import digest_of, open_regular, read_json, room_for, sha, write, write_json
 from pneumo_utils.ground.sources import PACKAGE, closure
 from pneumo_utils.study.digest import versions
 
@@ -158,7 +158,8 @@ def load(place: Path) -> tuple | None:
 
     try:
         sums = read_json(place / "piece.json")
-        arrays, structure = (place / "arrays.npz").read_bytes(), (place / "structure.json").read_text(encoding="utf-8")
+        with open_regular(place / "arrays.npz") as file, open_regular(place / "structure.json") as text:
+            arrays, structure = file.read(), text.read().decode("utf-8")
     except (OSError, ValueError):
         return None
     if sums == {"arrays": sha(arrays), "structure": sha(structure)}:

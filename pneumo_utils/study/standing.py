@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_utils.ground import places
-from pneumo_utils.ground.files import digest_of, read_json, sha
+from pneumo_utils.ground.files import digest_of, open_regular, read_json, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.digest import differences, identity, modules_of
@@ -52,10 +52,15 @@ def finished(folder: Path, digest: str | None = None) -> dict | None:
         manifest = read_json(folder / "manifest.json")
         if not is_manifest(manifest):
             return None
-        whole = all(sha((folder / name).read_bytes()) == told for name, told in manifest["files"].items())
+        whole = all(_sum(folder / name) == told for name, told in manifest["files"].items())
     except (OSError, ValueError):
         return None
     return manifest if whole and digest in (None, manifest["digest"]) else None
+
+
+def _sum(path: Path) -> str:
+    with open_regular(path) as file:
+        return sha(file.read())
 
 
 def is_manifest(manifest) -> bool:
