@@ -132,6 +132,13 @@ def test_a_zip_that_lists_fewer_entries_than_it_announces(tmp_path):
         read(tmp_path / "all.zip", bytes(data))
 
 
+def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
+    data = bytearray(zipped(CHILDREN))
+    data[-4] += 1
+    with pytest.raises(StudyError, match="all.zip is damaged or no archive"):
+        read(tmp_path / "all.zip", bytes(data))
+
+
 @pytest.mark.parametrize(
     "entries, told",
     [
