@@ -100,7 +100,7 @@ def _sound(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # gzip tells a broken stream this way
+        if error.errno in {None, errno.EINVAL}:  # a broken stream of gzip, and a place before the file's beginning
             raise _damaged(path, str(error)) from error
         raise
     except (StudyError, KeyboardInterrupt):
