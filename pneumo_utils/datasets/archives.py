@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from pneumo_utils.cohort.decode import FILES
 from pneumo_utils.cohort.home import home, room
@@ -68,8 +69,8 @@ def first_picture(path: Path) -> str:
 
 
 def _picture(name: str) -> str:
-    name = PurePosixPath(name)
-    return name.name if name.suffix.lower() in FILES else ""
+    path = PurePosixPath(name)
+    return path.name if path.suffix.lower() in FILES else ""
 
 
 def _unpack(path: Path, target: Path) -> None:
@@ -165,7 +166,7 @@ def _tar(path: Path) -> Iterator[tarfile.TarFile]:
         packed = file.read(len(GZIP)) == GZIP
         file.seek(0)
         stream = _Bounded(path, gzip.GzipFile(fileobj=file) if packed else file, os.fstat(file.fileno()).st_size)
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
             yield archive
 
 
@@ -290,7 +291,7 @@ def _unfit(path: Path, name: str, error: OSError) -> Exception:
         errno.EISDIR: "is that of a file and of a folder",
         errno.EINVAL: "is none that a file can have",
         errno.EILSEQ: "is none that a file can have",
-    }.get(error.errno)
+    }.get(error.errno or 0)
     if not why:
         return error
     short = name if len(name) <= 80 else f"{name[:40]}...{name[-20:]}"
