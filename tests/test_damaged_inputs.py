@@ -5,15 +5,19 @@ in a traceback, a file that waits for ever, or images that are missing without a
 import gzip
 import io
 import os
+import re
 import struct
 import tarfile
 import zipfile
 
 import numpy as np
 import pytest
+from dicoms import dicom
 from PIL import Image
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pneumo_utils.cohort import decode
+from pneumo_utils.cohort.unreadable import Unreadable
 from pneumo_utils.datasets import archives, csvs, kermany, medmnist, nih
 from pneumo_utils.ground import files
 from pneumo_utils.ground.errors import StudyError
@@ -421,3 +425,72 @@ def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
     decode.stack.cache_clear()
     with pytest.raises(StudyError, match="cannot be decoded"):
         cohort.pixels(8)
+
+
+# DICOM
+
+RAMP = np.tile(np.arange(SIDE, dtype=np.uint8) * 10, (SIDE, 1))
+NAN, INFINITE, HUGE = float("nan"), float("inf"), 1e308
+
+
+def one_dicom(tmp_path, drop=(), **changes):
+    """A release of children with one DICOM more."""
+    root = folder(tmp_path / "children")
+    with pytest.MonkeyPatch.context() as patch:  # pydicom warns of values that it writes all the same
+        patch.setattr("pydicom.config.settings.writing_validation_mode", 0)
+        dicom(root / "NORMAL" / "odd.dcm", RAMP, drop, **changes)
+    return kermany.read(root, say=None)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "changes, why",
+    [
+        ({"RescaleSlope": 0, "RescaleIntercept": 5}, "rescale slope 0 and intercept 5 make no greys"),
+        ({"RescaleSlope": NAN, "RescaleIntercept": 0}, "its RescaleSlope is nan"),
+        ({"RescaleSlope": INFINITE, "RescaleIntercept": 0}, "its RescaleSlope is inf"),
+        ({"RescaleSlope": [1, 2], "RescaleIntercept": 0}, "its RescaleSlope has 2 values"),
+        ({"RescaleSlope": HUGE, "RescaleIntercept": 0}, "make no greys"),
+        ({"RescaleSlope": 1e-9, "RescaleIntercept": 1e300}, "make no greys"),
+        ({"RescaleSlope": 1, "RescaleIntercept": NAN}, "its RescaleIntercept is nan"),
+        ({"RescaleSlope": 1, "RescaleIntercept": -INFINITE}, "its RescaleIntercept is -inf"),
+        ({"RescaleSlope": 1, "RescaleIntercept": [0, 1]}, "its RescaleIntercept has 2 values"),
+        ({"BitsStored": 9}, "its bits make no image"),
+        ({"BitsStored": 12, "BitsAllocated": 16, "HighBit": 15, "Columns": SIDE // 2}, "its bits make no image"),
+        ({"HighBit": 3}, "its bits make no image"),
+        ({"BitsStored": [8, 8]}, "its BitsStored has 2 values"),
+        ({"PixelRepresentation": 7}, "its PixelRepresentation is 7"),
+        ({"SamplesPerPixel": 4, "Columns": SIDE // 4}, "has 4 values a pixel"),
+        ({"SamplesPerPixel": 0}, "has 0 values a pixel"),
+        ({"NumberOfFrames": 10**9}, "frames, not one radiograph"),
+        ({"Rows": 0}, "announces 24 x 0 pixels"),
+        ({"Rows": [24, 24]}, "its Rows has 2 values"),
+        ({"drop": ("PhotometricInterpretation",)}, "what its pixels mean"),
+        ({"drop": ("BitsStored",)}, "its bits make no image"),
+    ],
+)
+def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, why):
+    cohort = one_dicom(tmp_path, **changes)
+    assert list(cohort.aside["image"]) == ["NORMAL/odd.dcm"] and why in cohort.aside["reason"][0], cohort.aside
+    with pytest.raises(Unreadable, match=re.escape(why)):
+        decode.grey(tmp_path / "children" / "NORMAL" / "odd.dcm")
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    "changes", [{"WindowCenter": NAN, "WindowWidth": 0}, {"RescaleSlope": "", "RescaleIntercept": ""}, {}]
+)
+def test_dicom_whose_window_is_nonsense_or_whose_rescale_is_empty_is_read(tmp_path, changes):
+    cohort = one_dicom(tmp_path, **changes)
+    assert len(cohort) == 7 and (decode.grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
+
+
+def test_dicom_that_is_inflated_in_memory_is_set_aside(tmp_path):
+    """A small file of this kind may ask for any amount of memory."""
+    cohort = one_dicom(tmp_path, syntax=DeflatedExplicitVRLittleEndian)
+    assert "Deflated Explicit VR Little Endian, which is not read" in cohort.aside["reason"][0]
+
+
+def test_dicom_larger_than_any_radiograph_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("pneumo_utils.cohort.dicom.LARGEST_FILE", 900)
+    assert "more than any radiograph" in one_dicom(tmp_path).aside["reason"][0]

@@ -33,14 +33,23 @@ def grey(path: str | Path, size: int = 0) -> np.ndarray:
     if IN_AN_ARCHIVE in path:
         image = Image.fromarray(_member(path))
     elif path.lower().endswith((".dcm", ".dicom")):
-        from pneumo_utils.cohort.dicom import pixels  # pydicom is slow to import, and most images are none of its
-
-        image = Image.fromarray(pixels(path))
+        image = _dicom(path)
     else:
         image = _picture(path, size)
     if size and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
+
+
+def _dicom(path: str) -> Image.Image:
+    from pneumo_utils.cohort.dicom import pixels  # pydicom is slow to import, and most images are none of its
+
+    try:
+        return Image.fromarray(pixels(path))
+    except Unreadable:
+        raise
+    except Exception as error:  # pydicom reads an element when it is used, and raises whatever it stumbles over
+        raise Unreadable(reason(error, Path(path))) from error
 
 
 def _picture(path: str, size: int) -> Image.Image:
