@@ -100,7 +100,8 @@ def _sound(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno is None:  # gzip tells a broken stream this way
+        # gzip tells a broken stream without a number; a damaged zip names a place before the file's begin
+        if error.errno in (None, errno.EINVAL):
             raise _damaged(path, str(error)) from error
         raise
     except (StudyError, KeyboardInterrupt):
