@@ -135,6 +135,13 @@ def test_a_zip_that_lists_fewer_entries_than_it_announces(tmp_path):
         read(tmp_path / "all.zip", bytes(data))
 
 
+def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
+    data = bytearray(zipped(CHILDREN))
+    data[-4] += 1
+    with pytest.raises(StudyError, match="all.zip is damaged or no archive"):
+        read(tmp_path / "all.zip", bytes(data))
+
+
 @pytest.mark.parametrize(
     "entries, told",
     [
@@ -461,13 +468,6 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path.write_text("id,Class,class\n1,a,b\n")
     with pytest.raises(StudyError, match="x.csv is not a table throughout: 2 of its columns are called 'Class'"):
         csvs.read(path, {"labels": ("class",)})
-
-
-def test_a_zip_whose_directory_points_before_its_begin(tmp_path):
-    data = zipped(CHILDREN)
-    at = data.index(b"PK\x01\x02")
-    with pytest.raises(StudyError, match="all.zip is damaged"):
-        read(tmp_path / "all.zip", data[: at - 50] + data[at:])
 
 
 # DICOM

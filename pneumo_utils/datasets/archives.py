@@ -100,8 +100,7 @@ def _sound(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        # gzip tells a broken stream without a number; a damaged zip names a place before the file's begin
-        if error.errno in (None, errno.EINVAL):
+        if error.errno in {None, errno.EINVAL}:  # a broken stream of gzip, and a place before the file's beginning
             raise _damaged(path, str(error)) from error
         raise
     except (StudyError, KeyboardInterrupt):

@@ -16,7 +16,7 @@ from pneumo_utils.ground.files import open_regular
 
 # The largest tables are NIH's, 112,120 rows in 8 MB (10 MB with the ages in words), and RSNA's, 30,227 rows in 1 MB.
 LARGEST = 40_000_000  # bytes, unpacked
-MOST_ROWS = 500_000
+MOST_ROWS = 200_000
 MOST_COLUMNS = 1_000
 
 
