@@ -465,6 +465,11 @@ class Worker:
 
     def __exit__(self, *_):
         if self.process:
+            try:
+                self.connection.send("")  # the end of its work
+            except OSError:
+                pass
+            self.process.join(2)
             self.process.kill()
             self.process.join()
             self.process = None

@@ -9,13 +9,16 @@ import re
 import struct
 import tarfile
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
+import torch
 from dicoms import dicom
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from pneumo_utils.backbones import checkpoint
 from pneumo_utils.cohort import decode
 from pneumo_utils.cohort.unreadable import Unreadable
 from pneumo_utils.datasets import archives, csvs, kermany, medmnist, nih
@@ -429,9 +432,42 @@ def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
     path.write_bytes(arrays())
     cohort = medmnist.read(tmp_path, say=None)
     path.write_bytes(path.read_bytes()[:100])
-    decode.stack.cache_clear()
     with pytest.raises(StudyError, match="cannot be decoded"):
         cohort.pixels(8)
+
+
+# checksums
+
+
+def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
+    path, data = tmp_path / "x.png", picture()
+    at = data.index(b"IDAT") + 5
+    stream = zlib.decompressobj().decompress(data[at - 1 :])
+    # the same pixels but one, in a stream that is sound, under the sum of the old one
+    other = zlib.compress(stream[:30] + bytes([stream[30] ^ 1]) + stream[31:])
+    length = int.from_bytes(data[at - 9 : at - 5], "big")
+    old_sum = data[at - 1 + length : at + 3 + length]
+    path.write_bytes(
+        data[: at - 9] + len(other).to_bytes(4, "big") + b"IDAT" + other + old_sum + data[at + 3 + length :]
+    )
+    with pytest.raises(Unreadable, match="damaged: broken PNG file"):
+        decode.grey(path)
+
+
+def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save({"weight": torch.full((50,), 1.5)}, path)
+    data = path.read_bytes()
+    path.write_bytes(flipped(data, data.index(np.full(50, 1.5, "<f4").tobytes()) + 9))
+    with pytest.raises(StudyError, match="x.pth is not a whole torch checkpoint .*sum"):
+        checkpoint.read(path)
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    path = tmp_path / "x.csv"
+    path.write_text("id,Class,class\n1,a,b\n")
+    with pytest.raises(StudyError, match="x.csv is not a table throughout: 2 of its columns are called 'Class'"):
+        csvs.read(path, {"labels": ("class",)})
 
 
 # DICOM

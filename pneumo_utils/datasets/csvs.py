@@ -25,9 +25,12 @@ def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     header, text = _open(path)
     place = {}
     for ours, names in columns.items():
-        at = next((at for at, name in enumerate(header) if _same(name) in {_same(each) for each in names}), None)
-        if at is not None:
-            place[ours] = at
+        wanted = {_same(each) for each in names}
+        there = [at for at, name in enumerate(header) if _same(name) in wanted]
+        if len(there) > 1:
+            raise _no_table(path, f"{len(there)} of its columns are called {header[there[0]]!r}")
+        if there:
+            place[ours] = there[0]
     if missing := [names[0] for ours, names in columns.items() if ours not in place]:
         _wrong_header(path, header, [names[0] for names in columns.values()], missing)
     try:
