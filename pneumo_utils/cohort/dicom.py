@@ -105,7 +105,7 @@ def _check(found: pydicom.Dataset) -> None:
     rows, columns = (_number(found, name) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
         raise Unreadable(f"announces {columns:g} x {rows:g} pixels")
-    check_extent(columns, rows)
+    check_extent(int(columns), int(rows))
     _check_bits(found)
     samples = _number(found, "SamplesPerPixel", 1)
     if samples not in {1, 3}:
