@@ -144,6 +144,15 @@ def test_a_manifest_that_is_none_is_no_run(small, here, runs, content):
     assert finished(folder) is None and standing(chapter).state == "never run"
 
 
+@pytest.mark.parametrize("content, reason", [(b"", "it says no reason"), (b"\xff stopped", "\ufffd stopped")])
+def test_a_reason_that_cannot_be_read_is_no_accident(small, here, runs, content, reason):
+    chapter = Chapter(small())
+    failed = runs / "demo" / f"{digest_of(depends_on(chapter, settle(chapter, {})))[:12]}.failed"
+    failed.mkdir(parents=True)
+    (failed / "error.txt").write_bytes(content)
+    assert (standing(chapter).state, standing(chapter).why) == ("failed", [reason])
+
+
 def test_a_manifest_reads_no_file_outside_its_folder(small, here, runs):
     chapter = Chapter(small())
     folder = run(chapter, {}).folder

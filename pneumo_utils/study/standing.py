@@ -41,8 +41,9 @@ def standing(chapter: Chapter, given: dict | None = None) -> Standing:
     older = [(differences(manifest["depends_on"], now), folder, manifest) for folder, manifest in runs_of(chapter)]
     why, near, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
     failure = folder.with_name(f"{digest}.failed") / "error.txt"
-    if failure.exists():
-        return Standing("failed", [failure.read_text(encoding="utf-8").splitlines()[0]], near, manifest)
+    if failure.is_file():
+        first, *_ = [*failure.read_text(encoding="utf-8", errors="replace").splitlines(), "it says no reason"]
+        return Standing("failed", [first], near, manifest)
     return Standing("stale" if older else "never run", why, near, manifest)
 
 
