@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def pytest_configure(config):
     """Give the tests folders of their own and each process cores of its own."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    worker = getattr(config, "workerinput", None)  # the environment would also tell a pytest that a test starts
     if not worker:
         config.own_folders = own_folders()
     elif hasattr(os, "sched_setaffinity"):
         # on shared cores, processes of several threads wait for each other; what a process starts stays on its cores
-        cores, workers = sorted(os.sched_getaffinity(0)), int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-        os.sched_setaffinity(0, cores[int(worker.removeprefix("gw")) % len(cores) :: workers])
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, cores[int(worker["workerid"].removeprefix("gw")) % len(cores) :: worker["workercount"]])
 
 
 def pytest_unconfigure(config):
