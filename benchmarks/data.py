@@ -26,10 +26,10 @@ def main(place: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from pneumo_utils.cohort import cache
-    from pneumo_utils.cohort.decode import grey
-    from pneumo_utils.datasets import lookalikes, recognise
-    from pneumo_utils.releases import default
+    from pneumo_utils.data import cache, lookalikes
+    from pneumo_utils.data.decode import grey
+    from pneumo_utils.data.readers import recognise
+    from pneumo_utils.phantom.writers.making import default
 
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else default("kermany", images=200, size=256)
     module = recognise(root)

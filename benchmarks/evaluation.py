@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 
-from pneumo_utils.evaluation import Predictions, scores
+from pneumo_utils.evaluation.predictions import Predictions
+from pneumo_utils.evaluation.scoring import scores
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 f1_macro f1_weighted mcc auroc auprc brier "

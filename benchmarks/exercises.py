@@ -20,7 +20,7 @@ from pathlib import Path
 
 from papermill import execute_notebook
 
-from pneumo_utils.ground.files import write_json
+from pneumo_utils.common.files import write_json
 from pneumo_utils.study import exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.digest import versions

@@ -37,7 +37,8 @@ def ways(name: str, pixels: int) -> dict:
     from captum.attr import LayerGradCam
 
     from pneumo_utils import explain
-    from pneumo_utils.backbones import trunk, with_head
+    from pneumo_utils.models.chain import with_head
+    from pneumo_utils.models.trunk import trunk
     from pneumo_utils.training import heads
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -24,7 +24,7 @@ from sklearn.model_selection import GroupShuffleSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from pneumo_utils.phantom import Population
+from pneumo_utils.phantom.population import Population
 
 CAUSES = ("normal", "bacterial", "viral")
 DRAWS = 10

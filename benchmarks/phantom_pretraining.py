@@ -21,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
-from pneumo_utils.datasets import kermany
-from pneumo_utils.phantom import Population
+from pneumo_utils.data.readers import kermany
+from pneumo_utils.phantom.population import Population
 
 SIZE, PHANTOMS, EPOCHS, BATCH = 64, 1600, 6, 32
 LABELS, DRAWS, TEST = (100, 1000), 10, 800

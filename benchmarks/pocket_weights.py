@@ -43,11 +43,13 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import avg_pool2d, cross_entropy
 
-from pneumo_utils.backbones import Chain, names, trunk
-from pneumo_utils.datasets import kermany
-from pneumo_utils.ground import places
-from pneumo_utils.ground.files import read_json, write_json
-from pneumo_utils.phantom import Population
+from pneumo_utils.common import places
+from pneumo_utils.common.files import read_json, write_json
+from pneumo_utils.data.readers import kermany
+from pneumo_utils.models.catalogue import names
+from pneumo_utils.models.chain import Chain
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom.population import Population
 
 SEEDS, LABELS, TEST, SIZE = 10, 200, 800, 64
 PHANTOMS, POPULATION = 1200, 424242

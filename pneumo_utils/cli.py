@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data_cli import data
-from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.pretrain_cli import pretrain
 
 
@@ -113,7 +113,7 @@ def compare(chapters, words, params, only, out):
     A row a result, with its interval and the parameters in which the runs differ; over several seeds also the mean with
     Student's interval.
     """
-    from pneumo_utils.ground.files import write
+    from pneumo_utils.common.files import write
     from pneumo_utils.study import comparing
     from pneumo_utils.study.chapters import find
 

@@ -32,7 +32,7 @@ def data():
 )
 def make(release, folder, images, size, seed, shortcuts):
     """Write phantom radiographs into DIR in the published layout of RELEASE."""
-    from pneumo_utils.releases import make as write
+    from pneumo_utils.phantom.writers.making import make as write
 
     write(release, images, size, seed, folder, shortcuts)
     click.secho(f"{release}: {images:,} phantom images in {folder}", fg="green")
@@ -55,8 +55,8 @@ def check(ctx, folder, against, strict, as_json, page):
     """
     import json
 
-    from pneumo_utils.datasets.check import check as look
-    from pneumo_utils.datasets.check import failed
+    from pneumo_utils.data.check import check as look
+    from pneumo_utils.data.check import failed
 
     findings = look(folder, against)
     wrong = failed(findings, strict)
@@ -68,7 +68,7 @@ def check(ctx, folder, against, strict, as_json, page):
             level = click.style(f"  {finding.level:15}", fg=COLOURS[finding.level])
             click.echo(f"{level}  {finding.about:10}  {finding.text}")
     if page:
-        from pneumo_utils.datasets.report import write_report
+        from pneumo_utils.data.report import write_report
 
         write_report(page, folder, findings)
         click.echo(f"  the report with pictures is {page}", err=as_json)
@@ -80,6 +80,6 @@ def check(ctx, folder, against, strict, as_json, page):
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def get(release, folder):
     """Fetch the real RELEASE into DIR where there is a network, and check it; else say how to get it by hand."""
-    from pneumo_utils.datasets.get import get as fetch
+    from pneumo_utils.data.readers.get import get as fetch
 
     fetch(release, folder, say=click.echo)

@@ -41,11 +41,11 @@ import click
 )
 def pretrain(names, minutes, steps, images, seed, folder):
     """Pre-train pocket trunks (all, or those named) on images drawn by formula."""
-    from pneumo_utils.backbones import names as known
-    from pneumo_utils.backbones.shipped import POCKET
-    from pneumo_utils.ground.errors import StudyError
-    from pneumo_utils.ground.places import in_repository
-    from pneumo_utils.pretraining.recipe import pretrain as run
+    from pneumo_utils.common.errors import StudyError
+    from pneumo_utils.common.places import in_repository
+    from pneumo_utils.models.catalogue import names as known
+    from pneumo_utils.models.shipped import POCKET
+    from pneumo_utils.phantom.pretraining.recipe import pretrain as run
 
     if not folder and not in_repository():
         raise StudyError("Name a folder for the weights with --out: the installed package keeps those it came with.")

@@ -124,7 +124,7 @@ lr: float = 0.1  # (0, 1] learning rate
 optimizer: str = "adam"  # {adam, sgd} the optimiser
 data_root: str = ""  # {folder} with data; empty: none
 """
-BEGIN = "from pneumo_utils.study import begin\n\nrun = begin({name!r})"
+BEGIN = "from pneumo_utils.study.notebook import begin\n\nrun = begin({name!r})"
 FINISH = (
     'run.uses(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
 )
@@ -288,7 +288,7 @@ def execute(tmp_path_factory):
     With the settings of the book under test it is that book's own run, which whoever comes first makes. Other runs
     stand apart and share data and kept pieces. `records=False` hides what is on record.
     """
-    from pneumo_utils.ground import places
+    from pneumo_utils.common import places
     from pneumo_utils.study.run import run
 
     def executed(chapter, settings, records=True):

@@ -66,7 +66,7 @@ class Release:
 
     def make(self, folder: Path) -> None:
         """Write the release."""
-        from pneumo_utils.releases import make
+        from pneumo_utils.phantom.writers.making import make
 
         make(self.name, IMAGES, SIDE, 7, folder / "release")
         if self.name == "medmnist":  # of two sets, a reader has to be told which one
@@ -74,7 +74,7 @@ class Release:
 
     def read(self, folder: Path) -> dict:
         """Read the release as a user would: the table, the pixels of what can be decoded, and what was reported."""
-        from pneumo_utils.datasets import recognise
+        from pneumo_utils.data.readers import recognise
 
         root = folder / "release"
         cohort = recognise(root).read(root, say=None)
@@ -158,7 +158,7 @@ def _save_weights(kind: str):
         import torch
         from safetensors.torch import save_file
 
-        from pneumo_utils.backbones.darknet_weights import save_darknet
+        from pneumo_utils.models.darknet_weights import save_darknet
 
         place = folder / "release"
         place.mkdir()
@@ -175,8 +175,8 @@ def _save_weights(kind: str):
 
 
 def _read_weights(place: Path) -> dict:
-    from pneumo_utils.backbones import checkpoint
-    from pneumo_utils.backbones.darknet_weights import load_darknet
+    from pneumo_utils.models import checkpoint
+    from pneumo_utils.models.darknet_weights import load_darknet
 
     network, path = _network(), next(place.iterdir())
     if path.suffix == ".weights":
@@ -267,7 +267,7 @@ def _read_record(place: Path):
 
 
 def _make_manifest(folder: Path) -> None:
-    from pneumo_utils.ground.files import digest_of, sha, write_json
+    from pneumo_utils.common.files import digest_of, sha, write_json
 
     place = folder / "release"
     place.mkdir()
@@ -282,7 +282,7 @@ def _make_manifest(folder: Path) -> None:
 
 
 def _read_manifest(place: Path):
-    from pneumo_utils.ground.files import digest_of
+    from pneumo_utils.common.files import digest_of
     from pneumo_utils.study.standing import finished
 
     return finished(place, digest_of({"a": "1"})[:12])
@@ -382,7 +382,7 @@ class Bench:
         return self.before[layout]
 
     def _outcome(self, layout: str, case: Path, before: dict, done: Damage) -> Outcome:
-        from pneumo_utils.ground.errors import StudyError
+        from pneumo_utils.common.errors import StudyError
 
         signal.alarm(SECONDS)
         try:

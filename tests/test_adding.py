@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, sha
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.adding import add
 from pneumo_utils.study.chapters import Chapter, find

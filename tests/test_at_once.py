@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import at_once
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.sweep import plan

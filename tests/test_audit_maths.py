@@ -11,12 +11,13 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from pneumo_utils.claims import audited, baselines, batches, counting, feasible, load, public
+from pneumo_utils.claims import audited, baselines, batches, counting, feasible, public
+from pneumo_utils.claims.ledger import load
 from pneumo_utils.detection.area import soft_f1
 from pneumo_utils.detection.cells import corners, covered, without_cell
 from pneumo_utils.detection.image_free import box_baselines, large_box_baselines, out_of_patient, prior
-from pneumo_utils.figures import audit as pictures
-from pneumo_utils.figures.tables import claim, table
+from pneumo_utils.plots import audit as pictures
+from pneumo_utils.plots.tables import claim, table
 
 # ---------------------------------------------------------------- feasible
 

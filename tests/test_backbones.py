@@ -9,20 +9,22 @@ import torch
 from torch import nn
 from torchvision import models
 
-from pneumo_utils.backbones import About, Chain, check_size, names, trunk, units, with_head
-from pneumo_utils.backbones.build import full
-from pneumo_utils.backbones.catalogue import (
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.models.build import full
+from pneumo_utils.models.catalogue import (
     IMAGENET,
     KINDS,
     MINUS_HALF_TO_HALF,
     MINUS_ONE_TO_ONE,
     POCKET_SCALING,
     ZERO_TO_ONE,
+    names,
 )
-from pneumo_utils.backbones.layers import Layer, layers
-from pneumo_utils.backbones.shapes import maps, smallest
-from pneumo_utils.backbones.table import multiply_adds, table
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.models.chain import About, Chain, units, with_head
+from pneumo_utils.models.layers import Layer, layers
+from pneumo_utils.models.shapes import check_size, maps, smallest
+from pneumo_utils.models.table import multiply_adds, table
+from pneumo_utils.models.trunk import trunk
 
 torch.set_num_threads(1)
 
@@ -495,7 +497,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         def reset_classifier(self, classes, pool):
             self.fc = nn.Identity()
 
-    from pneumo_utils.backbones.elsewhere import _timm_blocks
+    from pneumo_utils.models.elsewhere import _timm_blocks
 
     net = Crossing()
     blocks = _timm_blocks("crossing", 32, net)

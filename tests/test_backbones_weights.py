@@ -16,14 +16,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torchvision import models
 
-from pneumo_utils.backbones import trunk, with_head
-from pneumo_utils.backbones.catalogue import KINDS
-from pneumo_utils.backbones.checkpoint import own_keys, read
-from pneumo_utils.backbones.darknet import conv
-from pneumo_utils.backbones.darknet_weights import Header, convolutions, ends_after, load_darknet, save_darknet
-from pneumo_utils.backbones.publishers import Source, Torchvision
-from pneumo_utils.backbones.shipped import CARD, load_pocket, save_pocket
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.models.catalogue import KINDS
+from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.checkpoint import own_keys, read
+from pneumo_utils.models.darknet import conv
+from pneumo_utils.models.darknet_weights import Header, convolutions, ends_after, load_darknet, save_darknet
+from pneumo_utils.models.publishers import Source, Torchvision
+from pneumo_utils.models.shipped import CARD, load_pocket, save_pocket
+from pneumo_utils.models.trunk import trunk
 
 torch.set_num_threads(1)
 

@@ -11,9 +11,9 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from settings import of_the_book
 
-from pneumo_utils.claims import load
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json
 from pneumo_utils.study import book, records
 from pneumo_utils.study.chapters import chapters, contents, find
 from pneumo_utils.study.run import run

@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT, html_of
 from settings import of_the_book
 
-from pneumo_utils.claims import load
-from pneumo_utils.figures import surgical
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.plots import surgical
 from pneumo_utils.study.chapters import Chapter
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")

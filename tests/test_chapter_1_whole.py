@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils import releases
-from pneumo_utils.claims import load
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.rerunning import commands
 from pneumo_utils.study.run import run
@@ -122,8 +122,8 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of
     each training.
     """
-    adults = releases.make("rsna", 60, 256, 0, tmp_path / "adults")
-    children = releases.make("kermany", 120, 256, 0, tmp_path / "children")
+    adults = writers.make("rsna", 60, 256, 0, tmp_path / "adults")
+    children = writers.make("kermany", 120, 256, 0, tmp_path / "children")
     assert list(adults.rglob("*.dcm"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
@@ -153,14 +153,14 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 
 def test_adults_may_be_nihs(tmp_path):
-    adults = releases.make("nih", 400, 48, 0, tmp_path / "adults")
+    adults = writers.make("nih", 400, 48, 0, tmp_path / "adults")
     found = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
     assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {
-        name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))
+        name: writers.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))
     }
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "fine-tuned 1-*")
     assert "source: found again" in done.stdout and before == after and len(after) == 1

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils import releases
-from pneumo_utils.backbones import trunk
-from pneumo_utils.claims import load
-from pneumo_utils.datasets import kermany
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.data.readers import kermany
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
@@ -104,7 +104,7 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
     found = executed[0]["parameters"]
     children = kermany.read(
-        releases.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None
+        writers.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None
     )
     learned = children.part("train")
     copied = learned.with_copies({name: ["hue and saturation"] for name in learned.classes}).pixels(32)
@@ -113,7 +113,7 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
 
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    children = releases.make("kermany", 120, 48, 0, tmp_path / "children")
+    children = writers.make("kermany", 120, 48, 0, tmp_path / "children")
     found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
     assert found["parameters"]["split"] == "image" and found["data"] == "phantom children"
     assert {name.split(": ")[0] for name in found["results"]} >= set(SIX)
@@ -131,7 +131,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(
         timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors"
     )
-    children = releases.make("kermany", 80, 64, 0, tmp_path / "children")
+    children = writers.make("kermany", 80, 64, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
     fewer = {
         "seeds": 2,

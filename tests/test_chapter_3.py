@@ -11,9 +11,9 @@ from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 
-from pneumo_utils import releases
-from pneumo_utils.backbones.catalogue import KINDS
-from pneumo_utils.claims import load
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.models.catalogue import KINDS
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
@@ -146,7 +146,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
     generated, others = (
-        releases.make(name, images, 32, 0, tmp_path / name)
+        writers.make(name, images, 32, 0, tmp_path / name)
         for name, images in (("covid_gan", 60), ("curated_covid", 100))
     )
     for root in (generated, others):
@@ -172,7 +172,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {
-        name: releases.make(name, images, 32, 0, tmp_path / name)
+        name: writers.make(name, images, 32, 0, tmp_path / name)
         for name, images in (("covid_gan", 60), ("curated_covid", 100))
     }
     _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "generators, fold *")

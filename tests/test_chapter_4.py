@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils import releases
-from pneumo_utils.claims import load
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
@@ -185,8 +185,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.mobilenet_v2().state_dict(), tmp_path / "weights" / "mobilenetv2.safetensors")
     children, curated = (
-        releases.make(name, images, 96, 0, tmp_path / name)
-        for name, images in (("kermany", 80), ("curated_covid", 100))
+        writers.make(name, images, 96, 0, tmp_path / name) for name, images in (("kermany", 80), ("curated_covid", 100))
     )
     for folder in (children, curated):
         shutil.rmtree(folder / "truth")
@@ -211,7 +210,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     """Split by group, without a curated set and without surveys."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    children = releases.make("kermany", 160, 32, 0, tmp_path / "children")
+    children = writers.make("kermany", 160, 32, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")
     folder = run(CHAPTER, SHORTEST | {"data_root": str(children), "split": "group"}).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
@@ -222,7 +221,7 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
     releases_of = {
-        name: releases.make(name, images, 32, 0, tmp_path / name)
+        name: writers.make(name, images, 32, 0, tmp_path / name)
         for name, images in (("kermany", 100), ("curated_covid", 150))
     }
     before, after, done = begun_again(

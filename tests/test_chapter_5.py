@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils import releases
-from pneumo_utils.claims import load
-from pneumo_utils.datasets import nih
-from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.errors import ParameterError, StudyError
+from pneumo_utils.data.readers import nih
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import check, of_chapter, tier
 from pneumo_utils.study.run import run
@@ -225,7 +225,7 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
     save_file(models.resnet50().state_dict(), tmp_path / "weights" / "resnet50.safetensors")
-    root = releases.make("nih", 60, 32, 0, tmp_path / "nih")
+    root = writers.make("nih", 60, 32, 0, tmp_path / "nih")
     shutil.rmtree(root / "truth")
     return root
 
@@ -267,7 +267,7 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
 
     Then with another c and another rate: what is the same is found again, and no cell of another rate.
     """
-    root = releases.make("nih", 240, 32, 0, tmp_path / "nih")
+    root = writers.make("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
     asked = tried_on_the_page(CHAPTER, nih=root)
@@ -329,11 +329,11 @@ def relabelled(root, label):
 
 def test_one_class_only_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    root = relabelled(releases.make("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
+    root = relabelled(writers.make("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
     with pytest.raises(StudyError, match="of 15 test images 15 are No Finding and 0"):
         run(CHAPTER, SHORTEST | {"data_root": str(root)})
 
 
 def test_an_unknown_label_is_said(tmp_path):
     with pytest.raises(StudyError, match="Pneumonitis"):
-        nih.read(relabelled(releases.make("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))
+        nih.read(relabelled(writers.make("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))

@@ -12,12 +12,12 @@ from settings import OF_THE_BOOK
 from torchvision.models import resnet50
 from torchvision.models.detection import fcos_resnet50_fpn
 
-from pneumo_utils import releases
-from pneumo_utils.backbones.darknet_weights import save_darknet
-from pneumo_utils.claims import load
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.yolo_training import published
 from pneumo_utils.detection.yolov2 import yolov2
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.models.darknet_weights import save_darknet
+from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 
@@ -190,7 +190,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(
         fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors"
     )
-    folder = releases.make("nih", 140, 64, 0, tmp_path / "nih")
+    folder = writers.make("nih", 140, 64, 0, tmp_path / "nih")
     shutil.rmtree(folder / "truth")
     fewer = {
         "train_images": 12,
@@ -227,13 +227,13 @@ def test_as_many_images_are_not_fewer(tmp_path, monkeypatch):
 def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(
-        "pneumo_utils.backbones.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network"))
+        "pneumo_utils.models.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network"))
     )
     with pytest.raises(StudyError, match=r"yolov2\.weights"):
         published("imagenet", "pocket")
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
-    folder = releases.make("nih", 300, 48, 0, tmp_path / "nih")
+    folder = writers.make("nih", 300, 48, 0, tmp_path / "nih")
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=folder), "yolo, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1

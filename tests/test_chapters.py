@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pneumo_utils.claims import load
+from pneumo_utils.claims.ledger import load
 from pneumo_utils.study.chapters import chapters, find
 from pneumo_utils.study.parameters import check, of_chapter, tier
 

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from pneumo_utils import releases
 from pneumo_utils.data_cli import WRONG_EXIT, data
+from pneumo_utils.phantom import writers
 
 NAME = "person9<b>&x_bacteria_1.jpeg"
 
@@ -16,7 +16,7 @@ NAME = "person9<b>&x_bacteria_1.jpeg"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Children with one picture in two parts, under a name that is markup."""
-    root = releases.make("kermany", 60, 32, 0, tmp_path_factory.mktemp("release") / "children")
+    root = writers.make("kermany", 60, 32, 0, tmp_path_factory.mktemp("release") / "children")
     train = next(path for path in root.rglob("*.jpeg") if "train/PNEUMONIA" in path.as_posix() and path.stat().st_size)
     test = next(path for path in root.rglob("NORMAL") if path.parent.name == "test" and "truth" not in path.parts)
     shutil.copy(train, test / NAME)
@@ -34,7 +34,7 @@ def test_the_exit_code_tells_a_script(folder, tmp_path):
 
 
 def test_strict_counts_what_is_worth_knowing():
-    from pneumo_utils.datasets.check import GOOD, TOLD, WRONG, Finding, failed
+    from pneumo_utils.data.check import GOOD, TOLD, WRONG, Finding, failed
 
     fine, licence = Finding(GOOD, "counts", "."), Finding(TOLD, "licence", ".")
     assert not failed([fine, licence]) and not failed([fine, licence], strict=True)

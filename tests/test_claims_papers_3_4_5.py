@@ -2,9 +2,9 @@
 
 import pytest
 
-from pneumo_utils.claims import load, on_paper
-from pneumo_utils.claims.judges import JUDGES, arithmetic, baselines, batches, formulas, tables
-from pneumo_utils.claims.ledger import Claim, Ledger, Paper
+from pneumo_utils.claims.checks import JUDGES, arithmetic, baselines, batches, formulas, tables
+from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load
+from pneumo_utils.claims.verdicts import on_paper
 
 
 def ledger_of(**values) -> Ledger:

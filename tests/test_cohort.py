@@ -13,13 +13,13 @@ from dicoms import dicom
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
-from pneumo_utils.cohort import Cohort, cache, together
-from pneumo_utils.cohort.cohort import BOXES, COLUMNS
-from pneumo_utils.cohort.decode import grey
-from pneumo_utils.cohort.dicom import years
-from pneumo_utils.cohort.images import Images
-from pneumo_utils.cohort.unreadable import Unreadable
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data import cache
+from pneumo_utils.data.cohort import BOXES, COLUMNS, Cohort, together
+from pneumo_utils.data.decode import grey
+from pneumo_utils.data.dicom import years
+from pneumo_utils.data.images import Images
+from pneumo_utils.data.unreadable import Unreadable
 
 SIDE = 24
 
@@ -427,7 +427,7 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
 def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
     script = (
-        "import sys, numpy as np\nfrom pneumo_utils.cohort import cache\nfrom pneumo_utils.cohort.images import "
+        "import sys, numpy as np\nfrom pneumo_utils.data import cache\nfrom pneumo_utils.data.images import "
         "Images\n"
         f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = "
         f"lambda *a: n.append(1) or grey(*a)\n"

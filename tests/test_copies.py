@@ -12,15 +12,18 @@ import torch
 from fastai.torch_core import TensorImage
 from torch import nn
 
-from pneumo_utils import releases
-from pneumo_utils.backbones import trunk, with_head
-from pneumo_utils.cohort import together
-from pneumo_utils.cohort.copies import AUGMENTATIONS
-from pneumo_utils.datasets import kermany, nih
-from pneumo_utils.freezing import learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.prefix import Store, cached, plan
-from pneumo_utils.training import heads, learner
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import together
+from pneumo_utils.data.copies import AUGMENTATIONS
+from pneumo_utils.data.readers import kermany, nih
+from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom import writers
+from pneumo_utils.training import heads
+from pneumo_utils.training.cached import cached, plan
+from pneumo_utils.training.learner import learner
+from pneumo_utils.training.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
@@ -32,7 +35,7 @@ TINTED = {"normal": ["flip", "tint"], "pneumonia": ["hue and saturation", "tint"
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(
+    return kermany.read(writers.default("kermany", 60, SIDE, 5), say=None).split(
         by="patient", test=0.2, valid=0.2, seed=1
     )
 
@@ -123,7 +126,7 @@ def test_what_is_not_split_comes_again_whole(cohort):
 
 
 def test_an_image_with_several_labels_comes_again_once(home):
-    cohort = nih.read(releases.default("nih", 120, SIDE, 5), say=None)
+    cohort = nih.read(writers.default("nih", 120, SIDE, 5), say=None)
     cohort = cohort.but(table=cohort.table.assign(split=""))
     one, other = cohort.classes[:2]
     table = cohort.table.assign(labels=[f"{one}|{other}", one, other, "No Finding"] * 30)

@@ -18,12 +18,12 @@ from dicoms import dicom
 from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pneumo_utils.backbones import checkpoint
-from pneumo_utils.cohort import decode
-from pneumo_utils.cohort.unreadable import Unreadable
-from pneumo_utils.datasets import archives, csvs, kermany, medmnist, nih
-from pneumo_utils.ground import files
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common import files
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data import decode
+from pneumo_utils.data.readers import archives, csvs, kermany, medmnist, nih
+from pneumo_utils.data.unreadable import Unreadable
+from pneumo_utils.models import checkpoint
 
 SIDE = 24
 
@@ -535,5 +535,5 @@ def test_dicom_that_is_inflated_in_memory_is_set_aside(tmp_path):
 
 
 def test_dicom_larger_than_any_radiograph_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("pneumo_utils.cohort.dicom.LARGEST_FILE", 900)
+    monkeypatch.setattr("pneumo_utils.data.dicom.LARGEST_FILE", 900)
     assert "more than any radiograph" in one_dicom(tmp_path).aside["reason"][0]

@@ -20,24 +20,24 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from pneumo_utils.cohort import together as pooled
-from pneumo_utils.data_cli import WRONG_EXIT, data
-from pneumo_utils.datasets import (
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data import lookalikes, shortcuts
+from pneumo_utils.data.check import check
+from pneumo_utils.data.cohort import together as pooled
+from pneumo_utils.data.readers import (
     covid_gan,
     curated_covid,
     get,
     kermany,
-    lookalikes,
     medmnist,
     nih,
     recognise,
     rsna,
-    shortcuts,
     three_causes,
 )
-from pneumo_utils.datasets.check import check
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.releases import default, true_masks, true_people
+from pneumo_utils.data_cli import WRONG_EXIT, data
+from pneumo_utils.phantom.writers.making import default
+from pneumo_utils.phantom.writers.truth import true_masks, true_people
 
 SIZE = 48
 IMAGES = {"nih": 240, "medmnist": 240, "kermany": 200, "rsna": 120, "curated_covid": 120, "covid_gan": 120}
@@ -462,7 +462,7 @@ def test_the_command_makes_and_checks(tmp_path):
 
 def test_nothing_heavy_is_imported_for_the_command():
     code = (
-        "import sys, pneumo_utils.data_cli, pneumo_utils.datasets.kermany; print([m for m in ('torch', 'fastai', "
+        "import sys, pneumo_utils.data_cli, pneumo_utils.data.readers.kermany; print([m for m in ('torch', 'fastai', "
         "'pydicom', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -20,8 +20,8 @@ from dicoms import dicom
 from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
-from pneumo_utils.datasets import kermany, medmnist, nih, recognise, rsna
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.readers import kermany, medmnist, nih, recognise, rsna
 
 SIDE = 40
 RAMP = np.tile(np.linspace(20, 220, SIDE).astype(np.uint8), (SIDE, 1))
@@ -489,7 +489,7 @@ def test_a_disk_that_fills_while_the_cache_is_written(children, tmp_path):
     goes on.
     """
     script = (
-        f"import resource\nfrom pneumo_utils.datasets import kermany\nc = kermany.read({str(children.root)!r}, "
+        f"import resource\nfrom pneumo_utils.data.readers import kermany\nc = kermany.read({str(children.root)!r}, "
         f"say=None)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\nimport signal\nsignal.signal(signal.SIGXFSZ, "
         "signal.SIG_IGN)\nc.pixels(32)\n"
@@ -503,7 +503,7 @@ def test_a_disk_that_fills_while_the_cache_is_written(children, tmp_path):
 
 def test_a_disk_that_fills_while_a_release_is_made(tmp_path):
     script = (
-        "import resource, signal\nfrom pneumo_utils.releases import make\nsignal.signal(signal.SIGXFSZ, "
+        "import resource, signal\nfrom pneumo_utils.phantom.writers import make\nsignal.signal(signal.SIGXFSZ, "
         "signal.SIG_IGN)\n"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nmake('kermany', 40, 64, 0, "
         f"{str(tmp_path / 'new')!r})\n"

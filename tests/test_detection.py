@@ -5,13 +5,13 @@ import pytest
 import torch
 from torchvision.ops import box_convert, box_iou
 
-from pneumo_utils.backbones import HEAD, units
-from pneumo_utils.backbones.darknet_weights import Header, load_darknet, save_darknet
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.anchors import anchors, overlap
 from pneumo_utils.detection.precision import average_precision
 from pneumo_utils.detection.region import NOTHING, decode, losses, responsible, spoken
 from pneumo_utils.detection.yolov2 import Reorganise, filters, yolov2
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.models.chain import HEAD, units
+from pneumo_utils.models.darknet_weights import Header, load_darknet, save_darknet
 
 
 def boxes(*rows):

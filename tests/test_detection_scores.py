@@ -16,7 +16,8 @@ from saved_figures import legible, texts
 from torchvision.ops import box_iou
 
 from pneumo_utils.claims import public
-from pneumo_utils.cohort.cohort import NO_BOXES
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import NO_BOXES
 from pneumo_utils.detection import area, coco, every_score, image_free, image_free_scores, localisation, overlaps, rsna
 from pneumo_utils.detection.beside import ANY, MEAN, Beside, Boxes, by_label
 from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, grids, larger, targets
@@ -26,8 +27,7 @@ from pneumo_utils.detection.precision import average_precision
 from pneumo_utils.detection.scoring import ALL, COLUMNS, Measure, better, mean_of, ratio, scores, share, table
 from pneumo_utils.detection.things import one_kind, surer, things, things_of_table
 from pneumo_utils.evaluation.people import mean_of_people
-from pneumo_utils.figures.boxes import accuracy_over_overlap, boxes_on, grid_rows, in_words
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.plots.boxes import accuracy_over_overlap, boxes_on, grid_rows, in_words
 
 matplotlib.use("Agg")
 LABELS = ["Mass", "Nodule", "Effusion"]
@@ -194,7 +194,7 @@ def test_surer_boxes_and_boxes_of_one_kind():
 
 def test_the_claims_need_no_torch():
     code = (
-        "import sys, pneumo_utils.claims.judges, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
+        "import sys, pneumo_utils.claims.checks, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
     )
     assert run([sys.executable, "-c", code]).returncode == 0
 

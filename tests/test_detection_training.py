@@ -13,11 +13,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from pneumo_utils import releases
-from pneumo_utils.backbones.darknet_weights import save_darknet
-from pneumo_utils.cohort.cohort import BOXES, NO_BOXES
-from pneumo_utils.cohort.drawn import fewer
-from pneumo_utils.datasets import nih
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import BOXES, NO_BOXES
+from pneumo_utils.data.drawn import fewer
+from pneumo_utils.data.readers import nih
 from pneumo_utils.detection import dealing, loaders, region, said, voc, yolo_training
 from pneumo_utils.detection.answers import answers
 from pneumo_utils.detection.cells import grids
@@ -27,10 +26,13 @@ from pneumo_utils.detection.image_free_scores import answers as without_looking
 from pneumo_utils.detection.region import NOTHING, losses
 from pneumo_utils.detection.things import things
 from pneumo_utils.detection.yolov2 import yolov2
-from pneumo_utils.figures.sightings import sightings
-from pneumo_utils.freezing import learning, learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.training import adam, learner
+from pneumo_utils.models.darknet_weights import save_darknet
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.state import learning
+from pneumo_utils.phantom import writers
+from pneumo_utils.plots.sightings import sightings
+from pneumo_utils.training.learner import learner
+from pneumo_utils.training.optimizers import adam
 
 LABELS = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
 pytestmark = pytest.mark.usefixtures("one_thread", "closed_figures")
@@ -38,7 +40,7 @@ pytestmark = pytest.mark.usefixtures("one_thread", "closed_figures")
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return nih.read(releases.make("nih", 300, 32, 0, home / "nih"), say=lambda *_: None)
+    return nih.read(writers.make("nih", 300, 32, 0, home / "nih"), say=lambda *_: None)
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.abstaining import answered
 from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
 from pneumo_utils.evaluation.bootstrap import interval, weights
@@ -26,7 +27,6 @@ from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, valu
 from pneumo_utils.evaluation.tables import by_class, shown, table
 from pneumo_utils.evaluation.thresholds import threshold
 from pneumo_utils.evaluation.weighed import Answers, Weighed
-from pneumo_utils.ground.errors import StudyError
 from pneumo_utils.study.kept import load, store, written
 
 pytestmark = pytest.mark.filterwarnings("error")  # an undefined metric says so and does not warn

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from conftest import ROOT, write_notebook
 
 from pneumo_utils import cli
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import exercises, lab
 from pneumo_utils.study.chapters import Chapter, chapters, find
 

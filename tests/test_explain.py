@@ -11,14 +11,15 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from pneumo_utils import explain
-from pneumo_utils.backbones import Chain, names, trunk, with_head
-from pneumo_utils.backbones.chain import About
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.sources import closure
 from pneumo_utils.explain.answers import probabilities
 from pneumo_utils.explain.blank import blank
 from pneumo_utils.explain.sanity import randomised
-from pneumo_utils.freezing import learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.sources import closure
+from pneumo_utils.models.catalogue import names
+from pneumo_utils.models.chain import About, Chain, with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.trunk import trunk
 from pneumo_utils.training import heads
 
 SIDE = 16
@@ -286,14 +287,4 @@ def test_the_sanity_check_holds_maps_of_the_same_classes_to_the_first():
 
 def test_the_room_stands_on_those_below_it():
     rooms = {path.split("/")[1] for path in closure({"pneumo_utils.explain"})} - {"__init__.py"}
-    assert rooms <= {
-        "explain",
-        "prefix",
-        "backbones",
-        "freezing",
-        "evaluation",
-        "datasets",
-        "phantom",
-        "cohort",
-        "ground",
-    }
+    assert rooms <= {"explain", "models", "data", "common"}

@@ -13,19 +13,13 @@ from fastai.optimizer import SGD
 from fastcore.basics import noop
 from torch import nn
 
-from pneumo_utils.backbones import About, Chain, names, trunk, units, with_head
-from pneumo_utils.freezing import (
-    AutoRGN,
-    first,
-    groups,
-    learning,
-    learns,
-    must_learn,
-    relative_gradient_norms,
-    what_learns,
-    what_moves,
-)
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.models.catalogue import names
+from pneumo_utils.models.chain import About, Chain, units, with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.rgn import AutoRGN, relative_gradient_norms
+from pneumo_utils.models.state import first, groups, learning, must_learn, what_learns, what_moves
+from pneumo_utils.models.trunk import trunk
 
 torch.set_num_threads(1)
 

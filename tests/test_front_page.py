@@ -2,7 +2,8 @@
 
 import re
 
-from pneumo_utils.claims import load, scoreboard
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.verdicts import scoreboard
 from pneumo_utils.study import front_page, records
 from pneumo_utils.study.chapters import chapters, find
 

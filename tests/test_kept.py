@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import sha
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import sha
 from pneumo_utils.study.kept import kept, load, store
 
 

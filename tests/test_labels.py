@@ -8,22 +8,26 @@ import pytest
 import torch
 from sklearn.metrics import log_loss as of_sklearn
 
-from pneumo_utils import releases
-from pneumo_utils.backbones import trunk
-from pneumo_utils.cohort.drawn import dealt, drawn
-from pneumo_utils.cohort.loaders import Flip
-from pneumo_utils.datasets import nih
-from pneumo_utils.evaluation import Predictions, best_of, judged, log_loss
-from pneumo_utils.figures.curves import learning_curves
-from pneumo_utils.figures.heat import heat_map
-from pneumo_utils.freezing.grid import grid, pairs
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.training import LikeliestAccuracy, categorical_cross_entropy, multi_label_cross_entropy
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.drawn import dealt, drawn
+from pneumo_utils.data.loaders import Flip
+from pneumo_utils.data.readers import nih
+from pneumo_utils.evaluation.best_of import best_of
+from pneumo_utils.evaluation.judged import judged
+from pneumo_utils.evaluation.log_loss import log_loss
+from pneumo_utils.evaluation.predictions import Predictions
+from pneumo_utils.models.grid import grid, pairs
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom import writers
+from pneumo_utils.plots.curves import learning_curves
+from pneumo_utils.plots.heat import heat_map
+from pneumo_utils.training.losses import categorical_cross_entropy, multi_label_cross_entropy
+from pneumo_utils.training.metrics import LikeliestAccuracy
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return nih.read(releases.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(
+    return nih.read(writers.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(
         classes=[*nih.FINDINGS, nih.NONE]
     )
 

@@ -8,8 +8,8 @@ from docutils.core import publish_string
 from myst_parser.docutils_ import Parser
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.markup import code, plain
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.markup import code, plain
 from pneumo_utils.study import book, pages, records
 
 HOSTILE = [

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from conftest import write_notebook
 
-from pneumo_utils.figures.beside import survey_table
-from pneumo_utils.figures.tables import table
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.plots.beside import survey_table
+from pneumo_utils.plots.tables import table
 from pneumo_utils.study import book, references
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.run import run
@@ -23,7 +23,7 @@ SHOW = """
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
-from pneumo_utils.figures.tables import table
+from pneumo_utils.plots.tables import table
 
 SCORES = pd.DataFrame({"model": ["a < b", "c"], "F1": [0.5, 0.25]})
 def draw(name):

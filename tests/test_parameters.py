@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from papermill.inspection import inspect_notebook
 
-from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.parameters import check, declared, from_file, from_words, of_chapter, tier
 

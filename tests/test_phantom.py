@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from pneumo_utils.phantom import Population
 from pneumo_utils.phantom.marginals import FINDING_SET_COUNTS, FINDING_SETS, FINDINGS
-from pneumo_utils.phantom.population import KINDS
+from pneumo_utils.phantom.population import KINDS, Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])

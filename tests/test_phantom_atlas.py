@@ -6,8 +6,8 @@ import pytest
 from conftest import ROOT, results_of
 from saved_figures import saved
 
-from pneumo_utils.figures import phantom as figures
-from pneumo_utils.phantom import Population
+from pneumo_utils.phantom.population import Population
+from pneumo_utils.plots import phantom as figures
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
 

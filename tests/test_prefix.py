@@ -19,15 +19,17 @@ from fastai.torch_core import TensorImage
 from PIL import Image
 from torch import nn
 
-from pneumo_utils.backbones import About, Chain, names, trunk, units, with_head
-from pneumo_utils.cohort import Cohort
-from pneumo_utils.cohort.cohort import COLUMNS
-from pneumo_utils.cohort.images import Images
-from pneumo_utils.freezing import groups, learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.prefix import Store, cached, plan
-from pneumo_utils.prefix.loaders import FeatureLoader
-from pneumo_utils.prefix.store import folder
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import COLUMNS, Cohort
+from pneumo_utils.data.images import Images
+from pneumo_utils.models.catalogue import names
+from pneumo_utils.models.chain import About, Chain, units, with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.state import groups
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.training.cached import cached, plan
+from pneumo_utils.training.loaders import FeatureLoader
+from pneumo_utils.training.store import Store, folder
 
 torch.set_num_threads(1)
 SIDE = 32
@@ -589,7 +591,7 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
 
 
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
-    from pneumo_utils.prefix.making import Making
+    from pneumo_utils.training.making import Making
 
     chain, calls, real = learns(pocket(), "head"), [], Making._stored
 

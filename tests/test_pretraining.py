@@ -9,22 +9,24 @@ from click.testing import CliRunner
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
-from pneumo_utils.backbones import About, Chain, names, trunk
-from pneumo_utils.backbones.shipped import POCKET, load_pocket
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import sha
 from pneumo_utils.detection.region import NOTHING
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import sha
+from pneumo_utils.models.catalogue import names
+from pneumo_utils.models.chain import About, Chain
+from pneumo_utils.models.shipped import POCKET, load_pocket
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom.pretraining.bank import AT_ONCE, CROP, SIZE, pictures, scenes, window
+from pneumo_utils.phantom.pretraining.chance import Chance
+from pneumo_utils.phantom.pretraining.fractals import FAMILIES, fractals
+from pneumo_utils.phantom.pretraining.grid import axes
+from pneumo_utils.phantom.pretraining.loop import KEPT_EVERY, Settings, fit, pace
+from pneumo_utils.phantom.pretraining.scene import CATEGORIES, MAPS, STEP, draw
+from pneumo_utils.phantom.pretraining.shapes import KINDS, NOTCH, shapes
+from pneumo_utils.phantom.pretraining.source_task import SPREAD, WIDTHS, Answers, loss, losses, score, truth
+from pneumo_utils.phantom.pretraining.textures import CELLS, SPECTRA, TEXTURES, WAVES, textures
+from pneumo_utils.phantom.pretraining.things import around, things
 from pneumo_utils.pretrain_cli import pretrain
-from pneumo_utils.pretraining.bank import AT_ONCE, CROP, SIZE, pictures, scenes, window
-from pneumo_utils.pretraining.chance import Chance
-from pneumo_utils.pretraining.fractals import FAMILIES, fractals
-from pneumo_utils.pretraining.grid import axes
-from pneumo_utils.pretraining.loop import KEPT_EVERY, Settings, fit, pace
-from pneumo_utils.pretraining.scene import CATEGORIES, MAPS, STEP, draw
-from pneumo_utils.pretraining.shapes import KINDS, NOTCH, shapes
-from pneumo_utils.pretraining.source_task import SPREAD, WIDTHS, Answers, loss, losses, score, truth
-from pneumo_utils.pretraining.textures import CELLS, SPECTRA, TEXTURES, WAVES, textures
-from pneumo_utils.pretraining.things import around, things
 
 
 @pytest.fixture(autouse=True)
@@ -293,7 +295,7 @@ def test_measuring_the_pace_leaves_the_network_as_it_was():
 
 
 def test_a_few_steps_of_the_source_task_lower_its_loss(place):
-    from pneumo_utils.pretraining.drawn_task import DrawnTask
+    from pneumo_utils.phantom.pretraining.drawn_task import DrawnTask
 
     task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
     told = []
@@ -343,7 +345,7 @@ def test_the_same_steps_and_seed_give_the_same_weights(place):
 
 
 def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
-    from pneumo_utils.pretraining.drawn_task import DrawnTask
+    from pneumo_utils.phantom.pretraining.drawn_task import DrawnTask
 
     true = truth(*window(scenes(150, seed=0), torch.arange(150))[1:])
     told = {

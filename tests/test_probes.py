@@ -5,12 +5,12 @@ import pytest
 import torch
 from fastai.torch_core import TensorImage
 
-from pneumo_utils import releases
-from pneumo_utils.datasets import covid_gan
-from pneumo_utils.evaluation import PROBES, probe, values
-from pneumo_utils.evaluation.probes import CELLS, EDGE, cells, spectrum
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.readers import covid_gan
+from pneumo_utils.evaluation.probes import CELLS, EDGE, PROBES, cells, probe, spectrum
+from pneumo_utils.evaluation.scoring import values
 from pneumo_utils.explain.parts import OnlyPart, coarse, fine
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.phantom import writers
 
 SIDE = 48
 
@@ -21,7 +21,7 @@ def sets(tmp_path_factory):
         patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield {
             name: covid_gan.read(
-                releases.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None
+                writers.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None
             )
             for name, shortcuts in (("generators", ()), ("findings", ("findings",)))
         }

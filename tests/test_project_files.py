@@ -85,7 +85,7 @@ def test_licences_are_named_and_are_there():
 
 
 @pytest.mark.parametrize(
-    "path", ["README.md", "CONTRIBUTING.md", "book/intro.md", "_config.yml", "pneumo_utils/backbones/pocket/README.md"]
+    "path", ["README.md", "CONTRIBUTING.md", "book/intro.md", "_config.yml", "pneumo_utils/models/pocket/README.md"]
 )
 def test_the_licence_is_named_beside_what_it_covers(path):
     assert "CC BY 4.0" in (ROOT / path).read_text()

@@ -9,11 +9,11 @@ import re
 import pytest
 from conftest import results_of
 
-from pneumo_utils.claims import load
 from pneumo_utils.claims.evidence import gather
+from pneumo_utils.claims.ledger import load
 from pneumo_utils.claims.verdicts import here, reruns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.recording import record
@@ -71,7 +71,7 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
 
 
 SURVEY = """
-from pneumo_utils.evaluation import ahead
+from pneumo_utils.evaluation.draws import ahead
 run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
 display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from pneumo_utils.evaluation import mean_of_people
-from pneumo_utils.releases import lesions, make, regions, true_masks, true_people
+from pneumo_utils.evaluation.people import mean_of_people
+from pneumo_utils.phantom.writers.making import make
+from pneumo_utils.phantom.writers.regions import regions
+from pneumo_utils.phantom.writers.truth import lesions, true_masks, true_people
 
 
 def drawn(*lines):

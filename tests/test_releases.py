@@ -15,9 +15,11 @@ import torch
 from PIL import Image
 
 from pneumo_utils import data_cli
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.releases import NAMES, all_phantoms, default, is_phantom, make, true_masks, true_people
+from pneumo_utils.phantom.writers.making import NAMES, default, make
+from pneumo_utils.phantom.writers.pools import all_phantoms
+from pneumo_utils.phantom.writers.truth import is_phantom, true_masks, true_people
 
 IMAGES, SIZE = 120, 48
 
@@ -254,7 +256,7 @@ def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
 
 def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    import pneumo_utils.releases.kermany as writer
+    import pneumo_utils.phantom.writers.kermany as writer
 
     shots = iter(range(10))
     monkeypatch.setattr(
@@ -292,7 +294,7 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
 
 def test_two_that_start_together_make_it_once(tmp_path):
     script = (
-        "import pneumo_utils.releases.making as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
+        "import pneumo_utils.phantom.writers.making as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
         "or desk(*a)\n"
         "print(m.default('rsna', 40, 32, 1), len(made))"
     )
@@ -310,8 +312,8 @@ def test_two_that_start_together_make_it_once(tmp_path):
 
 
 def test_every_release_is_offered_by_the_command():
+    from pneumo_utils.data.readers import NAMES as READ
     from pneumo_utils.data_cli import MADE
-    from pneumo_utils.datasets import NAMES as READ
 
     assert set(MADE) == set(NAMES) == set(READ)
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pneumo_utils import releases
 from pneumo_utils.data_cli import WRONG_EXIT
+from pneumo_utils.phantom import writers
 
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
 COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for line in block.splitlines() if line]
@@ -46,7 +46,7 @@ def checkout(tmp_path_factory, nih_tables):
     (place / "path" / "to").mkdir(parents=True)
     (place / "path" / "to" / "nih_tables").symlink_to(nih_tables)
     for name in ("rsna", "kermany"):
-        releases.make(name, 240, 48, 0, place / "path" / "to" / name)
+        writers.make(name, 240, 48, 0, place / "path" / "to" / name)
     (place / "my_settings.yml").write_text("seed: 3\n")
     return place
 

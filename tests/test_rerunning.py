@@ -12,7 +12,7 @@ import sys
 import pytest
 from conftest import ROOT, planned
 
-from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study import book, rerunning
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.parameters import of_chapter

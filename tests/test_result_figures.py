@@ -11,16 +11,20 @@ import pytest
 from matplotlib.collections import PathCollection
 from saved_figures import legible, saved, texts
 
-from pneumo_utils.evaluation import Predictions, answered, confusion, reliability, score
-from pneumo_utils.figures import balance, beside, curves, grids
-from pneumo_utils.figures.abstaining import abstaining
-from pneumo_utils.figures.confusion import confusion_matrices
-from pneumo_utils.figures.draws import dots, every_draw
-from pneumo_utils.figures.forest import forest
-from pneumo_utils.figures.reliability import reliability_diagram
-from pneumo_utils.figures.sanity import forgetting
-from pneumo_utils.figures.words import folded, listed, share
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.evaluation.abstaining import answered
+from pneumo_utils.evaluation.calibration import reliability
+from pneumo_utils.evaluation.matrix import confusion
+from pneumo_utils.evaluation.predictions import Predictions
+from pneumo_utils.evaluation.scoring import score
+from pneumo_utils.plots import balance, beside, curves, grids
+from pneumo_utils.plots.abstaining import abstaining
+from pneumo_utils.plots.confusion import confusion_matrices
+from pneumo_utils.plots.draws import dots, every_draw
+from pneumo_utils.plots.forest import forest
+from pneumo_utils.plots.reliability import reliability_diagram
+from pneumo_utils.plots.sanity import forgetting
+from pneumo_utils.plots.words import folded, listed, share
 
 matplotlib.use("Agg")
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("closed_figures")]

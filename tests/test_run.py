@@ -8,9 +8,9 @@ import time
 import nbformat
 import pytest
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of
-from pneumo_utils.ground.sources import closure, imports, reads
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of
+from pneumo_utils.common.sources import closure, imports, reads
 from pneumo_utils.study import digest
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import differences

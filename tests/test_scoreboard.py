@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT, shown
 from saved_figures import legible, texts
 
-from pneumo_utils.claims import load, scoreboard
-from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper
-from pneumo_utils.figures import scoreboard as page
-from pneumo_utils.figures.totals import totals
+from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load
+from pneumo_utils.claims.verdicts import scoreboard
+from pneumo_utils.plots import scoreboard as page
+from pneumo_utils.plots.totals import totals
 from pneumo_utils.study import pages, standing
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.recording import record

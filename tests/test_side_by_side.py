@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import kept, side_by_side
 
 

@@ -11,22 +11,27 @@ from conftest import ROOT, results_of, shown, tried_on_the_page
 from scipy import stats
 from settings import OF_THE_BOOK
 
-from pneumo_utils import releases
-from pneumo_utils.backbones import trunk, with_head
-from pneumo_utils.claims import load
-from pneumo_utils.datasets import kermany
-from pneumo_utils.datasets.pneumonia_or_not import of_adults
-from pneumo_utils.evaluation import components, images_to_see, over_draws, share_seen, shares, smallest_to_see
-from pneumo_utils.figures.against import against
-from pneumo_utils.figures.amounts import over_amounts
-from pneumo_utils.figures.forest import forest
-from pneumo_utils.freezing import learns
-from pneumo_utils.ground.errors import ChapterFailed, ParameterError, StudyError
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.errors import ChapterFailed, ParameterError, StudyError
+from pneumo_utils.data.readers import kermany
+from pneumo_utils.data.readers.pneumonia_or_not import of_adults
+from pneumo_utils.evaluation.decomposing import components, over_draws, shares
+from pneumo_utils.evaluation.sizes import images_to_see, share_seen, smallest_to_see
+from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom import writers
+from pneumo_utils.plots.against import against
+from pneumo_utils.plots.amounts import over_amounts
+from pneumo_utils.plots.forest import forest
 from pneumo_utils.study import effects, records
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.training import adam, computed_before, heads, learner, predict
+from pneumo_utils.training import heads
+from pneumo_utils.training.learner import computed_before, learner
+from pneumo_utils.training.optimizers import adam
+from pneumo_utils.training.predict import predict
 
 CHAPTER = Chapter(ROOT / "notebooks" / "synthesis.ipynb")
 TINY = OF_THE_BOOK["synthesis"]
@@ -341,7 +346,7 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
     """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network
     would.
     """
-    children = kermany.read(releases.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(
+    children = kermany.read(writers.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(
         by="patient", test=0.3, valid=0.2, seed=0
     )
     net = learns(
@@ -361,12 +366,12 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
 
 def test_adults_of_both_releases_are_asked_the_same(tmp_path):
     rsna, nih = (
-        of_adults(releases.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400))
+        of_adults(writers.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400))
     )
     assert rsna.classes == nih.classes == ["normal", "pneumonia"]
     assert all(cohort.counts().min() > 0 and not (cohort.table["age"] < 18).any() for cohort in (rsna, nih))
     with pytest.raises(StudyError):
-        of_adults(releases.make("kermany", 40, 32, 0, tmp_path / "children"))
+        of_adults(writers.make("kermany", 40, 32, 0, tmp_path / "children"))
 
 
 def test_curves_over_amounts_need_two_and_say_all(closed_figures):
@@ -405,7 +410,7 @@ def test_a_forest_has_its_line_at_a_value(closed_figures):
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folders = {
-        name: releases.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))
+        name: writers.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))
     }
     found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
     assert found["parameters"]["rates"] == "paper" and "40 images over 20" in str(found["results"])

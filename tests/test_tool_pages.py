@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from settings import OF_THE_BOOK
 
-from pneumo_utils.figures import speed, trunks
+from pneumo_utils.plots import speed, trunks
 from pneumo_utils.study.chapters import Chapter
 
 SMALL = {name: OF_THE_BOOK[name] for name in ("trunks", "speed")}

@@ -20,32 +20,27 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional as F
 
-from pneumo_utils.backbones import trunk, with_head
-from pneumo_utils.cohort import Cohort
-from pneumo_utils.cohort.cohort import COLUMNS
-from pneumo_utils.cohort.images import Images
-from pneumo_utils.freezing import learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.prefix.store import STORE
-from pneumo_utils.training import (
-    Accuracy,
-    EarlyStopping,
-    KeepBest,
-    Phase,
-    Steps,
-    adam,
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import COLUMNS, Cohort
+from pneumo_utils.data.images import Images
+from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.training import heads, history
+from pneumo_utils.training.endings import EarlyStopping, KeepBest
+from pneumo_utils.training.learner import computed_before, learner
+from pneumo_utils.training.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
-    computed_before,
     cross_entropy,
-    heads,
-    history,
-    learner,
-    phases,
-    predict,
-    sgd,
     weighted_cross_entropy,
 )
+from pneumo_utils.training.metrics import Accuracy
+from pneumo_utils.training.optimizers import adam, sgd
+from pneumo_utils.training.phases import Phase, phases
+from pneumo_utils.training.predict import predict
+from pneumo_utils.training.schedules import Steps
+from pneumo_utils.training.store import STORE
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("home")

@@ -8,19 +8,17 @@ import torch
 from sklearn.metrics import log_loss
 from torch import nn
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.training import (
-    adam,
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.training import devices, heads
+from pneumo_utils.training.devices import share_cores
+from pneumo_utils.training.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
     cross_entropy,
-    devices,
-    heads,
     multi_label_cross_entropy,
-    sgd,
-    share_cores,
     weighted_cross_entropy,
 )
+from pneumo_utils.training.optimizers import adam, sgd
 
 torch.set_num_threads(1)
 

@@ -9,19 +9,23 @@ from fastai.torch_core import TensorImage
 from scipy.ndimage import binary_dilation
 from sklearn.metrics import f1_score
 
-from pneumo_utils import releases
-from pneumo_utils.backbones import trunk, with_head
-from pneumo_utils.datasets import kermany
-from pneumo_utils.figures.treatments import before_and_after
-from pneumo_utils.freezing import learns
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.phantom import Population
-from pneumo_utils.prefix import Store, cached
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.readers import kermany
+from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.learns import learns
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.phantom import writers
+from pneumo_utils.phantom.population import Population
+from pneumo_utils.phantom.restoration.examples import examples
+from pneumo_utils.phantom.restoration.pairs import TARGETS, Pairs, draw
+from pneumo_utils.phantom.restoration.quality import dice, error, question, signal
+from pneumo_utils.phantom.restoration.training import trained
+from pneumo_utils.phantom.restoration.treatment import Treatment
+from pneumo_utils.plots.treatments import before_and_after
 from pneumo_utils.study.kept import load, store, written
 from pneumo_utils.training import heads
-from pneumo_utils.treatments import TARGETS, Treatment, examples, trained
-from pneumo_utils.treatments.pairs import Pairs, draw
-from pneumo_utils.treatments.quality import dice, error, question, signal
+from pneumo_utils.training.cached import cached
+from pneumo_utils.training.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
@@ -41,7 +45,7 @@ def treatments(made):
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return kermany.read(releases.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2)
+    return kermany.read(writers.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2)
 
 
 # without bones

@@ -14,9 +14,9 @@ from matplotlib.image import AxesImage
 from PIL import Image
 from saved_figures import legible, texts
 
-from pneumo_utils.figures.heatmaps import HEAT, heatmaps, in_words, overlay, overlays
-from pneumo_utils.figures.viewer import viewer
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.plots.heatmaps import HEAT, heatmaps, in_words, overlay, overlays
+from pneumo_utils.plots.viewer import viewer
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.usefixtures("closed_figures")

@@ -51,12 +51,12 @@ from click.testing import CliRunner
 
 import pneumo_utils
 from pneumo_utils import claims
-from pneumo_utils.backbones import trunk
+from pneumo_utils.models.trunk import trunk
 from pneumo_utils.claims import public
 from pneumo_utils.cli import main
-from pneumo_utils.figures import viewer
-from pneumo_utils.ground import places
-from pneumo_utils.ground.sources import closure
+from pneumo_utils.plots import viewer
+from pneumo_utils.common import places
+from pneumo_utils.common.sources import closure
 
 done = {name: CliRunner().invoke(main, words) for name, words in commands.items()}
 found = {
@@ -66,7 +66,7 @@ found = {
     "images": public.fact("nih.images"),
     "tensors": len(trunk("resnet18", weights="pocket").state_dict()),
     "script": len(viewer._beside("viewer.js")),
-    "closure": sorted(closure({"pneumo_utils.claims", "pneumo_utils.figures.viewer", "pneumo_utils.figures.speed"})),
+    "closure": sorted(closure({"pneumo_utils.claims", "pneumo_utils.plots.viewer", "pneumo_utils.plots.speed"})),
     "runs": str(places.runs()),
     "touched": sorted(touched),
 }
@@ -124,9 +124,9 @@ def test_every_file_of_the_package_is_in_the_wheel(unpacked):
     assert _files(unpacked / "pneumo_utils") == ours
     assert {
         "py.typed",
-        "backbones/pocket/vgg16.safetensors",
+        "models/pocket/vgg16.safetensors",
         "claims/papers/nih_boxes.csv",
-        "figures/viewer.js",
+        "plots/viewer.js",
     } <= ours
 
 
@@ -137,7 +137,7 @@ def test_the_package_works_away_from_the_repository(unpacked, found):
     assert found["commands"]["help"][0] == 0 and "Pre-train" in found["commands"]["help"][1]
     assert found["claims"] > 300 and found["images"] == 112_120
     assert found["tensors"] > 50 and found["script"] > 500
-    assert {"pneumo_utils/claims/papers/nih.yml", "pneumo_utils/figures/viewer.css"} <= set(found["closure"])
+    assert {"pneumo_utils/claims/papers/nih.yml", "pneumo_utils/plots/viewer.css"} <= set(found["closure"])
     assert found["commands"]["parameters of a notebook"][0] == 0
 
 

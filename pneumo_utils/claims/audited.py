@@ -9,8 +9,8 @@ import pandas as pd
 from scipy import stats
 
 from pneumo_utils.claims import batches, feasible, public
+from pneumo_utils.claims.checks.confusion import unpadded
 from pneumo_utils.claims.finding import ON_PAPER
-from pneumo_utils.claims.judges.confusion import unpadded
 from pneumo_utils.claims.ledger import Ledger
 
 SURGICAL = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}

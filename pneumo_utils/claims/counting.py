@@ -19,7 +19,7 @@ def build(name: str, classes: int):
     """The published network without memory or weights behind it: only shapes are counted."""
     import torch
 
-    from pneumo_utils.backbones.catalogue import KINDS
+    from pneumo_utils.models.catalogue import KINDS
 
     with torch.device("meta"):
         return KINDS[NETWORKS[name]].published.build(classes)
@@ -52,8 +52,8 @@ def mobilenet_layers(model) -> list:
     """torchvision's MobileNetV2 in the order and under the names of Keras's summary, weightless layers included."""
     from torch import nn
 
-    from pneumo_utils.backbones.layers import Layer, layers
-    from pneumo_utils.backbones.official import TOP, mobilenet_v2
+    from pneumo_utils.models.layers import Layer, layers
+    from pneumo_utils.models.official import TOP, mobilenet_v2
 
     blocks = OrderedDict(mobilenet_v2(model))
     del blocks[TOP]

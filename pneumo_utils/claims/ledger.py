@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from pneumo_utils.ground.files import read_yaml
+from pneumo_utils.common.files import read_yaml
 
 __reads__ = ("pneumo_utils/claims/papers",)  # what a chapter that imports this module depends on beside code
 

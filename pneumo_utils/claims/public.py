@@ -17,8 +17,8 @@ import yaml
 
 from pneumo_utils.claims import baselines
 from pneumo_utils.claims.ledger import FOLDER, LedgerError
+from pneumo_utils.common.files import read_yaml
 from pneumo_utils.detection.cells import targets, without_cell
-from pneumo_utils.ground.files import read_yaml
 
 COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
 # the list's own header splits "Bbox [x,y,w,h]" at its commas

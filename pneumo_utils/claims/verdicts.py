@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pneumo_utils.claims.checks import JUDGES
+from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_JUDGES
+from pneumo_utils.claims.checks.statements import in_one
 from pneumo_utils.claims.evidence import KINDS, gather
 from pneumo_utils.claims.finding import Finding
-from pneumo_utils.claims.judges import JUDGES
-from pneumo_utils.claims.judges.rerun import NOT_TESTED, RERUN_JUDGES
-from pneumo_utils.claims.judges.statements import in_one
 from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError
 
 

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from pneumo_utils.backbones import Chain
+from pneumo_utils.models.chain import Chain
 from pneumo_utils.training.predict import outputs
 
 

@@ -11,9 +11,9 @@ detector does not reach 1 there.
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.cells import CELLS, LARGER, cells_by_size
 from pneumo_utils.detection.scoring import ALL, Measure, divided, ratio
-from pneumo_utils.ground.errors import StudyError
 
 ONE_HOT = 0.5  # the confidence from which a cell is answered with yes
 

@@ -8,9 +8,9 @@ from functools import cached_property
 
 import numpy as np
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.overlaps import iobb, iou
 from pneumo_utils.detection.scoring import Measure, mean_of
-from pneumo_utils.ground.errors import StudyError
 
 # labels: of boxes of which it is asked where they are and not of what, and of the mean over labels
 ANY, MEAN = "any", "mean"

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.cohort.cohort import SEVERAL
-from pneumo_utils.cohort.split import groups
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import SEVERAL
+from pneumo_utils.data.split import groups
 
 
 def boxed(cohort, labels: list[str]):

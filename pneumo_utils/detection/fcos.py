@@ -9,13 +9,14 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
-from pneumo_utils.backbones import HEAD, About, Chain, trunk, with_head
-from pneumo_utils.backbones.catalogue import IMAGENET
-from pneumo_utils.backbones.checkpoint import load, read
-from pneumo_utils.backbones.publishers import Source
-from pneumo_utils.backbones.weights import find_official
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.region import NOTHING, OVERLAPPING
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.models.catalogue import IMAGENET
+from pneumo_utils.models.chain import HEAD, About, Chain, with_head
+from pneumo_utils.models.checkpoint import load, read
+from pneumo_utils.models.publishers import Source
+from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.weights import find_official
 
 NAME, COCO = "fcos_resnet50_fpn", 91
 NORM = 32  # the heads' norms take channels in so many groups

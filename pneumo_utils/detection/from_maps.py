@@ -8,9 +8,9 @@ import torch
 from scipy import ndimage
 from torch.nn.functional import adaptive_avg_pool2d
 
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.heat import checked, of_its_most
 from pneumo_utils.detection.cells import CELLS
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.heat import checked, of_its_most
 
 LEVELS = 60 / 255, 180 / 255  # theirs, each by itself
 TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one region

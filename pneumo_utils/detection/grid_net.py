@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from pneumo_utils.backbones import HEAD, About, Chain
-from pneumo_utils.backbones.catalogue import POCKET_SCALING
 from pneumo_utils.detection.cells import CELLS
+from pneumo_utils.models.catalogue import POCKET_SCALING
+from pneumo_utils.models.chain import HEAD, About, Chain
 
 WIDTHS = (32, 32, 64, 64, 128, 128, 256, 256)  # of the blocks of the full network
 POCKET, LEAST = 8, 8  # the pocket network is so many times narrower, and at least so wide

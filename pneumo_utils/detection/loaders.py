@@ -10,11 +10,11 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import TensorImage
 from torch import Tensor
 
-from pneumo_utils.cohort.loaders import Loader, Rows
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.loaders import Loader, Rows
 from pneumo_utils.detection.cells import grids
 from pneumo_utils.detection.region import NOTHING
 from pneumo_utils.detection.things import things
-from pneumo_utils.ground.errors import StudyError
 
 Targets = Callable[..., Tensor]  # of a cohort, a row an image in the order of its table
 

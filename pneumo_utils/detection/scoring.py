@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.nearest import did_you_mean
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval, weights
 from pneumo_utils.evaluation.comparing import Comparison
 from pneumo_utils.evaluation.scoring import never_seen
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.nearest import did_you_mean
 
 ALL = "all"  # the label of a measure that is of no label in particular
 COLUMNS = ["system", "metric", "label", "value", "low", "high", "of"]

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.nearest import did_you_mean
 from pneumo_utils.detection.cells import corners
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.nearest import did_you_mean
 
 
 def things(cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:

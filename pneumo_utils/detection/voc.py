@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pandas as pd
 
-from pneumo_utils.cohort.cohort import BOXES, NO_BOXES
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import write
+from pneumo_utils.data.cohort import BOXES, NO_BOXES
 from pneumo_utils.detection.cells import FRAME
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import write
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 ROUNDING = 0.5  # pixels that a box may reach over its frame

@@ -8,12 +8,12 @@ import torch
 from fastai.callback.core import Callback
 from torch import Tensor, nn
 
-from pneumo_utils.backbones import HEAD, Chain
-from pneumo_utils.backbones.darknet_weights import load_darknet
-from pneumo_utils.backbones.publishers import Source
-from pneumo_utils.backbones.weights import find_official
 from pneumo_utils.detection.region import losses, spoken
 from pneumo_utils.detection.yolov2 import NAME, Detector, filters, yolov2
+from pneumo_utils.models.chain import HEAD, Chain
+from pneumo_utils.models.darknet_weights import load_darknet
+from pneumo_utils.models.publishers import Source
+from pneumo_utils.models.weights import find_official
 
 BEFORE = "joined"
 STRIDE = {"full": 32, "pocket": 8}  # pixels of an image to one cell

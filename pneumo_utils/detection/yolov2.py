@@ -8,9 +8,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from pneumo_utils.backbones import HEAD, Chain, trunk
-from pneumo_utils.backbones.darknet import conv
-from pneumo_utils.backbones.shipped import load_pocket
+from pneumo_utils.models.chain import HEAD, Chain
+from pneumo_utils.models.darknet import conv
+from pneumo_utils.models.shipped import load_pocket
+from pneumo_utils.models.trunk import trunk
 
 NAME = "yolov2"
 # yolov2.cfg; in cells

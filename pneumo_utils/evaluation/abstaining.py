@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL
 from pneumo_utils.evaluation.weighed import Answers
-from pneumo_utils.ground.errors import StudyError
 
 
 def answered(predictions, shares=tuple(np.linspace(0.1, 1, 10)), level: float = LEVEL) -> pd.DataFrame:

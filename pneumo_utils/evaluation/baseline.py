@@ -9,8 +9,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.ground.errors import StudyError
 
 SIDE, FRAME = 32, 3  # pixels
 

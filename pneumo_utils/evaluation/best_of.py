@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval
-from pneumo_utils.ground.errors import StudyError
 
 
 def best_of(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval
 from pneumo_utils.evaluation.metrics import LOSSES, metric
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.evaluation.scoring import UNDEFINED, point, spread
 from pneumo_utils.evaluation.weighed import Answers, decided
-from pneumo_utils.ground.errors import StudyError
 
 
 @dataclass(frozen=True)

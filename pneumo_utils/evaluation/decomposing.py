@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL
 from pneumo_utils.evaluation.comparing import students_reach
-from pneumo_utils.ground.errors import StudyError
 
 ROWS, COLUMNS, BOTH, DRAWS, REST = "rows", "columns", "rows x columns", "draws", "rest"
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 
 def judged(cohorts, least: int) -> list[str]:

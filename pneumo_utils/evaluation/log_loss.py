@@ -4,7 +4,7 @@ costs by the same rule.
 
 import numpy as np
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 SMALLEST = 1e-7  # Keras's bound on a probability
 

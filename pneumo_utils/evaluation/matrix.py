@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.weighed import decided
-from pneumo_utils.ground.errors import StudyError
 
 
 def confusion(predictions, threshold=None, of: str = "") -> pd.DataFrame:

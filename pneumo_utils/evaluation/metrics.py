@@ -13,11 +13,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.nearest import did_you_mean
 from pneumo_utils.evaluation.cells import over
 from pneumo_utils.evaluation.formulas import BY_CLASS, TOGETHER, exact_match
 from pneumo_utils.evaluation.weighed import Weighed
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.nearest import did_you_mean
 
 ONE_SIDED = ("precision", "recall", "specificity", "f1")  # whose average has to be named: papers confuse them
 AVERAGES = ("macro", "weighted")

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, sha, write
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, sha, write
 
 SEVERAL = "|"  # between the labels of an image that has several
 SUM_TO_ONE = 1e-3  # half precision leaves that much

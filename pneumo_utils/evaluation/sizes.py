@@ -5,8 +5,8 @@ form and by trying.
 import numpy as np
 from scipy import optimize, stats
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL
-from pneumo_utils.ground.errors import StudyError
 
 POWER = 0.8
 

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES
 from pneumo_utils.evaluation.metrics import label
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.evaluation.scoring import Score, scores
-from pneumo_utils.ground.errors import StudyError
 
 COLUMNS = ["metric", "value", "low", "high", "why"]
 OF_A_CLASS = ("precision", "recall", "specificity", "f1", "auroc", "auprc")

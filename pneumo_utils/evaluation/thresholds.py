@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from sklearn.metrics import roc_curve
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of
 
 WAYS = '"youden", "f1", ("recall", 0.9) or ("specificity", 0.9)'
 

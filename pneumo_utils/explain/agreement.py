@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 WINDOW = 1.5  # standard deviation in pixels of the window in which Wang et al. 2004 compare structure
 SMALL = 0.01**2, 0.03**2  # their constants for maps from 0 to 1

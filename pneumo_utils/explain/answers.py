@@ -5,7 +5,7 @@ as two.
 import torch
 from torch import Tensor, nn
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 
 def columns(logits: Tensor) -> Tensor:

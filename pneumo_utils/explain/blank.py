@@ -5,7 +5,7 @@ import math
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 MEAN, BLUR = "mean", "blur"
 # standard deviation of the blur over the side of the picture: ribs and lesions go, the shape of the chest stays

@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.explain.answers import asked, check_all, columns, picked, probabilities
 from pneumo_utils.explain.blank import BLUR, blank
 from pneumo_utils.explain.maps import AT_ONCE
 from pneumo_utils.explain.undisturbed import undisturbed
-from pneumo_utils.ground.errors import StudyError
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ import numpy as np
 from captum.attr import LayerAttribution
 from torch import Tensor, nn
 
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.nearest import did_you_mean
 from pneumo_utils.explain.answers import Score, asked, check_all
 from pneumo_utils.explain.methods import METHODS, Method
 from pneumo_utils.explain.undisturbed import undisturbed
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.nearest import did_you_mean
 
 AT_ONCE = 32  # images, where they come as one tensor
 

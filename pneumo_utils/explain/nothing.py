@@ -5,7 +5,7 @@ these.
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 WIDE = 0.25  # standard deviation of the bell over the side of the picture
 GRAIN = 1 / 16  # the same of the blur that makes noise smooth: blobs about as large as a Grad-CAM's

@@ -5,7 +5,7 @@ from fastai.data.transforms import Transform
 from fastai.torch_core import TensorImage
 from torch.nn import functional as F
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 EDGE = 1 / 16  # of a side: the width of the frame
 REACH = 2  # pixels to either side that are averaged over

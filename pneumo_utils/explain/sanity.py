@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from pneumo_utils.backbones.narrowing import initialise
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.explain.agreement import alike
 from pneumo_utils.explain.maps import maps
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.models.narrowing import initialise
 
 
 def sanity(

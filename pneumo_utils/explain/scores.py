@@ -7,7 +7,7 @@ region, or no heat at all. How many maps are empty has to be said beside a mean,
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 FAR = 1e6  # between two images of a stack, so that the nearest pixel of a region is one of the same image
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from docutils import nodes
 from sphinx.writers.html5 import HTML5Translator
 
-from pneumo_utils.ground.files import sha
+from pneumo_utils.common.files import sha
 
 
 def name_the_arrows(app, page, template, context, doctree) -> None:

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from pneumo_utils.claims.ledger import load
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json, sha
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, read_json, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import Parameter, check, of_chapter

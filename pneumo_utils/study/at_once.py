@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from pneumo_utils.cohort.cache import cores
-from pneumo_utils.ground.errors import ChapterFailed, StudyError
+from pneumo_utils.common.errors import ChapterFailed, StudyError
+from pneumo_utils.data.cache import cores
 from pneumo_utils.study import exercises
 from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
 from pneumo_utils.study.standing import Standing, standing, sums_up

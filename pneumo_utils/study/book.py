@@ -17,12 +17,12 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from pneumo_utils import ROOT
-from pneumo_utils.claims import load
-from pneumo_utils.figures.scoreboard import page_of
-from pneumo_utils.ground import places
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.ground.markup import plain
+from pneumo_utils.claims.ledger import load
+from pneumo_utils.common import places
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, read_json, read_yaml, sha, write
+from pneumo_utils.common.markup import plain
+from pneumo_utils.plots.scoreboard import page_of
 from pneumo_utils.study import (
     accessible,
     comparison_page,

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_yaml
-from pneumo_utils.ground.places import repository
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_yaml
+from pneumo_utils.common.places import repository
 
 LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 

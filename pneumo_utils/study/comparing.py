@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, read_json
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, read_json
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import data_of, identity
 from pneumo_utils.study.parameters import settle
@@ -129,7 +129,7 @@ def _cell(value):
 def _over_seeds(frame, names: list[str]):
     import pandas as pd
 
-    from pneumo_utils.evaluation import mean_over
+    from pneumo_utils.evaluation.draws import mean_over
 
     rows, endless = [], float("inf")
     for keys, same in frame.groupby(

@@ -5,8 +5,8 @@ run beside each record.
 import json
 from dataclasses import replace
 
-from pneumo_utils.ground.files import read_json
-from pneumo_utils.ground.markup import plain
+from pneumo_utils.common.files import read_json
+from pneumo_utils.common.markup import plain
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import find
 from pneumo_utils.study.comparing import alike

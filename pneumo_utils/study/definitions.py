@@ -8,7 +8,7 @@ from pathlib import Path
 
 from docutils import nodes
 
-from pneumo_utils.ground.files import sha
+from pneumo_utils.common.files import sha
 
 
 class defined(nodes.reference):

@@ -6,8 +6,8 @@ import platform
 from importlib import metadata
 from pathlib import Path
 
-from pneumo_utils.ground.files import digest_of
-from pneumo_utils.ground.sources import closure, imports
+from pneumo_utils.common.files import digest_of
+from pneumo_utils.common.sources import closure, imports
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import of_chapter

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, sha
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json, sha
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.markdown import table
 

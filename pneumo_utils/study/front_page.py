@@ -2,8 +2,8 @@
 needs none.
 """
 
-from pneumo_utils.evaluation import in_words
-from pneumo_utils.figures.scoreboard import at_a_glance
+from pneumo_utils.evaluation.scoring import in_words
+from pneumo_utils.plots.scoreboard import at_a_glance
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.markdown import table

@@ -16,10 +16,10 @@ import types
 from pathlib import Path
 from zipfile import BadZipFile
 
-from pneumo_utils.ground import places
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import digest_of, open_regular, read_json, room_for, sha, write, write_json
-from pneumo_utils.ground.sources import PACKAGE, closure
+from pneumo_utils.common import places
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import digest_of, open_regular, read_json, room_for, sha, write, write_json
+from pneumo_utils.common.sources import PACKAGE, closure
 from pneumo_utils.study.digest import versions
 
 

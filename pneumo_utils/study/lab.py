@@ -4,8 +4,8 @@ solutions as cells.
 
 from pathlib import Path
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import room_for, write_json
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import room_for, write_json
 from pneumo_utils.study import exercises
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.exercises import CODE, HEADING, MINUTES, Exercise

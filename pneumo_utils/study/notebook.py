@@ -8,8 +8,8 @@ import warnings
 from pathlib import Path
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground import files, places
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common import files, places
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import kept, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import listing, versions
@@ -95,8 +95,8 @@ class Run:
         """What the paper claims, by ids of the ledger: the first of a chapter's tables."""
         import pandas as pd
 
-        from pneumo_utils.claims import load
-        from pneumo_utils.figures.tables import claim, table
+        from pneumo_utils.claims.ledger import load
+        from pneumo_utils.plots.tables import claim, table
 
         ledger = load()
         told = [
@@ -115,8 +115,8 @@ class Run:
         """
         import pandas as pd
 
-        from pneumo_utils.claims import load
-        from pneumo_utils.figures.tables import claim, table
+        from pneumo_utils.claims.ledger import load
+        from pneumo_utils.plots.tables import claim, table
 
         ledger, rows = load(), []
         for name, told in judged.items():
@@ -143,7 +143,7 @@ class Run:
         """Keep the scores of several things, a list over draws each, as means with Student's intervals; `overlap` is
         that of draws which share training images.
         """
-        from pneumo_utils.evaluation import mean_over
+        from pneumo_utils.evaluation.draws import mean_over
 
         for what, each in found.items():
             self.result(
@@ -156,7 +156,7 @@ class Run:
         """Show what this run and the chapter's records have of surveys, under their names."""
         from IPython.display import display
 
-        from pneumo_utils.figures.beside import survey_table
+        from pneumo_utils.plots.beside import survey_table
 
         runs = {"this run": self.results} | {record.title: record.results for record in self.recorded.values()}
         for name in surveys:
@@ -201,7 +201,7 @@ class Run:
         """What was run for the chapter's records, or how the first is made."""
         from IPython.display import Markdown
 
-        from pneumo_utils.figures.records import records_table
+        from pneumo_utils.plots.records import records_table
 
         called = self._notebook().number or self.chapter
         none = Markdown(f"*No record is kept yet: `pneumo record {called} NAME -p ...` makes one.*")
@@ -209,10 +209,10 @@ class Run:
 
     def verdicts(self, claims: list[str]):
         """What has become of claims of the ledger, by their ids: the last of a chapter's tables of results."""
-        from pneumo_utils.claims import load
         from pneumo_utils.claims.evidence import gather
+        from pneumo_utils.claims.ledger import load
         from pneumo_utils.claims.verdicts import here
-        from pneumo_utils.figures.tables import table
+        from pneumo_utils.plots.tables import table
 
         return table(
             here(load(), claims, gather(self.evidence())),

@@ -1,9 +1,9 @@
 """Pages that are written by the study itself: what was run, and what can be set."""
 
 from pneumo_utils.claims.ledger import Paper
-from pneumo_utils.figures.scoreboard import of_a_paper
-from pneumo_utils.figures.words import share
-from pneumo_utils.ground.markup import code, plain
+from pneumo_utils.common.markup import code, plain
+from pneumo_utils.plots.scoreboard import of_a_paper
+from pneumo_utils.plots.words import share
 from pneumo_utils.study.chapters import chapters
 from pneumo_utils.study.markdown import table as _table
 from pneumo_utils.study.parameters import Parameter, of_chapter

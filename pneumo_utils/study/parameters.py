@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from pneumo_utils.ground.errors import ParameterError, StudyError
+from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")

@@ -4,9 +4,9 @@ import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json
-from pneumo_utils.ground.places import repository
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json
+from pneumo_utils.common.places import repository
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.digest import files_of, listing

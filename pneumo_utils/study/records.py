@@ -10,9 +10,9 @@ from datetime import datetime
 from pathlib import Path
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, sha, write_json
-from pneumo_utils.ground.nearest import did_you_mean
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json, sha, write_json
+from pneumo_utils.common.nearest import did_you_mean
 from pneumo_utils.study.progress import took
 
 UNDEFINED = "undefined"  # in the place of a number that there is not

@@ -6,8 +6,8 @@ import shlex
 from functools import cache
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_yaml
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.markdown import table
 from pneumo_utils.study.parameters import check, from_file, of_chapter

@@ -14,9 +14,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pneumo_utils import ROOT
-from pneumo_utils.ground import places
-from pneumo_utils.ground.errors import NO_ROOM, ChapterFailed, StudyError
-from pneumo_utils.ground.files import FULL, digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.common import places
+from pneumo_utils.common.errors import NO_ROOM, ChapterFailed, StudyError
+from pneumo_utils.common.files import FULL, digest_of, read_json, room_for, sha, write, write_json
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.progress import Progress, cell_name

@@ -13,7 +13,7 @@ import traceback
 from multiprocessing.connection import wait
 from pathlib import Path
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import kept
 
 
@@ -21,7 +21,7 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
     """What `make` returns for each named piece, in their order; `first` is called once before any is made, for what
     all forks then find in memory.
     """
-    from pneumo_utils.cohort.bar import bar
+    from pneumo_utils.data.bar import bar
 
     began, places = (
         time.time(),
@@ -56,7 +56,7 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
 def _at_once() -> int:
     import torch
 
-    from pneumo_utils.training import share_cores
+    from pneumo_utils.training.devices import share_cores
 
     if "fork" not in multiprocessing.get_all_start_methods() or torch.cuda.is_available() or sys.platform == "darwin":
         return 1  # macOS can fork, but its own libraries do not survive it
@@ -89,7 +89,7 @@ def _fork(names: list[str], at_once: int, make_one, shown) -> None:
 def _in_fork(make_one, name: str, at_once: int, says) -> None:
     from threadpoolctl import threadpool_limits
 
-    from pneumo_utils.training import share_cores
+    from pneumo_utils.training.devices import share_cores
 
     sys.stdout = sys.stderr = io.StringIO()  # what a piece prints would be mixed with what its neighbours print
     share_cores(at_once)

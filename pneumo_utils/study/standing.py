@@ -5,8 +5,8 @@ claims.
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_utils.ground import places
-from pneumo_utils.ground.files import digest_of, open_regular, read_json, sha
+from pneumo_utils.common import places
+from pneumo_utils.common.files import digest_of, open_regular, read_json, sha
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.digest import differences, identity, modules_of

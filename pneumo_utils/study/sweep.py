@@ -7,7 +7,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_utils.ground.errors import ParameterError
+from pneumo_utils.common.errors import ParameterError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import Parameter, from_file, from_words, of_chapter, settle
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from pneumo_utils.cohort.cache import cores
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cache import cores
 
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")

@@ -3,8 +3,8 @@
 from fastai.callback.core import Callback
 from safetensors.torch import save
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import write
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import write
 from pneumo_utils.training.weights import changing, restore, snapshot
 
 VALID_LOSS = "valid_loss"

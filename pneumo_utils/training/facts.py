@@ -10,7 +10,7 @@ from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from torch import nn
 
-from pneumo_utils.ground.files import digest_of, sha
+from pneumo_utils.common.files import digest_of, sha
 from pneumo_utils.training.history import Recorder
 from pneumo_utils.training.watch import Watch
 from pneumo_utils.training.weights import changing

@@ -7,7 +7,7 @@ import time
 
 from fastai.learner import Recorder as FastaiRecorder
 
-from pneumo_utils.ground import places
+from pneumo_utils.common import places
 from pneumo_utils.training.metrics import MeanLoss, SmoothLoss
 
 

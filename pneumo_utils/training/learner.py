@@ -9,10 +9,11 @@ from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.torch_core import no_random
 
-from pneumo_utils.backbones import Chain, check_size
-from pneumo_utils.freezing import groups, must_learn
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.prefix import cached, plan
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.models.chain import Chain
+from pneumo_utils.models.shapes import check_size
+from pneumo_utils.models.state import groups, must_learn
+from pneumo_utils.training.cached import cached, plan
 from pneumo_utils.training.devices import AUTO, compute
 from pneumo_utils.training.history import Recorder, is_live
 from pneumo_utils.training.loop import Learner

@@ -13,8 +13,8 @@ from fastai.callback.core import CancelEpochException
 from fastai.callback.schedule import LRFinder
 from fastcore.foundation import L
 
-from pneumo_utils.backbones import Chain
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.models.chain import Chain
 from pneumo_utils.training.chance import Chance
 from pneumo_utils.training.devices import Compute
 from pneumo_utils.training.history import line

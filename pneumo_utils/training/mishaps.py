@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import torch
 
-from pneumo_utils.ground.errors import StudyError
+from pneumo_utils.common.errors import StudyError
 
 WRAPPED = re.compile(
     r"^(Exception occured in `[^`]*` when calling event "

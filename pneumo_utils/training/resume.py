@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pneumo_utils.ground.errors import StudyError
-from pneumo_utils.ground.files import read_json, room_for, sha, write, write_json
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import read_json, room_for, sha, write, write_json
 from pneumo_utils.training import chance
 from pneumo_utils.training.facts import facts
 from pneumo_utils.training.weights import changing, restore, snapshot

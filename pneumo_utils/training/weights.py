@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from pneumo_utils.backbones import Chain
+from pneumo_utils.models.chain import Chain
 
 
 def changing(chain: Chain) -> dict[str, Tensor]:

@@ -1,0 +1,46 @@
+"""Synthetic COVID-19 radiographs (Zunair and Hamza): what two generators made, G1 from normal and G2 from pneumonia
+images.
+"""
+
+import sys
+from pathlib import Path
+
+from pneumo_utils.data.cohort import Cohort
+from pneumo_utils.data.readers.class_folders import by_folder
+from pneumo_utils.data.readers.reading import Reading, half, not_this
+from pneumo_utils.data.readers.tree import Tree
+
+TITLE = "Synthetic COVID-19 radiographs"
+LAYOUT = "folders G1 and G2, or G_NC.zip and G_PC.zip"
+LICENCE = "its repository names none, so ask its authors before more than study; cite their paper"
+SOURCE = "https://github.com/hasibzunair/synthetic-covid-cxr-dataset/releases (G_NC.zip and G_PC.zip)"
+FILES = {
+    name: f"https://github.com/hasibzunair/synthetic-covid-cxr-dataset/releases/latest/download/{name}"
+    for name in ("G_NC.zip", "G_PC.zip")
+}
+ADULT = False
+PUBLISHED = {"images": 21295, "normal": 16537, "pneumonia": 4758}
+
+CLASSES = {"g1": "normal", "g2": "pneumonia"}
+
+
+def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
+    return any(part.lower() in CLASSES for name in tree.pictures() for part in name.split("/")[:-1])
+
+
+def read(root: str | Path, say=print) -> Cohort:
+    """Labels normal and pneumonia, as papers read G1 and G2; every image is a generator's COVID-19 translation."""
+    tree = Tree.open(root)
+    if not looks_like(tree):
+        raise not_this(sys.modules[__name__], tree)
+    reading = Reading(TITLE, tree)
+    table = by_folder(tree, reading, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
+        "image", ignore_index=True
+    )
+    table = table.assign(generator=table["folder"].str.upper()).drop(columns="folder")
+    for folder, label in CLASSES.items():
+        if not (table["labels"] == label).any():
+            raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")
+    reading.note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
+    return reading.cohort(reading.whole(table), "covid_gan", list(CLASSES.values()), say=say)

@@ -1,0 +1,51 @@
+"""The curated COVID-19 radiographs (Sait et al.): four class folders, no patients, no split."""
+
+import re
+import sys
+from pathlib import Path
+
+from pneumo_utils.data.cohort import Cohort
+from pneumo_utils.data.readers.class_folders import by_folder
+from pneumo_utils.data.readers.reading import Reading, half, not_this
+from pneumo_utils.data.readers.tree import Tree
+
+TITLE = "Curated COVID-19 chest radiographs"
+LAYOUT = "folders COVID-19, Normal, Pneumonia-Bacterial and Pneumonia-Viral"
+LICENCE = (
+    "the one that Mendeley Data shows beside 9xkhgts2s6; the images come from fifteen public sets, whose own "
+    "terms go on"
+)
+SOURCE = (
+    "https://data.mendeley.com/datasets/9xkhgts2s6/4, or kaggle datasets download "
+    "unaissait/curated-chest-xray-image-dataset-for-covid19"
+)
+KAGGLE = "unaissait/curated-chest-xray-image-dataset-for-covid19"
+ADULT = False
+PUBLISHED = {"images": 9208, "covid": 1281, "normal": 3270, "bacterial": 3001, "viral": 1656}
+
+CLASSES = {"normal": "normal", "pneumoniabacterial": "bacterial", "pneumoniaviral": "viral", "covid19": "covid"}
+
+
+def plain(folder: str) -> str:
+    """Reduce a folder name to lower-case letters and digits."""
+    return re.sub(r"[^a-z0-9]", "", folder.lower())
+
+
+def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
+    folders = {plain(part) for name in tree.pictures() for part in name.split("/")[:-1]}
+    return len(folders & CLASSES.keys()) >= 2
+
+
+def read(root: str | Path, say=print) -> Cohort:
+    """Labels normal, bacterial, viral and covid."""
+    tree = Tree.open(root)
+    if not looks_like(tree):
+        raise not_this(sys.modules[__name__], tree)
+    reading = Reading(TITLE, tree)
+    table = by_folder(tree, reading, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
+    table = table.assign(view="PA").drop(columns="folder")
+    for label in CLASSES.values():
+        if not (table["labels"] == label).any():
+            raise half(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
+    return reading.cohort(reading.whole(table), "curated_covid", list(CLASSES.values()), say=say)

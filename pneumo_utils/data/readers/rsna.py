@@ -1,0 +1,132 @@
+"""RSNA Pneumonia Detection Challenge 2018, stage 2: DICOM, a row a box, three classes."""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import Cohort
+from pneumo_utils.data.readers import csvs
+from pneumo_utils.data.readers.reading import Reading, half, not_this
+from pneumo_utils.data.readers.tree import Tree
+
+TITLE = "RSNA Pneumonia Detection Challenge 2018"
+LAYOUT = "stage_2_train_labels.csv, stage_2_detailed_class_info.csv and stage_2_train_images/*.dcm"
+LICENCE = "the challenge's own terms: research and teaching, no commercial use; the images are NIH's"
+SOURCE = "kaggle competitions download rsna-pneumonia-detection-challenge, after its rules are accepted there (3.7 GB)"
+KAGGLE_COMPETITION = "rsna-pneumonia-detection-challenge"
+ADULT = True
+PUBLISHED = {
+    "images": 26684,
+    "Normal": 8851,
+    "No Lung Opacity / Not Normal": 11821,
+    "Lung Opacity": 6012,
+    "boxes": 9555,
+}
+
+LABELS, DETAILS, PICTURES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "stage_2_train_images"
+CLASSES = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"]
+FRAME = 1024  # the boxes count pixels of images this wide
+
+
+class FromHeader:
+    """What the DICOM header says of the patient."""
+
+    columns = ["age", "sex", "view", "site"]
+
+    def __call__(self, header) -> dict:
+        """Read age, sex, view and site from a DICOM header."""
+        from pneumo_utils.data.dicom import years
+
+        return {
+            "age": years(header.get("PatientAge", "")),
+            "sex": str(header.get("PatientSex", "") or ""),
+            "view": str(header.get("ViewPosition", "") or ""),
+            "site": str(header.get("InstitutionName", "") or ""),
+        }
+
+
+def looks_like(tree: Tree) -> bool:
+    """Return whether a folder looks like this release."""
+    return bool(tree.table(LABELS) or tree.table(DETAILS)) or any(PICTURES in name for name in tree.pictures())
+
+
+def read(root: str | Path, say=print) -> Cohort:
+    """Labels are the three classes; `target` is 1 where there is an opacity, and then the image has boxes."""
+    tree = Tree.open(root)
+    if not looks_like(tree):
+        raise not_this(sys.modules[__name__], tree)
+    reading = Reading(TITLE, tree)
+    labels, details = _table(tree, LABELS), _table(tree, DETAILS)
+    rows = csvs.read(
+        labels,
+        {
+            "image": ("patientId",),
+            "x": ("x",),
+            "y": ("y",),
+            "width": ("width",),
+            "height": ("height",),
+            "target": ("Target",),
+        },
+    )
+    csvs.known(labels, rows, "target", ["0", "1"])
+    rows = csvs.numbers(labels, rows, "x", "y", "width", "height")
+    classes = csvs.read(details, {"image": ("patientId",), "labels": ("class",)})
+    csvs.known(details, classes, "labels", CLASSES)
+    _agree(labels, rows, "target")
+    _agree(details, classes, "labels")
+
+    table = rows.drop_duplicates("image")[["image", "target"]].merge(
+        classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left"
+    )
+    reading.aside(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
+    table = table.dropna(subset="labels").assign(target=lambda t: t["target"].astype(int))
+    files = _pictures(tree, reading, set(table["image"]))
+    reading.aside(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
+    table = table[table["image"].isin(files)].assign(path=lambda t: t["image"].map(files)).reset_index(drop=True)
+    if table.empty:
+        raise half(
+            TITLE,
+            tree.root,
+            f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)",
+            f"Fetch them: {SOURCE}.",
+        )
+    table = reading.plausible_ages(reading.whole(table, FromHeader()).assign(patient=lambda t: t["image"]))
+    if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
+        reading.note("images that are not DICOM: their ages, sexes and views are not known")
+    boxes = rows[(rows["target"] == "1")].assign(finding="Lung Opacity")
+    return reading.cohort(table, "rsna", CLASSES, reading.inside(boxes, table, FRAME, labels.name), say=say)
+
+
+def _table(tree: Tree, name: str) -> Path:
+    if not (path := tree.table(name)):
+        raise half(TITLE, tree.root, f"{name} is not there", f"Fetch it: {SOURCE}.")
+    return path
+
+
+def _agree(path: Path, rows: pd.DataFrame, column: str) -> None:
+    """The rows of one image say the same of it."""
+    both = rows.groupby("image")[column].nunique()
+    if (both > 1).any():
+        image = both.index[both > 1][0]
+        lines = ", ".join(map(str, rows["line"][rows["image"] == image]))
+        raise StudyError(
+            f"{path} lines {lines}: {image} has two values of {column}. Correct them or fetch the table again."
+        )
+
+
+def _pictures(tree: Tree, reading: Reading, wanted: set[str]) -> dict[str, Path]:
+    found, strange = {}, []
+    for name, path in tree.pictures().items():
+        if path.stem not in wanted:
+            strange.append(name)
+        elif path.stem in found:
+            reading.aside([name], f"a second file of the name {path.stem}; {found[path.stem].name} is read")
+        else:
+            found[path.stem] = path
+    test = [name for name in strange if "stage_2_test_images" in name]
+    if test:
+        reading.note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
+    reading.aside([name for name in strange if name not in set(test)], f"not in {LABELS}")
+    return found

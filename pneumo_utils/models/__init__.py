@@ -1,0 +1,3 @@
+"""Trunks: the papers' networks as chains of named blocks, full size or pocket, with weights that say where they come
+from.
+"""

@@ -1,0 +1,85 @@
+"""Children as Kaggle has them: a doubled outer folder, file names that tell the cause, a few colour files, a few
+copies, unequal sizes.
+"""
+
+import numpy as np
+import pandas as pd
+
+from pneumo_utils.phantom.writers.desk import Desk, jpeg, stretched
+from pneumo_utils.phantom.writers.parts import whole_patients
+
+TEST = {"NORMAL": 234 / 1583, "PNEUMONIA": 390 / 4273}
+VAL = {"NORMAL": 8 / 1583, "PNEUMONIA": 8 / 4273}
+COLOUR = 283 / 3875  # of the training images with pneumonia, and in the real release of no others
+COPIES = 30 / 5856  # groups of byte-identical files
+NORMAL2 = 0.6  # of the normal children, who come from a second series
+CAUSE = {"bacterial": "bacteria", "viral": "virus"}
+HOME = "chest_xray/chest_xray"
+
+
+def write(desk: Desk) -> None:
+    """Write the Kermany release of children, with its colour files, copies and unequal sizes."""
+    population = desk.population("children")
+    table = population.table(range(desk.images))
+    table["label"] = np.where(table["cause"] == "normal", "NORMAL", "PNEUMONIA")
+    table["split"] = _split(table)
+    names = _names(table, desk)
+    second = table.index[(table["label"] == "PNEUMONIA") & (table["split"] == "train") & table.duplicated("patient")]
+    copies = set(second[: max(1, round(COPIES * desk.images))])
+    coloured = (table["split"] == "train") & ((table["label"] == "PNEUMONIA") if "colour" in desk.shortcuts else True)
+    training = table.index[coloured]
+    colour = set(desk.random.choice(training, max(2, round(COLOUR * len(training))), replace=False))
+    before = b""
+    for index, pixels, _, _ in desk.shoot(population, names, "kermany"):
+        if index not in copies or not before:
+            width, height = _extent(table["label"][index] if "size" in desk.shortcuts else "", desk)
+            before = jpeg(stretched(pixels, width, height), colour=index in colour)
+        desk.bytes(f"{HOME}/{names[index]}", before)
+    for name in list(names.values())[:3]:
+        desk.bytes(
+            f"__MACOSX/{HOME}/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}",
+            b"\0\5\26\7\0\2\0\0Mac OS X        ",
+        )
+    desk.bytes("chest_xray/.DS_Store", b"\0\0\0\1Bud1")
+
+
+def _split(table: pd.DataFrame) -> pd.Series:
+    classes = [
+        whole_patients(some["patient"], {"test": TEST[label], "val": VAL[label]}, "train")
+        for label, some in table.groupby("label")
+    ]
+    return pd.concat(classes).reindex(table.index)
+
+
+def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
+    """Numbers of children begin again in every part, which is why nobody knows whether one number is one child."""
+    number: dict[tuple, int] = {}
+    counter: dict[tuple, int] = {}
+    names = {}
+    repeated = table["patient"].value_counts()
+    second_series = {patient: desk.random.random() < NORMAL2 for patient in table["patient"].unique()}
+    for row in table.itertuples():
+        child = number.setdefault(
+            (row.split, row.label, row.patient), 1 + sum(key[:2] == (row.split, row.label) for key in number)
+        )
+        if row.label == "PNEUMONIA":
+            shot = counter[row.split, row.cause] = counter.get((row.split, row.cause), 0) + 1
+            file = f"person{child}_{CAUSE[row.cause]}_{shot}"
+        else:
+            series = "NORMAL2-IM" if second_series[row.patient] else "IM"
+            file = f"{series}-{child:04}-0001" + (f"-{row.visit + 1:04}" if repeated[row.patient] > 1 else "")
+        names[row.Index] = f"{row.split}/{row.label}/{file}.jpeg"
+    return names
+
+
+def _extent(label: str, desk: Desk) -> tuple[int, int]:
+    """No side is shorter than the size that was asked for; in the real release normal films are larger and nearer to
+    square.
+    """
+    low, high, broad = {
+        "": (1.0, 1.6, (1.05, 1.7)),
+        "NORMAL": (1.1, 1.6, (1.05, 1.4)),
+        "PNEUMONIA": (1.0, 1.35, (1.2, 1.7)),
+    }[label]
+    height = desk.size * desk.random.uniform(low, high)
+    return round(height * desk.random.uniform(*broad)), round(height)

@@ -1,0 +1,55 @@
+"""MedMNIST's arrays: PneumoniaMNIST of children, ChestMNIST of adults, each in its three parts."""
+
+import io
+
+import numpy as np
+
+from pneumo_utils.phantom.writers.desk import Desk
+from pneumo_utils.phantom.writers.parts import whole_patients
+
+FINDINGS = (
+    "Atelectasis",
+    "Cardiomegaly",
+    "Effusion",
+    "Infiltration",
+    "Mass",
+    "Nodule",
+    "Pneumonia",
+    "Pneumothorax",
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+SHARES = {
+    "pneumoniamnist": {"test": 624 / 5856, "val": 524 / 5856},
+    "chestmnist": {"test": 22433 / 112120, "val": 11219 / 112120},
+}
+SMALL = 28  # the size whose file carries none in its name
+
+
+def write(desk: Desk) -> None:
+    """Write PneumoniaMNIST and ChestMNIST as .npz files."""
+    for name, kind in (("pneumoniamnist", "children"), ("chestmnist", "nih")):
+        population = desk.population(kind)
+        table = population.table(range(desk.images))
+        arrays = {}
+        in_part = whole_patients(table["patient"], SHARES[name], "train")
+        for part in ("train", "val", "test"):
+            indices = table.index[in_part == part]
+            names = {index: f"{name}/{part}/{at}" for at, index in enumerate(indices)}
+            arrays[f"{part}_images"] = np.stack(
+                [pixels for _, pixels, _, _ in desk.shoot(population, names, f"{name} {part}")]
+            )
+            if kind == "children":
+                labels = (table["cause"][indices] != "normal").to_numpy()[:, None]
+            else:
+                labels = np.array(
+                    [[finding in text.split("|") for finding in FINDINGS] for text in table["label"][indices]]
+                )
+            arrays[f"{part}_labels"] = labels.astype(np.uint8)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy types them as if one were `allow_pickle`
+        desk.bytes(f"{name}.npz" if desk.size == SMALL else f"{name}_{desk.size}.npz", buffer.getvalue())

@@ -1,0 +1,122 @@
+"""The pictures of the audit: one for each paper."""
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.ticker import MaxNLocator
+
+from pneumo_utils.plots.style import BLUE, GREEN, GREY, INK, ORANGE, canvas
+from pneumo_utils.plots.tables import table
+
+
+def block_order(implied: pd.DataFrame, constants: dict[str, float]):
+    """Each model's accuracy and balanced accuracy with one standard error either way, beside always answering
+    pneumonia.
+    """
+    titles = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
+    figure, rows = canvas(6.8, rows=2)
+    figure.get_layout_engine().set(hspace=0.12)
+    for axes, (metric, title) in zip(rows, titles.items()):
+        part = implied[implied["metric"] == metric].iloc[::-1]
+        best = part["value"].to_numpy() == part["value"].max()
+        axes.axvline(constants[metric], color=GREY, linestyle="--", linewidth=2)
+        axes.text(constants[metric], len(part) - 0.35, " always pneumonia", color="#666666", fontsize=12, va="bottom")
+        axes.hlines(
+            part["column"],
+            part["value"] - part["standard_error"],
+            part["value"] + part["standard_error"],
+            color=INK,
+            linewidth=2,
+        )
+        axes.scatter(part["value"], part["column"], s=90, color=np.where(best, ORANGE, BLUE), zorder=3)
+        axes.set_title(title, pad=24)
+        axes.set_ylim(-0.5, len(part) - 0.3)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+    return figure
+
+
+def recall_and_specificity(implied: pd.DataFrame):
+    """For each column of paper 2 the share of each class that would be right, joined by a line."""
+    wide = (
+        implied.pivot(index="column", columns="metric", values="value")
+        .loc[implied["column"].drop_duplicates()]
+        .iloc[::-1]
+    )
+    figure, axes = canvas(4.4)
+    axes.hlines(wide.index, wide["specificity"], wide["recall"], color=GREY, linewidth=3)
+    axes.scatter(wide["specificity"], wide.index, s=100, color=ORANGE, zorder=3, label="normal images right")
+    axes.scatter(wide["recall"], wide.index, s=100, color=BLUE, zorder=3, label="pneumonia right")
+    axes.set(xlim=(0, 1.03), xlabel="share of the class")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    return figure
+
+
+def sorted_batches(batches: pd.DataFrame, average: float):
+    """The recall of each batch, in order, of a predictor that is never wrong."""
+    figure, axes = canvas(3.8)
+    axes.fill_between(
+        np.arange(len(batches) + 1),
+        np.append(batches["recall"], batches["recall"].iloc[-1]),
+        step="post",
+        color=BLUE,
+        alpha=0.85,
+    )
+    axes.axhline(average, color=ORANGE, linewidth=2.5)
+    axes.text(1, average + 0.03, f"mean over batches {average:.4f}", color=ORANGE, fontweight="bold")
+    axes.axhline(1, color=GREEN, linewidth=2.5, linestyle="--")
+    axes.text(1, 0.93, "recall on the whole: 1", color=GREEN, fontweight="bold", va="top")
+    axes.set(
+        xlim=(0, len(batches)), ylim=(0, 1.08), xlabel="batch, in the order of the files", ylabel="recall of the batch"
+    )
+    return figure
+
+
+def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
+    """One confusion matrix under two sets of names, each in the same order of classes."""
+    figure, both = canvas(3.5, columns=2)
+    for axes, title, order in zip(both, ("As printed", "Names that fit"), (names, renamed)):
+        place = [order.index(name) for name in names]
+        shown = counts[np.ix_(place, place)]
+        errors = shown - np.diag(np.diag(shown))
+        sns.heatmap(
+            errors,
+            annot=shown,
+            fmt="d",
+            cmap="Oranges",
+            vmax=1.3 * errors.max(),
+            cbar=False,
+            square=True,
+            linewidths=2,
+            ax=axes,
+            annot_kws={"fontsize": 13},
+        )
+        short = [name[:6] + ("." if len(name) > 6 else "") for name in names]
+        axes.set_xticklabels(short, rotation=0, fontsize=11)
+        axes.set_yticklabels(short, rotation=90, fontsize=11, va="center")
+        axes.set_title(title)
+        axes.set_xlabel("predicted")
+    both[0].set_ylabel("actual")
+    return figure
+
+
+def ways_to_name(ways: pd.DataFrame, **named: str):
+    """The ways of naming a matrix's rows, as `claims.audited.namings_of` hands them back, as a table."""
+    return table(ways.assign(p=ways["p"].map(chance)), **{"chi-squared": "{:.2f}"}, **named)
+
+
+def chance(p: float) -> str:
+    """A p-value in words; one that is very small says no more than that."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def without_an_image(scores: pd.DataFrame, printed: float):
+    """F1 of predictors that never see an image, with intervals, and the detector's printed F1 as a line."""
+    part = scores.sort_values("f1", ignore_index=True)
+    figure, axes = canvas(4.3)
+    above = (part["f1"] > printed).to_numpy()
+    axes.barh(part["predictor"], 100 * part["f1"], color=np.where(above, ORANGE, BLUE))
+    axes.hlines(part["predictor"], 100 * part["low"], 100 * part["high"], color=INK, linewidth=2)
+    axes.axvline(100 * printed, color=INK, linestyle="--", linewidth=2)
+    axes.text(100 * printed + 0.5, -0.1, f"the paper: {100 * printed:.1f} %", fontsize=13, va="center")
+    axes.set(xlabel="F1, %", xlim=(0, 118 * part["high"].max()), ylim=(-0.6, len(part) - 0.4))
+    return figure

@@ -1,0 +1,72 @@
+"""The pictures of the first chapter: scores by the number of images, and where a network looks for each of the four
+outcomes.
+"""
+
+import numpy as np
+import pandas as pd
+
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.heat import of_its_most
+from pneumo_utils.plots.heatmaps import in_words
+from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas, sheet
+from pneumo_utils.plots.words import SMALLEST, folded, listed
+
+PICTURE, TITLE = 1.3, 0.5  # inches: a side, the words over it
+BRIGHTEST = 99.5  # percentile that is drawn in full colour
+
+
+def by_images(scores: pd.DataFrame, start: float):
+    """AUROC by images adapted on, with every draw as a dot; columns who ("network" or "pixels"), images, draw,
+    value; `start` is without any.
+    """
+    figure, axes = canvas(3.9)
+    told = []
+    for who, name, colour, mark in (
+        ("network", "the whole network learns", BLUE, "o"),
+        ("pixels", "linear model on pixels", ORANGE, "s"),
+    ):
+        part = scores[scores["who"] == who]
+        means = part.groupby("images")["value"].mean()
+        axes.plot(means.index, means, color=colour, linewidth=2.4, marker=mark, markersize=7, label=name)
+        axes.scatter(part["images"], part["value"], s=35, color=colour, alpha=0.45, marker=mark, linewidth=0)
+        told.append(f"{name}: " + ", ".join(f"{value:.3f} after {number}" for number, value in means.items()))
+    axes.axhline(start, color=GREY, linewidth=1.8, linestyle="--")
+    axes.set_xscale("log")
+    axes.set_xticks(ticks := sorted(scores["images"].unique()), [f"{tick:,}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="children adapted on", ylabel="AUROC")
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    return figure, f"AUROC by number of images. {listed(told)}; without adaptation {start:.3f}."
+
+
+def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
+    """For each named case the picture over the picture with its saliency in colour, as bright as the pixel counts."""
+    if not cases:
+        raise StudyError(
+            'There are no saliency maps to show: give them by outcome, {"true positive": (picture, map), ...}.'
+        )
+    columns = max(4, len(cases))
+    side = WIDTH / columns - 0.05
+    height = 2 * side + TITLE + 0.1
+    figure = sheet(height)
+    for at, (name, (picture, saliency)) in enumerate(cases.items()):
+        left = at * (side + 0.05) / WIDTH
+        grey = np.repeat(np.asarray(picture, float)[..., None] / 255, 3, axis=2)
+        strength = np.clip(saliency / max(np.percentile(saliency, BRIGHTEST), 1e-12), 0, 1)[..., None]
+        hot = (1 - strength) * 0.75 * grey + strength * np.array([1.0, 0.62, 0.0])
+        for row, shown in enumerate((grey, hot)):
+            bottom = height - TITLE - (row + 1) * side - row * 0.05
+            axes = figure.add_axes((left, bottom / height, side / WIDTH, side / height))
+            axes.imshow(shown, aspect="auto", interpolation="nearest")
+            axes.set_axis_off()
+        figure.text(
+            left + side / WIDTH / 2,
+            1 - 0.04 / height,
+            folded(name, side, 2),
+            ha="center",
+            va="top",
+            fontsize=SMALLEST,
+            color=INK,
+        )
+    told = [f"{name}: {in_words(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
+    return figure, f"Pictures, and under each of them where the network's answer is most sensitive. {listed(told)}."
