@@ -145,7 +145,7 @@ def record():
     """
 
 
-@record.command(context_settings={"show_default": True})
+@record.command("make", context_settings={"show_default": True})
 @click.argument("chapter")
 @click.argument("name")
 @set_word

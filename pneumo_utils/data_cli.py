@@ -16,7 +16,7 @@ def data():
     """Make, check and get the data sets."""
 
 
-@data.command(context_settings={"show_default": True})
+@data.command("make", context_settings={"show_default": True})
 @click.argument("release", type=click.Choice(MADE))
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--images", default=1000, help="How many images.")

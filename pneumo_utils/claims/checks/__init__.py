@@ -1,4 +1,4 @@
-"""The judges: small named functions, `judge(claim, ledger, **args) -> Finding`, one file a way of judging."""
+"""Checks on paper, `check(claim, ledger, **args) -> Finding`; importing a module registers its functions."""
 
 from pneumo_utils.claims.checks import (
     against_public,
@@ -16,21 +16,22 @@ from pneumo_utils.claims.checks import (
     statements,
     tables,
 )
+from pneumo_utils.claims.checks.registry import JUDGES
 
-ROOMS = (
-    against_public,
-    arithmetic,
-    baselines,
-    batches,
-    closeness,
-    comparing,
-    confusion,
-    counting,
-    floors,
-    formulas,
-    gains,
-    plain,
-    statements,
-    tables,
-)
-JUDGES = {name: judge for room in ROOMS for name, judge in room.judges.items()}
+__all__ = [
+    "JUDGES",
+    "against_public",
+    "arithmetic",
+    "baselines",
+    "batches",
+    "closeness",
+    "comparing",
+    "confusion",
+    "counting",
+    "floors",
+    "formulas",
+    "gains",
+    "plain",
+    "statements",
+    "tables",
+]

@@ -5,10 +5,8 @@ import math
 import statistics
 
 from pneumo_utils.claims import public
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 def agrees(claim, computed: float) -> bool:

@@ -4,12 +4,10 @@ import math
 from functools import cache
 
 from pneumo_utils.claims import baselines, public
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
 from pneumo_utils.detection.cells import targets
 from pneumo_utils.detection.image_free import box_baselines, large_box_baselines
-
-judges, judge = room()
 
 
 @judge

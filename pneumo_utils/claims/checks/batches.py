@@ -5,10 +5,8 @@ from functools import cache
 
 from pneumo_utils.claims import batches
 from pneumo_utils.claims.checks.arithmetic import half_unit
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @cache

@@ -1,10 +1,8 @@
 """Claims that numbers are alike or far apart, where the paper gives words and the entry says how they are taken."""
 
 from pneumo_utils.claims.checks.arithmetic import in_words, quantity
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @judge

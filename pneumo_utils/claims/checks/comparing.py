@@ -1,12 +1,10 @@
 """Claims of order: which score is best, by how much, and whether chance on the test images would do as much."""
 
 from pneumo_utils.claims.checks.arithmetic import in_words, quantity
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.checks.scores import OPEN_WITHIN, called, errors_apart, gap_in_images, shown
 from pneumo_utils.claims.finding import Finding
 from pneumo_utils.claims.ledger import LedgerError
-
-judges, judge = room()
 
 
 @judge

@@ -4,10 +4,8 @@ from functools import cache
 
 from pneumo_utils.claims import counting
 from pneumo_utils.claims.checks.arithmetic import compare
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @cache

@@ -3,11 +3,9 @@
 import math
 
 from pneumo_utils.claims.checks.arithmetic import quantity
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.checks.scores import OPEN_WITHIN, called, share, shown, standard_error
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @judge

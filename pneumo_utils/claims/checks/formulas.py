@@ -2,10 +2,8 @@
 
 import math
 
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @judge

@@ -1,11 +1,9 @@
 """Claims that a change helps: what each model gains by it, in every score."""
 
 from pneumo_utils.claims.checks.arithmetic import quantity
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.checks.scores import gap_in_images
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @judge

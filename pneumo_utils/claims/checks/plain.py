@@ -1,9 +1,7 @@
 """Claims that nothing in the paper or in public tables can settle, each with the reason why."""
 
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 @judge

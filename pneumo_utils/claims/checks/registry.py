@@ -1,12 +1,13 @@
-"""How a room of judges collects its functions."""
+"""The register of checks on paper: every function that is marked with `judge`, by its name."""
+
+from collections.abc import Callable
+
+JUDGES: dict[str, Callable] = {}
 
 
-def room():
-    """A dictionary of judges and the decorator that fills it under each function's own name."""
-    judges = {}
-
-    def judge(function):
-        judges[function.__name__] = function
-        return function
-
-    return judges, judge
+def judge(function: Callable) -> Callable:
+    """Register a function under its own name, by which the ledger calls it."""
+    if function.__name__ in JUDGES:
+        raise ValueError(f"there are two checks called {function.__name__}")
+    JUDGES[function.__name__] = function
+    return function

@@ -3,11 +3,9 @@
 import colorsys
 
 from pneumo_utils.claims import public
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.checks.scores import called, shown
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 
 def in_one(claim) -> str:

@@ -7,10 +7,8 @@ import numpy as np
 from scipy import stats
 
 from pneumo_utils.claims.checks.arithmetic import compare
-from pneumo_utils.claims.checks.registry import room
+from pneumo_utils.claims.checks.registry import judge
 from pneumo_utils.claims.finding import Finding
-
-judges, judge = room()
 
 IMPROBABLE = 0.001  # a mix of classes less likely than this, were the images drawn at random, is called inconsistent
 
