@@ -26,10 +26,10 @@ def main(place: Path) -> None:
     import numpy as np
     from PIL import Image
 
-    from pneumo_utils.data import cache, lookalikes
-    from pneumo_utils.data.decode import grey
+    from pneumo_utils.data import duplicates, pixel_cache
+    from pneumo_utils.data.image_reader import grey
     from pneumo_utils.data.readers import recognise
-    from pneumo_utils.phantom.writers.making import default
+    from pneumo_utils.phantom.writers.writer import default
 
     root = Path(sys.argv[1]) if len(sys.argv) > 1 else default("kermany", images=200, size=256)
     module = recognise(root)
@@ -41,7 +41,7 @@ def main(place: Path) -> None:
         return np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
     def build(threads: int):
-        cache.cores = lambda: threads
+        pixel_cache.cores = lambda: threads
         for folder in (place / "pixels").glob("*"):
             for each in folder.iterdir():
                 each.unlink()
@@ -56,7 +56,7 @@ def main(place: Path) -> None:
             "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths]),
         },
     )
-    cores = cache.cores()
+    cores = pixel_cache.cores()
     measured(
         "building the cache",
         {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))},
@@ -73,7 +73,7 @@ def main(place: Path) -> None:
             "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)]),
         },
     )
-    measured("looking for copies", {"all pairs": (len(paths), lambda: lookalikes.near(cohort))})
+    measured("looking for copies", {"all pairs": (len(paths), lambda: duplicates.near(cohort))})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scoring import scores
+from pneumo_utils.evaluation.scores import scores
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 f1_macro f1_weighted mcc auroc auprc brier "

@@ -21,11 +21,10 @@ from pathlib import Path
 from papermill import execute_notebook
 
 from pneumo_utils.common.files import write_json
-from pneumo_utils.study import exercises, lab
+from pneumo_utils.study import exercises
 from pneumo_utils.study.chapters import Chapter, chapters, find
-from pneumo_utils.study.digest import versions
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import runs_of
+from pneumo_utils.study.run_status import runs_of, versions
 
 MB = 1e6
 
@@ -73,7 +72,7 @@ def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:
     cell takes, and ends at the first error.
     """
     notebook, done = place / "solutions.ipynb", place / "solved.ipynb"
-    write_json(notebook, lab.teachers(chapter))
+    write_json(notebook, exercises.teachers(chapter))
     executed = execute_notebook(str(notebook), str(done), cwd=str(place), progress_bar=False)
     again, took = 0.0, defaultdict(float)
     for cell in executed.cells:

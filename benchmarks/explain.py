@@ -37,9 +37,9 @@ def ways(name: str, pixels: int) -> dict:
     from captum.attr import LayerGradCam
 
     from pneumo_utils import explain
-    from pneumo_utils.models.chain import with_head
-    from pneumo_utils.models.trunk import trunk
-    from pneumo_utils.training import heads
+    from pneumo_utils.models import heads
+    from pneumo_utils.models.blocks import with_head
+    from pneumo_utils.models.create import trunk
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = trunk(name, size="full", seed=0)

@@ -63,17 +63,17 @@ def everything() -> dict:
 def cohort(release: str, images: int, size: int):
     """Phantoms; two of a hundred validate, so that an epoch is training and little else."""
     from pneumo_utils.data.readers import recognise
-    from pneumo_utils.phantom.writers.making import default
+    from pneumo_utils.phantom.writers.writer import default
 
     root = default(release, images=images, size=size)
     return recognise(root).read(root, say=None).split(by="image", test=0, valid=0.02)
 
 
 def resnet18(size: str, learn: str):
-    from pneumo_utils.models.chain import with_head
-    from pneumo_utils.models.learns import learns
-    from pneumo_utils.models.trunk import trunk
-    from pneumo_utils.training import heads
+    from pneumo_utils.models import heads
+    from pneumo_utils.models.blocks import with_head
+    from pneumo_utils.models.create import trunk
+    from pneumo_utils.models.freezing import learns
 
     made = trunk("resnet18", size=size, seed=0)
     return learns(with_head(made, heads.linear(made.about.channels, 2)), learn)
@@ -167,7 +167,7 @@ def head_only(children) -> dict:
     """Only the head learns: plain, from the cache, with the cache's own cost over some epochs, and as fastai freezes
     by default.
     """
-    from pneumo_utils.training.store import STORE
+    from pneumo_utils.training.feature_store import STORE
 
     plain, kept, theirs, count = (
         *(ours(children, "full", LARGE, "head", prefix) for prefix in ("off", "on")),
@@ -227,10 +227,10 @@ def grid() -> dict:
     """The fifth paper's grid, layers that learn by images: all its cells from shared prefixes, and a sample of them
     the plain ways.
     """
-    from pneumo_utils.models.chain import with_head
-    from pneumo_utils.models.learns import learns
-    from pneumo_utils.models.trunk import trunk
-    from pneumo_utils.training import heads
+    from pneumo_utils.models import heads
+    from pneumo_utils.models.blocks import with_head
+    from pneumo_utils.models.create import trunk
+    from pneumo_utils.models.freezing import learns
     from pneumo_utils.training.learner import learner
     from pneumo_utils.training.optimizers import adam
 

@@ -43,12 +43,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 from torch.nn.functional import avg_pool2d, cross_entropy
 
-from pneumo_utils.common import places
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.files import read_json, write_json
 from pneumo_utils.data.readers import kermany
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.models.chain import Chain
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.blocks import Chain
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.registry import names
 from pneumo_utils.phantom.population import Population
 
 SEEDS, LABELS, TEST, SIZE = 10, 200, 800, 64
@@ -250,7 +250,7 @@ def put(new: list[dict], out: Path) -> list[dict]:
     """Beside what was measured before, in place of what is measured anew; written at once, so that a run that stops
     loses little.
     """
-    with places.lock(out):
+    with run_paths.lock(out):
         old = read_json(out)["rows"] if out.exists() else []
         keys = {(row["on"], row["way"], row["trunk"]) for row in new}
         rows = [row for row in old if (row["on"], row["way"], row["trunk"]) not in keys] + new

@@ -20,7 +20,7 @@ PNEUMO = [sys.executable, "-m", "pneumo_utils.cli"]
 PAIRS = 7
 CELLS = [
     "seed: int = 0  # [0, 1000000] seed",
-    'from pneumo_utils.study.notebook import begin\n\nrun = begin("small")',
+    'from pneumo_utils.study.run_context import begin\n\nrun = begin("small")',
     'run.uses(data="none", weights="none")\nrun.result("seed", seed)\nrun.finish()',
 ]
 

@@ -1,5 +1,6 @@
-"""The `pneumo` command: a face, no logic."""
+"""The command `pneumo`."""
 
+import difflib
 import sys
 import time
 from pathlib import Path
@@ -7,8 +8,147 @@ from pathlib import Path
 import click
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data_cli import data
-from pneumo_utils.pretrain_cli import pretrain
+
+MADE = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
+# as the phantom names them; it is imported only where something is drawn
+SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")
+WRONG_EXIT = 3  # of `data check`; 1 is for what could not be checked, 2 for a command that is not one
+COLOURS = {"wrong": "red", "worth knowing": "yellow", "as it should be": "green"}
+
+
+@click.group()
+def data():
+    """Make, check and get the data sets."""
+
+
+@data.command("make", context_settings={"show_default": True})
+@click.argument("release", type=click.Choice(MADE))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--images", default=1000, help="How many images.")
+@click.option("--size", default=256, help="Their side in pixels.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="The seed of all that is random.")
+@click.option(
+    "--shortcut",
+    "shortcuts",
+    multiple=True,
+    type=click.Choice(SHORTCUTS),
+    help="A give-away of the class that is not in the lungs, or, in covid_gan, findings in the place of "
+    "fingerprints; may be given again.",
+)
+def make_release(release, folder, images, size, seed, shortcuts):
+    """Write phantom radiographs into DIR in the published layout of RELEASE."""
+    from pneumo_utils.phantom.writers.writer import make as write
+
+    write(release, images, size, seed, folder, shortcuts)
+    click.secho(f"{release}: {images:,} phantom images in {folder}", fg="green")
+    click.echo("  the true masks and who is who are in its folder truth, which no reader looks into")
+
+
+@data.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--against", metavar="DIR", type=click.Path(path_type=Path), help="Another release: which pictures are in both?"
+)
+@click.option("--strict", is_flag=True, help="Let what is worth knowing count as wrong.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON and nothing else.")
+@click.option("--html", "page", metavar="FILE", type=click.Path(path_type=Path), help="Write a report with pictures.")
+@click.pass_context
+def check(ctx, folder, against, strict, as_json, page):
+    """Say what release lies in DIR and what is wrong with it.
+
+    The exit code is 0 where nothing is wrong, 3 where something is, and 1 where DIR cannot be read at all.
+    """
+    import json
+
+    from pneumo_utils.data.quality_report import check as look
+    from pneumo_utils.data.quality_report import failed
+
+    findings = look(folder, against)
+    wrong = failed(findings, strict)
+    if as_json:
+        found = {"folder": str(folder), "failed": wrong, "findings": [finding.as_json() for finding in findings]}
+        click.echo(json.dumps(found, indent=1, ensure_ascii=False))
+    else:
+        for finding in findings:
+            level = click.style(f"  {finding.level:15}", fg=COLOURS[finding.level])
+            click.echo(f"{level}  {finding.about:10}  {finding.text}")
+    if page:
+        from pneumo_utils.data.quality_report import write_report
+
+        write_report(page, folder, findings)
+        click.echo(f"  the report with pictures is {page}", err=as_json)
+    ctx.exit(WRONG_EXIT if wrong else 0)
+
+
+@data.command()
+@click.argument("release", type=click.Choice(MADE))
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def get(release, folder):
+    """Fetch the real RELEASE into DIR where there is a network, and check it; else say how to get it by hand."""
+    from pneumo_utils.data.readers.download import get as fetch
+
+    fetch(release, folder, say=click.echo)
+
+
+@click.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="How long each trunk learns, at the pace measured first: 13 if not said, 25 on a GPU.",
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    help="So many steps instead: the same steps and seed give the same weights on one machine.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(min=100),
+    default=60_000,
+    show_default=True,
+    help="Drawn images in the bank that the steps draw from.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the drawings and of the weights' start.",
+)
+@click.option(
+    "--out",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for NAME.safetensors and its card, NAME.json: if not said, where the package looks for them.",
+)
+def pretrain(names, minutes, steps, images, seed, folder):
+    """Pre-train pocket trunks (all, or those named) on images drawn by formula."""
+    from pneumo_utils.common.errors import StudyError
+    from pneumo_utils.common.run_paths import in_repository
+    from pneumo_utils.models.registry import names as known
+    from pneumo_utils.models.weights import POCKET
+    from pneumo_utils.phantom.pretraining.train import pretrain as run
+
+    if not folder and not in_repository():
+        raise StudyError("Name a folder for the weights with --out: the installed package keeps those it came with.")
+    folder = folder or POCKET
+    if minutes and steps:
+        raise StudyError("--minutes and --steps both say how long to train: give one of them.")
+    for name in names:
+        if name not in known():
+            near = difflib.get_close_matches(name, known(), 1)
+            raise StudyError(
+                f"There is no trunk {name!r}." + (f" Did you mean {near[0]!r}?" if near else "") + f" "
+                f"Known "
+                f"are {', '.join(known())}."
+            )
+    for name in names or known():
+        card = run(name, folder, steps, minutes, seed, images, say=click.echo)
+        asked, found = next(iter(card["scores"].items()))
+        told = f"{asked} {found['score']:.3f} ({found['measure']}; chance {found['chance']:.3f})"
+        click.secho(f"{name}: {told}, {folder / name}.safetensors", fg="green")
 
 
 class Face(click.Group):
@@ -91,8 +231,8 @@ def run(chapters, words, params, out, cell_limit):
     Several chapters, or several values of a parameter, are a sweep: every combination is a run, as many at once as
     there are cores for, and `pneumo compare` lays them beside each other.
     """
-    from pneumo_utils.study.at_once import run_each
-    from pneumo_utils.study.progress import clock
+    from pneumo_utils.study.kernel import clock
+    from pneumo_utils.study.parallel import run_each
 
     planned = _planned(chapters, words, params)
     for at, (one, outcome) in enumerate(run_each(planned, out, cell_limit, click.echo), 1):
@@ -114,15 +254,15 @@ def compare(chapters, words, params, only, out):
     Student's interval.
     """
     from pneumo_utils.common.files import write
-    from pneumo_utils.study import comparing
+    from pneumo_utils.study import compare
     from pneumo_utils.study.chapters import find
 
     runs = (
-        comparing.planned(_planned(chapters, words, params))
+        compare.planned(_planned(chapters, words, params))
         if words or params
-        else [run for each in chapters for run in comparing.as_it_is(find(each))]
+        else [run for each in chapters for run in compare.as_it_is(find(each))]
     )
-    table = comparing.tidy(runs, only)
+    table = compare.tidy(runs, only)
     if out:
         write(out, table.to_csv(index=False))
         click.echo(f"{len(table)} rows of {len(runs)} runs are in {out}")
@@ -151,10 +291,10 @@ def record():
 @set_word
 @set_file
 @cell_limit
-def make(chapter, name, words, params, cell_limit):
+def make_record(chapter, name, words, params, cell_limit):
     """Run CHAPTER, or find its run, and write what it found under NAME where it can be committed: no image, no path."""
     from pneumo_utils.study.chapters import find
-    from pneumo_utils.study.recording import record as record_chapter
+    from pneumo_utils.study.make_record import record as record_chapter
 
     found = find(chapter)
     path, outcome = record_chapter(found, name, _given(found, words, params), cell_limit=cell_limit)
@@ -170,7 +310,7 @@ def make(chapter, name, words, params, cell_limit):
 @click.argument("name")
 def add(folder, name):
     """Check FOLDER, a run that was made elsewhere, against its manifest, and write what it found under NAME."""
-    from pneumo_utils.study.adding import add as add_run
+    from pneumo_utils.study.make_record import add as add_run
 
     path = add_run(folder, name)
     click.secho(f"{path.parent.name}: brought in as {name}", fg="green")
@@ -198,7 +338,7 @@ def lab(chapters, out):
     their teacher, with the solutions as cells.
     """
     from pneumo_utils.study.chapters import find
-    from pneumo_utils.study.lab import write_lab
+    from pneumo_utils.study.exercises import write_lab
 
     for chapter in chapters:
         for path in write_lab(find(chapter), out):
@@ -226,8 +366,8 @@ def status():
     """Say which chapters are up to date, and which are stale and why."""
     from pneumo_utils.study import records
     from pneumo_utils.study.chapters import chapters
-    from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.standing import standing
+    from pneumo_utils.study.kernel import clock
+    from pneumo_utils.study.run_status import standing
 
     colours = {"up to date": "green", "failed": "red", "stale": "yellow", "never run": "yellow"}
     for chapter in chapters():
@@ -260,10 +400,10 @@ def book(asked, cell_limit):
     _build/html.
     """
     from pneumo_utils.study import book as binder
-    from pneumo_utils.study.at_once import run_each
     from pneumo_utils.study.chapters import find
-    from pneumo_utils.study.progress import clock
-    from pneumo_utils.study.standing import to_run
+    from pneumo_utils.study.kernel import clock
+    from pneumo_utils.study.parallel import run_each
+    from pneumo_utils.study.run_status import to_run
     from pneumo_utils.study.sweep import plan
 
     began = time.time()

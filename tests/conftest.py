@@ -124,7 +124,7 @@ lr: float = 0.1  # (0, 1] learning rate
 optimizer: str = "adam"  # {adam, sgd} the optimiser
 data_root: str = ""  # {folder} with data; empty: none
 """
-BEGIN = "from pneumo_utils.study.notebook import begin\n\nrun = begin({name!r})"
+BEGIN = "from pneumo_utils.study.run_context import begin\n\nrun = begin({name!r})"
 FINISH = (
     'run.uses(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
 )
@@ -211,7 +211,7 @@ def on_the_page(chapter, tier: str, **folders) -> dict:
     """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these
     folders.
     """
-    from pneumo_utils.study.rerunning import commands
+    from pneumo_utils.study.rerun_footer import commands
 
     (command,) = (each for each in commands(chapter)["real data"] if f"/{tier}/" in each)
     (one,) = planned(command, **folders)
@@ -220,7 +220,7 @@ def on_the_page(chapter, tier: str, **folders) -> dict:
 
 def other_settings(chapter, small: dict) -> dict:
     """The settings that a chapter's page says are worth trying; of numbers no more than in `small`."""
-    from pneumo_utils.study.rerunning import worth_trying
+    from pneumo_utils.study.rerun_footer import worth_trying
 
     return {
         name: min(value, small.get(name, value)) if isinstance(value, int) else value
@@ -288,14 +288,14 @@ def execute(tmp_path_factory):
     With the settings of the book under test it is that book's own run, which whoever comes first makes. Other runs
     stand apart and share data and kept pieces. `records=False` hides what is on record.
     """
-    from pneumo_utils.common import places
+    from pneumo_utils.common import run_paths
     from pneumo_utils.study.run import run
 
     def executed(chapter, settings, records=True):
         if records and settings and settings == of_the_book(chapter):
             folder = run(chapter, settings).folder
             return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
-        runs = places.runs()
+        runs = run_paths.runs()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PNEUMO_RUNS", str(apart := tmp_path_factory.mktemp("runs")))
             for name in ("kept", "data", ".locks"):

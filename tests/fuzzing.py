@@ -66,7 +66,7 @@ class Release:
 
     def make(self, folder: Path) -> None:
         """Write the release."""
-        from pneumo_utils.phantom.writers.making import make
+        from pneumo_utils.phantom.writers.writer import make
 
         make(self.name, IMAGES, SIDE, 7, folder / "release")
         if self.name == "medmnist":  # of two sets, a reader has to be told which one
@@ -158,7 +158,7 @@ def _save_weights(kind: str):
         import torch
         from safetensors.torch import save_file
 
-        from pneumo_utils.models.darknet_weights import save_darknet
+        from pneumo_utils.models.darknet import save_darknet
 
         place = folder / "release"
         place.mkdir()
@@ -176,7 +176,7 @@ def _save_weights(kind: str):
 
 def _read_weights(place: Path) -> dict:
     from pneumo_utils.models import checkpoint
-    from pneumo_utils.models.darknet_weights import load_darknet
+    from pneumo_utils.models.darknet import load_darknet
 
     network, path = _network(), next(place.iterdir())
     if path.suffix == ".weights":
@@ -283,7 +283,7 @@ def _make_manifest(folder: Path) -> None:
 
 def _read_manifest(place: Path):
     from pneumo_utils.common.files import digest_of
-    from pneumo_utils.study.standing import finished
+    from pneumo_utils.study.run_status import finished
 
     return finished(place, digest_of({"a": "1"})[:12])
 
@@ -292,14 +292,14 @@ def _make_kept(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from pneumo_utils.study.kept import store
+    from pneumo_utils.study.result_cache import store
 
     frame = pd.DataFrame({"name": ["a", "b"], "value": [0.5, 1.5]})
     store(folder / "release", {"scores": np.arange(100.0), "table": frame, "text": ["x", 1, None]})
 
 
 def _read_kept(place: Path):
-    from pneumo_utils.study.kept import load
+    from pneumo_utils.study.result_cache import load
 
     return load(place)
 

@@ -8,8 +8,8 @@ import pytest
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, sha
 from pneumo_utils.study import records
-from pneumo_utils.study.adding import add
 from pneumo_utils.study.chapters import Chapter, find
+from pneumo_utils.study.make_record import add
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
 

@@ -10,21 +10,19 @@ from torch import nn
 from torchvision import models
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.build import full
-from pneumo_utils.models.catalogue import (
+from pneumo_utils.models.blocks import About, Chain, units, with_head
+from pneumo_utils.models.create import multiply_adds, table, trunk
+from pneumo_utils.models.layer_table import Layer, check_size, layers, maps, smallest
+from pneumo_utils.models.registry import (
     IMAGENET,
     KINDS,
     MINUS_HALF_TO_HALF,
     MINUS_ONE_TO_ONE,
     POCKET_SCALING,
     ZERO_TO_ONE,
+    full,
     names,
 )
-from pneumo_utils.models.chain import About, Chain, units, with_head
-from pneumo_utils.models.layers import Layer, layers
-from pneumo_utils.models.shapes import check_size, maps, smallest
-from pneumo_utils.models.table import multiply_adds, table
-from pneumo_utils.models.trunk import trunk
 
 torch.set_num_threads(1)
 
@@ -497,7 +495,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         def reset_classifier(self, classes, pool):
             self.fc = nn.Identity()
 
-    from pneumo_utils.models.elsewhere import _timm_blocks
+    from pneumo_utils.models.registry import _timm_blocks
 
     net = Crossing()
     blocks = _timm_blocks("crossing", 32, net)

@@ -17,14 +17,12 @@ from torch import nn
 from torchvision import models
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.catalogue import KINDS
-from pneumo_utils.models.chain import with_head
+from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.checkpoint import own_keys, read
-from pneumo_utils.models.darknet import conv
-from pneumo_utils.models.darknet_weights import Header, convolutions, ends_after, load_darknet, save_darknet
-from pneumo_utils.models.publishers import Source, Torchvision
-from pneumo_utils.models.shipped import CARD, load_pocket, save_pocket
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.darknet import Header, conv, convolutions, ends_after, load_darknet, save_darknet
+from pneumo_utils.models.registry import KINDS, Source, Torchvision
+from pneumo_utils.models.weights import CARD, load_pocket, save_pocket
 
 torch.set_num_threads(1)
 

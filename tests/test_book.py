@@ -17,7 +17,7 @@ from pneumo_utils.common.files import read_json
 from pneumo_utils.study import book, records
 from pneumo_utils.study.chapters import chapters, contents, find
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import standing, to_run
+from pneumo_utils.study.run_status import standing, to_run
 
 
 @pytest.fixture(scope="session")

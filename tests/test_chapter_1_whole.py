@@ -16,7 +16,7 @@ from torchvision import models
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.rerunning import commands
+from pneumo_utils.study.rerun_footer import commands
 from pneumo_utils.study.run import run
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")

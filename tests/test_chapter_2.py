@@ -14,7 +14,7 @@ from torchvision import models
 
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.data.readers import kermany
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.create import trunk
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run

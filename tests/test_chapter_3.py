@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 
 from pneumo_utils.claims.ledger import load
-from pneumo_utils.models.catalogue import KINDS
+from pneumo_utils.models.registry import KINDS
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run

@@ -14,9 +14,8 @@ from torchvision.models.detection import fcos_resnet50_fpn
 
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.detection.yolo_training import published
-from pneumo_utils.detection.yolov2 import yolov2
-from pneumo_utils.models.darknet_weights import save_darknet
+from pneumo_utils.detection.yolov2 import published, yolov2_detector
+from pneumo_utils.models.darknet import save_darknet
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
@@ -185,7 +184,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     weights = tmp_path / "weights"
     weights.mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(weights))
-    save_darknet(yolov2(80, "full"), weights / "yolov2.weights")
+    save_darknet(yolov2_detector(80, "full"), weights / "yolov2.weights")
     save_file(resnet50().state_dict(), weights / "resnet50.safetensors")
     save_file(
         fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors"

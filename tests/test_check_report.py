@@ -7,7 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from pneumo_utils.data_cli import WRONG_EXIT, data
+from pneumo_utils.cli import WRONG_EXIT, data
 from pneumo_utils.phantom import writers
 
 NAME = "person9<b>&x_bacteria_1.jpeg"
@@ -34,7 +34,7 @@ def test_the_exit_code_tells_a_script(folder, tmp_path):
 
 
 def test_strict_counts_what_is_worth_knowing():
-    from pneumo_utils.data.check import GOOD, TOLD, WRONG, Finding, failed
+    from pneumo_utils.data.quality_report import GOOD, TOLD, WRONG, Finding, failed
 
     fine, licence = Finding(GOOD, "counts", "."), Finding(TOLD, "licence", ".")
     assert not failed([fine, licence]) and not failed([fine, licence], strict=True)

@@ -5,11 +5,9 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from pneumo_utils.claims.checks import JUDGES
-from pneumo_utils.claims.evidence import gather
-from pneumo_utils.claims.finding import ON_PAPER, RERUN
-from pneumo_utils.claims.ledger import FOLDER, KINDS, Claim, LedgerError, load, read_paper
-from pneumo_utils.claims.numerals import NUMERAL, accounted, body, inventory, inventory_file, unaccounted
+from pneumo_utils.claims.checks.registry import JUDGES
+from pneumo_utils.claims.ledger import FOLDER, KINDS, ON_PAPER, RERUN, Claim, LedgerError, gather, load, read_paper
+from pneumo_utils.claims.numeral_coverage import NUMERAL, accounted, body, inventory, inventory_file, unaccounted
 from pneumo_utils.claims.verdicts import on_paper, rerun, scoreboard
 
 LEDGER = load()

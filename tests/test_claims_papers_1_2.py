@@ -2,7 +2,7 @@
 
 import pytest
 
-from pneumo_utils.claims.checks import JUDGES
+from pneumo_utils.claims.checks.registry import JUDGES
 from pneumo_utils.claims.ledger import FOLDER, Claim, Ledger, LedgerError, Paper, read_paper
 from pneumo_utils.claims.verdicts import on_paper
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pneumo_utils.claims.checks import JUDGES, arithmetic, baselines, batches, formulas, tables
+from pneumo_utils.claims.checks import arithmetic, baselines, printed_confusion, sizes
+from pneumo_utils.claims.checks.registry import JUDGES
 from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load
 from pneumo_utils.claims.verdicts import on_paper
 
@@ -70,12 +71,12 @@ def test_deviation_by_n_or_by_n_less_1(printed, verdict):
 
 
 def test_few_wrong_answers_bound_recall_and_precision():
-    assert batches.least_possible("recall", 100, 10) == 0.9  # all ten missed
-    assert batches.least_possible("precision", 100, 25) == 0.8  # all 25 called positive
+    assert sizes.least_possible("recall", 100, 10) == 0.9  # all ten missed
+    assert sizes.least_possible("precision", 100, 25) == 0.8  # all 25 called positive
 
 
 def test_a_model_that_is_never_wrong_scores_the_share_of_batches_with_positives():
-    parts = batches.never_wrong(16537, 4758, 5, 16, 32)
+    parts = sizes.never_wrong(16537, 4758, 5, 16, 32)
     assert (parts["validation"]["with positives"], parts["validation"]["batches"]) == (30, 133)
     assert (parts["train"]["with positives"], parts["train"]["batches"]) == (238, 1064)
 
@@ -102,8 +103,8 @@ def test_accuracy_of_a_table():
 
 
 def test_chi_squared_by_hand():
-    assert tables.misfit([60, 40], [50, 50]) == pytest.approx(4)  # 100/50 + 100/50
-    assert tables.best_naming([100, 50, 51], [25, 50, 25.5]) == (1, 0, 2)
+    assert printed_confusion.misfit([60, 40], [50, 50]) == pytest.approx(4)  # 100/50 + 100/50
+    assert printed_confusion.best_naming([100, 50, 51], [25, 50, 25.5]) == (1, 0, 2)
 
 
 def test_rows_under_wrong_names():
@@ -151,7 +152,7 @@ def test_the_sign_of_a_sigmoid():
 
 
 def test_softmax_by_hand():
-    assert formulas.softmax([0, 0]) == [0.5, 0.5]
+    assert arithmetic.softmax([0, 0]) == [0.5, 0.5]
     assert judged("logits_are", ledger_of(z=1), "z", transform="none", outputs=[0, 1]).verdict == "consistent"
 
 

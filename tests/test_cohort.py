@@ -13,13 +13,12 @@ from dicoms import dicom
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
-from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data import cache
+from pneumo_utils.common.errors import StudyError, Unreadable
+from pneumo_utils.data import pixel_cache
 from pneumo_utils.data.cohort import BOXES, COLUMNS, Cohort, together
-from pneumo_utils.data.decode import grey
 from pneumo_utils.data.dicom import years
-from pneumo_utils.data.images import Images
-from pneumo_utils.data.unreadable import Unreadable
+from pneumo_utils.data.image_reader import grey
+from pneumo_utils.data.pixel_cache import Images
 
 SIDE = 24
 
@@ -386,7 +385,7 @@ def counting(monkeypatch, stop_after=None):
         decoded.append(path)
         return grey(path, size)
 
-    monkeypatch.setattr(cache, "grey", grey_and_count)
+    monkeypatch.setattr(pixel_cache, "grey", grey_and_count)
     return decoded
 
 
@@ -401,7 +400,7 @@ def test_an_image_is_decoded_once_and_only_when_asked_for(on_disk, monkeypatch):
 
 def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
     cohort = on_disk()
-    monkeypatch.setattr(cache, "AT_ONCE", 5)
+    monkeypatch.setattr(pixel_cache, "AT_ONCE", 5)
     counting(monkeypatch, stop_after=17)
     with pytest.raises(KeyboardInterrupt):
         cohort.pixels(12)
@@ -417,17 +416,17 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
     shutil.copytree(tmp_path / "images", tmp_path / "moved", copy_function=shutil.copy2)
     moved = Images(tuple(path.replace("/images/", "/moved/") for path in cohort.images.paths), cohort.images.stamps)
     decoded = counting(monkeypatch)
-    cache.pixels(moved, range(30), 12)
+    pixel_cache.pixels(moved, range(30), 12)
     assert decoded == []
     changed = Images(cohort.images.paths, ((*cohort.images.stamps[0][:2], 1), *cohort.images.stamps[1:]))
-    cache.pixels(changed, range(30), 12)
+    pixel_cache.pixels(changed, range(30), 12)
     assert len(decoded) == 30
 
 
 def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
     script = (
-        "import sys, numpy as np\nfrom pneumo_utils.data import cache\nfrom pneumo_utils.data.images import "
+        "import sys, numpy as np\nfrom pneumo_utils.data import pixel_cache as cache\nfrom pneumo_utils.data.pixel_cache import "
         "Images\n"
         f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = "
         f"lambda *a: n.append(1) or grey(*a)\n"
@@ -471,7 +470,7 @@ def test_the_digest_tells_images_and_tables_apart(on_disk):
 
 
 def test_a_kept_piece_can_depend_on_a_cohort(on_disk):
-    from pneumo_utils.study.kept import written
+    from pneumo_utils.study.result_cache import written
 
     cohort = on_disk()
     assert written(cohort, set()) == cohort.digest

@@ -13,17 +13,17 @@ from fastai.torch_core import TensorImage
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.augmented_copies import AUGMENTATIONS
 from pneumo_utils.data.cohort import together
-from pneumo_utils.data.copies import AUGMENTATIONS
 from pneumo_utils.data.readers import kermany, nih
-from pneumo_utils.models.chain import with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models import heads
+from pneumo_utils.models.blocks import with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import learns
 from pneumo_utils.phantom import writers
-from pneumo_utils.training import heads
-from pneumo_utils.training.cached import cached, plan
+from pneumo_utils.training.feature_cache import cached, plan
+from pneumo_utils.training.feature_store import Store
 from pneumo_utils.training.learner import learner
-from pneumo_utils.training.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32

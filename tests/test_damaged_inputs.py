@@ -19,10 +19,9 @@ from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pneumo_utils.common import files
-from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data import decode
-from pneumo_utils.data.readers import archives, csvs, kermany, medmnist, nih
-from pneumo_utils.data.unreadable import Unreadable
+from pneumo_utils.common.errors import StudyError, Unreadable
+from pneumo_utils.data import image_reader
+from pneumo_utils.data.readers import archives, csv_reader, kermany, medmnist, nih
 from pneumo_utils.models import checkpoint
 
 SIDE = 24
@@ -174,7 +173,7 @@ def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, m
 def test_limits_let_the_largest_published_release_pass():
     images, bytes_of_nih = 112_120, 45_000_000_000
     assert images <= max(archives.ENTRIES, bytes_of_nih // archives.BYTES_EACH)
-    assert images * 100 < archives.LISTING and images < csvs.MOST_ROWS and 10_000_000 < csvs.LARGEST
+    assert images * 100 < archives.LISTING and images < csv_reader.MOST_ROWS and 10_000_000 < csv_reader.LARGEST
     assert images * 224 * 224 <= files.most_unpacked(3_000_000_000), "the arrays of ChestMNIST"
 
 
@@ -320,15 +319,15 @@ def test_an_image_in_both_lists_is_told(adults):
 def test_a_packed_table_that_is_damaged(tmp_path, data):
     (tmp_path / "table.csv.gz").write_bytes(data)
     with pytest.raises(StudyError, match="table.csv.gz cannot be read.*Fetch it again"):
-        csvs.read(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
+        csv_reader.read(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
 
 
 @pytest.mark.parametrize("limit, told", [("LARGEST", "holds more than 100 bytes"), ("MOST_ROWS", "has 200 lines")])
 def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, told):
-    monkeypatch.setattr(csvs, limit, 100)
+    monkeypatch.setattr(csv_reader, limit, 100)
     (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
     with pytest.raises(StudyError, match=f"boxes.csv.gz {told}.*Fetch it from the publisher"):
-        csvs.rows(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
+        csv_reader.rows(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
 
 
 # arrays
@@ -451,7 +450,7 @@ def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
         data[: at - 9] + len(other).to_bytes(4, "big") + b"IDAT" + other + old_sum + data[at + 3 + length :]
     )
     with pytest.raises(Unreadable, match="damaged: broken PNG file"):
-        decode.grey(path)
+        image_reader.grey(path)
 
 
 def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
@@ -467,7 +466,7 @@ def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,Class,class\n1,a,b\n")
     with pytest.raises(StudyError, match="x.csv is not a table throughout: 2 of its columns are called 'Class'"):
-        csvs.read(path, {"labels": ("class",)})
+        csv_reader.read(path, {"labels": ("class",)})
 
 
 # DICOM
@@ -516,7 +515,7 @@ def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, w
     cohort = one_dicom(tmp_path, **changes)
     assert list(cohort.aside["image"]) == ["NORMAL/odd.dcm"] and why in cohort.aside["reason"][0], cohort.aside
     with pytest.raises(Unreadable, match=re.escape(why)):
-        decode.grey(tmp_path / "children" / "NORMAL" / "odd.dcm")
+        image_reader.grey(tmp_path / "children" / "NORMAL" / "odd.dcm")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -525,7 +524,7 @@ def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, w
 )
 def test_dicom_whose_window_is_nonsense_or_whose_rescale_is_empty_is_read(tmp_path, changes):
     cohort = one_dicom(tmp_path, **changes)
-    assert len(cohort) == 7 and (decode.grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
+    assert len(cohort) == 7 and (image_reader.grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
 
 
 def test_dicom_that_is_inflated_in_memory_is_set_aside(tmp_path):

@@ -20,24 +20,24 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+from pneumo_utils.cli import WRONG_EXIT, data
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data import lookalikes, shortcuts
-from pneumo_utils.data.check import check
+from pneumo_utils.data import duplicates, shortcuts
 from pneumo_utils.data.cohort import together as pooled
+from pneumo_utils.data.quality_report import check
 from pneumo_utils.data.readers import (
     covid_gan,
     curated_covid,
-    get,
+    download,
     kermany,
+    labels,
     medmnist,
     nih,
     recognise,
     rsna,
-    three_causes,
 )
-from pneumo_utils.data_cli import WRONG_EXIT, data
-from pneumo_utils.phantom.writers.making import default
-from pneumo_utils.phantom.writers.truth import true_masks, true_people
+from pneumo_utils.phantom.writers.ground_truth import true_masks, true_people
+from pneumo_utils.phantom.writers.writer import default
 
 SIZE = 48
 IMAGES = {"nih": 240, "medmnist": 240, "kermany": 200, "rsna": 120, "curated_covid": 120, "covid_gan": 120}
@@ -292,7 +292,7 @@ def test_check_finds_the_children_inside_the_curated_set():
     children = mine[mine["age"] < 10]["index"]
     copied = kermany.read(released("kermany"), say=None)
     # a copy there stands in the place of a picture of its own
-    lost = {row for rows in lookalikes.identical(copied) for row in rows[1:]}
+    lost = {row for rows in duplicates.identical(copied) for row in rows[1:]}
     there = set(theirs.loc[copied.table["image"].drop(list(lost)), "index"])
     assert told(findings, "overlap", "wrong")[0].startswith(
         f"{len(set(children) & there)} of 120 pictures are also in Kermany"
@@ -338,19 +338,19 @@ def test_near_copies_are_found_and_others_are_not():
     """
     cohort = rsna.read(released("rsna"), say=None)
     pixels = cohort.pixels(32)[:].astype(float)
-    assert lookalikes.near(cohort).empty
+    assert duplicates.near(cohort).empty
     again = []
     for image in pixels[:40]:
         small = Image.fromarray((0.8 * image + 25).astype(np.uint8)).resize((27, 27), Image.Resampling.BILINEAR)
         again.append(np.asarray(small.resize((32, 32), Image.Resampling.BILINEAR)))
-    differ = (lookalikes.bits(pixels)[:40, None] != lookalikes.bits(np.array(again))[None]).sum(-1)
-    assert differ.diagonal().max() <= lookalikes.NEAR < differ[~np.eye(40, dtype=bool)].min()
+    differ = (duplicates.bits(pixels)[:40, None] != duplicates.bits(np.array(again))[None]).sum(-1)
+    assert differ.diagonal().max() <= duplicates.NEAR < differ[~np.eye(40, dtype=bool)].min()
 
 
 def test_groups_of_lookalikes_can_be_split_by():
     cohort = kermany.read(released("kermany"), say=None)
-    pairs = lookalikes.near(cohort)
-    groups = lookalikes.groups(cohort, pairs)
+    pairs = duplicates.near(cohort)
+    groups = duplicates.groups(cohort, pairs)
     assert all(
         groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])
     ) and groups.nunique() == len(cohort) - len(pairs)
@@ -367,26 +367,26 @@ def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
     )
     cohort = kermany.read(released("kermany"), say=None).but(table=table)
     pairs = pd.DataFrame({"one": [3], "other": [5], "bits": [2]})
-    kin = lookalikes.kin(cohort, pairs)
+    kin = duplicates.kin(cohort, pairs)
     assert kin[3] == kin[5] == kin[8] != kin[9] and kin.nunique() == 2
-    assert lookalikes.copied_in(cohort, pairs).tolist() == [False, True, False, False]
-    assert lookalikes.copied_in(cohort, pairs, "test").tolist() == [True, False, False, False]
+    assert duplicates.copied_in(cohort, pairs).tolist() == [False, True, False, False]
+    assert duplicates.copied_in(cohort, pairs, "test").tolist() == [True, False, False, False]
     none = pairs[:0]
-    assert lookalikes.kin(cohort, none).nunique() == 3 and not lookalikes.copied_in(cohort, none).any()
+    assert duplicates.kin(cohort, none).nunique() == 3 and not duplicates.copied_in(cohort, none).any()
 
 
 def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
-    pool = pooled(three_causes.of_children(released("kermany")), three_causes.of_curated(released("curated_covid")))
-    pairs = lookalikes.near(pool)
-    pool = pool.but(table=pool.table.assign(kin=lookalikes.kin(pool, pairs)))
+    pool = pooled(labels.of_children(released("kermany")), labels.of_curated(released("curated_covid")))
+    pairs = duplicates.near(pool)
+    pool = pool.but(table=pool.table.assign(kin=duplicates.kin(pool, pairs)))
     by_image, by_kin = (pool.split(by=by, test=0.25, valid=0.25, seed=1) for by in ("image", "kin"))
     tested = (by_kin.table["split"] == "test").to_numpy()
     assert (
         len(pairs)
-        and not lookalikes.copied_in(by_kin, pairs)[tested].any()
+        and not duplicates.copied_in(by_kin, pairs)[tested].any()
         and not by_kin.shared_patients()["patients"].any()
     )
-    assert lookalikes.copied_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
+    assert duplicates.copied_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
 
 
 # three causes
@@ -394,8 +394,8 @@ def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
 
 def test_three_causes_are_read_off_names_and_folders():
     children, curated = (
-        three_causes.of_children(released("kermany")),
-        three_causes.of_curated(released("curated_covid")),
+        labels.of_children(released("kermany")),
+        labels.of_curated(released("curated_covid")),
     )
     plain, everyone = (
         kermany.read(released("kermany"), say=None),
@@ -407,11 +407,11 @@ def test_three_causes_are_read_off_names_and_folders():
 
 
 def test_covid_may_be_left_out_and_is_counted():
-    whole, without = (three_causes.of_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
+    whole, without = (labels.of_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
     covid = curated_covid.read(released("curated_covid"), say=None).counts()["covid"]
     assert len(whole) - len(without) == covid == len(without.aside) - len(whole.aside)
     with pytest.raises(StudyError, match="cannot count as 'flu'"):
-        three_causes.of_curated(released("curated_covid"), "flu")
+        labels.of_curated(released("curated_covid"), "flu")
 
 
 def test_a_missing_cause_is_said(tmp_path):
@@ -419,9 +419,9 @@ def test_a_missing_cause_is_said(tmp_path):
     for path in (tmp_path / "children").rglob("*_virus_*"):
         path.unlink()
     with pytest.raises(StudyError, match="has no viral image here, and three classes are asked for"):
-        three_causes.of_children(tmp_path / "children")
+        labels.of_children(tmp_path / "children")
     with pytest.raises(StudyError, match="curated_covid.read takes"):
-        three_causes.of_children(released("curated_covid"))
+        labels.of_children(released("curated_covid"))
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
@@ -462,7 +462,7 @@ def test_the_command_makes_and_checks(tmp_path):
 
 def test_nothing_heavy_is_imported_for_the_command():
     code = (
-        "import sys, pneumo_utils.data_cli, pneumo_utils.data.readers.kermany; print([m for m in ('torch', 'fastai', "
+        "import sys, pneumo_utils.cli, pneumo_utils.data.readers.kermany; print([m for m in ('torch', 'fastai', "
         "'pydicom', 'sklearn') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
@@ -471,14 +471,14 @@ def test_nothing_heavy_is_imported_for_the_command():
 def test_get_without_a_network_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": "http://127.0.0.1:9/pneumoniamnist.npz"})
     with pytest.raises(StudyError, match="cannot be fetched from here.*By hand: https://zenodo.org.*pneumo data check"):
-        get.get("medmnist", tmp_path / "new", say=lambda line: None)
+        download.get("medmnist", tmp_path / "new", say=lambda line: None)
 
 
 def test_get_from_kaggle_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StudyError, match="pip install kagglehub.*By hand: kaggle competitions download rsna"):
-        get.get("rsna", tmp_path / "new", say=lambda line: None)
+        download.get("rsna", tmp_path / "new", say=lambda line: None)
 
 
 @pytest.fixture
@@ -496,11 +496,11 @@ def server():
 def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": f"{server}/pneumoniamnist_48.npz"})
     said = []
-    got = get.get("medmnist", tmp_path / "new", say=said.append)
+    got = download.get("medmnist", tmp_path / "new", say=said.append)
     assert (got / "pneumoniamnist.npz").read_bytes() == (released("medmnist") / "pneumoniamnist_48.npz").read_bytes()
     assert "CC BY 4.0" in said[0] and any("is not the published file" in line for line in said)
     with pytest.raises(StudyError, match="not empty"):
-        get.get("medmnist", tmp_path / "new")
+        download.get("medmnist", tmp_path / "new")
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
@@ -529,7 +529,7 @@ def test_the_code_of_the_page_runs():
     names = {"one": one, "other": other}
     exec(second, names)
     split = names["split"]
-    pairs = lookalikes.near(split)
+    pairs = duplicates.near(split)
     sides = split.table["split"]
     assert len(pairs) > 20 and (sides[pairs["one"]].to_numpy() == sides[pairs["other"]].to_numpy()).all()
 

@@ -6,12 +6,21 @@ import torch
 from torchvision.ops import box_convert, box_iou
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.detection.anchors import anchors, overlap
-from pneumo_utils.detection.precision import average_precision
-from pneumo_utils.detection.region import NOTHING, decode, losses, responsible, spoken
-from pneumo_utils.detection.yolov2 import Reorganise, filters, yolov2
-from pneumo_utils.models.chain import HEAD, units
-from pneumo_utils.models.darknet_weights import Header, load_darknet, save_darknet
+from pneumo_utils.detection.metrics import average_precision
+from pneumo_utils.detection.yolov2 import (
+    NOTHING,
+    Reorganise,
+    anchors,
+    decode,
+    filters,
+    losses,
+    overlap,
+    responsible,
+    spoken,
+    yolov2_detector,
+)
+from pneumo_utils.models.blocks import HEAD, units
+from pneumo_utils.models.darknet import Header, load_darknet, save_darknet
 
 
 def boxes(*rows):
@@ -35,14 +44,14 @@ def test_each_cell_speaks_as_many_numbers_as_the_published_detector():
 
 def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
     with torch.device("meta"):
-        state = yolov2().state_dict()
+        state = yolov2_detector().state_dict()
     numbers = sum(value.numel() for key, value in state.items() if not key.endswith(("num_batches_tracked", "anchors")))
     assert 16 + 4 * numbers == 203_934_260  # bytes of yolov2.weights with its header
 
 
 @pytest.mark.parametrize("header", [Header(0, 1, 0, 12_800), Header(0, 2, 0, 32_013_312)])
 def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
-    trained, fresh = (yolov2(8, "pocket", seed=seed).eval() for seed in (1, 2))
+    trained, fresh = (yolov2_detector(8, "pocket", seed=seed).eval() for seed in (1, 2))
     save_darknet(trained, path := tmp_path / "yolov2-drawn.weights", header)
     content = path.read_bytes()
     numbers = sum(
@@ -66,7 +75,7 @@ def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
 
 
 def test_the_pocket_detector_is_a_chain_whose_parts_compose():
-    chain = yolov2(8, "pocket", seed=1).eval()
+    chain = yolov2_detector(8, "pocket", seed=1).eval()
     images = torch.rand(2, 3, 64, 64)
     step = images
     with torch.no_grad():
@@ -81,7 +90,7 @@ def test_a_seed_gives_the_same_detector_and_leaves_torch_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, other = yolov2(8, "pocket", seed=3), yolov2(8, "pocket", seed=3)
+    one, other = yolov2_detector(8, "pocket", seed=3), yolov2_detector(8, "pocket", seed=3)
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
 
@@ -234,7 +243,7 @@ def test_precision_is_over_all_images_and_classes_apart():
 
 
 def test_a_detector_learns_a_scene():
-    chain = yolov2(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
+    chain = yolov2_detector(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
     luck = torch.Generator().manual_seed(0)
     images, true, kinds = (
         torch.rand(8, 3, 32, 32, generator=luck),

@@ -15,19 +15,31 @@ import torch
 from saved_figures import legible, texts
 from torchvision.ops import box_iou
 
-from pneumo_utils.claims import public
+from pneumo_utils.claims import public_counts
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import NO_BOXES
-from pneumo_utils.detection import area, coco, every_score, image_free, image_free_scores, localisation, overlaps, rsna
-from pneumo_utils.detection.beside import ANY, MEAN, Beside, Boxes, by_label
-from pneumo_utils.detection.cells import CELLS, LARGER, cells, cells_by_size, confidences, grids, larger, targets
-from pneumo_utils.detection.from_maps import boxes_from, grids_from, together
-from pneumo_utils.detection.image_free_boxes import PREDICTORS, fitted
-from pneumo_utils.detection.precision import average_precision
-from pneumo_utils.detection.scoring import ALL, COLUMNS, Measure, better, mean_of, ratio, scores, share, table
-from pneumo_utils.detection.things import one_kind, surer, things, things_of_table
-from pneumo_utils.evaluation.people import mean_of_people
-from pneumo_utils.plots.boxes import accuracy_over_overlap, boxes_on, grid_rows, in_words
+from pneumo_utils.detection import boxes, grid, metrics, prior_baselines
+from pneumo_utils.detection.boxes import (
+    CELLS,
+    LARGER,
+    cells,
+    cells_by_size,
+    confidences,
+    grids,
+    larger,
+    one_kind,
+    surer,
+    targets,
+    things,
+    things_of_table,
+)
+from pneumo_utils.detection.matching import ANY, MEAN, Beside, Boxes, by_label
+from pneumo_utils.detection.metric_ci import ALL, COLUMNS, Measure, better, mean_of, ratio, scores, share, table
+from pneumo_utils.detection.metrics import average_precision
+from pneumo_utils.detection.outputs import boxes_from, grids_from, together
+from pneumo_utils.detection.prior_baselines import BOX_PREDICTORS, fitted
+from pneumo_utils.evaluation.scores import mean_of_people
+from pneumo_utils.plots.detection import accuracy_over_overlap, boxes_on, grid_rows, in_words
 
 matplotlib.use("Agg")
 LABELS = ["Mass", "Nodule", "Effusion"]
@@ -78,7 +90,7 @@ def crowd():
 
 @pytest.fixture(scope="module")
 def nih():
-    boxes = public.nih_boxes()
+    boxes = public_counts.nih_boxes()
     labels = sorted(boxes["label"].unique())
     return boxes, labels, things_of_table(boxes, labels)
 
@@ -193,9 +205,8 @@ def test_surer_boxes_and_boxes_of_one_kind():
 
 
 def test_the_claims_need_no_torch():
-    code = (
-        "import sys, pneumo_utils.claims.checks, pneumo_utils.detection.image_free; assert 'torch' not in sys.modules"
-    )
+    modules = "pneumo_utils.claims.checks, pneumo_utils.detection.prior_baselines"
+    code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     assert run([sys.executable, "-c", code]).returncode == 0
 
 
@@ -207,21 +218,21 @@ def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
         torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)
     )
     some, others = (torch.cat([each[:, :2], each[:, :2] + each[:, 2:]], 1) for each in (some, others))
-    got = overlaps.iou(some.numpy()[:, None], others.numpy())
+    got = boxes.iou(some.numpy()[:, None], others.numpy())
     assert got.shape == (20, 20) and np.allclose(got, box_iou(some, others))
-    both = overlaps.shared(some.numpy()[:, None], others.numpy())
+    both = boxes.shared(some.numpy()[:, None], others.numpy())
     sides = (some[:, 2:] - some[:, :2]).prod(1).numpy()
-    assert np.allclose(overlaps.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
+    assert np.allclose(boxes.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
 
 
 def test_a_small_box_within_a_thing_has_iobb_1_and_one_of_no_area_overlaps_nothing():
     box, thing = np.array([[0.1, 0.1, 0.2, 0.2]]), np.array([[0.0, 0.0, 0.4, 0.4]])
-    assert overlaps.iobb(box, thing)[0] == pytest.approx(1) and overlaps.iou(box, thing)[0] == pytest.approx(1 / 16)
+    assert boxes.iobb(box, thing)[0] == pytest.approx(1) and boxes.iou(box, thing)[0] == pytest.approx(1 / 16)
     flat = np.array([[0.1, 0.1, 0.1, 0.3]])
     assert (
-        overlaps.iou(flat, flat)[0]
-        == overlaps.iobb(flat, thing)[0]
-        == overlaps.iou(np.array([[0.3, 0.3, 0.1, 0.1]]), thing)[0]
+        boxes.iou(flat, flat)[0]
+        == boxes.iobb(flat, thing)[0]
+        == boxes.iou(np.array([[0.3, 0.3, 0.1, 0.1]]), thing)[0]
         == 0
     )
 
@@ -235,7 +246,7 @@ def test_localisation_worked_by_hand():
     """
     true = [there([A], [0]), there([B], [1]), there([C], [0]), there()]
     told = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
-    got = values(by_label(told, true, LABELS[:2], localisation.measures), 4)
+    got = values(by_label(told, true, LABELS[:2], metrics.measures), 4)
     assert got["IoU accuracy at 0.3", "Mass"] == 1 / 2 and got["IoU accuracy at 0.4", "Mass"] == 0
     # half of it: not more than half
     assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0
@@ -250,32 +261,32 @@ def test_localisation_worked_by_hand():
 
 def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
     half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
-    got = values(localisation.measures(half, "x"), 1)
+    got = values(metrics.measures(half, "x"), 1)
     assert (
         got["IoU accuracy at 0.4", "x"] == 1
         and got["IoU accuracy at 0.5", "x"] == 0
         and got["false positives an image, IoU at 0.5", "x"] == 1
     )
-    assert rsna.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
+    assert metrics.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
 
 
 def test_several_boxes_of_one_label_count_once():
-    got = values(localisation.measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
+    got = values(metrics.measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
     assert got["IoU accuracy at 0.5", "x"] == 1 and got["false positives an image, IoU at 0.5", "x"] == 1
 
 
 def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one():
     true = [there([A]), there([A]), there([A]), there()]
     told = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
-    assert localisation.pointed(beside(told, true)).tolist() == [True, False, False, False]
+    assert metrics.pointed(beside(told, true)).tolist() == [True, False, False, False]
     astray = [
         found([A]) | {"points": torch.tensor([[0.5, 0.5]])},
         found([B]) | {"points": torch.tensor([[0.1, 0.1]])},
         found(),
         found(),
     ]
-    assert localisation.pointed(beside(astray, true)).tolist() == [False, True, False, False]
-    assert values([localisation.pointing(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
+    assert metrics.pointed(beside(astray, true)).tolist() == [False, True, False, False]
+    assert values([metrics.pointing(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
 
 
 # ---------------------------------------------------------------- RSNA
@@ -308,8 +319,8 @@ def test_rsna_worked_by_hand():
     shifted = [0.04, 0, 0.24, 0.2]
     told = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
     true = [there([A]), there([A, B]), there([C]), there(), there()]
-    assert rsna.image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
-    (metric,) = rsna.measures(beside(told, true), "x")
+    assert metrics.image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
+    (metric,) = metrics.rsna_measures(beside(told, true), "x")
     assert metric.of(np.ones((1, 5)))[0] == pytest.approx((6 / 8 + 1 / 3) / 4) and metric.counted == 4
 
 
@@ -319,14 +330,14 @@ def test_rsna_tries_the_surest_box_first():
     """
     rough = [0.02, 0, 0.22, 0.2]
     for sure in ([0.9, 0.1], [0.1, 0.9]):
-        assert rsna.image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
+        assert metrics.image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
     two = [there([A, [0.02, 0, 0.22, 0.2]])]
-    assert rsna.image_scores(beside([found([rough, A])], two))[0] == 1
+    assert metrics.image_scores(beside([found([rough, A])], two))[0] == 1
 
 
 def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
     told, true, _ = crowd
-    assert rsna.image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
+    assert metrics.image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
 
 
 # ---------------------------------------------------------------- average precision
@@ -336,17 +347,17 @@ def test_average_precision_worked_by_hand():
     """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33
     more).
     """
-    got = values(coco.measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
+    got = values(metrics.coco_measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
     assert got["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
 
 
 def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
     told, true, _ = crowd
-    judged = coco.evaluated(beside(told, true), coco.LOOSE + coco.STRICT)
+    judged = metrics.evaluated(beside(told, true), metrics.LOOSE + metrics.STRICT)
     with redirect_stdout(io.StringIO()):
         judged.accumulate()
     theirs = judged.eval["precision"].mean(axis=(1, 2, 3, 4))
-    got = values(coco.measures(beside(told, true), "x"), 60)
+    got = values(metrics.coco_measures(beside(told, true), "x"), 60)
     assert got["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and got["AP at 0.3", "x"] == pytest.approx(
         theirs[1], abs=1e-9
     )
@@ -357,7 +368,7 @@ def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
 
 def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
     told, true, _ = crowd
-    got = values(coco.measures(beside(told, true), "x"), 60)["AP at 0.5", "x"]
+    got = values(metrics.coco_measures(beside(told, true), "x"), 60)["AP at 0.5", "x"]
     assert got == pytest.approx(average_precision(one_kind(told), one_kind(true), 0), abs=0.02)
 
 
@@ -368,8 +379,8 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
     twice[5] = 0
     again = np.repeat(np.arange(60), twice.astype(int))
     one, other = (
-        every_score.measures(told, true, LABELS),
-        every_score.measures([told[at] for at in again], [true[at] for at in again], LABELS),
+        metrics.all_measures(told, true, LABELS),
+        metrics.all_measures([told[at] for at in again], [true[at] for at in again], LABELS),
     )
     assert values(one, twice) == pytest.approx(values(other, len(again)), nan_ok=True)
 
@@ -378,7 +389,9 @@ def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_chang
     true = [there([A]), there([A]), there([A]), there([A])]
     told = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
     got = {
-        values(coco.measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)["AP at 0.5", "x"]
+        values(metrics.coco_measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)[
+            "AP at 0.5", "x"
+        ]
         for order in ([0, 1, 2, 3], [1, 2, 0, 3])
     }
     assert got == {51 / 101 / 2}  # half of all boxes are right at the one recall there is, a half
@@ -406,7 +419,7 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     told = np.zeros((4, CELLS, CELLS))
     told[0, 0, :2] = 0.6, 0.4
     told[2, 8, 8] = told[3, 0, 0] = 1
-    got = values(area.measures(true, told), 4)
+    got = values(grid.measures(true, told), 4)
     precision, recall = (1 + 0) / 2, (0.25 + 0) / 2
     assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
     assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -415,7 +428,7 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
         2 * precision * recall / (precision + recall)
     )
     assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
-    counted = {(one.metric, one.label): one.counted for one in area.measures(true, told)}
+    counted = {(one.metric, one.label): one.counted for one in grid.measures(true, told)}
     assert [
         counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")
     ] == [2, 2, 1, 3]
@@ -425,27 +438,27 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
 
 def test_the_one_hot_version_asks_for_a_confidence():
     true, told = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
-    assert np.isnan(values(area.measures(true, told), 1)["area precision, one-hot", ALL])
-    assert values(area.measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
-    assert values(area.measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
+    assert np.isnan(values(grid.measures(true, told), 1)["area precision, one-hot", ALL])
+    assert values(grid.measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
+    assert values(grid.measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
 
 
 def test_area_of_larger_boxes_looks_at_these_alone():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
     told = np.stack([grids(true)[0].astype(float), image_of((3, 3))])
-    got = values(area.measures(true, told), 2)
+    got = values(grid.measures(true, told), 2)
     assert got["area precision, confidence", ALL] == 1 and got[
         "area precision, confidence", "384 wide and 256 high"
     ] == pytest.approx(35 / 36)
-    assert {one.counted for one in area.measures(true, told) if one.label in LARGER} == {1}
+    assert {one.counted for one in grid.measures(true, told) if one.label in LARGER} == {1}
 
 
 def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
     boxes, _, true = nih
     pixels, patients = targets(boxes)
-    told = image_free.out_of_patient(pixels, patients, image_free.prior)
-    plain = image_free.box_baselines(boxes, predictors={"prior": image_free.prior}).iloc[0]
-    got = values(area.measures(true, told), 880)
+    told = prior_baselines.grids_out_of_patient(pixels, patients, prior_baselines.prior)
+    plain = prior_baselines.box_baselines(boxes, predictors={"prior": prior_baselines.prior}).iloc[0]
+    got = values(grid.measures(true, told), 880)
     assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
         plain[["precision", "recall", "f1"]].tolist()
     )
@@ -458,8 +471,8 @@ def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
 def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
     told, true, patients = crowd
     boxed = np.array([len(each["boxes"]) > 0 for each in true])
-    hits = localisation.pointed(beside(told, true)).astype(float)
-    row = scores([localisation.pointing(beside(told, true), "x")], patients, 300).iloc[0]
+    hits = metrics.pointed(beside(told, true)).astype(float)
+    row = scores([metrics.pointing(beside(told, true), "x")], patients, 300).iloc[0]
     assert row[["value", "low", "high"]].tolist() == pytest.approx(
         mean_of_people(np.where(boxed, hits, np.nan), patients, 300)
     )
@@ -468,8 +481,8 @@ def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
 def test_a_table_is_tidy_and_the_same_again(crowd):
     told, true, patients = crowd
     systems = {
-        "detector": every_score.measures(told, true, LABELS),
-        "half of it": every_score.measures(told, true, LABELS, least=0.5),
+        "detector": metrics.all_measures(told, true, LABELS),
+        "half of it": metrics.all_measures(told, true, LABELS, least=0.5),
     }
     frame = table(systems, patients, 100)
     assert list(frame) == COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
@@ -486,7 +499,7 @@ def test_a_table_is_tidy_and_the_same_again(crowd):
 def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
     told, true, patients = crowd
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    first, second = every_score.measures(perfect, true, LABELS), every_score.measures(told, true, LABELS)
+    first, second = metrics.all_measures(perfect, true, LABELS), metrics.all_measures(told, true, LABELS)
     assert better(first, second, "IoU accuracy at 0.7", patients, MEAN, 200).better
     assert better(first, second, "false positives an image, IoU at 0.5", patients, ANY, 200).better
     same = better(second, second, "AP at 0.5", patients, ANY, 200)
@@ -502,7 +515,7 @@ def test_the_interval_of_average_precision_lies_about_its_value(crowd):
     middle is moved to the value.
     """
     told, true, patients = crowd
-    (one,) = [each for each in coco.measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
+    (one,) = [each for each in metrics.coco_measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
     row = scores([one], patients, 400).iloc[0]
     assert row["low"] < row["value"] < row["high"]
     plain = scores([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
@@ -534,7 +547,7 @@ def test_an_image_whose_patient_nobody_knows_is_its_own():
 def test_a_perfect_detector_scores_1_everywhere(crowd):
     _, true, patients = crowd
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    got = values(every_score.measures(perfect, true, LABELS), 60)
+    got = values(metrics.all_measures(perfect, true, LABELS), 60)
     for (metric, label), value in got.items():
         wanted = 0 if "false" in metric or "error" in metric else 45 / 60 if metric.startswith("images") else 1
         if label in LARGER and "recall" not in metric:
@@ -546,13 +559,13 @@ def test_a_perfect_detector_scores_1_everywhere(crowd):
 def test_the_order_of_images_does_not_matter(crowd):
     told, true, _ = crowd
     order = np.random.default_rng(0).permutation(60)
-    shuffled = every_score.measures([told[at] for at in order], [true[at] for at in order], LABELS)
-    assert values(shuffled, 60) == pytest.approx(values(every_score.measures(told, true, LABELS), 60), nan_ok=True)
+    shuffled = metrics.all_measures([told[at] for at in order], [true[at] for at in order], LABELS)
+    assert values(shuffled, 60) == pytest.approx(values(metrics.all_measures(told, true, LABELS), 60), nan_ok=True)
 
 
 def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
     _, true, _ = crowd
-    said = image_free_scores.answers(true, LABELS, 60)
+    said = prior_baselines.answers(true, LABELS, 60)
     order = np.random.default_rng(1).permutation(60)
     for name, answers in said.items():
         there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[at] for at in order], LABELS)
@@ -564,18 +577,20 @@ def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(
 
 def test_image_free_boxes_worked_by_hand():
     train = [there([A, B], [0, 1]), there([[0, 0, 0.4, 0.4]], [0]), there([[0, 0, 0.3, 0.3]], [0]), there()]
-    assert len(fitted(PREDICTORS["nothing"], train, 3)["boxes"]) == 0
-    whole = fitted(PREDICTORS["everything"], train, 3)
+    assert len(fitted(BOX_PREDICTORS["nothing"], train, 3)["boxes"]) == 0
+    whole = fitted(BOX_PREDICTORS["everything"], train, 3)
     assert (
         whole["boxes"].tolist() == [[0, 0, 1, 1]] * 2
         and whole["classes"].tolist() == [0, 1]
         and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
     )
-    assert fitted(PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(
+    assert fitted(BOX_PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(
         np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6
     )
-    assert fitted(PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
-    prior = fitted(PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1)
+    assert fitted(BOX_PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
+    prior = fitted(
+        BOX_PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1
+    )
     assert (
         prior["boxes"][prior["scores"].argmax()].tolist() == pytest.approx(block(2, 2, 4, 4))
         and prior["scores"].max() == 1
@@ -585,19 +600,19 @@ def test_image_free_boxes_worked_by_hand():
 def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
     tiny = [there([[0.5, 0.5, 0.51, 0.51]])] * 2
     assert (
-        fitted(PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
-        == fitted(PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
+        fitted(BOX_PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
+        == fitted(BOX_PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
     )
 
 
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     _, true, patients = crowd
-    said = image_free_scores.out_of_patient(true, patients, LABELS, folds=3)
+    said = prior_baselines.boxes_out_of_patient(true, patients, LABELS, folds=3)
     changed = [
         each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"]))
         for each, patient in zip(true, patients)
     ]
-    again = image_free_scores.out_of_patient(changed, patients, LABELS, folds=3)
+    again = prior_baselines.boxes_out_of_patient(changed, patients, LABELS, folds=3)
     for name in said:
         for at in (2, 3):  # the images of p1
             assert (said[name].told[at] == again[name].told[at]).all()
@@ -609,8 +624,8 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
 
 def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
-    frame = image_free_scores.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
-    plain = image_free.box_baselines(boxes).set_index("predictor")["f1"]
+    frame = prior_baselines.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
+    plain = prior_baselines.box_baselines(boxes).set_index("predictor")["f1"]
     assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain[
         "everywhere"
     ] == pytest.approx(0.146, abs=0.001)
@@ -664,7 +679,7 @@ def test_maps_of_several_labels_go_together_and_are_scored(crowd):
     maps = grids(true).astype(float)
     told = together(*(boxes_from(maps, [0.5], kind=kind) for kind in range(3)))
     assert len(told) == 60 and told[3]["classes"].unique().tolist() == [0, 1, 2]
-    assert values(every_score.measures(told, true, LABELS), 60)["pointing", ANY] > 0.8
+    assert values(metrics.all_measures(told, true, LABELS), 60)["pointing", ANY] > 0.8
 
 
 def test_grids_from_maps_are_the_mean_of_each_cell():
@@ -684,7 +699,7 @@ def test_grids_from_maps_are_the_mean_of_each_cell():
 
 def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
     true, told = [there([A]), there([B])], [found(), found()]
-    got = values(every_score.measures(told, true, LABELS), 2)
+    got = values(metrics.all_measures(told, true, LABELS), 2)
     assert (
         got["IoU accuracy at 0.1", ANY]
         == got["AP at 0.5", "Mass"]
@@ -696,7 +711,7 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
     # no image has a nodule
     assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN] == 0
     row = (
-        scores(every_score.measures(told, true, LABELS), ["a", "b"], 50)
+        scores(metrics.all_measures(told, true, LABELS), ["a", "b"], 50)
         .set_index(["metric", "label"])
         .loc[("AP at 0.5", "Nodule")]
     )
@@ -704,24 +719,24 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
 
 
 def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
-    got = values(every_score.measures([found([A], [0.3])], [there([A])], least=0.5), 1)
+    got = values(metrics.all_measures([found([A], [0.3])], [there([A])], least=0.5), 1)
     assert got["IoU accuracy at 0.1", ANY] == got["images with a found box", ALL] == 0 and got["AP at 0.5", ANY] == 1
 
 
 def test_images_without_any_thing_leave_all_but_false_positives_undefined():
-    got = values(every_score.measures([found([A]), found()], [there(), there()], LABELS), 2)
+    got = values(metrics.all_measures([found([A]), found()], [there(), there()], LABELS), 2)
     assert np.isnan([got[name, ANY] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
     assert got["false positives an image, IoU at 0.5", ANY] == 1 / 2 and got["RSNA 2018", ANY] == 0
 
 
 def test_one_label_alone_is_its_own_mean():
-    got = values(every_score.measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
+    got = values(metrics.all_measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
     assert all(got[metric, MEAN] == got[metric, "Mass"] == got[metric, ANY] for metric, label in got if label == MEAN)
 
 
 def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
     odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
-    got = values(every_score.measures([odd], [there([A])]), 1)
+    got = values(metrics.all_measures([odd], [there([A])]), 1)
     assert (
         got["IoU accuracy at 0.4", ANY] == 1
         and got["false positives an image, IoU at 0.4", ANY] == 2
@@ -732,15 +747,15 @@ def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing()
 
 def test_what_does_not_go_together_is_refused():
     with pytest.raises(StudyError, match="2 images do not go with the true ones of 1"):
-        every_score.measures([found(), found()], [there()])
+        metrics.all_measures([found(), found()], [there()])
     with pytest.raises(StudyError, match="Image 1 has a found box of class 3; with 3 labels classes go from 0 to 2"):
-        every_score.measures([found(), found([A], kinds=[3])], [there(), there()], LABELS)
+        metrics.all_measures([found(), found([A], kinds=[3])], [there(), there()], LABELS)
     with pytest.raises(StudyError, match="a found box or score that is no number"):
-        every_score.measures([found([A], [float("nan")])], [there([A])])
+        metrics.all_measures([found([A], [float("nan")])], [there([A])])
     with pytest.raises(StudyError, match="one grid of 16 x 16"):
-        area.measures([there([A])], np.zeros((1, 8, 8)))
+        grid.measures([there([A])], np.zeros((1, 8, 8)))
     with pytest.raises(StudyError, match="from 0 to 1"):
-        area.measures([there([A])], np.full((1, CELLS, CELLS), 2.0))
+        grid.measures([there([A])], np.full((1, CELLS, CELLS), 2.0))
     with pytest.raises(StudyError, match="is no heat map"):
         boxes_from(-np.ones((1, 4, 4)))
     with pytest.raises(StudyError, match="2 maps do not go with 1 probabilities"):
@@ -750,8 +765,8 @@ def test_what_does_not_go_together_is_refused():
 
 
 def test_labels_that_no_training_box_has_are_not_found():
-    assert fitted(PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
-    assert len(fitted(PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
+    assert fitted(BOX_PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
+    assert len(fitted(BOX_PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
 
 
 # ---------------------------------------------------------------- figures
@@ -800,7 +815,7 @@ def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
     frame = table(
         {
-            name: every_score.measures(each, true, LABELS)
+            name: metrics.all_measures(each, true, LABELS)
             for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()
         },
         patients,
@@ -827,4 +842,4 @@ def test_figures_refuse_what_cannot_be_shown(crowd):
         grid_rows(np.zeros((1, 16, 16)), {"a": np.zeros((2, 16, 16))})
     told, true, patients = crowd
     with pytest.raises(StudyError, match="no IoU accuracy at ... for 'Hernia'"):
-        accuracy_over_overlap(table({"a": every_score.measures(told, true, LABELS)}, patients, 10), label="Hernia")
+        accuracy_over_overlap(table({"a": metrics.all_measures(told, true, LABELS)}, patients, 10), label="Hernia")

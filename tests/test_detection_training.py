@@ -14,23 +14,19 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import BOXES, NO_BOXES
-from pneumo_utils.data.drawn import fewer
+from pneumo_utils.data.cohort import BOXES, NO_BOXES, fewer
 from pneumo_utils.data.readers import nih
-from pneumo_utils.detection import dealing, loaders, region, said, voc, yolo_training
-from pneumo_utils.detection.answers import answers
-from pneumo_utils.detection.cells import grids
-from pneumo_utils.detection.fcos import FcosLoss, fcos
-from pneumo_utils.detection.grid_net import CONVOLUTIONS, GridLoss, as_grids, grid_net, halvings
-from pneumo_utils.detection.image_free_scores import answers as without_looking
-from pneumo_utils.detection.region import NOTHING, losses
-from pneumo_utils.detection.things import things
-from pneumo_utils.detection.yolov2 import yolov2
-from pneumo_utils.models.darknet_weights import save_darknet
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.state import learning
+from pneumo_utils.detection import boxes, grid, outputs, yolov2
+from pneumo_utils.detection.boxes import grids, things
+from pneumo_utils.detection.fcos import FcosLoss, fcos_detector
+from pneumo_utils.detection.grid import CONVOLUTIONS, GridLoss, as_grids, grid_net, halvings
+from pneumo_utils.detection.outputs import answers
+from pneumo_utils.detection.prior_baselines import answers as without_looking
+from pneumo_utils.detection.yolov2 import NOTHING, losses, yolov2_detector
+from pneumo_utils.models.darknet import save_darknet
+from pneumo_utils.models.freezing import learning, learns
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.sightings import sightings
+from pneumo_utils.plots.detection import sightings
 from pneumo_utils.training.learner import learner
 from pneumo_utils.training.optimizers import adam
 
@@ -45,12 +41,12 @@ def cohort(home):
 
 @pytest.fixture(scope="module")
 def boxed(cohort):
-    return dealing.boxed(cohort, LABELS)
+    return grid.boxed(cohort, LABELS)
 
 
 @pytest.fixture(scope="module")
 def dealt(boxed):
-    return dealing.dealt(boxed, 30, "image", 0)
+    return grid.dealt(boxed, 30, "image", 0)
 
 
 def with_boxes(cohort, *boxes):
@@ -69,17 +65,17 @@ def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
     )
     row = boxed.table.index[0]
     assert set(boxed.table["labels"][row].split("|")) == set(boxed.boxes.loc[boxed.boxes["row"] == row, "finding"])
-    assert set(dealing.boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
+    assert set(grid.boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
 
 
 def test_so_many_images_are_trained_on_and_no_image_is_in_both(boxed, dealt):
     assert len(dealt.part("train")) == 30 and len(dealt.part("valid")) == len(boxed) - 30
-    other = dealing.dealt(boxed, 30, "image", 1)
+    other = grid.dealt(boxed, 30, "image", 1)
     assert set(other.part("train").table.index) != set(dealt.part("train").table.index)
 
 
 def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
-    told = dealing.told(dealt).set_index("label")
+    told = grid.told(dealt).set_index("label")
     common = boxed.boxes["finding"].value_counts().index[0]
     trained, tested = told.loc[common, ["boxes to train on", "boxes tested"]]
     assert trained + tested == (boxed.boxes["finding"] == common).sum()
@@ -87,15 +83,15 @@ def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
 
 
 def test_split_by_patient_shares_none(boxed):
-    parts = dealing.dealt(boxed, 30, "patient", 0)
+    parts = grid.dealt(boxed, 30, "patient", 0)
     train, test = (set(parts.part(name).table["patient"]) for name in ("train", "valid"))
     assert not train & test and 27 <= len(parts.part("train")) <= 30
-    assert dealing.told(parts)["whose patient is trained on"].sum() == 0
+    assert grid.told(parts)["whose patient is trained on"].sum() == 0
 
 
 def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
     """A patient of many images must not be on the same side every time."""
-    tested = [set(dealing.dealt(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
+    tested = [set(grid.dealt(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
     often = (
         pd.Series([image for each in tested for image in each]).value_counts().reindex(boxed.table.index, fill_value=0)
     )
@@ -113,21 +109,21 @@ def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
 @pytest.mark.parametrize("train", [0, 1, 10_000])
 def test_a_split_that_leaves_nothing_is_refused(boxed, train):
     with pytest.raises(StudyError, match="boxed images"):
-        dealing.dealt(boxed, train)
+        grid.dealt(boxed, train)
 
 
 def test_boxes_of_an_unknown_label_and_no_boxes_at_all_are_refused(cohort):
     with pytest.raises(StudyError, match="Cat"):
-        dealing.boxed(cohort.but(boxes=cohort.boxes.assign(finding="Cat")), LABELS)
+        grid.boxed(cohort.but(boxes=cohort.boxes.assign(finding="Cat")), LABELS)
     with pytest.raises(StudyError, match="no box"):
-        dealing.boxed(cohort.but(boxes=NO_BOXES), LABELS)
+        grid.boxed(cohort.but(boxes=NO_BOXES), LABELS)
 
 
 # Pascal VOC
 
 
 def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
-    again = voc.read(voc.save(boxed, tmp_path), boxed)
+    again = boxes.read(boxes.save(boxed, tmp_path), boxed)
     assert len(list(tmp_path.glob("*.xml"))) == len(boxed)
     order = ["row", "finding", "x", "y", "width", "height"]
     before, after = (each.boxes.sort_values(order, ignore_index=True) for each in (boxed, again))
@@ -139,7 +135,7 @@ def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
 
 def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
     row = int(boxed.table.index[0])
-    voc.save(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
+    boxes.save(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
     text = next(tmp_path.glob("*.xml")).read_text()
     for line in (
         "<name>Mass</name>",
@@ -154,7 +150,7 @@ def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
 
 def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
     alone = cohort.where(~cohort.table.index.isin(cohort.boxes["row"])).sample(4, 0)
-    again = voc.read(voc.save(alone, tmp_path), alone)
+    again = boxes.read(boxes.save(alone, tmp_path), alone)
     assert len(list(tmp_path.glob("*.xml"))) == 4 and again.boxes.empty
     assert all(len(each["boxes"]) == 0 for each in things(again, LABELS))
 
@@ -177,24 +173,24 @@ def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
 def test_a_damaged_annotation_is_refused_by_name(boxed, tmp_path, old, new, match):
     row = int(boxed.table.index[0])
     one = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
-    voc.save(one, tmp_path)
+    boxes.save(one, tmp_path)
     path = next(tmp_path.glob("*.xml"))
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(StudyError, match=match) as told:
-        voc.read(tmp_path, one)
+        boxes.read(tmp_path, one)
     assert path.name in str(told.value)
 
 
 def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
     with pytest.raises(StudyError, match="no annotation"):
-        voc.read(tmp_path, boxed)
+        boxes.read(tmp_path, boxed)
 
 
 # targets
 
 
 def test_targets_are_boxes_filled_up_with_nothing(boxed):
-    made = loaders.as_boxes(LABELS)(boxed)
+    made = outputs.as_boxes(LABELS)(boxed)
     true = things(boxed, LABELS)
     assert made.shape == (len(boxed), max(len(each["boxes"]) for each in true), 5)
     for row, each in zip(made, true):
@@ -208,25 +204,25 @@ def test_targets_are_boxes_filled_up_with_nothing(boxed):
 
 def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
     row = int(boxed.table.index[0])
-    assert torch.equal(loaders.as_cells(boxed).bool(), torch.from_numpy(grids(things(boxed, LABELS))))
+    assert torch.equal(outputs.as_cells(boxed).bool(), torch.from_numpy(grids(things(boxed, LABELS))))
     tiny = with_boxes(boxed.where(boxed.table.index == row), (row, "Nodule", 0.03, 0.03, 0.04, 0.04))
-    assert loaders.as_cells(tiny).sum() == 0 and loaders.as_boxes(LABELS)(tiny).shape == (1, 1, 5)
+    assert outputs.as_cells(tiny).sum() == 0 and outputs.as_boxes(LABELS)(tiny).shape == (1, 1, 5)
     none = tiny.but(boxes=NO_BOXES)
-    assert loaders.as_cells(none).shape == (1, 16, 16) and (loaders.as_boxes(LABELS)(none) == NOTHING).all()
+    assert outputs.as_cells(none).shape == (1, 16, 16) and (outputs.as_boxes(LABELS)(none) == NOTHING).all()
 
 
 def test_loaders_keep_the_order_of_the_table_and_hand_out_the_targets(dealt):
-    batches = list(loaders.loader(dealt.part("valid"), 32, 5, loaders.as_cells))
+    batches = list(outputs.loader(dealt.part("valid"), 32, 5, outputs.as_cells))
     assert torch.equal(
         torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(),
-        loaders.as_cells(dealt.part("valid")),
+        outputs.as_cells(dealt.part("valid")),
     )
     assert batches[0][0].shape == (5, 3, 32, 32)
 
 
 def test_training_images_without_a_box_are_refused(dealt):
     with pytest.raises(StudyError, match="nothing to learn to find"):
-        loaders.dataloaders(dealt.but(boxes=NO_BOXES), 32, 4, loaders.as_cells)
+        outputs.dataloaders(dealt.but(boxes=NO_BOXES), 32, 4, outputs.as_cells)
 
 
 # the grid network
@@ -291,11 +287,11 @@ def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1
 
 def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
     net = grid_net(32, "pocket", seed=0)
-    dls = loaders.dataloaders(dealt, 32, 1, loaders.as_cells, stats=net.about.stats)
+    dls = outputs.dataloaders(dealt, 32, 1, outputs.as_cells, stats=net.about.stats)
     learn = learner(dls, learns(net, "all"), GridLoss(), adam(0.005), seed=0)
     learn.fit(2)
     assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0] < 0.25
-    told = as_grids(answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_cells, stats=net.about.stats)))
+    told = as_grids(answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_cells, stats=net.about.stats)))
     assert told.shape == (len(dealt.part("valid")), 16, 16)
 
 
@@ -303,7 +299,7 @@ def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
 
 
 def drawn(classes=8, seed=0):
-    return yolov2(classes, "pocket", torch.tensor([[1.0, 1.0], [3.0, 2.0]]), seed=seed)
+    return yolov2_detector(classes, "pocket", torch.tensor([[1.0, 1.0], [3.0, 2.0]]), seed=seed)
 
 
 def test_the_loss_is_the_sum_of_its_parts():
@@ -313,7 +309,7 @@ def test_the_loss_is_the_sum_of_its_parts():
         torch.tensor([[1.0], [2.0]]),
     )
     shapes = torch.tensor([[1.0, 1.0], [3.0, 2.0]])
-    whole = yolo_training.RegionLoss(shapes)(raw, torch.cat([true, kinds[..., None]], -1))
+    whole = yolov2.RegionLoss(shapes)(raw, torch.cat([true, kinds[..., None]], -1))
     assert whole.item() == pytest.approx(sum(losses(raw, true, kinds.long(), shapes).values()).item())
 
 
@@ -328,13 +324,13 @@ def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
 
 
 def test_a_box_on_the_edge_of_the_image_has_a_cell():
-    row, column, anchor, numbers = region.responsible(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
+    row, column, anchor, numbers = yolov2.responsible(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
     assert (row.item(), column.item()) == (3, 3) and torch.isfinite(numbers).all()
 
 
 def test_the_last_convolutions_apart_are_the_same_detector():
     chain = drawn().eval()
-    apart = yolo_training.last_apart(chain).eval()
+    apart = yolov2.last_apart(chain).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(apart(images), chain(images))
@@ -346,49 +342,47 @@ def test_the_last_convolutions_apart_are_the_same_detector():
 def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
     chain, shapes = drawn(4), torch.rand(5, 2) + 0.5
     kept = chain.head.mixed.conv.weight.clone()
-    again = yolo_training.for_labels(chain, 8, shapes, seed=3)
+    again = yolov2.for_labels(chain, 8, shapes, seed=3)
     assert (
         again.head.spoken.out_channels == 65
         and torch.equal(again.head.anchors, shapes)
         and torch.equal(again.head.mixed.conv.weight, kept)
     )
-    assert torch.equal(
-        yolo_training.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight
-    )
+    assert torch.equal(yolov2.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight)
 
 
 def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
-    source = yolov2(80, "pocket", seed=5)
+    source = yolov2_detector(80, "pocket", seed=5)
     save_darknet(source, tmp_path / "yolov2.weights")
-    found = yolo_training.published("imagenet", "pocket", seed=1)
+    found = yolov2.published("imagenet", "pocket", seed=1)
     assert torch.equal(found.head.spoken.weight, source.head.spoken.weight) and found.head.spoken.out_channels == 425
 
 
 def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
     one = dealt.but(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    net = yolo_training.last_apart(yolo_training.for_labels(drawn(4), 1, shapes, seed=0))
-    seen = yolo_training.Sightings(shapes)
-    dls = loaders.dataloaders(one, 32, 8, loaders.as_boxes(["Mass"]), stats=net.about.stats)
-    learn = learner(dls, learns(net, "head"), yolo_training.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
+    net = yolov2.last_apart(yolov2.for_labels(drawn(4), 1, shapes, seed=0))
+    seen = yolov2.Sightings(shapes)
+    dls = outputs.dataloaders(one, 32, 8, outputs.as_boxes(["Mass"]), stats=net.about.stats)
+    learn = learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
     learn.fit(3)
     assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
-    raw = answers(net, loaders.loader(one.part("valid"), 32, 7, loaders.as_boxes(["Mass"]), stats=net.about.stats))
+    raw = answers(net, outputs.loader(one.part("valid"), 32, 7, outputs.as_boxes(["Mass"]), stats=net.about.stats))
     # training may be computed in bfloat16
-    assert torch.allclose(seen.epochs[-1], yolo_training.best_score(raw, shapes), atol=0.01)
-    found = region.decode(raw, shapes, least=0)
+    assert torch.allclose(seen.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    found = yolov2.decode(raw, shapes, least=0)
     assert torch.allclose(
-        torch.stack([each["scores"].max() for each in found]), yolo_training.best_score(raw, shapes), atol=1e-6
+        torch.stack([each["scores"].max() for each in found]), yolov2.best_score(raw, shapes), atol=1e-6
     )
 
 
 def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
     shapes, told = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
     for how in ("on", "off"):
-        net = yolo_training.last_apart(yolo_training.for_labels(drawn(4), 8, shapes, seed=0))
-        dls = loaders.dataloaders(dealt, 32, 8, loaders.as_boxes(LABELS), stats=net.about.stats)
-        learner(dls, learns(net, "head"), yolo_training.RegionLoss(shapes), adam(1e-3), seed=1, prefix=how).fit(1)
+        net = yolov2.last_apart(yolov2.for_labels(drawn(4), 8, shapes, seed=0))
+        dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
+        learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), seed=1, prefix=how).fit(1)
         told[how] = net.state_dict()
     assert all(torch.allclose(told["on"][path].float(), told["off"][path].float(), atol=1e-6) for path in told["on"])
 
@@ -397,7 +391,7 @@ def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
 
 
 def test_fcos_loss_is_torchvisions_own(dealt):
-    net = fcos(8, "pocket", seed=0).eval()
+    net = fcos_detector(8, "pocket", seed=0).eval()
     loss, targets = FcosLoss(net, 8, 32), torch.full((2, 2, 5), float(NOTHING))
     targets[0, 0] = torch.tensor([0.1, 0.1, 0.6, 0.7, 3])
     raw = net(torch.rand(2, 3, 32, 32))
@@ -437,14 +431,14 @@ def _near_the_centre(loss, box):
 
 
 def test_fcos_finds_what_it_learned(dealt):
-    net = fcos(8, "pocket", seed=0)
+    net = fcos_detector(8, "pocket", seed=0)
     loss = FcosLoss(net, 8, 32)
-    dls = loaders.dataloaders(dealt, 32, 8, loaders.as_boxes(LABELS), stats=net.about.stats)
+    dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
     learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3), seed=0)
     learn.fit(12)
     assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
     found = loss.decode(
-        answers(net, loaders.loader(dealt.part("valid"), 32, 16, loaders.as_boxes(LABELS), stats=net.about.stats))
+        answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_boxes(LABELS), stats=net.about.stats))
     )
     assert len(found) == len(dealt.part("valid")) and all(
         ((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found
@@ -471,7 +465,7 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
         },
         {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)},
     ]
-    loose, strict = said.of_boxes(found, 0.3), said.of_boxes(found, 0.95)
+    loose, strict = outputs.of_boxes(found, 0.3), outputs.of_boxes(found, 0.95)
     assert (
         np.allclose(loose.told[0, :8, :8], 0.9)
         and np.allclose(loose.told[0, 8:], 0.4)
@@ -488,7 +482,7 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
 def test_a_grids_boxes_lie_around_its_own_hottest_cells():
     told = np.zeros((2, 16, 16))
     told[0, 2:6, 4:8], told[0, 10, 10] = 0.2, 0.05
-    made = said.of_grids(told)
+    made = outputs.of_grids(told)
     assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0][
         "scores"
     ].tolist() == pytest.approx([0.2])
@@ -498,7 +492,7 @@ def test_a_grids_boxes_lie_around_its_own_hottest_cells():
 def test_parts_are_put_together_in_their_order(dealt):
     true = things(dealt.part("valid"), LABELS)
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
-    whole = said.pooled(parts)
+    whole = outputs.pooled(parts)
     assert len(whole.found) == len(whole.whatever) == len(whole.told) == 7
     assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {
         "area F1, confidence",
@@ -510,7 +504,7 @@ def test_parts_are_put_together_in_their_order(dealt):
 
 def test_found_boxes_can_be_kept_and_come_back(tmp_path):
     found = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
-    (back,) = said.again(said.as_kept(found))
+    (back,) = outputs.again(outputs.as_kept(found))
     assert all(torch.equal(back[name], found[0][name]) for name in back)
 
 

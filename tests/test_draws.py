@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pneumo_utils.evaluation.draws import ahead, mean_over, one_more, weakest
+from pneumo_utils.evaluation.comparison import ahead, mean_over, one_more, weakest
 
 
 def test_the_interval_of_a_mean_is_students():

@@ -15,19 +15,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.abstaining import answered
-from pneumo_utils.evaluation.baseline import baselines, frame_only, grey_pixels, majority
-from pneumo_utils.evaluation.bootstrap import interval, weights
-from pneumo_utils.evaluation.calibration import reliability
-from pneumo_utils.evaluation.comparing import better, mcnemar
-from pneumo_utils.evaluation.matrix import confusion
-from pneumo_utils.evaluation.metrics import label, metric
-from pneumo_utils.evaluation.predictions import Predictions, together
-from pneumo_utils.evaluation.scoring import Score, in_words, score, scores, values
-from pneumo_utils.evaluation.tables import by_class, shown, table
-from pneumo_utils.evaluation.thresholds import threshold
-from pneumo_utils.evaluation.weighed import Answers, Weighed
-from pneumo_utils.study.kept import load, store, written
+from pneumo_utils.evaluation.baselines import baselines, frame_only, grey_pixels, majority
+from pneumo_utils.evaluation.bootstrap import Answers, Weighed, interval, weights
+from pneumo_utils.evaluation.comparison import better, mcnemar
+from pneumo_utils.evaluation.metrics import confusion, label, metric
+from pneumo_utils.evaluation.predictions import Predictions, by_class, shown, table, together
+from pneumo_utils.evaluation.scores import Score, in_words, score, scores, values
+from pneumo_utils.evaluation.thresholds import answered, reliability, threshold
+from pneumo_utils.study.result_cache import load, store, written
 
 pytestmark = pytest.mark.filterwarnings("error")  # an undefined metric says so and does not warn
 BINARY = ["NORMAL", "PNEUMONIA"]

@@ -15,7 +15,7 @@ from conftest import ROOT, write_notebook
 
 from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.study import exercises, lab
+from pneumo_utils.study import exercises
 from pneumo_utils.study.chapters import Chapter, chapters, find
 
 ALL = {chapter.name: chapter for chapter in chapters() if exercises.has_exercises(chapter)}
@@ -261,10 +261,10 @@ def test_a_lab_never_writes_over_work_and_needs_exercises(chapter, tmp_path):
     (tmp_path / "labs").mkdir()
     (tmp_path / "labs" / "demo_solutions.ipynb").write_text("mine")
     with pytest.raises(StudyError, match="may hold somebody's work"):
-        lab.write_lab(chapter, tmp_path / "labs")
+        exercises.write_lab(chapter, tmp_path / "labs")
     assert [path.name for path in (tmp_path / "labs").iterdir()] == ["demo_solutions.ipynb"]
     with pytest.raises(StudyError, match="has no exercises"):
-        lab.write_lab(find("scoreboard"), tmp_path / "others")
+        exercises.write_lab(find("scoreboard"), tmp_path / "others")
 
 
 PAGE = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")

@@ -11,16 +11,15 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from pneumo_utils import explain
+from pneumo_utils.common.code_digest import closure
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.sources import closure
-from pneumo_utils.explain.answers import probabilities
-from pneumo_utils.explain.blank import blank
-from pneumo_utils.explain.sanity import randomised
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.models.chain import About, Chain, with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.trunk import trunk
-from pneumo_utils.training import heads
+from pneumo_utils.explain.randomisation import randomised
+from pneumo_utils.explain.target_scores import blank, probabilities
+from pneumo_utils.models import heads
+from pneumo_utils.models.blocks import About, Chain, with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import learns
+from pneumo_utils.models.registry import names
 
 SIDE = 16
 

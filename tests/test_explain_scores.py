@@ -10,7 +10,7 @@ from torch import nn
 
 from pneumo_utils import explain
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.explain.blank import blank
+from pneumo_utils.explain.target_scores import blank
 
 random = np.random.default_rng(0)
 HEAT = random.random((5, 12, 10))

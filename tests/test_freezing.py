@@ -14,12 +14,11 @@ from fastcore.basics import noop
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.models.chain import About, Chain, units, with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.rgn import AutoRGN, relative_gradient_norms
-from pneumo_utils.models.state import first, groups, learning, must_learn, what_learns, what_moves
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.auto_rgn import AutoRGN, relative_gradient_norms
+from pneumo_utils.models.blocks import About, Chain, units, with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import first, groups, learning, learns, must_learn, what_learns, what_moves
+from pneumo_utils.models.registry import names
 
 torch.set_num_threads(1)
 

@@ -4,21 +4,21 @@ import re
 
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.claims.verdicts import scoreboard
-from pneumo_utils.study import front_page, records
+from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters, find
 
 
 def test_every_paper_has_claims_by_which_it_is_remembered():
     ledger = load()
-    assert {ledger[name].paper for name in front_page.HEADLINES} == {paper.paper for paper in ledger.papers}
+    assert {ledger[name].paper for name in pages.HEADLINES} == {paper.paper for paper in ledger.papers}
 
 
 def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
     evidence = [record.evidence for chapter in chapters() for record in records.of(chapter.name).values()]
     board = scoreboard(load(), evidence).to_dict("records")
-    rows = re.findall(r"<tr><td.*?</tr>", front_page.headlines(board))
-    assert len(rows) == len(front_page.HEADLINES)
-    for name, row in zip(front_page.HEADLINES, rows):
+    rows = re.findall(r"<tr><td.*?</tr>", pages.headlines(board))
+    assert len(rows) == len(pages.HEADLINES)
+    for name, row in zip(pages.HEADLINES, rows):
         held = next(each for each in board if each["id"] == name)
         assert re.findall(
             r'<span class="verdict '
@@ -29,17 +29,15 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
 
 
 def test_every_chapter_names_what_its_records_hold():
-    for name, (_, *asked) in front_page.MEASURED.items():
+    for name, (_, *asked) in pages.MEASURED.items():
         kept = records.of(name)
         assert kept and all(each in record.results for record in kept.values() for each in asked), name
 
 
 def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     chapter, real = find("4"), records.of("04_mobilenetv2_three_class")["real-radiographs"].results
-    _, network, pixels = front_page.MEASURED[chapter.name]
-    told = front_page.beside_no_network(
-        {chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}}
-    )
+    _, network, pixels = pages.MEASURED[chapter.name]
+    told = pages.beside_no_network({chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}})
     *_, row = told.strip().splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert (
@@ -55,7 +53,7 @@ def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
 
 def test_the_chapter_across_the_papers_has_a_row_of_its_own():
     real = records.of("synthesis")["real-radiographs"].results
-    *_, row = front_page.beside_no_network({find("synthesis"): {}}).strip().splitlines()
+    *_, row = pages.beside_no_network({find("synthesis"): {}}).strip().splitlines()
     assert (
         row.startswith("| [across](../notebooks/synthesis.ipynb) ")
         and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from conftest import write_notebook
 
-from pneumo_utils.data.home import home
-from pneumo_utils.common import places
+from pneumo_utils.data.pixel_cache import home
+from pneumo_utils.common import run_paths
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run

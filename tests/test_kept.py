@@ -11,7 +11,7 @@ import torch
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import sha
-from pneumo_utils.study.kept import kept, load, store
+from pneumo_utils.study.result_cache import kept, load, store
 
 
 def notebook(**cells):

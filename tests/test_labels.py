@@ -9,18 +9,18 @@ import torch
 from sklearn.metrics import log_loss as of_sklearn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.drawn import dealt, drawn
+from pneumo_utils.data.cohort import dealt, drawn
 from pneumo_utils.data.loaders import Flip
 from pneumo_utils.data.readers import nih
-from pneumo_utils.evaluation.best_of import best_of
-from pneumo_utils.evaluation.judged import judged
-from pneumo_utils.evaluation.log_loss import log_loss
+from pneumo_utils.evaluation.baselines import judged
+from pneumo_utils.evaluation.metrics import log_loss
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.models.grid import grid, pairs
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.evaluation.variance_components import best_of
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import grid, pairs
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.curves import learning_curves
-from pneumo_utils.plots.heat import heat_map
+from pneumo_utils.plots.learning_curves import learning_curves
+from pneumo_utils.plots.saliency import heat_map
 from pneumo_utils.training.losses import categorical_cross_entropy, multi_label_cross_entropy
 from pneumo_utils.training.metrics import LikeliestAccuracy
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pneumo_utils.phantom.marginals import FINDING_SET_COUNTS, FINDING_SETS, FINDINGS
+from pneumo_utils.phantom.patients import FINDING_SET_COUNTS, FINDING_SETS, FINDINGS
 from pneumo_utils.phantom.population import KINDS, Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_utils.study.picture import JPEG, PNG, encoded, kind_of
+from pneumo_utils.study.run_context import JPEG, PNG, encoded, kind_of
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 

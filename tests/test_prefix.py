@@ -21,15 +21,14 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import COLUMNS, Cohort
-from pneumo_utils.data.images import Images
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.models.chain import About, Chain, units, with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.state import groups
-from pneumo_utils.models.trunk import trunk
-from pneumo_utils.training.cached import cached, plan
-from pneumo_utils.training.loaders import FeatureLoader
-from pneumo_utils.training.store import Store, folder
+from pneumo_utils.data.pixel_cache import Images
+from pneumo_utils.models.blocks import About, Chain, units, with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import groups, learns
+from pneumo_utils.models.registry import names
+from pneumo_utils.training.feature_cache import cached, plan
+from pneumo_utils.training.feature_loaders import FeatureLoader
+from pneumo_utils.training.feature_store import Store, folder
 
 torch.set_num_threads(1)
 SIDE = 32
@@ -591,7 +590,7 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
 
 
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
-    from pneumo_utils.training.making import Making
+    from pneumo_utils.training.feature_loaders import Making
 
     chain, calls, real = learns(pocket(), "head"), [], Making._stored
 

@@ -9,24 +9,43 @@ from click.testing import CliRunner
 from torch import nn
 from torch.nn.functional import avg_pool2d
 
+from pneumo_utils.cli import pretrain
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import sha
-from pneumo_utils.detection.region import NOTHING
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.models.chain import About, Chain
-from pneumo_utils.models.shipped import POCKET, load_pocket
-from pneumo_utils.models.trunk import trunk
-from pneumo_utils.phantom.pretraining.bank import AT_ONCE, CROP, SIZE, pictures, scenes, window
-from pneumo_utils.phantom.pretraining.chance import Chance
-from pneumo_utils.phantom.pretraining.fractals import FAMILIES, fractals
-from pneumo_utils.phantom.pretraining.grid import axes
-from pneumo_utils.phantom.pretraining.loop import KEPT_EVERY, Settings, fit, pace
-from pneumo_utils.phantom.pretraining.scene import CATEGORIES, MAPS, STEP, draw
-from pneumo_utils.phantom.pretraining.shapes import KINDS, NOTCH, shapes
-from pneumo_utils.phantom.pretraining.source_task import SPREAD, WIDTHS, Answers, loss, losses, score, truth
-from pneumo_utils.phantom.pretraining.textures import CELLS, SPECTRA, TEXTURES, WAVES, textures
-from pneumo_utils.phantom.pretraining.things import around, things
-from pneumo_utils.pretrain_cli import pretrain
+from pneumo_utils.detection.yolov2 import NOTHING
+from pneumo_utils.models.blocks import About, Chain
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.registry import names
+from pneumo_utils.models.weights import POCKET, load_pocket
+from pneumo_utils.phantom.pretraining.canvas import Chance, axes
+from pneumo_utils.phantom.pretraining.drawings import (
+    CELLS,
+    FAMILIES,
+    KINDS,
+    NOTCH,
+    SPECTRA,
+    TEXTURES,
+    WAVES,
+    fractals,
+    shapes,
+    textures,
+)
+from pneumo_utils.phantom.pretraining.scenes import (
+    AT_ONCE,
+    CATEGORIES,
+    CROP,
+    MAPS,
+    SIZE,
+    STEP,
+    around,
+    draw,
+    pictures,
+    scenes,
+    things,
+    window,
+)
+from pneumo_utils.phantom.pretraining.tasks import SPREAD, WIDTHS, Answers, loss, score, source_losses, truth
+from pneumo_utils.phantom.pretraining.train import KEPT_EVERY, Settings, fit, pace
 
 
 @pytest.fixture(autouse=True)
@@ -173,10 +192,12 @@ def test_a_window_s_answers_move_with_it():
 def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_nothing():
     true = truth(*window(scenes(200, seed=2), torch.arange(200))[1:])
     blind = {name: torch.zeros(200, width) for name, width in WIDTHS.items()}
-    told = losses(blind, true)
+    told = source_losses(blind, true)
     assert told["category"].item() == pytest.approx(1) and told["shapes"].item() == pytest.approx(1)
     assert all(
-        0.3 < losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item() < 2
+        0.3
+        < source_losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item()
+        < 2
         for name in MAPS
     )
     right = {
@@ -295,7 +316,7 @@ def test_measuring_the_pace_leaves_the_network_as_it_was():
 
 
 def test_a_few_steps_of_the_source_task_lower_its_loss(place):
-    from pneumo_utils.phantom.pretraining.drawn_task import DrawnTask
+    from pneumo_utils.phantom.pretraining.tasks import DrawnTask
 
     task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
     told = []
@@ -345,7 +366,7 @@ def test_the_same_steps_and_seed_give_the_same_weights(place):
 
 
 def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
-    from pneumo_utils.phantom.pretraining.drawn_task import DrawnTask
+    from pneumo_utils.phantom.pretraining.tasks import DrawnTask
 
     true = truth(*window(scenes(150, seed=0), torch.arange(150))[1:])
     told = {
@@ -398,11 +419,10 @@ def test_pocket_weights_know_drawings_that_they_never_met(name):
 
 
 def test_the_pocket_detector_finds_shapes_that_it_never_met():
-    from pneumo_utils.detection.precision import average_precision
-    from pneumo_utils.detection.region import decode
-    from pneumo_utils.detection.yolov2 import yolov2
+    from pneumo_utils.detection.metrics import average_precision
+    from pneumo_utils.detection.yolov2 import decode, yolov2_detector
 
-    bank, chain = pictures(250, seed=4321), yolov2(weights="pocket").eval()
+    bank, chain = pictures(250, seed=4321), yolov2_detector(weights="pocket").eval()
     with torch.no_grad():
         raw = chain(((bank["images"][:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1))
     true = [

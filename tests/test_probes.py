@@ -7,9 +7,9 @@ from fastai.torch_core import TensorImage
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.readers import covid_gan
-from pneumo_utils.evaluation.probes import CELLS, EDGE, PROBES, cells, probe, spectrum
-from pneumo_utils.evaluation.scoring import values
-from pneumo_utils.explain.parts import OnlyPart, coarse, fine
+from pneumo_utils.evaluation.baselines import CELLS, EDGE, PROBES, cells, probe, spectrum
+from pneumo_utils.evaluation.scores import values
+from pneumo_utils.explain.map_metrics import OnlyPart, coarse, fine
 from pneumo_utils.phantom import writers
 
 SIDE = 48

@@ -9,16 +9,15 @@ import re
 import pytest
 from conftest import results_of
 
-from pneumo_utils.claims.evidence import gather
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import gather, load
 from pneumo_utils.claims.verdicts import here, reruns
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.recording import record
+from pneumo_utils.study.make_record import record
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import finished, standing
+from pneumo_utils.study.run_status import finished, standing
 
 PARAMETERS = """\
 seed: int = 0  # [0, 100] seed of all that is random
@@ -71,7 +70,7 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
 
 
 SURVEY = """
-from pneumo_utils.evaluation.draws import ahead
+from pneumo_utils.evaluation.comparison import ahead
 run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
 display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from pneumo_utils.evaluation.people import mean_of_people
-from pneumo_utils.phantom.writers.making import make
-from pneumo_utils.phantom.writers.regions import regions
-from pneumo_utils.phantom.writers.truth import lesions, true_masks, true_people
+from pneumo_utils.evaluation.scores import mean_of_people
+from pneumo_utils.phantom.writers.ground_truth import lesions, regions, true_masks, true_people
+from pneumo_utils.phantom.writers.writer import make
 
 
 def drawn(*lines):

@@ -14,12 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from pneumo_utils import data_cli
+from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.phantom.writers.making import NAMES, default, make
-from pneumo_utils.phantom.writers.pools import all_phantoms
-from pneumo_utils.phantom.writers.truth import is_phantom, true_masks, true_people
+from pneumo_utils.phantom.writers.ground_truth import all_phantoms, is_phantom, true_masks, true_people
+from pneumo_utils.phantom.writers.writer import NAMES, default, make
 
 IMAGES, SIZE = 120, 48
 
@@ -131,7 +130,7 @@ def test_shortcuts_come_when_asked_for_by_name(released):
 
 
 def test_the_command_offers_the_shortcuts_that_there_are():
-    assert data_cli.SHORTCUTS == SHORTCUTS
+    assert cli.SHORTCUTS == SHORTCUTS
 
 
 def test_nih_tables_split_at_their_commas(released):
@@ -294,7 +293,7 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
 
 def test_two_that_start_together_make_it_once(tmp_path):
     script = (
-        "import pneumo_utils.phantom.writers.making as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
+        "import pneumo_utils.phantom.writers.writer as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
         "or desk(*a)\n"
         "print(m.default('rsna', 40, 32, 1), len(made))"
     )
@@ -312,8 +311,8 @@ def test_two_that_start_together_make_it_once(tmp_path):
 
 
 def test_every_release_is_offered_by_the_command():
+    from pneumo_utils.cli import MADE
     from pneumo_utils.data.readers import NAMES as READ
-    from pneumo_utils.data_cli import MADE
 
     assert set(MADE) == set(NAMES) == set(READ)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pneumo_utils.data_cli import WRONG_EXIT
+from pneumo_utils.cli import WRONG_EXIT
 from pneumo_utils.phantom import writers
 
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")

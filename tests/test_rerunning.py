@@ -13,11 +13,11 @@ import pytest
 from conftest import ROOT, planned
 
 from pneumo_utils.common.errors import ParameterError, StudyError
-from pneumo_utils.study import book, rerunning
+from pneumo_utils.study import book, rerun_footer
 from pneumo_utils.study.chapters import Chapter, chapters
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import Standing
+from pneumo_utils.study.run_status import Standing
 
 RELEASES = ("rsna", "kermany", "covid_gan", "curated_covid", "nih", "nih_tables")
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
@@ -33,7 +33,7 @@ def folders(tmp_path_factory):
 
 @every_chapter
 def test_pneumo_takes_every_command(chapter, folders):
-    said = rerunning.commands(chapter)
+    said = rerun_footer.commands(chapter)
     called = [command for commands in said.values() for command in commands if command.startswith("pneumo ")]
     for command in called:
         runs = planned(command, **folders)
@@ -46,7 +46,7 @@ def test_pneumo_takes_every_command(chapter, folders):
         trial, paper = (planned(command, **folders)[0].given for command in said["real data"])
         assert trial["max_steps"] == 2 and paper["max_steps"] == 0 and paper["size"] == "full"
         assert {name for name, each in of_chapter(chapter).items() if each.path_to} <= trial.keys() & paper.keys()
-        assert 3 <= len(rerunning.worth_trying(chapter)) <= 6
+        assert 3 <= len(rerun_footer.worth_trying(chapter)) <= 6
 
 
 @every_chapter
@@ -59,7 +59,7 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
     notebook["cells"] = notebook["cells"][: checked + 1]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
-    said = rerunning.commands(chapter)
+    said = rerun_footer.commands(chapter)
     command = said.get("other settings", said["here"])[1]
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
@@ -85,7 +85,7 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
         if "other settings" in said
         else {}
     )
-    assert given == {name: json.dumps(value) for name, value in rerunning.worth_trying(chapter).items()}
+    assert given == {name: json.dumps(value) for name, value in rerun_footer.worth_trying(chapter).items()}
 
 
 def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
@@ -100,14 +100,14 @@ def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
     last = book.page(Standing("up to date", [], outcome.folder, outcome.manifest))["cells"][-1]
     assert last["source"].startswith("## Run this chapter\n") and last["cell_type"] == "markdown"
     blocks = [line for block in re.findall(r"```sh\n(.*?)```", last["source"], re.S) for line in block.splitlines()]
-    assert blocks == [command for commands in rerunning.commands(chapter).values() for command in commands]
+    assert blocks == [command for commands in rerun_footer.commands(chapter).values() for command in commands]
     assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
 
 
 def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, monkeypatch, tmp_path):
-    monkeypatch.setattr(rerunning, "ROOT", tmp_path)
-    monkeypatch.setattr(rerunning, "_declared", lambda: {})
-    assert rerunning.commands(Chapter(small(name="appendix"))) == {
+    monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
+    monkeypatch.setattr(rerun_footer, "_declared", lambda: {})
+    assert rerun_footer.commands(Chapter(small(name="appendix"))) == {
         "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"],
         "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"],
     }
@@ -122,13 +122,13 @@ def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, mo
     ],
 )
 def test_what_is_declared_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
-    monkeypatch.setattr(rerunning, "ROOT", tmp_path)
-    monkeypatch.setattr(rerunning, "_declared", lambda: {"demo": declared})
+    monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
+    monkeypatch.setattr(rerun_footer, "_declared", lambda: {"demo": declared})
     with pytest.raises(error, match=says):
-        rerunning.commands(Chapter(small()))
+        rerun_footer.commands(Chapter(small()))
 
 
 def test_nothing_is_declared_of_a_chapter_that_is_not_there():
     names = {chapter.name for chapter in chapters()}
-    assert rerunning._declared().keys() <= names
+    assert rerun_footer._declared().keys() <= names
     assert {path.stem for path in (ROOT / "notebooks" / "params").glob("*/*.yml")} <= names

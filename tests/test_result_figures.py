@@ -12,19 +12,15 @@ from matplotlib.collections import PathCollection
 from saved_figures import legible, saved, texts
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.abstaining import answered
-from pneumo_utils.evaluation.calibration import reliability
-from pneumo_utils.evaluation.matrix import confusion
+from pneumo_utils.evaluation.metrics import confusion
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scoring import score
-from pneumo_utils.plots import balance, beside, curves, grids
-from pneumo_utils.plots.abstaining import abstaining
-from pneumo_utils.plots.confusion import confusion_matrices
-from pneumo_utils.plots.draws import dots, every_draw
-from pneumo_utils.plots.forest import forest
-from pneumo_utils.plots.reliability import reliability_diagram
-from pneumo_utils.plots.sanity import forgetting
-from pneumo_utils.plots.words import folded, listed, share
+from pneumo_utils.evaluation.scores import score
+from pneumo_utils.evaluation.thresholds import answered, reliability
+from pneumo_utils.plots import classification, comparison, images, learning_curves
+from pneumo_utils.plots.classification import abstaining, confusion_matrices, reliability_diagram
+from pneumo_utils.plots.comparison import dots, every_draw, forest
+from pneumo_utils.plots.saliency import forgetting
+from pneumo_utils.plots.style import folded, listed, share
 
 matplotlib.use("Agg")
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("closed_figures")]
@@ -89,7 +85,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
         "PNEUMONIA": [np.full((32, 32), 200, np.uint8)],
         "nobody": [],
     }
-    figure, alt = grids.samples(films, {"NORMAL": ["3 years", "", LONG]})
+    figure, alt = images.samples(films, {"NORMAL": ["3 years", "", LONG]})
     assert len(figure.axes) == 6 and [axes.images[0].get_array().mean() for axes in figure.axes] == [40] * 5 + [200]
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
@@ -104,12 +100,12 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
 
 def test_a_tinted_picture_is_shown_in_its_colour():
     tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
-    figure, _ = grids.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
+    figure, _ = images.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
     assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
     red, _, blue = (np.asarray(each).astype(int) for each in saved(figure).convert("RGB").split())
     assert 0.1 < (red - blue == 10).mean() < 0.3, "the file has it in grey"
     with pytest.raises(StudyError, match="colours last"):
-        grids.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
+        images.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 @pytest.mark.parametrize(
@@ -122,7 +118,7 @@ def test_a_tinted_picture_is_shown_in_its_colour():
 )
 def test_what_is_no_grey_picture_is_refused(films, told):
     with pytest.raises(StudyError, match=told):
-        grids.samples(films)
+        images.samples(films)
 
 
 # class balance
@@ -130,7 +126,7 @@ def test_what_is_no_grey_picture_is_refused(films, told):
 
 def test_bars_are_as_long_as_there_are_images():
     counts = pd.DataFrame({"train": [1341, 3875], "test": [234, 390]}, index=["NORMAL", "PNEUMONIA"])
-    figure, alt = balance.class_balance(counts)
+    figure, alt = classification.class_balance(counts)
     assert sorted(bar.get_width() for bar in figure.axes[0].patches) == sorted(counts.to_numpy().ravel())
     assert {" 1,341 (26 %)", " 3,875 (74 %)", " 234 (38 %)", " 390 (62 %)"} <= set(texts(figure))
     assert len({bar.get_hatch() for bar in figure.axes[0].patches}) == 2, "told apart without colour"
@@ -140,9 +136,9 @@ def test_bars_are_as_long_as_there_are_images():
 
 def test_fifteen_labels_before_and_after_fit():
     counts = pd.DataFrame({"before": np.arange(15) ** 4, "after": 100_000}, index=[*LABELS[:-1], LONG])
-    figure, alt = balance.class_balance(counts)
+    figure, alt = classification.class_balance(counts)
     assert len(figure.axes[0].patches) == 30 and legible(figure).height > 1500 and "Atelectasis 0 (0 %)" in alt
-    legible(balance.class_balance(counts[["before"]] * 0)[0])
+    legible(classification.class_balance(counts[["before"]] * 0)[0])
 
 
 def test_a_balance_of_nothing_or_of_too_much_is_refused():
@@ -152,7 +148,7 @@ def test_a_balance_of_nothing_or_of_too_much_is_refused():
         pd.DataFrame(index=["a"]),
     ):
         with pytest.raises(StudyError, match="in one to 4 parts"):
-            balance.class_balance(counts)
+            classification.class_balance(counts)
 
 
 # confusion matrices
@@ -238,10 +234,10 @@ def history(epochs=20, released=10):
 
 
 def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
-    figure, alt = curves.learning_curves(history())
+    figure, alt = learning_curves.learning_curves(history())
     train, valid, line = figure.axes[0].lines
     assert (train.get_ydata() == history()["train_loss"]).all() and (valid.get_ydata() == history()["valid_loss"]).all()
-    assert list(line.get_xdata()) == [10.5, 10.5] and curves.released(history()) == [10]
+    assert list(line.get_xdata()) == [10.5, 10.5] and learning_curves.released(history()) == [10]
     assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
     assert (
         "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released "
@@ -252,17 +248,17 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
 
 
 def test_without_phases_nothing_is_released():
-    figure, alt = curves.learning_curves(history().drop(columns="phase"))
+    figure, alt = learning_curves.learning_curves(history().drop(columns="phase"))
     assert len(figure.axes[0].lines) == 2 and "released" not in alt and "layers released" not in texts(figure)
 
 
 def test_several_histories_share_one_scale_and_metrics_have_their_own():
     held = {name: history() for name in ("VGG16", "ResNet50V2 augmented", LONG)}
-    figure, alt = curves.learning_curves(held)
+    figure, alt = learning_curves.learning_curves(held)
     shown = [axes for axes in figure.axes if axes.get_visible()]
     assert len(shown) == 3 and len({axes.get_ylim() for axes in shown}) == 1 and LONG in alt
     legible(figure)
-    figure, alt = curves.learning_curves(history(), ("loss", "accuracy"))
+    figure, alt = learning_curves.learning_curves(history(), ("loss", "accuracy"))
     assert figure.axes[0].get_ylim() != figure.axes[1].get_ylim()
     assert "validation accuracy from 0.500 in epoch 1 to 0.952 in epoch 20, at its best 0.952 in epoch 20" in alt
     legible(figure)
@@ -271,7 +267,7 @@ def test_several_histories_share_one_scale_and_metrics_have_their_own():
 def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
     astray = history()
     astray.loc[6:, ["train_loss", "valid_loss"]] = NAN
-    figure, alt = curves.learning_curves(
+    figure, alt = learning_curves.learning_curves(
         {"astray": astray, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)}
     )
     assert (
@@ -292,7 +288,7 @@ def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
 )
 def test_curves_of_nothing_are_refused(held, quantities, told):
     with pytest.raises(StudyError, match=told):
-        curves.learning_curves(held, quantities)
+        learning_curves.learning_curves(held, quantities)
 
 
 # forests
@@ -440,12 +436,14 @@ ROWS = pd.DataFrame(
         ["Normal right", "43.5%", 0.51, 0.44, 0.58],
         ["Not here", "0.5", NAN, NAN, NAN],
     ],
-    columns=beside.COLUMNS,
+    columns=comparison.COLUMNS,
 )
 
 
 def test_paper_and_run_stand_beside_each_other():
-    page = [[cell.text for cell in line] for line in ElementTree.fromstring(beside.beside_table(ROWS).data).iter("tr")]
+    page = [
+        [cell.text for cell in line] for line in ElementTree.fromstring(comparison.beside_table(ROWS).data).iter("tr")
+    ]
     assert page == [
         [None, "paper", "this run", "the paper's number lies"],
         ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
@@ -453,12 +451,12 @@ def test_paper_and_run_stand_beside_each_other():
         ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
         ["Not here", "0.5", "undefined", "beside none of ours"],
     ]
-    figure, alt = beside.beside_dots(ROWS)
+    figure, alt = comparison.beside_dots(ROWS)
     ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
     assert paper[:, 0] == pytest.approx([0.7941, 0.99, 0.435, 0.5]) and ours[:3, 0] == pytest.approx([0.81, 0.9, 0.51])
     assert "Recall: paper 0.99, this run 0.900 (0.86 to 0.93)" in alt and "Not here\nundefined here" in texts(figure)
     legible(figure)
-    legible(beside.beside_dots(ROWS.assign(what=LONG))[0])
+    legible(comparison.beside_dots(ROWS.assign(what=LONG))[0])
 
 
 def cells(shown):
@@ -466,7 +464,7 @@ def cells(shown):
 
 
 def test_further_columns_stand_behind():
-    page = cells(beside.beside_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
+    page = cells(comparison.beside_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
     assert [line[-1] for line in page] == ["on record", "0.800", None]
 
 
@@ -481,14 +479,16 @@ def test_surveys_of_several_runs_stand_beside_each_other():
         "opened: all": {"value": "undefined", "low": "undefined", "high": "undefined"},
     }
     assert cells(
-        beside.survey_table("opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}})
+        comparison.survey_table(
+            "opened", {"this run": here, "on record": record, "another": {"else: x": {"value": 1.0}}}
+        )
     ) == [
         [None, "this run", "on record"],
         ["all", "0.900 (0.80 to 0.95)", "undefined"],
         ["head", "0.500", None],
         ["conv1", None, "0.250 (0.20 to 0.30)"],
     ]
-    assert "on no record" in beside.survey_table("opened", {"this run": {}}).data
+    assert "on no record" in comparison.survey_table("opened", {"this run": {}}).data
 
 
 def test_surveys_of_the_same_things_are_the_columns_of_one_table():
@@ -498,21 +498,23 @@ def test_surveys_of_the_same_things_are_the_columns_of_one_table():
         "tried, loss: head": {"value": 0.25},
     }
     asked = {"F1": "tried, F1", "loss": "tried, loss"}
-    assert cells(beside.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")) == [
+    assert cells(
+        comparison.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")
+    ) == [
         [None, "F1", "loss"],
         ["all", "0.900 (0.80 to 0.95)", "0.500"],
         ["head", None, "0.250"],
     ]
-    assert cells(beside.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[0][
-        :2
-    ] == [None, "run"]
+    assert cells(comparison.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[
+        0
+    ][:2] == [None, "run"]
 
 
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
     def caption(**runs):
         return (
             ElementTree.fromstring(
-                beside.survey_table(
+                comparison.survey_table(
                     "depth",
                     {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()},
                 ).data
@@ -538,8 +540,8 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
 
 def test_a_printed_number_has_the_room_of_its_digits():
     assert (
-        beside.lies("0.79", 0.794, 0.83) == "in our interval"
-        and beside.lies("0.790", 0.794, 0.83) == "below our interval"
+        comparison.lies("0.79", 0.794, 0.83) == "in our interval"
+        and comparison.lies("0.790", 0.794, 0.83) == "below our interval"
     )
 
 
@@ -553,7 +555,7 @@ def test_a_printed_number_has_the_room_of_its_digits():
     ],
 )
 def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
-    for draw in (beside.beside_table, beside.beside_dots):
+    for draw in (comparison.beside_table, comparison.beside_dots):
         with pytest.raises(StudyError, match=told):
             draw(rows)
 

@@ -8,15 +8,14 @@ import time
 import nbformat
 import pytest
 
+from pneumo_utils.common.code_digest import closure, imports, reads
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of
-from pneumo_utils.common.sources import closure, imports, reads
-from pneumo_utils.study import digest
+from pneumo_utils.study import run_status
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.digest import differences
 from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.run import run
-from pneumo_utils.study.standing import depends_on, finished, is_manifest, standing
+from pneumo_utils.study.run_status import depends_on, differences, finished, is_manifest, standing
 
 
 @pytest.fixture
@@ -77,9 +76,11 @@ def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, 
 def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
     chapter = Chapter(small())
     run(chapter, {})
-    before = digest.closure
-    monkeypatch.setattr(digest, "closure", lambda names: before(names) | {"pneumo_utils/study/kept.py": "edited"})
-    assert standing(chapter).why == ["pneumo_utils/study/kept.py has changed"]
+    before = run_status.closure
+    monkeypatch.setattr(
+        run_status, "closure", lambda names: before(names) | {"pneumo_utils/study/result_cache.py": "edited"}
+    )
+    assert standing(chapter).why == ["pneumo_utils/study/result_cache.py has changed"]
 
 
 def test_a_damaged_result_is_not_found_again(small, here):

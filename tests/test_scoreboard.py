@@ -16,9 +16,9 @@ from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load
 from pneumo_utils.claims.verdicts import scoreboard
 from pneumo_utils.plots import scoreboard as page
 from pneumo_utils.plots.totals import totals
-from pneumo_utils.study import pages, standing
+from pneumo_utils.study import pages, run_status
 from pneumo_utils.study.chapters import Chapter, chapters, find
-from pneumo_utils.study.recording import record
+from pneumo_utils.study.make_record import record
 from pneumo_utils.study.run import run
 
 matplotlib.use("Agg")
@@ -151,9 +151,9 @@ def test_the_picture_counts_each_paper_three_times(board):
 
 
 def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
-    assert [chapter.name for chapter in chapters() if standing.sums_up(chapter)] == ["scoreboard"]
-    assert [chapter.name for chapter in standing.to_run([find("audit")])] == ["paper_audit", "scoreboard"]
-    every = standing.to_run([])
+    assert [chapter.name for chapter in chapters() if run_status.sums_up(chapter)] == ["scoreboard"]
+    assert [chapter.name for chapter in run_status.to_run([find("audit")])] == ["paper_audit", "scoreboard"]
+    every = run_status.to_run([])
     assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {
         chapter.name for chapter in chapters()
     }
@@ -164,25 +164,25 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
     demo, other = Chapter(small("run.claim('p1-best-f1', 0.1, 0.05, 0.15)")), Chapter(small("x = 1", name="other"))
-    sums = Chapter(small("from pneumo_utils.study.standing import heard", name="sums"))
-    monkeypatch.setattr(standing, "chapters", lambda: [sums, demo, other])
+    sums = Chapter(small("from pneumo_utils.study.run_status import heard", name="sums"))
+    monkeypatch.setattr(run_status, "chapters", lambda: [sums, demo, other])
     run(demo, {})
     run(sums, {})
-    assert standing.heard().keys() == {"demo"} and standing.standing(sums).state == "up to date"
+    assert run_status.heard().keys() == {"demo"} and run_status.standing(sums).state == "up to date"
 
     shutil.rmtree(runs / "demo")
     run(demo, {})  # at another time, with the same to say
-    assert standing.standing(sums).state == "up to date"
+    assert run_status.standing(sums).state == "up to date"
 
     run(other, {})
-    assert standing.standing(sums).why == ["what other says of claims has changed"]
+    assert run_status.standing(sums).why == ["what other says of claims has changed"]
     record(demo, "long", {})
-    assert standing.standing(sums).why == [
+    assert run_status.standing(sums).why == [
         "what demo says of claims has changed",
         "what other says of claims has changed",
     ]
-    assert [each.get("record") for each in standing.heard()["demo"]] == [None, "long"]
-    assert "results" not in standing.depends_on(other, {})
+    assert [each.get("record") for each in run_status.heard()["demo"]] == [None, "long"]
+    assert "results" not in run_status.depends_on(other, {})
 
 
 def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):

@@ -3,7 +3,7 @@
 import nbformat.v4 as nb
 import pytest
 
-from pneumo_utils.study.streams import left_of, tidy
+from pneumo_utils.study.kernel import left_of, tidy
 
 
 @pytest.mark.parametrize(

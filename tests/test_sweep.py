@@ -11,8 +11,8 @@ import pytest
 from scipy.stats import t
 
 from pneumo_utils.common.errors import ParameterError, StudyError
-from pneumo_utils.study.at_once import run_each
 from pneumo_utils.study.chapters import Chapter, find
+from pneumo_utils.study.parallel import run_each
 from pneumo_utils.study.sweep import plan
 
 MORE = (

@@ -14,21 +14,20 @@ from settings import OF_THE_BOOK
 from pneumo_utils.claims.ledger import load
 from pneumo_utils.common.errors import ChapterFailed, ParameterError, StudyError
 from pneumo_utils.data.readers import kermany
-from pneumo_utils.data.readers.pneumonia_or_not import of_adults
-from pneumo_utils.evaluation.decomposing import components, over_draws, shares
-from pneumo_utils.evaluation.sizes import images_to_see, share_seen, smallest_to_see
-from pneumo_utils.models.chain import with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.data.readers.labels import of_adults
+from pneumo_utils.evaluation.comparison import images_to_see, share_seen, smallest_to_see
+from pneumo_utils.evaluation.variance_components import components, over_draws, shares
+from pneumo_utils.models import heads
+from pneumo_utils.models.blocks import with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import learns
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.against import against
-from pneumo_utils.plots.amounts import over_amounts
-from pneumo_utils.plots.forest import forest
-from pneumo_utils.study import effects, records
+from pneumo_utils.plots.comparison import against, forest
+from pneumo_utils.plots.learning_curves import over_amounts
+from pneumo_utils.study import records, synthesis_effects
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.training import heads
 from pneumo_utils.training.learner import computed_before, learner
 from pneumo_utils.training.optimizers import adam
 from pneumo_utils.training.predict import predict
@@ -155,29 +154,31 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
     """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as
     either.
     """
-    found = effects.recorded()
-    for effect, chapter, measure, given, without in effects.ASKED:
+    found = synthesis_effects.recorded()
+    for effect, chapter, measure, given, without in synthesis_effects.ASKED:
         assert any({given, without} - {""} <= record.results.keys() for record in records.of(chapter).values()), (
             effect,
             given,
             without,
         )
     assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
-    record = records.of(effects.TWO)["real-radiographs"]
+    record = records.of(synthesis_effects.TWO)["real-radiographs"]
     row = found[
-        (found["chapter"] == effects.TWO)
+        (found["chapter"] == synthesis_effects.TWO)
         & (found["record"] == "real radiographs")
         & (found["measure"] == "AUROC, VGG16")
     ].iloc[0]
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
         "paired"
     ]
-    record = records.of(effects.ONE)["real-radiographs"]
+    record = records.of(synthesis_effects.ONE)["real-radiographs"]
     (one, *one_reach), (other, *other_reach) = (
         record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
     )
     row = found[
-        (found["chapter"] == effects.ONE) & (found["record"] == "real radiographs") & (found["effect"] == effects.START)
+        (found["chapter"] == synthesis_effects.ONE)
+        & (found["record"] == "real radiographs")
+        & (found["effect"] == synthesis_effects.START)
     ].iloc[0]
     assert (
         row["difference"] == pytest.approx(one - other)
@@ -188,7 +189,7 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
 
 def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path))
-    assert effects.recorded().empty and "difference" in effects.recorded()
+    assert synthesis_effects.recorded().empty and "difference" in synthesis_effects.recorded()
 
 
 def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
@@ -204,8 +205,12 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
     ours, theirs = (
         {words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1)
     )
-    record = replace(records.of(effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]})
-    both = effects.held_against(ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people")
+    record = replace(
+        records.of(synthesis_effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]}
+    )
+    both = synthesis_effects.held_against(
+        ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people"
+    )
     assert list(both["asked"]) == list(pairs)
     assert list(both["so"]) == [
         "a gain on both",

@@ -22,12 +22,13 @@ from torch.nn import functional as F
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import COLUMNS, Cohort
-from pneumo_utils.data.images import Images
-from pneumo_utils.models.chain import with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.trunk import trunk
-from pneumo_utils.training import heads, history
-from pneumo_utils.training.endings import EarlyStopping, KeepBest
+from pneumo_utils.data.pixel_cache import Images
+from pneumo_utils.models import heads
+from pneumo_utils.models.blocks import with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import learns
+from pneumo_utils.training import history
+from pneumo_utils.training.feature_store import STORE
 from pneumo_utils.training.learner import computed_before, learner
 from pneumo_utils.training.losses import (
     binary_cross_entropy,
@@ -36,11 +37,10 @@ from pneumo_utils.training.losses import (
     weighted_cross_entropy,
 )
 from pneumo_utils.training.metrics import Accuracy
-from pneumo_utils.training.optimizers import adam, sgd
+from pneumo_utils.training.optimizers import Steps, adam, sgd
 from pneumo_utils.training.phases import Phase, phases
 from pneumo_utils.training.predict import predict
-from pneumo_utils.training.schedules import Steps
-from pneumo_utils.training.store import STORE
+from pneumo_utils.training.stopping import EarlyStopping, KeepBest
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("home")

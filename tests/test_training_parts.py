@@ -9,8 +9,9 @@ from sklearn.metrics import log_loss
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.training import devices, heads
-from pneumo_utils.training.devices import share_cores
+from pneumo_utils.models import heads
+from pneumo_utils.training import compute
+from pneumo_utils.training.compute import share_cores
 from pneumo_utils.training.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
@@ -264,13 +265,13 @@ def test_a_slice_gives_each_group_its_rate():
 
 
 def test_what_is_fastest_can_be_overruled():
-    assert devices.compute("cpu", "float32", "contiguous") == devices.Compute(
+    assert compute.compute("cpu", "float32", "contiguous") == compute.Compute(
         torch.device("cpu"), "float32", "contiguous"
     )
-    assert devices.compute("cpu").memory_format == "channels_last"
+    assert compute.compute("cpu").memory_format == "channels_last"
     for words in ({"precision": "float16"}, {"memory_format": "nchw"}):
         with pytest.raises(StudyError, match=f'{next(iter(words))} is "auto"'):
-            devices.compute("cpu", **words)
+            compute.compute("cpu", **words)
 
 
 @pytest.mark.parametrize(
@@ -283,28 +284,28 @@ def test_what_is_fastest_can_be_overruled():
     ],
 )
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
-    monkeypatch.setattr(devices, "_flags", lambda: flags)
-    assert devices.compute("cpu").precision == precision
+    monkeypatch.setattr(compute, "_flags", lambda: flags)
+    assert compute.compute("cpu").precision == precision
 
 
 def test_batches_are_plain_and_in_the_networks_layout():
     from fastai.torch_core import TensorImage
 
-    taken = devices.compute("cpu", memory_format="channels_last").taken(TensorImage(torch.randn(2, 3, 4, 4)))
+    taken = compute.compute("cpu", memory_format="channels_last").taken(TensorImage(torch.randn(2, 3, 4, 4)))
     assert (
         type(taken) is torch.Tensor
         and taken.is_contiguous(memory_format=torch.channels_last)
         and not taken.is_contiguous()
     )
-    network = devices.compute("cpu", memory_format="channels_last").place(nn.Conv2d(3, 4, 3))
+    network = compute.compute("cpu", memory_format="channels_last").place(nn.Conv2d(3, 4, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
-    assert devices.compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()
+    assert compute.compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()
 
 
 def test_processes_share_the_cores(monkeypatch):
     before = torch.get_num_threads()
     try:
-        monkeypatch.setattr(devices, "cores", lambda: 8)
+        monkeypatch.setattr(compute, "cores", lambda: 8)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         told = [share_cores(processes) for processes in (1, 3, 8, 20)]
         assert told == [8, 2, 1, 1] and torch.get_num_threads() == 1

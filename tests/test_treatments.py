@@ -11,21 +11,18 @@ from sklearn.metrics import f1_score
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.readers import kermany
-from pneumo_utils.models.chain import with_head
-from pneumo_utils.models.learns import learns
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models import heads
+from pneumo_utils.models.blocks import with_head
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.freezing import learns
 from pneumo_utils.phantom import writers
 from pneumo_utils.phantom.population import Population
-from pneumo_utils.phantom.restoration.examples import examples
+from pneumo_utils.phantom.restoration.network import Treatment, dice, error, examples, question, signal, trained
 from pneumo_utils.phantom.restoration.pairs import TARGETS, Pairs, draw
-from pneumo_utils.phantom.restoration.quality import dice, error, question, signal
-from pneumo_utils.phantom.restoration.training import trained
-from pneumo_utils.phantom.restoration.treatment import Treatment
-from pneumo_utils.plots.treatments import before_and_after
-from pneumo_utils.study.kept import load, store, written
-from pneumo_utils.training import heads
-from pneumo_utils.training.cached import cached
-from pneumo_utils.training.store import Store
+from pneumo_utils.plots.images import before_and_after
+from pneumo_utils.study.result_cache import load, store, written
+from pneumo_utils.training.feature_cache import cached
+from pneumo_utils.training.feature_store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32

@@ -15,7 +15,7 @@ from PIL import Image
 from saved_figures import legible, texts
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.plots.heatmaps import HEAT, heatmaps, in_words, overlay, overlays
+from pneumo_utils.plots.saliency import HEAT, describe_maps, heatmaps, overlay, overlays
 from pneumo_utils.plots.viewer import viewer
 
 matplotlib.use("Agg")
@@ -330,4 +330,4 @@ def test_words_count_the_heat_on_the_lesion():
     heat, mask = np.zeros((10, 10)), np.zeros((10, 10), bool)
     heat[0, :4] = 1
     mask[0, 3:8] = True
-    assert in_words(heat, mask).endswith("25 % of the heat on the lesion, which is 5.0 % of the picture")
+    assert describe_maps(heat, mask).endswith("25 % of the heat on the lesion, which is 5.0 % of the picture")

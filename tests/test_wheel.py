@@ -51,12 +51,12 @@ from click.testing import CliRunner
 
 import pneumo_utils
 from pneumo_utils import claims
-from pneumo_utils.models.trunk import trunk
-from pneumo_utils.claims import public
+from pneumo_utils.models.create import trunk
+from pneumo_utils.claims import public_counts
 from pneumo_utils.cli import main
 from pneumo_utils.plots import viewer
-from pneumo_utils.common import places
-from pneumo_utils.common.sources import closure
+from pneumo_utils.common import run_paths
+from pneumo_utils.common.code_digest import closure
 
 done = {name: CliRunner().invoke(main, words) for name, words in commands.items()}
 found = {

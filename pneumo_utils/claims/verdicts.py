@@ -6,12 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from pneumo_utils.claims.checks import JUDGES
+from pneumo_utils.claims.checks.registry import JUDGES
 from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_JUDGES
 from pneumo_utils.claims.checks.statements import in_one
-from pneumo_utils.claims.evidence import KINDS, gather
-from pneumo_utils.claims.finding import Finding
-from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError
+from pneumo_utils.claims.ledger import DATA_KINDS, Claim, Finding, Ledger, LedgerError, gather
 
 
 def judge_of(claim: Claim):
@@ -38,15 +36,15 @@ def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
     """The verdict on phantoms, that on real radiographs, and why; evidence as `claims.evidence.gather` hands it
     back.
     """
-    found = {kind: rerun(claim, evidence[kind]) for kind in KINDS}
-    tested = [kind for kind in KINDS if found[kind].verdict != NOT_TESTED]
-    decide = tested or [kind for kind in KINDS if claim.id in evidence[kind]][-1:] or [KINDS[0]]
+    found = {kind: rerun(claim, evidence[kind]) for kind in DATA_KINDS}
+    tested = [kind for kind in DATA_KINDS if found[kind].verdict != NOT_TESTED]
+    decide = tested or [kind for kind in DATA_KINDS if claim.id in evidence[kind]][-1:] or [DATA_KINDS[0]]
     because = [
         found[kind].because
         + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
         for kind in decide
     ]
-    return {kind: found[kind].verdict if kind in tested else "not tested" for kind in KINDS} | {
+    return {kind: found[kind].verdict if kind in tested else "not tested" for kind in DATA_KINDS} | {
         "because": " ".join(because)
     }
 
@@ -84,9 +82,9 @@ def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
                 "printed": claim.printed or claim.value,
                 "on paper": paper.verdict,
                 "because": paper.because,
-                **{kind: again[kind] for kind in KINDS},
+                **{kind: again[kind] for kind in DATA_KINDS},
                 "rerun because": again["because"],
-                **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in KINDS},
+                **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in DATA_KINDS},
             }
         )
     return pd.DataFrame(rows)

@@ -1,4 +1,4 @@
-"""What ends a command with one clear message."""
+"""Errors that end a command with one clear message."""
 
 
 class StudyError(Exception):
@@ -17,3 +17,17 @@ NO_ROOM = (
     "There is no room left to write {what}: {error}. Free some space, or choose another folder with --out; "
     "what was finished before is kept."
 )
+
+
+# pixels; the largest radiographs have a quarter of this, so what announces more is a decompression bomb
+LARGEST = 100_000_000
+
+
+class Unreadable(Exception):
+    """An image file without an image; the text is the reason, in a reader's words."""
+
+
+def check_extent(width: int, height: int) -> None:
+    """Raise `Unreadable` if an image has more pixels than any radiograph."""
+    if width * height > LARGEST:
+        raise Unreadable(f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)")

@@ -1,7 +1,4 @@
-"""A cohort: one table of images, labels, patients and splits, which knows where its pixels are.
-
-Every method that changes something hands back another cohort; the images are shared between them and decoded once.
-"""
+"""The cohort: one table of images, labels, patients and splits, which knows where its pixels are."""
 
 import copy
 
@@ -10,10 +7,46 @@ import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, sha
-from pneumo_utils.data import split as splitting
-from pneumo_utils.data.cache import Pixels, pixels, undecodable
-from pneumo_utils.data.images import Images
-from pneumo_utils.data.weights import class_weights
+from pneumo_utils.data import splits as splitting
+from pneumo_utils.data.pixel_cache import Images, Pixels, pixels, undecodable
+
+
+def balanced(counts: dict[str, int]) -> dict[str, float]:
+    """Images / (classes x images of the class), as scikit-learn has it: the weights of all images sum to their
+    number.
+    """
+    return {name: sum(counts.values()) / (len(counts) * count) for name, count in counts.items()}
+
+
+def ratio(counts: dict[str, int]) -> dict[str, float]:
+    """The most common class weighs 1, the others as many times more as they are rarer."""
+    return {name: max(counts.values()) / count for name, count in counts.items()}
+
+
+def class_weights(cohort, how: str) -> dict[str, float]:
+    """Compute class weights: "balanced", "ratio" or "zhao"; raise `StudyError` if a class is empty."""
+    counts = {name: int(count) for name, count in cohort.counts().items()}
+    if empty := [name for name, count in counts.items() if not count]:
+        raise StudyError(
+            f"{cohort.name} has no image of the class {empty[0]!r}, so it has no weight. Leave the "
+            f"class out, or take more images."
+        )
+    if how == "balanced":
+        return balanced(counts)
+    if how == "ratio":
+        return ratio(counts)
+    if how == "zhao":
+        return ratio(_rows_of_the_box_table(cohort))
+    raise StudyError(
+        f'There are no weights called {how!r}: choose "balanced", "ratio" or "zhao" (box rows counted as images).'
+    )
+
+
+def _rows_of_the_box_table(cohort) -> dict[str, int]:
+    """RSNA's table has a row a box: counted by rows, an image with three boxes counts three times."""
+    rows = cohort.boxes["row"].value_counts().reindex(cohort.table.index).fillna(1)
+    return {name: int(rows[(cohort.table["labels"] == name).to_numpy()].sum()) for name in cohort.classes}
+
 
 COLUMNS = [
     "image",
@@ -199,7 +232,7 @@ class Cohort:
         """The training images, all where there is no split yet, come again as copies: one for each augmentation
         named for their class.
         """
-        from pneumo_utils.data.copies import copied
+        from pneumo_utils.data.augmented_copies import copied
 
         return self.but(table=copied(self, names), copy_seed=int(seed))
 
@@ -229,7 +262,7 @@ class Cohort:
         plain = pixels(self.images, self.table.index.to_numpy(), size)
         if not self.has_copies:
             return plain
-        from pneumo_utils.data.copies import Copied
+        from pneumo_utils.data.augmented_copies import Copied
 
         return Copied(plain, self.copies, self.copy_seed)
 
@@ -285,3 +318,45 @@ def together(*cohorts: Cohort) -> Cohort:
         tuple(note for each in cohorts for note in each.notes),
         first.several,
     )
+
+
+PARTS = ("train", "valid", "test")
+
+
+def dealt(cohort, test: float, valid: float, seed: int):
+    """All images in three parts at random."""
+    if test < 0 or valid < 0 or not 0 < test + valid < 1:
+        raise StudyError(
+            f"A share of {test:g} for the test and {valid:g} for validation leaves nothing on one side: "
+            f"together they are less than 1."
+        )
+    order, part = np.random.default_rng(seed).permutation(len(cohort)), np.full(len(cohort), "train", dtype=object)
+    tested, validated = (round(share * len(cohort)) for share in (test, valid))
+    part[order[:tested]], part[order[tested : tested + validated]] = "test", "valid"
+    return cohort.but(table=cohort.table.assign(split=part))
+
+
+def drawn(cohort, images: int, seed: int):
+    """So many images of a cohort that is split, in each part its share of them, at random."""
+    if images > len(cohort):
+        raise StudyError(
+            f"{images:,} images cannot be drawn from the {len(cohort):,} of {cohort.name}: choose sizes "
+            f"of at most {len(cohort):,}."
+        )
+    split, random, chosen = cohort.table["split"].to_numpy(), np.random.default_rng(seed), np.zeros(len(cohort), bool)
+    for name in PARTS:
+        there = np.flatnonzero(split == name)
+        if there.size and not (wanted := round(images * len(there) / len(cohort))):
+            raise StudyError(
+                f"{images:,} images are too few for a {name} part, which holds "
+                f"{len(there) / len(cohort):.0%} of {cohort.name}: "
+                f"choose sizes of at least {int(np.ceil(len(cohort) / len(there)))}."
+            )
+        chosen[random.permutation(there)[: wanted if there.size else 0]] = True
+    return cohort.where(chosen)
+
+
+def fewer(cohort, train: int, seed: int = 0):
+    """The same validation and test images, and only so many of those to train on, drawn evenly over the labels."""
+    kept = cohort.part("train").sample(train, seed).table.index
+    return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))

@@ -15,8 +15,8 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from pneumo_utils.common.errors import Unreadable, check_extent
 from pneumo_utils.common.files import open_regular
-from pneumo_utils.data.unreadable import Unreadable, check_extent
 
 HEADER = [
     "PatientAge",

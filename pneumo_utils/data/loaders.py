@@ -13,7 +13,7 @@ from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.torch_core import TensorCategory, TensorImage, TensorMultiCategory, default_device
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cache import version
+from pneumo_utils.data.pixel_cache import version
 
 
 class Rows:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.decode import IN_AN_ARCHIVE, grey
+from pneumo_utils.data.image_reader import IN_AN_ARCHIVE, grey
 
 FRAME, SMALL = 3, 32  # the outermost pixels of the image at this size
 CROP = 128  # of the middle of the image as it is stored: resizing would wipe out its texture

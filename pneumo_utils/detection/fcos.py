@@ -10,12 +10,11 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.detection.region import NOTHING, OVERLAPPING
-from pneumo_utils.models.catalogue import IMAGENET
-from pneumo_utils.models.chain import HEAD, About, Chain, with_head
+from pneumo_utils.detection.yolov2 import NOTHING, OVERLAPPING
+from pneumo_utils.models.blocks import HEAD, About, Chain, with_head
 from pneumo_utils.models.checkpoint import load, read
-from pneumo_utils.models.publishers import Source
-from pneumo_utils.models.trunk import trunk
+from pneumo_utils.models.create import trunk
+from pneumo_utils.models.registry import IMAGENET, Source
 from pneumo_utils.models.weights import find_official
 
 NAME, COCO = "fcos_resnet50_fpn", 91
@@ -43,7 +42,7 @@ class Spoken(nn.Module):
         return torch.cat([said["cls_logits"], said["bbox_regression"], said["bbox_ctrness"]], -1)
 
 
-def fcos(labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
+def fcos_detector(labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
     """For so many labels: on the pocket ResNet18, or ResNet50 with a feature pyramid, random or as trained on COCO
     ("imagenet").
     """

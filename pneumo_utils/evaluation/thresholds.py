@@ -1,12 +1,15 @@
-"""From which probability on the answer is yes: chosen on validation images, and refused on any of them afterwards."""
+"""Choose a decision threshold on validation data; abstain; calibration."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 from sklearn.metrics import roc_curve
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of
+from pneumo_utils.evaluation.bootstrap import BINS, LEVEL, Answers, binned
 
 WAYS = '"youden", "f1", ("recall", 0.9) or ("specificity", 0.9)'
 
@@ -90,3 +93,74 @@ def _best(by, recall: np.ndarray, specificity: np.ndarray, positives: int, negat
         asked, other = (recall, specificity) if by[0] == "recall" else (specificity, recall)
         return int(np.argmax(np.where(asked >= by[1] - 1e-12, other, -1.0)))
     raise StudyError(f"A threshold is chosen by {WAYS}, not by {by!r}.")
+
+
+def answered(predictions, shares=tuple(np.linspace(0.1, 1, 10)), level: float = LEVEL) -> pd.DataFrame:
+    """A row a share of images that are answered, those of the highest probability first: share, images, accuracy and
+    Wilson's interval.
+
+    Among images of equal probability none is surer than another: where the share ends within such a tie, the tie counts
+    in its mean.
+    """
+    if predictions.several:
+        raise StudyError("Abstaining is worked out where each image has one class.")
+    if not all(0 < share <= 1 for share in shares):
+        raise StudyError(
+            f"Shares of images to answer lie above 0 and reach 1 at most, not "
+            f"{', '.join(f'{share:g}' for share in shares)}."
+        )
+    sure, right = Answers(predictions).top
+    right = (
+        pd.Series(np.asarray(right, float))
+        .groupby(np.asarray(sure))
+        .transform("mean")
+        .to_numpy()[np.argsort(-np.asarray(sure), kind="stable")]
+    )
+    rows = []
+    for share in shares:
+        images = max(1, round(share * len(right)))
+        hits = float(right[:images].sum())
+        low, high = stats.binomtest(round(hits), images).proportion_ci(level, method="wilson")
+        rows.append({"share": share, "images": images, "accuracy": hits / images, "low": low, "high": high})
+    return pd.DataFrame(rows)
+
+
+def reliability(predictions, of: str = "", level: float = LEVEL) -> pd.DataFrame:
+    """A row a bin: from, to, images, mean predicted probability, the share that came true, and Wilson's interval of
+    that share.
+
+    Of two classes it is the positive one's probability, of more the likeliest class's, and with `of` that of one class
+    or label.
+    """
+    told, true = _asked(predictions, of)
+    bins = binned(told)
+    images = bins.sum(axis=0)
+    with np.errstate(invalid="ignore"):
+        predicted, observed = told @ bins / images, true @ bins / images
+    intervals = [
+        stats.binomtest(int(true @ column), int(count)).proportion_ci(level, method="wilson")
+        if count
+        else (np.nan, np.nan)
+        for column, count in zip(bins.T, images)
+    ]
+    low, high = np.array([tuple(each) for each in intervals]).T
+    edge = np.linspace(0, 1, BINS + 1)
+    return pd.DataFrame(
+        {
+            "from": edge[:-1],
+            "to": edge[1:],
+            "images": images,
+            "predicted": predicted,
+            "observed": observed,
+            "low": low,
+            "high": high,
+        }
+    )
+
+
+def _asked(predictions, of: str) -> tuple[np.ndarray, np.ndarray]:
+    if of or predictions.several or len(predictions.classes) == 2:
+        at = predictions.number(of or predictions.classes[-1])
+        return predictions.probabilities[:, at], predictions.indicators[:, at].astype(int)
+    told, right = Answers(predictions).top
+    return told, right.astype(int)

@@ -2,13 +2,19 @@
 nothing and to each other.
 """
 
-from pneumo_utils.explain.agreement import agreement, overlap, rank_correlation, ssim
-from pneumo_utils.explain.erasing import Erased, deletion, insertion
-from pneumo_utils.explain.maps import Maps, maps
-from pneumo_utils.explain.methods import METHODS
-from pneumo_utils.explain.nothing import centre, edges, nothing, smooth
-from pneumo_utils.explain.sanity import sanity
-from pneumo_utils.explain.scores import emphasis, iou_area, pointing, share
+from pneumo_utils.explain.attribution import METHODS, Maps, maps
+from pneumo_utils.explain.map_metrics import Erased, deletion, emphasis, insertion, iou_area, pointing, share
+from pneumo_utils.explain.randomisation import (
+    agreement,
+    centre,
+    edges,
+    nothing,
+    overlap,
+    rank_correlation,
+    sanity,
+    smooth,
+    ssim,
+)
 
 __all__ = [
     "METHODS",

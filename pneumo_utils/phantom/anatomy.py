@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
-from pneumo_utils.phantom.random import Draws, mix, name_key, smooth
-from pneumo_utils.phantom.shapes import ease, ellipse, ramp, root, segment_distance2, tilted_ellipse
+from pneumo_utils.phantom.counter_rng import Draws, mix, name_key, smooth
+from pneumo_utils.phantom.measurements import ease, ellipse, ramp, root, segment_distance2, tilted_ellipse
 
 
 class Scene(SimpleNamespace):

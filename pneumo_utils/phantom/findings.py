@@ -9,9 +9,9 @@ import math
 
 import torch
 
-from pneumo_utils.phantom.lungs import tree
-from pneumo_utils.phantom.marginals import FINDINGS
-from pneumo_utils.phantom.shapes import ease, ellipse, ramp, root
+from pneumo_utils.phantom.measurements import ease, ellipse, ramp, root
+from pneumo_utils.phantom.organs import tree
+from pneumo_utils.phantom.patients import FINDINGS
 
 # Right upper, middle and lower lobe, left upper and lower: centre (share of half-width and of height), reach, and how
 # often

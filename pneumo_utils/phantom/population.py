@@ -6,13 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from pneumo_utils.phantom import anatomy, bones, findings, hardware, lungs, physics, processing
-from pneumo_utils.phantom.body import measure
-from pneumo_utils.phantom.marginals import FINDINGS, NO_FINDING
-from pneumo_utils.phantom.people import tabulate
-from pneumo_utils.phantom.random import Draws, pool
-from pneumo_utils.phantom.shapes import steady
-from pneumo_utils.phantom.sites import site_settings
+from pneumo_utils.phantom import anatomy, findings, imaging, organs
+from pneumo_utils.phantom.counter_rng import Draws, pool
+from pneumo_utils.phantom.imaging import site_settings
+from pneumo_utils.phantom.measurements import measure, steady
+from pneumo_utils.phantom.patients import FINDINGS, NO_FINDING, tabulate
 
 KINDS = ("children", "adults", "nih", "covid")
 SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")  # the last three are for whoever writes the files
@@ -117,7 +115,15 @@ class Population:
                 masks[name][rows] = draw(scene.rows(rows), part, severity.to(device)[rows][:, None, None])
                 chest.put(rows, part)
 
-        parts = (bones.ribs, bones.spine, bones.clavicles, bones.scapulae, bones.humeri, bones.skull, bones.sternum)
+        parts = (
+            organs.ribs,
+            organs.spine,
+            organs.clavicles,
+            organs.scapulae,
+            organs.humeri,
+            organs.skull,
+            organs.sternum,
+        )
         bone = scene.mineral * sum(part(scene) for part in parts) * (body > 0)
         masks["bones"] = bone > 0.18 * scene.mineral * scene.bone_scale
         crossed = bone if bony else torch.zeros_like(bone)  # by the beam; the machine goes on expecting a whole body
@@ -131,25 +137,23 @@ class Population:
         tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * crossed + chest.fluid).clamp(
             min=0
         )
-        metal = hardware.metal(scene)
-        fluid = chest.fluid + chest.solid + chest.chord * (chest.share - lungs.PARENCHYMA).clamp(min=0)
+        metal = organs.metal(scene)
+        fluid = chest.fluid + chest.solid + chest.chord * (chest.share - organs.PARENCHYMA).clamp(min=0)
 
-        open_ = processing.shutters(scene, size, site, device)
-        direct = physics.primary(tissue, crossed, metal, site)
-        veil = physics.scattered(direct, tissue, site["grid"])
-        expected, level = physics.expected_density(healthy, pool(bone, 32).float(), site)
+        open_ = imaging.shutters(scene, size, site, device)
+        direct = imaging.primary(tissue, crossed, metal, site)
+        veil = imaging.scattered(direct, tissue, site["grid"])
+        expected, level = imaging.expected_density(healthy, pool(bone, 32).float(), site)
         exposure = (direct + veil) / level
         across = 0.5 * (site["blur"] / scene.pixel) ** 2
         along = across + 0.5 * (scene.motion / scene.pixel) ** 2
-        sharp = physics.blur(exposure, (along.clamp(max=0.3), across.clamp(max=0.3)))
-        counted, noise = physics.detect(sharp, site["photons"] * scene.dose, scene.pixel, scene.key)
+        sharp = imaging.blur(exposure, (along.clamp(max=0.3), across.clamp(max=0.3)))
+        counted, noise = imaging.detect(sharp, site["photons"] * scene.dose, scene.pixel, scene.key)
         density = -steady(torch.log, counted)
-        shown = processing.display(
-            processing.enhance(processing.window(density, expected, scene, site), site), scene, site
-        )
+        shown = imaging.display(imaging.enhance(imaging.window(density, expected, scene, site), site), scene, site)
         ill = torch.tensor((table["findings"] != NO_FINDING).to_numpy(), device=device)[:, None, None]
         shown = shown * open_
-        cover = processing.letter(scene, size, site, device, ill if "marker" in self.shortcuts else None)
+        cover = imaging.letter(scene, size, site, device, ill if "marker" in self.shortcuts else None)
         shown = shown + (1 - shown) * cover
         if "brightness" in self.shortcuts:
             shown = shown * torch.where(ill, 0.96, 0.80)
@@ -169,11 +173,13 @@ class Population:
 
     @staticmethod
     def _chest(scene, heart, great):
-        chord = lungs.cavity(scene, heart, great)
-        lungs.polar(scene)
-        share = (lungs.PARENCHYMA + lungs.texture(scene)) * torch.ones_like(chord)
-        branches = 2.1 * lungs.tree(scene, "arteries", 8, 0.042, 1.1) + 1.5 * lungs.tree(scene, "veins", 11, 0.032, 1.0)
-        branches = scene.vessels * (branches + lungs.hila(scene)) * (chord > 0)
+        chord = organs.cavity(scene, heart, great)
+        organs.polar(scene)
+        share = (organs.PARENCHYMA + organs.texture(scene)) * torch.ones_like(chord)
+        branches = 2.1 * organs.tree(scene, "arteries", 8, 0.042, 1.1) + 1.5 * organs.tree(
+            scene, "veins", 11, 0.032, 1.0
+        )
+        branches = scene.vessels * (branches + organs.hila(scene)) * (chord > 0)
         zero = torch.zeros_like(chord)
         return Lungs(chord=chord, share=share, branches=branches, fluid=zero, solid=zero.clone(), gas=zero.clone())
 

@@ -5,7 +5,7 @@ from urllib.parse import quote
 import pandas as pd
 from IPython.display import HTML
 
-from pneumo_utils.claims.finding import ON_PAPER
+from pneumo_utils.claims.ledger import ON_PAPER
 from pneumo_utils.common.markup import plain
 from pneumo_utils.plots.tables import claim
 

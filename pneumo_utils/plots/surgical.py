@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.heat import of_its_most
-from pneumo_utils.plots.heatmaps import in_words
-from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, WIDTH, canvas, sheet
-from pneumo_utils.plots.words import SMALLEST, folded, listed
+from pneumo_utils.explain.randomisation import of_its_most
+from pneumo_utils.plots.saliency import describe_maps
+from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, SMALLEST, WIDTH, canvas, folded, listed, sheet
 
 PICTURE, TITLE = 1.3, 0.5  # inches: a side, the words over it
 BRIGHTEST = 99.5  # percentile that is drawn in full colour
@@ -68,5 +67,5 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
             fontsize=SMALLEST,
             color=INK,
         )
-    told = [f"{name}: {in_words(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
+    told = [f"{name}: {describe_maps(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
     return figure, f"Pictures, and under each of them where the network's answer is most sensitive. {listed(told)}."

@@ -1,4 +1,4 @@
-"""Tables of results as plain HTML that a phone can show."""
+"""Tables of a page."""
 
 import html
 import re
@@ -64,3 +64,23 @@ def _printed(value) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None or value != value else str(value)
+
+
+def records_table(records, took):
+    """A row a record; `took` puts seconds into words."""
+    rows = [
+        {
+            "record": each.title.removeprefix("on record, "),
+            "data": each.data,
+            "weights": each.weights,
+            "settings": each.tier,
+            "made": f"in {took(each.seconds)} on {each.device}, {each.finished[:10]}",
+        }
+        for each in records
+    ]
+    return table(
+        pd.DataFrame(rows),
+        name="records",
+        caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no "
+        "picture of anyone.",
+    )

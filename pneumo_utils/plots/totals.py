@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.claims.audited import tally
+from pneumo_utils.claims.audit_tables import tally
 from pneumo_utils.plots.scoreboard import COLUMNS
 from pneumo_utils.plots.style import BLUE, ORANGE, PALE, canvas
 

@@ -5,9 +5,8 @@ import json
 import pandas as pd
 
 from pneumo_utils import ROOT
-from pneumo_utils.models.catalogue import names
-from pneumo_utils.plots.style import BLUE, INK, ORANGE, canvas
-from pneumo_utils.plots.words import listed
+from pneumo_utils.models.registry import names
+from pneumo_utils.plots.style import BLUE, INK, ORANGE, canvas, listed
 
 __reads__ = ("book/records/pocket_weights.json", "pneumo_utils/models/pocket")
 MARKS = {"frozen": ("o", BLUE, BLUE), "fine-tuned": ("D", ORANGE, "white")}  # mark, edge, fill

@@ -16,9 +16,9 @@ from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import sha
-from pneumo_utils.common.heat import of_its_most
-from pneumo_utils.plots.heatmaps import HEAT, in_words
+from pneumo_utils.explain.randomisation import of_its_most
 from pneumo_utils.plots.phantom import where
+from pneumo_utils.plots.saliency import HEAT, describe_maps
 from pneumo_utils.plots.style import SKY
 
 __reads__ = ("pneumo_utils/plots/viewer.css", "pneumo_utils/plots/viewer.js")
@@ -127,7 +127,7 @@ def _outline(mask: np.ndarray) -> Image.Image:
 def _heat_in_words(heat: np.ndarray, masks, at: int) -> str:
     """With the share on the lesion, where the map is as large as its mask."""
     fits = masks is not None and masks[at].shape == heat.shape
-    return in_words(heat, masks[at] if fits else None)
+    return describe_maps(heat, masks[at] if fits else None)
 
 
 def _page(

@@ -2,6 +2,6 @@
 command.
 """
 
-from pneumo_utils.study.notebook import begin
+from pneumo_utils.study.run_context import begin
 
 __all__ = ["begin"]

@@ -18,38 +18,36 @@ from jinja2.sandbox import SandboxedEnvironment
 
 from pneumo_utils import ROOT
 from pneumo_utils.claims.ledger import load
-from pneumo_utils.common import places
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, read_json, read_yaml, sha, write
 from pneumo_utils.common.markup import plain
 from pneumo_utils.plots.scoreboard import page_of
 from pneumo_utils.study import (
-    accessible,
-    comparison_page,
-    definitions,
+    a11y_extension,
+    compare,
     exercises,
-    front_page,
-    numbering,
+    glossary_tooltips,
     pages,
     records,
     references,
-    rerunning,
+    rerun_footer,
+    table_numbering,
 )
 from pneumo_utils.study.chapters import Chapter, chapters, find, named
-from pneumo_utils.study.digest import versions
-from pneumo_utils.study.picture import kind_of
-from pneumo_utils.study.standing import Standing, standing
+from pneumo_utils.study.run_context import kind_of
+from pneumo_utils.study.run_status import Standing, standing, versions
 
 EXPRESSION = re.compile(r"\{\{.*?\}\}")
 MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
-EXTENSIONS = (accessible, definitions, numbering)
+EXTENSIONS = (a11y_extension, glossary_tooltips, table_numbering)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
 def bind(build: Path | None = None, say=print) -> Path:
     """Make the book from the runs that are kept; hands back the page to open."""
-    build = build or places.build()
+    build = build or run_paths.build()
     stage = build / "stage"
     shown = shown_runs(say)
     wanted = _toc_of_what_is_there(shown)
@@ -61,7 +59,7 @@ def bind(build: Path | None = None, say=print) -> Path:
         Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
         **_papers(shown.get("scoreboard")),
-        Path("book/compare_runs.md"): comparison_page.compare_runs(shown),
+        Path("book/compare_runs.md"): compare.compare_runs(shown),
         Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
         Path("_config.yml"): (ROOT / "_config.yml").read_bytes(),
         **_mathjax(),
@@ -138,7 +136,7 @@ def page(at: Standing) -> dict:
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
     notebook["cells"].append(
-        {"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerunning.closing(chapter)}
+        {"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerun_footer.closing(chapter)}
     )
     return notebook
 
@@ -243,8 +241,8 @@ def _values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
         for name, entries in found.items()
     }
     front = {
-        "headlines": front_page.headlines(_board(scoreboard)) if scoreboard else "",
-        "beside_no_network": front_page.beside_no_network({find(name): each for name, each in found.items()}),
+        "headlines": pages.headlines(_board(scoreboard)) if scoreboard else "",
+        "beside_no_network": pages.beside_no_network({find(name): each for name, each in found.items()}),
     }
     lab = {
         "needs": references.linked(

@@ -9,7 +9,7 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_yaml
-from pneumo_utils.common.places import repository
+from pneumo_utils.common.run_paths import repository
 
 LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
 

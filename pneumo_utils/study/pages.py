@@ -1,14 +1,22 @@
-"""Pages that are written by the study itself: what was run, and what can be set."""
+"""Pages of the book that are made from runs and records."""
 
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.common.markup import code, plain
-from pneumo_utils.plots.scoreboard import of_a_paper
-from pneumo_utils.plots.words import share
-from pneumo_utils.study.chapters import chapters
-from pneumo_utils.study.markdown import table as _table
+from pneumo_utils.evaluation.scores import in_words
+from pneumo_utils.plots.scoreboard import at_a_glance, of_a_paper
+from pneumo_utils.plots.style import share
+from pneumo_utils.study import records
+from pneumo_utils.study.chapters import Chapter, chapters
+from pneumo_utils.study.kernel import took
 from pneumo_utils.study.parameters import Parameter, of_chapter
-from pneumo_utils.study.progress import took
 from pneumo_utils.study.records import Record
+
+
+def table(head: list[str], rows: list[list], caption: str = "") -> str:
+    """Format a Markdown table, with an optional caption in bold above it."""
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return (f"**{caption}**\n\n" if caption else "") + "\n".join(lines) + "\n"
 
 
 def what_was_run(manifest: dict, state: str) -> str:
@@ -63,7 +71,7 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
         "numbers are "
         "kept in `book/records`, and their chapters show them beside their own.",
         "",
-        _table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
+        table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
         if rows
         else "None has been kept yet.",
         "",
@@ -93,7 +101,7 @@ def _where_the_time_goes(manifests: list[dict]) -> list[str]:
         f"The slowest chapter comes first; "
         "further down each has a table of its own.",
         "",
-        _table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows),
+        table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows),
     ]
 
 
@@ -136,7 +144,7 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         *_where_the_time_goes(manifests),
         "## Settings and machines",
         "",
-        _table(["chapter", "settings", "time", "peak memory", "device"], rows),
+        table(["chapter", "settings", "time", "peak memory", "device"], rows),
         _versions(manifests),
         *_records(kept, manifests),
     ]
@@ -144,7 +152,7 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         text += [
             f"## {plain(m['title'])}",
             "",
-            _table(
+            table(
                 ["what", ""],
                 [
                     ["finished", plain(m["finished"].replace("T", " ").replace("+00:00", " UTC"))],
@@ -158,7 +166,7 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         ]
         total = sum(cell["seconds"] for cell in m["cells"])
         text += [
-            _table(
+            table(
                 ["cell", "under the heading", "seconds", "share"],
                 [
                     [plain(c["cell"]), plain(c["name"]), f"{c['seconds']:.1f}", _bar(c["seconds"], total)]
@@ -168,7 +176,7 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
                 "Where the time went",
             ),
             ":::{dropdown} Parameters of this run",
-            _table(["parameter", "value"], [[code(k), code(repr(v))] for k, v in m["parameters"].items()]),
+            table(["parameter", "value"], [[code(k), code(repr(v))] for k, v in m["parameters"].items()]),
             ":::",
             "",
         ]
@@ -219,6 +227,80 @@ def parameters() -> str:
             "",
             f"`{chapter.name}`",
             "",
-            _table(["name and type", "default", "what it is, and what it takes"], rows),
+            table(["name and type", "default", "what it is, and what it takes"], rows),
         ]
     return "\n".join(text)
+
+
+HEADLINES = (
+    "p1-block-4-best",
+    "p1-sensitive-to-100",
+    "p2-vgg-better",
+    "p2-vgg-lungs",
+    "p3-more-epochs-much-better",
+    "p3-pretraining-generalizes",
+    "p4-tuning-helps",
+    "p4-struggles-with-viral",
+    "p5-multi-better",
+    "p5-transfer-is-majority",
+    "p5-f1-learned",
+)  # what each paper is remembered for
+REAL = "real-radiographs"  # the record of a chapter that has one
+MEASURED = {  # by chapter: what is measured, the paper's network, and the best of what needs none; names of results
+    "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
+    "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
+    "03_xception_kfold": (
+        "AUROC, one generator or the other",
+        "generators, Xception, fine-tuned: auroc",
+        "generators, fine detail, linear: auroc",
+    ),
+    "04_mobilenetv2_three_class": ("accuracy, three classes", "top layers open: accuracy", "32 x 32 pixels: accuracy"),
+    "05_nih_multilabel": ("mean AUROC of labels", "mean AUROC: from nothing, fifteen", "mean AUROC: 32 x 32 pixels"),
+    "05b_nih_detector": (
+        "F1 of areas",
+        "area F1, confidence: grid network",
+        "area F1, confidence: location prior, thresholded",
+    ),
+    "synthesis": (
+        "AUROC, pneumonia, few images",
+        "best, AUROC: the best of all, chosen on the other draws",
+        "best, AUROC: 32 x 32 pixels",
+    ),
+}
+
+
+def headlines(board: list[dict]) -> str:
+    """The claims that each paper is remembered for, as the scoreboard's run left them."""
+    by_id = {row["id"]: row for row in board}
+    return "```{raw} html\n" + at_a_glance([by_id[name] for name in HEADLINES]) + "\n```"
+
+
+def beside_no_network(shown: dict[Chapter, dict]) -> str:
+    """A row a chapter: its network and what needs none, in the run of this book and in its record on real
+    radiographs; `shown` is results by chapter.
+    """
+    rows = []
+    for chapter, results in shown.items():
+        if chapter.name not in MEASURED:
+            continue
+        what, *asked = MEASURED[chapter.name]
+        real = records.of(chapter.name).get(REAL)
+        rows.append(
+            [
+                f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)",
+                what,
+                *(_front_page_values(results, name) for name in asked),
+                *(_front_page_values(real.results if real else {}, name) for name in asked),
+            ]
+        )
+    return table(
+        ["chapter", "measure", "phantoms: the network", "no network", "real radiographs: the network", "no network"],
+        rows,
+    )
+
+
+def _front_page_values(results: dict, name: str) -> str:
+    entry = results.get(name)
+    if entry is None or isinstance(entry["value"], str):
+        return "-"
+    return in_words(entry["value"], entry.get("low", entry["value"]), entry.get("high", entry["value"]))

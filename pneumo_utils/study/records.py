@@ -12,8 +12,8 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json, sha, write_json
-from pneumo_utils.common.nearest import did_you_mean
-from pneumo_utils.study.progress import took
+from pneumo_utils.common.suggest import did_you_mean
+from pneumo_utils.study.kernel import took
 
 UNDEFINED = "undefined"  # in the place of a number that there is not
 RESULT = {"value", "low", "high", "baseline", "note"}

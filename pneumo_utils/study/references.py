@@ -4,8 +4,8 @@ import ast
 import re
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.nearest import did_you_mean
-from pneumo_utils.plots.beside import survey_name
+from pneumo_utils.common.suggest import did_you_mean
+from pneumo_utils.plots.comparison import survey_name
 from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")

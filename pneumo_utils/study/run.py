@@ -14,14 +14,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pneumo_utils import ROOT
-from pneumo_utils.common import places
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import NO_ROOM, ChapterFailed, StudyError
 from pneumo_utils.common.files import FULL, digest_of, read_json, room_for, sha, write, write_json
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.kernel import Progress, cell_name, tidy
 from pneumo_utils.study.parameters import settle
-from pneumo_utils.study.progress import Progress, cell_name
-from pneumo_utils.study.standing import depends_on, finished, is_manifest
-from pneumo_utils.study.streams import tidy
+from pneumo_utils.study.run_status import depends_on, finished, is_manifest
 
 CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
 MARKER = ".pneumo-run"  # says that a folder was made by a run, and for which name
@@ -50,10 +49,10 @@ def run(
     values = settle(chapter, given)
     stands_on = depends_on(chapter, values)
     digest = digest_of(stands_on)[:12]
-    folder = Path(out).absolute() if out else places.runs().absolute() / chapter.name / digest
+    folder = Path(out).absolute() if out else run_paths.runs().absolute() / chapter.name / digest
     with room_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _turn(places.lock(folder), progress):
+        with _turn(run_paths.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
             if out:
@@ -151,9 +150,9 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
 
     logger.setLevel(logging.ERROR)
     environment = {
-        places.CURRENT: str(attempt),
+        run_paths.CURRENT: str(attempt),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "PNEUMO_RUNS": str(places.runs().absolute()),
+        "PNEUMO_RUNS": str(run_paths.runs().absolute()),
     }
     with _environment(environment), _terminate_as_interrupt():
         for start in range(1, STARTS + 1):
@@ -241,7 +240,7 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
 
 
 def _git() -> dict:
-    if not places.in_repository():  # where the package is installed may lie in a repository of something else
+    if not run_paths.in_repository():  # where the package is installed may lie in a repository of something else
         return {"commit": "", "dirty": None}
 
     def ask(*words):

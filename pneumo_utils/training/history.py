@@ -7,7 +7,7 @@ import time
 
 from fastai.learner import Recorder as FastaiRecorder
 
-from pneumo_utils.common import places
+from pneumo_utils.common import run_paths
 from pneumo_utils.training.metrics import MeanLoss, SmoothLoss
 
 
@@ -70,7 +70,7 @@ def is_live() -> bool:
     """Whether someone looks on: a notebook's front end lets a cell ask for input; papermill, nbclient and a plain
     log never do.
     """
-    if places.CURRENT in os.environ:
+    if run_paths.CURRENT in os.environ:
         return False
     try:
         from IPython import get_ipython

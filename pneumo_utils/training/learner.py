@@ -10,16 +10,16 @@ from fastai.data.core import DataLoaders
 from fastai.torch_core import no_random
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.chain import Chain
-from pneumo_utils.models.shapes import check_size
-from pneumo_utils.models.state import groups, must_learn
-from pneumo_utils.training.cached import cached, plan
-from pneumo_utils.training.devices import AUTO, compute
+from pneumo_utils.models.blocks import Chain
+from pneumo_utils.models.freezing import groups, must_learn
+from pneumo_utils.models.layer_table import check_size
+from pneumo_utils.training.compute import AUTO, compute
+from pneumo_utils.training.feature_cache import cached, plan
 from pneumo_utils.training.history import Recorder, is_live
 from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.losses import cross_entropy, multi_label_cross_entropy
 from pneumo_utils.training.optimizers import adam
-from pneumo_utils.training.watch import Watch
+from pneumo_utils.training.stopping import Watch
 
 ON, OFF = "on", "off"
 

@@ -14,12 +14,11 @@ from fastai.callback.schedule import LRFinder
 from fastcore.foundation import L
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.chain import Chain
-from pneumo_utils.training.chance import Chance
-from pneumo_utils.training.devices import Compute
+from pneumo_utils.models.blocks import Chain
+from pneumo_utils.training.checkpoint import Chance, Saved
+from pneumo_utils.training.compute import Compute
 from pneumo_utils.training.history import line
 from pneumo_utils.training.mishaps import understood
-from pneumo_utils.training.resume import Saved
 
 
 class Learner(fastai.learner.Learner):

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from fastai.data.core import DataLoaders
 
-from pneumo_utils.models.chain import Chain
-from pneumo_utils.models.learns import learns
-from pneumo_utils.training.devices import AUTO
+from pneumo_utils.models.blocks import Chain
+from pneumo_utils.models.freezing import learns
+from pneumo_utils.training.compute import AUTO
 from pneumo_utils.training.learner import learner
 from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.optimizers import Recipe, adam

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor
 
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.models.chain import Chain
-from pneumo_utils.training.devices import Compute, compute
-from pneumo_utils.training.loaders import FeatureRows
+from pneumo_utils.models.blocks import Chain
+from pneumo_utils.training.compute import Compute, compute
+from pneumo_utils.training.feature_loaders import FeatureRows
 from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.mishaps import understood
 

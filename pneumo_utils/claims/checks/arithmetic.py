@@ -1,12 +1,12 @@
-"""Claims that follow from other printed numbers by a sum, a product or a quotient."""
+"""Check printed arithmetic and formulas."""
 
 import itertools
 import math
 import statistics
 
-from pneumo_utils.claims import public
+from pneumo_utils.claims import public_counts
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.finding import Finding
+from pneumo_utils.claims.ledger import Finding
 
 
 def agrees(claim, computed: float) -> bool:
@@ -58,7 +58,7 @@ def reach(ledger, refs, function) -> tuple[float, float]:
 
 def quantity(ledger, ref):
     """A number, the value of a claim, or a public count where the name has a dot in it."""
-    return public.fact(ref) if isinstance(ref, str) and "." in ref else ledger.value(ref)
+    return public_counts.fact(ref) if isinstance(ref, str) and "." in ref else ledger.value(ref)
 
 
 def number(ledger, ref) -> str:
@@ -70,7 +70,7 @@ def number(ledger, ref) -> str:
 def in_words(ledger, ref) -> str:
     """A number with the name it goes by, as in "20,672 (rsna: negative images)"."""
     return (
-        f"{number(ledger, ref)} ({public.with_group(ref)})"
+        f"{number(ledger, ref)} ({public_counts.with_group(ref)})"
         if isinstance(ref, str) and "." in ref
         else number(ledger, ref)
     )
@@ -179,20 +179,18 @@ def std_of(claim, ledger, of):
 @judge
 def public_count(claim, ledger, fact):
     """Compare a claim with one public count."""
-    return compare(claim, public.fact(fact), f"By {public.source(fact)}: {public.words(fact)}")
+    return compare(claim, public_counts.fact(fact), f"By {public_counts.source(fact)}: {public_counts.words(fact)}")
 
 
 @judge
 def public_parts(claim, ledger, parts):
     """The sum of public counts; where it is not the printed number, which of the parts would have to be missing."""
-    counts = {part: public.fact(part) for part in parts}
+    counts = {part: public_counts.fact(part) for part in parts}
     found = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
     missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
     if found.verdict == "inconsistent" and missing:
-        return Finding(
-            found.verdict,
-            f"{found.because[:-1]}, which is the sum without {' or without '.join(map(public.with_group, missing))}.",
-        )
+        without = " or without ".join(map(public_counts.with_group, missing))
+        return Finding(found.verdict, f"{found.because[:-1]}, which is the sum without {without}.")
     return found
 
 
@@ -203,10 +201,10 @@ def augmented_count(claim, ledger, fact, share, read_as=None):
     `read_as`: the counts [first, less ...] that the printed number may come from.
     """
     grown = 1 + ledger.value(share) / 100
-    found = compare(claim, public.fact(fact) * grown, f"{in_words(ledger, fact)} x {grown:g}")
+    found = compare(claim, public_counts.fact(fact) * grown, f"{in_words(ledger, fact)} x {grown:g}")
     if read_as:
         first, *less = read_as
-        other = (public.fact(first) - sum(public.fact(ref) for ref in less)) * grown
+        other = (public_counts.fact(first) - sum(public_counts.fact(ref) for ref in less)) * grown
         if agrees(claim, other):
             minus = "".join(f" - {in_words(ledger, ref)}" for ref in less)
             whole = f"({in_words(ledger, first)}{minus})" if less else in_words(ledger, first)
@@ -225,3 +223,55 @@ def resnet_depth(claim, ledger, stages, blocks, convolutions):
 def restates(claim, ledger, of):
     """Compare a claim with the value of another claim that it repeats."""
     return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")
+
+
+@judge
+def rises_to_one(claim, ledger, sign):
+    """A sigmoid, 1 / (1 + exp(sign z)), has to rise from 0 to 1 with z, or a large output would mean a small
+    probability.
+    """
+    low, high = (1 / (1 + math.exp(sign * z)) for z in (-4, 4))
+    printed = "exp(z)" if sign > 0 else "exp(-z)"
+    return Finding(
+        "consistent" if low < high else "inconsistent",
+        f"1 / (1 + {printed}) is {low:.3f} at z = -4 and {high:.3f} at z = 4: it "
+        f"{'rises' if low < high else 'falls'}, where a "
+        "sigmoid rises.",
+    )
+
+
+def softmax(logits: list[float]) -> list[float]:
+    """Compute the softmax of a list of logits."""
+    powers = [math.exp(z) for z in logits]
+    return [power / sum(powers) for power in powers]
+
+
+@judge
+def logits_are(claim, ledger, transform, outputs):
+    """A logit is what the softmax exponentiates.
+
+    If it were exp(z) already, the probabilities would not be those of softmax(z).
+    """
+    given = [math.exp(z) for z in outputs] if transform == "exp" else list(outputs)
+    meant, got = softmax(outputs), softmax(given)
+    same = all(abs(a - b) < 1e-9 for a, b in zip(meant, got))
+    shown = [", ".join(f"{p:.3f}" for p in ps) for ps in (meant, got)]
+    return Finding(
+        "consistent" if same else "inconsistent",
+        f"For z = {', '.join(map(str, outputs))} the paper's softmax gives {shown[0]}; with exp(z) taken "
+        f"for the logits it "
+        f"would give {shown[1]}: the logits are z itself.",
+    )
+
+
+@judge
+def centred_on_zero(claim, ledger, divide_by, subtract, highest=255):
+    """Pixels from 0 to `highest`, divided and shifted: where do the ends go?"""
+    low, high = -subtract, highest / ledger.value(divide_by) - subtract
+    even = abs(low + high) < 1e-9
+    return Finding(
+        "consistent" if even else "inconsistent",
+        f"Pixels from 0 to {highest} go to {low:g} to {high:g}, a range that lies "
+        f"{'evenly' if even else 'unevenly'} about "
+        "zero; the mean of the images need not be zero.",
+    )

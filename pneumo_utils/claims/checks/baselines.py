@@ -3,11 +3,11 @@
 import math
 from functools import cache
 
-from pneumo_utils.claims import baselines, public
+from pneumo_utils.claims import public_counts, recompute
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.finding import Finding
-from pneumo_utils.detection.cells import targets
-from pneumo_utils.detection.image_free import box_baselines, large_box_baselines
+from pneumo_utils.claims.ledger import Finding
+from pneumo_utils.detection.boxes import targets
+from pneumo_utils.detection.prior_baselines import box_baselines, large_box_baselines
 
 
 @judge
@@ -42,7 +42,7 @@ def constant_answer_leans(claim, ledger, majority, minority):
 
 def in_percent(constants: dict[str, str]) -> str:
     """Named shares of public.yml or nih.yml as percentages: 'answering nothing 91.58 %'."""
-    return " and ".join(f"{words} {100 * public.fact(name):.2f} %" for name, words in constants.items())
+    return " and ".join(f"{words} {100 * public_counts.fact(name):.2f} %" for name, words in constants.items())
 
 
 @judge
@@ -59,7 +59,7 @@ def beside_constant_loss(claim, ledger, constants):
     return Finding(
         "unverifiable",
         "A measured result; to read it by, the best constant answer costs "
-        + " or ".join(f"{public.fact(name):.3f} ({words})" for name, words in constants.items())
+        + " or ".join(f"{public_counts.fact(name):.3f} ({words})" for name, words in constants.items())
         + ".",
     )
 
@@ -67,7 +67,7 @@ def beside_constant_loss(claim, ledger, constants):
 @judge
 def above_constants(claim, ledger, score, constants):
     """A model said to have done well is above every constant answer, by more than the rounding of its score."""
-    best = 100 * max(map(public.fact, constants))
+    best = 100 * max(map(public_counts.fact, constants))
     above = ledger.value(score) - 0.5 > best
     return Finding(
         "consistent" if above else "inconsistent",
@@ -80,7 +80,7 @@ def above_constants(claim, ledger, score, constants):
 @judge
 def gained_on_constants(claim, ledger, before, after, constant_before, constant_after):
     """A score that rose when its measure changed: how far is it above a constant answer by either measure?"""
-    first, last = 100 * public.fact(constant_before), 100 * public.fact(constant_after)
+    first, last = 100 * public_counts.fact(constant_before), 100 * public_counts.fact(constant_after)
     gains = ledger.value(before) - first, ledger.value(after) - last
     return Finding(
         "consistent" if gains[1] > gains[0] else "inconsistent",
@@ -96,8 +96,8 @@ def gained_on_constants(claim, ledger, before, after, constant_before, constant_
 def several_labels(claim, ledger):
     """Labels that are not exclusive: some images have more than one."""
     images, several = (
-        public.fact("nih.images"),
-        sum(n for labels, n in public.fact("nih.labels_per_image").items() if labels > 1),
+        public_counts.fact("nih.images"),
+        sum(n for labels, n in public_counts.fact("nih.labels_per_image").items() if labels > 1),
     )
     return Finding(
         "consistent" if several else "inconsistent",
@@ -108,7 +108,7 @@ def several_labels(claim, ledger):
 @judge
 def independent_labels(claim, ledger, pairs):
     """Labels that vary independently occur together as often as the product of their shares says."""
-    images, labels, together = (public.fact(f"nih.{name}") for name in ("images", "labels", "together"))
+    images, labels, together = (public_counts.fact(f"nih.{name}") for name in ("images", "labels", "together"))
     times = {pair: together[pair] * images / math.prod(labels[name] for name in pair.split("|")) for pair in pairs}
     listed = "; ".join(
         f"{pair.replace('|', ' and ')} {together[pair]:,} times, {ratio:.1f} times as often"
@@ -136,7 +136,7 @@ def percent_of_each(claim, ledger, percent, wholes):
 @judge
 def within_chance(claim, ledger, images, share):
     """A small difference laid to the drawing of the test images: is it below the standard error of such a draw?"""
-    p, n = public.fact(share), ledger.value(images)
+    p, n = public_counts.fact(share), ledger.value(images)
     error = math.sqrt(p * (1 - p) / n)
     return Finding(
         "consistent" if claim.value <= 1.96 * error else "inconsistent",
@@ -167,13 +167,13 @@ def best_of_runs(claim, ledger, layers, sizes):
 @cache
 def box_scores() -> dict[str, dict]:
     """Return the scores of the image-free box predictors on NIH's boxes, by predictor."""
-    return box_baselines(public.nih_boxes()).set_index("predictor").to_dict("index")
+    return box_baselines(public_counts.nih_boxes()).set_index("predictor").to_dict("index")
 
 
 @cache
 def everywhere_on_larger() -> dict[str, list[float]]:
     """Scores in percent of answering yes everywhere, one for each reading of "larger"."""
-    return (100 * large_box_baselines(public.nih_boxes())[["precision", "recall", "f1"]]).to_dict("list")
+    return (100 * large_box_baselines(public_counts.nih_boxes())[["precision", "recall", "f1"]]).to_dict("list")
 
 
 WITHOUT_LOOKING = {
@@ -241,7 +241,7 @@ def score_before(claim, ledger, after):
 def cells_covered(claim, ledger):
     """The rule of more than half a cell, tried on NIH's boxes."""
     boxes, without, nodules, missed, images = (
-        public.fact(f"nih.{name}")
+        public_counts.fact(f"nih.{name}")
         for name in (
             "boxes",
             "boxes_without_a_cell",
@@ -261,7 +261,7 @@ def cells_covered(claim, ledger):
 @judge
 def one_cell_an_image(claim, ledger):
     """A one-hot vector has a single 1; a box covers many cells."""
-    grids, _ = targets(public.nih_boxes())
+    grids, _ = targets(public_counts.nih_boxes())
     covered = grids.sum(axis=(1, 2))
     return Finding(
         "consistent" if covered.max() == 1 else "inconsistent",
@@ -297,7 +297,7 @@ def nothing_left(claim, ledger, whole, parts):
 @judge
 def targets_not_empty(claim, ledger):
     """A mean of recall over images needs a true area in each."""
-    empty, images = public.fact("nih.boxed_images_without_a_cell"), public.fact("nih.boxed_images")
+    empty, images = public_counts.fact("nih.boxed_images_without_a_cell"), public_counts.fact("nih.boxed_images")
     return Finding(
         "inconsistent" if empty else "consistent",
         f"It divides by the true area, and by the rule of half a cell {empty} of NIH's {images} boxed "
@@ -325,7 +325,7 @@ def patients_across(claim, ledger, shared):
     return Finding(
         "unverifiable",
         "A setting of the authors' run; the groups share no image, but by such a draw "
-        f"{100 * public.fact(shared):.0f} % of the test images are expected to show a "
+        f"{100 * public_counts.fact(shared):.0f} % of the test images are expected to show a "
         f"patient who is in "
         "training too.",
     )
@@ -334,7 +334,7 @@ def patients_across(claim, ledger, shared):
 @judge
 def losses_of_two_kinds(claim, ledger, before, after, constant_before, constant_after):
     """A loss that fell when it was replaced by another: a constant answer shows how far apart their scales are."""
-    first, last = public.fact(constant_before), public.fact(constant_after)
+    first, last = public_counts.fact(constant_before), public_counts.fact(constant_after)
     return Finding(
         "inconsistent" if ledger.value(after) >= last else "unverifiable",
         f"They are two losses: from categorical to binary cross-entropy a constant answer falls from "
@@ -347,8 +347,12 @@ def losses_of_two_kinds(claim, ledger, before, after, constant_before, constant_
 @judge
 def all_other_labels_wrong(claim, ledger):
     """A model that answers No Finding alone, by the yes-or-no labels on which it is trained."""
-    images, labels, clear = public.fact("nih.images"), public.fact("nih.labels"), public.fact("nih.no_finding")
-    others = {name: count for name, count in labels.items() if name != baselines.NO_FINDING}
+    images, labels, clear = (
+        public_counts.fact("nih.images"),
+        public_counts.fact("nih.labels"),
+        public_counts.fact("nih.no_finding"),
+    )
+    others = {name: count for name, count in labels.items() if name != recompute.NO_FINDING}
     right = 1 - sum(others.values()) / (images * len(others))
     return Finding(
         "inconsistent" if right > 0 else "consistent",

@@ -5,10 +5,19 @@ from functools import cache
 
 from pneumo_utils.claims.checks.arithmetic import in_words, quantity
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.feasible import AVERAGED, CELLS, EPSILON, READINGS, feasible, metric, middle, nearest, readings
-from pneumo_utils.claims.feasible import room as printed_room
-from pneumo_utils.claims.finding import Finding
-from pneumo_utils.claims.ledger import LedgerError
+from pneumo_utils.claims.confusion_solver import (
+    AVERAGED,
+    CELLS,
+    EPSILON,
+    READINGS,
+    feasible,
+    metric,
+    middle,
+    nearest,
+    readings,
+)
+from pneumo_utils.claims.confusion_solver import room as printed_room
+from pneumo_utils.claims.ledger import Finding, LedgerError
 
 
 def unpadded(text: str) -> str:

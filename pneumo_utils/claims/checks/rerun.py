@@ -1,6 +1,6 @@
 """Judges of a rerun: what a chapter's evidence says of a claim, and when it may say anything at all."""
 
-from pneumo_utils.claims.finding import Finding
+from pneumo_utils.claims.ledger import Finding
 
 NOT_TESTED = "not tested here"
 

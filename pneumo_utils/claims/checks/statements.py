@@ -1,11 +1,13 @@
-"""Statements held against other statements of the same paper, or against what is public."""
+"""Check statements for consistency with each other and with public counts."""
 
 import colorsys
+import statistics
 
-from pneumo_utils.claims import public
+from pneumo_utils.claims import public_counts
+from pneumo_utils.claims.checks.arithmetic import compare
+from pneumo_utils.claims.checks.gaps import called, shown
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.checks.scores import called, shown
-from pneumo_utils.claims.finding import Finding
+from pneumo_utils.claims.ledger import Finding
 
 
 def in_one(claim) -> str:
@@ -86,21 +88,22 @@ def apart_from_each_other(claim, ledger, whole, parts):
 @judge
 def none_of(claim, ledger, exceptions):
     """A statement about all images of a public set, which a public count of exceptions refutes."""
-    count = public.fact(exceptions)
+    count = public_counts.fact(exceptions)
     return Finding(
         "inconsistent" if count else "consistent",
-        f"By {public.source(exceptions)}: {public.words(exceptions)} = {count:,}, and so many images are not so.",
+        f"By {public_counts.source(exceptions)}: {public_counts.words(exceptions)} = {count:,}, and so "
+        "many images are not so.",
     )
 
 
 @judge
 def one_of_public(claim, ledger, fact):
     """A number that has to stand in a public list."""
-    listed = public.fact(fact)
+    listed = public_counts.fact(fact)
     return Finding(
         "consistent" if claim.value in listed else "inconsistent",
         f"{claim.value} is {'one' if claim.value in listed else 'none'} of {', '.join(map(str, listed))} "
-        f"({public.source(fact)}).",
+        f"({public_counts.source(fact)}).",
     )
 
 
@@ -161,4 +164,97 @@ def colour_of_grey(claim, ledger, hue, saturation):
         f"Which change is made is not said: grey 128, 128, 128 stays {', '.join(map(str, factor))} under factors and "
         f"turns "
         f"{', '.join(map(str, shift))}, no longer grey, under shifts.",
+    )
+
+
+@judge
+def setting(claim, ledger):
+    """Judge a setting of the authors' run as unverifiable."""
+    return Finding("unverifiable", "A setting of the authors' run; there is nothing to recompute.")
+
+
+@judge
+def measured(claim, ledger, needs="the authors' predictions or logs"):
+    """Judge a measured result as unverifiable, and name what checking it would need."""
+    return Finding("unverifiable", f"A measured result; checking it takes {needs}.")
+
+
+@judge
+def cited(claim, ledger, source="another work"):
+    """Judge a number quoted from another work as unverifiable."""
+    return Finding("unverifiable", f"Quoted from {source}; not a result of this paper.")
+
+
+@judge
+def looked_at(claim, ledger):
+    """Judge a visual impression of pictures as unverifiable."""
+    return Finding("unverifiable", "Read off pictures by eye; the pictures' numbers are not printed.")
+
+
+def named(facts) -> str:
+    """The facts as a sum in words: '9,208 (curated: images) + 5,856 (kermany: images)'."""
+    return " + ".join(f"{public_counts.fact(name):,} ({public_counts.with_group(name)})" for name in facts)
+
+
+def total(facts) -> int:
+    """Sum the named public counts."""
+    return sum(public_counts.fact(name) for name in facts)
+
+
+@judge
+def public_sum(claim, ledger, facts, only_with=()):
+    """A sum of public counts; `only_with` are counts that the paper does not speak of and without which its total is
+    not reached.
+    """
+    found = compare(claim, total(facts), named(facts))
+    if only_with and total(facts) + total(only_with) == claim.value:
+        return Finding(found.verdict, f"{found.because[:-1]}, which takes {named(only_with)} besides.")
+    return found
+
+
+@judge
+def public_share(claim, ledger, part, whole):
+    """A percentage of public counts: the facts of `part` over those of `whole`."""
+    return compare(claim, 100 * total(part) / total(whole), f"100 x [{named(part)}] / {total(whole):,}")
+
+
+@judge
+def public_mean(claim, ledger, facts):
+    """Compare a claim with the mean of several public counts."""
+    shown = ", ".join(f"{public_counts.fact(name)} ({public_counts.words(name)})" for name in facts)
+    return compare(
+        claim,
+        statistics.fmean(map(public_counts.fact, facts)),
+        f"By {public_counts.source(facts[0])}: the mean of {shown}",
+    )
+
+
+@judge
+def public_rounded(claim, ledger, fact, unit):
+    """A count that the paper gives to the nearest `unit` only, as 110K."""
+    count = public_counts.fact(fact)
+    rounded = int(count / unit + 0.5) * unit
+    same = rounded == claim.value
+    return Finding(
+        "consistent" if same else "inconsistent",
+        f"By {public_counts.source(fact)}: {public_counts.words(fact)}: {count:,}, which to the nearest {unit:,} is "
+        f"{rounded:,}; printed "
+        f"{claim.printed or claim.value}.",
+    )
+
+
+@judge
+def public_members(claim, ledger, fact):
+    """How many names a public table has."""
+    names = list(public_counts.fact(fact))
+    return compare(claim, len(names), f"By {public_counts.source(fact)}: the number of {', '.join(names)}")
+
+
+@judge
+def public_percent(claim, ledger, percent, fact):
+    """A share of a public count."""
+    return compare(
+        claim,
+        ledger.value(percent) * public_counts.fact(fact) / 100,
+        f"{ledger.value(percent)} % of {public_counts.fact(fact):,} ({public_counts.words(fact)})",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers.file_tree import Tree
 
 NAMES = ("medmnist", "rsna", "nih", "covid_gan", "curated_covid", "kermany")
 

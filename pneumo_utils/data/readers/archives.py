@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, cast
 
-from pneumo_utils.common import places
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, most_unpacked, open_regular, write
-from pneumo_utils.data.decode import FILES
-from pneumo_utils.data.home import home, room
+from pneumo_utils.data.image_reader import FILES
+from pneumo_utils.data.pixel_cache import home, room
 
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
@@ -41,7 +41,7 @@ def unpacked(paths: list[Path]) -> Path:
     """The folder in which the content of these archives lies, unpacked once."""
     stamp = digest_of([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:16]
     place = home() / "unpacked" / f"{paths[0].name.split('.')[0]}-{stamp}"
-    with places.lock(place), room(str(place)):
+    with run_paths.lock(place), room(str(place)):
         if (place / ".whole").exists():
             return place
         beside = place.with_name(f".{place.name}")

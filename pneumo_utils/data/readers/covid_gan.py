@@ -6,9 +6,8 @@ import sys
 from pathlib import Path
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.class_folders import by_folder
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers.base import Reading, by_folder, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "Synthetic COVID-19 radiographs"
 LAYOUT = "folders G1 and G2, or G_NC.zip and G_PC.zip"

@@ -5,9 +5,8 @@ import sys
 from pathlib import Path
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.class_folders import by_folder
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers.base import Reading, by_folder, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "Curated COVID-19 chest radiographs"
 LAYOUT = "folders COVID-19, Normal, Pneumonia-Bacterial and Pneumonia-Viral"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers.base import Reading, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "Kermany (children, Guangzhou)"
 LAYOUT = "folders NORMAL and PNEUMONIA, in train, val and test or alone"

@@ -6,12 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.errors import LARGEST, StudyError, Unreadable
 from pneumo_utils.data.cohort import SEVERAL, Cohort
-from pneumo_utils.data.decode import stack
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
-from pneumo_utils.data.unreadable import LARGEST, Unreadable
+from pneumo_utils.data.image_reader import stack
+from pneumo_utils.data.readers.base import Reading, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "MedMNIST (PneumoniaMNIST, ChestMNIST)"
 LAYOUT = "pneumoniamnist.npz or chestmnist.npz, also as ..._64.npz and on"

@@ -10,9 +10,9 @@ import pandas as pd
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import sha
 from pneumo_utils.data.cohort import SEVERAL, Cohort
-from pneumo_utils.data.readers import csvs
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers import csv_reader
+from pneumo_utils.data.readers.base import Reading, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "NIH ChestX-ray14"
 LAYOUT = "Data_Entry_2017_v2020.csv (or Data_Entry_2017.csv) and images_001/images/*.png or images/*.png"
@@ -85,7 +85,7 @@ def _entries(tree: Tree, reading: Reading) -> pd.DataFrame:
     path = tree.table(*ENTRIES)
     if not path:
         raise half(TITLE, tree.root, f"{ENTRIES[0]} is not there, so no image has a label", f"Fetch it: {SOURCE}.")
-    table = csvs.read(
+    table = csv_reader.read(
         path,
         {
             "image": ("Image Index",),
@@ -98,13 +98,13 @@ def _entries(tree: Tree, reading: Reading) -> pd.DataFrame:
         },
     )
     findings = table[["line"]].assign(finding=table["labels"].str.split(SEVERAL, regex=False)).explode("finding")
-    csvs.known(path, findings, "finding", [NONE, *FINDINGS])
+    csv_reader.known(path, findings, "finding", [NONE, *FINDINGS])
     again = table.duplicated("image", keep=False)
     if again.any():
         image = table["image"][again].iloc[0]
         lines = ", ".join(map(str, table["line"][table["image"] == image]))
         raise StudyError(f"{path} lines {lines}: {image} is there more than once. Correct the table or fetch it again.")
-    table = csvs.numbers(path, table, "visit")
+    table = csv_reader.numbers(path, table, "visit")
     from pneumo_utils.data.dicom import years
 
     table["age"] = table["age"].map(years)
@@ -159,7 +159,7 @@ def _parts(tree: Tree, reading: Reading, known: set[str]) -> dict[str, str]:
             reading.note(f"{name} is not there: its part of the official split is unknown")
             continue
         try:
-            names = csvs.names(path)
+            names = csv_reader.names(path)
         except StudyError as error:
             reading.aside([name], f"a list that cannot be used, so its part of the official split is unknown: {error}")
             continue
@@ -184,10 +184,12 @@ def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
         reading.note(f"{BOXES} is not there: no image has boxes")
         path, boxes = Path(BOXES), pd.DataFrame(columns=["image", "finding", "x", "y", "width", "height", "line"])
     else:
-        boxes = csvs.rows(path, ["image", "finding", "x", "y", "width", "height"], "Image Index,Finding Label,Bbox [x")
+        boxes = csv_reader.rows(
+            path, ["image", "finding", "x", "y", "width", "height"], "Image Index,Finding Label,Bbox [x"
+        )
         boxes["finding"] = boxes["finding"].replace(IN_BOXES)
-        csvs.known(path, boxes, "finding", FINDINGS)
-        boxes = csvs.numbers(path, boxes, "x", "y", "width", "height")
+        csv_reader.known(path, boxes, "finding", FINDINGS)
+        boxes = csv_reader.numbers(path, boxes, "x", "y", "width", "height")
         reading.aside(boxes["image"][~boxes["image"].isin(table["image"])], "has a box, and is no image that was read")
     return reading.inside(boxes, table, FRAME, path.name)
 

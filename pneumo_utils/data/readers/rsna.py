@@ -7,9 +7,9 @@ import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers import csvs
-from pneumo_utils.data.readers.reading import Reading, half, not_this
-from pneumo_utils.data.readers.tree import Tree
+from pneumo_utils.data.readers import csv_reader
+from pneumo_utils.data.readers.base import Reading, half, not_this
+from pneumo_utils.data.readers.file_tree import Tree
 
 TITLE = "RSNA Pneumonia Detection Challenge 2018"
 LAYOUT = "stage_2_train_labels.csv, stage_2_detailed_class_info.csv and stage_2_train_images/*.dcm"
@@ -59,7 +59,7 @@ def read(root: str | Path, say=print) -> Cohort:
         raise not_this(sys.modules[__name__], tree)
     reading = Reading(TITLE, tree)
     labels, details = _table(tree, LABELS), _table(tree, DETAILS)
-    rows = csvs.read(
+    rows = csv_reader.read(
         labels,
         {
             "image": ("patientId",),
@@ -70,10 +70,10 @@ def read(root: str | Path, say=print) -> Cohort:
             "target": ("Target",),
         },
     )
-    csvs.known(labels, rows, "target", ["0", "1"])
-    rows = csvs.numbers(labels, rows, "x", "y", "width", "height")
-    classes = csvs.read(details, {"image": ("patientId",), "labels": ("class",)})
-    csvs.known(details, classes, "labels", CLASSES)
+    csv_reader.known(labels, rows, "target", ["0", "1"])
+    rows = csv_reader.numbers(labels, rows, "x", "y", "width", "height")
+    classes = csv_reader.read(details, {"image": ("patientId",), "labels": ("class",)})
+    csv_reader.known(details, classes, "labels", CLASSES)
     _agree(labels, rows, "target")
     _agree(details, classes, "labels")
 

@@ -2,9 +2,7 @@
 phantoms, whose truth is known.
 """
 
-from pneumo_utils.phantom.restoration.examples import examples
+from pneumo_utils.phantom.restoration.network import Treatment, examples, trained
 from pneumo_utils.phantom.restoration.pairs import TARGETS
-from pneumo_utils.phantom.restoration.training import trained
-from pneumo_utils.phantom.restoration.treatment import Treatment
 
 __all__ = ["TARGETS", "Treatment", "examples", "trained"]

@@ -1,4 +1,4 @@
-"""Phantoms to learn a treatment from: a radiograph as it comes, and what should be made of it."""
+"""Pairs of images for restoration: the radiograph, and what it should become."""
 
 from dataclasses import dataclass, fields
 
@@ -8,7 +8,17 @@ from torch import Tensor
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import Population
-from pneumo_utils.phantom.restoration.greys import unit
+
+
+def unit(pictures: Tensor) -> Tensor:
+    """Bytes (images, size, size) as one channel from 0 to 1."""
+    return pictures[:, None].float() / 255
+
+
+def greys(told: Tensor) -> np.ndarray:
+    """One channel from 0 to 1 as bytes (images, size, size)."""
+    return (255 * told[:, 0]).round().byte().numpy()
+
 
 TARGETS = ("lungs", "bones", "denoised")
 KINDS = ("children", "adults")

@@ -2,9 +2,14 @@
 through the same reader.
 """
 
-from pneumo_utils.phantom.writers.making import NAMES, default, make
-from pneumo_utils.phantom.writers.pools import all_phantoms
-from pneumo_utils.phantom.writers.regions import regions
-from pneumo_utils.phantom.writers.truth import is_phantom, lesions, true_masks, true_people
+from pneumo_utils.phantom.writers.ground_truth import (
+    all_phantoms,
+    is_phantom,
+    lesions,
+    regions,
+    true_masks,
+    true_people,
+)
+from pneumo_utils.phantom.writers.writer import NAMES, default, make
 
 __all__ = ["NAMES", "all_phantoms", "default", "is_phantom", "lesions", "make", "regions", "true_masks", "true_people"]

@@ -6,7 +6,7 @@ lungs alone tell.
 
 import numpy as np
 
-from pneumo_utils.phantom.writers.desk import Desk, png
+from pneumo_utils.phantom.writers.writer import Desk, png
 
 FIRST = 16537 / 21295
 # of that population; the rest is passed over

@@ -2,7 +2,7 @@
 quality.
 """
 
-from pneumo_utils.phantom.writers.desk import Desk, jpeg, stretched
+from pneumo_utils.phantom.writers.writer import Desk, jpeg, stretched
 
 FOLDERS = {"covid": "COVID-19", "normal": "Normal", "bacterial": "Pneumonia-Bacterial", "viral": "Pneumonia-Viral"}
 HOME = "Curated X-Ray Dataset/Curated X-Ray Dataset"

@@ -5,8 +5,7 @@ copies, unequal sizes.
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.phantom.writers.desk import Desk, jpeg, stretched
-from pneumo_utils.phantom.writers.parts import whole_patients
+from pneumo_utils.phantom.writers.writer import Desk, jpeg, stretched, whole_patients
 
 TEST = {"NORMAL": 234 / 1583, "PNEUMONIA": 390 / 4273}
 VAL = {"NORMAL": 8 / 1583, "PNEUMONIA": 8 / 4273}

@@ -4,8 +4,7 @@ import io
 
 import numpy as np
 
-from pneumo_utils.phantom.writers.desk import Desk
-from pneumo_utils.phantom.writers.parts import whole_patients
+from pneumo_utils.phantom.writers.writer import Desk, whole_patients
 
 FINDINGS = (
     "Atelectasis",

@@ -4,8 +4,7 @@ from the true masks.
 
 import pandas as pd
 
-from pneumo_utils.phantom.writers.desk import Desk, png
-from pneumo_utils.phantom.writers.parts import whole_patients
+from pneumo_utils.phantom.writers.writer import Desk, png, whole_patients
 
 LABEL_NOISE = 0.1  # the labels are mined from reports
 BOXED = ("Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax")

@@ -5,7 +5,7 @@ import uuid
 import numpy as np
 from scipy import ndimage
 
-from pneumo_utils.phantom.writers.desk import Desk, jpeg
+from pneumo_utils.phantom.writers.writer import Desk, jpeg
 
 FRAME = 1024  # the boxes count pixels of images this wide, whatever the size of these
 SMALLEST = 0.004  # of the image: a shadow of less gets no box

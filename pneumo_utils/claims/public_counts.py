@@ -1,0 +1,187 @@
+"""Counts of public data sets: what is shipped with its source, by a dotted name such as `rsna.images`, and NIH's from
+its own tables where a reader has them.
+
+    python -m pneumo_utils.claims.public_counts FOLDER     # FOLDER holds NIH's Data_Entry_2017 and BBox_List_2017 tables
+
+reads the tables and rewrites nih.yml and nih_boxes.csv in pneumo_utils/claims/papers, which hold counts and boxes but
+no image's name and no patient's number.
+"""
+
+import sys
+from functools import cache
+from itertools import combinations
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from pneumo_utils.claims import recompute
+from pneumo_utils.claims.ledger import FOLDER, LedgerError
+from pneumo_utils.common.files import read_yaml
+from pneumo_utils.detection.boxes import targets, without_cell
+
+COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
+# the list's own header splits "Bbox [x,y,w,h]" at its commas
+BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]
+
+ABOUT = """\
+# NIH ChestX-ray14 in counts, written by `python -m pneumo_utils.claims.public_counts FOLDER` from NIH's own tables. Under `nih`, all from the tables:
+#   images, patients, no_finding, views, images_under_18                  what there is
+#   labels, single_label, labels_per_image, together                      images with a label, with it alone, by number of diseases, with both of two
+#   images_per_patient                                                    patients by their number of images
+#   boxes, boxed_images, boxed_patients, box_labels, boxes_per_image      the box list
+#   boxes_without_a_cell, nodules_without_a_cell, boxed_images_without_a_cell    by the rule "more than 50 % of a 64-pixel cell covered"
+#   answering_nothing_accuracy, answering_no_finding_accuracy, constant_binary_cross_entropy      15 labels, each its own yes or no
+#   majority_accuracy, majority_accuracy_of_one_label_images, constant_cross_entropy_*            one label to be chosen (natural logarithms)
+#   shared_patients                        expected share of test images whose patient is in train, 80/10/10 drawn by image
+# Under `nih_official`: reported for NIH's own split; its lists of names are not among the tables, so nothing here recomputes these.
+"""
+BOXES_ABOUT = """\
+# Figures of NIH's public BBox_List_2017.csv (Wang et al. 2017), in pixels of a 1024 x 1024 image; images and patients are numbered anew.
+"""
+SOURCE = "NIH ChestX-ray14 (Wang et al. 2017), Data_Entry_2017_v2020.csv and BBox_List_2017.csv, counted"
+
+
+@cache
+def facts() -> dict:
+    """All shipped facts, group by group."""
+    return {**_read(FOLDER / "public.yml"), **_read(COUNTS)}
+
+
+def _read(path: Path) -> dict:
+    return read_yaml(path)
+
+
+def fact(name: str):
+    """Return a public count by its dotted name; raise `LedgerError` if there is none."""
+    value = facts()
+    for part in name.split("."):
+        named = {str(key): each for key, each in value.items()}  # a histogram's keys are numbers
+        if part not in named:
+            raise LedgerError(f"no public count is called {name!r}: there is no {part!r} among {', '.join(named)}")
+        value = named[part]
+    return value
+
+
+def source(name: str) -> str:
+    """Where a fact comes from, in words."""
+    return facts()[name.split(".")[0]]["source"]
+
+
+def words(name: str) -> str:
+    """A fact without its group, as a reader says it: "under 18" for `rsna.under_18`."""
+    return name.partition(".")[2].replace("_", " ").replace(".", ", ")
+
+
+def with_group(name: str) -> str:
+    """The same with the set that it is a count of: "rsna: under 18"."""
+    return f"{name.partition('.')[0].replace('_', ' ')}: {words(name)}"
+
+
+def _table(folder: Path, stem: str) -> Path:
+    found = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
+    if not found:
+        raise FileNotFoundError(
+            f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at "
+            f"https://nihcc.app.box.com/v/ChestXray-NIHCC"
+        )
+    return found[-1]  # the newer version sorts last
+
+
+def read_entries(folder: Path) -> pd.DataFrame:
+    """One row an image: its labels as a list, patient, age in years and view; of either version of the table."""
+    raw = pd.read_csv(_table(folder, "Data_Entry_2017"), index_col=False, dtype=str)
+    age = raw["Patient Age"].str.extract(r"0*(\d+)([YMD]?)")
+    return pd.DataFrame(
+        {
+            "image": raw["Image Index"],
+            "labels": raw["Finding Labels"].str.split("|"),
+            "patient": raw["Patient ID"].astype(int),
+            "age": age[0].astype(int).where(~age[1].isin(["M", "D"]), 0),  # old tables give infants in months or days
+            "view": raw["View Position"],
+        }
+    )
+
+
+def read_boxes(folder: Path) -> pd.DataFrame:
+    """One row a box, images and patients numbered in the list's order of patients."""
+    raw = pd.read_csv(
+        _table(folder, "BBox_List_2017"), header=None, skiprows=1, names=range(len(BOX_COLUMNS)), index_col=False
+    ).iloc[:, :6]
+    raw.columns = BOX_COLUMNS[:6]
+    raw = raw.sort_values(["image", "label", "x", "y"], ignore_index=True)
+    return pd.DataFrame(
+        {
+            "patient": pd.factorize(raw["image"].str.partition("_")[0])[0] + 1,
+            "image": pd.factorize(raw["image"])[0] + 1,
+            "label": raw["label"].replace("Infiltrate", "Infiltration"),
+            **{name: raw[name].round(2) for name in "xywh"},
+        }
+    )
+
+
+def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
+    """Every count and baseline that the shipped file holds under `nih`."""
+    labels = entries["labels"].str.join("|").str.get_dummies()
+    diseases = labels.drop(columns=recompute.NO_FINDING)
+    alone = labels[labels.sum(axis=1) == 1].sum()
+    both = diseases.T @ diseases
+    counts = {
+        "images": len(entries),
+        "patients": entries["patient"].nunique(),
+        "no_finding": labels[recompute.NO_FINDING].sum(),
+        "images_under_18": (entries["age"] < 18).sum(),
+        "views": _histogram(entries["view"]),
+        "labels": labels.sum().to_dict(),
+        "single_label": alone.to_dict(),
+        "labels_per_image": _histogram(diseases.sum(axis=1)),
+        "images_per_patient": _histogram(entries.groupby("patient").size()),
+        "together": {f"{a}|{b}": both.loc[a, b] for a, b in combinations(diseases.columns, 2)},
+        "boxes": len(boxes),
+        "boxed_images": boxes["image"].nunique(),
+        "boxed_patients": boxes["patient"].nunique(),
+        "box_labels": _histogram(boxes["label"]),
+        "boxes_per_image": _histogram(boxes.groupby("image").size()),
+    }
+    missed, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
+    counts |= {
+        "boxes_without_a_cell": missed.sum(),
+        "nodules_without_a_cell": missed.get("Nodule", 0),
+        "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum(),
+    }
+    counts |= {name: round(value, 6) for name, value in recompute.label_baselines(counts).items()}
+    return _plain({**counts, "shared_patients": round(recompute.shared_patients(counts["images_per_patient"]), 6)})
+
+
+def _histogram(values) -> dict:
+    return values.value_counts().sort_index().to_dict()
+
+
+def _plain(value):
+    """Numbers as Python's own, which is what YAML can write."""
+    if isinstance(value, dict):
+        return {_plain(key): _plain(part) for key, part in value.items()}
+    return value.item() if hasattr(value, "item") else value
+
+
+def nih(tables: str = "") -> dict:
+    """NIH's counts: from the tables in a folder, or those shipped."""
+    return count(read_entries(Path(tables)), read_boxes(Path(tables))) if tables else facts()["nih"]
+
+
+def nih_boxes(tables: str = "") -> pd.DataFrame:
+    """NIH's boxes: from the tables in a folder, or those shipped."""
+    return read_boxes(Path(tables)) if tables else pd.read_csv(BOXES, comment="#")
+
+
+def main(tables: str) -> None:
+    """Rewrite the counts and boxes of NIH's data set from its published tables."""
+    kept = {name: group for name, group in (_read(COUNTS) if COUNTS.exists() else {}).items() if name != "nih"}
+    groups = {"nih": {"source": SOURCE, "cite": "wang2017", **nih(tables)}, **kept}
+    COUNTS.write_text(ABOUT + yaml.safe_dump(groups, sort_keys=False, width=140), encoding="utf-8")
+    BOXES.write_text(BOXES_ABOUT + nih_boxes(tables).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    print(f"{COUNTS.name}: {groups['nih']['images']:,} images; {BOXES.name}: {groups['nih']['boxes']:,} boxes")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

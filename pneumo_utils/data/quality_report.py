@@ -1,0 +1,427 @@
+"""Check a release on disk: what is missing, unreadable, doubled or a shortcut; findings as text, JSON or HTML."""
+
+import base64
+import io
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from pneumo_utils.common.files import write
+from pneumo_utils.data import duplicates, shortcuts
+from pneumo_utils.data.cohort import Cohort
+from pneumo_utils.data.image_reader import grey
+from pneumo_utils.data.readers import recognise
+from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.shortcuts import FRAME, SMALL
+
+GOOD, TOLD, WRONG = "as it should be", "worth knowing", "wrong"
+TELLS = 0.6  # AUROC from which a property of the file is called a shortcut
+# standard deviations of chance that it has to lie above one half besides, since a small release has some by luck
+BEYOND_CHANCE = 3
+ALL_BUT_TOLD = 0.95  # the same for pixels, which may show disease too
+NAMED = 3
+SHOWN = 12  # groups of pictures that a report shows for one finding
+EXAMPLES = 4  # pictures of a class
+
+
+class Example(NamedTuple):
+    """One image of a release: its cohort and its row there."""
+
+    cohort: Cohort
+    row: int
+
+    @property
+    def name(self) -> str:
+        """The image's name, as the release has it."""
+        return str(self.cohort.table.at[self.row, "image"])
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: how it is, what it is about, a sentence, and groups of images that show it."""
+
+    level: str
+    about: str
+    text: str
+    groups: tuple[tuple[Example, ...], ...] = field(default=(), compare=False, repr=False)
+
+    def as_json(self) -> dict:
+        """The finding in plain types, images by name."""
+        images = [[example.name for example in group] for group in self.groups]
+        return {"level": self.level, "about": self.about, "text": self.text, "images": images}
+
+
+def failed(findings: list[Finding], strict: bool = False) -> bool:
+    """Tell whether something is wrong, or with `strict` worth knowing; the release and its licence are no fault."""
+    return any(
+        finding.level == WRONG or (strict and finding.level == TOLD and finding.about not in ("release", "licence"))
+        for finding in findings
+    )
+
+
+def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
+    """Everything that can be told of a release; `against` names a second one, to find pictures that are in both."""
+    module = recognise(root)
+    findings = []
+    for cohort in _read(module, root):
+        findings.append(Finding(TOLD, "release", cohort.summary()[0]))
+        published = getattr(module, "PUBLISHED", None) or module.PUBLISHED_BY_SET[cohort.name.split()[-1].split("_")[0]]
+        findings += [*_checksum(module, cohort), *_counts(cohort, published), *_aside(cohort)]
+        cohort, broken = _decodable(cohort)
+        findings += [*broken, *_copies(cohort), *_patients(cohort), *_shortcuts(cohort), *_ages(cohort, module.ADULT)]
+        findings += [Finding(TOLD, "notes", note) for note in cohort.notes]
+        if against:
+            findings += _overlap(cohort, against)
+    findings.append(Finding(TOLD, "licence", module.LICENCE))
+    return findings
+
+
+def _read(module, root) -> list[Cohort]:
+    if module.__name__.endswith("medmnist"):  # the only release that holds several sets
+        return [module.read(root, which=name, say=None) for name in sorted(module.archives(Tree.open(root)))]
+    return [module.read(root, say=None)]
+
+
+def _checksum(module, cohort: Cohort) -> list[Finding]:
+    """Altered copies go round, so the array files that have a published checksum are held against it."""
+    import hashlib
+
+    path = Path(cohort.images.paths[0].split("::")[0])
+    if path.name not in getattr(module, "MD5", {}):
+        return []
+    found = hashlib.md5(path.read_bytes()).hexdigest()
+    if found == module.MD5[path.name]:
+        return [Finding(GOOD, "checksum", f"{path.name} is the published file")]
+    return [
+        Finding(
+            WRONG, "checksum", f"{path.name} is not the published file: md5 {found}, published {module.MD5[path.name]}"
+        )
+    ]
+
+
+def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
+    found = {
+        "images": len(cohort),
+        "patients": cohort.table["patient"].nunique(),
+        "boxes": len(cohort.boxes),
+        **cohort.counts().to_dict(),
+    }
+    found |= {name: int((cohort.table["split"] == name).sum()) for name in ("train", "valid", "test")}
+    if differ := [
+        f"{name} {found.get(name, 0):,} of {count:,}"
+        for name, count in published.items()
+        if found.get(name, 0) != count
+    ]:
+        return [Finding(TOLD, "counts", f"not the published ones: {', '.join(differ)}")]
+    return [
+        Finding(
+            GOOD, "counts", f"the published ones: {', '.join(f'{name} {count:,}' for name, count in published.items())}"
+        )
+    ]
+
+
+def _aside(cohort: Cohort) -> list[Finding]:
+    found = [
+        Finding(WRONG, "set aside", f"{reason}: {_named(list(images))}")
+        for reason, images in cohort.aside.groupby("reason", sort=False)["image"]
+    ]
+    return found or [Finding(GOOD, "set aside", "nothing")]
+
+
+def _named(names: list[str]) -> str:
+    return f"{len(names):,} ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})"
+
+
+def _decodable(cohort: Cohort) -> tuple[Cohort, list[Finding]]:
+    """Every image is decoded once; those that look whole and are not are left out of what follows."""
+    broken = cohort.undecodable(2 * duplicates.SIDE)
+    if not broken:
+        return cohort, [Finding(GOOD, "decoding", f"all {len(cohort):,} images can be decoded")]
+    told = ", ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:NAMED])
+    return cohort.without(list(broken)), [
+        Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({told})")
+    ]
+
+
+def _copies(cohort: Cohort) -> list[Finding]:
+    name, split, label = (cohort.table[column] for column in ("image", "split", "labels"))
+    findings, same = [], duplicates.identical(cohort)
+    if same:
+        listed = [" = ".join(name[rows]) for rows in same]
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{sum(map(len, same)):,} byte-identical files in {len(same):,} groups ({'; '.join(listed[:NAMED])})",
+                _groups(cohort, same),
+            )
+        )
+    exact = {
+        frozenset(pair)
+        for rows in same
+        for at, one in enumerate(rows)
+        for pair in ((one, other) for other in rows[at + 1 :])
+    }
+    pairs = duplicates.near(cohort)
+    alike = pairs[[frozenset(pair) not in exact for pair in zip(pairs["one"], pairs["other"])]]
+    if len(alike):
+        listed = [f"{name[one]} ~ {name[other]}" for one, other in zip(alike["one"], alike["other"])]
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{len(alike):,} pairs of files with the same picture ({'; '.join(listed[:NAMED])})",
+                _groups(cohort, alike[["one", "other"]].to_numpy()),
+            )
+        )
+    across = pairs[(split[pairs["one"]].to_numpy() != split[pairs["other"]].to_numpy())]
+    if len(across):
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{len(across):,} pairs of the same picture lie in different parts of the split",
+                _groups(cohort, across[["one", "other"]].to_numpy()),
+            )
+        )
+    torn = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
+    if len(torn):
+        findings.append(
+            Finding(
+                WRONG,
+                "duplicates",
+                f"{len(torn):,} pairs of the same picture have different labels",
+                _groups(cohort, torn[["one", "other"]].to_numpy()),
+            )
+        )
+    return findings or [Finding(GOOD, "duplicates", "none, exact or near")]
+
+
+def _groups(cohort: Cohort, rows, other: Cohort | None = None) -> tuple[tuple[Example, ...], ...]:
+    """The first groups of rows as examples; with `other`, the second of a pair is a row of that cohort."""
+    return tuple(
+        tuple(Example(other if other is not None and place else cohort, row) for place, row in enumerate(group))
+        for group in list(rows)[:SHOWN]
+    )
+
+
+def _by_class(cohort: Cohort) -> tuple[tuple[Example, ...], ...]:
+    """Some images of each class."""
+    return tuple(
+        tuple(Example(cohort, row) for row in rows[:EXAMPLES])
+        for _, rows in list(cohort.table.groupby("labels", sort=False).groups.items())[:SHOWN]
+    )
+
+
+def _patients(cohort: Cohort) -> list[Finding]:
+    if (cohort.table["patient"] == "").all():
+        return [
+            Finding(
+                TOLD, "patients", "not named: a split can only be by image, and nobody can tell who is on both sides"
+            )
+        ]
+    shared = cohort.shared_patients()
+    told = [
+        Finding(
+            WRONG,
+            "patients",
+            f"{row['patients']:,} of {row['of patients']:,} patients of {row['of']} are "
+            f"in {row['also in']} too, "
+            f"with {row['images']:,} images",
+        )
+        for row in shared.to_dict("records")
+        if row["patients"]
+    ]
+    if not told and len(shared):
+        told = [Finding(GOOD, "patients", "none is in two parts of the split")]
+    each = cohort.table["patient"][cohort.table["patient"] != ""].value_counts()
+    if (each > 1).any():
+        random = cohort.split(by="image", test=0.1, valid=0.1).shared_patients()
+        row = random[(random["of"] == "test") & (random["also in"] == "train")].iloc[0]
+        told.append(
+            Finding(
+                TOLD,
+                "patients",
+                f"a random split by image would have {row['share of images']:.0%} of "
+                f"test images from patients of the "
+                f"training part ({each.mean():.1f} images a patient)",
+            )
+        )
+    return told
+
+
+def _shortcuts(cohort: Cohort) -> list[Finding]:
+    told = [Finding(WRONG, "shortcuts", text, _by_class(cohort)) for text in shortcuts.only_in_one_class(cohort)]
+    by_file = shortcuts.told_by_files(cohort)
+    plain = by_file[(by_file["auroc"] >= TELLS) & (by_file["auroc"] - 0.5 > BEYOND_CHANCE * by_file["chance"])]
+    for row in plain.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
+        told.append(
+            Finding(
+                WRONG,
+                "shortcuts",
+                f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}",
+                _by_class(cohort),
+            )
+        )
+    if not told:
+        told.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
+    for what, found in (
+        ("the outermost pixels", shortcuts.told_by_frame(cohort)),
+        ("the fine texture", shortcuts.told_by_texture(cohort)),
+    ):
+        for row in found.to_dict("records"):
+            level = WRONG if row["auroc"] >= ALL_BUT_TOLD else TOLD
+            told.append(
+                Finding(
+                    level,
+                    "shortcuts",
+                    f"{what} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
+                    _by_class(cohort),
+                )
+            )
+    return told
+
+
+def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
+    age = cohort.table["age"]
+    if not adult or age.isna().all():
+        return []
+    young = int((age < 18).sum())
+    return [
+        Finding(
+            WRONG if young else GOOD,
+            "ages",
+            f"{young:,} of {len(cohort):,} images are of people under 18, "
+            f"in a set of adults; "
+            f"ages run from {age.min():.0f} to {age.max():.0f}",
+        )
+    ]
+
+
+def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
+    """Pictures of this release that are in another one too."""
+    other = recognise(against).read(against, say=None)
+    pairs = duplicates.near(cohort, other)
+    if pairs.empty:
+        return [Finding(GOOD, "overlap", f"no picture is also in {other.name}")]
+    here = pairs.drop_duplicates("one")
+    mix = pd.Series(cohort.table["labels"][here["one"]].to_numpy()).value_counts()
+    first = f"{cohort.table['image'][pairs['one'].iloc[0]]} ~ {other.table['image'][pairs['other'].iloc[0]]}"
+    return [
+        Finding(
+            WRONG,
+            "overlap",
+            f"{len(here):,} of {len(cohort):,} pictures are also in {other.name} "
+            f"({', '.join(f'{count:,} {name}' for name, count in mix.items())}; {first})",
+            _groups(cohort, pairs[["one", "other"]].to_numpy(), other),
+        )
+    ]
+
+
+SIDE = 160  # pixels along the longer edge of a picture
+AVERAGED = 500  # images of a class behind its average
+TITLES = {WRONG: "What is wrong", TOLD: "What is worth knowing", GOOD: "What is as it should be"}
+
+STYLE = """
+:root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d;
+  --wrong: #a3231f; --worth: #7a5200; --good: #1d6b35; }
+@media (prefers-color-scheme: dark) {
+  :root { --line: #4a525e; --quiet: #a9b3c1; --wrong: #ff9d96; --worth: #f0c060; --good: #86d69b; }
+}
+body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
+h3 { font-size: 1rem; margin: 0; }
+section.finding { border-left: .25rem solid var(--line); padding: .1rem 0 .1rem 1rem; margin: 1rem 0; }
+section.finding.wrong { border-color: var(--wrong); } .wrong h3 { color: var(--wrong); }
+section.finding.worth { border-color: var(--worth); } .worth h3 { color: var(--worth); }
+section.finding.good { border-color: var(--good); } .good h3 { color: var(--good); }
+p { margin: .3rem 0; } .quiet { color: var(--quiet); }
+.group { display: flex; flex-wrap: wrap; gap: .6rem; padding: .6rem 0; border-top: 1px solid var(--line); }
+figure { margin: 0; width: 10rem; max-width: 45%; }
+figure img { width: 100%; height: auto; background: #000; display: block; }
+figure img.small { image-rendering: pixelated; }
+figcaption { font-size: .8rem; color: var(--quiet); }
+"""
+
+
+def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
+    """Write the findings on a folder as one HTML file, the gravest first, with the images that show them."""
+    body = [f"<h1>{escape(Path(folder).name or str(folder))}: what a check found</h1>", f"<p>{_summary(findings)}</p>"]
+    drawn: set[int] = set()  # cohorts whose classes are shown already: once is enough for all of their shortcuts
+    for level in (WRONG, TOLD, GOOD):
+        if these := [finding for finding in findings if finding.level == level]:
+            body += [f"<h2>{TITLES[level]}</h2>", *(_section(finding, drawn) for finding in these)]
+    body.append(
+        '<p class="quiet">Made by <code>pneumo data check</code>. This is part of a study, not of a medical device: '
+        "nothing here may guide the care of a person.</p>"
+    )
+    write(
+        path,
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(Path(folder).name)}: what a check found</title><style>{STYLE}</style></head>"
+        f"<body><main>\n{chr(10).join(body)}\n</main></body></html>\n",
+    )
+
+
+def _summary(findings: list[Finding]) -> str:
+    wrong, worth = (sum(finding.level == level for finding in findings) for level in (WRONG, TOLD))
+    things = "Nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+    return f"{things}; {worth} {'is' if worth == 1 else 'are'} worth knowing."
+
+
+def _section(finding: Finding, drawn: set[int]) -> str:
+    kind = {WRONG: "wrong", TOLD: "worth", GOOD: "good"}[finding.level]
+    text = f'<section class="finding {kind}"><h3>{escape(finding.about)}</h3><p>{escape(finding.text)}</p>'
+    groups = finding.groups
+    if finding.about == "shortcuts" and groups:
+        cohort = groups[0][0].cohort
+        text += '<p class="quiet">A property that says nothing about the class has an AUROC of 0.50.</p>'
+        if id(cohort) in drawn:
+            groups = ()
+        else:
+            drawn.add(id(cohort))
+            text += _averages(cohort)
+    return text + "".join(map(_group, groups)) + "</section>"
+
+
+def _group(examples: tuple[Example, ...]) -> str:
+    return f'<div class="group">{"".join(map(_figure, examples))}</div>'
+
+
+def _figure(example: Example) -> str:
+    row = example.cohort.table.loc[example.row]
+    caption = " · ".join(filter(None, [example.name, str(row["split"]), str(row["labels"])]))
+    image = Image.fromarray(grey(example.cohort.images.paths[example.row]))
+    image.thumbnail((SIDE, SIDE))
+    return _picture(image, f"radiograph {example.name}", caption)
+
+
+def _averages(cohort: Cohort) -> str:
+    """The average image of each class, whole and the frame alone: what a linear model on pixels works with."""
+    figures = []
+    for name, rows in cohort.table.groupby("labels", sort=False).groups.items():
+        some = cohort.where(cohort.table.index.isin(rows)).sample(AVERAGED, 0)
+        mean = np.asarray(some.pixels(SMALL)[:], float).mean(0)
+        frame = mean.copy()
+        frame[FRAME:-FRAME, FRAME:-FRAME] = 0
+        for pixels, what in ((mean, "average"), (frame, "average of the outermost pixels")):
+            image = Image.fromarray(pixels.round().astype(np.uint8))
+            figures.append(_picture(image, f"{what}, {name}", f"{what}, {len(some):,} images: {name}", "small"))
+    return f'<div class="group">{"".join(figures)}</div>'
+
+
+def _picture(image: Image.Image, alt: str, caption: str, kind: str = "") -> str:
+    file = io.BytesIO()
+    image.save(file, "PNG", optimize=True)
+    source = base64.b64encode(file.getvalue()).decode()
+    return (
+        f'<figure><img class="{kind}" src="data:image/png;base64,{source}" alt="{escape(alt, quote=True)}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )

@@ -1,0 +1,269 @@
+"""Bones, lungs and hardware."""
+
+import math
+
+import torch
+
+from pneumo_utils.phantom.counter_rng import mix, name_key
+from pneumo_utils.phantom.measurements import ease, ramp, root, segment_distance2, shell, steady
+
+
+def _rib_profile(distance):
+    """A flat tube cut across: dense towards both borders, thinner between (a polynomial, for a root costs more)."""
+    d2 = (distance * distance).clamp_(max=1)
+    return (1 - d2).mul_(d2.mul_(1.1).add_(0.52))
+
+
+def ribs(s):
+    """Both halves of all ribs at once: each rib is a tilted hoop on the chest wall, so the nearest is found by
+    rounding a hoop number.
+    """
+    hoop = torch.maximum(s.side + 0.35 * s.wall * (1 - 0.5 * s.child), s.ax * 0 + 1e-3)
+    sine = (s.ax / hoop).clamp(max=1.0)
+    cosine = root(1 - sine * sine)
+    inside = ramp(hoop - s.ax, s.pixel)
+    slope = sine / torch.maximum(cosine, 0.12 + 0 * cosine)
+    warp = s.noise("ribs", 6)
+    half_width = s.rib_width * s.rib_space
+    blur = 1 + 0.35 * (s.pixel / half_width) ** 2
+    grazing = 1 / torch.maximum(cosine, 0.30 + 0 * cosine)
+    bone = None
+    for back in (True, False):
+        swing = (1 - cosine) if back else (1 + cosine)
+        drop = 0.5 * s.rib_drop * swing + s.rib_tail * sine * (1 if back else 2 - sine)
+        tilt = 0.5 * s.rib_drop * slope / hoop + (0 if back else 0.25)
+        number = (s.y - drop) / s.rib_space - s.rib_phase + (0.05 if back else 0.11) * warp
+        nearest = number.round()
+        reach = (number - nearest).abs() * s.rib_space / (1 + tilt * tilt).sqrt_()
+        width = half_width * (0.92 if back else 1.12)
+        profile = _rib_profile(reach / (width * blur)).div_(blur)
+        shown = inside * ((nearest >= 0) & (nearest <= (10.6 if back else 8.6)))
+        if back:
+            shown = shown * ramp(s.ax - 0.9 * s.spine, 0.2 * s.spine)
+            bone = profile.mul_(shown).mul_(0.13 + 0.13 * grazing)
+        else:
+            shown = shown * ramp(sine - s.rib_end - 0.03 * (nearest - 3), 0.10)
+            bone = bone + profile.mul_(shown).mul_(0.048 + 0.072 * grazing)
+    return bone * (2.1 + 0.6 * s.child)
+
+
+def spine(s):
+    """Vertebral bodies with end plates, discs, pedicles and spinous processes."""
+    x = s.x / s.spine
+    phase = s.y / s.vertebra + 0.3
+    v = phase - phase.floor() - 0.5
+    body = ramp(0.5 - 0.5 * s.disc - v.abs(), 0.10)
+    waist = 1 - 0.12 * (1 - (v * 2) ** 2)
+    column = root(1 - (x / waist) ** 2 * (x / waist).abs())
+    plates = (1 - ((v.abs() - 0.5 + 0.5 * s.disc + 0.05) / 0.07) ** 2).clamp(min=0)
+    pedicle_d2 = ((x.abs() - 0.60) / 0.24) ** 2 + ((v + 0.12) / 0.22) ** 2
+    pedicles = (1 - (pedicle_d2 - 0.65).abs() / 0.5).clamp(min=0)
+    spinous = (1 - (x / 0.17) ** 2 - ((v - 0.24) / 0.26) ** 2).clamp(min=0)
+    process = (1 - ((v + 0.05) / 0.2) ** 2).clamp(min=0) * ramp(1.75 - x.abs(), 0.3) * (x.abs() > 0.9)
+    scale = 0.8 * s.bone_scale
+    return scale * (
+        column * (0.45 + 0.60 * body + 0.60 * plates * body) + 0.50 * pedicles + 0.50 * spinous + 0.25 * process
+    )
+
+
+def clavicles(s):
+    """Two shallow S from the breastbone to the shoulders."""
+    whole, s = (
+        s,
+        s.strip(s.clavicle_y - s.clavicle_rise.abs() - 0.35 * s.W, s.clavicle_y + s.clavicle_rise.abs() + 0.30 * s.W),
+    )
+    start = 0.13 * s.W + s.turn * s.W * 0.9 * s.sign
+    span = s.shoulder_x - 0.06 * s.W - start
+    q = (s.ax - start) / span
+    curve = s.clavicle_y - s.clavicle_rise * q - s.W * q * (0.52 - q) * (1.05 - q) * (1 - 0.5 * s.child)
+    flat = 1 + 0.5 * (s.clavicle_rise / span) ** 2
+    thick = s.W * (0.042 + 0.018 * (2 * q - 1) ** 2 + 0.006 * s.child)
+    d = (s.y - curve) / flat
+    return whole.fill(s, 0.9 * shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05))
+
+
+def scapulae(s):
+    """Blades with a dense outer border, the spine of each, and the head of the humerus at its joint."""
+    whole, s = s, s.strip(s.shoulder_y - 0.15 * s.H - 0.05 * s.W, s.shoulder_y + 0.58 * s.H)
+    top, bottom = s.shoulder_y - 0.02 * s.H, s.shoulder_y + 0.52 * s.H
+    w = (s.y - top) / (bottom - top)
+    up = 1 - w
+    medial = s.scapula_out - 0.34 * s.W * up + s.W * 0.05 * w - 0.10 * s.W * s.raised * (up - w)
+    lateral = s.scapula_out + 0.30 * s.W * up.clamp(min=0) * root(up) + 0.10 * s.W + 0.2 * s.W * s.raised * w
+    within = ramp(w, 0.06) * ramp(up, 0.08)
+    blade = ramp(s.ax - medial, 0.03 * s.W) * ramp(lateral - s.ax, 0.04 * s.W)
+    border = (1 - ((s.ax - lateral + 0.035 * s.W) / (0.035 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
+    rim = (1 - ((s.ax - medial - 0.012 * s.W) / (0.014 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
+    inner, acromion = s.scapula_out - 0.28 * s.W, s.shoulder_x - 0.02 * s.W
+    ridge2, _ = segment_distance2(s.ax, s.y, inner, s.shoulder_y + 0.13 * s.H, acromion, s.shoulder_y - 0.03 * s.H)
+    ridge = (1 - ridge2 / (0.05 * s.W) ** 2).clamp_(min=0)
+    plate = within.mul_(blade.mul_(0.30).add_(border.mul_(0.55)).add_(rim.mul_(0.25)))
+    ball2 = (s.ax - s.shoulder_x) ** 2 + (s.y - s.shoulder_y - 0.02 * s.H) ** 2
+    head_r = s.W * 0.155 * (1 - 0.12 * s.child)
+    head = 0.85 * root(1 - ball2 / head_r**2)
+    return whole.fill(s, s.W / 13.0 * (plate.add_(ridge.mul_(0.6)) + head))
+
+
+def humeri(s):
+    """The shaft in each arm."""
+    radius = s.W * (0.075 + 0.004 * s.child)
+    return 0.75 * shell(s.arm_d2, radius, 0.34 * radius, s.pixel)
+
+
+def skull(s):
+    """Jaw and skull base where the field reaches that high."""
+    whole, s = s, s.strip(-9 * s.H, s.head_y + 0.30 * s.head_r)
+    q = ((s.x - s.head_x) / (0.86 * s.head_r)) ** 2 + ((s.y - s.head_y + s.head_r * 0.72) / (0.86 * s.head_r)) ** 2
+    return whole.fill(
+        s, s.W / 13.0 * (1.6 * ease((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8
+    )
+
+
+def sternum(s):
+    """The breastbone hides before the spine unless the person is turned; only its head shows."""
+    whole, s = s, s.strip(s.clavicle_y - 0.04 * s.H, s.clavicle_y + 0.20 * s.H)
+    q = 1 - ((s.x - s.turn * s.W * 0.9) / (0.16 * s.W)) ** 2 - ((s.y - s.clavicle_y - 0.08 * s.H) / (0.10 * s.H)) ** 2
+    return whole.fill(s, 0.35 * s.W / 13.0 * root(q))
+
+
+PARENCHYMA = 0.27  # share of tissue and blood in a healthy inflated lung
+
+
+def cavity(s, heart, vessels):
+    """Depth of lung along the beam; leaves `lung_region`, its silhouette without the heart, on the scene."""
+    central = 0.50 + 0.50 * ease((s.ax - s.inner) / (0.38 * s.W))
+    depth = 2 * s.D * central * (0.35 + 0.65 * ease(s.t / 0.5)) * (0.16 + 0.84 * s.cosine) * ramp(s.side - s.ax, s.edge)
+    medial = ramp(s.ax - s.inner, 1.4 * s.edge + 0.012 * s.W)
+    above = ramp(s.t, 0.02)
+    inside = medial * above * (s.xi < 1)
+    sunk = ((s.y - s.floor) / (0.30 * s.H)).clamp(0, 1)
+    recess = 1 - root(sunk) * 0.55 - 0.45 * ramp(s.y - s.floor, s.edge) * (sunk > 0)
+    chord = depth * inside * recess
+    s.lung_region = (inside > 0.5) & (s.y < s.floor) & (heart < 0.25 * s.D)
+    s.chest_region = (inside > 0.5) & (s.y < s.floor)
+    return torch.minimum(chord, (depth - heart - vessels).clamp(min=0))
+
+
+def tree(s, name, branches, width, reach):
+    """A tree that divides as it leaves the hilum: distance to the nearest branch by folding the angle at every
+    division.
+
+    Returns the thickness of the branches in cm as if each were a round tube.
+    """
+    wobble = s.noise(name, 9)
+    r = s.from_hilum
+    angle = s.hilum_angle + wobble * 0.055 * (r + 0.12) + torch.where(s.left, 0.37, 0.0)
+    u = angle * branches
+    k = u.round()
+    h = mix((k.to(torch.int32) * 2 + s.left.to(torch.int32)) ^ mix(s.key + name_key(name))[:, None, None])
+    first = (h & 0xFF).float() * (0.22 / 255)
+    offset = ((h >> 8) & 0xFF).float() * (0.5 / 255) - 0.25
+    side = ((h >> 16) & 0xFF).float() * (1 / 255)
+    v = (u - k - offset * ease(r * 4)) / branches * (2 * math.pi)
+    late = r - first
+    for opening, start in ((0.20, 0.10), (0.10, 0.30), (0.05, 0.50)):  # each division opens over the same length
+        v = v.abs_().sub_(((late - start) * 3.5).clamp_(0, 1).mul_(opening / branches * 2 * math.pi))
+        v = v.add_(wobble * (0.012 / branches))
+    radius = (side * 0.45 + 0.55).mul_(width * s.W).mul_((1 - r / reach).clamp_(min=0.06)).div_(1 + 1.5 * r)
+    wide = torch.maximum(radius, 0.55 * s.pixel)
+    across = v.mul_(r * s.W).div_(wide)
+    return (radius * radius).mul_(2).div_(wide).mul_((1 - across * across).clamp_(min=0)).mul_(ramp(reach - r, 0.5))
+
+
+def polar(s):
+    """Distance (in half-widths of the chest) and direction (in turns) of every pixel from its side's hilum, left on
+    the scene.
+    """
+    dx = s.ax - s.hilum_x
+    dy = s.y - s.hilum_y - torch.where(s.left, -0.02, 0.02) * s.H
+    dy = dy - torch.maximum(torch.minimum(dy, 0.13 * s.H), -0.07 * s.H) * 0.65  # the root is tall, no point
+    s.from_hilum = (dx * dx + dy * dy * 0.8).sqrt() / s.W + 1e-3
+    s.hilum_angle = steady(torch.atan2, dy, dx) * (1 / (2 * math.pi))
+
+
+def hila(s):
+    """The hila's own mass of arteries, veins and nodes."""
+    dy = (s.y - s.hilum_y - torch.where(s.left, -0.03, 0.02) * s.H) / (0.13 * s.H)
+    dx = (s.ax - s.hilum_x - 0.06 * s.W * dy) / (0.105 * s.W)
+    blob = (1 - dx * dx - dy * dy).clamp(min=0)
+    return 0.24 * s.W * blob * (0.8 + 0.25 * s.noise("hilum", 26))
+
+
+def texture(s):
+    """Share of tissue in the lung about its mean: secondary vessels and septa too fine to draw, and gravity's slope."""
+    fine = s.noise("fine", 70)
+    middle = s.noise("middle", 34)
+    coarse = s.noise("coarse", 7)
+    s.fine, s.middle, s.coarse = fine, middle, coarse
+    return 0.010 * fine + 0.005 * middle + 0.008 * coarse + 0.05 * (s.t - 0.5)
+
+
+def _curve(s, name, x_top, x_bottom, y_top, y_bottom, width, wave):
+    """A thin line from top to bottom that wanders sideways; thickness in cm of what it is made of."""
+    f = ((s.y - y_top) / (y_bottom - y_top)).clamp(0, 1)
+    phase = s.draw(f"{name} phase") * 6.3
+    x = x_top + (x_bottom - x_top) * f * f * (3 - 2 * f) + wave * steady(torch.sin, phase + f * 5) * f * (1 - f) * 2
+    steep = 1 + ((x_bottom - x_top) / (y_bottom - y_top)) ** 2
+    wide = torch.maximum(width, 0.6 * s.pixel)
+    line = (width / wide) * root(1 - (s.x - x) ** 2 / (wide * wide * steep))
+    return width * line * ramp(s.y - y_top, s.pixel) * ramp(y_bottom - s.y, s.pixel)
+
+
+def _electrode(s, side):
+    unit = s.W / 13.0
+    x = side * s.W * s.draw(f"electrode x {side}", 0.45, 1.05)
+    y = s.H * s.draw(f"electrode y {side}", 0.0, 0.35)
+    d2 = ((s.x - x) ** 2 + (s.y - y) ** 2) / (0.075 * s.W) ** 2
+    disc = 0.12 * ramp(1 - d2, 0.5) + 0.2 * ramp(0.16 - d2, 0.2)
+    end = torch.where(s.draw(f"wire {side}") < 0.5, -0.5 * s.H, 1.6 * s.H)
+    away = side * s.W * s.draw(f"wire x {side}", 0.7, 1.6)
+    start, stop = torch.where(end < y, away, x), torch.where(end < y, x, away)
+    wire = _curve(
+        s, f"wire {side}", start, stop, torch.minimum(y, end), torch.maximum(y, end), 0.09 * unit.sqrt(), 0.5 * s.W
+    )
+    return disc * unit + 0.8 * wire
+
+
+def _right_electrode(s):
+    return _electrode(s, -1)
+
+
+def _left_electrode(s):
+    return _electrode(s, 1)
+
+
+def _tracheal_tube(s):
+    start = 0.05 * s.W * (s.draw("tube x") - 0.5)
+    return 0.35 * _curve(s, "tracheal tube", start, 0 * s.W, -0.6 * s.H, 0.20 * s.H, 0.16 * s.W / 13.0, 0.04 * s.W)
+
+
+def _feeding_tube(s):
+    start = 0.06 * s.W * s.draw("feeding x", -1, 1)
+    return 0.40 * _curve(s, "feeding tube", start, 0.42 * s.W, -0.6 * s.H, 1.15 * s.H, 0.14 * s.W / 13.0, 0.05 * s.W)
+
+
+def _central_line(s):
+    return 0.55 * _curve(
+        s, "central line", -0.55 * s.W, -0.10 * s.W, 0.02 * s.H, 0.42 * s.H, 0.10 * s.W / 13.0, 0.15 * s.W
+    )
+
+
+# What draws it, and its chance: so much for every unit of risk, above a threshold.
+_DEVICES = {
+    "electrode -1": (_right_electrode, 0.5, 0.08),
+    "electrode 1": (_left_electrode, 0.5, 0.08),
+    "tracheal tube": (_tracheal_tube, 0.5, 0.22),
+    "feeding tube": (_feeding_tube, 0.45, 0.12),
+    "central line": (_central_line, 0.4, 0.14),
+}
+
+
+def metal(s):
+    """All of it as cm of metal-like material; the iller the patient, and the more so lying, the more there is."""
+    risk = s.acuity * (0.35 + 0.65 * s.ap)
+    out = torch.zeros_like(s.x)
+    for name, (draw, share, threshold) in _DEVICES.items():
+        rows = (s.draw(name) < share * risk - threshold).flatten().nonzero().flatten()
+        if len(rows):
+            out[rows] += draw(s.rows(rows))
+    return out
