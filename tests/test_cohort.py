@@ -426,8 +426,8 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
 def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
     script = (
-        "import sys, numpy as np\nfrom pneumo_utils.data import pixel_cache as cache\nfrom pneumo_utils.data.pixel_cache import "
-        "Images\n"
+        "import sys, numpy as np\nfrom pneumo_utils.data import pixel_cache as cache\n"
+        "from pneumo_utils.data.pixel_cache import Images\n"
         f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = "
         f"lambda *a: n.append(1) or grey(*a)\n"
         "total = int(cache.pixels(images, range(30), 12)[:].sum())\nprint(total, len(n))"
