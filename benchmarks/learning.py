@@ -86,7 +86,7 @@ def ours(children, size: str, pixels: int, learn: str, prefix: str, **more):
     made = resnet18(size, learn)
     dls = children.dataloaders(pixels, BATCH, stats=made.about.stats)
     with contextlib.redirect_stdout(io.StringIO()):
-        return learner(dls, made, optimizer=adam(1e-3), prefix=prefix, **more)
+        return learner(dls, made, optimizer=adam(1e-3), **more), prefix
 
 
 def fastais(children, pixels: int):
@@ -94,12 +94,17 @@ def fastais(children, pixels: int):
     from fastai.vision.learner import vision_learner
     from torchvision import models
 
-    return vision_learner(children.dataloaders(pixels, BATCH), models.resnet18, pretrained=False, normalize=False)
+    learn = vision_learner(children.dataloaders(pixels, BATCH), models.resnet18, pretrained=False, normalize=False)
+    return learn, "off"
 
 
-def fit(learn, epochs: int = 1) -> None:
+def fit(learn_and_cache, epochs: int = 1) -> None:
+    from pneumo_utils.training.learner import fitting
+
+    learn, cache = learn_and_cache
     with contextlib.redirect_stdout(io.StringIO()), learn.no_logging(), learn.no_bar():
-        learn.fit(epochs, 1e-3)
+        with fitting(learn, cache=cache):
+            learn.fit(epochs, 1e-3)
     settle()
 
 
@@ -120,7 +125,7 @@ def learners(children, size: str, rounds: int) -> dict:
     """
     learn, count = ours(children, size, SMALL, "all", "off"), 2 * trained(children)
     ways = {
-        "bare torch loop": (count, bare_loop(children, size, learn.compute)),
+        "bare torch loop": (count, bare_loop(children, size, learn[0].precision.compute)),
         "our learner": (count, lambda: fit(learn, 2)),
     }
     if size == "full":
@@ -174,7 +179,7 @@ def head_only(children) -> dict:
         fastais(children, LARGE),
         trained(children),
     )
-    theirs.freeze()
+    theirs[0].freeze()
 
     def with_its_cost():
         STORE.held.clear()
@@ -245,16 +250,9 @@ def grid() -> dict:
             | (people.table["split"] == "valid").to_numpy()
         )
         with contextlib.redirect_stdout(io.StringIO()):
-            fit(
-                learner(
-                    some.dataloaders(SMALL, BATCH, stats=made.about.stats),
-                    made,
-                    optimizer=adam(1e-3),
-                    prefix=prefix,
-                    steps_per_epoch=GRID_STEPS,
-                ),
-                GRID_EPOCHS,
-            )
+            dls = some.dataloaders(SMALL, BATCH, stats=made.about.stats)
+            learn = learner(dls, made, optimizer=adam(1e-3), steps_per_epoch=GRID_STEPS)
+            fit((learn, prefix), GRID_EPOCHS)
 
     def all_cells() -> None:
         # from the shallowest cut on, so that each prefix begins where the last one ended

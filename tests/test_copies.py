@@ -23,7 +23,7 @@ from pneumo_utils.models.freezing import learns
 from pneumo_utils.phantom import writers
 from pneumo_utils.training.feature_cache import cached, plan
 from pneumo_utils.training.feature_store import Store
-from pneumo_utils.training.learner import learner
+from pneumo_utils.training.learner import fitting, learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
@@ -379,13 +379,13 @@ def test_features_are_kept_for_their_copies_only(cohort):
 
 def test_the_books_learner_learns_from_copies(cohort):
     histories = []
-    for prefix in ("off", "auto"):
+    for cache in ("off", "auto"):
         made = trunk("resnet18", size="pocket", seed=0)
         net = learns(with_head(made, heads.linear(made.about.channels, 2, seed=0)), "head")
-        learn = learner(loaders(cohort.with_copies(TINTED, seed=4)), net, prefix=prefix, precision="float32", seed=0)
-        with learn.no_logging():
+        learn = learner(loaders(cohort.with_copies(TINTED, seed=4)), net, precision="float32")
+        with learn.no_logging(), fitting(learn, cache=cache):
             learn.fit(1)
-        histories.append(learn.history[["train_loss", "valid_loss"]].to_numpy())
+        histories.append(learn.recorder.history[["train_loss", "valid_loss"]].to_numpy())
     assert np.isfinite(histories[0]).all() and np.allclose(*histories, atol=1e-4)
 
 

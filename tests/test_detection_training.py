@@ -27,7 +27,7 @@ from pneumo_utils.models.darknet import save_darknet
 from pneumo_utils.models.freezing import learning, learns
 from pneumo_utils.phantom import writers
 from pneumo_utils.plots.detection import sightings
-from pneumo_utils.training.learner import learner
+from pneumo_utils.training.learner import fitting, learner
 from pneumo_utils.training.optimizers import adam
 
 LABELS = ["Atelectasis", "Cardiomegaly", "Effusion", "Infiltration", "Mass", "Nodule", "Pneumonia", "Pneumothorax"]
@@ -288,9 +288,10 @@ def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1
 def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
     net = grid_net(32, "pocket", seed=0)
     dls = outputs.dataloaders(dealt, 32, 1, outputs.as_cells, stats=net.about.stats)
-    learn = learner(dls, learns(net, "all"), GridLoss(), adam(0.005), seed=0)
-    learn.fit(2)
-    assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0] < 0.25
+    learn = learner(dls, learns(net, "all"), GridLoss(), adam(0.005))
+    with fitting(learn):
+        learn.fit(2)
+    assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0] < 0.25
     told = as_grids(answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_cells, stats=net.about.stats)))
     assert told.shape == (len(dealt.part("valid")), 16, 16)
 
@@ -366,7 +367,8 @@ def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
     seen = yolov2.Sightings(shapes)
     dls = outputs.dataloaders(one, 32, 8, outputs.as_boxes(["Mass"]), stats=net.about.stats)
     learn = learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
-    learn.fit(3)
+    with fitting(learn):
+        learn.fit(3)
     assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
     raw = answers(net, outputs.loader(one.part("valid"), 32, 7, outputs.as_boxes(["Mass"]), stats=net.about.stats))
     # training may be computed in bfloat16
@@ -382,7 +384,9 @@ def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
     for how in ("on", "off"):
         net = yolov2.last_apart(yolov2.for_labels(drawn(4), 8, shapes, seed=0))
         dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
-        learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), seed=1, prefix=how).fit(1)
+        learn = learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3))
+        with fitting(learn, seed=1, cache=how):
+            learn.fit(1)
         told[how] = net.state_dict()
     assert all(torch.allclose(told["on"][path].float(), told["off"][path].float(), atol=1e-6) for path in told["on"])
 
@@ -434,9 +438,10 @@ def test_fcos_finds_what_it_learned(dealt):
     net = fcos_detector(8, "pocket", seed=0)
     loss = FcosLoss(net, 8, 32)
     dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
-    learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3), seed=0)
-    learn.fit(12)
-    assert learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+    learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3))
+    with fitting(learn):
+        learn.fit(12)
+    assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0]
     found = loss.decode(
         answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_boxes(LABELS), stats=net.about.stats))
     )

@@ -28,7 +28,7 @@ from pneumo_utils.study import records, synthesis_effects
 from pneumo_utils.study.chapters import Chapter, find
 from pneumo_utils.study.parameters import of_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.training.learner import computed_before, learner
+from pneumo_utils.training.learner import compute_features, fitting, learner
 from pneumo_utils.training.optimizers import adam
 from pneumo_utils.training.predict import predict
 
@@ -361,10 +361,11 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
     dls = children.dataloaders(32, 8, stats=net.about.stats)
     asked = children.part("test").loader(32, 16, stats=net.about.stats)
     dls.loaders.append(asked)
-    computed_before(dls, net, precision="float32")
-    learn = learner(dls, net, optimizer=adam(0.001), prefix="on", precision="float32", max_steps=3)
-    learn.fit(1)
-    kept, whole = predict(learn, learn.dls.loaders[2]), predict(learn, asked)
+    compute_features(dls, net, precision="float32")
+    learn = learner(dls, net, optimizer=adam(0.001), precision="float32", max_steps=3)
+    with fitting(learn, cache="on"):
+        learn.fit(1)
+        kept, whole = predict(learn, learn.dls.loaders[2]), predict(learn, asked)
     assert kept.question == whole.question and not np.allclose(whole.probabilities, whole.probabilities[0])
     np.testing.assert_allclose(kept.probabilities, whole.probabilities, atol=1e-5)
 

@@ -16,6 +16,8 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.tracker import EarlyStoppingCallback
+from fastai.learner import Learner
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -27,9 +29,10 @@ from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
 from pneumo_utils.models.freezing import learns
-from pneumo_utils.training import history
+from pneumo_utils.training.callbacks import KeepBest
+from pneumo_utils.training.feature_cache import feature_cache
 from pneumo_utils.training.feature_store import STORE
-from pneumo_utils.training.learner import computed_before, learner
+from pneumo_utils.training.learner import Phase, compute_features, fit_phases, fitting, is_live, learner
 from pneumo_utils.training.losses import (
     binary_cross_entropy,
     categorical_cross_entropy,
@@ -38,9 +41,7 @@ from pneumo_utils.training.losses import (
 )
 from pneumo_utils.training.metrics import Accuracy
 from pneumo_utils.training.optimizers import Steps, adam, sgd
-from pneumo_utils.training.phases import Phase, phases
 from pneumo_utils.training.predict import predict
-from pneumo_utils.training.stopping import EarlyStopping, KeepBest
 
 torch.set_num_threads(1)
 pytestmark = pytest.mark.usefixtures("home")
@@ -110,19 +111,27 @@ def trained(
     one_cycle=False,
     stop_at=None,
     optimizer=None,
+    seed=3,
+    cache="off",
+    views=0,
+    then=None,
     **more,
 ):
-    """The weights and the learner after some training; `stop_at` counts steps until it breaks off."""
+    """The learner after some training; `stop_at` counts steps until it breaks off."""
     chain = network(what)
-    given = {
-        "prefix": "off",
-        "precision": "float32",
-        "seed": 3,
-        "callbacks": [StopAt(stop_at)] if stop_at else (),
-    } | more
+    given = {"precision": "float32", "callbacks": [StopAt(stop_at)] if stop_at else ()} | more
     learn = learner(loaders(cohort, chain, flip=flip), chain, optimizer=optimizer or adam(1e-3), folder=folder, **given)
-    with contextlib.suppress(Broken):
+    with contextlib.suppress(Broken), fitting(learn, seed, cache, views):
         (learn.fit_one_cycle if one_cycle else learn.fit)(epochs, rate)
+        if then:
+            then(learn)
+    return learn
+
+
+def fit(learn, epochs=1, rate=None, **how):
+    """Fit in the context that the chapters fit in."""
+    with fitting(learn, **how):
+        learn.fit(epochs, rate)
     return learn
 
 
@@ -136,15 +145,18 @@ class StopAt(Callback):
     order = -100
 
     def __init__(self, step):
-        self.at = [step]  # in a list it is no setting that a resumed run would have to share
+        self.at, self.taken = [step], 0  # in a list it is no setting that a resumed run would have to share
 
     def before_step(self):
-        if self.learn.steps in self.at:
+        if self.taken in self.at:
             raise Broken("the power went")
+
+    def after_step(self):
+        self.taken += 1
 
 
 def weights(learn):
-    return {name: value.clone() for name, value in learn.whole.state_dict().items()}
+    return {name: value.clone() for name, value in learn.model.state_dict().items()}
 
 
 def same(one, other):
@@ -165,7 +177,7 @@ def test_a_chapter_in_a_few_calls(cohort, capsys):
         loaders(cohort, chain), chain, loss=loss, optimizer=adam(1e-3), metrics=Accuracy(), train_metrics=True
     )
     learn.fit(3)
-    assert list(learn.history) == [
+    assert list(learn.recorder.history) == [
         "epoch",
         "train_loss",
         "train_accuracy",
@@ -175,8 +187,8 @@ def test_a_chapter_in_a_few_calls(cohort, capsys):
         "seconds",
     ]
     assert (
-        learn.history["epoch"].tolist() == [1, 2, 3]
-        and learn.history["train_loss"].iloc[-1] < learn.history["train_loss"].iloc[0]
+        learn.recorder.history["epoch"].tolist() == [1, 2, 3]
+        and learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0]
     )
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
@@ -196,21 +208,21 @@ def test_a_chapter_in_a_few_calls(cohort, capsys):
     ]
     with learn.no_logging():
         learn.fit(1)
-    assert not capsys.readouterr().out and len(learn.history) == 4
+    assert not capsys.readouterr().out and len(learn.recorder.history) == 4
 
 
 def test_predictions_are_the_networks_own_answers(cohort):
     learn = trained(cohort, epochs=1)
     test = cohort.part("test")
-    mean, deviation = (np.float32(each).reshape(3, 1, 1) for each in learn.whole.about.stats)
+    mean, deviation = (np.float32(each).reshape(3, 1, 1) for each in learn.model.about.stats)
     images = torch.from_numpy((test.pixels(SIDE)[:][:, None] / np.float32(255) - mean) / deviation)
-    expected = learn.whole.eval()(images).softmax(dim=1).detach().numpy()
-    found = predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    expected = learn.model.eval()(images).softmax(dim=1).detach().numpy()
+    found = predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
     assert np.allclose(found.probabilities, expected, atol=1e-5)
-    fastais, _ = learn.get_preds(dl=test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    fastais, _ = learn.get_preds(dl=test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
     assert np.allclose(fastais, expected, atol=1e-5)
     before = weights(learn)
-    predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu"))
+    predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
     assert same(before, weights(learn))
 
 
@@ -231,7 +243,7 @@ def test_one_neuron_becomes_two_columns(cohort):
     assert (
         found.shape == (10, 2)
         and np.allclose(found.sum(axis=1), 1)
-        and np.isfinite(learn.history.to_numpy(dtype=float)).all()
+        and np.isfinite(learn.recorder.history.to_numpy(dtype=float)).all()
     )
 
 
@@ -251,12 +263,12 @@ def test_images_of_several_labels(cohort, loss, sums_to_one):
 def test_accuracy_is_the_share_that_is_right(cohort):
     learn = trained(cohort, epochs=1, metrics=Accuracy())
     valid = predict(
-        learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.whole.about.stats, device="cpu")
+        learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu")
     )
-    assert learn.history["accuracy"].iloc[-1] == pytest.approx(
+    assert learn.recorder.history["accuracy"].iloc[-1] == pytest.approx(
         (valid.probabilities.argmax(axis=1) == valid.truth).mean()
     )
-    assert learn.history["valid_loss"].iloc[-1] == pytest.approx(
+    assert learn.recorder.history["valid_loss"].iloc[-1] == pytest.approx(
         -np.log(valid.probabilities[range(10), valid.truth]).mean(), rel=1e-4
     )
 
@@ -293,12 +305,12 @@ def test_workers_change_nothing(cohort):
     for chain, workers in zip(chains, (0, 2)):
         dls = loaders(cohort, chain, flip=True)
         dls.train.fake_l.num_workers = workers
-        learner(dls, chain, prefix="off", seed=3).fit(1)
+        fit(learner(dls, chain), cache="off", seed=3)
     assert same(chains[0].state_dict(), chains[1].state_dict())
 
 
-@pytest.mark.parametrize("flip, prefix", [(True, "off"), (False, "on")])
-def test_chance_outside_is_left_as_it_was(cohort, flip, prefix):
+@pytest.mark.parametrize("flip, cache", [(True, "off"), (False, "on")])
+def test_chance_outside_is_left_as_it_was(cohort, flip, cache):
     def state():
         return (
             torch.get_rng_state().tolist(),
@@ -310,7 +322,7 @@ def test_chance_outside_is_left_as_it_was(cohort, flip, prefix):
     chain = network("conv5_x + head")
     dls = loaders(cohort, chain, flip=flip)
     before = state()
-    learner(dls, chain, prefix=prefix).fit(1)
+    fit(learner(dls, chain), cache=cache)
     assert before == state()
 
 
@@ -318,17 +330,20 @@ def test_loaders_may_be_used_again(cohort):
     chains = [network("conv5_x + head") for _ in range(2)]
     dls = loaders(cohort, chains[0], flip=True)
     for chain in chains:
-        learner(dls, chain, prefix="off", seed=3).fit(1)
+        fit(learner(dls, chain), cache="off", seed=3)
     assert same(chains[0].state_dict(), chains[1].state_dict())
 
 
 def test_two_fits_are_one_long_fit(cohort):
-    whole, parts = trained(cohort, epochs=3, flip=True), trained(cohort, epochs=1, flip=True)
+    from pneumo_utils.training.random_state import RandomState
+
+    random_state = RandomState(3)
+    whole, parts = trained(cohort, epochs=3, flip=True), trained(cohort, epochs=1, flip=True, seed=random_state)
     parts.validate()
-    parts.fit(2)
+    fit(parts, 2, seed=random_state, cache="off")
     assert (
         same(weights(whole), weights(parts))
-        and whole.history["train_loss"].tolist() == parts.history["train_loss"].tolist()
+        and whole.recorder.history["train_loss"].tolist() == parts.recorder.history["train_loss"].tolist()
     )
 
 
@@ -337,20 +352,21 @@ def test_two_fits_are_one_long_fit(cohort):
 def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
     """The frozen layers are computed in the number format of the training, so what follows rounds as it would have."""
     plain, quick = (
-        trained(cohort, what=what, prefix=prefix, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True))
-        for prefix in ("off", "on")
+        trained(cohort, what=what, cache=cache, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True))
+        for cache in ("off", "on")
     )
-    assert quick.model is not quick.whole and plain.model is plain.whole
     assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
 
 
 def test_frozen_layers_computed_before_are_found_by_the_learner(cohort, capsys):
     STORE.held.clear()
     chain = network("conv5_x + head")
-    computed_before(loaders(cohort, chain), chain, precision="float32")
+    compute_features(loaders(cohort, chain), chain, precision="float32")
     assert "computed once" in capsys.readouterr().out
-    quick, plain = (trained(cohort, prefix=prefix, precision="float32") for prefix in ("auto", "off"))
-    assert "computed once" not in capsys.readouterr().out and quick.model is not quick.whole
+    inside = []
+    quick = trained(cohort, cache="auto", then=lambda learn: inside.append(learn.model))
+    plain = trained(cohort, cache="off")
+    assert "computed once" not in capsys.readouterr().out and inside[0] is not quick.model
     assert difference(weights(plain), weights(quick)) < 1e-5
 
 
@@ -377,10 +393,10 @@ def test_fastais_own_unfreezing_opens_nothing(cohort):
 
 def test_bfloat16_keeps_its_weights_in_float32(cohort):
     learn, plain = (trained(cohort, what="all", precision=precision) for precision in ("bfloat16", "float32"))
-    assert {value.dtype for value in learn.whole.parameters()} == {torch.float32}
+    assert {value.dtype for value in learn.model.parameters()} == {torch.float32}
     assert (
         0 < difference(weights(learn), weights(plain))
-        and abs(learn.history["train_loss"] - plain.history["train_loss"]).max() < 0.1
+        and abs(learn.recorder.history["train_loss"] - plain.recorder.history["train_loss"]).max() < 0.1
     )
 
 
@@ -403,27 +419,25 @@ def test_a_slice_goes_from_block_to_block(cohort):
 
 
 def test_the_rate_falls_in_steps(cohort):
-    learn = trained(
-        cohort, epochs=5, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2)
-    )
-    assert learn.history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
+    learn = trained(cohort, epochs=5, what="head", cache="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2))
+    assert learn.recorder.history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
     later = trained(
-        cohort, epochs=2, what="head", prefix="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2
+        cohort, epochs=2, what="head", cache="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2
     )
-    assert later.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
+    assert later.recorder.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
 
 
 def test_one_cycle_rises_and_falls(cohort):
-    rates = trained(cohort, epochs=2, what="head", prefix="on", one_cycle=True, rate=1e-2).recorder.lrs
+    rates = trained(cohort, epochs=2, what="head", cache="on", one_cycle=True, rate=1e-2).recorder.lrs
     assert max(rates) == pytest.approx(1e-2, rel=0.1) and rates[0] == pytest.approx(1e-2 / 25) and rates[-1] < 1e-3
 
 
 def test_a_search_for_a_rate_is_no_training(cohort, tmp_path):
     learn = trained(cohort, epochs=1, folder=tmp_path, max_steps=100)
-    before, rows = weights(learn), len(learn.history)
+    before, rows = weights(learn), len(learn.recorder.history)
     with learn.no_logging():
         learn.lr_find(num_it=12, end_lr=1e3, show_plot=False)
-    assert same(before, weights(learn)) and len(learn.history) == rows == learn.fits == 1
+    assert same(before, weights(learn)) and len(learn.recorder.history) == rows == learn.checkpoint.fits == 1
 
 
 # when it ends, and with which weights
@@ -438,7 +452,8 @@ class Told(Callback):
         self.told = list(told)
 
     def after_epoch(self):
-        self.rows[-1]["valid_loss"] = self.told[len(self.rows) - 1]
+        value, column = self.told[self.epoch], list(self.recorder.metric_names[1:]).index("valid_loss")
+        self.recorder.rows[self.epoch]["valid_loss"] = self.recorder.values[-1][column] = value
 
 
 @pytest.mark.parametrize(
@@ -452,8 +467,9 @@ class Told(Callback):
     ],
 )
 def test_early_stopping_counts_as_keras(cohort, told, patience, epochs, capsys):
-    learn = trained(cohort, epochs=4, what="head", prefix="on", callbacks=[Told(*told), EarlyStopping(patience, 1e-3)])
-    assert len(learn.history) == epochs and ("stopped early" in capsys.readouterr().out) == (epochs < 4)
+    callbacks = [Told(*told), EarlyStoppingCallback(min_delta=1e-3, patience=patience)]
+    learn = trained(cohort, epochs=4, what="head", cache="on", callbacks=callbacks)
+    assert len(learn.recorder.history) == epochs and ("early stopping" in capsys.readouterr().out) == (epochs < 4)
 
 
 def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
@@ -469,44 +485,38 @@ def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
     assert same(load_file(tmp_path / "best.safetensors"), weights(best))
 
 
-def test_a_column_that_is_not_there(cohort):
-    with pytest.raises(
-        StudyError, match="^The history has no 'valid_auc' to follow; it has epoch, train_loss, valid_loss"
-    ):
-        trained(cohort, epochs=1, what="head", callbacks=[EarlyStopping(monitor="valid_auc")])
-
-
 def test_a_few_steps_for_a_trial(cohort, capsys):
     learn = trained(cohort, epochs=5, what="head", max_steps=7)
-    assert learn.steps == 7 and len(learn.history) == 2 and np.isfinite(learn.history["valid_loss"]).all()
-    assert "stopped after 7 steps, as asked" in capsys.readouterr().out
+    history = learn.recorder.history
+    assert learn.max_steps.steps == 7 and len(history) == 2 and history.notna().all(axis=None)
+    assert "stopped after 7 steps (max_steps)" in capsys.readouterr().out
     learn.fit(1)
-    assert learn.steps == 7 and len(learn.history) == 2
+    assert learn.max_steps.steps == 7 and len(learn.recorder.history) == 2
+    assert len(learn.get_preds()[0]) == 10, "predictions are of all images"
 
 
 def test_an_epoch_may_be_counted_in_steps(cohort):
     chain = network("head")
-    learn = learner(loaders(cohort, chain), chain, steps_per_epoch=12, seed=3)
-    learn.fit(2)
-    assert learn.steps == 24 and len(learn.history) == 2
+    learn = fit(learner(loaders(cohort, chain), chain, steps_per_epoch=12), 2, seed=3, cache="on")
+    assert learn.train_iter == 24 and len(learn.recorder.history) == 2
 
 
 # going on after a stop
 
 
 @pytest.mark.parametrize("one_cycle", [False, True])
-@pytest.mark.parametrize("prefix", ["off", "on"])
-def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, prefix):
-    given = {"epochs": 3, "one_cycle": one_cycle, "rate": 1e-3, "prefix": prefix, "callbacks": ()}
+@pytest.mark.parametrize("cache", ["off", "on"])
+def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, cache):
+    given = {"epochs": 3, "one_cycle": one_cycle, "rate": 1e-3, "cache": cache, "callbacks": ()}
     whole = trained(cohort, **given)
     given |= {"folder": tmp_path}
     stopped = trained(cohort, **given | {"callbacks": [StopAt(12)]})
-    assert len(stopped.history) == 2 and not same(weights(stopped), weights(whole))
+    assert len(stopped.recorder.history) == 2 and not same(weights(stopped), weights(whole))
     given |= {"callbacks": [StopAt(None)]}
     resumed = trained(cohort, **given)
-    assert same(weights(resumed), weights(whole)) and resumed.steps == whole.steps == 15
+    assert same(weights(resumed), weights(whole)) and resumed.train_iter == whole.train_iter == 15
     columns = ["epoch", "train_loss", "valid_loss", "lr"]
-    pd.testing.assert_frame_equal(resumed.history[columns], whole.history[columns])
+    pd.testing.assert_frame_equal(resumed.recorder.history[columns], whole.recorder.history[columns])
     again = trained(cohort, **given)
     assert same(weights(again), weights(whole)) and len(again.recorder.lrs) == 0, (
         "a finished fit is found and not done again"
@@ -522,26 +532,29 @@ def test_random_flips_dropout_best_weights_and_patience_are_gone_on_with(cohort,
             flip=True,
             folder=folder,
             optimizer=sgd(1e-2, 0.9, nesterov=True, decay=0.01),
-            callbacks=[Told(0.5, 0.3, 0.4, 0.6, 0.7), EarlyStopping(2), KeepBest(), StopAt(stop)],
+            callbacks=[
+                Told(0.5, 0.3, 0.4, 0.6, 0.7),
+                EarlyStoppingCallback(min_delta=1e-3, patience=2),
+                KeepBest(),
+                StopAt(stop),
+            ],
         )
 
     whole = run(None, None)
     run(17, tmp_path)
     resumed = run(None, tmp_path)
-    assert same(weights(whole), weights(resumed)) and len(whole.history) == len(resumed.history) == 4
+    assert same(weights(whole), weights(resumed)) and len(whole.recorder.history) == len(resumed.recorder.history) == 4
 
 
 def test_several_fits_are_gone_on_from_in_turn(cohort, tmp_path):
     def run(stop, folder):
-        learn = trained(cohort, epochs=1, folder=folder, callbacks=[StopAt(stop)])
-        with contextlib.suppress(Broken):
-            learn.fit(2, 1e-4)
-        return learn
+        callbacks = [StopAt(stop)]
+        return trained(cohort, epochs=1, folder=folder, callbacks=callbacks, then=lambda learn: learn.fit(2, 1e-4))
 
     whole = run(None, None)
     run(12, tmp_path)
     resumed = run(None, tmp_path)
-    assert same(weights(whole), weights(resumed)) and resumed.history["epoch"].tolist() == [1, 2, 3]
+    assert same(weights(whole), weights(resumed)) and resumed.recorder.history["epoch"].tolist() == [1, 2, 3]
 
 
 KILLED = """
@@ -550,7 +563,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_training import StopAt, cohort_in, trained
 def kill(self):
-    if self.learn.steps in self.at:
+    if self.taken in self.at:
         os.kill(os.getpid(), signal.SIGKILL)
 StopAt.before_step = kill
 trained(cohort_in(Path({images!r})), epochs=3, folder={folder!r}, stop_at=13)
@@ -623,7 +636,7 @@ def test_a_state_holds_no_code(cohort, tmp_path):
     trained(cohort, epochs=2, folder=tmp_path, one_cycle=True, rate=1e-3, callbacks=[KeepBest()])
     states = list(tmp_path.glob("*.pt"))
     assert [path.name for path in states] == ["fit-1-epoch-2.pt"], "older states are removed"
-    assert set(torch.load(states[0], weights_only=True)) == {"weights", "optimizer", "chance", "callbacks"}
+    assert set(torch.load(states[0], weights_only=True)) == {"weights", "optimizer", "random", "callbacks"}
 
 
 def test_only_what_can_change_is_written(cohort, tmp_path):
@@ -643,20 +656,20 @@ def test_phases_release_the_trunk(cohort, tmp_path):
         Phase("conv5_x + head", epochs=2, optimizer=adam(1e-4), callbacks=[KeepBest()]),
     ]
     chain = network("none")
-    course = phases(loaders(cohort, chain), chain, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
+    course = fit_phases(loaders(cohort, chain), chain, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
     assert (
         course.released == [2]
         and course.history["epoch"].tolist() == [1, 2, 3, 4]
         and course.history["phase"].tolist() == [1, 1, 2, 2]
     )
-    assert course.history["lr"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4]) and course.learn.whole is chain
+    assert course.history["lr"].tolist() == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4]) and course.learn.model is chain
     start, end = network("none").state_dict(), chain.state_dict()
     assert {name.split(".")[0] for name, value in start.items() if not torch.equal(value, end[name])} == {
         "conv5_x",
         "head",
     }
     again = network("none")
-    found = phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
+    found = fit_phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
     assert (
         same(end, again.state_dict()) and found.history["train_loss"].tolist() == course.history["train_loss"].tolist()
     )
@@ -664,17 +677,99 @@ def test_phases_release_the_trunk(cohort, tmp_path):
 
 def test_phases_do_not_depend_on_the_prefix(cohort):
     ends = []
-    for prefix in ("off", "on"):
+    for cache in ("off", "on"):
         chain = network("none", dropout=0.5)
-        phases(
+        fit_phases(
             loaders(cohort, chain),
             chain,
-            [Phase("head", 1, sgd(0.01), prefix=prefix), Phase("conv5_x + head", 1, sgd(0.01), prefix=prefix)],
+            [Phase("head", 1, sgd(0.01), cache=cache), Phase("conv5_x + head", 1, sgd(0.01), cache=cache)],
             precision="float32",
             seed=2,
         )
         ends.append(chain.state_dict())
     assert difference(*ends) < 1e-5
+
+
+# fastai's own ways
+
+
+def test_it_is_fastais_learner_and_whole_again_after_an_error(cohort):
+    chain = network("head")
+    dls = loaders(cohort, chain)
+    learn = learner(dls, chain, precision="bfloat16", callbacks=[StopAt(2)])
+    assert type(learn) is Learner
+    with pytest.raises(Broken), fitting(learn, cache="on"):
+        assert learn.model is not chain and learn.dls is not dls
+        learn.fit(1)
+    assert learn.model is chain and learn.dls is dls and "full_model" not in vars(learn)
+    assert not any(module._forward_hooks for module in chain.modules()), "nothing of the number format is left"
+
+
+def test_a_learner_that_a_chapter_makes_itself(cohort):
+    """fastai's Learner with its own loss, metric and callbacks, on a cached prefix and without one."""
+    from fastai.losses import CrossEntropyLossFlat
+    from fastai.metrics import accuracy
+    from fastai.optimizer import Adam
+
+    from pneumo_utils.training.random_state import seeded
+
+    ends = []
+    for cache in (False, True):
+        chain = network("head")
+        learn = Learner(
+            loaders(cohort, chain), chain, loss_func=CrossEntropyLossFlat(), opt_func=Adam, lr=1e-3, metrics=accuracy
+        )
+        with learn.no_logging(), learn.no_bar():
+            with feature_cache(learn) if cache else contextlib.nullcontext(), seeded(3, learn.dls.train):
+                learn.fit(2)
+        ends.append(chain.state_dict())
+    assert difference(*ends) < 1e-5 and not same(ends[0], network("head").state_dict())
+
+
+def test_fastais_tools_work_on_our_learners(cohort, tmp_path, monkeypatch, closed_figures):
+    from fastai.interpret import Interpretation
+
+    monkeypatch.chdir(tmp_path)
+    learn = trained(cohort, epochs=1, what="conv5_x + head", metrics=Accuracy())
+    with learn.no_logging(), learn.no_bar():
+        found = learn.lr_find(num_it=12, show_plot=False)
+        learn.fine_tune(1, freeze_epochs=1)
+        learn.fit_one_cycle(1, 1e-3)
+        learn.show_results(max_n=2)
+        interpretation = Interpretation.from_learner(learn)
+        losses, rows = interpretation.top_losses(3)
+    assert found.valley > 0 and len(losses) == 3 and losses[0] >= losses[2] and len(learn.recorder.history) == 4
+    learn.save("kept")
+    before = weights(learn)
+    learn.fit(1, 0.1)
+    learn.load("kept", weights_only=True)
+    assert same(before, weights(learn))
+
+
+def test_two_caches_are_one_too_many(cohort):
+    chain = network("head")
+    learn = learner(loaders(cohort, chain), chain)
+    with pytest.raises(StudyError, match="cached already"), feature_cache(learn), feature_cache(learn):
+        pass
+    assert learn.model is chain
+
+
+def test_a_checkpoint_needs_our_recorder(cohort, tmp_path):
+    from pneumo_utils.training.checkpoint import Checkpoint
+
+    chain = network("head")
+    learn = Learner(loaders(cohort, chain), chain, loss_func=cross_entropy(), cbs=Checkpoint(tmp_path))
+    with pytest.raises(StudyError, match="Checkpoint needs the callbacks Recorder and Precision"):
+        learn.fit(1)
+
+
+def test_another_fastai_is_refused(cohort, monkeypatch):
+    from importlib import metadata
+
+    chain = network("head")
+    monkeypatch.setattr(metadata, "version", lambda name: "2.9.0")
+    with pytest.raises(StudyError, match="fastai 2.9.0 is installed, and this package is tested with fastai 2.8.x"):
+        learner(loaders(cohort, chain), chain)
 
 
 # what goes wrong
@@ -694,7 +789,7 @@ def test_a_trained_network_may_go_on_with_some_classes(cohort):
     learn = learner(loaders(fewer, chain), chain, every_class=False)
     with learn.no_logging():
         learn.fit(1)
-    assert np.isfinite(learn.history["train_loss"]).all()
+    assert np.isfinite(learn.recorder.history["train_loss"]).all()
 
 
 def test_a_class_without_a_training_image(cohort):
@@ -705,7 +800,7 @@ def test_a_class_without_a_training_image(cohort):
     with pytest.raises(StudyError, match="no image of the class 'ill': it cannot be learned"):
         learner(loaders(fewer, chain), chain)
     absent_elsewhere = cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] == "train"))
-    learner(loaders(absent_elsewhere, chain), chain, metrics=Accuracy()).fit(1)
+    fit(learner(loaders(absent_elsewhere, chain), chain, metrics=Accuracy()))
 
 
 def test_a_label_that_no_training_image_has(cohort):
@@ -723,20 +818,22 @@ def test_weights_of_other_classes(cohort):
 def test_a_head_of_the_wrong_width(cohort):
     chain = network("head", classes=3)
     with pytest.raises(StudyError, match=r"^CrossEntropy cannot weigh answers of shape \(4, 3\)"):
-        learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy([1, 2])).fit(1)
+        fit(learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy([1, 2])))
 
 
 def test_unknown_prefix(cohort):
     chain = network("head")
-    with pytest.raises(StudyError, match='prefix is "auto", "on" or "off", not \'yes\''):
-        learner(loaders(cohort, chain), chain, prefix="yes")
+    with pytest.raises(StudyError, match='cache is "auto", "on" or "off", not \'yes\''):
+        fit(learner(loaders(cohort, chain), chain), cache="yes")
 
 
 def test_a_prefix_that_cannot_be(cohort):
     chain = network("head")
     with pytest.raises(StudyError):
-        learner(loaders(cohort, chain, flip=True), chain, prefix="on")
-    assert learner(loaders(cohort, chain, flip=True), chain).model is chain, "left to itself it goes the plain way"
+        fit(learner(loaders(cohort, chain, flip=True), chain), cache="on")
+    learn = learner(loaders(cohort, chain, flip=True), chain)
+    with fitting(learn):
+        assert learn.model is chain, "left to itself it goes the plain way"
 
 
 def explodes_at(step):
@@ -746,7 +843,7 @@ def explodes_at(step):
         order = 44
 
         def after_loss(self):
-            if self.training and self.learn.steps >= step:
+            if self.training and self.learn.train_iter >= step:
                 self.learn.loss_grad = self.learn.loss_grad * float("nan")
                 self.learn.loss = self.learn.loss_grad.clone()
 
@@ -758,25 +855,23 @@ def explodes_at(step):
 )
 def test_a_loss_that_is_no_number_stops_the_training(cohort, step, epoch, kept):
     chain = network("conv5_x + head")
-    learn = learner(
-        loaders(cohort, chain), chain, prefix="off", precision="float32", seed=3, callbacks=[explodes_at(step)]
-    )
+    learn = learner(loaders(cohort, chain), chain, precision="float32", callbacks=[explodes_at(step)])
     with pytest.raises(
         StudyError,
-        match=rf"^The loss was nan or infinite in epoch {epoch}, step {step % 5 + 1} of "
+        match=rf"^The loss was NaN or infinite in epoch {epoch}, step {step % 5 + 1} of "
         rf"the training, though no pixel was"
         rf".*The images were \d+.png, \d+.png, \d+.png, \d+.png. Lower the learning "
         rf"rate, now 0.001. .*{kept}",
     ):
-        learn.fit(3)
+        fit(learn, 3, cache="off", seed=3)
     assert same(weights(learn), weights(trained(cohort, epochs=epoch - 1)) if epoch > 1 else network().state_dict())
     learn.remove_cb(learn.explodes)
     learn.fit(1, 1e-4)
-    assert np.isfinite(learn.history["train_loss"]).all()
+    assert np.isfinite(learn.recorder.history["train_loss"]).all()
 
 
 def test_a_rate_far_too_large_is_caught_by_itself(cohort):
-    with pytest.raises(StudyError, match="The loss was nan or infinite"):
+    with pytest.raises(StudyError, match="The loss was NaN or infinite"):
         trained(cohort, epochs=20, what="all", optimizer=sgd(1e25))
 
 
@@ -793,12 +888,12 @@ def test_pixels_that_are_no_numbers_are_named(cohort):
 
     chain, seen = network("conv5_x + head"), []
     dls = loaders(cohort, chain, batch_tfms=[Breaks()])
-    learn = learner(dls, chain, prefix="off", seed=3)
+    learn = learner(dls, chain)
     seen.clear()  # fastai has drawn a batch to learn its shape
     with pytest.raises(
-        StudyError, match="pixels that are nan or infinite in epoch 1, step 3 of the training, in "
+        StudyError, match="pixels that are NaN or infinite in epoch 1, step 3 of the training, in "
     ) as error:
-        learn.fit(1)
+        fit(learn, cache="off", seed=3)
     order = random.Random(3)
     row = random.Random(order.randint(0, 2**32 - 1)).sample(range(20), 20)[10]  # the third of the third batch of four
     assert f"in {cohort.part('train').table['image'].iloc[row]}. Look" in str(error.value)
@@ -829,8 +924,8 @@ def test_a_batch_of_one_under_batch_norm(cohort):
     with pytest.raises(
         StudyError, match="Batch norm cannot learn from a batch of 1 x 3 x 16 x 16.*Raise batch_size to 2"
     ):
-        learner(loaders(cohort, chain, batch_size=1), chain, prefix="off").fit(1)
-    learner(loaders(cohort, network("all"), batch_size=1), chain := network("all"), prefix="off", max_steps=2).fit(1)
+        fit(learner(loaders(cohort, chain, batch_size=1), chain), cache="off")
+    fit(learner(loaders(cohort, chain, batch_size=1), chain := network("all"), max_steps=2), cache="off")
     assert isinstance(chain, body), "where maps have several positions a batch of one is enough"
 
 
@@ -862,7 +957,7 @@ def test_out_of_memory(cohort, error):
     with pytest.raises(
         StudyError, match="Memory ran out at a batch of 4 x 3 x 16 x 16. Lower batch_size or image_size"
     ):
-        learner(loaders(cohort, chain), chain, prefix="off").fit(1)
+        fit(learner(loaders(cohort, chain), chain), cache="off")
 
 
 def test_an_error_of_ones_own_is_left_alone(cohort):
@@ -870,7 +965,7 @@ def test_an_error_of_ones_own_is_left_alone(cohort):
         "head", head=lambda *given, **more: nn.Sequential(Greedy(ValueError("mine")), heads.linear(*given, **more))
     )
     with pytest.raises(ValueError, match="^mine$"):
-        learner(loaders(cohort, chain), chain, prefix="off").fit(1)
+        fit(learner(loaders(cohort, chain), chain), cache="off")
 
 
 # who looks on
@@ -889,12 +984,11 @@ def test_a_bar_is_for_a_live_notebook(cohort, monkeypatch, capsys, asks, ours, l
     monkeypatch.delenv("PNEUMO_RUN", raising=False)
     if ours:
         monkeypatch.setenv("PNEUMO_RUN", "here")
-    assert history.is_live() == live
+    assert is_live() == live
     chain = network("head")
-    learn = learner(loaders(cohort, chain), chain, prefix="off")
-    learn.fit(1)
+    learn = fit(learner(loaders(cohort, chain), chain), cache="off")
     assert hasattr(learn, "progress") == live and ("epoch 1 of 1" in capsys.readouterr().out) != live
 
 
 def test_a_terminal_has_no_bar(cohort):
-    assert not history.is_live() and not hasattr(trained(cohort, epochs=0), "progress")
+    assert not is_live() and not hasattr(trained(cohort, epochs=0), "progress")

@@ -19,6 +19,8 @@ from pneumo_utils.data.pixel_cache import version
 class Rows:
     """What a loader draws from: pixels, whose they are, targets, and the names of the classes."""
 
+    n_inp = 1  # or fastai would draw a batch to find out
+
     def __init__(self, cohort, size: int, split_idx: int):
         self.pixels, self.classes, self.several, self.split_idx = (
             cohort.pixels(size),
@@ -76,8 +78,22 @@ class Loader(TfmdDL):
             cut[-1] = cut[-1] + alone
         return cut
 
+    steps_per_epoch = 0  # batches of an epoch, in as many passes over the images as it takes; 0: one pass
+
+    def __iter__(self):
+        if not self.steps_per_epoch:
+            yield from super().__iter__()
+            return
+        step = 0
+        while True:  # each pass in a new order
+            for batch in super().__iter__():
+                yield batch
+                step += 1
+                if step == self.steps_per_epoch:
+                    return
+
     def __len__(self) -> int:
-        return len(self.batches(list(range(self.n))))
+        return self.steps_per_epoch or len(self.batches(list(range(self.n))))
 
 
 class Flip(Transform):

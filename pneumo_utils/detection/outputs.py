@@ -21,7 +21,7 @@ from pneumo_utils.detection.metric_ci import Measure, scores
 from pneumo_utils.detection.yolov2 import NOTHING, OVERLAPPING
 from pneumo_utils.explain.randomisation import checked, of_its_most
 from pneumo_utils.models.blocks import Chain
-from pneumo_utils.training.predict import outputs
+from pneumo_utils.training.predict import network_outputs
 
 LEVELS = 60 / 255, 180 / 255  # theirs, each by itself
 TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one region
@@ -170,7 +170,7 @@ def again(kept: list[dict]) -> list[dict]:
 
 def answers(chain: Chain, loader) -> Tensor:
     """Its own numbers, an image a row; what is truly there is asked of the cohort."""
-    return outputs(chain, loader)[0]
+    return network_outputs(chain, loader)[0]
 
 
 Targets = Callable[..., Tensor]  # of a cohort, a row an image in the order of its table

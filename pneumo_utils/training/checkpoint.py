@@ -1,48 +1,65 @@
-"""Go on with a training that was interrupted."""
+"""Continue a training that was interrupted."""
 
 import inspect
 import io
-import random
-from contextlib import contextmanager
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 import torch
-from fastai.callback.core import TrainEvalCallback
+from fastai.callback.core import Callback, CancelEpochException, CancelFitException, TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, read_json, room_for, sha, write, write_json
-from pneumo_utils.training.history import Recorder
-from pneumo_utils.training.stopping import Watch, changing, restore, snapshot
+from pneumo_utils.training.callbacks import (
+    MaxSteps,
+    Precision,
+    Recorder,
+    StopAtNaN,
+    copy_state,
+    full_model,
+    is_searching,
+    restore_state,
+    say,
+    trainable_state,
+)
+from pneumo_utils.training.random_state import current_states, from_plain_values, set_states, to_plain_values
 
-ALWAYS_THERE = (TrainEvalCallback, Recorder, ProgressCallback, Watch)  # a bar or none, it is the same training
+# with a progress bar or without, it is the same training
+WITHOUT_EFFECT = (TrainEvalCallback, Recorder, ProgressCallback, StopAtNaN, Precision)
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 0.999)
 PLAIN = (bool, int, float, str, type(None))
 
 
-def facts(learn) -> dict:
-    """Of the fit that is about to begin, each under the name by which a message tells of it."""
-    compute = learn.compute
+def fingerprint(learn) -> dict:
+    """Describe the fit that is about to begin, each part under the name by which a message calls it."""
+    model, dls = full_model(learn), vars(learn).get("full_dls", learn.dls)
+    compute, about = learn.precision.compute, getattr(model, "about", None)
+    order = learn.dls.train.rng.getstate() if hasattr(learn.dls.train, "rng") else None
+    max_steps = learn.max_steps.max_steps if hasattr(learn, "max_steps") else 0
     return {
-        "network": [learn.whole.about.name, learn.whole.about.size, learn.whole.about.weights],
-        "weights": digest_of_weights(learn.whole),
-        "what learns": sha("\n".join(sorted(changing(learn.whole))))[:16],
-        "data": [_of_loader(each) for each in learn.plain.loaders],
+        "network": [about.name, about.size, about.weights] if about else [type(model).__qualname__],
+        "weights": digest_of_weights(model),
+        "what learns": sha("\n".join(sorted(trainable_state(model))))[:16],
+        "data": [_of_loader(loader) for loader in dls.loaders],
         "loss": repr(learn.loss_func),
         "optimizer": [
             repr(learn.opt_func),
             *({name: _plain(value) for name, value in hyper.items()} for hyper in learn.opt.hypers),
         ],
-        "schedule and callbacks": [_of_callback(each) for each in learn.cbs if not isinstance(each, ALWAYS_THERE)],
+        "schedule and callbacks": [
+            _of_callback(callback)
+            for callback in learn.cbs
+            if not isinstance(callback, (*WITHOUT_EFFECT, Checkpoint, MaxSteps))
+        ],
         "metrics": list(learn.recorder.metric_names),
         "epochs": learn.n_epoch,
-        "steps": [learn.steps_per_epoch, learn.max_steps],
-        "seed": sha(learn.chance.states["torch"].numpy().tobytes() + repr(learn.chance.states["order"]).encode())[:16],
-        "computed": [compute.device.type, compute.precision, compute.memory_format, learn.model is learn.whole],
+        "steps": [getattr(learn.dls.train, "steps_per_epoch", 0), max_steps],
+        "seed": sha(torch.get_rng_state().numpy().tobytes() + repr(order).encode())[:16],
+        "computed": [compute.device.type, compute.precision, compute.memory_format, learn.model is model],
         "versions": [metadata.version("torch"), metadata.version("fastai")],
     }
 
@@ -99,147 +116,112 @@ def _plain(value):
     return value if isinstance(value, PLAIN) else type(value).__qualname__
 
 
-class Chance:
-    """States of all generators, begun from one seed: taken up for the length of a fit, and put away after it for the
-    next fit to go on from.
+KEYS = {"epochs", "finished", "state", "sha256", "steps", "history", "facts"}
+
+
+class Checkpoint(Callback):
+    """Save the state of training after every epoch, and continue an interrupted fit after its last finished epoch.
+
+    A resumed training ends with the same weights as one that was not interrupted, if it runs inside of `seeded` or
+    `fitting`, which restore the random numbers.
+
+    folder: where the states are kept; a folder holds the fits of one training, in their order.
     """
 
-    def __init__(self, seed: int):
-        self.states = {
-            "torch": torch.Generator().manual_seed(seed).get_state(),
-            "cuda": [],
-            "seed": seed,
-            "numpy": np.random.RandomState(seed % 2**32).get_state(),
-            "python": random.Random(seed).getstate(),
-            "order": random.Random(seed).getstate(),
-        }
+    order = -100  # before anything draws random numbers in an epoch, and before KeepBest restores its weights
 
-    @contextmanager
-    def thrown(self, loader):
-        """Inside, chance is this training's own; outside, all generators are as they were found."""
-        found = current(loader)
-        set_to(self.states, loader)
-        try:
-            yield
-        finally:
-            self.states = current(loader)
-            set_to(found, loader)
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        self.fits, self.started, self.finished_epochs, self.unsaved = 0, False, 0, False
 
+    def before_fit(self):
+        """Stay out of a search for a learning rate."""
+        if not isinstance(self.learn.recorder, Recorder) or not hasattr(self.learn, "precision"):
+            raise StudyError(
+                "Checkpoint needs the callbacks Recorder and Precision of pneumo_utils.training.callbacks; "
+                "`learner(dls, model, folder=...)` brings all three."
+            )
+        self.run = not is_searching(self.learn)
+        self.started = self.unsaved = False
 
-def current(loader) -> dict:
-    """The states of all generators, the loader's own included."""
-    return {
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-        "numpy": np.random.get_state(),
-        "python": random.getstate(),
-        "order": loader.rng.getstate() if hasattr(loader, "rng") else None,
-    }
+    def before_train(self):
+        """Restore the state when the fit begins, skip finished epochs, and save the epoch before this one."""
+        if not self.started:
+            self.started, self.first_row = True, len(self.recorder.rows)
+            self.fits += 1
+            self._resume()
+        if self.epoch < self.finished_epochs:
+            self.recorder.replayed = self.recorder.rows[self.first_row + self.epoch]
+            raise CancelEpochException
+        if self.unsaved:
+            self._save(self.epoch, finished=False)
+        self.unsaved = True
 
+    def after_fit(self):
+        """Save the end of the fit."""
+        if self.started and self.unsaved:
+            self._save(len(self.recorder.rows) - self.first_row, finished=True)
+        self.started = self.unsaved = False
 
-def set_to(states: dict, loader) -> None:
-    """Restore the random states of torch, NumPy, Python and the loader."""
-    torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"]) if states["cuda"] else torch.cuda.manual_seed_all(states["seed"])
-    np.random.set_state(states["numpy"])
-    random.setstate(states["python"])
-    if hasattr(loader, "rng"):  # fastai's loaders have it, torch's draw from torch
-        loader.rng.setstate(states["order"])
+    @property
+    def _file(self) -> str:
+        return f"fit-{self.fits}"
 
-
-def written(states: dict) -> dict:
-    """The states in kinds of value that `torch.load(weights_only=True)` reads."""
-    name, key, *rest = states["numpy"]
-    return states | {"numpy": [name, torch.from_numpy(key.astype(np.int64)), *rest]}
-
-
-def read(states: dict) -> dict:
-    """Convert the NumPy random state from tensors, as loaded from a file, back to arrays."""
-    name, key, *rest = states["numpy"]
-    return states | {"numpy": (name, key.numpy().astype(np.uint32), *rest)}
-
-
-class Saved:
-    """The state of one fit of a learner, on disk."""
-
-    def __init__(self, learn):
-        self.learn, self.folder, self.name = learn, Path(learn.folder), f"fit-{learn.fits}"
-        self.facts = facts(learn)
+    def _resume(self) -> None:
+        learn, self.finished_epochs = self.learn, 0
         with room_for(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-
-    def take_up(self) -> int:
-        """Put the learner back to where the fit was left, and say how many epochs were finished then."""
-        page = self._page()
-        if page is None:
-            return 0
+        self.facts = fingerprint(learn)
+        if (page := self._page()) is None:
+            return
         if different := [name for name in self.facts if page["facts"].get(name) != self.facts[name]]:
             raise StudyError(
-                f"{self.folder} holds a training with other settings ({', '.join(different)}). Choose "
-                f"another folder, or remove this "
-                "one to begin again."
+                f"{self.folder} holds a training with other settings ({', '.join(different)}). Choose another folder, "
+                "or remove this one to begin again."
             )
-        state = self._state(page)
-        if state is None:
-            return 0
-        learn = self.learn
-        restore(learn.whole, state["weights"])
+        if (state := self._state(page)) is None:
+            return
+        restore_state(full_model(learn), state["weights"])
         learn.opt.load_state_dict(state["optimizer"])
-        set_to(read(state["chance"]), learn.dls.train)
+        set_states(from_plain_values(state["random"]), learn.dls.train)
         for callback in _with_state(learn):
             callback.load_state_dict(state["callbacks"][callback.name])
-        learn.rows[:], learn.train_iter, learn.steps, learn.enough = (
-            page["history"],
-            page["steps"],
-            page["all steps"],
-            page["enough"],
-        )
-        going_on = "; going on from there" if page["epochs"] < learn.n_epoch and not learn.enough else ""
-        learn.say(f"epoch {page['epochs']} of {learn.n_epoch} was finished before{going_on}")
-        return page["epochs"]
+        learn.recorder.rows[:], learn.train_iter, self.finished_epochs = page["history"], page["steps"], page["epochs"]
+        going_on = "" if page["finished"] else "; continuing from there"
+        say(learn, f"epoch {page['epochs']} of {learn.n_epoch} was finished before{going_on}")
+        if page["finished"]:
+            raise CancelFitException
 
-    def write(self, epochs: int) -> None:
-        """Save the state of the fit after an epoch and remove the older state."""
+    def _save(self, epochs: int, finished: bool) -> None:
+        """Save the state after so many epochs of this fit, and remove the older state."""
         learn, buffer = self.learn, io.BytesIO()
-        torch.save(
-            _bare(
-                {
-                    "weights": snapshot(changing(learn.whole)),
-                    "optimizer": learn.opt.state_dict(),
-                    "chance": written(current(learn.dls.train)),
-                    "callbacks": {callback.name: callback.state_dict() for callback in _with_state(learn)},
-                }
-            ),
-            buffer,
-        )
-        state = self.folder / f"{self.name}-epoch-{epochs}.pt"
-        write(state, buffer.getvalue())
-        write_json(
-            self.folder / f"{self.name}.json",
-            {
-                "epochs": epochs,
-                "state": state.name,
-                "sha256": sha(buffer.getvalue()),
-                "steps": learn.train_iter,
-                "all steps": learn.steps,
-                "enough": learn.enough,
-                "history": learn.rows,
-                "facts": self.facts,
-            },
-        )
-        for older in self.folder.glob(f"{self.name}-epoch-*.pt"):
-            if older != state:
+        state = {
+            "weights": copy_state(trainable_state(full_model(learn))),
+            "optimizer": learn.opt.state_dict(),
+            "random": to_plain_values(current_states(learn.dls.train)),
+            "callbacks": {callback.name: callback.state_dict() for callback in _with_state(learn)},
+        }
+        torch.save(_bare(state), buffer)
+        path = self.folder / f"{self._file}-epoch-{epochs}.pt"
+        write(path, buffer.getvalue())
+        page = {
+            "epochs": epochs,
+            "finished": finished,
+            "state": path.name,
+            "sha256": sha(buffer.getvalue()),
+            "steps": learn.train_iter,
+            "history": learn.recorder.rows,
+            "facts": self.facts,
+        }
+        write_json(self.folder / f"{self._file}.json", page)
+        for older in self.folder.glob(f"{self._file}-epoch-*.pt"):
+            if older != path:
                 older.unlink(missing_ok=True)
 
     def _page(self) -> dict | None:
         try:
-            page = read_json(self.folder / f"{self.name}.json")
-            return (
-                page
-                if {"epochs", "state", "sha256", "steps", "all steps", "enough", "history", "facts"} <= set(page)
-                else self._damaged()
-            )
+            page = read_json(self.folder / f"{self._file}.json")
+            return page if KEYS <= set(page) else self._damaged()
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError):
@@ -252,11 +234,11 @@ class Saved:
             return self._damaged()
         if sha(content) != page["sha256"]:
             return self._damaged()
-        return torch.load(io.BytesIO(content), map_location=self.learn.compute.device, weights_only=True)
+        device = self.learn.precision.compute.device
+        return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
-    def _damaged(self) -> dict | None:
-        self.learn.say(f"{self.folder / self.name} is damaged on disk; beginning again")
-        return None
+    def _damaged(self) -> None:
+        say(self.learn, f"{self.folder / self._file} is damaged on disk; beginning again")
 
 
 def _with_state(learn) -> list:

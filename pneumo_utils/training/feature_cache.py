@@ -3,10 +3,13 @@
 import math
 import shutil
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastai.torch_core import no_random
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -218,6 +221,30 @@ def cached(
             features = making.features(stream, on_disk)
             loaders |= {id(plain): feature_loader(plain, features, native) for plain in stream.loaders}
         return suffix(chain, making.cut), feature_loaders(dls, [loaders[id(plain)] for plain in dls.loaders])
+
+
+@contextmanager
+def feature_cache(learn: Learner, views: int = 0, **settings) -> Iterator[Learner]:
+    """Compute the output of the frozen layers once, and train the rest on it inside of the context.
+
+    The learner gets the trainable part of its network and loaders of features; when the context ends, also by an error,
+    it has the whole network and its own loaders back. Training comes to the same weights as without.
+
+    views: with random augmentation, how many fixed versions of each image are kept.
+    settings: as `cached` takes them.
+    """
+    if "full_model" in vars(learn):
+        raise StudyError("This learner's features are cached already: leave the inner feature_cache out.")
+    model, dls = learn.model, learn.dls
+    if hasattr(learn, "precision"):
+        settings = {"computed": learn.precision.compute.dtype} | settings
+    learn.model, learn.dls = cached(model, dls, views, **settings)
+    learn.full_model, learn.full_dls = model, dls
+    try:
+        yield learn
+    finally:
+        learn.model, learn.dls = model, dls
+        del learn.full_model, learn.full_dls
 
 
 def _plan(

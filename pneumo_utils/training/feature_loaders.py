@@ -255,6 +255,7 @@ def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> Fea
     )
     made.rng = random.Random()
     made.rng.setstate(plain.rng.getstate())
+    made.steps_per_epoch = plain.steps_per_epoch
     return made
 
 

@@ -1,79 +1,88 @@
-"""`learner(dls, chain, ...)`: a fastai Learner for a trunk with its head, in one call."""
+"""Build a fastai Learner for a chain of blocks, and fit it reproducibly."""
 
+import os
+import re
 import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
 from pathlib import Path
 
+import fastai.callback.schedule  # noqa: F401 (adds fit_one_cycle, fine_tune and lr_find to Learner)
 import numpy as np
+import pandas as pd
+import torch
 from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
-from fastai.torch_core import no_random
+from fastai.learner import Learner
 
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import Chain
-from pneumo_utils.models.freezing import groups, must_learn
+from pneumo_utils.models.freezing import groups, learns, must_learn
 from pneumo_utils.models.layer_table import check_size
+from pneumo_utils.training.callbacks import MaxSteps, Precision, Recorder, StopAtNaN, print_epoch, say
+from pneumo_utils.training.checkpoint import Checkpoint
 from pneumo_utils.training.compute import AUTO, compute
-from pneumo_utils.training.feature_cache import cached, plan
-from pneumo_utils.training.history import Recorder, is_live
-from pneumo_utils.training.loop import Learner
+from pneumo_utils.training.feature_cache import cached, feature_cache, plan
 from pneumo_utils.training.losses import cross_entropy, multi_label_cross_entropy
-from pneumo_utils.training.optimizers import adam
-from pneumo_utils.training.stopping import Watch
+from pneumo_utils.training.optimizers import Recipe, adam
+from pneumo_utils.training.random_state import RandomState
 
 ON, OFF = "on", "off"
+FASTAI = "2.8."  # the versions that the tests pass with
+
+WRAPPED = re.compile(r"^(Exception occured in `[^`]*` when calling event `[^`]*`:\n\t)+")  # what fastai puts before
+ONE_VALUE = re.compile(r"Expected more than 1 value per channel when training")
+TOO_SMALL = re.compile(r"Kernel size can't be greater than actual input size|[Oo]utput size is too small")
+NO_MEMORY = re.compile(r"not enough memory|can't allocate memory|out of memory", re.IGNORECASE)
 
 
 def learner(
     dls: DataLoaders,
-    chain: Chain,
+    model: Chain,
     loss=None,
     optimizer=adam(),
-    prefix: str = AUTO,
-    views: int = 0,
-    seed: int = 0,
-    folder=None,
-    callbacks=(),
     metrics=(),
+    callbacks=(),
     train_metrics: bool = False,
     max_steps: int = 0,
     steps_per_epoch: int = 0,
+    folder=None,
     precision: str = AUTO,
     memory_format: str = AUTO,
     every_class: bool = True,
 ) -> Learner:
-    """Train what `learns(chain, ...)` left open.
+    """Build fastai's Learner for a network of which `learns(model, ...)` has frozen a part.
 
-    `prefix`: "auto" computes the frozen layers once where they can be and it pays, "on" insists, "off" never does;
-    augmented images need `views`, so many fixed ones of each. `folder` is where a stopped fit is gone on from.
-    `max_steps` ends training after so many batches, for a trial;
-    `steps_per_epoch` counts an epoch in batches, as paper 5 does, and not in passes over the images. A class without a
-    training image is an error, unless `every_class` is off: a network that has learned all may go on with some.
+    loss: a loss with `activation` and `decodes`; the usual cross-entropy of the data if None.
+    optimizer: what fastai calls `opt_func`; it brings its learning rate.
+    train_metrics: compute the metrics on training batches too.
+    max_steps: end training after so many batches; 0 means no limit.
+    steps_per_epoch: count an epoch in batches and not in passes over the images; 0 means one pass.
+    folder: where the state after each epoch is kept, from which an interrupted fit continues.
+    precision, memory_format: "auto", or what `compute` takes.
+    every_class: refuse data in which a class has no training image; a network that was trained before may go without.
     """
-    if prefix not in (AUTO, ON, OFF):
-        raise StudyError(f'prefix is "auto", "on" or "off", not {prefix!r}.')
-    must_learn(chain)
-    _check_images(chain, dls)
+    if not metadata.version("fastai").startswith(FASTAI):
+        raise StudyError(
+            f"fastai {metadata.version('fastai')} is installed, and this package is tested with fastai {FASTAI}x, on "
+            f"whose hooks its callbacks stand. Install it with `pip install 'fastai=={FASTAI}*'`."
+        )
+    must_learn(model)
+    _check_images(model, dls)
     if every_class:
         _check_classes(dls)
-    loss = loss or _usual(dls)
+    loss = loss or _default_loss(dls)
     _check_weights(loss, dls)
+    dls.train.steps_per_epoch = steps_per_epoch
     how = compute(dls.device, precision, memory_format)
-    model, fed = how.place(chain), dls
-    if prefix == ON or (prefix == AUTO and plan(chain, dls, views, computed=how.dtype).pays):
-        model, fed = cached(chain, dls, views, computed=how.dtype)
-    with no_random(reproducible=False):
-        getattr(fed, "n_inp", 1)  # fastai finds out by drawing a batch
-    return Learner(
-        fed,
-        model,
-        plain=dls,
-        whole=chain,
-        compute=how,
-        seed=seed,
-        folder=Path(folder) if folder else None,
-        max_steps=max_steps,
-        steps_per_epoch=steps_per_epoch,
+    learn = Learner(
+        dls,
+        how.place(model),
         loss_func=loss,
         opt_func=optimizer,
         lr=getattr(optimizer, "lr", 1e-3),
@@ -85,36 +94,174 @@ def learner(
         cbs=[
             TrainEvalCallback(),
             Recorder(train_metrics),
-            Watch(),
+            Precision(how),
+            StopAtNaN(),
+            *([MaxSteps(max_steps)] if max_steps else []),
+            *([Checkpoint(folder)] if folder else []),
             *([ProgressCallback()] if is_live() else []),
             *callbacks,
         ],
     )
+    learn.logger = partial(print_epoch, learn)
+    return learn
 
 
-def computed_before(
-    dls: DataLoaders, chain: Chain, views: int = 0, precision: str = AUTO, memory_format: str = AUTO
+@contextmanager
+def fitting(learn: Learner, seed: int | RandomState = 0, cache: str = AUTO, views: int = 0) -> Iterator[Learner]:
+    """Fit reproducibly: the same seed gives the same weights, with cached features or without.
+
+    Inside the context, `learn.fit` and `fit_one_cycle` work as usual; several fits continue each other's random
+    numbers, and so does a prediction, which draws some too. When the context ends, also by an error, the whole network,
+    its data loaders and all random number generators are as they were. Errors of torch that a reader can mend are
+    explained.
+
+    seed: of dropout, augmentation and the order of the batches; or a `RandomState`, which continues in a later context.
+    cache: "auto" computes frozen layers once where they can be and it pays, "on" insists, "off" never does.
+    views: with random augmentation, how many fixed versions of each image are cached.
+    """
+    if cache not in (AUTO, ON, OFF):
+        raise StudyError(f'cache is "auto", "on" or "off", not {cache!r}.')
+    random_state = seed if isinstance(seed, RandomState) else RandomState(seed)
+    how = learn.precision.compute if hasattr(learn, "precision") else compute(learn.dls.device)
+    use = cache == ON or (cache == AUTO and plan(learn.model, learn.dls, views, computed=how.dtype).pays)
+    with (
+        explained_errors(lambda: learn.x),
+        feature_cache(learn, views) if use else nullcontext(),
+        random_state.isolated(learn.dls.train),
+        torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
+        if how.device.type == "cuda"
+        else nullcontext(),
+    ):
+        try:
+            yield learn
+        finally:
+            if hasattr(learn, "precision"):
+                learn.precision.remove()
+
+
+def compute_features(
+    dls: DataLoaders, model: Chain, views: int = 0, precision: str = AUTO, memory_format: str = AUTO
 ) -> None:
-    """Compute the frozen layers now, where it pays, for learners of the same images to come: those in forks of this
-    process find them in its memory.
+    """Compute and keep the features of frozen layers now, where it pays, for trainings of the same images to come.
+
+    Processes that are forked from this one find them in its memory.
     """
     how = compute(dls.device, precision, memory_format)
-    how.place(chain)
-    if plan(chain, dls, views, computed=how.dtype).pays:
-        cached(chain, dls, views, computed=how.dtype)
+    how.place(model)
+    if plan(model, dls, views, computed=how.dtype).pays:
+        cached(model, dls, views, computed=how.dtype)
 
 
-def _usual(dls: DataLoaders):
+@dataclass(frozen=True)
+class Phase:
+    """A number of epochs in which one part of the network is trained; each phase begins with a new optimiser."""
+
+    learns: str  # the blocks that are trained, as `learns` takes them
+    epochs: int
+    optimizer: Recipe = field(default_factory=adam)
+    batch_norm: str = "frozen"
+    cache: str = AUTO
+    views: int = 0
+    one_cycle: bool = False
+    callbacks: Sequence = ()
+
+
+@dataclass(frozen=True)
+class PhasesResult:
+    """The last phase's learner, one history of all phases, and the epochs after which the next phase began."""
+
+    learn: Learner
+    history: pd.DataFrame  # one row per epoch: epoch, train_loss, valid_loss, metrics, lr, seconds, phase, learns
+    released: list[int]
+
+
+def fit_phases(dls: DataLoaders, model: Chain, plan: Sequence[Phase], seed: int = 0, folder=None, **settings):
+    """Train one phase after the other, such as paper 2's: the trunk frozen up to a threshold, then unfrozen.
+
+    plan: the phases.
+    seed: of all random numbers; each phase has its own.
+    folder: where states are kept, from which an interrupted training continues.
+    settings: of `learner`, for each phase.
+    """
+    parts: list[pd.DataFrame] = []
+    released = []
+    for number, phase in enumerate(plan):
+        learns(model, phase.learns, batch_norm=phase.batch_norm)
+        learn = learner(
+            dls,
+            model,
+            optimizer=phase.optimizer,
+            callbacks=phase.callbacks,
+            folder=Path(folder) / f"phase-{number + 1}" if folder else None,
+            **settings,
+        )
+        say(learn, f"phase {number + 1} of {len(plan)}: {phase.learns} is trained")
+        own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+        with fitting(learn, own_seed, phase.cache, phase.views):
+            (learn.fit_one_cycle if phase.one_cycle else learn.fit)(phase.epochs)
+        part = learn.recorder.history.assign(phase=number + 1, learns=phase.learns)
+        parts.append(part.assign(epoch=part["epoch"] + sum(map(len, parts))))
+        released.append(int(parts[-1]["epoch"].iloc[-1]))
+    return PhasesResult(learn, pd.concat(parts, ignore_index=True), released[:-1])
+
+
+@contextmanager
+def explained_errors(batch: Callable[[], torch.Tensor | None]) -> Iterator[None]:
+    """Turn errors of torch that a reader can mend into a `StudyError` that says what to do.
+
+    batch: returns the batch that is being computed, for its shape.
+    """
+    try:
+        yield
+    except StudyError as error:
+        raise StudyError(WRAPPED.sub("", str(error))) from error
+    except (RuntimeError, ValueError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if message := _explanation(error, tuple(getattr(batch(), "shape", ()))):
+            raise StudyError(message) from error
+        raise
+
+
+def _explanation(error: Exception, shape: tuple[int, ...]) -> str | None:
+    text, size = str(error), " x ".join(map(str, shape)) or "this size"
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or NO_MEMORY.search(text):
+        return (
+            f"Memory ran out at a batch of {size}. Lower batch_size or image_size, train less of the network, take a "
+            "pocket trunk, or close other programs."
+        )
+    if ONE_VALUE.search(text):
+        return (
+            f"Batch norm cannot learn from a batch of {size}: it would see one value a channel. Raise batch_size "
+            'to 2 or more, or freeze the statistics: learns(chain, ..., batch_norm="frozen") with no batch norm among '
+            "what learns."
+        )
+    if TOO_SMALL.search(text):
+        pixels = " x ".join(map(str, shape[2:])) or "this number of"
+        return f"Images of {pixels} pixels are too small for this trunk: its maps shrink to nothing. Raise image_size."
+    return None
+
+
+def is_live() -> bool:
+    """Tell whether someone watches: a notebook's front end lets a cell ask for input; papermill and logs never do."""
+    if run_paths.CURRENT in os.environ:
+        return False
+    try:
+        from IPython import get_ipython
+    except ModuleNotFoundError:
+        return False
+    return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
+
+
+def _default_loss(dls: DataLoaders):
     return multi_label_cross_entropy() if getattr(dls.train.dataset, "several", False) else cross_entropy()
 
 
-def _check_images(chain: Chain, dls: DataLoaders) -> None:
+def _check_images(model: Chain, dls: DataLoaders) -> None:
     if not len(dls.train):
         raise StudyError(
             "The training part has no batch: no step would be taken. Lower batch_size, or take more images."
         )
     if hasattr(dls.train.dataset, "pixels"):
-        check_size(chain, dls.train.dataset.pixels.shape[-1])
+        check_size(model, dls.train.dataset.pixels.shape[-1])
 
 
 def _check_classes(dls: DataLoaders) -> None:

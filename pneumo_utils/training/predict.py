@@ -1,37 +1,38 @@
-"""`predict(learn, loader)`: what a trained network answers, as predictions to be kept."""
+"""Predict with a trained network, and keep the predictions with the images and patients they are of."""
 
 import torch
+from fastai.learner import Learner
 from torch import Tensor
 
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.models.blocks import Chain
+from pneumo_utils.training.callbacks import full_model
 from pneumo_utils.training.compute import Compute, compute
 from pneumo_utils.training.feature_loaders import FeatureRows
-from pneumo_utils.training.loop import Learner
-from pneumo_utils.training.mishaps import understood
+from pneumo_utils.training.learner import explained_errors
 
 
 def predict(learn: Learner, loader) -> Predictions:
-    """Of all images of a loader, in its order; one output becomes two columns, several labels have a probability each.
+    """Predict the class probabilities of all images of a loader, in its order.
 
-    A loader of the learner's own that hands out what the frozen layers made is gone on from there.
+    A network with one output neuron gives two columns; with several labels per image each label has a probability.
+
+    loader: of images, or, inside of a feature cache, one of the learner's own loaders.
     """
     data = loader.dataset
-    said, truth = outputs(learn.model if isinstance(data, FeatureRows) else learn.whole, loader, learn.compute)
-    return Predictions(
-        data.images, data.patients, truth.numpy(), learn.loss_func.activation(said).numpy(), data.classes, data.several
-    )
+    model = learn.model if isinstance(data, FeatureRows) else full_model(learn)
+    outputs, truth = network_outputs(model, loader, learn.precision.compute)
+    probabilities = learn.loss_func.activation(outputs).numpy()
+    return Predictions(data.images, data.patients, truth.numpy(), probabilities, data.classes, data.several)
 
 
-def outputs(chain: Chain, loader, how: Compute | None = None) -> tuple[Tensor, Tensor]:
-    """The network's own numbers, an image a row, in float32 and in the loader's order, and the loader's targets
-    beside them.
-    """
-    how, said, truth, images = how or compute(loader.device), [], [], None
-    how.place(chain).eval()
-    with torch.inference_mode(), understood(lambda: images):
+def network_outputs(model: Chain, loader, how: Compute | None = None) -> tuple[Tensor, Tensor]:
+    """Compute a network's outputs before any activation, one row per image in float32, and the loader's targets."""
+    how, outputs, truth, images = how or compute(loader.device), [], [], None
+    how.place(model).eval()
+    with torch.inference_mode(), explained_errors(lambda: images):
         for images, targets in loader:
             images = how.taken(images.to(how.device, torch.float32))  # features may be kept in bfloat16
-            said.append(chain(images).float().cpu())
+            outputs.append(model(images).float().cpu())
             truth.append(targets.as_subclass(Tensor).cpu())
-    return torch.cat(said), torch.cat(truth)
+    return torch.cat(outputs), torch.cat(truth)

@@ -10,6 +10,7 @@ from fastai.callback.core import TrainEvalCallback
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import Transform
 from fastai.layers import ConvLayer
+from fastai.learner import Learner
 from fastai.torch_core import TensorImage, default_device, no_random
 from scipy.ndimage import gaussian_filter, median_filter
 from torch import Tensor, nn
@@ -31,10 +32,10 @@ from pneumo_utils.phantom.restoration.pairs import (
     pair,
     unit,
 )
+from pneumo_utils.training.callbacks import Precision, Recorder
 from pneumo_utils.training.compute import compute
-from pneumo_utils.training.history import Recorder
-from pneumo_utils.training.loop import Learner
 from pneumo_utils.training.optimizers import adam
+from pneumo_utils.training.random_state import seeded
 
 WIDTHS = (24, 32, 48, 64, 64)  # channels at a half of the picture's size, a quarter, and so on down to a thirty-second
 
@@ -225,7 +226,7 @@ def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, se
     with no_random(seed, reproducible=False):
         network = UNet(corrects=target != "lungs")
         learn = learner(network, Pairs(target, phantoms), seed, device)
-        with learn.no_logging():
+        with learn.no_logging(), seeded(seed, learn.dls.train):
             learn.fit_one_cycle(epochs)
     weights = {name: each.cpu().contiguous().numpy() for name, each in network.state_dict().items()}
     found = scores(Treatment(target, size, weights), phantoms, seed)
@@ -243,18 +244,11 @@ def learner(network: UNet, pairs: Pairs, seed: int, device) -> Learner:
     return Learner(
         dls,
         how.place(network),
-        plain=dls,
-        whole=network,
-        compute=how,
-        seed=seed,
-        folder=None,
-        max_steps=0,
-        steps_per_epoch=0,
         loss_func=off if network.corrects else missed,
         opt_func=adam(RATE),
         lr=RATE,
         default_cbs=False,
-        cbs=[TrainEvalCallback(), Recorder()],
+        cbs=[TrainEvalCallback(), Recorder(), Precision(how)],
     )
 
 
