@@ -221,23 +221,27 @@ class Checkpoint(Callback):
     def _page(self) -> dict | None:
         try:
             page = read_json(self.folder / f"{self._file}.json")
-            return page if KEYS <= set(page) else self._damaged()
+            if KEYS <= set(page):
+                return page
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError):
-            return self._damaged()
+            pass
+        self._report_damage()
+        return None
 
     def _state(self, page: dict) -> dict | None:
         try:
             content = (self.folder / page["state"]).read_bytes()
         except OSError:
-            return self._damaged()
+            content = b""
         if sha(content) != page["sha256"]:
-            return self._damaged()
+            self._report_damage()
+            return None
         device = self.learn.precision.compute.device
         return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
 
-    def _damaged(self) -> None:
+    def _report_damage(self) -> None:
         say(self.learn, f"{self.folder / self._file} is damaged on disk; beginning again")
 
 
