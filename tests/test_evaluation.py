@@ -451,7 +451,7 @@ def test_labels_that_nobody_has_can_be_left_out():
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training went astray"),
+        ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training diverged"),
         ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first a: 2, -1. Logits need a softmax"),
         ({"probabilities": [[0.5, 0.6], [0.5, 0.5]]}, "no probabilities"),
         ({"probabilities": [[0.5, 0.5]]}, r"probabilities of shape \(2, 2\), not \(1, 2\)"),
@@ -751,7 +751,7 @@ def test_confusion_matrices_are_scikit_learns():
         confusion(labels, of="class 2").to_numpy()
         == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]
     ).all()
-    with pytest.raises(StudyError, match="a matrix each"):
+    with pytest.raises(StudyError, match="confusion matrix of its own"):
         confusion(labels)
     with pytest.raises(StudyError, match="no class 'class 7'"):
         confusion(held, of="class 7")
