@@ -166,7 +166,7 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
     assert (
         alt
-        == "Confusion matrix. 2,751 of 3,008 images right (91 %), the commonest mistake 146 of normal taken for viral."
+        == "Confusion matrix. 2,751 of 3,008 images right (91 %), most frequent error: 146 of normal predicted as viral."
     )
     legible(figure)
 
@@ -199,7 +199,7 @@ def test_a_class_that_nobody_has_is_said():
     names = ["not Pleural_Thickening", "Pleural_Thickening"]
     figure, alt = confusion_matrices({"m": pd.DataFrame([[0, 0], [12_345, 54_321]], index=names, columns=names)})
     assert [each.get_text() for each in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
-    assert alt.endswith("none that is truly not Pleural_Thickening.")
+    assert alt.endswith("no image of not Pleural_Thickening.")
     legible(figure)
 
 
@@ -377,7 +377,10 @@ def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
 def test_one_bin_is_enough():
     sure = Predictions(list("abc"), [""] * 3, [1, 1, 0], [0.97, 0.99, 0.98], ["n", "p"])
     figure, alt = reliability_diagram({"": reliability(sure)}, LONG)
-    assert "3 images, calibration error 0.313" in alt and "3 about 0.98 answer, of which 0.67 came true" in alt
+    assert (
+        "3 images, calibration error 0.313" in alt
+        and "0.98 contributes most: 3 images with an observed frequency of 0.67" in alt
+    )
     legible(figure)
 
 
@@ -399,7 +402,7 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
         rows["share"]
     )
     assert len(lines) == 3 and set(lines[2].get_ydata()) == {0.6} and lines[0].get_marker() != lines[1].get_marker()
-    assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 surest" in alt
+    assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 most confident" in alt
     legible(figure)
 
 
