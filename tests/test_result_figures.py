@@ -240,16 +240,16 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
     assert list(line.get_xdata()) == [10.5, 10.5] and learning_curves.released(history()) == [10]
     assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
     assert (
-        "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released "
+        "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers unfrozen "
         "after epoch 10" in alt
     )
-    assert {"training", "validation", "layers released", "epoch", "loss"} <= set(texts(figure))
+    assert {"training", "validation", "layers unfrozen", "epoch", "loss"} <= set(texts(figure))
     legible(figure)
 
 
 def test_without_phases_nothing_is_released():
     figure, alt = learning_curves.learning_curves(history().drop(columns="phase"))
-    assert len(figure.axes[0].lines) == 2 and "released" not in alt and "layers released" not in texts(figure)
+    assert len(figure.axes[0].lines) == 2 and "unfrozen" not in alt and "layers unfrozen" not in texts(figure)
 
 
 def test_several_histories_share_one_scale_and_metrics_have_their_own():
@@ -344,7 +344,7 @@ def test_undefined_scores_and_long_names_keep_their_rows():
 @pytest.mark.parametrize(
     "table, more, told",
     [
-        (SCORES, {"metrics": ["mcc"]}, "forest of mcc"),
+        (SCORES, {"metrics": ["mcc"]}, "forest plot of mcc"),
         (SCORES[:0], {}, "no metric"),
         (SCORES, {"line": "x"}, "no row 'x'"),
     ],
@@ -452,7 +452,7 @@ def test_paper_and_run_stand_beside_each_other():
         ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
         ["Recall", "0.99", "0.900 (0.86 to 0.93)", "above our interval"],
         ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
-        ["Not here", "0.5", "undefined", "beside none of ours"],
+        ["Not here", "0.5", "undefined", "beside no interval of ours"],
     ]
     figure, alt = comparison.beside_dots(ROWS)
     ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
@@ -577,5 +577,5 @@ def test_dots_are_a_row_a_model_a_metric_and_a_draw():
         "value": [0.8, 0.9, 0.7, 0.6, 0.5],
     }
     assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
-    with pytest.raises(StudyError, match="Draws of auroc cannot be drawn from a table of nothing"):
+    with pytest.raises(StudyError, match="Runs cannot be plotted by auroc from a table of nothing"):
         every_draw(dots({}), ["auroc"])
