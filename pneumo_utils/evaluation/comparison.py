@@ -17,6 +17,7 @@ from pneumo_utils.evaluation.scores import UNDEFINED, point, spread
 from pneumo_utils.evaluation.thresholds import Threshold
 
 Thresholds = tuple[Threshold | None, Threshold | None]  # decision thresholds of two models
+Numbers = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def _compare_runs(
     return Comparison(name, value, value - half_width, value + half_width, method, p)
 
 
-def students_reach(values: ArrayLike, share: float, level: float = LEVEL) -> float:
+def students_reach(values: Numbers, share: float, level: float = LEVEL) -> float:
     """Compute half the width of Student's confidence interval of a mean.
 
     values: one value for each run.
@@ -221,7 +222,7 @@ def _check_comparable(first: Predictions, second: Predictions) -> None:
 
 
 def mean_over(
-    found: ArrayLike, least: float = 0.0, most: float = 1.0, overlap: float = 0.0
+    found: Numbers, least: float = 0.0, most: float = 1.0, overlap: float = 0.0
 ) -> tuple[float, float, float]:
     """Compute the mean of a score over repeated runs with Student's 95 % confidence interval.
 
@@ -237,7 +238,7 @@ def mean_over(
     return _clipped_interval(found, 1 / np.size(found) + overlap, least, most)
 
 
-def one_more(found: ArrayLike, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
+def one_more(found: Numbers, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
     """Compute the mean of a score over repeated runs with the 95 % prediction interval of one further run.
 
     values: the score of each run.
@@ -250,7 +251,7 @@ def one_more(found: ArrayLike, least: float = 0.0, most: float = 1.0) -> tuple[f
 
 
 def _clipped_interval(
-    values: ArrayLike, variance_factor: float, min_value: float, max_value: float
+    values: Numbers, variance_factor: float, min_value: float, max_value: float
 ) -> tuple[float, float, float]:
     mean, half_width = float(np.mean(values)), students_reach(values, variance_factor)
     return mean, max(min_value, mean - half_width), min(max_value, mean + half_width)

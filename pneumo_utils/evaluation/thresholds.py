@@ -26,7 +26,7 @@ class Threshold:
     """A decision threshold, and the images that it was chosen on."""
 
     values: tuple[float, ...]  # one threshold for the positive class, or one for each label
-    by: str  # the criterion that it was chosen by
+    by: str  # the criterion that it was chosen by, such as "youden" or "recall of 0.9"
     classes: tuple[str, ...]  # the classes of the predictions that it was chosen on
     seen: frozenset = field(repr=False)  # (patient, image) of each image that it was chosen on
 
@@ -73,8 +73,8 @@ def threshold(valid: Predictions, by: str | tuple[str, float] = "youden") -> Thr
         _choose(valid.indicators[:, column], valid.probabilities[:, column], by, valid.classes[column])
         for column in columns
     )
-    criterion = by if isinstance(by, str) else f"{by[0]} of {by[1]:g}"
-    return Threshold(values, criterion, tuple(valid.classes), _image_keys(valid))
+    description = by if isinstance(by, str) else f"{by[0]} of {by[1]:g}"
+    return Threshold(values, description, tuple(valid.classes), _image_keys(valid))
 
 
 def _image_keys(predictions: Predictions) -> frozenset:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.scores import in_words as in_numbers
+from pneumo_utils.evaluation.scores import in_words
 from pneumo_utils.plots.style import (
     BLUE,
     BOLD,
@@ -300,6 +300,6 @@ def describe_abstaining(name: str, rows: pd.DataFrame) -> str:
     """
     smallest, largest = rows.iloc[rows["share"].argmin()], rows.iloc[rows["share"].argmax()]
     return f"{name}: " + " and ".join(
-        f"{in_numbers(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} most confident"
+        f"{in_words(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} most confident"
         for row in (smallest, largest)
     )
