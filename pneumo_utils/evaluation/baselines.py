@@ -1,5 +1,7 @@
 """Baselines that use no neural network, linear probes of image features, and labels with enough test images."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 SIDE, FRAME = 32, 3  # pixels: size of the images that the baselines see, and width of the frame
 
 
-def majority(train: "Cohort", test: "Cohort") -> Predictions:
+def majority(train: Cohort, test: Cohort) -> Predictions:
     """Predict the class shares of the training images for every test image, so that the majority class always wins.
 
     train: the training images.
@@ -27,7 +29,7 @@ def majority(train: "Cohort", test: "Cohort") -> Predictions:
     return Predictions.of(test, np.tile(_indicators(train).mean(axis=0), (len(test), 1)))
 
 
-def grey_pixels(train: "Cohort", test: "Cohort") -> Predictions:
+def grey_pixels(train: Cohort, test: Cohort) -> Predictions:
     """Fit a logistic regression on 32 x 32 grey pixels.
 
     train: the training images.
@@ -36,7 +38,7 @@ def grey_pixels(train: "Cohort", test: "Cohort") -> Predictions:
     return _fit_on_pixels(train, test, np.ones((SIDE, SIDE), bool))
 
 
-def frame_only(train: "Cohort", test: "Cohort") -> Predictions:
+def frame_only(train: Cohort, test: Cohort) -> Predictions:
     """Fit a logistic regression on the outermost three pixels of 32 x 32 images.
 
     train: the training images.
@@ -50,7 +52,7 @@ def frame_only(train: "Cohort", test: "Cohort") -> Predictions:
 BASELINES = {"majority": majority, "32 x 32 pixels": grey_pixels, "frame only": frame_only}
 
 
-def baselines(train: "Cohort", test: "Cohort") -> dict[str, Predictions]:
+def baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
     """Fit all baselines and return their predictions by name.
 
     train: the training images.
@@ -59,7 +61,7 @@ def baselines(train: "Cohort", test: "Cohort") -> dict[str, Predictions]:
     return {name: fit(train, test) for name, fit in BASELINES.items()}
 
 
-def _fit_on_pixels(train: "Cohort", test: "Cohort", mask: np.ndarray) -> Predictions:
+def _fit_on_pixels(train: Cohort, test: Cohort, mask: np.ndarray) -> Predictions:
     same_classes(train, test)
     features = scaled(*(np.asarray(cohort.pixels(SIDE))[:, mask].astype(np.float32) for cohort in (train, test)))
     true = _indicators(train)
@@ -100,11 +102,11 @@ def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) 
     return probabilities
 
 
-def _indicators(cohort: "Cohort") -> np.ndarray:
+def _indicators(cohort: Cohort) -> np.ndarray:
     return np.asarray(cohort.indicators(), dtype=np.int64)
 
 
-def same_classes(train: "Cohort", test: "Cohort") -> None:
+def same_classes(train: Cohort, test: Cohort) -> None:
     """Raise `StudyError` if two cohorts differ in their classes or one has no images.
 
     train: the training images.
@@ -183,7 +185,7 @@ PROBES = {
 }
 
 
-def probe(name: str, train: "Cohort", test: "Cohort", size: int) -> Predictions:
+def probe(name: str, train: Cohort, test: Cohort, size: int) -> Predictions:
     """Fit a logistic regression on one kind of image features.
 
     name: the kind of features, a key of `PROBES`.
@@ -196,7 +198,7 @@ def probe(name: str, train: "Cohort", test: "Cohort", size: int) -> Predictions:
     return Predictions.of(test, fitted(np.asarray(train.targets()), *features, len(train.classes)))
 
 
-def judged(cohorts: Sequence["Cohort"], least: int) -> list[str]:
+def judged(cohorts: Sequence[Cohort], least: int) -> list[str]:
     """Return the labels with enough positive and negative test images; raise `StudyError` if there are none.
 
     cohorts: test sets with the same labels.

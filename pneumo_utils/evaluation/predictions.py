@@ -1,10 +1,13 @@
 """Predictions for a set of images, their files, and tables of their scores."""
 
+from __future__ import annotations
+
 import io
 import zipfile
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,9 @@ from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES
 from pneumo_utils.evaluation.metrics import label
 from pneumo_utils.evaluation.scores import Score, scores
 from pneumo_utils.evaluation.thresholds import Threshold
+
+if TYPE_CHECKING:
+    from pneumo_utils.data.cohort import Cohort
 
 SEVERAL = "|"  # separates the labels of an image in a .csv file
 SUM_TO_ONE = 1e-3  # how far probabilities of an image may sum from 1: half precision needs that much
@@ -58,7 +64,7 @@ class Predictions:
         self.truth = self.truth.astype(np.uint8 if self.several else np.int64)
 
     @classmethod
-    def of(cls, cohort, probabilities: ArrayLike) -> "Predictions":
+    def of(cls, cohort: Cohort, probabilities: ArrayLike) -> Predictions:
         """Create predictions for all images of a cohort.
 
         cohort: the cohort, which has the images, patients and actual classes.
@@ -112,7 +118,7 @@ class Predictions:
 
     # subsets of images and labels
 
-    def where(self, chosen: np.ndarray | Sequence[int]) -> "Predictions":
+    def where(self, chosen: np.ndarray | Sequence[int]) -> Predictions:
         """Select images.
 
         rows: row numbers, or a boolean array with one entry for each image.
@@ -126,7 +132,7 @@ class Predictions:
             self.several,
         )
 
-    def only(self, names: list[str]) -> "Predictions":
+    def only(self, names: list[str]) -> Predictions:
         """Select labels, for example those that at least one test image has.
 
         names: the labels to keep, in this order.
@@ -196,7 +202,7 @@ class Predictions:
             raise StudyError(f"{path}: predictions are saved as .csv or .npz.")
 
     @classmethod
-    def load(cls, path: str | Path) -> "Predictions":
+    def load(cls, path: str | Path) -> Predictions:
         """Load predictions from a file; raise `StudyError` if it cannot be read.
 
         path: a .csv or .npz file that `save` wrote.

@@ -1,5 +1,7 @@
 """Tables of a page, as HTML."""
 
+from __future__ import annotations
+
 import html
 import re
 from collections.abc import Callable, Iterable
@@ -79,7 +81,7 @@ def _cell_text(value) -> str:
     return "" if value is None or value != value else str(value)  # nan is not equal to itself
 
 
-def records_table(records: "Iterable[Record]", took: Callable[[float], str]) -> HTML:
+def records_table(records: Iterable[Record], took: Callable[[float], str]) -> HTML:
     """Format the records of a chapter as a table with one row for each record.
 
     records: the records.
