@@ -165,8 +165,8 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     }
     assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
     assert (
-        alt
-        == "Confusion matrix. 2,751 of 3,008 images right (91 %), most frequent error: 146 of normal predicted as viral."
+        alt == "Confusion matrix. 2,751 of 3,008 images right (91 %), "
+        "most frequent error: 146 of normal predicted as viral."
     )
     legible(figure)
 
