@@ -451,8 +451,8 @@ def test_labels_that_nobody_has_can_be_left_out():
 @pytest.mark.parametrize(
     "change, told",
     [
-        ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first b: nan, nan.*training went astray"),
-        ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first a: 2, -1. Logits need a softmax"),
+        ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first is b: nan, nan.*training diverged"),
+        ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first is a: 2, -1. Logits need a softmax"),
         ({"probabilities": [[0.5, 0.6], [0.5, 0.5]]}, "no probabilities"),
         ({"probabilities": [[0.5, 0.5]]}, r"probabilities of shape \(2, 2\), not \(1, 2\)"),
         ({"truth": [0, 2]}, "class numbers from 0 to 1"),
@@ -557,7 +557,7 @@ def test_each_label_has_its_own_threshold():
     [
         (lambda: threshold(made(), "best"), 'chosen by "youden"'),
         (lambda: threshold(made(), ("recall", 1.5)), "not by"),
-        (lambda: threshold(made(classes=3)), "the likeliest is taken"),
+        (lambda: threshold(made(classes=3)), "the most probable is taken"),
         (lambda: threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
         (lambda: threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
     ],
@@ -669,10 +669,10 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
         (lambda p: p.where(np.arange(60)[::-1]), "in another order"),
         (
             lambda p: Predictions(p.images, p.patients, 1 - p.truth, p.probabilities, BINARY),
-            "different truths.*first i0",
+            "different labels.*first i0",
         ),
-        (lambda p: Predictions(p.images, p.patients, p.truth, p.probabilities, ["a", "b"]), "different questions"),
-        (lambda p: made(classes=3), "different questions"),
+        (lambda p: Predictions(p.images, p.patients, p.truth, p.probabilities, ["a", "b"]), "different classes"),
+        (lambda p: made(classes=3), "different classes"),
     ],
 )
 def test_models_that_were_asked_different_questions_are_not_compared(other, told):
@@ -751,7 +751,7 @@ def test_confusion_matrices_are_scikit_learns():
         confusion(labels, of="class 2").to_numpy()
         == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]
     ).all()
-    with pytest.raises(StudyError, match="a matrix each"):
+    with pytest.raises(StudyError, match="confusion matrix of its own"):
         confusion(labels)
     with pytest.raises(StudyError, match="no class 'class 7'"):
         confusion(held, of="class 7")
@@ -862,5 +862,5 @@ def test_classes_that_are_absent_from_training_are_never_expected():
 def test_baselines_refuse_another_question():
     with pytest.raises(StudyError, match="cannot be tested on"):
         majority(Drawn([0, 1]), Drawn([0, 1], classes=["a", "b"]))
-    with pytest.raises(StudyError, match="here are 2 and 0"):
+    with pytest.raises(StudyError, match="there are 2 and 0"):
         grey_pixels(Drawn([0, 1]), Drawn(np.zeros(0, int)))

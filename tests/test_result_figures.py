@@ -165,8 +165,8 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     }
     assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
     assert (
-        alt
-        == "Confusion matrix. 2,751 of 3,008 images right (91 %), the commonest mistake 146 of normal taken for viral."
+        alt == "Confusion matrix. 2,751 of 3,008 images right (91 %), "
+        "most frequent error: 146 of normal predicted as viral."
     )
     legible(figure)
 
@@ -199,7 +199,7 @@ def test_a_class_that_nobody_has_is_said():
     names = ["not Pleural_Thickening", "Pleural_Thickening"]
     figure, alt = confusion_matrices({"m": pd.DataFrame([[0, 0], [12_345, 54_321]], index=names, columns=names)})
     assert [each.get_text() for each in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
-    assert alt.endswith("none that is truly not Pleural_Thickening.")
+    assert alt.endswith("no image of not Pleural_Thickening.")
     legible(figure)
 
 
@@ -240,16 +240,16 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
     assert list(line.get_xdata()) == [10.5, 10.5] and learning_curves.released(history()) == [10]
     assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
     assert (
-        "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers released "
+        "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers unfrozen "
         "after epoch 10" in alt
     )
-    assert {"training", "validation", "layers released", "epoch", "loss"} <= set(texts(figure))
+    assert {"training", "validation", "layers unfrozen", "epoch", "loss"} <= set(texts(figure))
     legible(figure)
 
 
 def test_without_phases_nothing_is_released():
     figure, alt = learning_curves.learning_curves(history().drop(columns="phase"))
-    assert len(figure.axes[0].lines) == 2 and "released" not in alt and "layers released" not in texts(figure)
+    assert len(figure.axes[0].lines) == 2 and "unfrozen" not in alt and "layers unfrozen" not in texts(figure)
 
 
 def test_several_histories_share_one_scale_and_metrics_have_their_own():
@@ -344,7 +344,7 @@ def test_undefined_scores_and_long_names_keep_their_rows():
 @pytest.mark.parametrize(
     "table, more, told",
     [
-        (SCORES, {"metrics": ["mcc"]}, "forest of mcc"),
+        (SCORES, {"metrics": ["mcc"]}, "forest plot of mcc"),
         (SCORES[:0], {}, "no metric"),
         (SCORES, {"line": "x"}, "no row 'x'"),
     ],
@@ -377,7 +377,10 @@ def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
 def test_one_bin_is_enough():
     sure = Predictions(list("abc"), [""] * 3, [1, 1, 0], [0.97, 0.99, 0.98], ["n", "p"])
     figure, alt = reliability_diagram({"": reliability(sure)}, LONG)
-    assert "3 images, calibration error 0.313" in alt and "3 about 0.98 answer, of which 0.67 came true" in alt
+    assert (
+        "3 images, calibration error 0.313" in alt
+        and "0.98 contributes most: 3 images with an observed frequency of 0.67" in alt
+    )
     legible(figure)
 
 
@@ -399,7 +402,7 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
         rows["share"]
     )
     assert len(lines) == 3 and set(lines[2].get_ydata()) == {0.6} and lines[0].get_marker() != lines[1].get_marker()
-    assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 surest" in alt
+    assert f"ResNet18: {rows['accuracy'].iloc[0]:.3f}" in alt and "on the 300 most confident" in alt
     legible(figure)
 
 
@@ -449,7 +452,7 @@ def test_paper_and_run_stand_beside_each_other():
         ["Accuracy", "0.7941", "0.810 (0.77 to 0.85)", "in our interval"],
         ["Recall", "0.99", "0.900 (0.86 to 0.93)", "above our interval"],
         ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
-        ["Not here", "0.5", "undefined", "beside none of ours"],
+        ["Not here", "0.5", "undefined", "beside no interval of ours"],
     ]
     figure, alt = comparison.beside_dots(ROWS)
     ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
@@ -574,5 +577,5 @@ def test_dots_are_a_row_a_model_a_metric_and_a_draw():
         "value": [0.8, 0.9, 0.7, 0.6, 0.5],
     }
     assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
-    with pytest.raises(StudyError, match="Draws of auroc cannot be drawn from a table of nothing"):
+    with pytest.raises(StudyError, match="Runs cannot be plotted by auroc from a table of nothing"):
         every_draw(dots({}), ["auroc"])

@@ -1,3 +1,3 @@
-"""Honest evaluation from kept predictions: metrics with intervals, thresholds from validation, baselines, and the
-word "better".
+"""Evaluate saved predictions: metrics with confidence intervals, decision thresholds, baselines and comparisons of
+models.
 """

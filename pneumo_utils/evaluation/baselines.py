@@ -1,4 +1,9 @@
-"""Baselines that use no neural network, and labels with enough test images."""
+"""Baselines that use no neural network, linear probes of image features, and labels with enough test images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -8,93 +13,134 @@ from threadpoolctl import threadpool_limits
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.predictions import Predictions
 
-SIDE, FRAME = 32, 3  # pixels
+if TYPE_CHECKING:
+    from pneumo_utils.data.cohort import Cohort
+
+SIDE, FRAME = 32, 3  # pixels: size of the images that the baselines see, and width of the frame
 
 
-def majority(train, test) -> Predictions:
-    """The share of each class among the training images, whatever the image: its answer is always the commonest."""
+def majority(train: Cohort, test: Cohort) -> Predictions:
+    """Predict the class shares of the training images for every test image, so that the majority class always wins.
+
+    train: the training images.
+    test: the test images.
+    """
     same_classes(train, test)
     return Predictions.of(test, np.tile(_indicators(train).mean(axis=0), (len(test), 1)))
 
 
-def grey_pixels(train, test) -> Predictions:
-    """Logistic regression on 32 x 32 grey pixels."""
-    return _linear(train, test, np.ones((SIDE, SIDE), bool))
+def grey_pixels(train: Cohort, test: Cohort) -> Predictions:
+    """Fit a logistic regression on 32 x 32 grey pixels.
+
+    train: the training images.
+    test: the test images.
+    """
+    return _fit_on_pixels(train, test, np.ones((SIDE, SIDE), bool))
 
 
-def frame_only(train, test) -> Predictions:
-    """Logistic regression on the outermost three pixels of the same small pictures."""
+def frame_only(train: Cohort, test: Cohort) -> Predictions:
+    """Fit a logistic regression on the outermost three pixels of 32 x 32 images.
+
+    train: the training images.
+    test: the test images.
+    """
     inside = np.zeros((SIDE, SIDE), bool)
     inside[FRAME:-FRAME, FRAME:-FRAME] = True
-    return _linear(train, test, ~inside)
+    return _fit_on_pixels(train, test, ~inside)
 
 
 BASELINES = {"majority": majority, "32 x 32 pixels": grey_pixels, "frame only": frame_only}
 
 
-def baselines(train, test) -> dict[str, Predictions]:
-    """All of them by name, trained on one cohort and tested on another, as `table` takes them."""
-    return {name: make(train, test) for name, make in BASELINES.items()}
+def baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
+    """Fit all baselines and return their predictions by name.
+
+    train: the training images.
+    test: the test images.
+    """
+    return {name: fit(train, test) for name, fit in BASELINES.items()}
 
 
-def _linear(train, test, looked_at: np.ndarray) -> Predictions:
+def _fit_on_pixels(train: Cohort, test: Cohort, mask: np.ndarray) -> Predictions:
     same_classes(train, test)
-    features = scaled(*(np.asarray(each.pixels(SIDE))[:, looked_at].astype(np.float32) for each in (train, test)))
+    features = scaled(*(np.asarray(cohort.pixels(SIDE))[:, mask].astype(np.float32) for cohort in (train, test)))
     true = _indicators(train)
-    if train.several:  # each label its own question
-        told = np.stack([fitted(true[:, at], *features, 2)[:, 1] for at in range(true.shape[1])], axis=1)
+    if train.several:  # one regression for each label
+        probabilities = np.stack(
+            [fitted(true[:, column], *features, 2)[:, 1] for column in range(true.shape[1])], axis=1
+        )
     else:
-        told = fitted(np.asarray(train.targets()), *features, len(train.classes))
-    return Predictions.of(test, told)
+        probabilities = fitted(np.asarray(train.targets()), *features, len(train.classes))
+    return Predictions.of(test, probabilities)
 
 
 def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Each column to mean 0 and deviation 1, as it is in training."""
+    """Standardise each feature to mean 0 and standard deviation 1 on the training images.
+
+    train: features of the training images, shape (images, features).
+    test: features of the test images, which are scaled in the same way.
+    """
     scaler = StandardScaler().fit(train)
     return scaler.transform(train), scaler.transform(test)
 
 
 def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
-    """Logistic regression's probability of each class; one without a training image is never expected."""
-    told, there = np.zeros((len(test), classes)), np.unique(true)
-    if len(there) == 1:
-        told[:, int(there[0])] = 1
+    """Fit a logistic regression and predict the probability of each class, shape (test images, classes).
+
+    true: the class number of each training image.
+    train: features of the training images, shape (images, features).
+    test: features of the test images.
+    n_classes: the number of classes; a class without training images gets the probability 0.
+    """
+    probabilities, present = np.zeros((len(test), classes)), np.unique(true)
+    if len(present) == 1:
+        probabilities[:, int(present[0])] = 1
     else:
-        with threadpool_limits(1):  # problems this small only wait for each other's threads
+        with threadpool_limits(1):  # more threads would only wait for each other on problems this small
             model = LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000).fit(train, true)
-        told[:, there.astype(int)] = model.predict_proba(test)
-    return told
+        probabilities[:, present.astype(int)] = model.predict_proba(test)
+    return probabilities
 
 
-def _indicators(cohort) -> np.ndarray:
+def _indicators(cohort: Cohort) -> np.ndarray:
     return np.asarray(cohort.indicators(), dtype=np.int64)
 
 
-def same_classes(train, test) -> None:
-    """Raise `StudyError` if two data sets differ in their classes or one has no images."""
+def same_classes(train: Cohort, test: Cohort) -> None:
+    """Raise `StudyError` if two cohorts differ in their classes or one has no images.
+
+    train: the training images.
+    test: the test images.
+    """
     if train.classes != test.classes or train.several != test.several:
         raise StudyError(
             f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}."
         )
     if not len(train) or not len(test):
         raise StudyError(
-            f"A baseline needs images to learn from and to be tested on: here are {len(train)} and {len(test)}."
+            f"A baseline needs images to learn from and to be tested on: there are {len(train)} and {len(test)}."
         )
 
 
-CELLS = 22  # a side: 484 numbers, and with the constant 485 parameters
-EDGE = 4  # pixels
-FINE = 0.125  # cycles a pixel, below which there is anatomy
+CELLS = 22  # cells along each side of a grid: 22 x 22 features, with the intercept 485 parameters
+EDGE = 4  # pixels: width of the strips along the four sides
+FINE = 0.125  # cycles per pixel: frequencies below this show anatomy
 
 
 def statistics(pixels: np.ndarray) -> np.ndarray:
-    """Mean, deviation and deciles of the greys of an image, wherever they lie."""
+    """Compute mean, standard deviation and deciles of the grey values of each image.
+
+    pixels: grey values, shape (images, height, width).
+    """
     greys = pixels.reshape(len(pixels), -1).astype(np.float32)
     return np.column_stack([greys.mean(1), greys.std(1), *np.quantile(greys, np.linspace(0, 1, 11), axis=1)])
 
 
 def borders(pixels: np.ndarray) -> np.ndarray:
-    """How strong each frequency is along the outermost pixels, and how grey these are."""
+    """Compute mean grey values and the power spectrum along the outermost pixels of each image.
+
+    pixels: grey values, shape (images, height, width).
+    """
     strips = np.concatenate(
         [pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)],
         axis=1,
@@ -104,8 +150,11 @@ def borders(pixels: np.ndarray) -> np.ndarray:
 
 
 def spectrum(pixels: np.ndarray) -> np.ndarray:
-    """How strong each fine frequency is, wherever it lies: the logarithm of the power in cells of the half plane, 0
-    where anatomy lives.
+    """Compute the logarithm of the power of high frequencies of each image, averaged over a grid of frequencies.
+
+    pixels: grey values, shape (images, height, width).
+
+    Low frequencies, which show anatomy, are set to 0.
     """
     side = pixels.shape[-1]
     window = np.hanning(side).astype(np.float32)
@@ -116,12 +165,15 @@ def spectrum(pixels: np.ndarray) -> np.ndarray:
 
 
 def cells(planes: np.ndarray) -> np.ndarray:
-    """Means over a grid of at most 22 x 22 cells, a row a plane."""
+    """Average images over the cells of a grid, shape (images, cells).
+
+    planes: shape (images, height, width). The grid has at most 22 x 22 cells.
+    """
     for axis in (1, 2):
         length = planes.shape[axis]
-        cut = np.linspace(0, length, min(CELLS, length), endpoint=False).astype(int)
-        counts = np.diff([*cut, length]).reshape([-1 if each == axis else 1 for each in range(3)])
-        planes = np.add.reduceat(planes, cut, axis=axis) / counts
+        starts = np.linspace(0, length, min(CELLS, length), endpoint=False).astype(int)
+        sizes = np.diff([*starts, length]).reshape([-1 if dimension == axis else 1 for dimension in range(3)])
+        planes = np.add.reduceat(planes, starts, axis=axis) / sizes
     return planes.reshape(len(planes), -1)
 
 
@@ -133,23 +185,33 @@ PROBES = {
 }
 
 
-def probe(name: str, train, test, size: int) -> Predictions:
-    """Logistic regression on one side of the pictures, trained on one cohort and tested on another."""
+def probe(name: str, train: Cohort, test: Cohort, size: int) -> Predictions:
+    """Fit a logistic regression on one kind of image features.
+
+    name: the kind of features, a key of `PROBES`.
+    train: the training images.
+    test: the test images.
+    size: height and width of the images in pixels.
+    """
     same_classes(train, test)
-    seen = scaled(*(PROBES[name](np.asarray(each.pixels(size))) for each in (train, test)))
-    return Predictions.of(test, fitted(np.asarray(train.targets()), *seen, len(train.classes)))
+    features = scaled(*(PROBES[name](np.asarray(cohort.pixels(size))) for cohort in (train, test)))
+    return Predictions.of(test, fitted(np.asarray(train.targets()), *features, len(train.classes)))
 
 
-def judged(cohorts, least: int) -> list[str]:
-    """The labels that so many images of every one of these cohorts have, and so many have not."""
-    counts = np.array([each.counts().to_numpy() for each in cohorts])
-    images = np.array([[len(each)] for each in cohorts])
+def judged(cohorts: Sequence[Cohort], least: int) -> list[str]:
+    """Return the labels with enough positive and negative test images; raise `StudyError` if there are none.
+
+    cohorts: test sets with the same labels.
+    min_images: the number of positive images, and of negative images, that a label needs in every test set.
+    """
+    counts = np.array([cohort.counts().to_numpy() for cohort in cohorts])
+    images = np.array([[len(cohort)] for cohort in cohorts])
     enough = ((counts >= least) & (images - counts >= least)).all(axis=0)
     if not enough.any():
-        fullest = cohorts[0].counts().sort_values(ascending=False)
+        largest = cohorts[0].counts().sort_values(ascending=False)
         raise StudyError(
-            f"No label can be judged: of {len(cohorts[0]):,} test images {fullest.iloc[0]:,} are {fullest.index[0]} "
-            f"and {fullest.iloc[1]:,} {fullest.index[1]}, and a label needs {least} "
-            "with it and as many without, in each test part. Take more images, or a larger test part."
+            f"No label has enough test images: of {len(cohorts[0]):,} test images {largest.iloc[0]:,} are "
+            f"{largest.index[0]} and {largest.iloc[1]:,} {largest.index[1]}, and a label needs {least} with it and as "
+            "many without it in each test part. Take more images, or a larger test part."
         )
     return [name for name, kept in zip(cohorts[0].classes, enough) if kept]

@@ -1,28 +1,49 @@
-"""Bootstrap over patients: counts of resamples, and the statistics of all resamples at once."""
+"""Bootstrap over patients: weights of images in each resample, and the counts that metrics are computed from."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-RESAMPLES, LEVEL = 2000, 0.95
+if TYPE_CHECKING:
+    from pneumo_utils.evaluation.predictions import Predictions
+    from pneumo_utils.evaluation.thresholds import Threshold
+
+RESAMPLES, LEVEL = 2000, 0.95  # number of bootstrap resamples, and confidence level of the intervals
 AT_ONCE = 2**17  # weights in one block: few enough to stay in the processor's cache
-DEFINED = 0.5  # the share of resamples that a metric needs to be defined on
+DEFINED = 0.5  # the share of resamples that a metric has to be defined on, or it gets no interval
 
 
 def weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Blocks of rows: as many patients as there are, drawn with replacement, each with all its images; the same for
-    the same groups and seed.
+    """Draw bootstrap resamples of patients and yield the weights of the images, in blocks of resamples.
+
+    Each resample draws as many patients as there are, with replacement. All images of a patient get the same weight:
+    the number of times that the patient was drawn. The same groups and seed give the same weights.
+
+    groups: the patient's number for each image, from 0 without gaps.
+    resamples: the number of resamples.
+    seed: seed of the random generator.
+
+    Each block is a float array of shape (resamples in the block, images).
     """
-    random, people = np.random.default_rng(seed), int(groups.max()) + 1
+    random, patients = np.random.default_rng(seed), int(groups.max()) + 1
     for start in range(0, resamples, block := max(1, AT_ONCE // len(groups))):
         rows = min(block, resamples - start)
-        drawn = random.integers(0, people, (rows, people)) + people * np.arange(rows)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=rows * people).reshape(rows, people)[:, groups].astype(float)
+        drawn = random.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)[:, groups].astype(float)
 
 
 def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """The middle share of the values that are defined; nan where too few are."""
+    """Return the percentile interval of a metric's values over resamples.
+
+    values: one value for each resample, nan where the metric is undefined.
+    level: confidence level of the interval.
+
+    Resamples with nan are left out. If fewer than half of the values are defined, both limits are nan.
+    """
     defined = values[~np.isnan(values)]
     if len(defined) < max(1, DEFINED * len(values)):
         return np.nan, np.nan
@@ -30,67 +51,94 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     return float(low), float(high)
 
 
-BINS = 10  # of equal width, in which predicted probabilities are held against what came true
+BINS = 10  # bins of equal width, in which predicted probabilities are compared with observed frequencies
 
 
 class Answers:
-    """Predictions with yes and no decided, prepared to be weighed again and again."""
+    """Hold probabilities, labels and decisions of a classifier, prepared so that resamples are computed fast.
 
-    def __init__(self, predictions, threshold=None):
+    `told`, `true` and `said` are float arrays of shape (images, classes): predicted probabilities, actual labels (0 or
+    1) and decisions (0 or 1).
+    """
+
+    def __init__(self, predictions: Predictions, threshold: Threshold | None = None):
+        """Decide on all images.
+
+        predictions: the predictions to be evaluated.
+        threshold: the decision threshold; without one, see `decided`.
+        """
         self.predictions, self.told = predictions, predictions.probabilities
         self.true = predictions.indicators.astype(float)
         self.said = decided(predictions, threshold).astype(float)
 
     @cached_property
     def columns(self) -> np.ndarray:
-        """What is summed for the cells: truth, answer, and both at once, a column a class each."""
+        """Return labels, decisions and their products side by side, shape (images, 3 x classes).
+
+        Weighted sums of these columns give all confusion matrices.
+        """
         return np.hstack([self.true, self.said, self.true * self.said])
 
     @cached_property
     def exact(self) -> np.ndarray:
-        """1 where an image is right in every class."""
+        """Return 1 for each image whose decisions are right for every class, else 0."""
         return (self.true == self.said).all(axis=1).astype(float)
 
     @cached_property
-    def ranks(self):
-        """By class: images from the highest to the lowest probability, the places of those that are of it, and, for
-        each probability that any of them has, the first of them among themselves and how many images have a
-        higher probability, and at least this one.
+    def ranks(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+        """Return a function that sorts the images by their probability of one class; its results are cached.
+
+        For a class (its column) the function returns five index arrays. Probabilities are counted once where several
+        positives (images of the class) share them:
+
+        1. the images from the highest probability to the lowest;
+        2. the positions of the positives in this order;
+        3. for each probability of a positive, the first positive that has it;
+        4. for each such probability, the number of images with a higher one;
+        5. for each such probability, the number of images with at least this one.
         """
 
         @cache
-        def of(column: int):
+        def sort_images(column: int) -> tuple[np.ndarray, ...]:
             order = np.argsort(-self.told[:, column], kind="stable")
-            falling = -self.told[order, column]
-            places = np.flatnonzero(self.true[order, column])
-            values, first = np.unique(falling[places], return_index=True)
+            descending = -self.told[order, column]
+            positions = np.flatnonzero(self.true[order, column])
+            values, first = np.unique(descending[positions], return_index=True)
             return (
                 order,
-                places,
+                positions,
                 first,
-                np.searchsorted(falling, values, "left"),
-                np.searchsorted(falling, values, "right"),
+                np.searchsorted(descending, values, "left"),
+                np.searchsorted(descending, values, "right"),
             )
 
-        return of
+        return sort_images
 
     @cached_property
     def top(self) -> tuple[np.ndarray, np.ndarray]:
-        """The probability of the likeliest class, and whether it was right."""
+        """Return the probability of each image's most probable class, and 1 where that class is right, else 0."""
         best = self.told.argmax(axis=1)
         return self.told.max(axis=1), self.true[np.arange(len(best)), best]
 
 
 class Weighed:
-    """Answers under weights, a row a resample; what it hands out has a value a resample."""
+    """Count images by label and decision in many bootstrap resamples at once.
+
+    All results have one row for each resample.
+    """
 
     def __init__(self, answers: Answers, weights: np.ndarray):
+        """Keep the classifier's outputs and the weights.
+
+        answers: probabilities, labels and decisions of the images.
+        weights: how often each image is in each resample, shape (resamples, images).
+        """
         self.answers, self.weights, self.classes = answers, weights, answers.true.shape[1]
-        self._ranked: dict[int, tuple] = {}
+        self._ranked: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @cached_property
     def total(self) -> np.ndarray:
-        """Return the total weight of each resample."""
+        """Return the number of images in each resample."""
         return self.weights.sum(axis=1)
 
     @cached_property
@@ -99,54 +147,73 @@ class Weighed:
 
     @property
     def true(self) -> np.ndarray:
-        """Images of each class, a column a class."""
+        """Return the number of images of each class, shape (resamples, classes)."""
         return self._sums[:, 0]
 
     @property
     def said(self) -> np.ndarray:
-        """Images answered with each class."""
+        """Return the number of images predicted as each class, shape (resamples, classes)."""
         return self._sums[:, 1]
 
     @property
     def hit(self) -> np.ndarray:
-        """Images of each class that were answered with it."""
+        """Return the number of true positives of each class, shape (resamples, classes)."""
         return self._sums[:, 2]
 
     def cells(self, column: int) -> tuple[np.ndarray, ...]:
-        """TP, FN, FP and TN of one class against the rest."""
-        hit, said, true = self.hit[:, column], self.said[:, column], self.true[:, column]
-        return hit, true - hit, said - hit, self.total - true - said + hit
+        """Return TP, FN, FP and TN of one class against the rest, each of shape (resamples,).
+
+        column: the class.
+        """
+        hit, predicted, true = self.hit[:, column], self.said[:, column], self.true[:, column]
+        return hit, true - hit, predicted - hit, self.total - true - predicted + hit
 
     def sum(self, values: np.ndarray) -> np.ndarray:
-        """Of a value an image."""
+        """Sum a quantity over the images of each resample.
+
+        values: the quantity for each image, along the first axis.
+        """
         return self.weights @ values
 
     def ranked(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For each probability that images of a class have, from the highest down: those images, all images above
-        it, and all down to it.
+        """Count images by rank, for AUROC and average precision.
+
+        column: the class.
+
+        The columns of all three arrays are the different probabilities that positives (images of the class) have, from
+        the highest down. The arrays count the positives with this probability, all images with a higher one, and all
+        images with at least this one.
         """
         if column not in self._ranked:
-            order, places, first, above, down_to = self.answers.ranks(column)
-            drawn = self.weights.take(order, axis=1)
-            counted = np.zeros((len(drawn), len(order) + 1))
-            np.cumsum(drawn, axis=1, out=counted[:, 1:])
-            mine = drawn.take(places, axis=1)
-            if len(first) < len(places):
-                mine = np.add.reduceat(mine, first, axis=1)
-            self._ranked[column] = mine, counted.take(above, axis=1), counted.take(down_to, axis=1)
+            order, positions, first, above, down_to = self.answers.ranks(column)
+            sorted_weights = self.weights.take(order, axis=1)
+            cumulative = np.zeros((len(sorted_weights), len(order) + 1))
+            np.cumsum(sorted_weights, axis=1, out=cumulative[:, 1:])
+            positives = sorted_weights.take(positions, axis=1)
+            if len(first) < len(positions):
+                positives = np.add.reduceat(positives, first, axis=1)
+            self._ranked[column] = positives, cumulative.take(above, axis=1), cumulative.take(down_to, axis=1)
         return self._ranked[column]
 
 
-def decided(predictions, threshold=None) -> np.ndarray:
-    """Yes or no for every image and class: by a threshold, or else the likeliest class, of several labels those that
-    are likelier than not.
+def decided(predictions: Predictions, threshold: Threshold | None = None) -> np.ndarray:
+    """Decide for every image and class, as a boolean array of shape (images, classes).
+
+    predictions: the predictions.
+    threshold: the decision threshold. Without one, the most probable class is predicted; with several labels, all
+        labels with a probability of 0.5 or more.
     """
     if threshold is not None:
         return threshold.decide(predictions)
-    told = predictions.probabilities
-    return told >= 0.5 if predictions.several else told.argmax(axis=1)[:, None] == np.arange(told.shape[1])
+    probabilities = predictions.probabilities
+    if predictions.several:
+        return probabilities >= 0.5
+    return probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
 
 
 def binned(probability: np.ndarray) -> np.ndarray:
-    """A column a bin: 1 for the images whose probability lies in it; 1 itself lies in the last."""
+    """Assign probabilities to bins of equal width, as a boolean array of shape (images, bins).
+
+    probability: one probability for each image; 1 belongs to the last bin.
+    """
     return np.minimum((probability * BINS).astype(int), BINS - 1)[:, None] == np.arange(BINS)

@@ -1,9 +1,12 @@
 """Compare models on the same patients and over repeated runs."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from pneumo_utils.common.errors import StudyError
@@ -11,18 +14,25 @@ from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, Answers, decided
 from pneumo_utils.evaluation.metrics import LOSSES, metric
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.evaluation.scores import UNDEFINED, point, spread
+from pneumo_utils.evaluation.thresholds import Threshold
+
+Thresholds = tuple[Threshold | None, Threshold | None]  # decision thresholds of two models
+Numbers = Sequence[float] | np.ndarray
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """By how much the first model is better than the second: above 0 is in its favour, in losses too."""
+    """The difference between two models in one metric, with its confidence interval.
 
-    metric: str
-    value: float
-    low: float
-    high: float
-    how: str  # what the interval stands on
-    p: float = np.nan  # of Wilcoxon's signed ranks, where there are several draws
+    Positive values mean that the first model is better, also for metrics where lower is better.
+    """
+
+    metric: str  # the name of the metric
+    value: float  # the difference
+    low: float  # lower confidence limit
+    high: float  # upper confidence limit
+    how: str  # what the interval is based on, such as "5 draws"
+    p: float = np.nan  # p-value of Wilcoxon's signed-rank test; nan without repeated runs
 
     @property
     def better(self) -> bool:
@@ -36,13 +46,14 @@ class Comparison:
 
     @property
     def says(self) -> str:
-        """What a sentence may say: "better by 0.031 (0.012 to 0.050)", "worse by ...", or "not clearly different
-        (...)".
+        """Describe the difference in words.
+
+        One of "better by 0.031 (0.012 to 0.050)", "worse by ..." and "not clearly different (...)".
         """
         if np.isnan(self.value):
             return f"not to be compared: {UNDEFINED}"
         if np.isnan(self.low):
-            return f"not clearly different ({self.value:+z.3f}, of an interval that is {UNDEFINED})"
+            return f"not clearly different ({self.value:+z.3f}, with an interval that is {UNDEFINED})"
         if self.better:
             return f"better by {self.value:z.3f} ({self.low:z.3f} to {self.high:z.3f})"
         if self.worse:
@@ -51,17 +62,17 @@ class Comparison:
 
     @property
     def claim(self) -> tuple[float, float, float]:
-        """What `run.claim(id, *comparison.claim)` keeps."""
+        """Return value, low and high, as `run.claim(id, *comparison.claim)` takes them."""
         return self.value, self.low, self.high
 
 
 @dataclass(frozen=True)
 class McNemar:
-    """Images that only one of two models has right, and the chance of so uneven a share if neither is better."""
+    """The result of McNemar's exact test of two models on the same images."""
 
-    only_first: int
-    only_second: int
-    p: float
+    only_first: int  # number of images that only the first model has right
+    only_second: int  # number of images that only the second model has right
+    p: float  # two-sided p-value
 
     @property
     def says(self) -> str:
@@ -73,175 +84,239 @@ class McNemar:
 
 
 def better(
-    first,
-    second,
+    first: Predictions | Sequence[Predictions] | ArrayLike,
+    second: Predictions | Sequence[Predictions] | ArrayLike,
     name: str,
-    thresholds=(None, None),
+    thresholds: Thresholds = (None, None),
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
     overlap: float = 0.0,
 ) -> Comparison:
-    """Is the first model better by this metric? Of two Predictions, by a bootstrap over the patients of their common
-    test images.
+    """Compare two models by one metric.
 
-    Of two lists of Predictions, or of scores, a pair a seed, draw or fold: by Student's t over the differences. Folds
-    of a cross-validation share training images; `overlap`, test images over training images, 1 / (k - 1) with k folds,
-    widens the interval as Nadeau and Bengio have it.
+    first: predictions of the first model; or its predictions or scores in repeated runs (seeds, draws or folds).
+    second: the same of the second model, for the same images and in the same order.
+    name: the name of the metric.
+    thresholds: decision thresholds of the two models, used with single predictions.
+    resamples: the number of bootstrap resamples, used with single predictions.
+    seed: seed of the resamples, used with single predictions.
+    level: confidence level of the interval.
+    overlap: number of test images over number of training images, if the runs are folds of a cross-validation, which
+        share training images. It widens the interval as Nadeau and Bengio do; with k folds it is 1 / (k - 1).
+
+    Single predictions are compared by a bootstrap over the patients. Repeated runs are compared in pairs, with
+    Student's interval of the mean difference.
     """
     if isinstance(first, Predictions) and isinstance(second, Predictions):
-        return _on_the_same_images(first, second, name, thresholds, resamples, seed, level)
+        return _compare_on_test_set(first, second, name, thresholds, resamples, seed, level)
     if isinstance(first, (Sequence, np.ndarray)) and isinstance(second, (Sequence, np.ndarray)):
-        return _over_draws(first, second, name, level, overlap)
-    raise StudyError("Two Predictions are compared, or two lists of them, a pair a draw.")
+        return _compare_runs(first, second, name, level, overlap)
+    raise StudyError("Two Predictions are compared, or two lists of them with a pair for each run.")
 
 
-def mcnemar(first: Predictions, second: Predictions, thresholds=(None, None)) -> McNemar:
-    """Are the errors of two models evenly spread? Exact, over images; where patients repeat, `better` by accuracy is
-    the stricter question.
+def mcnemar(first: Predictions, second: Predictions, thresholds: Thresholds = (None, None)) -> McNemar:
+    """Test whether two models have different error rates, by McNemar's exact test over images.
+
+    first: predictions of the first model.
+    second: predictions of the second model for the same images.
+    thresholds: decision thresholds of the two models.
+
+    The test assumes independent images. Where patients have several images, `compare_models` by accuracy is stricter.
     """
-    _same_question(first, second)
-    right = [(decided(each, cut) == each.indicators).all(axis=1) for each, cut in zip((first, second), thresholds)]
-    only = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
-    return McNemar(*only, float(stats.binomtest(only[0], sum(only)).pvalue) if sum(only) else 1.0)
+    _check_comparable(first, second)
+    right = [
+        (decided(predictions, threshold) == predictions.indicators).all(axis=1)
+        for predictions, threshold in zip((first, second), thresholds)
+    ]
+    only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
+    different = only_first + only_second
+    return McNemar(only_first, only_second, float(stats.binomtest(only_first, different).pvalue) if different else 1.0)
 
 
-def _on_the_same_images(first, second, name, thresholds, resamples, seed, level) -> Comparison:
-    _same_question(first, second)
-    asked = [metric(name, first)]
-    both = [Answers(each, cut) for each, cut in zip((first, second), thresholds)]
-    sign = -1 if asked[0].loss else 1
-    # one seed: the same patients in both
-    values = sign * np.subtract(*(spread(each, asked, resamples, seed)[0] for each in both))
-    value = sign * float(np.subtract(*(point(each, asked)[0] for each in both)))
-    low, high = interval(values, level) if value == value else (np.nan, np.nan)
+def _compare_on_test_set(
+    first: Predictions,
+    second: Predictions,
+    name: str,
+    thresholds: Thresholds,
+    resamples: int,
+    seed: int,
+    level: float,
+) -> Comparison:
+    _check_comparable(first, second)
+    metrics = [metric(name, first)]
+    outputs = [Answers(predictions, threshold) for predictions, threshold in zip((first, second), thresholds)]
+    sign = -1 if metrics[0].loss else 1
+    # the same seed draws the same patients for both models, so that the difference is paired
+    differences = sign * np.subtract(*(spread(one, metrics, resamples, seed)[0] for one in outputs))
+    value = sign * float(np.subtract(*(point(one, metrics)[0] for one in outputs)))
+    low, high = (np.nan, np.nan) if np.isnan(value) else interval(differences, level)
     return Comparison(name, value, low, high, f"{resamples:,} resamples of {first.groups.max() + 1:,} patients")
 
 
-def _over_draws(first, second, name, level, overlap) -> Comparison:
+def _compare_runs(
+    first: Sequence | np.ndarray, second: Sequence | np.ndarray, name: str, level: float, overlap: float
+) -> Comparison:
     if len(first) != len(second) or len(first) < 2:
-        raise StudyError(f"Draws are compared in pairs, and two at least: here are {len(first)} and {len(second)}.")
+        raise StudyError(
+            f"Repeated runs are compared in pairs, at least two of them: there are {len(first)} and {len(second)}."
+        )
     for one, other in zip(first, second):
         if isinstance(one, Predictions) and isinstance(other, Predictions):
-            _same_question(one, other)
-    gains = (-1 if name.startswith(LOSSES) else 1) * np.subtract(
-        [_value(draw, name) for draw in first], [_value(draw, name) for draw in second]
+            _check_comparable(one, other)
+    differences = (-1 if name.startswith(LOSSES) else 1) * np.subtract(
+        [_run_score(run, name) for run in first], [_run_score(run, name) for run in second]
     )
-    value, draws = float(gains.mean()), len(gains)
-    reach = students_reach(gains, 1 / draws + overlap, level)
-    p = (
-        float(stats.wilcoxon(gains).pvalue)
-        if np.any(gains != 0) and not np.isnan(value)
-        else np.nan
-        if np.isnan(value)
-        else 1.0
-    )
-    return Comparison(name, value, value - reach, value + reach, f"{draws} {'folds' if overlap else 'draws'}", p)
+    value, runs = float(differences.mean()), len(differences)
+    half_width = students_reach(differences, 1 / runs + overlap, level)
+    if np.isnan(value):
+        p = np.nan
+    else:
+        p = float(stats.wilcoxon(differences).pvalue) if np.any(differences != 0) else 1.0
+    method = f"{runs} {'folds' if overlap else 'draws'}"
+    return Comparison(name, value, value - half_width, value + half_width, method, p)
 
 
-def students_reach(values, share: float, level: float = LEVEL) -> float:
-    """How far Student's interval goes to either side of the mean, of which the variance is this share of that of a
-    draw.
+def students_reach(values: Numbers, share: float, level: float = LEVEL) -> float:
+    """Compute half the width of Student's confidence interval of a mean.
+
+    values: one value for each run.
+    variance_factor: the variance of the mean over that of a single run; 1 / n for n independent runs.
+    level: confidence level of the interval.
     """
-    return float(stats.t.ppf((1 + level) / 2, len(values) - 1) * np.std(values, ddof=1) * np.sqrt(share))
+    return float(stats.t.ppf((1 + level) / 2, np.size(values) - 1) * np.std(values, ddof=1) * np.sqrt(share))
 
 
-def _value(told, name: str) -> float:
-    return float(point(Answers(told), [metric(name, told)])[0]) if isinstance(told, Predictions) else float(told)
+def _run_score(run: Predictions | float, name: str) -> float:
+    return float(point(Answers(run), [metric(name, run)])[0]) if isinstance(run, Predictions) else float(run)
 
 
-def _same_question(first: Predictions, second: Predictions) -> None:
+def _check_comparable(first: Predictions, second: Predictions) -> None:
+    """Raise `StudyError` unless both predictions are for the same classes, images, patients and labels."""
     if first.question == second.question:
         return
     if first.classes != second.classes or first.several != second.several:
         raise StudyError(
-            f"The models answer different questions: {', '.join(first.classes)}, and {', '.join(second.classes)}."
+            f"The models have different classes: {', '.join(first.classes)}, and {', '.join(second.classes)}."
         )
-    ours, theirs = (set(zip(each.patients.tolist(), each.images.tolist())) for each in (first, second))
-    if ours != theirs or len(first) != len(second):
+    images_of_first, images_of_second = (
+        set(zip(predictions.patients.tolist(), predictions.images.tolist())) for predictions in (first, second)
+    )
+    if images_of_first != images_of_second or len(first) != len(second):
         raise StudyError(
-            f"Only models tested on the same images can be compared: {len(ours & theirs)} images are in "
-            f"both, "
-            f"{len(ours - theirs)} only in the first, {len(theirs - ours)} only in the second."
+            "Only models tested on the same images can be compared: "
+            f"{len(images_of_first & images_of_second)} images are in both, "
+            f"{len(images_of_first - images_of_second)} only in the first, "
+            f"{len(images_of_second - images_of_first)} only in the second."
         )
     if not (first.images == second.images).all():
         raise StudyError(
             "Both models were tested on the same images in another order: predict with loaders that "
             "keep the order of the table."
         )
+    different = (first.indicators != second.indicators).any(axis=1) | (first.patients != second.patients)
     raise StudyError(
-        f"The two models hold different truths of the same images, the first {first.images[_first_gap(first, second)]}."
+        "The two models have different labels or patients for the same images, the first "
+        f"{first.images[int(different.argmax())]}."
     )
 
 
-def _first_gap(first: Predictions, second: Predictions) -> int:
-    gap = first.indicators != second.indicators
-    return int((gap.any(axis=1) | (first.patients != second.patients)).argmax())
+def mean_over(
+    found: Numbers, least: float = 0.0, most: float = 1.0, overlap: float = 0.0
+) -> tuple[float, float, float]:
+    """Compute the mean of a score over repeated runs with Student's 95 % confidence interval.
 
+    values: the score of each run.
+    min_value: the lowest possible score, at which the interval ends.
+    max_value: the highest possible score, at which the interval ends.
+    overlap: number of test images over number of training images, if the runs are folds of one or more
+        cross-validations, which share training images. It widens the interval as Nadeau and Bengio (2003) do; with k
+        folds it is 1 / (k - 1).
 
-def mean_over(found, least: float = 0.0, most: float = 1.0, overlap: float = 0.0) -> tuple[float, float, float]:
-    """The mean of a score over draws with Student's interval, which ends where the score does.
-
-    Folds of a cross-validation share training images: `overlap`, test images over training images, 1 / (k - 1) with k
-    folds, widens the interval as Nadeau and Bengio (2003) have it, for one cross-validation or for several.
+    Return mean, low and high.
     """
-    return _around(found, 1 / len(found) + overlap, least, most)
+    return _clipped_interval(found, 1 / np.size(found) + overlap, least, most)
 
 
-def one_more(found, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
-    """The mean of a score over draws, and where the score of one more draw would fall."""
-    return _around(found, 1 + 1 / len(found), least, most)
+def one_more(found: Numbers, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
+    """Compute the mean of a score over repeated runs with the 95 % prediction interval of one further run.
+
+    values: the score of each run.
+    min_value: the lowest possible score, at which the interval ends.
+    max_value: the highest possible score, at which the interval ends.
+
+    Return mean, low and high.
+    """
+    return _clipped_interval(found, 1 + 1 / np.size(found), least, most)
 
 
-def _around(found, share: float, least: float, most: float) -> tuple[float, float, float]:
-    mean, reach = float(np.mean(found)), students_reach(found, share)
-    return mean, max(least, mean - reach), min(most, mean + reach)
+def _clipped_interval(
+    values: Numbers, variance_factor: float, min_value: float, max_value: float
+) -> tuple[float, float, float]:
+    mean, half_width = float(np.mean(values)), students_reach(values, variance_factor)
+    return mean, max(min_value, mean - half_width), min(max_value, mean + half_width)
 
 
-def ahead(first, second=0.0, overlap: float = 0.0) -> Comparison:
-    """By how much one thing that was measured on every draw is above another, or above a fixed value; `overlap` as
-    in `better`.
+def ahead(first: ArrayLike, second: ArrayLike = 0.0, overlap: float = 0.0) -> Comparison:
+    """Compute the mean paired difference between two quantities that were measured in every repeated run.
+
+    first: the first quantity in each run.
+    second: the second quantity in each run, or one fixed value.
+    overlap: as for `compare_models`.
+
+    The difference is positive where the first is higher.
     """
     first = np.asarray(first, dtype=float)
     return better(first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference", overlap=overlap)
 
 
 def weakest(told: Iterable[Comparison]) -> Comparison:
-    """Of several differences that must all be above 0 the one that stands most against it: one that is undefined,
-    one clearly below 0, the one whose interval begins lowest.
+    """Select the comparison with the least evidence for a positive difference.
+
+    comparisons: comparisons that all have to be positive.
+
+    An undefined comparison comes first, then one that is clearly below 0, then the lowest lower confidence limit.
     """
-    return min(told, key=lambda each: (not np.isnan(each.low), not each.worse, each.low))
+    return min(told, key=lambda comparison: (not np.isnan(comparison.low), not comparison.worse, comparison.low))
 
 
 POWER = 0.8
 
 
 def images_to_see(difference: float, disagreeing: float, power: float = POWER, level: float = LEVEL) -> int:
-    """Test images with which McNemar's test sees a difference in accuracy in a share `power` of tries (Connor, 1987).
+    """Compute the number of test images that McNemar's test needs to detect a difference in accuracy (Connor, 1987).
 
-    `disagreeing` is the share of images that only one of the two has right. Images of one patient are not as many
-    images: count patients.
+    difference: the difference in accuracy.
+    disagreement: the share of images that only one of the two models has right.
+    power: the probability that the test detects the difference.
+    level: 1 minus the significance level of the test.
+
+    The formula assumes independent images: if patients have several images, count patients.
     """
     if not 0 < abs(difference) <= disagreeing <= 1:
         raise StudyError(
-            f"Two models that are at odds on {disagreeing:g} of the images cannot differ in accuracy by "
+            f"Two models that disagree on a share of {disagreeing:g} of the images cannot differ in accuracy by "
             f"{difference:g}: the difference is above 0 and at most their disagreement."
         )
-    certain, sure = stats.norm.ppf((1 + level) / 2), stats.norm.ppf(power)
+    z_level, z_power = stats.norm.ppf((1 + level) / 2), stats.norm.ppf(power)
     return int(
-        np.ceil((certain * np.sqrt(disagreeing) + sure * np.sqrt(disagreeing - difference**2)) ** 2 / difference**2)
+        np.ceil((z_level * np.sqrt(disagreeing) + z_power * np.sqrt(disagreeing - difference**2)) ** 2 / difference**2)
     )
 
 
 def smallest_to_see(images: int, disagreeing: float, power: float = POWER, level: float = LEVEL) -> float:
-    """The smallest difference in accuracy that so many test images show in a share `power` of tries; nan where not
-    even the largest is.
+    """Compute the smallest difference in accuracy that McNemar's test detects; nan if it detects none.
+
+    images: the number of test images.
+    disagreement: the share of images that only one of the two models has right.
+    power: the probability that the test detects the difference.
+    level: 1 minus the significance level of the test.
     """
     if images_to_see(disagreeing, disagreeing, power, level) > images:
         return float("nan")
     return float(
         optimize.brentq(
-            lambda each: images_to_see(each, disagreeing, power, level) - images,
+            lambda difference: images_to_see(difference, disagreeing, power, level) - images,
             disagreeing / 1e4,
             disagreeing,
             xtol=1e-5,
@@ -252,7 +327,17 @@ def smallest_to_see(images: int, disagreeing: float, power: float = POWER, level
 def share_seen(
     difference: float, disagreeing: float, images: int, tries: int = 4000, seed: int = 0, level: float = LEVEL
 ) -> float:
-    """In what share of tries so many images do show it: both models' errors drawn at random, McNemar's test on each."""
+    """Estimate the power of McNemar's test by simulation.
+
+    difference: the difference in accuracy.
+    disagreement: the share of images that only one of the two models has right.
+    images: the number of test images.
+    n_simulations: the number of simulated test sets.
+    seed: seed of the simulation.
+    level: 1 minus the significance level of the test.
+
+    Return the share of simulated test sets in which the test detects the difference.
+    """
     only_first, only_second = (disagreeing + difference) / 2, (disagreeing - difference) / 2
     first, second, _ = (
         np.random.default_rng(seed).multinomial(images, [only_first, only_second, 1 - disagreeing], tries).T

@@ -1,132 +1,198 @@
-"""Metrics of classification, for one set and for many resamples at once."""
+"""Metrics of classification, for one set of images and for many bootstrap resamples at once."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.evaluation.bootstrap import Weighed, binned, decided
+from pneumo_utils.evaluation.bootstrap import Answers, Weighed, binned, decided
+
+if TYPE_CHECKING:
+    from pneumo_utils.evaluation.predictions import Predictions
+    from pneumo_utils.evaluation.thresholds import Threshold
 
 
-def over(part, whole, empty=np.nan) -> np.ndarray:
-    """A quotient, and what it is where nothing is to be divided by."""
+def over(part: ArrayLike, whole: ArrayLike, empty: float = np.nan) -> np.ndarray:
+    """Divide element by element.
+
+    part: the numerators.
+    whole: the denominators.
+    empty: the result where the denominator is not above 0.
+    """
     part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
     return np.divide(part, whole, out=np.full(part.shape, empty, float), where=whole > 0)
 
 
-def accuracy(tp, fn, fp, tn):
-    """Compute the accuracy from the four cells."""
+# Metrics of one class against the rest. Their arguments are the numbers of true positives (tp), false negatives (fn),
+# false positives (fp) and true negatives (tn): integers, or arrays of the same shape.
+
+Count = int | np.ndarray
+
+
+def accuracy(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the accuracy from tp, fn, fp and tn."""
     return over(tp + tn, tp + fn + fp + tn)
 
 
-def recall(tp, fn, fp, tn):
-    """Compute the recall (sensitivity) from the four cells."""
+def recall(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the recall (sensitivity) from tp, fn, fp and tn."""
     return over(tp, tp + fn)
 
 
-def specificity(tp, fn, fp, tn):
-    """Compute the specificity from the four cells."""
+def specificity(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the specificity from tp, fn, fp and tn."""
     return over(tn, tn + fp)
 
 
-def precision(tp, fn, fp, tn):
-    """Compute the precision from the four cells: 0 without positive predictions, nan without positives."""
+def precision(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the precision from tp, fn, fp and tn: 0 without positive predictions, nan without positives."""
     return np.where(tp + fn > 0, over(tp, tp + fp, empty=0.0), np.nan)
 
 
-def f1(tp, fn, fp, tn):
-    """Compute the F1 score from the four cells, nan without positives."""
+def f1(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the F1 score from tp, fn, fp and tn: nan without positives."""
     return np.where(tp + fn > 0, over(2 * tp, 2 * tp + fp + fn), np.nan)
 
 
-def balanced_accuracy(tp, fn, fp, tn):
-    """Compute the mean of recall and specificity from the four cells."""
+def balanced_accuracy(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute the mean of recall and specificity from tp, fn, fp and tn."""
     return (recall(tp, fn, fp, tn) + specificity(tp, fn, fp, tn)) / 2
 
 
-def mcc(tp, fn, fp, tn):
-    """Compute Matthews' correlation coefficient from the four cells."""
+def mcc(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
+    """Compute Matthews' correlation coefficient from tp, fn, fp and tn."""
     return correlation(tp * tn - fp * fn, (tp + fp) * (tn + fn), (tp + fn) * (tn + fp))
 
 
-def correlation(covariance, of_answers, of_truth):
-    """Divide a covariance by the root of two variances: 0 for constant predictions, nan for constant labels."""
-    spread = np.sqrt(np.asarray(of_answers, float) * of_truth)
-    return np.where(of_truth > 0, np.sign(covariance) * over(np.abs(covariance), spread, empty=0.0), np.nan)
+def correlation(covariance: ArrayLike, of_answers: ArrayLike, of_truth: ArrayLike) -> np.ndarray:
+    """Divide a covariance by the square root of the product of two variances.
+
+    covariance: covariance of predictions and labels.
+    predicted_variance: variance of the predictions; where it is 0, the result is 0.
+    true_variance: variance of the labels; where it is 0, the result is nan.
+    """
+    root = np.sqrt(np.asarray(of_answers, float) * np.asarray(of_truth))
+    return np.where(np.asarray(of_truth) > 0, np.sign(covariance) * over(np.abs(covariance), root, empty=0.0), np.nan)
 
 
-FROM_CELLS = {each.__name__: each for each in (accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc)}
-
-
-# one class against the rest
-
-
-def auroc(seen: Weighed, at: int):
-    """The chance that an image of the class is given a higher probability than another one; a tie counts half."""
-    mine, above, down_to = seen.ranked(at)
-    ours = seen.true[:, at]
-    ranks = (above + down_to) / 2 - mine.cumsum(axis=1) + mine / 2  # how many others come before, a tie counting half
-    others = seen.total - ours
-    return over(others * ours - (mine * ranks).sum(axis=1), others * ours)
-
-
-def auprc(seen: Weighed, at: int):
-    """Average precision: the precision at each recall that is reached, without interpolation."""
-    mine, _, down_to = seen.ranked(at)
-    return over((mine * over(mine.cumsum(axis=1), down_to, empty=0.0)).sum(axis=1), seen.true[:, at])
-
-
-def brier(seen: Weighed, at: int):
-    """Compute the Brier score of one class for each resample."""
-    answers = seen.answers
-    return over(seen.sum((answers.told[:, at] - answers.true[:, at]) ** 2), seen.total)
-
-
-def calibration_error(seen: Weighed, at: int):
-    """Compute the expected calibration error of one class for each resample."""
-    return _gap(seen, seen.answers.told[:, at], seen.answers.true[:, at])
-
-
-def _of_cells(formula):
-    return lambda seen, at: formula(*seen.cells(at))
-
-
-BY_CLASS = {name: _of_cells(formula) for name, formula in FROM_CELLS.items()} | {
-    each.__name__: each for each in (auroc, auprc, brier, calibration_error)
+FROM_CELLS: dict[str, Callable[..., np.ndarray]] = {
+    function.__name__: function for function in (accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc)
 }
 
 
-# classes that exclude one another, all at once
+# Metrics of one class against the rest, for each resample: `counts` are the counts of all resamples, `column` is the
+# class.
 
 
-def accuracy_of_all(seen: Weighed):
-    """Compute the accuracy over all classes for each resample."""
-    return over(seen.hit.sum(axis=1), seen.total)
+def auroc(seen: Weighed, at: int) -> np.ndarray:
+    """Compute the area under the ROC curve of one class for each resample.
 
+    counts: counts of all resamples.
+    column: the class.
 
-def balanced_accuracy_of_all(seen: Weighed):
-    """Compute the mean recall over all classes for each resample."""
-    return over(seen.hit, seen.true).mean(axis=1)
-
-
-def mcc_of_all(seen: Weighed):
-    """Compute Matthews' correlation coefficient over all classes for each resample."""
-    hit, total, true, said = seen.hit.sum(axis=1), seen.total, seen.true, seen.said
-    return correlation(
-        hit * total - (true * said).sum(axis=1), total**2 - (said**2).sum(axis=1), total**2 - (true**2).sum(axis=1)
+    It is the probability that an image of the class gets a higher score than another image. A tie counts one half.
+    """
+    positives, above, down_to = seen.ranked(at)
+    total_positives = seen.true[:, at]
+    # the number of negatives ranked before each positive, a tie counting one half
+    negatives_before = (above + down_to) / 2 - positives.cumsum(axis=1) + positives / 2
+    total_negatives = seen.total - total_positives
+    return over(
+        total_negatives * total_positives - (positives * negatives_before).sum(axis=1),
+        total_negatives * total_positives,
     )
 
 
-def brier_of_all(seen: Weighed):
-    """Compute the Brier score summed over all classes for each resample."""
+def auprc(seen: Weighed, at: int) -> np.ndarray:
+    """Compute the average precision of one class for each resample, without interpolation.
+
+    counts: counts of all resamples.
+    column: the class.
+    """
+    positives, _, down_to = seen.ranked(at)
+    return over((positives * over(positives.cumsum(axis=1), down_to, empty=0.0)).sum(axis=1), seen.true[:, at])
+
+
+def brier(seen: Weighed, at: int) -> np.ndarray:
+    """Compute the Brier score of one class for each resample.
+
+    counts: counts of all resamples.
+    column: the class.
+    """
+    return over(seen.sum((seen.answers.told[:, at] - seen.answers.true[:, at]) ** 2), seen.total)
+
+
+def calibration_error(seen: Weighed, at: int) -> np.ndarray:
+    """Compute the expected calibration error of one class for each resample.
+
+    counts: counts of all resamples.
+    column: the class.
+    """
+    return _expected_calibration_error(seen, seen.answers.told[:, at], seen.answers.true[:, at])
+
+
+def _from_counts(function: Callable[..., np.ndarray]) -> Callable[[Weighed, int], np.ndarray]:
+    return lambda counts, column: function(*counts.cells(column))
+
+
+BY_CLASS = {name: _from_counts(function) for name, function in FROM_CELLS.items()} | {
+    function.__name__: function for function in (auroc, auprc, brier, calibration_error)
+}
+
+
+# Metrics over all classes at once, where each image has one class.
+
+
+def accuracy_of_all(seen: Weighed) -> np.ndarray:
+    """Compute the accuracy over all classes for each resample.
+
+    counts: counts of all resamples.
+    """
+    return over(seen.hit.sum(axis=1), seen.total)
+
+
+def balanced_accuracy_of_all(seen: Weighed) -> np.ndarray:
+    """Compute the mean recall over all classes for each resample.
+
+    counts: counts of all resamples.
+    """
+    return over(seen.hit, seen.true).mean(axis=1)
+
+
+def mcc_of_all(seen: Weighed) -> np.ndarray:
+    """Compute Matthews' correlation coefficient over all classes for each resample.
+
+    counts: counts of all resamples.
+    """
+    hit, total, true, predicted = seen.hit.sum(axis=1), seen.total, seen.true, seen.said
+    return correlation(
+        hit * total - (true * predicted).sum(axis=1),
+        total**2 - (predicted**2).sum(axis=1),
+        total**2 - (true**2).sum(axis=1),
+    )
+
+
+def brier_of_all(seen: Weighed) -> np.ndarray:
+    """Compute the Brier score summed over all classes for each resample.
+
+    counts: counts of all resamples.
+    """
     return over(seen.sum(((seen.answers.told - seen.answers.true) ** 2).sum(axis=1)), seen.total)
 
 
-def calibration_error_of_all(seen: Weighed):
-    """Of the likeliest class: how far its probability is from how often it is right."""
-    return _gap(seen, *seen.answers.top)
+def calibration_error_of_all(seen: Weighed) -> np.ndarray:
+    """Compute the expected calibration error of the most probable class for each resample.
+
+    counts: counts of all resamples.
+    """
+    return _expected_calibration_error(seen, *seen.answers.top)
 
 
 TOGETHER = {
@@ -138,31 +204,35 @@ TOGETHER = {
 }
 
 
-def exact_match(seen: Weighed):
-    """Where images have several labels: the share with all of them right."""
+def exact_match(seen: Weighed) -> np.ndarray:
+    """Compute the share of images with all labels right for each resample.
+
+    counts: counts of all resamples.
+    """
     return over(seen.sum(seen.answers.exact), seen.total)
 
 
-def _gap(seen: Weighed, told, true):
-    """Over bins, the mean of |mean probability - share that came true|, each bin weighing as much as it has images."""
-    bins = binned(told)
-    return over(np.abs(seen.sum(bins * (told - true)[:, None])).sum(axis=1), seen.total)
+def _expected_calibration_error(counts: Weighed, probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+    """Compute the mean over bins of |mean probability - observed frequency|, weighted by the images in the bin."""
+    bins = binned(probabilities)
+    return over(np.abs(counts.sum(bins * (probabilities - true)[:, None])).sum(axis=1), counts.total)
 
 
-ONE_SIDED = ("precision", "recall", "specificity", "f1")  # whose average has to be named: papers confuse them
+# metrics whose average over classes has to be named, because papers confuse the averages
+ONE_SIDED = ("precision", "recall", "specificity", "f1")
 AVERAGES = ("macro", "weighted")
-LOSSES = ("brier", "calibration_error")  # where less is better
+LOSSES = ("brier", "calibration_error")  # where lower is better
 SHORT = {"auroc": "AUROC", "auprc": "AUPRC", "mcc": "MCC", "f1": "F1", "brier": "Brier score"}
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric by name, settled for the classes at hand."""
+    """A metric with the classes and the average that its name stands for."""
 
-    name: str
-    base: str  # without average and class
-    columns: tuple[int, ...]  # the classes that it is of; empty: of all together
-    average: str = ""
+    name: str  # the full name, such as "f1_macro" or "recall of virus"
+    base: str  # the name without average and class
+    columns: tuple[int, ...]  # the classes that it is computed for; empty: one value for all classes together
+    average: str = ""  # "macro", "weighted", or none
 
     @property
     def loss(self) -> bool:
@@ -170,68 +240,88 @@ class Metric:
         return self.base in LOSSES
 
     def __call__(self, seen: Weighed) -> np.ndarray:
-        """Compute the metric for each resample."""
+        """Compute the metric for each resample.
+
+        counts: counts of all resamples.
+        """
         if not self.columns:
             return exact_match(seen) if self.base == "exact_match" else TOGETHER[self.base](seen)
-        each = np.stack([BY_CLASS[self.base](seen, at) for at in self.columns])
+        values = np.stack([BY_CLASS[self.base](seen, column) for column in self.columns])
         if self.average != "weighted":
-            return each.mean(axis=0)
-        weight = seen.true.T[list(self.columns)]
-        return over((np.where(weight > 0, each, 0.0) * weight).sum(axis=0), weight.sum(axis=0))
+            return values.mean(axis=0)
+        support = seen.true.T[list(self.columns)]
+        return over((np.where(support > 0, values, 0.0) * support).sum(axis=0), support.sum(axis=0))
 
-    def counted(self, answers) -> np.ndarray | None:
-        """For a plain share of images: which images it is a share of."""
+    def counted(self, answers: Answers) -> np.ndarray | None:
+        """Return which images are in the denominator, if the metric is a simple share of images, else None.
+
+        outputs: probabilities, labels and decisions of the images.
+        """
         if not self.columns:
             return np.ones(len(answers.true), bool) if self.base in ("accuracy", "exact_match") else None
         if len(self.columns) > 1:
             return None
-        true, said = answers.true[:, self.columns[0]] > 0, answers.said[:, self.columns[0]] > 0
-        return {"accuracy": np.ones(len(true), bool), "recall": true, "specificity": ~true, "precision": said}.get(
-            self.base
-        )
+        true, predicted = answers.true[:, self.columns[0]] > 0, answers.said[:, self.columns[0]] > 0
+        denominators = {
+            "accuracy": np.ones(len(true), bool),
+            "recall": true,
+            "specificity": ~true,
+            "precision": predicted,
+        }
+        return denominators.get(self.base)
 
 
 def label(name: str) -> str:
-    """A metric as a table or an axis names it: "F1 (macro)", "Recall of virus"."""
+    """Format the name of a metric for a table or an axis, such as "F1 (macro)" or "Recall of virus".
+
+    name: the name, such as "f1_macro" or "recall of virus".
+    """
     head, of, class_name = name.partition(" of ")
-    base, average = _parted(head)
-    words = SHORT.get(base) or base.replace("_", " ").capitalize()
-    return words + (f" ({average})" if average else "") + of + class_name
+    base, average = _split_average(head)
+    text = SHORT.get(base) or base.replace("_", " ").capitalize()
+    return text + (f" ({average})" if average else "") + of + class_name
 
 
-def metric(name: str, predictions) -> Metric:
-    """The metric of this name for these classes."""
+def metric(name: str, predictions: Predictions) -> Metric:
+    """Find a metric by name for the classes of some predictions.
+
+    name: a base name such as "f1" or "auroc", alone, with "_macro" or "_weighted", or with " of CLASS".
+    predictions: the predictions whose classes it is for.
+
+    Without an average or a class, a metric of two classes is that of the positive class. With more classes or labels it
+    is the metric over all classes where there is one, else the macro average. Raise `StudyError` if the name is unknown
+    or has several meanings.
+    """
     head, of, class_name = name.partition(" of ")
-    base, average = _parted(head)
-    everyone = tuple(range(len(predictions.classes)))
+    base, average = _split_average(head)
+    all_classes = tuple(range(len(predictions.classes)))
     if base == "exact_match" and not average and not of and predictions.several:
         return Metric(name, base, ())
     if base not in BY_CLASS or (of and average):
-        raise StudyError(_unknown(name, predictions))
+        raise StudyError(_unknown_metric(name, predictions))
     if of:
         return Metric(name, base, (predictions.number(class_name),))
     if average:
-        return Metric(name, base, everyone, average)
-    two = len(everyone) == 2 and not predictions.several
-    if two and base not in ("accuracy", "balanced_accuracy", "mcc"):
+        return Metric(name, base, all_classes, average)
+    binary = len(all_classes) == 2 and not predictions.several
+    if binary and base not in ("accuracy", "balanced_accuracy", "mcc"):
         return Metric(name, base, (1,))
     if base in TOGETHER and not predictions.several:
         return Metric(name, base, ())
     if base in ONE_SIDED:
         raise StudyError(
-            f"{name} of {len(everyone)} classes has several meanings: ask for {base}_macro, "
-            f'{base}_weighted, or "{base} of '
-            f'{predictions.classes[-1]}".'
+            f"{name} of {len(all_classes)} classes has several meanings: ask for {base}_macro, "
+            f'{base}_weighted, or "{base} of {predictions.classes[-1]}".'
         )
-    return Metric(name, base, everyone, "macro")
+    return Metric(name, base, all_classes, "macro")
 
 
-def _parted(head: str) -> tuple[str, str]:
+def _split_average(head: str) -> tuple[str, str]:
     base, _, average = head.rpartition("_")
     return (base, average) if average in AVERAGES else (head, "")
 
 
-def _unknown(name: str, predictions) -> str:
+def _unknown_metric(name: str, predictions: Predictions) -> str:
     known = [*BY_CLASS, *(f"{base}_{average}" for base in BY_CLASS for average in AVERAGES)] + [
         "exact_match"
     ] * predictions.several
@@ -241,35 +331,46 @@ def _unknown(name: str, predictions) -> str:
     )
 
 
-def confusion(predictions, threshold=None, of: str = "") -> pd.DataFrame:
-    """Images by actual class (rows) and predicted class (columns); with `of`, one class or label against the rest."""
-    true, said, names = predictions.indicators.astype(bool), decided(predictions, threshold), predictions.classes
+def confusion(predictions: Predictions, threshold: Threshold | None = None, of: str = "") -> pd.DataFrame:
+    """Compute the confusion matrix: number of images by actual class (rows) and predicted class (columns).
+
+    predictions: the predictions.
+    threshold: the decision threshold; without one the most probable class is predicted.
+    class_name: a class or label to be compared with the rest; needed where images have several labels.
+    """
+    true, predicted = predictions.indicators.astype(bool), decided(predictions, threshold)
+    names = predictions.classes
     if of:
-        at = predictions.number(of)
-        true, said = (np.stack([~each[:, at], each[:, at]]) for each in (true, said))
+        column = predictions.number(of)
+        true, predicted = (np.stack([~table[:, column], table[:, column]]) for table in (true, predicted))
         names = [f"not {of}", of]
     elif predictions.several:
         raise StudyError(
-            f"Labels that do not exclude one another have a matrix each: confusion(predictions, of={names[0]!r})."
+            "Where images have several labels, each label has a confusion matrix of its own: "
+            f"name the label, such as {names[0]!r}."
         )
     else:
-        true, said = true.T, said.T
-    counts = [[int((actual & answered).sum()) for answered in said] for actual in true]
+        true, predicted = true.T, predicted.T
+    counts = [[int((actual & decision).sum()) for decision in predicted] for actual in true]
     return pd.DataFrame(counts, index=pd.Index(names, name="actual"), columns=pd.Index(names, name="predicted"))
 
 
-SMALLEST = 1e-7  # Keras's bound on a probability
+SMALLEST = 1e-7  # the lower bound that Keras sets on a probability before it takes the logarithm
 
 
-def log_loss(predictions, labels: str = "each") -> np.ndarray:
-    """Of one class an image, minus the logarithm of its probability.
+def log_loss(predictions: Predictions, labels: str = "each") -> np.ndarray:
+    """Compute the cross-entropy of each image.
 
-    Of several labels: "each" takes a binary cross-entropy a label and their mean, "summed" takes minus the logarithm of
-    the probability of every label that the image has, and their sum, as Keras's categorical cross-entropy does.
+    predictions: the predictions.
+    labels: how the loss is computed where images have several labels. "each": the mean of a binary cross-entropy for
+        each label. "summed": minus the logarithm of the probability, summed over the labels that the image has, as
+        Keras's categorical cross-entropy does.
+
+    With one class per image, the loss is minus the logarithm of the probability of that class.
     """
-    told, true = predictions.probabilities.clip(SMALLEST, 1 - SMALLEST), predictions.indicators
+    probabilities, true = predictions.probabilities.clip(SMALLEST, 1 - SMALLEST), predictions.indicators
     if labels not in ("each", "summed"):
-        raise StudyError(f'Several labels have a loss "each" or "summed", not {labels!r}.')
+        raise StudyError(f'The loss of several labels is "each" or "summed", not {labels!r}.')
     if not predictions.several or labels == "summed":
-        return -(true * np.log(told)).sum(axis=1)
-    return -(true * np.log(told) + (1 - true) * np.log(1 - told)).mean(axis=1)
+        return -(true * np.log(probabilities)).sum(axis=1)
+    return -(true * np.log(probabilities) + (1 - true) * np.log(1 - probabilities)).mean(axis=1)

@@ -1,42 +1,75 @@
-"""Predictions on a set of images, kept on disk, and tables of their scores."""
+"""Predictions for a set of images, their files, and tables of their scores."""
+
+from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of, sha, write
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES
 from pneumo_utils.evaluation.metrics import label
 from pneumo_utils.evaluation.scores import Score, scores
+from pneumo_utils.evaluation.thresholds import Threshold
 
-SEVERAL = "|"  # between the labels of an image that has several
-SUM_TO_ONE = 1e-3  # half precision leaves that much
+if TYPE_CHECKING:
+    from pneumo_utils.data.cohort import Cohort
+
+SEVERAL = "|"  # separates the labels of an image in a .csv file
+SUM_TO_ONE = 1e-3  # how far probabilities of an image may sum from 1: half precision needs that much
 
 
 class Predictions:
-    """Image, patient, truth and a probability a class; the truth is a class number, or with `several` labels an image a
-    row of 0 and 1.
+    """Predicted probabilities for a set of images, with their patients and actual classes.
 
-    Of two classes the second is the positive one. One column of probabilities is then enough: it is that of the
-    positive class. A patient "" is nobody known: such an image counts as its own patient.
+    Of two classes the second is the positive one.
     """
 
-    def __init__(self, images, patients, truth, probabilities, classes, several: bool = False):
+    def __init__(
+        self,
+        images: ArrayLike,
+        patients: ArrayLike,
+        truth: ArrayLike,
+        probabilities: ArrayLike,
+        classes: Sequence[str] | np.ndarray,
+        several: bool = False,
+    ):
+        """Check and keep the predictions; raise `StudyError` if shapes or values do not fit.
+
+        images: the name of each image.
+        patients: the patient of each image; "" if unknown. An image of an unknown patient counts as a patient of its
+            own.
+        truth: the number of each image's class, shape (images,); with `multilabel` 0 or 1 for each label, shape
+            (images, classes).
+        probabilities: shape (images, classes). For two classes a single column is enough: the probability of the
+            positive class.
+        classes: the names of the classes or labels.
+        multilabel: whether an image may have several labels, or none.
+        """
         self.images, self.patients = np.asarray(images, dtype=str), np.asarray(patients, dtype=str)
         self.classes, self.several = [str(name) for name in classes], bool(several)
-        self.probabilities = _two_columns(np.asarray(probabilities, dtype=np.float64), self.classes, self.several)
+        self.probabilities = _add_negative_column(
+            np.asarray(probabilities, dtype=np.float64), self.classes, self.several
+        )
         self.truth = np.asarray(truth)
         self._check()
         self.truth = self.truth.astype(np.uint8 if self.several else np.int64)
 
     @classmethod
-    def of(cls, cohort, probabilities) -> "Predictions":
-        """Of all images of a cohort, in the order of its table."""
+    def of(cls, cohort: Cohort, probabilities: ArrayLike) -> Predictions:
+        """Create predictions for all images of a cohort.
+
+        cohort: the cohort, which has the images, patients and actual classes.
+        probabilities: the probabilities, in the order of the cohort's table.
+        """
         return cls(
             cohort.table["image"],
             cohort.table["patient"],
@@ -50,26 +83,29 @@ class Predictions:
         return len(self.images)
 
     def __repr__(self) -> str:
-        people = len(np.unique(self.patients[self.patients != ""]))
-        mix = ", ".join(f"{count:,} {name}" for name, count in zip(self.classes, self.indicators.sum(axis=0)))
-        return f"Predictions of {len(self):,} images" + (f" of {people:,} patients" if people else "") + f": {mix}"
+        patients = len(np.unique(self.patients[self.patients != ""]))
+        counts = ", ".join(f"{count:,} {name}" for name, count in zip(self.classes, self.indicators.sum(axis=0)))
+        return (
+            f"Predictions of {len(self):,} images" + (f" of {patients:,} patients" if patients else "") + f": {counts}"
+        )
 
     @cached_property
     def indicators(self) -> np.ndarray:
-        """uint8, a row an image and a column a class: 1 where the image is of the class."""
+        """Return 1 where an image is of a class, else 0: uint8, shape (images, classes)."""
         return self.truth if self.several else (self.truth[:, None] == np.arange(len(self.classes))).astype(np.uint8)
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """The number of each image's patient; an image of nobody known has a number of its own."""
-        alone = np.char.add("image ", np.arange(len(self)).astype(str))
-        own = np.where(self.patients == "", alone, np.char.add("patient ", self.patients))
-        return np.unique(own, return_inverse=True)[1]
+        """Return a number for each image's patient, from 0; images of unknown patients get numbers of their own."""
+        without_patient = np.char.add("image ", np.arange(len(self)).astype(str))
+        names = np.where(self.patients == "", without_patient, np.char.add("patient ", self.patients))
+        return np.unique(names, return_inverse=True)[1]
 
     @cached_property
     def question(self) -> str:
-        """A digest of what was asked: images, patients, truth and classes. Two models that share it may be compared
-        pair by pair.
+        """Return a digest of images, patients, actual classes and names of classes, without the probabilities.
+
+        Two models can be compared image by image if they have the same digest.
         """
         return digest_of(
             [self.images.tolist(), self.patients.tolist(), self.truth.tolist(), self.classes, self.several]
@@ -77,13 +113,16 @@ class Predictions:
 
     @cached_property
     def digest(self) -> str:
-        """A digest of what was asked and what was answered: kept pieces may depend on predictions."""
+        """Return a digest of everything, probabilities included; a cached result may depend on it."""
         return digest_of([self.question, sha(np.ascontiguousarray(self.probabilities).tobytes())])[:16]
 
-    # choosing among its images and labels
+    # subsets of images and labels
 
-    def where(self, chosen) -> "Predictions":
-        """The images of these row numbers, or for which a boolean array is true."""
+    def where(self, chosen: np.ndarray | Sequence[int]) -> Predictions:
+        """Select images.
+
+        rows: row numbers, or a boolean array with one entry for each image.
+        """
         return Predictions(
             self.images[chosen],
             self.patients[chosen],
@@ -93,27 +132,35 @@ class Predictions:
             self.several,
         )
 
-    def only(self, names: list[str]) -> "Predictions":
-        """Where images have several labels: these labels alone, such as those that the test images have at all."""
+    def only(self, names: list[str]) -> Predictions:
+        """Select labels, for example those that at least one test image has.
+
+        names: the labels to keep, in this order.
+
+        Raise `StudyError` where each image has one class: the probabilities would no longer sum to one.
+        """
         if not self.several:
             raise StudyError(
                 "Classes that exclude one another cannot be left out: their probabilities would no longer sum to one."
             )
-        at = [self.number(name) for name in names]
+        columns = [self.number(name) for name in names]
         return Predictions(
-            self.images, self.patients, self.truth[:, at], self.probabilities[:, at], names, several=True
+            self.images, self.patients, self.truth[:, columns], self.probabilities[:, columns], names, several=True
         )
 
     def number(self, name: str) -> int:
-        """The column of a class."""
+        """Return the column of a class; raise `StudyError` if there is no such class.
+
+        name: the name of the class or label.
+        """
         if name not in self.classes:
             raise StudyError(f"These predictions have no class {name!r}; they have {', '.join(self.classes)}.")
         return self.classes.index(name)
 
-    # on disk
+    # files
 
     def arrays(self) -> dict:
-        """Arrays and texts, as a kept piece holds them; `Predictions(**arrays)` is the same again."""
+        """Return all fields by name, as a cached result stores them; `Predictions(**arrays)` restores the object."""
         return {
             "images": self.images,
             "patients": self.patients,
@@ -124,21 +171,26 @@ class Predictions:
         }
 
     def frame(self) -> pd.DataFrame:
-        """A row an image: image, patient, truth (`labels` where there are several) and p(class) for every class."""
-        named = [SEVERAL.join(name for name, on in zip(self.classes, row) if on) for row in self.indicators]
-        told = pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.classes])
+        """Return a table with one row for each image.
+
+        Its columns are image, patient, truth (`labels` where an image may have several) and p(class) for every class.
+        """
+        names = [SEVERAL.join(name for name, on in zip(self.classes, row) if on) for row in self.indicators]
         return pd.concat(
             [
                 pd.DataFrame(
-                    {"image": self.images, "patient": self.patients, "labels" if self.several else "truth": named}
+                    {"image": self.images, "patient": self.patients, "labels" if self.several else "truth": names}
                 ),
-                told,
+                pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.classes]),
             ],
             axis=1,
         )
 
-    def save(self, path) -> None:
-        """As .csv for people or .npz for programs."""
+    def save(self, path: str | Path) -> None:
+        """Save the predictions to a file.
+
+        path: a file that ends in .csv (a table that people can read) or .npz (NumPy arrays).
+        """
         path = Path(path)
         if path.suffix == ".csv":
             write(path, self.frame().to_csv(index=False))
@@ -147,18 +199,21 @@ class Predictions:
             np.savez(buffer, **self.arrays())
             write(path, buffer.getvalue())
         else:
-            raise StudyError(f"{path}: predictions are kept as .csv or .npz.")
+            raise StudyError(f"{path}: predictions are saved as .csv or .npz.")
 
     @classmethod
-    def load(cls, path) -> "Predictions":
-        """Load predictions from a .csv or .npz file; raise `StudyError` if it cannot be read."""
+    def load(cls, path: str | Path) -> Predictions:
+        """Load predictions from a file; raise `StudyError` if it cannot be read.
+
+        path: a .csv or .npz file that `save` wrote.
+        """
         path = Path(path)
         try:
-            return cls(**(_from_csv(path) if path.suffix == ".csv" else _from_npz(path)))
+            return cls(**(_read_csv(path) if path.suffix == ".csv" else _read_npz(path)))
         except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise StudyError(
-                f"{path} cannot be read as predictions ({type(error).__name__}: {error}). Make them "
-                f"again with the model."
+                f"{path} cannot be read as predictions ({type(error).__name__}: {error}). Make them again with the "
+                "model."
             ) from error
 
     def _check(self) -> None:
@@ -173,37 +228,37 @@ class Predictions:
             raise StudyError(
                 f"Classes are two or more different names without {SEVERAL!r}, not {', '.join(self.classes)!r}."
             )
-        wanted = {
+        shapes = {
             "patients": (rows,),
             "truth": (rows, columns) if self.several else (rows,),
             "probabilities": (rows, columns),
         }
-        for name, shape in wanted.items():
-            if (held := getattr(self, name).shape) != shape:
+        for name, expected in shapes.items():
+            if (shape := getattr(self, name).shape) != expected:
                 raise StudyError(
-                    f"Predictions of {rows} images and {columns} classes need {name} of shape {shape}, not {held}."
+                    f"Predictions of {rows} images and {columns} classes need {name} of shape {expected}, not {shape}."
                 )
         if not np.isin(self.truth, (0, 1) if self.several else np.arange(columns)).all():
-            raise StudyError(
-                f"The truth has to be "
-                f"{'0 or 1 for every label' if self.several else f'class numbers from 0 to {columns - 1}'}."
-            )
-        broken = ~((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)  # nan is neither
+            values = "0 or 1 for every label" if self.several else f"class numbers from 0 to {columns - 1}"
+            raise StudyError(f"The truth has to be {values}.")
+        invalid = ~((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)  # true for nan, too
         if not self.several:
-            broken |= abs(self.probabilities.sum(axis=1) - 1) > SUM_TO_ONE
-        if broken.any():
-            row = int(broken.argmax())
-            told = ", ".join(f"{p:.4g}" for p in self.probabilities[row])
+            invalid |= abs(self.probabilities.sum(axis=1) - 1) > SUM_TO_ONE
+        if invalid.any():
+            first = int(invalid.argmax())
+            values = ", ".join(f"{value:.4g}" for value in self.probabilities[first])
             raise StudyError(
-                f"{broken.sum()} of {rows} images have answers that are no probabilities, the first "
-                f"{self.images[row]}: {told}. "
-                f"Logits need a {'sigmoid' if self.several else 'softmax'} first; nan means that "
-                f"training went astray."
+                f"The outputs for {invalid.sum()} of {rows} images are no probabilities. The first is "
+                f"{self.images[first]}: {values}. "
+                f"Logits need a {'sigmoid' if self.several else 'softmax'} first; nan means that the training diverged."
             )
 
 
 def together(parts: list[Predictions]) -> Predictions:
-    """The predictions of several folds as one, each image by the model that had not seen it."""
+    """Concatenate predictions, such as those of all folds of a cross-validation.
+
+    parts: predictions of the same classes for different images.
+    """
     if len({(tuple(part.classes), part.several) for part in parts}) != 1:
         raise StudyError("Only predictions of the same classes can be put together.")
     joined = {
@@ -213,37 +268,39 @@ def together(parts: list[Predictions]) -> Predictions:
     return Predictions(**joined, classes=parts[0].classes, several=parts[0].several)
 
 
-def _two_columns(probabilities: np.ndarray, classes: list[str], several: bool) -> np.ndarray:
-    if several or len(classes) != 2:
+def _add_negative_column(probabilities: np.ndarray, classes: list[str], multilabel: bool) -> np.ndarray:
+    """Complete the probabilities of two classes if only those of the positive class are given."""
+    if multilabel or len(classes) != 2 or not (probabilities.ndim == 1 or probabilities.shape[1:] == (1,)):
         return probabilities
-    positive = probabilities.reshape(-1) if probabilities.ndim == 1 or probabilities.shape[1:] == (1,) else None
-    return probabilities if positive is None else np.stack([1 - positive, positive], axis=1)
+    positive = probabilities.reshape(-1)
+    return np.stack([1 - positive, positive], axis=1)
 
 
-def _from_npz(path: Path) -> dict:
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as held:
-        return {name: held[name] for name in ("images", "patients", "truth", "probabilities", "classes", "several")}
+def _read_npz(path: Path) -> dict:
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        return {name: file[name] for name in ("images", "patients", "truth", "probabilities", "classes", "several")}
 
 
-def _from_csv(path: Path) -> dict:
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    told = [name for name in frame if name.startswith("p(")]
-    classes, several = [name[2:-1] for name in told], "labels" in frame
-    held = frame["labels" if several else "truth"].map(
+def _read_csv(path: Path) -> dict:
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    probability_columns = [name for name in table if name.startswith("p(")]
+    classes, multilabel = [name[2:-1] for name in probability_columns], "labels" in table
+    # the class numbers of each image
+    numbers = table["labels" if multilabel else "truth"].map(
         lambda names: [classes.index(name) for name in names.split(SEVERAL) if name]
     )
     truth = (
-        np.array([[at in row for at in range(len(classes))] for row in held], dtype=np.uint8)
-        if several
-        else np.array([row[0] for row in held])
+        np.array([[column in row for column in range(len(classes))] for row in numbers], dtype=np.uint8)
+        if multilabel
+        else np.array([row[0] for row in numbers])
     )
     return {
-        "images": frame["image"],
-        "patients": frame["patient"],
+        "images": table["image"],
+        "patients": table["patient"],
         "truth": truth,
-        "probabilities": frame[told].astype(float),
+        "probabilities": table[probability_columns].astype(float),
         "classes": classes,
-        "several": several,
+        "several": multilabel,
     }
 
 
@@ -254,41 +311,61 @@ OF_A_CLASS = ("precision", "recall", "specificity", "f1", "auroc", "auprc")
 def table(
     models: dict[str, Predictions],
     baselines: dict[str, Predictions],
-    metrics,
-    thresholds: dict | None = None,
+    metrics: Sequence[str],
+    thresholds: dict[str, Threshold] | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """A row a model and metric: model, baseline (whether it is one), metric, value, low, high, and why where
-    undefined.
+    """Compute a table of scores with one row for each model and metric.
+
+    models: predictions of the models, by name.
+    baselines: predictions of the baselines, by name.
+    metrics: the names of the metrics.
+    thresholds: decision thresholds, by the name of the model or baseline.
+    resamples: the number of bootstrap resamples.
+    seed: seed of the resamples.
+    level: confidence level of the intervals.
+
+    Its columns are model, baseline (whether it is one), metric, value, low, high, and why (the reason where a score is
+    undefined).
     """
-    if twice := set(models) & set(baselines):
-        raise StudyError(f"A model and a baseline are both called {sorted(twice)[0]!r}: give one another name.")
-    if astray := set(thresholds or {}) - set(models) - set(baselines):
+    if duplicates := set(models) & set(baselines):
+        raise StudyError(f"A model and a baseline are both called {sorted(duplicates)[0]!r}: rename one of them.")
+    if unknown := set(thresholds or {}) - set(models) - set(baselines):
         raise StudyError(
-            f"There is a threshold for {sorted(astray)[0]!r}, which is none of {', '.join((*models, *baselines))}."
+            f"There is a threshold for {sorted(unknown)[0]!r}, which is none of {', '.join((*models, *baselines))}."
         )
     parts = [
-        _rows(scores(told, metrics, (thresholds or {}).get(name), resamples, seed, level)).assign(
+        _score_rows(scores(predictions, metrics, (thresholds or {}).get(name), resamples, seed, level)).assign(
             model=name, baseline=name in baselines
         )
-        for name, told in (models | baselines).items()
+        for name, predictions in (models | baselines).items()
     ]
     return pd.concat(parts, ignore_index=True)[["model", "baseline", *COLUMNS]]
 
 
 def by_class(
     predictions: Predictions,
-    metrics=OF_A_CLASS,
-    threshold=None,
+    metrics: Sequence[str] = OF_A_CLASS,
+    threshold: Threshold | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The same of one model, a row a class and metric, each class against the rest."""
-    asked = [f"{name} of {each}" for each in predictions.classes for name in metrics]
-    rows = _rows(scores(predictions, asked, threshold, resamples, seed, level))
+    """Compute a table of scores of one model with one row for each class and metric, each class against the rest.
+
+    predictions: the model's predictions.
+    metrics: the names of the metrics.
+    threshold: the decision threshold.
+    resamples: the number of bootstrap resamples.
+    seed: seed of the resamples.
+    level: confidence level of the intervals.
+
+    Its columns are class, images (the number of that class), metric, value, low, high and why.
+    """
+    names = [f"{metric} of {class_name}" for class_name in predictions.classes for metric in metrics]
+    rows = _score_rows(scores(predictions, names, threshold, resamples, seed, level))
     images = predictions.indicators.sum(axis=0)
     return pd.DataFrame(
         {"class": np.repeat(predictions.classes, len(metrics)), "images": np.repeat(images, len(metrics))}
@@ -296,17 +373,23 @@ def by_class(
 
 
 def shown(tidy: pd.DataFrame) -> pd.DataFrame:
-    """A row a model or class, a column a metric: 0.812 (0.79 to 0.83), or that it is undefined."""
+    """Format a table of scores for a page: one row for each model or class, one column for each metric.
+
+    tidy: a table as the two functions above return it.
+
+    A cell reads "0.812 (0.79 to 0.83)", or "undefined".
+    """
     names = [name for name in ("model", "class", "images") if name in tidy]
-    words = tidy.assign(
-        words=[str(Score(*row)) for row in tidy[COLUMNS].itertuples(index=False)], metric=tidy["metric"].map(label)
+    formatted = tidy.assign(
+        text=[str(Score(*row)) for row in tidy[COLUMNS].itertuples(index=False)], metric=tidy["metric"].map(label)
     )
-    wide = words.pivot(index=names, columns="metric", values="words")
+    wide = formatted.pivot(index=names, columns="metric", values="text")
+    # pivot sorts; rows and columns keep their order here
     order = (
         pd.MultiIndex.from_frame(tidy[names].drop_duplicates()) if len(names) > 1 else tidy[names[0]].drop_duplicates()
     )
-    return wide.loc[order, words["metric"].drop_duplicates()].rename_axis(columns=None).reset_index()
+    return wide.loc[order, formatted["metric"].drop_duplicates()].rename_axis(columns=None).reset_index()
 
 
-def _rows(found: list[Score]) -> pd.DataFrame:
-    return pd.DataFrame([vars(each) for each in found], columns=COLUMNS)
+def _score_rows(results: list[Score]) -> pd.DataFrame:
+    return pd.DataFrame([vars(result) for result in results], columns=COLUMNS)

@@ -1,32 +1,39 @@
 """Scores with confidence intervals."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, Answers, Weighed, interval, weights
 from pneumo_utils.evaluation.metrics import Metric, metric
 
+if TYPE_CHECKING:
+    from pneumo_utils.evaluation.predictions import Predictions
+    from pneumo_utils.evaluation.thresholds import Threshold
+
 UNDEFINED = "undefined"
-NARROW = 0.02  # two digits would say little of such an interval
+NARROW = 0.02  # the width below which an interval is printed with three digits, because two would say little
 
 
 @dataclass(frozen=True)
 class Score:
-    """A figure, and the interval in which it would lie had other patients been tested; nan and a reason where it is
-    undefined.
-    """
+    """A metric's value on a test set with its confidence interval over patients."""
 
-    metric: str
-    value: float
-    low: float
-    high: float
-    why: str = ""
+    metric: str  # the name of the metric
+    value: float  # nan where it is undefined
+    low: float  # lower confidence limit, nan where it is undefined
+    high: float  # upper confidence limit, nan where it is undefined
+    why: str = ""  # the reason why the value or its interval is undefined
 
     @property
     def claim(self) -> tuple[float, float, float]:
-        """What `run.claim(id, *score.claim)` keeps."""
+        """Return value, low and high, as `run.claim(id, *score.claim)` takes them."""
         return self.value, self.low, self.high
 
     def __str__(self) -> str:
@@ -34,87 +41,150 @@ class Score:
 
 
 def in_words(value: float, low: float, high: float) -> str:
-    """0.812 (0.79 to 0.83), with a third digit where the interval is narrow; or that it is undefined."""
+    """Format a value with its confidence interval: "0.812 (0.79 to 0.83)", or "undefined" for nan.
+
+    value: the value.
+    low: the lower confidence limit.
+    high: the upper confidence limit.
+
+    Limits have two digits, or three where the interval is narrower than 0.02.
+    """
     if np.isnan(value):
         return UNDEFINED
+    if np.isnan(low):
+        return f"{value:z.3f} ({UNDEFINED})"
     digits = 3 if high - low < NARROW else 2
-    return f"{value:z.3f} ({UNDEFINED})" if np.isnan(low) else f"{value:z.3f} ({low:z.{digits}f} to {high:z.{digits}f})"
+    return f"{value:z.3f} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
 def scores(
-    predictions, names, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    predictions: Predictions,
+    names: Sequence[str],
+    threshold: Threshold | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> list[Score]:
-    """Metrics by name, each with the interval over resamples of patients."""
-    answers = Answers(predictions, threshold)
-    asked = [metric(name, predictions) for name in names]
-    points, spreads = point(answers, asked), spread(answers, asked, resamples, seed)
-    return [_score(each, answers, float(value), values, level) for each, value, values in zip(asked, points, spreads)]
+    """Compute metrics with confidence intervals, by resampling patients.
+
+    predictions: the predictions.
+    names: the names of the metrics.
+    threshold: the decision threshold; without one the most probable class is predicted.
+    resamples: the number of bootstrap resamples.
+    seed: seed of the resamples.
+    level: confidence level of the intervals.
+    """
+    outputs = Answers(predictions, threshold)
+    metrics = [metric(name, predictions) for name in names]
+    estimates, distributions = point(outputs, metrics), spread(outputs, metrics, resamples, seed)
+    return [
+        _make_score(one, outputs, float(estimate), distribution, level)
+        for one, estimate, distribution in zip(metrics, estimates, distributions)
+    ]
 
 
 def score(
-    predictions, name: str, threshold=None, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+    predictions: Predictions,
+    name: str,
+    threshold: Threshold | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = LEVEL,
 ) -> Score:
-    """Compute one metric of predictions with its confidence interval."""
+    """Compute one metric with its confidence interval, by resampling patients.
+
+    predictions: the predictions.
+    name: the name of the metric.
+    threshold: the decision threshold; without one the most probable class is predicted.
+    resamples: the number of bootstrap resamples.
+    seed: seed of the resamples.
+    level: confidence level of the interval.
+    """
     return scores(predictions, [name], threshold, resamples, seed, level)[0]
 
 
-def values(predictions: list, name: str) -> np.ndarray:
-    """One metric of each of several answers, such as those of all draws, without intervals."""
-    return np.array([point(Answers(each), [metric(name, each)])[0] for each in predictions])
+def values(predictions: Sequence[Predictions], name: str) -> np.ndarray:
+    """Compute one metric for each of several predictions, such as those of repeated runs, without intervals.
+
+    predictions: the predictions.
+    name: the name of the metric.
+    """
+    return np.array([point(Answers(run), [metric(name, run)])[0] for run in predictions])
 
 
 def point(answers: Answers, asked: list[Metric]) -> np.ndarray:
-    """The plain figures: every image once."""
-    seen = Weighed(answers, np.ones((1, len(answers.true))))
-    return np.array([each(seen)[0] for each in asked])
+    """Compute metrics on the original set of images, without resampling.
+
+    outputs: probabilities, labels and decisions of the images.
+    metrics: the metrics; the result has one value for each.
+    """
+    counts = Weighed(answers, np.ones((1, len(answers.true))))
+    return np.array([function(counts)[0] for function in asked])
 
 
 def spread(answers: Answers, asked: list[Metric], resamples: int, seed: int) -> np.ndarray:
-    """A row a metric, a column a resample; two models on the same images and with the same seed meet the same
-    resamples.
+    """Compute metrics on bootstrap resamples of patients, shape (metrics, resamples).
+
+    outputs: probabilities, labels and decisions of the images.
+    metrics: the metrics.
+    resamples: the number of resamples.
+    seed: seed of the resamples. Two models on the same images get the same resamples from the same seed.
     """
-    seen = (Weighed(answers, drawn) for drawn in weights(answers.predictions.groups, resamples, seed))
-    return np.concatenate([[each(block) for each in asked] for block in seen], axis=1)
+    blocks = (Weighed(answers, block) for block in weights(answers.predictions.groups, resamples, seed))
+    return np.concatenate([[function(counts) for function in asked] for counts in blocks], axis=1)
 
 
-def _score(asked: Metric, answers: Answers, value: float, values: np.ndarray, level: float) -> Score:
+def _make_score(metric: Metric, outputs: Answers, value: float, distribution: np.ndarray, level: float) -> Score:
     if np.isnan(value):
-        return Score(asked.name, value, np.nan, np.nan, f"{UNDEFINED}: {_absent(asked, answers)}")
-    if asked.base == "calibration_error":  # noise of a resample adds to it, so that its resamples lie too high
-        values = np.maximum(values - (np.median(values) - value), 0)
-    low, high = interval(values, level)
-    counted = asked.counted(answers)
-    if counted is not None and low == high == value and value in (0, 1):
-        low, high = never_seen(value, len(np.unique(answers.predictions.groups[counted])), level)
-    return Score(asked.name, value, low, high, "" if low == low else f"{UNDEFINED} in most resamples")
+        return Score(metric.name, value, np.nan, np.nan, f"{UNDEFINED}: {_explain_undefined(metric, outputs)}")
+    if metric.base == "calibration_error":  # resampling noise raises it, so the resamples' values are shifted down
+        distribution = np.maximum(distribution - (np.median(distribution) - value), 0)
+    low, high = interval(distribution, level)
+    denominator = metric.counted(outputs)
+    if denominator is not None and low == high == value and value in (0, 1):
+        low, high = never_seen(value, len(np.unique(outputs.predictions.groups[denominator])), level)
+    return Score(metric.name, value, low, high, "" if low == low else f"{UNDEFINED} in most resamples")
 
 
 def never_seen(value: float, patients: int, level: float) -> tuple[float, float]:
-    """A share without exception leaves the bootstrap nothing to draw: the exact binomial interval instead."""
+    """Compute the exact binomial confidence interval of a share that is 0 or 1.
+
+    value: the share, 0 or 1. All bootstrap resamples have the same share, so the bootstrap gives no interval.
+    patients: the number of patients.
+    level: confidence level of the interval.
+    """
     bound = ((1 - level) / 2) ** (1 / patients) if patients else 0.0
     return (bound, 1.0) if value else (0.0, 1 - bound)
 
 
-def _absent(asked: Metric, answers: Answers) -> str:
-    names, images = answers.predictions.classes, answers.true.sum(axis=0)
-    for at in asked.columns or range(len(names)):
-        if images[at] == 0:
-            return f"no image is {names[at]}"
+def _explain_undefined(metric: Metric, outputs: Answers) -> str:
+    names, images = outputs.predictions.classes, outputs.true.sum(axis=0)
+    for column in metric.columns or range(len(names)):
+        if images[column] == 0:
+            return f"no image is {names[column]}"
     return f"every image is {names[int(images.argmax())]}"
 
 
-def mean_of_people(found, patients, resamples: int = RESAMPLES, seed: int = 0) -> tuple[float, float, float]:
-    """The mean over the images for which it is defined, with the interval over resamples of patients; an image
-    without a patient is its own.
+def mean_of_people(
+    found: ArrayLike, patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float, float]:
+    """Compute the mean of a quantity over images with its 95 % confidence interval, by resampling patients.
+
+    values: the quantity for each image; images for which it is not finite are left out.
+    patients: the patient of each image; an image without a patient ("") counts as a patient of its own.
+    resamples: the number of bootstrap resamples.
+    seed: seed of the resamples.
+
+    Return mean, low and high; all are nan if no value is finite.
     """
-    found, people = np.asarray(found, dtype=float), pd.Series(np.asarray(patients), dtype=str)
+    found, names = np.asarray(found, dtype=float), pd.Series(np.asarray(patients), dtype=str)
     defined = np.isfinite(found)
     if not defined.any():
         return np.nan, np.nan, np.nan
-    groups = pd.factorize(people.where(people != "", "image " + people.index.astype(str)))[0]
-    held = np.where(defined, found, 0.0)
-    again = [
-        np.divide(block @ held, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0)
+    groups = pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
+    filled = np.where(defined, found, 0.0)
+    means = [
+        np.divide(block @ filled, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0)
         for block in weights(groups, resamples, seed)
     ]
-    return float(found[defined].mean()), *interval(np.concatenate(again))
+    return float(found[defined].mean()), *interval(np.concatenate(means))

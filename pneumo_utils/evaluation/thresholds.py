@@ -1,6 +1,10 @@
-"""Choose a decision threshold on validation data; abstain; calibration."""
+"""Choose a decision threshold on validation data; selective prediction; calibration."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -11,35 +15,41 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import digest_of
 from pneumo_utils.evaluation.bootstrap import BINS, LEVEL, Answers, binned
 
+if TYPE_CHECKING:
+    from pneumo_utils.evaluation.predictions import Predictions
+
 WAYS = '"youden", "f1", ("recall", 0.9) or ("specificity", 0.9)'
 
 
 @dataclass(frozen=True)
 class Threshold:
-    """A probability for the positive class, or one a label, and the images that it was chosen on."""
+    """A decision threshold, and the images that it was chosen on."""
 
-    values: tuple[float, ...]
-    by: str
-    classes: tuple[str, ...]
-    seen: frozenset = field(repr=False)  # (patient, image) of each
+    values: tuple[float, ...]  # one threshold for the positive class, or one for each label
+    by: str  # the criterion that it was chosen by, such as "youden" or "recall of 0.9"
+    classes: tuple[str, ...]  # the classes of the predictions that it was chosen on
+    seen: frozenset = field(repr=False)  # (patient, image) of each image that it was chosen on
 
     @property
     def digest(self) -> str:
         """Return a digest of the values, the criterion, the classes and the images used to choose them."""
         return digest_of([list(self.values), self.by, list(self.classes), sorted(self.seen)])[:16]
 
-    def decide(self, predictions) -> np.ndarray:
-        """Yes or no for every image and class, on images that had no part in the choice."""
+    def decide(self, predictions: Predictions) -> np.ndarray:
+        """Decide for every image and class, as a boolean array of shape (images, classes).
+
+        predictions: predictions of the same classes. Raise `StudyError` if the threshold was chosen on any of their
+            images.
+        """
         if tuple(predictions.classes) != self.classes:
             raise StudyError(
                 f"The threshold was chosen for {', '.join(self.classes)} and cannot decide on "
                 f"{', '.join(predictions.classes)}."
             )
-        if shared := self.seen & _names(predictions):
+        if shared := self.seen & _image_keys(predictions):
             raise StudyError(
                 f"The threshold was chosen on {len(shared)} of the {len(predictions)} images that it is "
-                f"now tested on. "
-                "Choose it on validation images, and test it on others."
+                "now tested on. Choose it on validation images, and test it on others."
             )
         if predictions.several:
             return predictions.probabilities >= np.array(self.values)
@@ -47,74 +57,90 @@ class Threshold:
         return np.stack([~positive, positive], axis=1)
 
 
-def threshold(valid, by="youden") -> Threshold:
-    """Chosen on the predictions of validation images: by Youden's index, the best F1, or the best that keeps a
-    recall or specificity.
+def threshold(valid: Predictions, by: str | tuple[str, float] = "youden") -> Threshold:
+    """Choose a decision threshold on validation images.
+
+    valid: predictions for the validation images, of two classes or of several labels (which get a threshold each).
+    criterion: "youden" maximises recall + specificity, and "f1" the F1 score. ("recall", 0.9) takes the best
+        specificity with a recall of at least 0.9, and ("specificity", 0.9) the reverse.
     """
     if not valid.several and len(valid.classes) != 2:
         raise StudyError(
-            f"A threshold decides between two answers; here are {len(valid.classes)} classes, of which "
-            f"the likeliest is taken."
+            f"A threshold decides between two classes; with {len(valid.classes)} classes the most probable is taken."
         )
     columns = range(len(valid.classes)) if valid.several else [1]
     values = tuple(
-        _chosen(valid.indicators[:, at], valid.probabilities[:, at], by, valid.classes[at]) for at in columns
+        _choose(valid.indicators[:, column], valid.probabilities[:, column], by, valid.classes[column])
+        for column in columns
     )
-    return Threshold(
-        values, by if isinstance(by, str) else f"{by[0]} of {by[1]:g}", tuple(valid.classes), _names(valid)
-    )
+    description = by if isinstance(by, str) else f"{by[0]} of {by[1]:g}"
+    return Threshold(values, description, tuple(valid.classes), _image_keys(valid))
 
 
-def _names(predictions) -> frozenset:
+def _image_keys(predictions: Predictions) -> frozenset:
     return frozenset(zip(predictions.patients.tolist(), predictions.images.tolist()))
 
 
-def _chosen(true: np.ndarray, told: np.ndarray, by, name: str) -> float:
-    """Half way between the lowest probability that is still a yes and the next one below."""
+def _choose(true: np.ndarray, probabilities: np.ndarray, criterion: str | tuple[str, float], name: str) -> float:
+    """Choose the threshold of one class: half way between the lowest accepted probability and the next one below."""
     positives, negatives = int(true.sum()), int(len(true) - true.sum())
     if not positives or not negatives:
         raise StudyError(
             f"No threshold can be chosen for {name}: {'all' if positives else 'none'} of the "
-            f"{len(true)} validation images are it."
+            f"{len(true)} validation images have it."
         )
-    false_share, true_share, cuts = roc_curve(true, told, drop_intermediate=False)
-    at = _best(by, true_share, 1 - false_share, positives, negatives)
-    below = cuts[at + 1] if at + 1 < len(cuts) else 0.0
-    return float((cuts[at] + below) / 2)  # infinite where the best is never to say yes
+    false_positive_rate, recall, candidates = roc_curve(true, probabilities, drop_intermediate=False)
+    best = _best_index(criterion, recall, 1 - false_positive_rate, positives, negatives)
+    below = candidates[best + 1] if best + 1 < len(candidates) else 0.0
+    return float((candidates[best] + below) / 2)  # infinite where it is best never to predict the class
 
 
-def _best(by, recall: np.ndarray, specificity: np.ndarray, positives: int, negatives: int) -> int:
-    if by == "youden":
+def _best_index(
+    criterion: str | tuple[str, float], recall: np.ndarray, specificity: np.ndarray, positives: int, negatives: int
+) -> int:
+    if criterion == "youden":
         return int(np.argmax(recall + specificity))
-    if by == "f1":
-        hits, alarms = recall * positives, (1 - specificity) * negatives
-        return int(np.argmax(2 * hits / (hits + alarms + positives)))
-    if isinstance(by, (tuple, list)) and len(by) == 2 and by[0] in ("recall", "specificity") and 0 < by[1] <= 1:
-        asked, other = (recall, specificity) if by[0] == "recall" else (specificity, recall)
-        return int(np.argmax(np.where(asked >= by[1] - 1e-12, other, -1.0)))
-    raise StudyError(f"A threshold is chosen by {WAYS}, not by {by!r}.")
+    if criterion == "f1":
+        tp, fp = recall * positives, (1 - specificity) * negatives
+        return int(np.argmax(2 * tp / (tp + fp + positives)))
+    if (
+        isinstance(criterion, (tuple, list))
+        and len(criterion) == 2
+        and criterion[0] in ("recall", "specificity")
+        and 0 < criterion[1] <= 1
+    ):
+        limited, other = (recall, specificity) if criterion[0] == "recall" else (specificity, recall)
+        return int(np.argmax(np.where(limited >= criterion[1] - 1e-12, other, -1.0)))
+    raise StudyError(f"A threshold is chosen by {WAYS}, not by {criterion!r}.")
 
 
-def answered(predictions, shares=tuple(np.linspace(0.1, 1, 10)), level: float = LEVEL) -> pd.DataFrame:
-    """A row a share of images that are answered, those of the highest probability first: share, images, accuracy and
-    Wilson's interval.
+def answered(
+    predictions: Predictions,
+    shares: Sequence[float] = tuple(np.linspace(0.1, 1, 10)),
+    level: float = LEVEL,
+) -> pd.DataFrame:
+    """Compute the accuracy if the model may abstain and decides only on the images it is most confident about.
 
-    Among images of equal probability none is surer than another: where the share ends within such a tie, the tie counts
-    in its mean.
+    predictions: the predictions, with one class for each image.
+    shares: shares of the images to decide on, those with the highest probability first.
+    level: confidence level of Wilson's interval.
+
+    Return one row for each share, with the columns share, images, accuracy, low and high. Images with the same
+    probability count with their mean accuracy, so that their order does not matter.
     """
     if predictions.several:
-        raise StudyError("Abstaining is worked out where each image has one class.")
+        raise StudyError("Selective accuracy is computed only where each image has one class.")
     if not all(0 < share <= 1 for share in shares):
         raise StudyError(
-            f"Shares of images to answer lie above 0 and reach 1 at most, not "
+            "The shares of images to decide on have to be above 0 and at most 1, not "
             f"{', '.join(f'{share:g}' for share in shares)}."
         )
-    sure, right = Answers(predictions).top
+    confidence, right = Answers(predictions).top
     right = (
         pd.Series(np.asarray(right, float))
-        .groupby(np.asarray(sure))
+        .groupby(np.asarray(confidence))
         .transform("mean")
-        .to_numpy()[np.argsort(-np.asarray(sure), kind="stable")]
+        .to_numpy()[np.argsort(-np.asarray(confidence), kind="stable")]
     )
     rows = []
     for share in shares:
@@ -125,30 +151,34 @@ def answered(predictions, shares=tuple(np.linspace(0.1, 1, 10)), level: float = 
     return pd.DataFrame(rows)
 
 
-def reliability(predictions, of: str = "", level: float = LEVEL) -> pd.DataFrame:
-    """A row a bin: from, to, images, mean predicted probability, the share that came true, and Wilson's interval of
-    that share.
+def reliability(predictions: Predictions, of: str = "", level: float = LEVEL) -> pd.DataFrame:
+    """Compute the bins of a reliability diagram.
 
-    Of two classes it is the positive one's probability, of more the likeliest class's, and with `of` that of one class
-    or label.
+    predictions: the predictions.
+    class_name: the class or label whose probability is used. Without it, the positive class of two classes, or the most
+        probable class of each image if there are more.
+    level: confidence level of Wilson's interval.
+
+    Return one row for each bin, with the columns from, to, images, predicted (mean probability), observed (share of the
+    images that belong to the class), low and high (the interval of that share).
     """
-    told, true = _asked(predictions, of)
-    bins = binned(told)
+    probabilities, true = _select_probabilities(predictions, of)
+    bins = binned(probabilities)
     images = bins.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        predicted, observed = told @ bins / images, true @ bins / images
+        predicted, observed = probabilities @ bins / images, true @ bins / images
     intervals = [
         stats.binomtest(int(true @ column), int(count)).proportion_ci(level, method="wilson")
         if count
         else (np.nan, np.nan)
         for column, count in zip(bins.T, images)
     ]
-    low, high = np.array([tuple(each) for each in intervals]).T
-    edge = np.linspace(0, 1, BINS + 1)
+    low, high = np.array([tuple(limits) for limits in intervals]).T
+    edges = np.linspace(0, 1, BINS + 1)
     return pd.DataFrame(
         {
-            "from": edge[:-1],
-            "to": edge[1:],
+            "from": edges[:-1],
+            "to": edges[1:],
             "images": images,
             "predicted": predicted,
             "observed": observed,
@@ -158,9 +188,10 @@ def reliability(predictions, of: str = "", level: float = LEVEL) -> pd.DataFrame
     )
 
 
-def _asked(predictions, of: str) -> tuple[np.ndarray, np.ndarray]:
-    if of or predictions.several or len(predictions.classes) == 2:
-        at = predictions.number(of or predictions.classes[-1])
-        return predictions.probabilities[:, at], predictions.indicators[:, at].astype(int)
-    told, right = Answers(predictions).top
-    return told, right.astype(int)
+def _select_probabilities(predictions: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the probabilities to be assessed, and whether each prediction is right."""
+    if class_name or predictions.several or len(predictions.classes) == 2:
+        column = predictions.number(class_name or predictions.classes[-1])
+        return predictions.probabilities[:, column], predictions.indicators[:, column].astype(int)
+    probabilities, right = Answers(predictions).top
+    return probabilities, right.astype(int)

@@ -1,8 +1,9 @@
-"""Variance components of repeated runs, and the best of many under no effect."""
+"""Variance components of repeated runs, and the best of many models when none is better than the others."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval
@@ -11,90 +12,110 @@ from pneumo_utils.evaluation.comparison import students_reach
 ROWS, COLUMNS, BOTH, DRAWS, REST = "rows", "columns", "rows x columns", "draws", "rest"
 
 
-def components(scores) -> dict[str, float]:
-    """The variance that each source adds to one score, for scores of (rows, columns, draws) in which all cells met the
-    same draws.
+def components(scores: ArrayLike) -> dict[str, float]:
+    """Estimate the variance components of scores by an analysis of variance.
 
-    From the mean squares of the analysis of variance, as if nothing but chance were left in the rest; what comes out
-    below 0 is 0.
+    scores: shape (rows, columns, draws), such as models x protocols x repeated runs; all cells were run on the same
+        draws. There have to be at least two cells and two draws.
+
+    Return the variance that each source adds to one score: rows, columns, their interaction, draws, and the rest (the
+    residual). Components are estimated from mean squares; negative estimates become 0.
     """
     scores = np.asarray(scores, dtype=float)
     if scores.ndim != 3 or scores.shape[0] * scores.shape[1] < 2 or scores.shape[2] < 2:
         raise StudyError(
-            f"Scores are taken apart in rows, columns and draws, two draws at least; here they are "
-            f"{' x '.join(map(str, scores.shape))}."
+            "Variance components need scores of rows, columns and draws, with two cells and two draws at least; "
+            f"these are {' x '.join(map(str, scores.shape))}."
         )
     rows, columns, draws = scores.shape
     mean = scores.mean()
-    row, column, cell, draw = (
-        scores.mean((1, 2)) - mean,
-        scores.mean((0, 2)) - mean,
-        scores.mean(2) - mean,
-        scores.mean((0, 1)) - mean,
-    )
-    both = cell - row[:, None] - column
-    rest = scores - mean - cell[:, :, None] - draw
-    free = (rows * columns - 1) * (draws - 1)
-    noise = (rest**2).sum() / free
-    found = {
-        ROWS: (row, rows - 1, columns * draws),
-        COLUMNS: (column, columns - 1, rows * draws),
-        BOTH: (both, (rows - 1) * (columns - 1), draws),
-        DRAWS: (draw, draws - 1, rows * columns),
+    row_effect = scores.mean((1, 2)) - mean
+    column_effect = scores.mean((0, 2)) - mean
+    cell_effect = scores.mean(2) - mean
+    draw_effect = scores.mean((0, 1)) - mean
+    interaction = cell_effect - row_effect[:, None] - column_effect
+    residual = scores - mean - cell_effect[:, :, None] - draw_effect
+    noise = (residual**2).sum() / ((rows * columns - 1) * (draws - 1))
+    # effect, its degrees of freedom, and the number of scores that each of its values is the mean of
+    effects = {
+        ROWS: (row_effect, rows - 1, columns * draws),
+        COLUMNS: (column_effect, columns - 1, rows * draws),
+        BOTH: (interaction, (rows - 1) * (columns - 1), draws),
+        DRAWS: (draw_effect, draws - 1, rows * columns),
     }
     return {
-        name: max(0.0, float((effect**2).sum() / freedom - noise / times)) if freedom else 0.0
-        for name, (effect, freedom, times) in found.items()
+        name: max(0.0, float((effect**2).sum() / freedom - noise / count)) if freedom else 0.0
+        for name, (effect, freedom, count) in effects.items()
     } | {REST: float(noise)}
 
 
-def shares(scores) -> dict[str, float]:
-    """The same as parts of their sum."""
-    found = components(scores)
-    return {name: value / (sum(found.values()) or 1.0) for name, value in found.items()}
+def shares(scores: ArrayLike) -> dict[str, float]:
+    """Estimate the variance components of scores as shares of their sum.
+
+    scores: shape (rows, columns, draws).
+    """
+    variances = components(scores)
+    return {name: value / (sum(variances.values()) or 1.0) for name, value in variances.items()}
 
 
 def over_draws(
-    told: Callable[[np.ndarray], float], scores, least: float = -np.inf, most: float = np.inf, level: float = LEVEL
+    told: Callable[[np.ndarray], float],
+    scores: ArrayLike,
+    least: float = -np.inf,
+    most: float = np.inf,
+    level: float = LEVEL,
 ) -> tuple[float, float, float]:
-    """A number told of such scores, with the interval of the jackknife: each draw left out in turn, and Student's t
-    over what that changes.
+    """Compute a statistic of repeated runs with its jackknife confidence interval.
 
-    Draws put back at random would repeat some, and a repeated draw looks like certainty; with a handful of draws that
-    would be most of the answer.
+    statistic: a function that computes a number from scores of shape (rows, columns, draws).
+    scores: the scores, shape (rows, columns, draws).
+    min_value: the lowest possible value, at which the interval ends.
+    max_value: the highest possible value, at which the interval ends.
+    level: confidence level of the interval.
+
+    Each draw is left out in turn, and Student's interval is computed from the resulting values. A bootstrap would
+    repeat some of the few draws, and repeated draws would make the interval too narrow. Return value, low and high; the
+    limits are nan with fewer than three draws.
     """
     scores = np.asarray(scores, dtype=float)
     draws, value = scores.shape[2], told(scores)
     if draws < 3:
         return value, np.nan, np.nan
-    without = np.array([told(np.delete(scores, at, axis=2)) for at in range(draws)])
-    reach = students_reach((draws - 1) * without, 1 / draws, level)
-    return value, max(least, value - reach), min(most, value + reach)
+    left_out = np.array([told(np.delete(scores, draw, axis=2)) for draw in range(draws)])
+    half_width = students_reach((draws - 1) * left_out, 1 / draws, level)
+    return value, max(least, value - half_width), min(most, value + half_width)
 
 
 def best_of(
-    draws: dict[str, np.ndarray],
-    counts: dict[str, int],
+    draws: Mapping[str, np.ndarray],
+    counts: Mapping[str, int],
     resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> tuple[float, float, float]:
-    """The highest score over the mean of all, its median and the interval of single tries, of so many things of each
-    kind that are all equally good.
+    """Simulate by how much the best of many scores exceeds their mean if all models are equally good.
 
-    `draws` are scores of repeated draws of one thing of a kind, taken as normal. A few draws do not tell their
-    deviation exactly: each try has another, of those that could have given them.
+    run_scores: for each kind of model, the scores of at least two repeated runs of one model.
+    counts: the number of models of each kind.
+    resamples: the number of simulations.
+    seed: seed of the simulations.
+    level: level of the interval.
+
+    Scores are taken as normal. A few runs do not give their standard deviation exactly, so each simulation draws one
+    from its distribution given the runs. Return the median of the simulated maxima, and the limits of the interval that
+    holds a single maximum.
     """
     counts = {name: number for name, number in counts.items() if number}
     if missing := [name for name in counts if len(draws.get(name, ())) < 2]:
         raise StudyError(
-            f"Chance is told from two draws or more, and of {missing[0]} there are {len(draws.get(missing[0], ()))}."
+            "The spread of chance is estimated from two draws or more, and of "
+            f"{missing[0]} there are {len(draws.get(missing[0], ()))}."
         )
     random = np.random.default_rng(seed)
-    best = []
+    maxima = []
     for name, number in counts.items():
-        free = len(draws[name]) - 1
-        deviation = np.std(draws[name], ddof=1) * np.sqrt(free / random.chisquare(free, resamples))
-        best.append(deviation * random.standard_normal((resamples, number)).max(axis=1))
-    highest = np.max(best, axis=0)
+        freedom = len(draws[name]) - 1
+        deviation = np.std(draws[name], ddof=1) * np.sqrt(freedom / random.chisquare(freedom, resamples))
+        maxima.append(deviation * random.standard_normal((resamples, number)).max(axis=1))
+    highest = np.max(maxima, axis=0)
     return float(np.median(highest)), *interval(highest, level)

@@ -1,11 +1,12 @@
 """One style for all plots, and text that fits."""
 
 import re
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import seaborn as sns
 
-# Okabe and Ito's palette; grey for what is only there to compare with
+# Okabe and Ito's palette; grey marks baselines and reference lines
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, INK = (
     "#0072B2",
     "#D55E00",
@@ -20,7 +21,7 @@ WIDTH = 5.6  # inches; shown at 560 pixels, or as wide as a phone
 
 
 def use() -> None:
-    """Set the look; every plotting function calls this first."""
+    """Set the style of all following plots; every plotting function calls this first."""
     sns.set_theme(
         context="notebook",
         style="ticks",
@@ -47,53 +48,83 @@ def use() -> None:
 
 
 def canvas(height: float, rows: int = 1, columns: int = 1, **keywords):
-    """A figure as wide as a page, in the book's look."""
+    """Create a figure of the page's width with its axes, in the book's style.
+
+    height: height in inches.
+    rows: rows of axes.
+    columns: columns of axes.
+    keywords: further arguments of `matplotlib.pyplot.subplots`.
+
+    Return the figure, and its axes as `subplots` returns them.
+    """
     use()
     return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **keywords)
 
 
 def sheet(height: float, **keywords):
-    """The same without any axes, for pictures that are placed by the inch."""
-    figure, empty = canvas(height, **keywords)
+    """Create a figure of the page's width without axes, for axes that are placed in inches.
+
+    height: height in inches.
+    keywords: further arguments of `matplotlib.pyplot.subplots`.
+    """
+    figure, axes = canvas(height, **keywords)
     figure.set_layout_engine("none")
-    empty.remove()
+    axes.remove()
     return figure
 
 
 SMALLEST = 13  # points: eleven pixels on a phone
-LETTER, BOLD = 0.102, 0.117  # inches that a letter of that size takes on average
+LETTER, BOLD = 0.102, 0.117  # inches: average width of a letter of that size, regular and bold
 
 
-def folded(name, width: float, lines: int = 2, letter: float = LETTER) -> str:
-    """A name in lines of at most so many inches, broken at spaces, long words behind hyphens and underscores; the
-    rest is an ellipsis.
+def folded(name: object, width: float, lines: int = 2, letter: float = LETTER) -> str:
+    """Wrap a text to a width, and cut it with an ellipsis if it needs too many lines.
+
+    text: the text. It is broken at spaces, and long words after hyphens, underscores and slashes.
+    width: maximum width of a line in inches.
+    max_lines: maximum number of lines.
+    letter_width: average width of a letter in inches.
     """
-    most, told = max(2, int(width / letter)), [""]
-    words = re.split(r"(?<= )", str(name))
-    for part in (
-        piece for word in words for piece in (re.split(r"(?<=[_/-])", word) if len(word.rstrip()) > most else [word])
-    ):
-        if told[-1] and len((told[-1] + part).rstrip()) > most:
-            told.append("")
-        told[-1] += part
-    if len(told) > lines:
-        told = [*told[: lines - 1], "".join(told[lines - 1 :])]
-    return "\n".join(line.rstrip() if len(line.rstrip()) <= most else line[: most - 1].rstrip() + "…" for line in told)
+    max_letters, wrapped = max(2, int(width / letter)), [""]
+    pieces: list[str] = []
+    for word in re.split(r"(?<= )", str(name)):
+        pieces += re.split(r"(?<=[_/-])", word) if len(word.rstrip()) > max_letters else [word]
+    for piece in pieces:
+        if wrapped[-1] and len((wrapped[-1] + piece).rstrip()) > max_letters:
+            wrapped.append("")
+        wrapped[-1] += piece
+    if len(wrapped) > lines:
+        wrapped = [*wrapped[: lines - 1], "".join(wrapped[lines - 1 :])]
+    return "\n".join(
+        line.rstrip() if len(line.rstrip()) <= max_letters else line[: max_letters - 1].rstrip() + "…"
+        for line in wrapped
+    )
 
 
-def breadth(texts) -> float:
-    """Inches that the longest line takes."""
+def breadth(texts: Iterable[str]) -> float:
+    """Estimate the width of the longest line in inches.
+
+    texts: texts of one or more lines.
+    """
     return LETTER * max((len(line) for text in texts for line in text.split("\n")), default=0)
 
 
-def listed(parts, at_most: int = 8) -> str:
-    """Parts of an alt text, of which the rest is counted where there are too many to be listened to."""
+def listed(parts: Iterable[str], at_most: int = 8) -> str:
+    """Join the parts of an alt text with semicolons; parts beyond a maximum are only counted.
+
+    parts: the parts.
+    max_parts: the number of parts that are written out.
+    """
     parts = list(parts)
     return "; ".join(parts[:at_most]) + (f"; and {len(parts) - at_most} more" if len(parts) > at_most else "")
 
 
 def share(part: float, whole: float) -> str:
-    """A percentage: under 1 % is not 0 %, nor is over 99 % all."""
+    """Format a share as a percentage; a small share is "<1 %" and not 0 %, a large one ">99 %" and not 100 %.
+
+    part: the numerator.
+    whole: the denominator; where it is 0 the result is "none".
+    """
     if not whole:
         return "none"
     percent = 100 * part / whole

@@ -1,47 +1,58 @@
-"""Tables of a page."""
+"""Tables of a page, as HTML."""
+
+from __future__ import annotations
 
 import html
 import re
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML
 
 from pneumo_utils.common.errors import StudyError
 
+if TYPE_CHECKING:
+    from pneumo_utils.study.records import Record
+
 NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
 def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str) -> HTML:
-    """A table without its row numbers; `formats` are format strings by column, `_` that of all other decimals.
+    """Format a table as HTML, without its row index.
 
-    With a name and a caption the book numbers it, and prose refers to it: {numref}`tab-5-scores` is the table `scores`
-    of chapter 5.
+    frame: the table.
+    name: the name by which the text refers to the table: {numref}`tab-5-scores` is the table `scores` of chapter 5.
+    caption: the caption; a table with name and caption gets a number in the book.
+    formats: format strings by column; `_` is the format of all other columns of decimals.
     """
     if (name or caption) and not (NAME.fullmatch(name) and caption.strip()):
         raise StudyError(
-            f"A numbered table has a name of letters, digits, - and _, and a caption; this one has the name {name!r} "
-            f"and the caption {caption!r}."
+            "A numbered table has a name of letters, digits, - and _, and a caption; this one has the name "
+            f"{name!r} and the caption {caption!r}."
         )
-    shown = {}
-    for head, column in frame.items():
-        usual = (
-            formats.get("_", "{:.4g}")
-            if pd.api.types.is_float_dtype(column)
-            else "{:,}"
-            if pd.api.types.is_integer_dtype(column)
-            else ""
-        )
-        form = formats.get(str(head), usual)
-        shown[head] = [form.format(value) if form else _printed(value) for value in column]
+    cells = {}
+    for title, column in frame.items():
+        if pd.api.types.is_float_dtype(column):
+            default = formats.get("_", "{:.4g}")
+        else:
+            default = "{:,}" if pd.api.types.is_integer_dtype(column) else ""
+        form = formats.get(str(title), default)
+        cells[title] = [form.format(value) if form else _cell_text(value) for value in column]
     with pd.option_context("display.max_colwidth", None):
-        told = pd.DataFrame(shown).to_html(index=False, border=0, table_id=f"tab-{name}" if name else None)
-    return HTML(
-        told.replace(">", f">\n  <caption>{html.escape(' '.join(caption.split()))}</caption>", 1) if caption else told
-    )
+        text = pd.DataFrame(cells).to_html(index=False, border=0, table_id=f"tab-{name}" if name else None)
+    if caption:
+        text = text.replace(">", f">\n  <caption>{html.escape(' '.join(caption.split()))}</caption>", 1)
+    return HTML(text)
 
 
 def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
-    """A few claims of the ledger with what decides on them, in the order asked for."""
+    """Format some claims of the papers as a table, with their verdicts on paper and the reasons.
+
+    board: one row for each claim, with the columns id, says, printed, on paper and because.
+    ids: the claims to show, in this order.
+    named: name and caption of the table, as for `html_table`.
+    """
     rows = board.set_index("id").loc[ids]
     return table(
         pd.DataFrame(
@@ -55,28 +66,36 @@ def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
     )
 
 
-def claim(says: str, printed) -> str:
-    """What a paper says, and the number where it is one."""
-    return f"{says}: {_printed(printed)}" if _printed(printed) else says
+def claim(says: str, printed: object) -> str:
+    """Format what a paper claims, followed by the printed number if there is one.
+
+    says: the claim in words.
+    printed: the number as the paper prints it, or a list of such numbers, or none.
+    """
+    return f"{says}: {_cell_text(printed)}" if _cell_text(printed) else says
 
 
-def _printed(value) -> str:
+def _cell_text(value) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
-    return "" if value is None or value != value else str(value)
+    return "" if value is None or value != value else str(value)  # nan is not equal to itself
 
 
-def records_table(records, took):
-    """A row a record; `took` puts seconds into words."""
+def records_table(records: Iterable[Record], took: Callable[[float], str]) -> HTML:
+    """Format the records of a chapter as a table with one row for each record.
+
+    records: the records.
+    format_seconds: a function that formats a duration in seconds.
+    """
     rows = [
         {
-            "record": each.title.removeprefix("on record, "),
-            "data": each.data,
-            "weights": each.weights,
-            "settings": each.tier,
-            "made": f"in {took(each.seconds)} on {each.device}, {each.finished[:10]}",
+            "record": record.title.removeprefix("on record, "),
+            "data": record.data,
+            "weights": record.weights,
+            "settings": record.tier,
+            "made": f"in {took(record.seconds)} on {record.device}, {record.finished[:10]}",
         }
-        for each in records
+        for record in records
     ]
     return table(
         pd.DataFrame(rows),
