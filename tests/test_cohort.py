@@ -385,7 +385,7 @@ def counting(monkeypatch, stop_after=None):
         decoded.append(path)
         return grey(path, size)
 
-    monkeypatch.setattr(pixel_cache, grey.__name__, grey_and_count)
+    monkeypatch.setattr(pixel_cache, "grey", grey_and_count)
     return decoded
 
 

@@ -111,7 +111,7 @@ def copied(cohort: "Cohort", names: dict[str, list[str]]) -> pd.DataFrame:
     """Append a row per augmented copy to the table of a cohort, one augmentation after the other.
 
     cohort: images without copies; its training part is copied, or all images if it is not split yet.
-    names: the augmentations of each class.
+    augmentations: the names of the augmentations of each class.
     """
     if cohort.has_copies:
         raise StudyError(

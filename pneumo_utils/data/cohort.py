@@ -278,7 +278,7 @@ class Cohort:
     def with_copies(self, names: dict[str, list[str]], seed: int = 0) -> "Cohort":
         """Add augmented copies of the training images (of all images, if the cohort is not split yet).
 
-        names: the augmentations of each class, from `AUGMENTATIONS`; each adds one copy of each image of the class.
+        augmentations: names from `AUGMENTATIONS` for each class; each adds one copy of each image of the class.
         seed: random seed of the augmentations.
         """
         from pneumo_utils.data.augmented_copies import copied
@@ -374,7 +374,7 @@ def together(*cohorts: Cohort) -> Cohort:
             "Cohorts go together when they have the same "
             "classes: "
             + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
-            + ". Give them the same with cohort.labelled({...}, classes=[...])."
+            + ". Give them the same with cohort.relabel({...}, classes=[...])."
         )
     if names := [cohort.name for cohort in cohorts if cohort.has_copies]:
         raise StudyError(

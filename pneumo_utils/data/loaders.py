@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,12 +25,8 @@ class Rows:
     """
 
     def __init__(self, cohort: Cohort, size: int, split_idx: int):
-        self.pixels, self.classes, self.several, self.split_idx = (
-            cohort.pixels(size),
-            cohort.classes,
-            cohort.several,
-            split_idx,
-        )
+        self.pixels, self.several, self.split_idx = cohort.pixels(size), cohort.several, split_idx
+        self.classes: Any = cohort.classes  # a list of names; None in subclasses whose targets are no classes
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
         # the default loss of fastai's learners
         self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()

@@ -144,7 +144,7 @@ def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
 def chance(member: np.ndarray) -> float:
     """Compute the standard deviation of the AUROC of a property that is independent of the class.
 
-    member: a boolean mask of the images of the class. The formula is that of Mann and Whitney (1947).
+    mask: a boolean mask of the images of the class. The formula is that of Mann and Whitney (1947).
     """
     n_members, n_others = member.sum(), (~member).sum()
     return float(np.sqrt((n_members + n_others + 1) / (12 * n_members * n_others)))
@@ -153,7 +153,7 @@ def chance(member: np.ndarray) -> float:
 def auroc(member: np.ndarray, value: np.ndarray, turned: bool = True) -> float:
     """Compute the AUROC of one value per image: the probability that an image of the class has the larger value.
 
-    member: a boolean mask of the images of the class.
+    mask: a boolean mask of the images of the class.
     value: one number per image.
     either_direction: whether 1 - AUROC is returned if it is larger.
     """

@@ -40,13 +40,13 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = by_folder(tree, reading, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
+    builder = Reading(TITLE, tree)
+    table = by_folder(tree, builder, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
         "image", ignore_index=True
     )
     table = table.assign(generator=table["folder"].str.upper()).drop(columns="folder")
     for folder, label in CLASSES.items():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")
-    reading.add_note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
-    return reading.cohort(reading.keep_readable(table), "covid_gan", list(CLASSES.values()), say=say)
+    builder.add_note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
+    return builder.cohort(builder.keep_readable(table), "covid_gan", list(CLASSES.values()), say=say)

@@ -51,10 +51,10 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = by_folder(tree, reading, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
+    builder = Reading(TITLE, tree)
+    table = by_folder(tree, builder, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
     table = table.assign(view="PA").drop(columns="folder")
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
-    return reading.cohort(reading.keep_readable(table), "curated_covid", list(CLASSES.values()), say=say)
+    return builder.cohort(builder.keep_readable(table), "curated_covid", list(CLASSES.values()), say=say)

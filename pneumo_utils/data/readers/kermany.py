@@ -54,22 +54,22 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    rows = [row for name, path in tree.image_files().items() if (row := _row(name, path, reading))]
-    table = _drop_duplicated_folder(pd.DataFrame(rows), reading)
+    builder = Reading(TITLE, tree)
+    rows = [row for name, path in tree.image_files().items() if (row := _row(name, path, builder))]
+    table = _drop_duplicated_folder(pd.DataFrame(rows), builder)
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"no image lies in a folder {label.upper()}", f"Fetch it again: {SOURCE}.")
-    table = reading.keep_readable(table)
-    _note_differences(table, reading)
-    return reading.cohort(table.drop(columns="cause_in_name"), "kermany", list(CLASSES.values()), say=say)
+    table = builder.keep_readable(table)
+    _note_differences(table, builder)
+    return builder.cohort(table.drop(columns="cause_in_name"), "kermany", list(CLASSES.values()), say=say)
 
 
-def _row(name: str, path: Path, reading: Reading) -> dict | None:
+def _row(name: str, path: Path, builder: Reading) -> dict | None:
     folders = [part.lower() for part in name.split("/")[:-1]]
     depth = next((depth for depth in range(len(folders) - 1, -1, -1) if folders[depth] in CLASSES), None)
     if depth is None:
-        reading.exclude([name], "in no folder NORMAL or PNEUMONIA")
+        builder.exclude([name], "in no folder NORMAL or PNEUMONIA")
         return None
     split = SPLITS.get(folders[depth - 1], "") if depth else ""
     parents = folders[: depth - 1] if split else folders[:depth]
@@ -100,33 +100,33 @@ def _from_name(stem: str) -> tuple[str, str]:
     return "", ""
 
 
-def _drop_duplicated_folder(table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+def _drop_duplicated_folder(table: pd.DataFrame, builder: Reading) -> pd.DataFrame:
     """Exclude the inner copy of each file, since some downloads hold the whole release again one folder deeper."""
     table = table.sort_values("depth", kind="stable")
     repeated = table.duplicated("image")
-    reading.exclude(table["image"][repeated], "the same file once more in a doubled folder")
+    builder.exclude(table["image"][repeated], "the same file once more in a doubled folder")
     return table[~repeated].sort_values("image").drop(columns="depth").reset_index(drop=True)
 
 
-def _note_differences(table: pd.DataFrame, reading: Reading) -> None:
+def _note_differences(table: pd.DataFrame, builder: Reading) -> None:
     if (table["split"] == "").all():
-        reading.add_note("no folders train, val and test: there is no official split")
+        builder.add_note("no folders train, val and test: there is no official split")
     elif absent := [name for name in ("train", "valid", "test") if not (table["split"] == name).any()]:
-        reading.add_note(f"of the official split, {' and '.join(absent)} is not here")
+        builder.add_note(f"of the official split, {' and '.join(absent)} is not here")
     parts = table[(table["patient"] != "") & (table["split"] != "")].groupby("patient")["split"].nunique()
     if (parts > 1).any():
-        reading.add_note(
+        builder.add_note(
             f"numbers of children that occur in more than one part of the split: "
             f"{int((parts > 1).sum()):,}; whether they are the same "
             "children is not known (`patient` says yes, `patient_in_folder` no)"
         )
     if n_unnamed := int((table["patient"] == "").sum()):
-        reading.add_note(
+        builder.add_note(
             f"file names that tell no patient: {n_unnamed:,} ({', '.join(table['image'][table['patient'] == ''][:3])})"
         )
     swapped = (table["cause_in_name"] != "") & ((table["cause_in_name"] == "normal") != (table["labels"] == "normal"))
     if swapped.any():
-        reading.add_note(
+        builder.add_note(
             f"files in the folder of the other class by their name, read by their folder: "
             f"{int(swapped.sum()):,} "
             f"({', '.join(table['image'][swapped][:3])})"

@@ -90,13 +90,13 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
             + (f"none is {which!r}." if not matches else "say which to read with which=...")
         )
     name = which if which in files else matches[0]
-    path, reading = files[name], Reading(f"MedMNIST {name}", tree)
+    path, builder = files[name], Reading(f"MedMNIST {name}", tree)
     kind = name.split("_")[0]
     tables = [_part(path, kind, part) for part in PARTS]
     table = pd.concat(tables, ignore_index=True)
     stat = path.stat()
     table = table.assign(bytes=stat.st_size, modified=stat.st_mtime_ns)
-    return reading.cohort(table, "medmnist", CLASSES[kind], several=kind == "chestmnist", say=say)
+    return builder.cohort(table, "medmnist", CLASSES[kind], several=kind == "chestmnist", say=say)
 
 
 def _part(path: Path, kind: str, part: str) -> pd.DataFrame:

@@ -65,14 +65,14 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = _image_table(tree, reading)
-    files = _image_files(tree, reading)
-    split = _official_split(tree, reading, set(table["image"]))
+    builder = Reading(TITLE, tree)
+    table = _image_table(tree, builder)
+    files = _image_files(tree, builder)
+    split = _official_split(tree, builder, set(table["image"]))
     stems = table["image"].str.rsplit(".", n=1).str[0]
     listed = set(stems)
-    reading.exclude([name for stem, name in files.items() if stem not in listed], "not in the table")
-    reading.exclude(table["image"][~stems.isin(files)], "in the table, and no image of that name")
+    builder.exclude([name for stem, name in files.items() if stem not in listed], "not in the table")
+    builder.exclude(table["image"][~stems.isin(files)], "in the table, and no image of that name")
     table = table.assign(path=stems.map({stem: tree.files[name] for stem, name in files.items()}))[
         stems.isin(files)
     ].reset_index(drop=True)
@@ -80,13 +80,13 @@ def read(root: str | Path, say=print) -> Cohort:
         raise half(
             TITLE, tree.root, f"the table is there and none of its images ({tree.describe()})", f"Fetch them: {SOURCE}."
         )
-    table = reading.mask_implausible_ages(reading.keep_readable(table))
+    table = builder.mask_implausible_ages(builder.keep_readable(table))
     table = table.assign(split=[split.get(image, "") for image in table["image"]])
-    _note_differences(table, reading)
-    return reading.cohort(table, "nih", FINDINGS, _boxes(tree, reading, table), several=True, say=say)
+    _note_differences(table, builder)
+    return builder.cohort(table, "nih", FINDINGS, _boxes(tree, builder, table), several=True, say=say)
 
 
-def _image_table(tree: Tree, reading: Reading) -> pd.DataFrame:
+def _image_table(tree: Tree, builder: Reading) -> pd.DataFrame:
     """Read the table of images, labels and patients; raise `StudyError` for a wrong or repeated row."""
     path = tree.find_table(*ENTRIES)
     if not path:
@@ -114,17 +114,17 @@ def _image_table(tree: Tree, reading: Reading) -> pd.DataFrame:
     from pneumo_utils.data.dicom import years
 
     table["age"] = table["age"].map(years)
-    return _check_patients(path, table, reading).drop(columns="line")
+    return _check_patients(path, table, builder).drop(columns="line")
 
 
-def _check_patients(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
+def _check_patients(path: Path, table: pd.DataFrame, builder: Reading) -> pd.DataFrame:
     """Add a note if a patient has two sexes or gets younger from visit to visit; the rows are kept."""
     order = table.sort_values(["patient", "visit"])
     younger = order["age"].groupby(order["patient"]).diff() < -1  # v2017 gives some babies in days
     if younger.any():
         first = order[younger].iloc[0]
         before = order[(order["patient"] == first["patient"]) & (order["visit"] < first["visit"])].iloc[-1]
-        reading.add_note(
+        builder.add_note(
             f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient "
             f"{first['patient']} at {before['age']:.0f} "
             f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they "
@@ -132,7 +132,7 @@ def _check_patients(path: Path, table: pd.DataFrame, reading: Reading) -> pd.Dat
         )
     sexes = table[table["sex"] != ""].groupby("patient")["sex"].nunique()
     if (sexes > 1).any():
-        reading.add_note(
+        builder.add_note(
             f"patients of two sexes in {path.name}: {int((sexes > 1).sum()):,} (patient "
             f"{sexes.index[sexes > 1][0]}). "
             "Kept as they stand; correct the table if it is yours"
@@ -140,14 +140,14 @@ def _check_patients(path: Path, table: pd.DataFrame, reading: Reading) -> pd.Dat
     return table
 
 
-def _image_files(tree: Tree, reading: Reading) -> dict[str, str]:
+def _image_files(tree: Tree, builder: Reading) -> dict[str, str]:
     """Return the image files by name without suffix and folder; raise `StudyError` if two of one name differ."""
     names = {}
     for name, path in tree.image_files().items():
         if path.stem not in names:
             names[path.stem] = name
         elif sha(path.read_bytes()) == sha(tree.files[names[path.stem]].read_bytes()):
-            reading.exclude([name], f"the same file once more; {names[path.stem]} is read")
+            builder.exclude([name], f"the same file once more; {names[path.stem]} is read")
         else:
             raise StudyError(
                 f"{tree.root}: {names[path.stem]} and {name} are two different images of one name. "
@@ -156,43 +156,43 @@ def _image_files(tree: Tree, reading: Reading) -> dict[str, str]:
     return names
 
 
-def _official_split(tree: Tree, reading: Reading, known: set[str]) -> dict[str, str]:
+def _official_split(tree: Tree, builder: Reading, known: set[str]) -> dict[str, str]:
     """Read the part of the official split of each image; unusable lists and unknown names in them are excluded."""
     split: dict[str, str] = {}
     for name, part in LISTS.items():
         path = tree.find_table(name)
         if not path:
-            reading.add_note(f"{name} is not there: its part of the official split is unknown")
+            builder.add_note(f"{name} is not there: its part of the official split is unknown")
             continue
         try:
             names = csv_reader.names(path)
         except StudyError as error:
-            reading.exclude(
+            builder.exclude(
                 [name], f"a list that cannot be used, so its part of the official split is unknown: {error}"
             )
             continue
         listed = {image: part for image in names if image in known}
         if not listed:
-            reading.exclude(
+            builder.exclude(
                 [name],
                 f"its {len(names):,} lines name no image of the table, so its part of the official split is unknown; "
                 f"fetch it again",
             )
             continue
-        reading.exclude(
+        builder.exclude(
             dict.fromkeys(image for image in names if image not in known), f"in {name}, and not in the table"
         )
         if both := listed.keys() & split.keys():
-            reading.add_note(f"images in both lists of the official split, read by {name}: {len(both):,} ({min(both)})")
+            builder.add_note(f"images in both lists of the official split, read by {name}: {len(both):,} ({min(both)})")
         split |= listed
     return split
 
 
-def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
+def _boxes(tree: Tree, builder: Reading, table: pd.DataFrame) -> pd.DataFrame:
     """Read the boxes as fractions of their images."""
     path = tree.find_table(BOXES)
     if not path:
-        reading.add_note(f"{BOXES} is not there: no image has boxes")
+        builder.add_note(f"{BOXES} is not there: no image has boxes")
         path, boxes = Path(BOXES), pd.DataFrame(columns=["image", "finding", "x", "y", "width", "height", "line"])
     else:
         boxes = csv_reader.rows(
@@ -201,19 +201,19 @@ def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
         boxes["finding"] = boxes["finding"].replace(IN_BOXES)
         csv_reader.known(path, boxes, "finding", FINDINGS)
         boxes = csv_reader.numbers(path, boxes, "x", "y", "width", "height")
-        reading.exclude(
+        builder.exclude(
             boxes["image"][~boxes["image"].isin(table["image"])], "has a box, and is no image that was read"
         )
-    return reading.convert_boxes(boxes, table, FRAME, path.name)
+    return builder.convert_boxes(boxes, table, FRAME, path.name)
 
 
-def _note_differences(table: pd.DataFrame, reading: Reading) -> None:
+def _note_differences(table: pd.DataFrame, builder: Reading) -> None:
     endings = table["path"].map(lambda path: path.suffix.lower()).value_counts()
     if other := [f"{count:,} {ending}" for ending, count in endings.items() if ending != ".png"]:
-        reading.add_note(f"published as .png, here {', '.join(other)}")
+        builder.add_note(f"published as .png, here {', '.join(other)}")
     resized = (table["width"] != FRAME) | (table["height"] != FRAME)
     if resized.any():
         width, height = table["width"][resized].iloc[0], table["height"][resized].iloc[0]
-        reading.add_note(
+        builder.add_note(
             f"published at {FRAME} x {FRAME} pixels, here {int(resized.sum()):,} of other sizes ({width} x {height})"
         )

@@ -69,7 +69,7 @@ def read(root: str | Path, say=print) -> Cohort:
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
+    builder = Reading(TITLE, tree)
     labels, details = _table(tree, LABELS), _table(tree, DETAILS)
     rows = csv_reader.read(
         labels,
@@ -92,10 +92,10 @@ def read(root: str | Path, say=print) -> Cohort:
     table = rows.drop_duplicates("image")[["image", "target"]].merge(
         classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left"
     )
-    reading.exclude(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
+    builder.exclude(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
     table = table.dropna(subset="labels").assign(target=lambda t: t["target"].astype(int))
-    files = _image_files(tree, reading, set(table["image"]))
-    reading.exclude(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
+    files = _image_files(tree, builder, set(table["image"]))
+    builder.exclude(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
     table = table[table["image"].isin(files)].assign(path=lambda t: t["image"].map(files)).reset_index(drop=True)
     if table.empty:
         raise half(
@@ -104,13 +104,13 @@ def read(root: str | Path, say=print) -> Cohort:
             f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)",
             f"Fetch them: {SOURCE}.",
         )
-    table = reading.mask_implausible_ages(
-        reading.keep_readable(table, FromHeader()).assign(patient=lambda t: t["image"])
+    table = builder.mask_implausible_ages(
+        builder.keep_readable(table, FromHeader()).assign(patient=lambda t: t["image"])
     )
     if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
-        reading.add_note("images that are not DICOM: their ages, sexes and views are not known")
+        builder.add_note("images that are not DICOM: their ages, sexes and views are not known")
     boxes = rows[(rows["target"] == "1")].assign(finding="Lung Opacity")
-    return reading.cohort(table, "rsna", CLASSES, reading.convert_boxes(boxes, table, FRAME, labels.name), say=say)
+    return builder.cohort(table, "rsna", CLASSES, builder.convert_boxes(boxes, table, FRAME, labels.name), say=say)
 
 
 def _table(tree: Tree, name: str) -> Path:
@@ -131,18 +131,18 @@ def _check_agreement(path: Path, rows: pd.DataFrame, column: str) -> None:
         )
 
 
-def _image_files(tree: Tree, reading: Reading, wanted: set[str]) -> dict[str, Path]:
+def _image_files(tree: Tree, builder: Reading, wanted: set[str]) -> dict[str, Path]:
     """Return the image files by patient id; files that are not in the table are excluded."""
     files, unlisted = {}, []
     for name, path in tree.image_files().items():
         if path.stem not in wanted:
             unlisted.append(name)
         elif path.stem in files:
-            reading.exclude([name], f"a second file of the name {path.stem}; {files[path.stem].name} is read")
+            builder.exclude([name], f"a second file of the name {path.stem}; {files[path.stem].name} is read")
         else:
             files[path.stem] = path
     test = [name for name in unlisted if "stage_2_test_images" in name]
     if test:
-        reading.add_note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
-    reading.exclude([name for name in unlisted if name not in set(test)], f"not in {LABELS}")
+        builder.add_note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
+    builder.exclude([name for name in unlisted if name not in set(test)], f"not in {LABELS}")
     return files
