@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,8 +38,8 @@ class Images:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __add__(self, other: "Images") -> "Images":
-        return Images(self.paths + other.paths, self.stamps + other.stamps)
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.paths + other.paths, self.stamps + other.stamps)
 
     def path(self, row: int) -> Path:
         """Return the path of an image.

@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import irregular
@@ -25,7 +26,7 @@ class Tree:
     unusable: dict[str, str] = field(default_factory=dict)  # files that cannot be read, with the reason
 
     @classmethod
-    def open(cls, root: str | Path) -> "Tree":
+    def open(cls, root: str | Path) -> Self:
         """List the files of a folder or an archive, and unpack archives; raise `StudyError` if there are none.
 
         root: a folder, an archive, or a .npz file.
