@@ -400,7 +400,7 @@ def test_an_image_is_decoded_once_and_only_when_asked_for(on_disk, monkeypatch):
 
 def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
     cohort = on_disk()
-    monkeypatch.setattr(pixel_cache, "AT_ONCE", 5)
+    monkeypatch.setattr(pixel_cache, "FLUSH_EVERY", 5)
     counting(monkeypatch, stop_after=17)
     with pytest.raises(KeyboardInterrupt):
         cohort.pixels(12)

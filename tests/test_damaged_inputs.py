@@ -157,13 +157,13 @@ def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries
 
 @pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar.gz")])
 def test_an_archive_of_very_many_empty_files(tmp_path, monkeypatch, pack, name):
-    monkeypatch.setattr(archives, "ENTRIES", 50)
+    monkeypatch.setattr(archives, "ALLOWED_ENTRIES", 50)
     with pytest.raises(StudyError, match=f"{name} holds .* entries or more with 0 bytes in all"):
         read(tmp_path / name, pack({f"NORMAL/{at}.png": b"" for at in range(60)}))
 
 
 def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, monkeypatch):
-    monkeypatch.setattr(archives, "LISTING", 300)
+    monkeypatch.setattr(archives, "MAX_LISTING_BYTES", 300)
     data = zipped(CHILDREN)
     monkeypatch.setattr(zipfile, "ZipFile", None)
     with pytest.raises(StudyError, match="all.zip has a list of entries of .* bytes, and no release has more than 300"):
@@ -172,8 +172,10 @@ def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, m
 
 def test_limits_let_the_largest_published_release_pass():
     images, bytes_of_nih = 112_120, 45_000_000_000
-    assert images <= max(archives.ENTRIES, bytes_of_nih // archives.BYTES_EACH)
-    assert images * 100 < archives.LISTING and images < csv_reader.MOST_ROWS and 10_000_000 < csv_reader.LARGEST
+    assert images <= max(archives.ALLOWED_ENTRIES, bytes_of_nih // archives.MIN_BYTES_PER_ENTRY)
+    assert (
+        images * 100 < archives.MAX_LISTING_BYTES and images < csv_reader.MAX_ROWS and 10_000_000 < csv_reader.MAX_BYTES
+    )
     assert images * 224 * 224 <= files.most_unpacked(3_000_000_000), "the arrays of ChestMNIST"
 
 
@@ -322,7 +324,7 @@ def test_a_packed_table_that_is_damaged(tmp_path, data):
         csv_reader.read(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
 
 
-@pytest.mark.parametrize("limit, told", [("LARGEST", "holds more than 100 bytes"), ("MOST_ROWS", "has 200 lines")])
+@pytest.mark.parametrize("limit, told", [("MAX_BYTES", "holds more than 100 bytes"), ("MAX_ROWS", "has 200 lines")])
 def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, told):
     monkeypatch.setattr(csv_reader, limit, 100)
     (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
@@ -414,7 +416,7 @@ def test_arrays_that_are_none(tmp_path, data, told):
 
 
 def test_arrays_that_grow_beyond_what_images_shrink(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "HARMLESS", 10_000)
+    monkeypatch.setattr(files, "ALWAYS_ALLOWED_BYTES", 10_000)
     (tmp_path / "pneumoniamnist.npz").write_bytes(arrays(train_images=np.zeros((2, 400, 400), np.uint8)))
     with pytest.raises(StudyError, match="train_images announces 320,128 bytes in .* packed ones, more than images"):
         medmnist.read(tmp_path, say=None)

@@ -1,1 +1,1 @@
-"""What every room stands on: messages for people, files written whole, places, and digests of sources."""
+"""Used by all other packages: error messages, safe file access, paths of runs, and digests of code."""

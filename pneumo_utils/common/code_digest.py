@@ -1,4 +1,7 @@
-"""Which of the package's files a piece of code stands on, and a digest of each: what makes a kept result stale."""
+"""Find the modules and files of the package that a piece of code depends on, and compute their digests.
+
+A cached result is stale if one of these digests has changed.
+"""
 
 import ast
 import re
@@ -15,13 +18,20 @@ MAGIC = re.compile(r"(?m)^\s*[%!].*$")
 
 @cache
 def module_file(name: str) -> Path | None:
-    """Return the file of a module of the package, or None."""
+    """Return the file of a module of the package, or None.
+
+    name: the full name of the module, such as "pneumo_utils.data.cohort".
+    """
     base = ROOT.joinpath(*name.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
 def imports(source: str, where: str = "a cell") -> frozenset[str]:
-    """The package's modules that a source imports, wherever in it the import stands."""
+    """Find the modules of the package that a source imports, in functions too; raise `StudyError` for wrong syntax.
+
+    source: Python code, also with the magics of a notebook.
+    location: the name of the source, for messages.
+    """
     try:
         return _imported(source)
     except SyntaxError as error:
@@ -43,7 +53,10 @@ def _imported(source: str) -> frozenset[str]:
 
 @cache
 def reads(source: str) -> tuple[str, ...]:
-    """The files beside code that a module names in `__reads__`."""
+    """Return the paths that a module lists in `__reads__`: the files it depends on besides code.
+
+    source: the code of the module.
+    """
     for node in ast.parse(source).body:
         if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "__reads__":
             return ast.literal_eval(node.value)
@@ -51,23 +64,25 @@ def reads(source: str) -> tuple[str, ...]:
 
 
 def closure(names: set[str]) -> dict[str, str]:
-    """Digest of every module that these bring in, and of what those modules read, by path."""
-    found, waiting = {}, set(names)
-    while waiting:
-        name = waiting.pop()
+    """Compute a digest of every module that some modules import, directly or not, and of the files these read.
+
+    modules: full names of modules.
+
+    The result maps paths, relative to the repository, to digests.
+    """
+    digests, queue = {}, set(names)
+    while queue:
+        name = queue.pop()
         path = module_file(name)
-        if not path or (key := path.relative_to(ROOT).as_posix()) in found:
+        if not path or (key := path.relative_to(ROOT).as_posix()) in digests:
             continue
         source = path.read_text(encoding="utf-8")
-        found[key] = sha(source)[:16]
-        waiting |= imports(source, key)
+        digests[key] = sha(source)[:16]
+        queue |= imports(source, key)
         if "." in name:
-            waiting.add(name.rpartition(".")[0])
-        for place in reads(source):
-            files = (
-                [ROOT / place]
-                if (ROOT / place).is_file()
-                else sorted(p for p in (ROOT / place).rglob("*") if p.is_file())
-            )
-            found |= {file.relative_to(ROOT).as_posix(): sha(file.read_bytes())[:16] for file in files}
-    return dict(sorted(found.items()))
+            queue.add(name.rpartition(".")[0])
+        for relative in reads(source):
+            target = ROOT / relative
+            files = [target] if target.is_file() else sorted(p for p in target.rglob("*") if p.is_file())
+            digests |= {file.relative_to(ROOT).as_posix(): sha(file.read_bytes())[:16] for file in files}
+    return dict(sorted(digests.items()))

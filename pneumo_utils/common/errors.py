@@ -1,16 +1,16 @@
-"""Errors that end a command with one clear message."""
+"""Errors that end a command with one message, and the error of an unreadable image."""
 
 
 class StudyError(Exception):
-    """Something a user can mend; the message says what was wrong, where, and what to do."""
+    """An error that the user can correct; the message says what is wrong, where, and what to do."""
 
 
 class ParameterError(StudyError, ValueError):
-    """A parameter that the chapter has not, or a value that it cannot take."""
+    """An unknown parameter of a chapter, or a value that it does not accept."""
 
 
 class ChapterFailed(StudyError):
-    """A chapter that stopped in a cell."""
+    """A chapter stopped with an error in one of its cells."""
 
 
 NO_ROOM = (
@@ -19,15 +19,19 @@ NO_ROOM = (
 )
 
 
-# pixels; the largest radiographs have a quarter of this, so what announces more is a decompression bomb
+# pixels; the largest radiographs have a quarter of this, so a larger image is taken for a decompression bomb
 LARGEST = 100_000_000
 
 
 class Unreadable(Exception):
-    """An image file without an image; the text is the reason, in a reader's words."""
+    """A file that cannot be read as an image; the message is the reason."""
 
 
 def check_extent(width: int, height: int) -> None:
-    """Raise `Unreadable` if an image has more pixels than any radiograph."""
+    """Raise `Unreadable` if an image has more pixels than any radiograph.
+
+    width: in pixels.
+    height: in pixels.
+    """
     if width * height > LARGEST:
         raise Unreadable(f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)")

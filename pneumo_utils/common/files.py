@@ -1,4 +1,4 @@
-"""Files are written beside their place and moved in, so that a reader meets the old one whole or the new one whole."""
+"""Read and write files safely: writes are atomic, and only regular files are read."""
 
 import errno
 import hashlib
@@ -14,15 +14,18 @@ from pneumo_utils.common.errors import NO_ROOM, StudyError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
-# Times its packed size that a file may have when unpacked. Images are compressed already and hardly shrink; the
-# arrays of ChestMNIST, 5.6 GB at 224 pixels, shrink to two thirds. What grows more is made to fill a disk or a memory.
-MOST = 50
-HARMLESS = 50_000_000  # bytes that may always be unpacked: tables and drawings do shrink
+# The largest ratio of unpacked to packed size that is accepted. Images are compressed already and hardly shrink; the
+# arrays of ChestMNIST, 5.6 GB at 224 pixels, shrink to two thirds. A file with a larger ratio is a decompression bomb.
+MAX_EXPANSION = 50
+ALWAYS_ALLOWED_BYTES = 50_000_000  # this much may always be unpacked, since tables and drawings do shrink a lot
 
 
 @contextmanager
-def room_for(what):
-    """Turn a full disk and a folder that cannot be written into a message."""
+def room_for(what: object):
+    """Turn the errors of a full disk or a read-only folder into a `StudyError` that says what to do.
+
+    what: the name of what is written, for the message.
+    """
     try:
         yield
     except OSError as error:
@@ -36,12 +39,18 @@ def room_for(what):
 
 
 def most_unpacked(packed: int) -> int:
-    """Return the bytes to which so many packed bytes may grow."""
-    return max(HARMLESS, MOST * packed)
+    """Return the largest accepted size in bytes of an unpacked file.
+
+    packed_size: its packed size in bytes.
+    """
+    return max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * packed)
 
 
 def irregular(path: str | Path) -> str:
-    """Say why a path is no file that can be read to its end; an empty text where it is one."""
+    """Return why a path is not a regular file, or an empty string if it is one.
+
+    path: a path of any kind, such as a broken link, a pipe or a folder.
+    """
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -52,34 +61,48 @@ def irregular(path: str | Path) -> str:
 
 
 def open_regular(path: str | Path):
-    """Open a regular file for reading its bytes; anything else, such as a pipe that blocks for ever, is an OSError."""
-    if why := irregular(path):
-        raise OSError(errno.EINVAL, why, str(path))
+    """Open a regular file for reading bytes; raise OSError for anything else, such as a pipe that blocks for ever.
+
+    path: the file.
+    """
+    if reason := irregular(path):
+        raise OSError(errno.EINVAL, reason, str(path))
     return open(path, "rb")
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file atomically and flush it to disk."""
+    """Write a file atomically and flush it to disk; raise `StudyError` if the disk is full.
+
+    path: the file.
+    content: its content; a text is encoded as UTF-8.
+    """
     data = content.encode("utf-8") if isinstance(content, str) else content
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     with room_for(path):
         try:
-            with open(beside, "wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def write_json(path: Path, value) -> None:
-    """Write a value as JSON; nan and infinity raise `ValueError`."""
+def write_json(path: Path, value: object) -> None:
+    """Write a value as JSON, atomically; NaN and infinity raise `ValueError`.
+
+    path: the file.
+    value: anything that JSON can hold.
+    """
     write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
-    """Read a JSON file; NaN and infinities, which JSON has not, are a ValueError as other damage is."""
+    """Read a JSON file; raise `ValueError` if it is damaged or holds NaN or infinity, which are not JSON.
+
+    path: the file.
+    """
 
     def refuse(constant: str):
         raise ValueError(f"{constant} is no number")
@@ -92,17 +115,26 @@ def read_json(path: Path):
 
 
 def read_yaml(path: Path):
-    """Read a YAML file with the safe loader."""
+    """Read a YAML file with the safe loader.
+
+    path: the file.
+    """
     return yaml.load(
         path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     )  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
 def sha(content: str | bytes) -> str:
-    """Compute the SHA-256 of a text or of bytes, in hexadecimal."""
+    """Compute the SHA-256 in hexadecimal.
+
+    content: bytes, or a text, which is encoded as UTF-8.
+    """
     return hashlib.sha256(content.encode("utf-8") if isinstance(content, str) else content).hexdigest()
 
 
-def digest_of(value) -> str:
-    """A digest of anything JSON can hold, whatever the order of its keys."""
+def digest_of(value: object) -> str:
+    """Compute the SHA-256 of a value as JSON with sorted keys, in hexadecimal.
+
+    value: anything that JSON can hold.
+    """
     return sha(json.dumps(value, sort_keys=True, ensure_ascii=False))

@@ -1,15 +1,21 @@
-"""Text that comes from records, manifests, parameters and file names, as text on a page: never markup or a template."""
+"""Escape text from records, manifests, parameters and file names, so that a page never reads it as markup."""
 
-# What HTML, Markdown, MyST's roles and directives, templates and mathematics begin with.
+# characters that have a meaning in HTML, Markdown, MyST roles and directives, templates or mathematics
 SPECIAL = '&<>"`{}[]|$*_\\~^#!'
 ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in SPECIAL})
 
 
-def plain(value) -> str:
-    """Return a value as one line that reads as written in Markdown and in HTML, whatever it holds."""
+def plain(value: object) -> str:
+    """Convert a value to one line of text with every special character escaped, for Markdown and HTML.
+
+    value: anything; it is converted with `str`.
+    """
     return " ".join(str(value).split()).translate(ENTITIES)
 
 
-def code(value) -> str:
-    """Return a value as code on a page, in Markdown and in HTML."""
+def code(value: object) -> str:
+    """Format a value as code, for Markdown and HTML.
+
+    value: anything; it is converted with `str` and escaped.
+    """
     return f"<code>{plain(value)}</code>"

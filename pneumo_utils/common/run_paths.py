@@ -1,5 +1,7 @@
-"""Where runs are kept: `runs/` in the repository, or in the current folder where only the package is installed, or the
-folder that PNEUMO_RUNS names; and where the book is bound.
+"""Paths of runs and of the built book.
+
+Runs are kept in the folder PNEUMO_RUNS. By default this is `runs/` in the repository, or in the current folder if only
+the package is installed.
 """
 
 import hashlib
@@ -11,16 +13,22 @@ from filelock import FileLock
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 
-CURRENT = "PNEUMO_RUN"  # set for a kernel by the runner: the folder of the run it belongs to
+CURRENT = "PNEUMO_RUN"  # environment variable that the runner sets for a kernel: the folder of its run
 
 
 def in_repository(root: Path = ROOT) -> bool:
-    """Tell whether the package runs from the repository, with the chapters and the book beside it."""
+    """Tell whether the package runs from a clone of the repository, with the chapters and the book.
+
+    root: the folder that contains the package.
+    """
     return (root / "_toc.yml").is_file()
 
 
 def repository(root: Path = ROOT) -> Path:
-    """Return the repository's folder, or end with what to do where there is only the package."""
+    """Return the folder of the repository; raise `StudyError` if only the package is installed.
+
+    root: the folder that contains the package.
+    """
     if not in_repository(root):
         raise StudyError(
             f"There is no _toc.yml in {root}: the chapters, their records and the book are in the repository, and only "
@@ -31,22 +39,28 @@ def repository(root: Path = ROOT) -> Path:
 
 
 def runs() -> Path:
-    """Return the folder of all runs and, unless PNEUMO_DATA names another, of the data that the package makes."""
+    """Return the folder of all runs; by default it also holds the data that the package makes."""
     return Path(os.environ.get("PNEUMO_RUNS") or (ROOT if in_repository() else Path.cwd()) / "runs")
 
 
 def build() -> Path:
-    """Return where the book is bound: `_build/` in the checkout, or the folder that PNEUMO_BUILD names."""
+    """Return the folder of the built book: PNEUMO_BUILD, or `_build/` in the repository."""
     return Path(os.environ.get("PNEUMO_BUILD") or repository() / "_build")
 
 
 def current(chapter: str) -> Path:
-    """The folder of the run that goes on in this process; by hand, in Jupyter or plain papermill, one a chapter."""
+    """Return the folder of the run of this process; in Jupyter or plain papermill, `by-hand` of the chapter.
+
+    chapter: the name of the chapter.
+    """
     return Path(os.environ.get(CURRENT) or runs() / chapter / "by-hand")
 
 
 def lock(place: Path) -> FileLock:
-    """The lock of whatever is made at a place; it goes with the process that holds it, even one that is killed."""
+    """Return a lock for a path, so that only one process writes there; it is released if the process is killed.
+
+    path: the file or folder that is written.
+    """
     folder = runs() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]}.lock")

@@ -1,12 +1,15 @@
-"""The name that somebody may have meant, for messages on names that are not known."""
+"""Suggest a known name in messages about unknown names."""
 
 import difflib
 from collections.abc import Iterable
 
 
-def did_you_mean(name, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """How a sentence on an unknown name ends: "; did you mean 'adam'?", or a full stop where none is near; a lower
-    cutoff takes names further away.
+def did_you_mean(name: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return the end of a sentence about an unknown name: "; did you mean 'adam'?", or a full stop.
+
+    name: the unknown name.
+    known: the names that exist.
+    cutoff: the smallest similarity of a suggestion, from 0 to 1.
     """
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]!r}?" if near else "."
+    matches = difflib.get_close_matches(str(name), known, n=1, cutoff=cutoff)
+    return f"; did you mean {matches[0]!r}?" if matches else "."

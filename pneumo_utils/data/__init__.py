@@ -1,1 +1,1 @@
-"""The ground of the package: one table of images, labels, patients and splits, which knows where its pixels are."""
+"""Radiographs with their labels, patients and splits: readers, checks, pixels, augmentation and data loaders."""

@@ -1,10 +1,11 @@
-"""Copies of training images, each augmented once for all: what is drawn for a copy depends on the seed, its image
-and its augmentation alone.
+"""Augmented copies of training images. The random numbers of a copy depend only on the seed, the image and the
+augmentation.
 """
 
 import colorsys
 from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,15 +19,18 @@ from pneumo_utils.common.files import sha
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.data.pixel_cache import Pixels
 
-DEGREES = 20
-SHARE = 0.1  # that a factor lies above or below 1
-# as OpenCV counts them in bytes: the circle of hues in 180 steps, saturation to 255
-HUE, SATURATION = 10 / 180, 20 / 255
+if TYPE_CHECKING:
+    from pneumo_utils.data.cohort import Cohort
+
+MAX_DEGREES = 20  # of a random rotation
+MAX_FACTOR_CHANGE = 0.1  # a random factor lies between 1 - 0.1 and 1 + 0.1
+# the largest shifts, in OpenCV's units for bytes: hue in 180 steps, saturation from 0 to 255
+MAX_HUE_SHIFT, MAX_SATURATION_SHIFT = 10 / 180, 20 / 255
 
 
 def rotation(image: Tensor, random: np.random.Generator) -> Tensor:
     """Rotate an image by a random angle of at most 20 degrees."""
-    return _bytes(F.rotate(_floats(image), random.uniform(-DEGREES, DEGREES), InterpolationMode.BILINEAR))
+    return _bytes(F.rotate(_floats(image), random.uniform(-MAX_DEGREES, MAX_DEGREES), InterpolationMode.BILINEAR))
 
 
 def flip(image: Tensor, random: np.random.Generator) -> Tensor:
@@ -50,24 +54,31 @@ def brightness(image: Tensor, random: np.random.Generator) -> Tensor:
 
 
 def hue_and_saturation(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Hue turned and saturation multiplied, on three equal channels; grey has none of either, so they stay equal and
-    one stands for them.
+    """Shift the hue and multiply the saturation of an image; grey pixels have neither, so the image hardly changes.
+
+    The three channels stay equal, and one of them is returned.
     """
     return _bytes(
-        F.adjust_saturation(F.adjust_hue(_floats(image).expand(3, -1, -1), random.uniform(-HUE, HUE)), _factor(random))
+        F.adjust_saturation(
+            F.adjust_hue(_floats(image).expand(3, -1, -1), random.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT)),
+            _factor(random),
+        )
     )
 
 
 def tint(image: Tensor, random: np.random.Generator) -> Tensor:
-    """Hue and saturation shifted by sums, which gives grey a colour; every second shift of saturation is downwards,
-    ends at 0 and does nothing.
+    """Add random shifts to hue and saturation, which gives grey pixels a colour; returns three channels.
+
+    Grey has saturation 0, so a negative shift of the saturation, which is every second one, does nothing.
     """
-    hue, saturation = random.uniform(-HUE, HUE), random.uniform(-SATURATION, SATURATION)
-    # of the value 1; that of any other value is as many times darker
+    hue = random.uniform(-MAX_HUE_SHIFT, MAX_HUE_SHIFT)
+    saturation = random.uniform(-MAX_SATURATION_SHIFT, MAX_SATURATION_SHIFT)
+    # the colour of white; a grey pixel gets it multiplied by its brightness
     colour = colorsys.hsv_to_rgb(hue % 1, max(0, saturation), 1)
     return (image * torch.tensor(colour)[:, None, None]).round().byte()
 
 
+# by name; each takes one grey image (uint8, height x width) and a random generator
 AUGMENTATIONS = {
     "rotation": rotation,
     "flip": flip,
@@ -77,16 +88,17 @@ AUGMENTATIONS = {
     "hue and saturation": hue_and_saturation,
     "tint": tint,
 }
-NUMBERS = {"": 0} | {name: number for number, name in enumerate(AUGMENTATIONS, 1)}  # 0 is the image itself
+AUGMENTATION_NUMBERS = {"": 0} | {name: number for number, name in enumerate(AUGMENTATIONS, 1)}  # 0: the original image
 
 
 def _factor(random: np.random.Generator) -> float:
-    return random.uniform(1 - SHARE, 1 + SHARE)
+    return random.uniform(1 - MAX_FACTOR_CHANGE, 1 + MAX_FACTOR_CHANGE)
 
 
 def _floats(image: Tensor) -> Tensor:
-    """One channel from 0 to 1: of bytes torchvision cuts off fractions, and a saturation below 1 would take one from
-    every byte of grey.
+    """Convert bytes to one channel of floats from 0 to 1.
+
+    On bytes torchvision truncates fractions, so that a saturation factor below 1 would darken every grey pixel by 1.
     """
     return image[None].float() / 255
 
@@ -95,28 +107,32 @@ def _bytes(image: Tensor) -> Tensor:
     return (image[0] * 255).round().byte()
 
 
-def copied(cohort, names: dict[str, list[str]]) -> pd.DataFrame:
-    """The cohort's table, and below it the copies of its training images, one augmentation after the other."""
+def copied(cohort: "Cohort", names: dict[str, list[str]]) -> pd.DataFrame:
+    """Append a row per augmented copy to the table of a cohort, one augmentation after the other.
+
+    cohort: images without copies; its training part is copied, or all images if it is not split yet.
+    augmentations: the names of the augmentations of each class.
+    """
     if cohort.has_copies:
         raise StudyError(
             f"{cohort.name} has copies already: name all augmentations at once, for the cohort without copies."
         )
-    for label, asked in names.items():
+    for label, requested in names.items():
         _check("class", label, cohort.classes)
-        if isinstance(asked, str):
-            raise StudyError(f"The augmentations of {label!r} are a list, also where it is one: [{asked!r}].")
-        for name in asked:
+        if isinstance(requested, str):
+            raise StudyError(f"The augmentations of {label!r} are a list, also where it is one: [{requested!r}].")
+        for name in requested:
             _check("augmentation", name, AUGMENTATIONS)
-        if len(set(asked)) < len(asked):
+        if len(set(requested)) < len(requested):
             raise StudyError(
-                f"{label!r} names an augmentation twice ({', '.join(asked)}), and both copies would be the same."
+                f"{label!r} names an augmentation twice ({', '.join(requested)}), and both copies would be the same."
             )
-    learned = cohort.part("train") if (cohort.table["split"] != "").any() else cohort
-    held, tables = learned.indicators().astype(bool), [cohort.table.assign(copy="")]
+    training = cohort.part("train") if (cohort.table["split"] != "").any() else cohort
+    has_label, tables = training.indicators().astype(bool), [cohort.table.assign(copy="")]
     for name in AUGMENTATIONS:
-        classes = [learned.classes.index(label) for label, asked in names.items() if name in asked]
-        if (chosen := held[:, classes].any(axis=1)).any():
-            tables.append(learned.table[chosen].assign(copy=name))
+        classes = [training.classes.index(label) for label, requested in names.items() if name in requested]
+        if (chosen := has_label[:, classes].any(axis=1)).any():
+            tables.append(training.table[chosen].assign(copy=name))
     return pd.concat(tables)
 
 
@@ -126,33 +142,40 @@ def _check(kind: str, name: str, known) -> None:
 
 
 class Copied(Pixels):
-    """Cached images and copies of them, each made when it is asked for; in three channels where there is a tint
-    among them.
+    """Cached images together with augmented copies, which are computed at each access.
+
+    originals: the cached image of each row.
+    names: the augmentation of each row; an empty string for an original image.
+    seed: random seed of the augmentations.
+
+    If one of the copies is tinted, all images have three channels.
     """
 
-    def __init__(self, plain: Pixels, names: np.ndarray, seed: int):
-        self.plain, self.names, self.seed = plain, names, seed
-        self.numbers = np.array([NUMBERS[name] for name in names])
-        # a number of its own for each copy, beyond those of the images
-        self.rows = plain.rows + self.numbers * len(plain.store)
-        self.coloured = bool((self.numbers == NUMBERS["tint"]).any())
-        self.shape, self.dtype = (len(self.rows), *[3] * self.coloured, *plain.shape[1:]), plain.dtype
-        self.made = (
+    def __init__(self, originals: Pixels, names: np.ndarray, seed: int):
+        self.originals, self.names, self.seed = originals, names, seed
+        self.numbers = np.array([AUGMENTATION_NUMBERS[name] for name in names])
+        # every copy gets a row number of its own, beyond those of the originals
+        self.rows = originals.rows + self.numbers * len(originals.store)
+        self.has_colour = bool((self.numbers == AUGMENTATION_NUMBERS["tint"]).any())
+        self.shape, self.dtype = (len(self.rows), *[3] * self.has_colour, *originals.shape[1:]), originals.dtype
+        self.provenance = (
             seed,
-            self.coloured,
+            self.has_colour,
             sha(Path(__file__).read_bytes())[:12],
             f"torchvision {metadata.version('torchvision')}",
         )
 
-    def __getitem__(self, which) -> np.ndarray:
-        at = np.arange(len(self))[which]
-        if not at.ndim:
-            return self[at[None]][0]
-        grey = self.plain[at]
-        found = np.repeat(grey[:, None], 3, axis=1) if self.coloured else grey.copy()
-        for place in np.flatnonzero(self.numbers[at]):
-            row, number, name = (each[at[place]] for each in (self.plain.rows, self.numbers, self.names))
-            found[place] = AUGMENTATIONS[name](
-                torch.from_numpy(grey[place]), np.random.default_rng([self.seed, row, number])
+    def __getitem__(self, index) -> np.ndarray:
+        indices = np.arange(len(self))[index]
+        if not indices.ndim:
+            return self[indices[None]][0]
+        grey = self.originals[indices]
+        images = np.repeat(grey[:, None], 3, axis=1) if self.has_colour else grey.copy()
+        for position in np.flatnonzero(self.numbers[indices]):
+            row, number, name = (
+                values[indices[position]] for values in (self.originals.rows, self.numbers, self.names)
             )
-        return found
+            images[position] = AUGMENTATIONS[name](
+                torch.from_numpy(grey[position]), np.random.default_rng([self.seed, row, number])
+            )
+        return images

@@ -1,4 +1,4 @@
-"""The cohort: one table of images, labels, patients and splits, which knows where its pixels are."""
+"""The cohort: a table of images with labels, patients and splits, and access to their pixels."""
 
 import copy
 
@@ -12,19 +12,28 @@ from pneumo_utils.data.pixel_cache import Images, Pixels, pixels, undecodable
 
 
 def balanced(counts: dict[str, int]) -> dict[str, float]:
-    """Images / (classes x images of the class), as scikit-learn has it: the weights of all images sum to their
-    number.
+    """Compute class weights as scikit-learn's "balanced": images / (classes x images of the class).
+
+    counts: the number of images of each class. The weights of all images sum to the number of images.
     """
     return {name: sum(counts.values()) / (len(counts) * count) for name, count in counts.items()}
 
 
 def ratio(counts: dict[str, int]) -> dict[str, float]:
-    """The most common class weighs 1, the others as many times more as they are rarer."""
+    """Compute class weights as images of the most common class / images of the class.
+
+    counts: the number of images of each class.
+    """
     return {name: max(counts.values()) / count for name, count in counts.items()}
 
 
-def class_weights(cohort, how: str) -> dict[str, float]:
-    """Compute class weights: "balanced", "ratio" or "zhao"; raise `StudyError` if a class is empty."""
+def class_weights(cohort: "Cohort", how: str) -> dict[str, float]:
+    """Compute the weight of each class; raise `StudyError` if a class has no images.
+
+    cohort: the images whose classes are counted.
+    scheme: "balanced" (as scikit-learn), "ratio" (1 for the most common class), or "zhao" ("ratio" over the rows of
+    RSNA's box table instead of images).
+    """
     counts = {name: int(count) for name, count in cohort.counts().items()}
     if empty := [name for name, count in counts.items() if not count]:
         raise StudyError(
@@ -36,14 +45,14 @@ def class_weights(cohort, how: str) -> dict[str, float]:
     if how == "ratio":
         return ratio(counts)
     if how == "zhao":
-        return ratio(_rows_of_the_box_table(cohort))
+        return ratio(_count_box_rows(cohort))
     raise StudyError(
         f'There are no weights called {how!r}: choose "balanced", "ratio" or "zhao" (box rows counted as images).'
     )
 
 
-def _rows_of_the_box_table(cohort) -> dict[str, int]:
-    """RSNA's table has a row a box: counted by rows, an image with three boxes counts three times."""
+def _count_box_rows(cohort) -> dict[str, int]:
+    """Count the rows of RSNA's box table for each class: an image with three boxes counts three times."""
     rows = cohort.boxes["row"].value_counts().reindex(cohort.table.index).fillna(1)
     return {name: int(rows[(cohort.table["labels"] == name).to_numpy()].sum()) for name in cohort.classes}
 
@@ -64,8 +73,8 @@ COLUMNS = [
     "source",
 ]
 BOXES = ["row", "image", "finding", "x", "y", "width", "height"]
-SEVERAL = "|"  # between the labels of an image that has several
-LISTED = 5  # names shown of those set aside for one reason
+SEVERAL = "|"  # separates the labels of an image that has several
+MAX_LISTED = 5  # names that the summary shows of the images excluded for one reason
 NO_BOXES = pd.DataFrame(
     {name: pd.Series(dtype=kind) for name, kind in zip(BOXES, ["int64", "str", "str", *["float64"] * 4])}
 )
@@ -73,11 +82,19 @@ NONE_ASIDE = pd.DataFrame({"image": pd.Series(dtype="str"), "reason": pd.Series(
 
 
 class Cohort:
-    """`table` has a row an image, `boxes` a row a box in fractions of its image, `aside` a row for whatever a reader
-    left out, and why.
+    """A set of radiographs with labels, patients, splits and boxes.
+
+    name: the title of the release, shown in summaries and messages.
+    table: one row per image with the columns `COLUMNS`; its index is the row of the image in `images`.
+    images: the image files.
+    classes: the names of the classes, in the order of class numbers.
+    boxes: one row per box with the columns `BOXES`; coordinates are fractions of the image.
+    excluded: one row per image or box that the reader left out, with the reason.
+    notes: sentences about differences from the published release.
+    multilabel: whether an image can have several labels.
     """
 
-    copy_seed = 0  # of what is drawn for augmented copies, where there are any
+    copy_seed = 0  # random seed of the augmented copies, if there are any
 
     def __init__(
         self,
@@ -100,222 +117,288 @@ class Cohort:
         return "\n".join(self.summary())
 
     def but(self, **changes) -> "Cohort":
-        """The same cohort with another table, other classes, or whatever else it is made of."""
+        """Return a copy of the cohort with some attributes replaced.
+
+        changes: new values by attribute name, such as table=... or classes=....
+        """
+        if unknown := [name for name in changes if not hasattr(self, name)]:
+            raise TypeError(f"A cohort has no attribute {unknown[0]!r}.")
         other = copy.copy(self)
         vars(other).update(changes)
         return other
 
-    # what is in it
+    # content
 
     @property
     def digest(self) -> str:
-        """Of the images by name, size and date, and of the table: kept pieces may depend on a cohort."""
-        drawn = [self.copy_seed] if self.has_copies else []
+        """A digest of the table and of each image file's name, size and date; it is part of cache keys."""
+        seeds = [self.copy_seed] if self.has_copies else []
         return digest_of(
-            [self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *drawn]
+            [self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *seeds]
         )[:16]
 
     @property
     def copies(self) -> np.ndarray:
-        """A row an image, the augmentation by which it is a copy of another; an empty text where it is none."""
+        """The augmentation that made each row a copy of an image; an empty string for an original image."""
         return self.table["copy"].fillna("").to_numpy() if "copy" in self.table else np.full(len(self), "")
 
     @property
     def has_copies(self) -> bool:
-        """Return whether the cohort holds augmented copies."""
+        """Whether the cohort holds augmented copies."""
         return bool((self.copies != "").any())
 
     def counts(self) -> pd.Series:
-        """Images of each class; where an image has several labels it counts in each."""
+        """Count the images of each class; an image with several labels counts in each of them."""
         return pd.Series(self.indicators().sum(axis=0), index=self.classes, name="images")
 
     def indicators(self) -> np.ndarray:
-        """uint8, a row an image and a column a class: 1 where the image has the label."""
-        held = self.table["labels"].str.split(SEVERAL, regex=False)
-        found = np.zeros((len(self), len(self.classes)), dtype=np.uint8)
-        column = {name: at for at, name in enumerate(self.classes)}
-        for row, names in enumerate(held):
+        """Encode the labels as a uint8 array of images x classes: 1 where the image has the label."""
+        labels = self.table["labels"].str.split(SEVERAL, regex=False)
+        encoded = np.zeros((len(self), len(self.classes)), dtype=np.uint8)
+        column = {name: index for index, name in enumerate(self.classes)}
+        for row, names in enumerate(labels):
             for name in names:
-                if name in column:  # "No Finding" is no class of its own
-                    found[row, column[name]] = 1
-        return found
+                if name in column:  # "No Finding" is not a class
+                    encoded[row, column[name]] = 1
+        return encoded
 
     def targets(self) -> np.ndarray:
-        """What a model is to answer: the class number of each image, or `indicators` where images have several
-        labels.
-        """
+        """Return the targets of training: the class number of each image, or `indicators()` if multilabel."""
         if self.several:
             return self.indicators()
         return np.array([self.classes.index(name) for name in self.table["labels"]], dtype=np.int64)
 
     def weights(self, how: str = "balanced") -> dict[str, float]:
-        """Class weights: "balanced", "ratio", or "zhao", as that paper got them, box rows counted as images."""
+        """Compute class weights.
+
+        scheme: "balanced", "ratio", or "zhao" (as in that paper: rows of the box table are counted as images).
+        """
         return class_weights(self, how)
 
     def summary(self) -> list[str]:
-        """What was read, what was set aside and why, and what differs from the published release."""
-        people = self.table["patient"][self.table["patient"] != ""].nunique()
-        mix = ", ".join(f"{count:,} {name}" for name, count in self.counts().items())
+        """Describe the cohort in lines of text: counts, excluded images with reasons, and the notes."""
+        patients = self.table["patient"][self.table["patient"] != ""].nunique()
+        class_counts = ", ".join(f"{count:,} {name}" for name, count in self.counts().items())
         parts = self.table["split"][self.table["split"] != ""].value_counts()
-        lines = [f"{self.name}: {len(self):,} images" + (f" of {people:,} patients" if people else "") + f": {mix}"]
+        lines = [
+            f"{self.name}: {len(self):,} images"
+            + (f" of {patients:,} patients" if patients else "")
+            + f": {class_counts}"
+        ]
         if len(parts):
             lines.append(
                 "  split: "
                 + ", ".join(f"{parts[name]:,} {name}" for name in ("train", "valid", "test") if name in parts)
             )
         if (copies := self.copies[self.copies != ""]).size:
-            made = pd.Series(copies).value_counts(sort=False)
+            copy_counts = pd.Series(copies).value_counts(sort=False)
             lines.append(
-                "  augmented copies among them: " + ", ".join(f"{count:,} {name}" for name, count in made.items())
+                "  augmented copies among them: "
+                + ", ".join(f"{count:,} {name}" for name, count in copy_counts.items())
             )
         if len(self.boxes):
             lines.append(f"  {len(self.boxes):,} boxes on {self.boxes['row'].nunique():,} images")
         for reason, images in self.aside.groupby("reason", sort=False)["image"]:
-            named = ", ".join(images[:LISTED]) + (", ..." if len(images) > LISTED else "")
-            lines.append(f"  set aside, {reason}: {len(images):,} ({named})")
+            listed = ", ".join(images[:MAX_LISTED]) + (", ..." if len(images) > MAX_LISTED else "")
+            lines.append(f"  set aside, {reason}: {len(images):,} ({listed})")
         return lines + [f"  {note}" for note in self.notes]
 
-    # choosing among its images
+    # selection of images
 
     def where(self, chosen) -> "Cohort":
-        """The images for which a boolean column, or a function of the table, is true."""
+        """Select the images for which a condition is true.
+
+        mask: one boolean per row of the table, or a function that takes the table and returns them.
+        """
         table = self.table[np.asarray(chosen(self.table) if callable(chosen) else chosen, dtype=bool)]
         return self.but(table=table, boxes=self.boxes[self.boxes["row"].isin(table.index)])
 
     def part(self, name: str) -> "Cohort":
-        """The images of one part of the split: "train", "valid" or "test"."""
+        """Select one part of the split; raise `StudyError` if it is empty.
+
+        name: "train", "valid" or "test".
+        """
         if not (self.table["split"] == name).any():
-            there = sorted(set(self.table["split"]) - {""})
+            present = sorted(set(self.table["split"]) - {""})
             remedy = (
-                f"its split has {', '.join(there)}."
-                if there
+                f"its split has {', '.join(present)}."
+                if present
                 else 'it is not split yet; call cohort.split(by="patient", test=.2, valid=.1).'
             )
             raise StudyError(f"{self.name} has no part {name!r}: {remedy}")
         return self.where(self.table["split"] == name)
 
     def without(self, names: list[str]) -> "Cohort":
-        """All but the images of these names."""
+        """Remove images; raise `StudyError` if one of them is not in the cohort.
+
+        names: values of the column `image`.
+        """
         if missing := set(names) - set(self.table["image"]):
             raise StudyError(f"{self.name} has no image {sorted(missing)[0]!r} to leave out.")
         return self.where(~self.table["image"].isin(names))
 
     def sample(self, images: int, seed: int) -> "Cohort":
-        """So many images drawn at random, each class in its share; all, where there are no more."""
+        """Draw a stratified random sample of images, or return all images if there are no more than requested.
+
+        n_images: the size of the sample.
+        seed: random seed of the draw.
+        """
         if images >= len(self):
             return self
         random = np.random.default_rng(seed)
-        key = splitting.strata(self).iloc[order := random.permutation(len(self))]
-        # so that a class of few has its chance and no more
-        start = {name: random.random() for name in sorted(key.unique())}
-        place = (key.groupby(key).cumcount() + key.map(start)) / key.map(key.value_counts())
-        drawn = order[np.argsort(place.to_numpy(), kind="stable")[:images]]
-        return self.where(np.isin(np.arange(len(self)), drawn))  # by position, since a copy has the index of its image
+        stratum = splitting.strata(self).iloc[order := random.permutation(len(self))]
+        # a random start within each class keeps the expected share right even if a class gets less than one image
+        start = {name: random.random() for name in sorted(stratum.unique())}
+        rank = (stratum.groupby(stratum).cumcount() + stratum.map(start)) / stratum.map(stratum.value_counts())
+        positions = order[np.argsort(rank.to_numpy(), kind="stable")[:images]]
+        # by position, since an augmented copy has the index of its image
+        return self.where(np.isin(np.arange(len(self)), positions))
 
     def labelled(
         self, names: dict[str, str] | None = None, column: str = "labels", classes: list[str] | None = None
     ) -> "Cohort":
-        """Labels taken from another column, or renamed; images whose label has no new name are left out and counted."""
+        """Take the labels from another column or rename them; images without a new label become excluded.
+
+        names: the new name of each label; None keeps the values of the column.
+        column: the column of the table that holds the labels.
+        classes: the classes in order; by default the order of `names`, or alphabetical.
+        """
         if column not in self.table:
             raise StudyError(f"{self.name} has no column {column!r}; it has {', '.join(self.table)}.")
         label = self.table[column].map(names) if names else self.table[column]
         kept = label.notna() & (label != "")
-        aside = pd.DataFrame({"image": self.table["image"][~kept], "reason": f"no label taken from {column}"})
+        excluded = pd.DataFrame({"image": self.table["image"][~kept], "reason": f"no label taken from {column}"})
         order = classes or list(dict.fromkeys(names.values() if names else sorted(label[kept].unique())))
         other = self.where(kept)
         table = other.table.assign(labels=label[kept].astype(str))
         return other.but(
-            table=table, classes=order, several=False, aside=pd.concat([self.aside, aside], ignore_index=True)
+            table=table, classes=order, several=False, aside=pd.concat([self.aside, excluded], ignore_index=True)
         )
 
     def with_copies(self, names: dict[str, list[str]], seed: int = 0) -> "Cohort":
-        """The training images, all where there is no split yet, come again as copies: one for each augmentation
-        named for their class.
+        """Add augmented copies of the training images (of all images, if the cohort is not split yet).
+
+        augmentations: names from `AUGMENTATIONS` for each class; each adds one copy of each image of the class.
+        seed: random seed of the augmentations.
         """
         from pneumo_utils.data.augmented_copies import copied
 
         return self.but(table=copied(self, names), copy_seed=int(seed))
 
-    # splitting it
+    # splits
 
     def split(self, by: str = "patient", test: float = 0.2, valid: float = 0.0, seed: int = 0) -> "Cohort":
-        """Parts in which the classes have their shares, and no patient is in two; `by` may be "image", "official" or
-        a column.
+        """Split the cohort into "train", "valid" and "test", stratified by class.
+
+        by: what is kept together: "patient" (no patient is in two parts), "image", or a column of the table;
+        "official" takes the split of the release.
+        test: the fraction of images in the test part.
+        valid: the fraction of images in the validation part.
+        seed: random seed of the split.
         """
         return self.but(table=self.table.assign(split=splitting.parts(self, by, test, valid, seed)))
 
     def folds(self, number: int, by: str = "patient", seed: int = 0) -> list["Cohort"]:
-        """Cross-validation: so many cohorts, each with another fold as its "valid" part and the rest as "train"."""
+        """Split the cohort for cross-validation: one cohort per fold, with that fold as "valid", the rest as "train".
+
+        n_folds: the number of folds.
+        by: what is kept together: "patient", "image" or a column of the table.
+        seed: random seed of the split.
+        """
         fold = splitting.folds(self, number, by, seed)
-        return [self.but(table=self.table.assign(split=np.where(fold == at, "valid", "train"))) for at in range(number)]
+        return [
+            self.but(table=self.table.assign(split=np.where(fold == index, "valid", "train")))
+            for index in range(number)
+        ]
 
     def shared_patients(self) -> pd.DataFrame:
-        """For every two parts of the split: patients in both, and how many images of the second are theirs."""
+        """Count the patients that are in two parts of the split, and their images; see `splits.shared_patients`."""
         return splitting.shared(self)
 
-    # its pixels
+    # pixels
 
     def pixels(self, size: int) -> Pixels:
-        """The images at `size` x `size`, in the order of the table, from a cache on disk that is made when first
-        asked for.
+        """Return the images in the order of the table, from a cache on disk that is filled at the first call.
+
+        size: height and width in pixels.
         """
-        plain = pixels(self.images, self.table.index.to_numpy(), size)
+        originals = pixels(self.images, self.table.index.to_numpy(), size)
         if not self.has_copies:
-            return plain
+            return originals
         from pneumo_utils.data.augmented_copies import Copied
 
-        return Copied(plain, self.copies, self.copy_seed)
+        return Copied(originals, self.copies, self.copy_seed)
 
     def undecodable(self, size: int) -> dict[str, str]:
-        """Images that look whole and cannot be decoded, by name, and why."""
+        """Find images that look complete but cannot be decoded: the reason by image name.
+
+        size: height and width in pixels at which images are decoded.
+        """
         names = dict(zip(self.table.index, self.table["image"]))
-        return {names[row]: why for row, why in undecodable(self.images, self.table.index.to_numpy(), size).items()}
+        return {
+            names[row]: reason for row, reason in undecodable(self.images, self.table.index.to_numpy(), size).items()
+        }
 
     def dataloaders(self, size: int, batch_size: int, **more):
-        """fastai DataLoaders of the "train" and "valid" parts; see `loaders.dataloaders` for what else can be said."""
+        """Build fastai DataLoaders of the "train" and "valid" parts.
+
+        size: height and width of the images in pixels.
+        batch_size: images per batch.
+        more: further arguments of `loaders.dataloaders`.
+        """
         from pneumo_utils.data.loaders import dataloaders
 
         return dataloaders(self, size, batch_size, **more)
 
     def loader(self, size: int, batch_size: int, **more):
-        """A fastai DataLoader over all images in the order of the table, for `learn.get_preds(dl=...)`."""
+        """Build a fastai DataLoader over all images in the order of the table, for `learn.get_preds(dl=...)`.
+
+        size: height and width of the images in pixels.
+        batch_size: images per batch.
+        more: further arguments of `loaders.loader`.
+        """
         from pneumo_utils.data.loaders import loader
 
         return loader(self, size, batch_size, **more)
 
 
 def together(*cohorts: Cohort) -> Cohort:
-    """Several cohorts as one; image and patient names carry their source, so that none meet by accident."""
+    """Concatenate cohorts with the same classes; raise `StudyError` if the classes differ or there are copies.
+
+    cohorts: the cohorts in order. Image and patient names get the name of their release as a prefix, so that they
+    stay distinct.
+    """
     first = cohorts[0]
-    if any(each.classes != first.classes or each.several != first.several for each in cohorts):
+    if any(cohort.classes != first.classes or cohort.several != first.several for cohort in cohorts):
         raise StudyError(
             "Cohorts go together when they have the same "
             "classes: "
             + "; ".join(f"{c.name} has {', '.join(c.classes)}" for c in cohorts)
-            + ". Give them the same with cohort.labelled({...}, classes=[...])."
+            + ". Give them the same with cohort.relabel({...}, classes=[...])."
         )
-    if named := [each.name for each in cohorts if each.has_copies]:
+    if names := [cohort.name for cohort in cohorts if cohort.has_copies]:
         raise StudyError(
-            f"{named[0]} has augmented copies: put cohorts together first, and make copies of all with one seed."
+            f"{names[0]} has augmented copies: put cohorts together first, and make copies of all with one seed."
         )
-    tables, boxes, aside, images, start = [], [], [], Images((), ()), 0
-    for each in cohorts:
-        named = each.table.assign(
-            image=each.table["source"] + "/" + each.table["image"],
-            patient=(each.table["source"] + "/" + each.table["patient"]).where(each.table["patient"] != "", ""),
+    tables, boxes, excluded, images, start = [], [], [], Images((), ()), 0
+    for cohort in cohorts:
+        table = cohort.table
+        table = table.assign(
+            image=table["source"] + "/" + table["image"],
+            patient=(table["source"] + "/" + table["patient"]).where(table["patient"] != "", ""),
         )
-        tables.append(named.set_axis(named.index + start))
-        boxes.append(each.boxes.assign(row=each.boxes["row"] + start))
-        aside.append(each.aside)
-        images, start = images + each.images, start + len(each.images)
+        tables.append(table.set_axis(table.index + start))
+        boxes.append(cohort.boxes.assign(row=cohort.boxes["row"] + start))
+        excluded.append(cohort.aside)
+        images, start = images + cohort.images, start + len(cohort.images)
     return Cohort(
-        " + ".join(each.name for each in cohorts),
+        " + ".join(cohort.name for cohort in cohorts),
         pd.concat(tables),
         images,
         first.classes,
         pd.concat(boxes, ignore_index=True),
-        pd.concat(aside, ignore_index=True),
-        tuple(note for each in cohorts for note in each.notes),
+        pd.concat(excluded, ignore_index=True),
+        tuple(note for cohort in cohorts for note in cohort.notes),
         first.several,
     )
 
@@ -323,21 +406,32 @@ def together(*cohorts: Cohort) -> Cohort:
 PARTS = ("train", "valid", "test")
 
 
-def dealt(cohort, test: float, valid: float, seed: int):
-    """All images in three parts at random."""
+def dealt(cohort: Cohort, test: float, valid: float, seed: int) -> Cohort:
+    """Split the images into three parts at random, without regard to patients or classes.
+
+    cohort: the images to split.
+    test: the fraction of images in the test part.
+    valid: the fraction of images in the validation part.
+    seed: random seed of the split.
+    """
     if test < 0 or valid < 0 or not 0 < test + valid < 1:
         raise StudyError(
             f"A share of {test:g} for the test and {valid:g} for validation leaves nothing on one side: "
             f"together they are less than 1."
         )
     order, part = np.random.default_rng(seed).permutation(len(cohort)), np.full(len(cohort), "train", dtype=object)
-    tested, validated = (round(share * len(cohort)) for share in (test, valid))
-    part[order[:tested]], part[order[tested : tested + validated]] = "test", "valid"
+    n_test, n_valid = (round(fraction * len(cohort)) for fraction in (test, valid))
+    part[order[:n_test]], part[order[n_test : n_test + n_valid]] = "test", "valid"
     return cohort.but(table=cohort.table.assign(split=part))
 
 
-def drawn(cohort, images: int, seed: int):
-    """So many images of a cohort that is split, in each part its share of them, at random."""
+def drawn(cohort: Cohort, images: int, seed: int) -> Cohort:
+    """Draw a random subset of a cohort that is split; each part of the split keeps its share of the images.
+
+    cohort: the images to draw from.
+    n_images: the number of images to draw; `StudyError` is raised if there are fewer, or if a part would get none.
+    seed: random seed of the draw.
+    """
     if images > len(cohort):
         raise StudyError(
             f"{images:,} images cannot be drawn from the {len(cohort):,} of {cohort.name}: choose sizes "
@@ -345,18 +439,23 @@ def drawn(cohort, images: int, seed: int):
         )
     split, random, chosen = cohort.table["split"].to_numpy(), np.random.default_rng(seed), np.zeros(len(cohort), bool)
     for name in PARTS:
-        there = np.flatnonzero(split == name)
-        if there.size and not (wanted := round(images * len(there) / len(cohort))):
+        rows = np.flatnonzero(split == name)
+        if rows.size and not (count := round(images * len(rows) / len(cohort))):
             raise StudyError(
                 f"{images:,} images are too few for a {name} part, which holds "
-                f"{len(there) / len(cohort):.0%} of {cohort.name}: "
-                f"choose sizes of at least {int(np.ceil(len(cohort) / len(there)))}."
+                f"{len(rows) / len(cohort):.0%} of {cohort.name}: "
+                f"choose sizes of at least {int(np.ceil(len(cohort) / len(rows)))}."
             )
-        chosen[random.permutation(there)[: wanted if there.size else 0]] = True
+        chosen[random.permutation(rows)[: count if rows.size else 0]] = True
     return cohort.where(chosen)
 
 
-def fewer(cohort, train: int, seed: int = 0):
-    """The same validation and test images, and only so many of those to train on, drawn evenly over the labels."""
+def fewer(cohort: Cohort, train: int, seed: int = 0) -> Cohort:
+    """Reduce the training images to a stratified random sample, and keep the other parts of the split as they are.
+
+    cohort: the images, split.
+    n_train: the number of training images to keep.
+    seed: random seed of the draw.
+    """
     kept = cohort.part("train").sample(train, seed).table.index
     return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))

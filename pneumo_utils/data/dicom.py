@@ -1,6 +1,6 @@
-"""DICOM radiographs: what the header says, and the pixels as 8-bit grey with bone bright.
+"""Read DICOM radiographs: the header, and the pixels as 8-bit grey with bone bright.
 
-The window that a header proposes for the eye is not used, so nonsense in it does no harm.
+The display window of the header is not used, so a wrong window does no harm.
 """
 
 import math
@@ -38,100 +38,103 @@ HEADER = [
     "InstitutionName",
 ]
 END_OF_FRAMES = b"\xfe\xff\xdd\xe0\x00\x00\x00\x00"
-# bytes; 100 million pixels of three colours and 16 bits, the largest image that is read, and as much again
+# bytes: twice the largest image that is read, 100 million pixels of three colours with 16 bits
 LARGEST_FILE = 1_200_000_000
-BEGIN = 1 << 16  # bytes in which the transfer syntax stands
+SYNTAX_BYTES = 1 << 16  # bytes at the start of a file that contain the transfer syntax
 DEFLATED = b"UI" + len(DeflatedExplicitVRLittleEndian).to_bytes(2, "little") + DeflatedExplicitVRLittleEndian.encode()
-YEARS = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1, "": 1}
+YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1, "": 1}
 
 
 def header(path: str | Path) -> pydicom.Dataset:
-    """The header without the pixels; a file that cannot hold a whole image says why."""
+    """Read the header without the pixels; raise `Unreadable` if the file cannot hold a complete image.
+
+    path: the DICOM file.
+    """
     with open_regular(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise Unreadable("empty file (0 bytes)")
-        found = _parsed(file, stop_before_pixels=True, specific_tags=HEADER)
-        left = size - file.tell()
+        dataset = _parse(file, stop_before_pixels=True, specific_tags=HEADER)
+        remaining = size - file.tell()
         file.seek(-min(size, len(END_OF_FRAMES)), os.SEEK_END)
         closed = file.read() == END_OF_FRAMES
-    if left < 12 or "Rows" not in found or "Columns" not in found:
+    if remaining < 12 or "Rows" not in dataset or "Columns" not in dataset:
         raise Unreadable("DICOM without pixels")
-    _check(found)
-    syntax = found.file_meta.TransferSyntaxUID
-    expected = _bytes(found)
-    if not syntax.is_compressed and left < expected:
-        raise Unreadable(f"truncated: {_told(found)} need {expected:,} bytes and {left:,} are there")
-    if syntax.is_compressed and not _decoder(syntax):
-        raise Unreadable(_no_decoder(syntax))
+    _check_header(dataset)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    expected = _pixel_bytes(dataset)
+    if not syntax.is_compressed and remaining < expected:
+        raise Unreadable(f"truncated: {_describe(dataset)} need {expected:,} bytes and {remaining:,} are there")
+    if syntax.is_compressed and not _has_decoder(syntax):
+        raise Unreadable(_missing_decoder(syntax))
     if syntax.is_compressed and not closed:
-        pixels(path)  # something may follow the image; only decoding tells whether it is whole
-    return found
+        pixels(path)  # other data may follow the image; only decoding shows whether the image is complete
+    return dataset
 
 
-def _parsed(file, **how) -> pydicom.Dataset:
-    """What pydicom reads, of a file that asks for no more memory than an image needs."""
+def _parse(file, **settings) -> pydicom.Dataset:
+    """Parse a DICOM file, unless it could need more memory than an image does."""
     if (size := os.fstat(file.fileno()).st_size) > LARGEST_FILE:
         raise Unreadable(f"has {size:,} bytes, more than any radiograph")
-    begin = file.read(BEGIN)
+    start = file.read(SYNTAX_BYTES)
     file.seek(0)
-    if DEFLATED in begin:  # pydicom inflates it whole, to whatever size
+    if DEFLATED in start:  # pydicom inflates it without a limit on the size
         raise Unreadable(f"written as {DeflatedExplicitVRLittleEndian.name}, which is not read; rewrite it unpacked")
     try:
-        return pydicom.dcmread(file, **how)
+        return pydicom.dcmread(file, **settings)
     except InvalidDicomError as error:
         raise Unreadable("not DICOM: the preamble is missing") from error
-    except Exception as error:  # pydicom meets a broken header with whatever its parser stumbles over
+    except Exception as error:  # pydicom raises many built-in exceptions on a broken header
         raise Unreadable(f"its DICOM header is damaged: {error}") from error
 
 
-def _decoder(syntax) -> bool:
+def _has_decoder(syntax) -> bool:
     try:
         return get_decoder(syntax).is_available
     except NotImplementedError:
         return False
 
 
-def _no_decoder(syntax) -> str:
+def _missing_decoder(syntax) -> str:
     return f"compressed as {syntax.name}, for which no decoder is installed; `pip install pylibjpeg[all]` brings most"
 
 
-def _check(found: pydicom.Dataset) -> None:
-    """Every number on which the pixels depend is one, and makes sense."""
-    if found.file_meta.get("TransferSyntaxUID") is None:
+def _check_header(dataset: pydicom.Dataset) -> None:
+    """Raise `Unreadable` if an element on which the pixels depend is missing or makes no sense."""
+    if dataset.file_meta.get("TransferSyntaxUID") is None:
         raise Unreadable("DICOM without a transfer syntax: nothing says how its pixels are written")
-    if not isinstance(found.get("PhotometricInterpretation"), str):
+    if not isinstance(dataset.get("PhotometricInterpretation"), str):
         raise Unreadable("its header does not say once what its pixels mean (PhotometricInterpretation)")
-    rows, columns = (_number(found, name) for name in ("Rows", "Columns"))
+    rows, columns = (_number(dataset, name) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
         raise Unreadable(f"announces {columns:g} x {rows:g} pixels")
     check_extent(int(columns), int(rows))
-    _check_bits(found)
-    samples = _number(found, "SamplesPerPixel", 1)
+    _check_bits(dataset)
+    samples = _number(dataset, "SamplesPerPixel", 1)
     if samples not in {1, 3}:
         raise Unreadable(f"has {samples:g} values a pixel, and grey has 1 and colour 3")
-    signed = _number(found, "PixelRepresentation", 0)
+    signed = _number(dataset, "PixelRepresentation", 0)
     if signed not in {0, 1}:
         raise Unreadable(f"its PixelRepresentation is {signed:g}, and only 0 and 1 have a meaning")
-    if (frames := _number(found, "NumberOfFrames", 1)) != 1:
+    if (frames := _number(dataset, "NumberOfFrames", 1)) != 1:
         raise Unreadable(f"holds {frames:g} frames, not one radiograph")
-    slope, intercept = _rescale(found)
-    low, high = (slope * end + intercept for end in _limits(found))
+    slope, intercept = _rescale(dataset)
+    low, high = (slope * limit + intercept for limit in _stored_limits(dataset))
     if not math.isfinite(high - low) or high == low:
         raise Unreadable(
-            f"its rescale slope {slope:g} and intercept {intercept:g} make no greys of its {found.BitsStored} bits"
+            f"its rescale slope {slope:g} and intercept {intercept:g} make no greys of its {dataset.BitsStored} bits"
         )
 
 
-def _rescale(found: pydicom.Dataset) -> tuple[float, float]:
-    """The slope and the intercept; 1 and 0 where they are absent or empty."""
-    return _number(found, "RescaleSlope", 1), _number(found, "RescaleIntercept", 0)
+def _rescale(dataset: pydicom.Dataset) -> tuple[float, float]:
+    """Return the rescale slope and intercept; 1 and 0 if they are absent or empty."""
+    return _number(dataset, "RescaleSlope", 1), _number(dataset, "RescaleIntercept", 0)
 
 
-def _number(found: pydicom.Dataset, name: str, default: float | None = None) -> float:
-    """One finite number of the header; `default` where the element is absent or empty."""
+def _number(dataset: pydicom.Dataset, name: str, default: float | None = None) -> float:
+    """Return an element as a finite number, or `default` if it is absent or empty."""
     try:
-        value = found.get(name)
+        value = dataset.get(name)
         if value is None or value == "":
             value = default
         if isinstance(value, MultiValue | list | tuple):
@@ -144,80 +147,90 @@ def _number(found: pydicom.Dataset, name: str, default: float | None = None) -> 
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
-def _check_bits(found: pydicom.Dataset) -> None:
-    allocated, stored = _number(found, "BitsAllocated", 0), _number(found, "BitsStored", 0)
-    highest = _number(found, "HighBit", stored - 1)
+def _check_bits(dataset: pydicom.Dataset) -> None:
+    """Raise `Unreadable` if the numbers of bits contradict each other."""
+    allocated, stored = _number(dataset, "BitsAllocated", 0), _number(dataset, "BitsStored", 0)
+    highest = _number(dataset, "HighBit", stored - 1)
     if allocated not in {8, 16} or not 1 <= stored <= allocated or highest != stored - 1:
         raise Unreadable(f"its bits make no image: {stored} stored of {allocated} allocated, highest {highest}")
 
 
 def pixels(path: str | Path) -> np.ndarray:
-    """uint8, scaled by the bits that are stored, after the rescale slope and intercept, with MONOCHROME1 turned
-    round.
+    """Decode the pixels as uint8, height x width; raise `Unreadable` if that fails.
+
+    path: the DICOM file.
+
+    The rescale slope and intercept are applied, the range of the stored bits is scaled to 0..255, and MONOCHROME1 is
+    inverted.
     """
     with open_regular(path) as file:
-        found = _parsed(file)
-    if "PixelData" not in found:
+        dataset = _parse(file)
+    if "PixelData" not in dataset:
         raise Unreadable("DICOM without pixels")
-    _check(found)
-    _check_length(found)
+    _check_header(dataset)
+    _check_length(dataset)
     try:
-        stored = found.pixel_array
+        stored = dataset.pixel_array
     except Exception as error:
-        if not _decoder(found.file_meta.TransferSyntaxUID):
-            raise Unreadable(_no_decoder(found.file_meta.TransferSyntaxUID)) from error
+        if not _has_decoder(dataset.file_meta.TransferSyntaxUID):
+            raise Unreadable(_missing_decoder(dataset.file_meta.TransferSyntaxUID)) from error
         raise Unreadable(f"its pixels cannot be decoded: {error}") from error
-    colour = _number(found, "SamplesPerPixel", 1) == 3
-    low, high = _limits(found)
-    values = stored @ np.array([0.299, 0.587, 0.114]) if colour else _without_stray_bits(stored, found)
-    values, ends = (_through_table(numbers, found) for numbers in (values, np.array([low, high])))
+    colour = _number(dataset, "SamplesPerPixel", 1) == 3
+    low, high = _stored_limits(dataset)
+    values = stored @ np.array([0.299, 0.587, 0.114]) if colour else _without_stray_bits(stored, dataset)
+    values, ends = (_rescale_values(numbers, dataset) for numbers in (values, np.array([low, high])))
     if not np.isfinite(values).all() or not np.isfinite(ends).all() or ends[0] == ends[1]:
         raise Unreadable("its table of greys (ModalityLUTSequence) makes no greys of its pixels")
     scaled = (values - ends.min()) * (255 / (ends.max() - ends.min()))
-    if found.PhotometricInterpretation == "MONOCHROME1":
+    if dataset.PhotometricInterpretation == "MONOCHROME1":
         scaled = 255 - scaled
     return np.round(scaled.clip(0, 255)).astype(np.uint8)
 
 
-def _through_table(numbers: np.ndarray, found: pydicom.Dataset) -> np.ndarray:
-    """The numbers as the header's table of greys, or its slope and intercept, turns them."""
-    if found.get("ModalityLUTSequence"):
-        return apply_modality_lut(numbers, found).astype(np.float64)
-    slope, intercept = _rescale(found)
+def _rescale_values(numbers: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    """Apply the header's modality lookup table, or its slope and intercept, to stored values."""
+    if dataset.get("ModalityLUTSequence"):
+        return apply_modality_lut(numbers, dataset).astype(np.float64)
+    slope, intercept = _rescale(dataset)
     return numbers.astype(np.float64) * slope + intercept
 
 
-def _check_length(found: pydicom.Dataset) -> None:
-    """Pixels stored as they are must fill the rows and columns that the header names, no less and no more."""
-    if found.file_meta.TransferSyntaxUID.is_compressed:
+def _check_length(dataset: pydicom.Dataset) -> None:
+    """Raise `Unreadable` if uncompressed pixels are fewer or more than the header says."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
         return
-    expected = _bytes(found)
-    if not expected <= len(found.PixelData) <= expected + 1:  # one byte makes an odd length even
-        raise Unreadable(f"{_told(found)} need {expected:,} bytes and {len(found.PixelData):,} are there")
+    expected = _pixel_bytes(dataset)
+    if not expected <= len(dataset.PixelData) <= expected + 1:  # one byte makes an odd length even
+        raise Unreadable(f"{_describe(dataset)} need {expected:,} bytes and {len(dataset.PixelData):,} are there")
 
 
-def _bytes(found: pydicom.Dataset) -> int:
-    return found.Rows * found.Columns * _number(found, "SamplesPerPixel", 1) * found.BitsAllocated // 8
+def _pixel_bytes(dataset: pydicom.Dataset) -> int:
+    """Compute the size of the uncompressed pixels in bytes."""
+    return dataset.Rows * dataset.Columns * _number(dataset, "SamplesPerPixel", 1) * dataset.BitsAllocated // 8
 
 
-def _told(found: pydicom.Dataset) -> str:
-    return f"{found.Columns} x {found.Rows} pixels of {found.BitsAllocated} bits"
+def _describe(dataset: pydicom.Dataset) -> str:
+    return f"{dataset.Columns} x {dataset.Rows} pixels of {dataset.BitsAllocated} bits"
 
 
-def _limits(found: pydicom.Dataset) -> tuple[int, int]:
-    if _number(found, "PixelRepresentation", 0):
-        return -(2 ** (found.BitsStored - 1)), 2 ** (found.BitsStored - 1) - 1
-    return 0, 2**found.BitsStored - 1
+def _stored_limits(dataset: pydicom.Dataset) -> tuple[int, int]:
+    """Return the smallest and the largest value that the stored bits can hold."""
+    if _number(dataset, "PixelRepresentation", 0):
+        return -(2 ** (dataset.BitsStored - 1)), 2 ** (dataset.BitsStored - 1) - 1
+    return 0, 2**dataset.BitsStored - 1
 
 
-def _without_stray_bits(stored: np.ndarray, found: pydicom.Dataset) -> np.ndarray:
-    """Old machines kept overlays in the bits above those that are stored."""
-    if _number(found, "PixelRepresentation", 0) or found.BitsStored == found.BitsAllocated:
+def _without_stray_bits(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
+    """Clear the bits above the stored ones, in which old machines kept overlays."""
+    if _number(dataset, "PixelRepresentation", 0) or dataset.BitsStored == dataset.BitsAllocated:
         return stored
-    return stored & (2**found.BitsStored - 1)
+    return stored & (2**dataset.BitsStored - 1)
 
 
-def years(age) -> float:
-    """An age in years from what tables and headers hold: 45, "45", "058Y", "007M"; nothing readable is NaN."""
+def years(age: object) -> float:
+    """Convert an age to years: 45, "45", "058Y" or "007M"; anything else is NaN.
+
+    age: a number, or a text of a table or a DICOM header.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([DWMY]?)\s*", str(age).upper())
-    return float(match[1]) * YEARS[match[2]] if match else float("nan")
+    return float(match[1]) * YEARS_PER_UNIT[match[2]] if match else float("nan")

@@ -1,4 +1,4 @@
-"""Find images that are the same or nearly so, and files that cannot be read."""
+"""Find duplicate and near-duplicate images, and files that cannot be read."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,62 +14,79 @@ from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.image_reader import IN_AN_ARCHIVE, grey, reason
 from pneumo_utils.data.pixel_cache import bar
 
-SIDE = 16  # of the block of low frequencies whose signs are the hash
-NEAR = 24  # bits of 255
-BLOCK = 2048
+SIDE = 16  # the hash is taken from the lowest 16 x 16 frequencies
+NEAR = 24  # differing bits of 255 up to which two images count as the same picture
+BLOCK = 2048  # images that are compared at once
 
 
 def bits(pixels: np.ndarray) -> np.ndarray:
-    """+1 and -1, a row an image: which low frequencies lie above their median."""
-    waves = dctn(pixels.astype(np.float32), axes=(1, 2), norm="ortho")[:, :SIDE, :SIDE].reshape(len(pixels), -1)[:, 1:]
-    return np.where(waves > np.median(waves, axis=1, keepdims=True), np.float32(1), np.float32(-1))
+    """Compute a perceptual hash of each image: +1 where a low frequency lies above the median, else -1.
+
+    pixels: images x height x width; the hash has the shape images x 255.
+    """
+    frequencies = dctn(pixels.astype(np.float32), axes=(1, 2), norm="ortho")[:, :SIDE, :SIDE].reshape(len(pixels), -1)[
+        :, 1:
+    ]
+    return np.where(frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1))
 
 
 def near(one: Cohort, other: Cohort | None = None) -> pd.DataFrame:
-    """Pairs of images (by row of their tables) that are the same picture, within a cohort or between two, and the
-    bits in which they differ.
+    """Find pairs of images that show the same picture, within one cohort or between two.
+
+    cohort: the images to compare.
+    other: a second cohort to compare with; None compares the images of `cohort` with each other.
+
+    The table holds the indices `one` and `other` in the cohorts' tables, and `bits`, the number of differing bits.
     """
     first = bits(one.pixels(2 * SIDE)[:])
     second = first if other is None else bits(other.pixels(2 * SIDE)[:])
-    found = []
-    for at in range(0, len(first), BLOCK):
-        for to in range(at if other is None else 0, len(second), BLOCK):
-            differ = (first.shape[1] - first[at : at + BLOCK] @ second[to : to + BLOCK].T) / 2
-            rows, columns = np.nonzero(differ <= NEAR)
-            new = np.stack([rows + at, columns + to, differ[rows, columns]], axis=1)
-            found.append(new[new[:, 0] < new[:, 1]] if other is None else new)
-    pairs = np.concatenate(found).astype(int)
+    blocks = []
+    for start in range(0, len(first), BLOCK):
+        for other_start in range(start if other is None else 0, len(second), BLOCK):
+            product = first[start : start + BLOCK] @ second[other_start : other_start + BLOCK].T
+            distance = (first.shape[1] - product) / 2
+            rows, columns = np.nonzero(distance <= NEAR)
+            block = np.stack([rows + start, columns + other_start, distance[rows, columns]], axis=1)
+            blocks.append(block[block[:, 0] < block[:, 1]] if other is None else block)
+    pairs = np.concatenate(blocks).astype(int)
     ones, others = one.table.index.to_numpy(), (one if other is None else other).table.index.to_numpy()
     return pd.DataFrame({"one": ones[pairs[:, 0]], "other": others[pairs[:, 1]], "bits": pairs[:, 2]})
 
 
 def groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
-    """A number for each image, the same for all that are one picture: a column to split by where patients are
-    unknown.
+    """Number the groups of duplicates, as a column to split by where patients are unknown.
+
+    cohort: the images.
+    pairs: pairs of duplicates, as from `near_duplicates`; all images that are linked by pairs get one number.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
-    place = pd.Series(np.arange(len(cohort)), index=cohort.table.index)
-    ends = place[pairs["one"]].to_numpy(), place[pairs["other"]].to_numpy()
-    graph = coo_array((np.ones(len(pairs), dtype=np.int8), ends), shape=(len(cohort), len(cohort)))
+    position = pd.Series(np.arange(len(cohort)), index=cohort.table.index)
+    edges = position[pairs["one"]].to_numpy(), position[pairs["other"]].to_numpy()
+    graph = coo_array((np.ones(len(pairs), dtype=np.int8), edges), shape=(len(cohort), len(cohort)))
     return pd.Series(connected_components(graph, directed=False)[1], index=cohort.table.index)
 
 
 def identical(cohort: Cohort) -> list[list[int]]:
-    """Rows of files with the same bytes; only files of one length are read."""
-    table, found = cohort.table, {}
-    for _, same in table.groupby("bytes"):
-        if len(same) > 1:
-            for row in same.index:
+    """Find files with identical bytes: a list of indices for each group; only files of equal length are read.
+
+    cohort: the images.
+    """
+    by_digest: dict[str, list[int]] = {}
+    for _, same_length in cohort.table.groupby("bytes"):
+        if len(same_length) > 1:
+            for row in same_length.index:
                 if IN_AN_ARCHIVE not in cohort.images.paths[row]:
-                    found.setdefault(sha(cohort.images.path(row).read_bytes()), []).append(row)
-    return [rows for rows in found.values() if len(rows) > 1]
+                    by_digest.setdefault(sha(cohort.images.path(row).read_bytes()), []).append(row)
+    return [rows for rows in by_digest.values() if len(rows) > 1]
 
 
 def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
-    """A number for each image, the same for all copies of a picture and all pictures of a patient, and of whoever
-    these lead to.
+    """Number the groups of images that are linked by duplicates or by patients, directly or through other images.
+
+    cohort: the images.
+    pairs: pairs of duplicates, as from `near_duplicates`.
     """
     known = cohort.table.index[cohort.table["patient"] != ""]
     of_patient = pd.Series(known, index=known).groupby(cohort.table["patient"][known]).transform("first")
@@ -79,31 +96,40 @@ def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
 
 
 def copied_in(cohort: Cohort, pairs: pd.DataFrame, part: str = "train") -> np.ndarray:
-    """A row an image: whether another image of the same picture lies in that part of the split."""
-    there = pd.Series(cohort.table["split"] == part, index=cohort.table.index)
-    found = {
-        row for one, other in (("one", "other"), ("other", "one")) for row in pairs[one][there[pairs[other]].to_numpy()]
+    """Tell for each image whether a duplicate of it is in a part of the split.
+
+    cohort: the images, split.
+    pairs: pairs of duplicates, as from `near_duplicates`.
+    part: the part in which duplicates are looked for.
+    """
+    in_part = pd.Series(cohort.table["split"] == part, index=cohort.table.index)
+    rows = {
+        row
+        for one, other in (("one", "other"), ("other", "one"))
+        for row in pairs[one][in_part[pairs[other]].to_numpy()]
     }
-    return cohort.table.index.isin(found)
+    return cohort.table.index.isin(rows)
 
 
-ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
-TAIL = 64
-AT_ONCE = 8  # the files are waited for more than worked on
+END_MARKERS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+TAIL_BYTES = 64  # bytes at the end of a file in which its end marker is looked for
+N_THREADS = 8  # more than there are cores, since most of the time goes into waiting for the disk
 
 
 def glance(paths: list[Path], more=None) -> pd.DataFrame:
-    """One row a file: width, height, mode, bytes, modified, reason (empty where the file is whole), and what
-    `more(header)` reads off a DICOM.
+    """Inspect image files: one row per file with width, height, mode, bytes, modified and reason.
+
+    paths: the files. `reason` says why a file cannot be read; it is empty if the file is complete.
+    header_fields: a callable with the attribute `columns` that reads these columns from a DICOM header.
     """
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        rows = list(bar(pool.map(lambda path: _look(path, more), paths), "looking at the files", total=len(paths)))
+    with ThreadPoolExecutor(N_THREADS) as pool:
+        rows = list(bar(pool.map(lambda path: _inspect(path, more), paths), "looking at the files", total=len(paths)))
     return pd.DataFrame(
         rows, columns=["width", "height", "mode", "bytes", "modified", "reason", *(more.columns if more else [])]
     )
 
 
-def _look(path: Path, more) -> dict:
+def _inspect(path: Path, header_fields) -> dict:
     try:
         stat = path.stat()
     except OSError as error:
@@ -122,18 +148,18 @@ def _look(path: Path, more) -> dict:
         if path.suffix.lower() in {".dcm", ".dicom"}:
             from pneumo_utils.data.dicom import header
 
-            found = header(path)
+            dataset = header(path)
             return (
                 row
-                | {"width": found.Columns, "height": found.Rows, "mode": found.PhotometricInterpretation}
-                | (more(found) if more else {})
+                | {"width": dataset.Columns, "height": dataset.Rows, "mode": dataset.PhotometricInterpretation}
+                | (header_fields(dataset) if header_fields else {})
             )
         with open_regular(path) as file, Image.open(file) as image:
             check_extent(*image.size)
             row |= {"width": image.size[0], "height": image.size[1], "mode": image.mode}
-            end = ENDS.get(image.format)
-        if end and not _ends_with(path, stat.st_size, end):
-            grey(path)  # something may follow the image; only decoding tells whether it is whole
+            marker = END_MARKERS.get(image.format)
+        if marker and not _ends_with(path, stat.st_size, marker):
+            grey(path)  # other data may follow the image; only decoding shows whether the image is complete
         return row
     except Unreadable as error:
         return row | {"reason": str(error)}
@@ -141,7 +167,7 @@ def _look(path: Path, more) -> dict:
         return row | {"reason": reason(error, path)}
 
 
-def _ends_with(path: Path, size: int, end: bytes) -> bool:
+def _ends_with(path: Path, size: int, marker: bytes) -> bool:
     with open_regular(path) as file:
-        file.seek(max(0, size - TAIL))
-        return end in file.read()
+        file.seek(max(0, size - TAIL_BYTES))
+        return marker in file.read()

@@ -1,4 +1,4 @@
-"""One image file as grey pixels, 8 bit and upright, whatever it was stored as; a file that cannot be read says why."""
+"""Read an image file of any format as upright 8-bit grey pixels, or raise an error with the reason."""
 
 import math
 import os
@@ -22,44 +22,47 @@ FILES = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-IN_AN_ARCHIVE = ".npz::"  # pneumoniamnist.npz::train_images::17
+IN_AN_ARCHIVE = ".npz::"  # marks the path of an array's row, as in pneumoniamnist.npz::train_images::17
 
 
 def grey(path: str | Path, size: int = 0) -> np.ndarray:
-    """The pixels as uint8, black is 0 and air is dark; at `size` x `size`, the whole image squeezed into the square,
-    if a size is given.
+    """Read an image as uint8 grey pixels, height x width, with 0 as black and air dark; raise `Unreadable` if it fails.
+
+    path: an image file, or a row of an array as in "pneumoniamnist.npz::train_images::17".
+    size: height and width in pixels to which the whole image is resized, without keeping its aspect ratio; 0 keeps
+    the stored size.
     """
     path = str(path)
     if IN_AN_ARCHIVE in path:
-        image = Image.fromarray(_member(path))
+        image = Image.fromarray(_array_row(path))
     elif path.lower().endswith((".dcm", ".dicom")):
         image = _dicom(path)
     else:
-        image = _picture(path, size)
+        image = _pillow_image(path, size)
     if size and image.size != (size, size):
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
 def _dicom(path: str) -> Image.Image:
-    from pneumo_utils.data.dicom import pixels  # pydicom is slow to import, and most images are none of its
+    from pneumo_utils.data.dicom import pixels  # imported here since pydicom is slow to import and seldom needed
 
     try:
         return Image.fromarray(pixels(path))
     except Unreadable:
         raise
-    except Exception as error:  # pydicom reads an element when it is used, and raises whatever it stumbles over
+    except Exception as error:  # pydicom parses elements late and raises many exceptions
         raise Unreadable(reason(error, Path(path))) from error
 
 
-def _picture(path: str, size: int) -> Image.Image:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # whoever turned it on: half an image is no image
+def _pillow_image(path: str, size: int) -> Image.Image:
+    ImageFile.LOAD_TRUNCATED_IMAGES = False  # other code may have turned it on; incomplete images are refused here
     try:
         with open_regular(path) as file, Image.open(file) as image:
             check_extent(*image.size)
             if image.format == "PNG":
-                with Image.open(path) as again:
-                    again.verify()  # the checksums, which Pillow passes over where it decodes
+                with Image.open(path) as unverified:
+                    unverified.verify()  # checks the checksums, which Pillow ignores when it decodes
             if size:
                 # a JPEG is decoded at a fraction of its size, four times as fast
                 image.draft("L", (2 * size, 2 * size))
@@ -72,7 +75,11 @@ def _picture(path: str, size: int) -> Image.Image:
 
 
 def reason(error: Exception, path: Path) -> str:
-    """What Pillow's error means."""
+    """Explain in plain words why an image could not be read.
+
+    error: the exception of Pillow or pydicom.
+    path: the image file.
+    """
     if isinstance(error, OSError) and error.errno:
         return f"cannot be opened: {error.strerror}"
     if path.stat().st_size == 0:
@@ -87,7 +94,10 @@ def reason(error: Exception, path: Path) -> str:
 
 
 def to_grey(image: Image.Image) -> Image.Image:
-    """8-bit grey of any mode: 16 bit is scaled, transparency lies on black, colours are weighed as the eye does."""
+    """Convert an image of any mode to 8-bit grey.
+
+    image: 16-bit values are scaled, transparency is put on black, and colours are weighted by luminance.
+    """
     if image.mode == "L":
         return image
     if image.mode.startswith("I") or image.mode == "F":
@@ -99,7 +109,10 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Deep grey scaled to 8 bits by its depth: 16 bits, or 12 where nothing in the image lies above them, or 8."""
+    """Scale grey values to 8 bits; raise `Unreadable` if they are not between 0 and 65535.
+
+    values: the pixels. The depth is taken as the smallest of 8, 12 and 16 bits that holds all of them.
+    """
     values = values.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
         raise Unreadable(
@@ -110,7 +123,8 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
     return np.round(values * (255 / (2**depth - 1))).astype(np.uint8)
 
 
-def _member(locator: str) -> np.ndarray:
+def _array_row(locator: str) -> np.ndarray:
+    """Read one image of an array in a .npz file as grey pixels."""
     archive, name, row = locator.rsplit("::", 2)
     try:
         image = stack(archive, name)[int(row)]
@@ -119,25 +133,30 @@ def _member(locator: str) -> np.ndarray:
         if image.ndim == 3:  # colour is stored last
             image = np.asarray(Image.fromarray(image).convert("L"))
         return image
-    except (IndexError, KeyError, TypeError, ValueError) as error:  # the file was another when it was listed
+    except (IndexError, KeyError, TypeError, ValueError) as error:  # the file has changed since it was listed
         raise Unreadable(f"{archive} holds no image {name} {row} any more: {error}") from error
 
 
 def stack(path: str, name: str) -> np.ndarray:
-    """Return an array of a .npz, read again where the file has changed since; see `_stack` for what it raises."""
+    """Return an array of a .npz file, from memory if the file has not changed since it was last read.
+
+    path: the .npz file.
+    name: the name of the array.
+
+    Raises KeyError if there is no such array, and `Unreadable` if it cannot be read.
+    """
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError as error:
         raise Unreadable(f"cannot be opened: {error.strerror}") from error
-    return _stack(path, name, found.st_size, found.st_mtime_ns)
+    return _read_stack(path, name, status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=3)
-def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
-    """Read an array of a .npz, after its header has shown that it is one and as large as the file can hold.
+def _read_stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
+    """Read an array of a .npz file, after its header has been checked; size and date are the key of the cache.
 
-    Object arrays, which would be unpickled, are refused. Raises KeyError where there is no such array, and Unreadable
-    where it cannot be read.
+    Object arrays, which would be unpickled, are refused.
     """
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as arrays:
@@ -150,9 +169,11 @@ def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
                 )
             with arrays.open(entry) as member:
                 _check_header(name, member, entry.file_size)
-            with arrays.open(entry) as member:  # once more: what is packed can be told no place but its start
+            with arrays.open(
+                entry
+            ) as member:  # opened again, since a compressed stream can only be read from its start
                 array = np.lib.format.read_array(member, allow_pickle=False)
-                if member.read(1):  # reading to the end compares the sum, too
+                if member.read(1):  # reading to the end also verifies the checksum
                     raise Unreadable(f"{name} goes on after its last value")
                 return array
     except (KeyError, Unreadable):
@@ -162,14 +183,16 @@ def _stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
 
 
 def _check_header(name: str, member, size: int) -> None:
-    """The values that an array's header announces are those that follow it, so that no more memory is asked for."""
+    """Raise `Unreadable` if an array's header promises more or less data than follows, before memory is allocated."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        shape, _, kind = readers[np.lib.format.read_magic(member)](member)  # (3, 0) is for the names of columns
+        shape, _, kind = readers[np.lib.format.read_magic(member)](
+            member
+        )  # version (3, 0) is only for non-ASCII field names
     except Exception as error:  # it is parsed as Python
         raise Unreadable(f"the header of {name} is damaged: {error}") from error
     if kind.hasobject:
-        return  # NumPy refuses it in its own words
-    needed, there = math.prod(shape) * kind.itemsize, size - member.tell()
-    if any(length < 0 for length in shape) or needed != there:
-        raise Unreadable(f"{name} announces {needed:,} bytes of shape {shape}, and {max(0, there):,} bytes follow")
+        return  # NumPy raises its own error
+    needed, present = math.prod(shape) * kind.itemsize, size - member.tell()
+    if any(length < 0 for length in shape) or needed != present:
+        raise Unreadable(f"{name} announces {needed:,} bytes of shape {shape}, and {max(0, present):,} bytes follow")

@@ -1,9 +1,8 @@
-"""fastai DataLoaders that take whole batches out of the memory-mapped pixels: no file is opened and no worker is
-needed.
-"""
+"""fastai DataLoaders that read whole batches from the memory-mapped pixel cache, so that no workers are needed."""
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,26 +12,28 @@ from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.torch_core import TensorCategory, TensorImage, TensorMultiCategory, default_device
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.pixel_cache import version
 
 
 class Rows:
-    """What a loader draws from: pixels, whose they are, targets, and the names of the classes."""
+    """A data set of pixels and targets, with image names, patients and classes.
+
+    cohort: the images.
+    size: height and width of the images in pixels.
+    split_idx: 0 for training and 1 for validation, as in fastai.
+    """
 
     n_inp = 1  # or fastai would draw a batch to find out
 
-    def __init__(self, cohort, size: int, split_idx: int):
-        self.pixels, self.classes, self.several, self.split_idx = (
-            cohort.pixels(size),
-            cohort.classes,
-            cohort.several,
-            split_idx,
-        )
+    def __init__(self, cohort: Cohort, size: int, split_idx: int):
+        self.pixels, self.several, self.split_idx = cohort.pixels(size), cohort.several, split_idx
+        self.classes: Any = cohort.classes  # a list of names; None in subclasses whose targets are no classes
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
-        # what fastai's learners take unless told
+        # the default loss of fastai's learners
         self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()
-        # with the rows of the pixels, all that they depend on
-        self.origin = cohort.images.digest, size, version(), *self.pixels.made
+        # together with `pixels.rows`, all that the pixels depend on: part of the keys of feature caches
+        self.origin = cohort.images.digest, size, version(), *self.pixels.provenance
         self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.several else torch.int64)
 
     def __len__(self) -> int:
@@ -42,12 +43,19 @@ class Rows:
         return row
 
     def batch(self, rows: list[int]):
-        """Return the images and targets of the given rows."""
-        kind = TensorMultiCategory if self.several else TensorCategory
-        return TensorImage(torch.from_numpy(self.pixels[np.asarray(rows)])), kind(self.targets[rows])
+        """Return the images and targets of some rows as two tensors.
+
+        rows: indices into the data set.
+        """
+        target_type = TensorMultiCategory if self.several else TensorCategory
+        return TensorImage(torch.from_numpy(self.pixels[np.asarray(rows)])), target_type(self.targets[rows])
 
     def decode(self, sample, full=True):
-        """A sample as `show_batch` shows it, with its class by name."""
+        """Decode a sample for fastai's `show_batch`: the image, and the class or labels by name.
+
+        sample: a pair of an image and its target.
+        full: ignored; fastai passes it.
+        """
         image, target = sample
         if self.several:
             return image, MultiCategory([name for name, on in zip(self.classes, target) if on])
@@ -55,28 +63,38 @@ class Rows:
 
 
 class Loader(TfmdDL):
-    """A last batch of one joins the batch before it: batch norm cannot learn from a single image, and none is
-    dropped.
+    """A fastai DataLoader over a `Rows`-like data set that builds whole batches.
+
+    In training, a last batch of a single image is merged with the batch before it, since batch norm needs two.
     """
 
     def create_batches(self, samples):
-        """Yield the batches of an epoch."""
+        """Yield the batches of an epoch.
+
+        samples: the rows of the data set in order.
+        """
         for rows in self.batches(list(samples)):
             yield self.create_batch(rows)
 
     def create_batch(self, rows: list[int]):
-        """Build a batch from the given rows."""
+        """Build a batch of images and targets.
+
+        rows: indices into the data set.
+        """
         return self.dataset.batch(rows)
 
     def batches(self, rows: list[int]) -> list[list[int]]:
-        """Split rows into batches; in training, merge a last batch of one image with the batch before it."""
-        cut = [rows[at : at + self.bs] for at in range(0, len(rows), self.bs)]
-        if self.drop_last and cut and len(cut[-1]) < self.bs:
-            cut.pop()
-        if self.dataset.split_idx == 0 and self.bs > 1 and len(cut) > 1 and len(cut[-1]) == 1:
-            alone = cut.pop()
-            cut[-1] = cut[-1] + alone
-        return cut
+        """Split rows into batches; in training, merge a last batch of one image with the batch before it.
+
+        rows: indices into the data set, in order.
+        """
+        batches = [rows[start : start + self.bs] for start in range(0, len(rows), self.bs)]
+        if self.drop_last and batches and len(batches[-1]) < self.bs:
+            batches.pop()
+        if self.dataset.split_idx == 0 and self.bs > 1 and len(batches) > 1 and len(batches[-1]) == 1:
+            last = batches.pop()
+            batches[-1] = batches[-1] + last
+        return batches
 
     steps_per_epoch = 0  # batches of an epoch, in as many passes over the images as it takes; 0: one pass
 
@@ -97,8 +115,9 @@ class Loader(TfmdDL):
 
 
 class Flip(Transform):
-    """Every second training image, at random, as in a mirror, or along another axis (-2: upside down); done to the
-    whole batch while it is still bytes.
+    """Flip each training image with probability 0.5, for a whole batch at once and before it becomes floats.
+
+    axis: -1 flips horizontally, -2 vertically.
     """
 
     order, split_idx = 0, 0
@@ -108,14 +127,18 @@ class Flip(Transform):
         self.axis = axis
 
     def encodes(self, x: TensorImage):
-        """Flip each image of a batch with probability 0.5."""
-        turned = torch.rand(len(x), device=x.device) < 0.5
-        return torch.where(turned.view(-1, *[1] * (x.dim() - 1)), x.flip(self.axis), x)
+        """Flip each image of a batch with probability 0.5.
+
+        x: images, with the batch as the first dimension.
+        """
+        flipped = torch.rand(len(x), device=x.device) < 0.5
+        return torch.where(flipped.view(-1, *[1] * (x.dim() - 1)), x.flip(self.axis), x)
 
 
 class Floats(Transform):
-    """Bytes as floats from 0 to 1, grey ones with as many equal channels as the network wants; done on the device,
-    where it is cheap.
+    """Convert batches of bytes to floats from 0 to 1, on the device of the network.
+
+    channels: the number of equal channels that grey images get.
     """
 
     order = 1
@@ -124,13 +147,16 @@ class Floats(Transform):
         self.channels = channels
 
     def encodes(self, x: TensorImage):
-        """Convert a batch of bytes to floats from 0 to 1, with `channels` channels."""
+        """Convert a batch of bytes to floats from 0 to 1, with `channels` channels.
+
+        x: uint8, images x height x width (grey) or images x channels x height x width.
+        """
         x = x.float().div_(255)
         return x if x.dim() == 4 else x[:, None].expand(-1, self.channels, -1, -1)
 
 
 def dataloaders(
-    cohort,
+    cohort: Cohort,
     size: int,
     batch_size: int,
     flip: bool = False,
@@ -142,10 +168,21 @@ def dataloaders(
     device=None,
     rows: Callable[..., Rows] = Rows,
 ) -> DataLoaders:
-    """The "train" part shuffled and the "valid" part in order; `stats` are mean and deviation to normalise by,
-    `batch_tfms` more of fastai's transforms.
+    """Build fastai DataLoaders: the "train" part shuffled, and the "valid" part in order.
 
-    `rows` makes what is drawn from, of a cohort, a size and a `split_idx`: other targets than classes, for one.
+    cohort: the images, split.
+    size: height and width of the images in pixels.
+    batch_size: images per batch.
+    flip: whether training images are flipped at random.
+    channels: the number of channels of the network's input.
+    stats: mean and standard deviation of each channel to normalise with.
+    batch_tfms: further fastai transforms of a batch.
+    drop_last: whether an incomplete last batch of the training images is dropped.
+    seed: random seed of the order of the training images.
+    device: where batches are put; by default fastai's default device.
+    rows: builds the data set from a cohort, a size and a `split_idx`; for other targets than classes.
+
+    Raises `StudyError` if there are too few training images for one batch.
     """
     train, valid = cohort.part("train"), cohort.part("valid")
     if drop_last and len(train) < batch_size:
@@ -159,7 +196,7 @@ def dataloaders(
         raise StudyError(
             f"The training part of {cohort.name} has one image: batch norm cannot learn from it. Take more images."
         )
-    both = [
+    pair = [
         _loader(
             rows,
             train,
@@ -175,13 +212,13 @@ def dataloaders(
         ),
         _loader(rows, valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device),
     ]
-    loaders = DataLoaders(*both, device=both[0].device)
+    loaders = DataLoaders(*pair, device=pair[0].device)
     loaders.vocab, loaders.c = cohort.classes, len(cohort.classes)
     return loaders
 
 
 def loader(
-    cohort,
+    cohort: Cohort,
     size: int,
     batch_size: int,
     channels: int = 3,
@@ -190,14 +227,19 @@ def loader(
     device=None,
     rows: Callable[..., Rows] = Rows,
 ) -> Loader:
-    """All images in the order of the table, none of them augmented."""
+    """Build a DataLoader over all images in the order of the table, without augmentation.
+
+    The arguments are those of `dataloaders`.
+    """
     return _loader(rows, cohort, size, batch_size, 1, channels, stats, batch_tfms, False, 0, device)
 
 
-def _loader(kind, cohort, size, batch_size, split_idx, channels, stats, batch_tfms, drop_last, seed, device) -> Loader:
+def _loader(
+    make_rows, cohort, size, batch_size, split_idx, channels, stats, batch_tfms, drop_last, seed, device
+) -> Loader:
     if batch_size < 1:
         raise StudyError(f"A batch cannot hold {batch_size} images: choose 1 or more.")
-    device, rows = torch.device(device) if device else default_device(), kind(cohort, size, split_idx)
+    device, rows = torch.device(device) if device else default_device(), make_rows(cohort, size, split_idx)
     if len(rows.pixels.shape) == 4 and channels != 3:
         raise StudyError(
             f"Tinted copies of {cohort.name} have three channels, and the network is to get {channels}. "
@@ -207,10 +249,10 @@ def _loader(kind, cohort, size, batch_size, split_idx, channels, stats, batch_tf
     transforms = [Floats(channels), *batch_tfms]
     if stats:
         mean, deviation = (
-            torch.as_tensor(each, dtype=torch.float32, device=device).view(1, -1, 1, 1) for each in stats
+            torch.as_tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1) for values in stats
         )
         transforms.append(Normalize(mean, deviation))
-    made = Loader(
+    data_loader = Loader(
         rows,
         bs=batch_size,
         shuffle=split_idx == 0,
@@ -219,5 +261,5 @@ def _loader(kind, cohort, size, batch_size, split_idx, channels, stats, batch_tf
         after_batch=transforms,
         device=device,
     )
-    made.rng = random.Random(seed)  # the order of the images is the seed's alone
-    return made
+    data_loader.rng = random.Random(seed)  # the order of the images depends only on the seed
+    return data_loader

@@ -4,14 +4,17 @@ import errno
 import json
 import os
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from pneumo_utils.common import run_paths
@@ -29,28 +32,34 @@ class Images:
 
     @cached_property
     def digest(self) -> str:
-        """The same wherever the release lies."""
+        """A digest of the stamps; it does not depend on the folder of the release."""
         return digest_of(self.stamps)[:16]
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __add__(self, other: "Images") -> "Images":
-        return Images(self.paths + other.paths, self.stamps + other.stamps)
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.paths + other.paths, self.stamps + other.stamps)
 
     def path(self, row: int) -> Path:
-        """Return the path of the image in a row."""
+        """Return the path of an image.
+
+        row: the index of the image in `paths`.
+        """
         return Path(self.paths[row])
 
 
 def home() -> Path:
-    """Return the folder of the data that the package makes."""
+    """Return the folder for data that the package makes: PNEUMO_DATA, or `data` in the folder of runs."""
     return Path(os.environ.get("PNEUMO_DATA") or run_paths.runs() / "data")
 
 
 @contextmanager
 def room(what: str):
-    """Turn a full disk, and a folder that takes no files, into a message with the remedy."""
+    """Turn the errors of a full disk or a read-only folder into a `StudyError` that says what to do.
+
+    what: the name of what is written, for the message.
+    """
     try:
         yield
     except OSError as error:
@@ -68,13 +77,19 @@ def room(what: str):
         raise
 
 
-def bar(items, doing: str, total: int | None = None, unit: str = " images"):
-    """Wrap an iterable in a progress bar."""
+def bar(items: Iterable, doing: str, total: int | None = None, unit: str = " images"):
+    """Wrap an iterable in a progress bar.
+
+    items: the iterable.
+    description: the text before the bar.
+    total: the number of items, if `items` has no length.
+    unit: the unit of the items, with a space before it.
+    """
     return tqdm(items, desc=doing, total=total, delay=2, mininterval=0.5, leave=False, unit=unit)
 
 
-NOT_YET, THERE, BROKEN = 0, 1, 2
-AT_ONCE = 256  # images between two visits to the disk
+NOT_DECODED, DECODED, BROKEN = 0, 1, 2  # the state of an image in the cache
+FLUSH_EVERY = 256  # images that are decoded before they are flushed to disk
 CODE = [Path(__file__).with_name(name) for name in ("image_reader.py", "dicom.py")]
 
 
@@ -84,14 +99,18 @@ def cores() -> int:
 
 
 def version() -> str:
-    """Of what the pixels depend on beside the files: the decoder here, and Pillow."""
+    """Return the version of what decodes images: a digest of the package's decoders, and Pillow's version."""
     return f"{sha(b''.join(path.read_bytes() for path in CODE))[:12]}, Pillow {metadata.version('pillow')}"
 
 
 class Pixels:
-    """The images of some rows of a cache, in their order; indexing hands out uint8 arrays."""
+    """Some rows of a pixel cache, as an array-like of shape (images, height, width); indexing returns uint8 arrays.
 
-    made: tuple = ()  # what was done to the cached bytes, and by which code
+    store: the memory-mapped cache of all images of the release.
+    rows: the rows of the cache, in order.
+    """
+
+    provenance: tuple = ()  # what was done to the cached pixels, and by which version of the code
 
     def __init__(self, store: np.memmap, rows: np.ndarray):
         self.store, self.rows = store, rows
@@ -100,111 +119,126 @@ class Pixels:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, which) -> np.ndarray:
-        return self.store[self.rows[which]]
+    def __getitem__(self, index) -> np.ndarray:
+        return self.store[self.rows[index]]
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self[:], dtype=dtype)
 
 
-def pixels(images: Images, rows, size: int) -> Pixels:
-    """The given images at `size` x `size`; those that no one has asked for before are decoded now."""
+def pixels(images: Images, rows: npt.ArrayLike, size: int) -> Pixels:
+    """Return images at one size from the cache, and decode those that are not in it yet.
+
+    images: the image files of the release.
+    rows: the rows of the images wanted.
+    size: height and width in pixels.
+
+    Raises `StudyError` if an image cannot be decoded.
+    """
     rows = np.asarray(rows, dtype=np.int64)
-    place, broken = _made(images, rows, size)
+    folder, broken = _fill_cache(images, rows, size)
     if broken:
-        told = "\n".join(f"  {images.paths[row]}: {why}" for row, why in list(broken.items())[:10])
+        listed = "\n".join(f"  {images.paths[row]}: {reason}" for row, reason in list(broken.items())[:10])
         more = f"\n  and {len(broken) - 10} more" if len(broken) > 10 else ""
         names = ", ".join(repr(images.stamps[row][0]) for row in list(broken)[:3]) + (
             ", ..." if len(broken) > 3 else ""
         )
         raise StudyError(
-            f"{len(broken)} of {len(rows)} images look whole and cannot be decoded:\n{told}{more}\n"
+            f"{len(broken)} of {len(rows)} images look whole and cannot be decoded:\n{listed}{more}\n"
             f"  Fetch them again, or leave them out: cohort.without([{names}])."
         )
-    return Pixels(np.memmap(place / "pixels", dtype=np.uint8, mode="r", shape=(len(images), size, size)), rows)
+    return Pixels(np.memmap(folder / "pixels", dtype=np.uint8, mode="r", shape=(len(images), size, size)), rows)
 
 
-def undecodable(images: Images, rows, size: int) -> dict[int, str]:
-    """The rows of the images that cannot be decoded, and why."""
-    return _made(images, np.asarray(rows, dtype=np.int64), size)[1]
+def undecodable(images: Images, rows: npt.ArrayLike, size: int) -> dict[int, str]:
+    """Find the images that cannot be decoded: the reason by row.
+
+    images: the image files of the release.
+    rows: the rows of the images to try.
+    size: height and width in pixels at which images are decoded.
+    """
+    return _fill_cache(images, np.asarray(rows, dtype=np.int64), size)[1]
 
 
-def _made(images: Images, rows: np.ndarray, size: int) -> tuple[Path, dict[int, str]]:
+def _fill_cache(images: Images, rows: np.ndarray, size: int) -> tuple[Path, dict[int, str]]:
+    """Decode the images that are not in the cache; return its folder and the reason by row of broken images."""
     if size < 1:
         raise StudyError(f"An image cannot be {size} pixels wide: choose a size of 1 or more.")
-    place = home() / "pixels" / f"{images.digest}-{size}"
-    with run_paths.lock(place):
-        _ready(place, len(images), size)
-        state = np.fromfile(place / "state", dtype=np.uint8)
-        if len(todo := np.unique(rows[state[rows] == NOT_YET])):
-            _decode(images, todo, size, place, state)
+    folder = home() / "pixels" / f"{images.digest}-{size}"
+    with run_paths.lock(folder):
+        _prepare(folder, len(images), size)
+        state = np.fromfile(folder / "state", dtype=np.uint8)
+        if len(todo := np.unique(rows[state[rows] == NOT_DECODED])):
+            _decode(images, todo, size, folder, state)
     broken = rows[state[rows] == BROKEN]
-    reasons = json.loads((place / "broken.json").read_text(encoding="utf-8")) if len(broken) else {}
-    return place, {int(row): reasons[str(row)] for row in broken}
+    reasons = json.loads((folder / "broken.json").read_text(encoding="utf-8")) if len(broken) else {}
+    return folder, {int(row): reasons[str(row)] for row in broken}
 
 
-def _ready(place: Path, images: int, size: int) -> None:
-    """A cache of the right shape and version stands at the place, empty if need be."""
+def _prepare(folder: Path, images: int, size: int) -> None:
+    """Make an empty cache in a folder, unless one of this shape and version is there."""
     about = {"version": version(), "images": images, "size": size}
-    if place.exists():
+    if folder.exists():
         try:
-            found = json.loads((place / "about.json").read_text(encoding="utf-8"))
-            whole = (place / "pixels").stat().st_size == images * size * size and (
-                place / "state"
+            stored = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+            complete = (folder / "pixels").stat().st_size == images * size * size and (
+                folder / "state"
             ).stat().st_size == images
         except (OSError, ValueError):
-            found, whole = {}, False
-        if found == about and whole:
+            stored, complete = {}, False
+        if stored == about and complete:
             return
         print(
-            f"{place}: {'damaged' if found == about or not found else 'made by another version'}, decoding the "
+            f"{folder}: {'damaged' if stored == about or not stored else 'made by another version'}, decoding the "
             f"images again"
         )
-        shutil.rmtree(place)
-    with room(str(place)):
-        place.mkdir(parents=True)
+        shutil.rmtree(folder)
+    with room(str(folder)):
+        folder.mkdir(parents=True)
         try:
             for name, extent in (("pixels", images * size * size), ("state", images)):
-                with open(place / name, "wb") as file:
+                with open(folder / name, "wb") as file:
                     file.truncate(extent)
-            write_json(place / "broken.json", {})
-            write_json(place / "about.json", about)
+            write_json(folder / "broken.json", {})
+            write_json(folder / "about.json", about)
         except (OSError, StudyError):
-            shutil.rmtree(place)
+            shutil.rmtree(folder)
             raise
 
 
-def _decode(images: Images, todo: np.ndarray, size: int, place: Path, state: np.ndarray) -> None:
-    def decoded(row: int):
+def _decode(images: Images, todo: np.ndarray, size: int, folder: Path, state: np.ndarray) -> None:
+    """Decode the images of the rows `todo` into the cache, and record their state after every `FLUSH_EVERY`."""
+
+    def decode(row: int):
         try:
             return row, grey(images.paths[row], size)
         except Unreadable as error:
             return row, str(error)
 
-    broken = json.loads((place / "broken.json").read_text(encoding="utf-8"))
+    broken = json.loads((folder / "broken.json").read_text(encoding="utf-8"))
     with (
-        room(str(place)),
-        open(place / "pixels", "r+b") as store,
-        open(place / "state", "r+b") as marks,
+        room(str(folder)),
+        open(folder / "pixels", "r+b") as store,
+        open(folder / "state", "r+b") as states,
         ThreadPoolExecutor(cores()) as pool,
     ):
-        shown = iter(bar(range(len(todo)), f"decoding to {size} px"))
-        for at in range(0, len(todo), AT_ONCE):
-            done = list(pool.map(decoded, todo[at : at + AT_ONCE].tolist()))
+        progress = iter(bar(range(len(todo)), f"decoding to {size} px"))
+        for start in range(0, len(todo), FLUSH_EVERY):
+            done = list(pool.map(decode, todo[start : start + FLUSH_EVERY].tolist()))
             for row, image in done:
-                next(shown, None)
+                next(progress, None)
                 if isinstance(image, str):
                     broken[str(row)], state[row] = image, BROKEN
                 else:
                     store.seek(row * size * size)
                     store.write(image.tobytes())
-                    state[row] = THERE
+                    state[row] = DECODED
             store.flush()
             os.fsync(store.fileno())
             for row, _ in done:
-                marks.seek(row)
-                marks.write(state[row].tobytes())
-            marks.flush()
+                states.seek(row)
+                states.write(state[row].tobytes())
+            states.flush()
             if any(isinstance(image, str) for _, image in done):
-                write_json(place / "broken.json", broken)
-        next(shown, None)
+                write_json(folder / "broken.json", broken)
+        next(progress, None)

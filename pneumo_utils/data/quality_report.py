@@ -1,4 +1,4 @@
-"""Check a release on disk: what is missing, unreadable, doubled or a shortcut; findings as text, JSON or HTML."""
+"""Check a release for missing, unreadable and duplicate images and for shortcuts; write the findings as HTML."""
 
 import base64
 import io
@@ -20,30 +20,36 @@ from pneumo_utils.data.readers.file_tree import Tree
 from pneumo_utils.data.shortcuts import FRAME, SMALL
 
 GOOD, TOLD, WRONG = "as it should be", "worth knowing", "wrong"
-TELLS = 0.6  # AUROC from which a property of the file is called a shortcut
-# standard deviations of chance that it has to lie above one half besides, since a small release has some by luck
-BEYOND_CHANCE = 3
-ALL_BUT_TOLD = 0.95  # the same for pixels, which may show disease too
-NAMED = 3
-SHOWN = 12  # groups of pictures that a report shows for one finding
-EXAMPLES = 4  # pictures of a class
+MIN_SHORTCUT_AUROC = 0.6  # from here on a property of the file is called a shortcut
+# and it must lie this many standard deviations above one half, since in a small release some property does so by chance
+MIN_CHANCE_STDS = 3
+WRONG_PIXEL_AUROC = 0.95  # from here on a linear model on border or texture is called wrong; pixels may show disease
+MAX_NAMED = 3  # names in the text of a finding
+MAX_GROUPS = 12  # groups of images that a report shows for one finding
+EXAMPLES_PER_CLASS = 4
 
 
 class Example(NamedTuple):
-    """One image of a release: its cohort and its row there."""
+    """One image of a release: its cohort, and its index in the cohort's table."""
 
     cohort: Cohort
     row: int
 
     @property
     def name(self) -> str:
-        """The image's name, as the release has it."""
+        """The name of the image in the release."""
         return str(self.cohort.table.at[self.row, "image"])
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: how it is, what it is about, a sentence, and groups of images that show it."""
+    """The result of one check.
+
+    level: `GOOD`, `TOLD` or `WRONG`.
+    about: the topic, such as "counts" or "duplicates".
+    text: the result as a sentence.
+    groups: groups of images that show it.
+    """
 
     level: str
     about: str
@@ -51,13 +57,17 @@ class Finding:
     groups: tuple[tuple[Example, ...], ...] = field(default=(), compare=False, repr=False)
 
     def as_json(self) -> dict:
-        """The finding in plain types, images by name."""
+        """Convert the finding to a dictionary for JSON, with images by name."""
         images = [[example.name for example in group] for group in self.groups]
         return {"level": self.level, "about": self.about, "text": self.text, "images": images}
 
 
 def failed(findings: list[Finding], strict: bool = False) -> bool:
-    """Tell whether something is wrong, or with `strict` worth knowing; the release and its licence are no fault."""
+    """Tell whether a check found a problem.
+
+    findings: the results of all checks.
+    strict: whether findings worth knowing count as problems too, except the names of the release and its licence.
+    """
     return any(
         finding.level == WRONG or (strict and finding.level == TOLD and finding.about not in ("release", "licence"))
         for finding in findings
@@ -65,15 +75,25 @@ def failed(findings: list[Finding], strict: bool = False) -> bool:
 
 
 def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
-    """Everything that can be told of a release; `against` names a second one, to find pictures that are in both."""
+    """Run all checks on a release.
+
+    root: the folder or the archive of the release.
+    other_root: the folder of a second release; images that are in both are reported.
+    """
     module = recognise(root)
     findings = []
     for cohort in _read(module, root):
         findings.append(Finding(TOLD, "release", cohort.summary()[0]))
         published = getattr(module, "PUBLISHED", None) or module.PUBLISHED_BY_SET[cohort.name.split()[-1].split("_")[0]]
-        findings += [*_checksum(module, cohort), *_counts(cohort, published), *_aside(cohort)]
+        findings += [*_checksum(module, cohort), *_counts(cohort, published), *_excluded(cohort)]
         cohort, broken = _decodable(cohort)
-        findings += [*broken, *_copies(cohort), *_patients(cohort), *_shortcuts(cohort), *_ages(cohort, module.ADULT)]
+        findings += [
+            *broken,
+            *_duplicates(cohort),
+            *_patients(cohort),
+            *_shortcuts(cohort),
+            *_ages(cohort, module.ADULT),
+        ]
         findings += [Finding(TOLD, "notes", note) for note in cohort.notes]
         if against:
             findings += _overlap(cohort, against)
@@ -83,39 +103,39 @@ def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
 
 def _read(module, root) -> list[Cohort]:
     if module.__name__.endswith("medmnist"):  # the only release that holds several sets
-        return [module.read(root, which=name, say=None) for name in sorted(module.archives(Tree.open(root)))]
+        return [module.read(root, name, say=None) for name in sorted(module.array_files(Tree.open(root)))]
     return [module.read(root, say=None)]
 
 
 def _checksum(module, cohort: Cohort) -> list[Finding]:
-    """Altered copies go round, so the array files that have a published checksum are held against it."""
+    """Compare an array file with its published checksum, since altered copies of these files are in circulation."""
     import hashlib
 
     path = Path(cohort.images.paths[0].split("::")[0])
     if path.name not in getattr(module, "MD5", {}):
         return []
-    found = hashlib.md5(path.read_bytes()).hexdigest()
-    if found == module.MD5[path.name]:
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    if md5 == module.MD5[path.name]:
         return [Finding(GOOD, "checksum", f"{path.name} is the published file")]
     return [
         Finding(
-            WRONG, "checksum", f"{path.name} is not the published file: md5 {found}, published {module.MD5[path.name]}"
+            WRONG, "checksum", f"{path.name} is not the published file: md5 {md5}, published {module.MD5[path.name]}"
         )
     ]
 
 
 def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
-    found = {
+    counts = {
         "images": len(cohort),
         "patients": cohort.table["patient"].nunique(),
         "boxes": len(cohort.boxes),
         **cohort.counts().to_dict(),
     }
-    found |= {name: int((cohort.table["split"] == name).sum()) for name in ("train", "valid", "test")}
+    counts |= {name: int((cohort.table["split"] == name).sum()) for name in ("train", "valid", "test")}
     if differ := [
-        f"{name} {found.get(name, 0):,} of {count:,}"
+        f"{name} {counts.get(name, 0):,} of {count:,}"
         for name, count in published.items()
-        if found.get(name, 0) != count
+        if counts.get(name, 0) != count
     ]:
         return [Finding(TOLD, "counts", f"not the published ones: {', '.join(differ)}")]
     return [
@@ -125,58 +145,59 @@ def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
     ]
 
 
-def _aside(cohort: Cohort) -> list[Finding]:
-    found = [
-        Finding(WRONG, "set aside", f"{reason}: {_named(list(images))}")
+def _excluded(cohort: Cohort) -> list[Finding]:
+    findings = [
+        Finding(WRONG, "set aside", f"{reason}: {_count_and_names(list(images))}")
         for reason, images in cohort.aside.groupby("reason", sort=False)["image"]
     ]
-    return found or [Finding(GOOD, "set aside", "nothing")]
+    return findings or [Finding(GOOD, "set aside", "nothing")]
 
 
-def _named(names: list[str]) -> str:
-    return f"{len(names):,} ({', '.join(names[:NAMED])}{', ...' if len(names) > NAMED else ''})"
+def _count_and_names(names: list[str]) -> str:
+    return f"{len(names):,} ({', '.join(names[:MAX_NAMED])}{', ...' if len(names) > MAX_NAMED else ''})"
 
 
 def _decodable(cohort: Cohort) -> tuple[Cohort, list[Finding]]:
-    """Every image is decoded once; those that look whole and are not are left out of what follows."""
+    """Decode every image once, and return the cohort without the images that cannot be decoded."""
     broken = cohort.undecodable(2 * duplicates.SIDE)
     if not broken:
         return cohort, [Finding(GOOD, "decoding", f"all {len(cohort):,} images can be decoded")]
-    told = ", ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:NAMED])
+    listed = ", ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:MAX_NAMED])
     return cohort.without(list(broken)), [
-        Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({told})")
+        Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({listed})")
     ]
 
 
-def _copies(cohort: Cohort) -> list[Finding]:
+def _duplicates(cohort: Cohort) -> list[Finding]:
     name, split, label = (cohort.table[column] for column in ("image", "split", "labels"))
-    findings, same = [], duplicates.identical(cohort)
-    if same:
-        listed = [" = ".join(name[rows]) for rows in same]
+    findings, identical = [], duplicates.identical(cohort)
+    if identical:
+        listed = [" = ".join(name[rows]) for rows in identical]
         findings.append(
             Finding(
                 WRONG,
                 "duplicates",
-                f"{sum(map(len, same)):,} byte-identical files in {len(same):,} groups ({'; '.join(listed[:NAMED])})",
-                _groups(cohort, same),
+                f"{sum(map(len, identical)):,} byte-identical files in {len(identical):,} groups "
+                f"({'; '.join(listed[:MAX_NAMED])})",
+                _example_groups(cohort, identical),
             )
         )
     exact = {
         frozenset(pair)
-        for rows in same
-        for at, one in enumerate(rows)
-        for pair in ((one, other) for other in rows[at + 1 :])
+        for rows in identical
+        for index, one in enumerate(rows)
+        for pair in ((one, other) for other in rows[index + 1 :])
     }
     pairs = duplicates.near(cohort)
-    alike = pairs[[frozenset(pair) not in exact for pair in zip(pairs["one"], pairs["other"])]]
-    if len(alike):
-        listed = [f"{name[one]} ~ {name[other]}" for one, other in zip(alike["one"], alike["other"])]
+    near = pairs[[frozenset(pair) not in exact for pair in zip(pairs["one"], pairs["other"])]]
+    if len(near):
+        listed = [f"{name[one]} ~ {name[other]}" for one, other in zip(near["one"], near["other"])]
         findings.append(
             Finding(
                 WRONG,
                 "duplicates",
-                f"{len(alike):,} pairs of files with the same picture ({'; '.join(listed[:NAMED])})",
-                _groups(cohort, alike[["one", "other"]].to_numpy()),
+                f"{len(near):,} pairs of files with the same picture ({'; '.join(listed[:MAX_NAMED])})",
+                _example_groups(cohort, near[["one", "other"]].to_numpy()),
             )
         )
     across = pairs[(split[pairs["one"]].to_numpy() != split[pairs["other"]].to_numpy())]
@@ -186,35 +207,35 @@ def _copies(cohort: Cohort) -> list[Finding]:
                 WRONG,
                 "duplicates",
                 f"{len(across):,} pairs of the same picture lie in different parts of the split",
-                _groups(cohort, across[["one", "other"]].to_numpy()),
+                _example_groups(cohort, across[["one", "other"]].to_numpy()),
             )
         )
-    torn = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
-    if len(torn):
+    contradictory = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
+    if len(contradictory):
         findings.append(
             Finding(
                 WRONG,
                 "duplicates",
-                f"{len(torn):,} pairs of the same picture have different labels",
-                _groups(cohort, torn[["one", "other"]].to_numpy()),
+                f"{len(contradictory):,} pairs of the same picture have different labels",
+                _example_groups(cohort, contradictory[["one", "other"]].to_numpy()),
             )
         )
     return findings or [Finding(GOOD, "duplicates", "none, exact or near")]
 
 
-def _groups(cohort: Cohort, rows, other: Cohort | None = None) -> tuple[tuple[Example, ...], ...]:
-    """The first groups of rows as examples; with `other`, the second of a pair is a row of that cohort."""
+def _example_groups(cohort: Cohort, rows, other: Cohort | None = None) -> tuple[tuple[Example, ...], ...]:
+    """Convert the first groups of rows to examples; with `other`, the second row of a pair is from that cohort."""
     return tuple(
-        tuple(Example(other if other is not None and place else cohort, row) for place, row in enumerate(group))
-        for group in list(rows)[:SHOWN]
+        tuple(Example(other if other is not None and index else cohort, row) for index, row in enumerate(group))
+        for group in list(rows)[:MAX_GROUPS]
     )
 
 
-def _by_class(cohort: Cohort) -> tuple[tuple[Example, ...], ...]:
-    """Some images of each class."""
+def _class_examples(cohort: Cohort) -> tuple[tuple[Example, ...], ...]:
+    """Return some images of each class."""
     return tuple(
-        tuple(Example(cohort, row) for row in rows[:EXAMPLES])
-        for _, rows in list(cohort.table.groupby("labels", sort=False).groups.items())[:SHOWN]
+        tuple(Example(cohort, row) for row in rows[:EXAMPLES_PER_CLASS])
+        for _, rows in list(cohort.table.groupby("labels", sort=False).groups.items())[:MAX_GROUPS]
     )
 
 
@@ -226,7 +247,7 @@ def _patients(cohort: Cohort) -> list[Finding]:
             )
         ]
     shared = cohort.shared_patients()
-    told = [
+    findings = [
         Finding(
             WRONG,
             "patients",
@@ -237,66 +258,70 @@ def _patients(cohort: Cohort) -> list[Finding]:
         for row in shared.to_dict("records")
         if row["patients"]
     ]
-    if not told and len(shared):
-        told = [Finding(GOOD, "patients", "none is in two parts of the split")]
-    each = cohort.table["patient"][cohort.table["patient"] != ""].value_counts()
-    if (each > 1).any():
-        random = cohort.split(by="image", test=0.1, valid=0.1).shared_patients()
-        row = random[(random["of"] == "test") & (random["also in"] == "train")].iloc[0]
-        told.append(
+    if not findings and len(shared):
+        findings = [Finding(GOOD, "patients", "none is in two parts of the split")]
+    images_per_patient = cohort.table["patient"][cohort.table["patient"] != ""].value_counts()
+    if (images_per_patient > 1).any():
+        by_image = cohort.split(by="image", test=0.1, valid=0.1).shared_patients()
+        row = by_image[(by_image["of"] == "test") & (by_image["also in"] == "train")].iloc[0]
+        findings.append(
             Finding(
                 TOLD,
                 "patients",
                 f"a random split by image would have {row['share of images']:.0%} of "
                 f"test images from patients of the "
-                f"training part ({each.mean():.1f} images a patient)",
+                f"training part ({images_per_patient.mean():.1f} images a patient)",
             )
         )
-    return told
+    return findings
 
 
 def _shortcuts(cohort: Cohort) -> list[Finding]:
-    told = [Finding(WRONG, "shortcuts", text, _by_class(cohort)) for text in shortcuts.only_in_one_class(cohort)]
+    findings = [
+        Finding(WRONG, "shortcuts", text, _class_examples(cohort)) for text in shortcuts.only_in_one_class(cohort)
+    ]
     by_file = shortcuts.told_by_files(cohort)
-    plain = by_file[(by_file["auroc"] >= TELLS) & (by_file["auroc"] - 0.5 > BEYOND_CHANCE * by_file["chance"])]
-    for row in plain.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
-        told.append(
+    strong = by_file[
+        (by_file["auroc"] >= MIN_SHORTCUT_AUROC) & (by_file["auroc"] - 0.5 > MIN_CHANCE_STDS * by_file["chance"])
+    ]
+    for row in strong.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
+        findings.append(
             Finding(
                 WRONG,
                 "shortcuts",
                 f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}",
-                _by_class(cohort),
+                _class_examples(cohort),
             )
         )
-    if not told:
-        told.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
-    for what, found in (
+    if not findings:
+        findings.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
+    for region, aurocs in (
         ("the outermost pixels", shortcuts.told_by_frame(cohort)),
         ("the fine texture", shortcuts.told_by_texture(cohort)),
     ):
-        for row in found.to_dict("records"):
-            level = WRONG if row["auroc"] >= ALL_BUT_TOLD else TOLD
-            told.append(
+        for row in aurocs.to_dict("records"):
+            level = WRONG if row["auroc"] >= WRONG_PIXEL_AUROC else TOLD
+            findings.append(
                 Finding(
                     level,
                     "shortcuts",
-                    f"{what} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
-                    _by_class(cohort),
+                    f"{region} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
+                    _class_examples(cohort),
                 )
             )
-    return told
+    return findings
 
 
 def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
     age = cohort.table["age"]
     if not adult or age.isna().all():
         return []
-    young = int((age < 18).sum())
+    n_minors = int((age < 18).sum())
     return [
         Finding(
-            WRONG if young else GOOD,
+            WRONG if n_minors else GOOD,
             "ages",
-            f"{young:,} of {len(cohort):,} images are of people under 18, "
+            f"{n_minors:,} of {len(cohort):,} images are of people under 18, "
             f"in a set of adults; "
             f"ages run from {age.min():.0f} to {age.max():.0f}",
         )
@@ -304,27 +329,27 @@ def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
 
 
 def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
-    """Pictures of this release that are in another one too."""
+    """Find the images of a release that are also in another one."""
     other = recognise(against).read(against, say=None)
     pairs = duplicates.near(cohort, other)
     if pairs.empty:
         return [Finding(GOOD, "overlap", f"no picture is also in {other.name}")]
-    here = pairs.drop_duplicates("one")
-    mix = pd.Series(cohort.table["labels"][here["one"]].to_numpy()).value_counts()
+    shared = pairs.drop_duplicates("one")
+    label_counts = pd.Series(cohort.table["labels"][shared["one"]].to_numpy()).value_counts()
     first = f"{cohort.table['image'][pairs['one'].iloc[0]]} ~ {other.table['image'][pairs['other'].iloc[0]]}"
     return [
         Finding(
             WRONG,
             "overlap",
-            f"{len(here):,} of {len(cohort):,} pictures are also in {other.name} "
-            f"({', '.join(f'{count:,} {name}' for name, count in mix.items())}; {first})",
-            _groups(cohort, pairs[["one", "other"]].to_numpy(), other),
+            f"{len(shared):,} of {len(cohort):,} pictures are also in {other.name} "
+            f"({', '.join(f'{count:,} {name}' for name, count in label_counts.items())}; {first})",
+            _example_groups(cohort, pairs[["one", "other"]].to_numpy(), other),
         )
     ]
 
 
-SIDE = 160  # pixels along the longer edge of a picture
-AVERAGED = 500  # images of a class behind its average
+SIDE = 160  # pixels along the longer edge of an image in the report
+MAX_AVERAGED_IMAGES = 500  # images of a class whose average is shown
 TITLES = {WRONG: "What is wrong", TOLD: "What is worth knowing", GOOD: "What is as it should be"}
 
 STYLE = """
@@ -351,13 +376,18 @@ figcaption { font-size: .8rem; color: var(--quiet); }
 
 
 def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
-    """Write the findings on a folder as one HTML file, the gravest first, with the images that show them."""
-    body = [f"<h1>{escape(Path(folder).name or str(folder))}: what a check found</h1>", f"<p>{_summary(findings)}</p>"]
-    drawn: set[int] = set()  # cohorts whose classes are shown already: once is enough for all of their shortcuts
+    """Write the findings as one HTML file, the worst first, with example images.
+
+    path: the HTML file.
+    folder: the folder that was checked; its name is the title.
+    findings: the results of all checks.
+    """
+    html = [f"<h1>{escape(Path(folder).name or str(folder))}: what a check found</h1>", f"<p>{_summary(findings)}</p>"]
+    shown: set[int] = set()  # cohorts whose averages are shown already: once is enough for all of their shortcuts
     for level in (WRONG, TOLD, GOOD):
-        if these := [finding for finding in findings if finding.level == level]:
-            body += [f"<h2>{TITLES[level]}</h2>", *(_section(finding, drawn) for finding in these)]
-    body.append(
+        if selected := [finding for finding in findings if finding.level == level]:
+            html += [f"<h2>{TITLES[level]}</h2>", *(_section(finding, shown) for finding in selected)]
+    html.append(
         '<p class="quiet">Made by <code>pneumo data check</code>. This is part of a study, not of a medical device: '
         "nothing here may guide the care of a person.</p>"
     )
@@ -366,32 +396,33 @@ def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(Path(folder).name)}: what a check found</title><style>{STYLE}</style></head>"
-        f"<body><main>\n{chr(10).join(body)}\n</main></body></html>\n",
+        f"<body><main>\n{chr(10).join(html)}\n</main></body></html>\n",
     )
 
 
 def _summary(findings: list[Finding]) -> str:
     wrong, worth = (sum(finding.level == level for finding in findings) for level in (WRONG, TOLD))
-    things = "Nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
-    return f"{things}; {worth} {'is' if worth == 1 else 'are'} worth knowing."
+    problems = "Nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
+    return f"{problems}; {worth} {'is' if worth == 1 else 'are'} worth knowing."
 
 
-def _section(finding: Finding, drawn: set[int]) -> str:
+def _section(finding: Finding, shown: set[int]) -> str:
     kind = {WRONG: "wrong", TOLD: "worth", GOOD: "good"}[finding.level]
     text = f'<section class="finding {kind}"><h3>{escape(finding.about)}</h3><p>{escape(finding.text)}</p>'
     groups = finding.groups
     if finding.about == "shortcuts" and groups:
         cohort = groups[0][0].cohort
         text += '<p class="quiet">A property that says nothing about the class has an AUROC of 0.50.</p>'
-        if id(cohort) in drawn:
+        if id(cohort) in shown:
             groups = ()
         else:
-            drawn.add(id(cohort))
+            shown.add(id(cohort))
             text += _averages(cohort)
     return text + "".join(map(_group, groups)) + "</section>"
 
 
 def _group(examples: tuple[Example, ...]) -> str:
+    """Draw a group of examples as HTML."""
     return f'<div class="group">{"".join(map(_figure, examples))}</div>'
 
 
@@ -400,24 +431,24 @@ def _figure(example: Example) -> str:
     caption = " · ".join(filter(None, [example.name, str(row["split"]), str(row["labels"])]))
     image = Image.fromarray(grey(example.cohort.images.paths[example.row]))
     image.thumbnail((SIDE, SIDE))
-    return _picture(image, f"radiograph {example.name}", caption)
+    return _image_tag(image, f"radiograph {example.name}", caption)
 
 
 def _averages(cohort: Cohort) -> str:
-    """The average image of each class, whole and the frame alone: what a linear model on pixels works with."""
+    """Draw the average image of each class, and its border alone, which is what the linear model gets."""
     figures = []
     for name, rows in cohort.table.groupby("labels", sort=False).groups.items():
-        some = cohort.where(cohort.table.index.isin(rows)).sample(AVERAGED, 0)
-        mean = np.asarray(some.pixels(SMALL)[:], float).mean(0)
+        sample = cohort.where(cohort.table.index.isin(rows)).sample(MAX_AVERAGED_IMAGES, 0)
+        mean = np.asarray(sample.pixels(SMALL)[:], float).mean(0)
         frame = mean.copy()
         frame[FRAME:-FRAME, FRAME:-FRAME] = 0
-        for pixels, what in ((mean, "average"), (frame, "average of the outermost pixels")):
+        for pixels, title in ((mean, "average"), (frame, "average of the outermost pixels")):
             image = Image.fromarray(pixels.round().astype(np.uint8))
-            figures.append(_picture(image, f"{what}, {name}", f"{what}, {len(some):,} images: {name}", "small"))
+            figures.append(_image_tag(image, f"{title}, {name}", f"{title}, {len(sample):,} images: {name}", "small"))
     return f'<div class="group">{"".join(figures)}</div>'
 
 
-def _picture(image: Image.Image, alt: str, caption: str, kind: str = "") -> str:
+def _image_tag(image: Image.Image, alt: str, caption: str, kind: str = "") -> str:
     file = io.BytesIO()
     image.save(file, "PNG", optimize=True)
     source = base64.b64encode(file.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What tells the classes apart without a look at the lungs: file format, size, view, the frame, the fine texture."""
+"""Shortcuts: how well file format, size, view, image border and fine texture predict the class, without the lungs."""
 
 import numpy as np
 import pandas as pd
@@ -6,17 +6,21 @@ import pandas as pd
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.image_reader import IN_AN_ARCHIVE, grey
 
-FRAME, SMALL = 3, 32  # the outermost pixels of the image at this size
-CROP = 128  # of the middle of the image as it is stored: resizing would wipe out its texture
-TEXTURE_OF = 400  # images; each is decoded whole
-FRAME_OF = 2000
-FOLDS = 5
-FEWEST = 10  # images a class, below which nothing is said
+FRAME, SMALL = 3, 32  # the border is 3 pixels wide in an image of 32 x 32
+CROP = 128  # side of the central crop of the stored image: resizing would remove its texture
+MAX_TEXTURE_IMAGES = 400  # each is decoded at full size
+MAX_BORDER_IMAGES = 2000
+N_FOLDS = 5
+MIN_CLASS_IMAGES = 10  # classes with fewer images, or fewer images outside of them, are left out
 
 
 def told_by_files(cohort: Cohort) -> pd.DataFrame:
-    """For each class and each property of a file: AUROC of the property alone, both ways round, against the other
-    classes.
+    """Compute the AUROC of each property of the files for each class against all others.
+
+    cohort: the images.
+
+    The table has the columns `class`, `by` (the property), `auroc` (in the better direction), and `chance`: the
+    standard deviation of the AUROC of a property that does not depend on the class.
     """
     table = cohort.table
     properties = {"width": table["width"], "height": table["height"], "aspect": table["width"] / table["height"]}
@@ -29,50 +33,61 @@ def told_by_files(cohort: Cohort) -> pd.DataFrame:
             for value in (values if len(values) > 2 else values[:1])
         }
     rows = []
-    for name, member in memberships(cohort).items():
-        for told_by, value in properties.items():
+    for name, mask in memberships(cohort).items():
+        for label, value in properties.items():
             if value.nunique() > 1:
                 rows.append(
                     {
                         "class": name,
-                        "by": told_by,
-                        "auroc": auroc(member, value.to_numpy(dtype=float)),
-                        "chance": chance(member),
+                        "by": label,
+                        "auroc": auroc(mask, value.to_numpy(dtype=float)),
+                        "chance": chance(mask),
                     }
                 )
     return pd.DataFrame(rows, columns=["class", "by", "auroc", "chance"])
 
 
 def only_in_one_class(cohort: Cohort) -> list[str]:
-    """Colour modes that one class alone has: a shortcut even where few images have them."""
-    table, told = cohort.table, []
+    """List the colour modes that occur in only one class, as sentences: a shortcut even if only few images have them.
+
+    cohort: the images.
+    """
+    table, sentences = cohort.table, []
     common = table["mode"].mode().iloc[0]
-    for mode, some in table[table["mode"] != common].groupby("mode"):
-        places = some["labels"].unique()
-        if len(places) == 1 and len(some) > 1 and table["labels"].nunique() > 1:
-            told.append(f"all {len(some):,} {mode} files are {places[0]}")
-    return told
+    for mode, rows in table[table["mode"] != common].groupby("mode"):
+        labels = rows["labels"].unique()
+        if len(labels) == 1 and len(rows) > 1 and table["labels"].nunique() > 1:
+            sentences.append(f"all {len(rows):,} {mode} files are {labels[0]}")
+    return sentences
 
 
 def told_by_frame(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
-    """Cross-validated AUROC of a linear model on the outermost pixels alone."""
-    some = cohort.sample(FRAME_OF, seed)
+    """Compute the cross-validated AUROC of a linear model on the border pixels, for each class.
+
+    cohort: the images.
+    seed: random seed of the sample of images.
+    """
+    sample = cohort.sample(MAX_BORDER_IMAGES, seed)
     inside = np.zeros((SMALL, SMALL), dtype=bool)
     inside[FRAME:-FRAME, FRAME:-FRAME] = True
-    return _linear(some, some.pixels(SMALL)[:][:, ~inside] / 255)
+    return _linear_auroc(sample, sample.pixels(SMALL)[:][:, ~inside] / 255)
 
 
 def told_by_texture(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
-    """Cross-validated AUROC of a linear model on how strong each fine spatial frequency is in the middle of the
-    stored image, wherever it lies.
+    """Compute the cross-validated AUROC of a linear model on the power of fine spatial frequencies, for each class.
+
+    cohort: the images; the power spectrum is taken from the centre of each image at its stored size.
+    seed: random seed of the sample of images.
     """
-    some = cohort.sample(TEXTURE_OF, seed)
-    return _linear(some, np.stack([_spectrum(grey(some.images.paths[row])) for row in some.table.index]))
+    sample = cohort.sample(MAX_TEXTURE_IMAGES, seed)
+    spectra = [_power_spectrum(grey(sample.images.paths[row])) for row in sample.table.index]
+    return _linear_auroc(sample, np.stack(spectra))
 
 
-def _spectrum(image: np.ndarray) -> np.ndarray:
-    """Logarithm of the mean power in rings of equal frequency, from a quarter of the finest on: below that is
-    anatomy.
+def _power_spectrum(image: np.ndarray) -> np.ndarray:
+    """Compute the logarithm of the mean power in 24 rings of equal frequency.
+
+    The rings start at a quarter of the highest frequency, since lower frequencies show anatomy.
     """
     side = min(CROP, *image.shape)
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
@@ -81,10 +96,10 @@ def _spectrum(image: np.ndarray) -> np.ndarray:
     power = np.abs(np.fft.fft2((crop - crop.mean()) * np.outer(window, window))) ** 2
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.fftfreq(side)))
     ring = np.digitize(frequency, np.linspace(0.125, 0.7, 25))
-    return np.array([np.log(power[ring == at].mean() + 1e-9) for at in range(1, 25)])
+    return np.array([np.log(power[ring == index].mean() + 1e-9) for index in range(1, 25)])
 
 
-def _linear(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
+def _linear_auroc(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -94,47 +109,55 @@ def _linear(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
     features = features.reshape(len(features), -1)
     by = "patient" if (cohort.table["patient"] != "").all() else "image"
     rows = []
-    for name, member in memberships(cohort).items():
-        people = cohort.table[by].groupby(member).nunique()
-        if people.min() < FOLDS:
+    for name, mask in memberships(cohort).items():
+        group_counts = cohort.table[by].groupby(mask).nunique()
+        if group_counts.min() < N_FOLDS:
             continue
         binary = cohort.but(
-            table=cohort.table.assign(labels=np.where(member, "one", "rest")), classes=["one", "rest"], several=False
+            table=cohort.table.assign(labels=np.where(mask, "one", "rest")), classes=["one", "rest"], several=False
         )
         folds = [
             (np.flatnonzero(f.table["split"] == "train"), np.flatnonzero(f.table["split"] == "valid"))
-            for f in binary.folds(FOLDS, by=by)
+            for f in binary.folds(N_FOLDS, by=by)
         ]
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
-        with threadpool_limits(1):  # problems this small only wait for each other's threads
-            score = cross_val_predict(model, features, member, cv=folds, method="decision_function")
-        rows.append({"class": name, "auroc": auroc(member, score, turned=False)})
+        with threadpool_limits(1):  # on problems this small, threads cost more time than they save
+            score = cross_val_predict(model, features, mask, cv=folds, method="decision_function")
+        rows.append({"class": name, "auroc": auroc(mask, score, turned=False)})
     return pd.DataFrame(rows, columns=["class", "auroc"])
 
 
 def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Who belongs to each class that has enough images; of two classes one says it all, of many findings whether
-    there is any.
+    """Return a boolean mask of the images of each class that has enough images.
+
+    cohort: the images. Of two classes only the second gets a mask; if multilabel, one mask tells whether an image has
+    any label.
     """
     if cohort.several:
-        wanted = {"any finding": (cohort.indicators().sum(axis=1) > 0)}
+        masks = {"any finding": (cohort.indicators().sum(axis=1) > 0)}
     else:
         names = cohort.classes[1:] if len(cohort.classes) == 2 else cohort.classes
-        wanted = {name: (cohort.table["labels"] == name).to_numpy() for name in names}
-    return {name: member for name, member in wanted.items() if min(member.sum(), (~member).sum()) >= FEWEST}
+        masks = {name: (cohort.table["labels"] == name).to_numpy() for name in names}
+    return {name: mask for name, mask in masks.items() if min(mask.sum(), (~mask).sum()) >= MIN_CLASS_IMAGES}
 
 
 def chance(member: np.ndarray) -> float:
-    """The standard deviation of the AUROC of a property that has nothing to do with the class (Mann and Whitney
-    1947).
+    """Compute the standard deviation of the AUROC of a property that is independent of the class.
+
+    mask: a boolean mask of the images of the class. The formula is that of Mann and Whitney (1947).
     """
-    inside, outside = member.sum(), (~member).sum()
-    return float(np.sqrt((inside + outside + 1) / (12 * inside * outside)))
+    n_members, n_others = member.sum(), (~member).sum()
+    return float(np.sqrt((n_members + n_others + 1) / (12 * n_members * n_others)))
 
 
 def auroc(member: np.ndarray, value: np.ndarray, turned: bool = True) -> float:
-    """Chance that a member has the larger value; with `turned`, whichever way round is better."""
+    """Compute the AUROC of one value per image: the probability that an image of the class has the larger value.
+
+    mask: a boolean mask of the images of the class.
+    value: one number per image.
+    either_direction: whether 1 - AUROC is returned if it is larger.
+    """
     ranks = pd.Series(value).rank().to_numpy()
-    inside = member.sum()
-    area = (ranks[member].sum() - inside * (inside + 1) / 2) / (inside * (~member).sum())
+    n_members = member.sum()
+    area = (ranks[member].sum() - n_members * (n_members + 1) / 2) / (n_members * (~member).sum())
     return float(max(area, 1 - area) if turned else area)

@@ -1,4 +1,4 @@
-"""Archives unpacked beside the other made data: only inside their folder, and only to the size that they announce."""
+"""Unpack archives safely: only into their own folder, and only up to a size that images can have."""
 
 import errno
 import gzip
@@ -19,142 +19,153 @@ from pneumo_utils.common.files import digest_of, most_unpacked, open_regular, wr
 from pneumo_utils.data.image_reader import FILES
 from pneumo_utils.data.pixel_cache import home, room
 
-ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz")
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
 GZIP = b"\x1f\x8b"
-# Bytes that a zip's list of entries may have, which is held in memory before anything is unpacked. The 112,120 images
-# of ChestX-ray14 in one zip make a list of 11 MB.
-LISTING = 64_000_000
-# Entries that an archive may always have, and bytes of content for each one beyond: writing hundreds of thousands of
-# empty files takes minutes. The largest published archive has 112,120 entries of 400 kB.
-ENTRIES, BYTES_EACH = 20_000, 500
-# Bytes of a name or of other notes that a tar may hold in one piece, since tarfile reads a piece into memory whole.
-PIECE = 4_000_000
+# Largest size in bytes of a zip's list of entries, which is held in memory before anything is unpacked. The 112,120
+# images of ChestX-ray14 in one zip make a list of 11 MB.
+MAX_LISTING_BYTES = 64_000_000
+# An archive may have this many entries, or more if they have this many bytes on average: writing hundreds of thousands
+# of empty files takes minutes. The largest published archive has 112,120 entries of 400 kB.
+ALLOWED_ENTRIES, MIN_BYTES_PER_ENTRY = 20_000, 500
+# Largest size in bytes of a name or another header of a tar, since tarfile reads each into memory at once.
+MAX_HEADER_BYTES = 4_000_000
 
 
 def is_one(path: Path) -> bool:
-    """Return whether a file has the name of an archive."""
-    return path.name.lower().endswith(ENDINGS)
+    """Tell whether a file name is that of an archive.
+
+    path: the file.
+    """
+    return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
 def unpacked(paths: list[Path]) -> Path:
-    """The folder in which the content of these archives lies, unpacked once."""
+    """Unpack archives into one folder, unless they are unpacked already, and return the folder.
+
+    paths: the archives. Raises `StudyError` if one is damaged or unsafe.
+    """
     stamp = digest_of([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:16]
-    place = home() / "unpacked" / f"{paths[0].name.split('.')[0]}-{stamp}"
-    with run_paths.lock(place), room(str(place)):
-        if (place / ".whole").exists():
-            return place
-        beside = place.with_name(f".{place.name}")
-        shutil.rmtree(beside, ignore_errors=True)
+    folder = home() / "unpacked" / f"{paths[0].name.split('.')[0]}-{stamp}"
+    with run_paths.lock(folder), room(str(folder)):
+        if (folder / ".whole").exists():
+            return folder
+        temporary = folder.with_name(f".{folder.name}")
+        shutil.rmtree(temporary, ignore_errors=True)
         try:
             for path in paths:
-                _unpack(path, beside / path.name.split(".")[0])
-            write(beside / ".whole", "")
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(beside, place)
+                _unpack(path, temporary / path.name.split(".")[0])
+            write(temporary / ".whole", "")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(temporary, folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
-    return place
+            shutil.rmtree(temporary, ignore_errors=True)
+    return folder
 
 
 def first_picture(path: Path) -> str:
-    """The name of the first image in an archive, without its folder; nothing where there is none."""
-    with _sound(path):
+    """Return the file name of the first image in an archive, or an empty string.
+
+    path: the archive. Raises `StudyError` if it is damaged.
+    """
+    with _explain_damage(path):
         if path.suffix.lower() == ".zip":
             with open_regular(path) as file, _zip(path, file) as archive:
                 names = archive.namelist()
-                return next(filter(None, map(_picture, names)), "")
+                return next(filter(None, map(_image_name, names)), "")
         with _tar(path) as archive:
-            return next(filter(None, (_picture(member.name) for member in _members(path, archive))), "")
+            return next(filter(None, (_image_name(member.name) for member in _members(path, archive))), "")
 
 
-def _picture(name: str) -> str:
+def _image_name(name: str) -> str:
+    """Return the file name of an entry if it is an image, else an empty string."""
     path = PurePosixPath(name)
     return path.name if path.suffix.lower() in FILES else ""
 
 
 def _unpack(path: Path, target: Path) -> None:
+    """Unpack one archive into a folder, after all entries have been checked."""
     target.mkdir(parents=True, exist_ok=True)
-    with _sound(path):
+    with _explain_damage(path):
         if path.suffix.lower() == ".zip":
             with open_regular(path) as file, _zip(path, file) as archive:
                 entries = [(info.filename, info.file_size, _kind_in_zip(info)) for info in archive.infolist()]
-                _check(path, entries)
+                _check_entries(path, entries)
                 for (name, size, kind), info in zip(entries, archive.infolist()):
                     if kind == "file":
-                        with archive.open(info) as source:  # which checks the sum of what it read
+                        with archive.open(info) as source:  # it verifies the CRC at the end
                             _copy(path, name, source, size, target)
         else:
             with _tar(path) as archive:
                 members = list(_members(path, archive))
-                _to_the_end(path, archive, members)
+                _check_end(path, archive, members)
                 entries = [(member.name, member.size, _kind_in_tar(member)) for member in members]
-                _check(path, entries)
+                _check_entries(path, entries)
                 for (name, size, kind), member in zip(entries, members):
                     if kind == "file":
                         _copy(path, name, archive.extractfile(member), size, target)
 
 
 @contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """Turn whatever a damaged archive raises into a message."""
+def _explain_damage(path: Path) -> Iterator[None]:
+    """Turn any error of a damaged archive into a `StudyError`."""
     try:
         yield
     except OSError as error:
-        if error.errno in {None, errno.EINVAL}:  # a broken stream of gzip, and a place before the file's beginning
+        if error.errno in {None, errno.EINVAL}:  # a broken gzip stream, or a seek to before the start of the file
             raise _damaged(path, str(error)) from error
         raise
     except (StudyError, KeyboardInterrupt):
         raise
-    except Exception as error:  # zipfile and tarfile stumble over damage with nearly every built-in exception
+    except Exception as error:  # zipfile and tarfile raise nearly every built-in exception on damaged files
         raise _damaged(path, str(error).strip().partition("\n")[0] or type(error).__name__) from error
 
 
-def _damaged(path: Path, why: str) -> StudyError:
-    return StudyError(f"{path} is damaged or no archive ({why}). Nothing was unpacked. Fetch it again.")
+def _damaged(path: Path, reason: str) -> StudyError:
+    return StudyError(f"{path} is damaged or no archive ({reason}). Nothing was unpacked. Fetch it again.")
 
 
 def _zip(path: Path, file) -> zipfile.ZipFile:
-    """Open a zip whose list of entries has a size that can be read, and as many entries as its end announces."""
-    end = os.fstat(file.fileno()).st_size
-    file.seek(max(0, end - (1 << 16) - 128))
+    """Open a zip; refuse a list of entries that is too large or shorter than the end record says."""
+    size_of_file = os.fstat(file.fileno()).st_size
+    file.seek(max(0, size_of_file - (1 << 16) - 128))
     tail = file.read()
     count, size = None, 0
-    if (at := tail.rfind(b"PK\5\6")) >= 0 and len(tail) >= at + 22:
-        count, size = struct.unpack_from("<HI", tail, at + 10)
-        if at >= 76 and tail[at - 20 : at - 16] == b"PK\6\7":  # the longer form, of large archives, lies before it
-            size = struct.unpack_from("<Q", tail, at - 36)[0]
-    if size > LISTING:
+    if (offset := tail.rfind(b"PK\5\6")) >= 0 and len(tail) >= offset + 22:
+        count, size = struct.unpack_from("<HI", tail, offset + 10)
+        if offset >= 76 and tail[offset - 20 : offset - 16] == b"PK\6\7":  # the zip64 record comes before it
+            size = struct.unpack_from("<Q", tail, offset - 36)[0]
+    if size > MAX_LISTING_BYTES:
         raise StudyError(
-            f"{path} has a list of entries of {size:,} bytes, and no release has more than {LISTING:,}. Nothing was "
-            f"unpacked. Fetch it from the publisher."
+            f"{path} has a list of entries of {size:,} bytes, and no release has more than "
+            f"{MAX_LISTING_BYTES:,}. Nothing was unpacked. Fetch it from the publisher."
         )
     archive = zipfile.ZipFile(file)
-    found = len(archive.infolist())
-    if count is not None and found % (1 << 16) != count and count != 0xFFFF:  # some writers count modulo 65,536
-        raise _damaged(path, f"its end announces {count:,} entries, and its list has {found:,}")
+    listed = len(archive.infolist())
+    if count is not None and listed % (1 << 16) != count and count != 0xFFFF:  # some writers count modulo 65,536
+        raise _damaged(path, f"its end announces {count:,} entries, and its list has {listed:,}")
     return archive
 
 
-class _Bounded:
-    """A stream of bytes that ends in an error where it grows beyond what an archive of its size may hold."""
+class _BoundedStream:
+    """A stream of an archive's bytes that raises `StudyError` beyond the size that the archive may have unpacked."""
 
     def __init__(self, path: Path, file, packed: int):
         self.path, self.file = path, file
-        self.most = most_unpacked(packed)
+        self.max_size = most_unpacked(packed)
 
     def read(self, size: int) -> bytes:
-        if size > PIECE:
+        if size > MAX_HEADER_BYTES:
             raise tarfile.ReadError(f"a name or note of {size:,} bytes")
         data = self.file.read(size)
-        if self.file.tell() > self.most:
+        if self.file.tell() > self.max_size:
             raise _too_large(self.path, self.file.tell())
         return data
 
-    def seek(self, place: int) -> int:
-        if place > self.most:
-            raise _too_large(self.path, place)
-        return self.file.seek(place)
+    def seek(self, position: int) -> int:
+        if position > self.max_size:
+            raise _too_large(self.path, position)
+        return self.file.seek(position)
 
     def tell(self) -> int:
         return self.file.tell()
@@ -162,38 +173,42 @@ class _Bounded:
 
 @contextmanager
 def _tar(path: Path) -> Iterator[tarfile.TarFile]:
+    """Open a tar, gzipped or not, through a bounded stream."""
     with open_regular(path) as file:
         packed = file.read(len(GZIP)) == GZIP
         file.seek(0)
-        stream = _Bounded(path, gzip.GzipFile(fileobj=file) if packed else file, os.fstat(file.fileno()).st_size)
+        stream = _BoundedStream(path, gzip.GzipFile(fileobj=file) if packed else file, os.fstat(file.fileno()).st_size)
         with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r:") as archive:
             yield archive
 
 
 def _members(path: Path, archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """The members, read only as far as they stay within bounds: listing a packed tar means unpacking it."""
+    """Yield the members of a tar; stop with an error as soon as they are too many or too large.
+
+    Listing a gzipped tar means unpacking it, so the limits are checked at every member.
+    """
     count = total = 0
-    before = -1
+    last_offset = -1
     for member in archive:
-        if member.size < 0 or member.offset <= before:  # tarfile would go round in circles
+        if member.size < 0 or member.offset <= last_offset:  # tarfile would loop for ever
             raise _damaged(path, f"the size of {member.name!r} makes no sense")
-        before, count, total = member.offset, count + 1, total + member.size
-        _bounded(path, count, total)
+        last_offset, count, total = member.offset, count + 1, total + member.size
+        _check_totals(path, count, total)
         yield member
 
 
-def _to_the_end(path: Path, archive: tarfile.TarFile, members: list[tarfile.TarInfo]) -> None:
-    """Refuse a tar that goes on after its last readable member, or breaks off: tarfile tells neither.
+def _check_end(path: Path, archive: tarfile.TarFile, members: list[tarfile.TarInfo]) -> None:
+    """Refuse a tar that has data after its last readable member, or ends too early: tarfile detects neither.
 
-    Reading on to the end also makes gzip check the sum of the whole.
+    Reading to the end also makes gzip verify its checksum.
     """
     stream = archive.fileobj
     stream.seek(archive.offset)
     after = f"after {len(members):,} entries, the last of them {members[-1].name!r}, " if members else ""
-    mark = stream.read(tarfile.BLOCKSIZE)
-    if len(mark) < tarfile.BLOCKSIZE:
+    end_marker = stream.read(tarfile.BLOCKSIZE)
+    if len(end_marker) < tarfile.BLOCKSIZE:
         raise _damaged(path, f"{after}it breaks off without the mark of its end")
-    if mark.strip(b"\0"):
+    if end_marker.strip(b"\0"):
         raise _damaged(path, f"{after}an entry has a damaged header, and nothing behind it can be found")
     while chunk := stream.read(CHUNK):
         if chunk.strip(b"\0"):
@@ -210,10 +225,11 @@ def _kind_in_tar(member: tarfile.TarInfo) -> str:
     return "folder" if member.isdir() else "file" if member.isreg() else "link"
 
 
-def _bounded(path: Path, count: int, total: int) -> None:
+def _check_totals(path: Path, count: int, total: int) -> None:
+    """Refuse an archive with too many bytes, or with too many entries for its bytes."""
     if total > most_unpacked(path.stat().st_size):
         raise _too_large(path, total)
-    if count > max(ENTRIES, total // BYTES_EACH):
+    if count > max(ALLOWED_ENTRIES, total // MIN_BYTES_PER_ENTRY):
         raise StudyError(
             f"{path} holds {count:,} entries or more with {total:,} bytes in all, which is too little for images. "
             f"Nothing was unpacked. Fetch it from the publisher."
@@ -228,7 +244,11 @@ def _too_large(path: Path, total: int) -> StudyError:
     )
 
 
-def _check(path: Path, entries: list[tuple[str, int, str]]) -> None:
+def _check_entries(path: Path, entries: list[tuple[str, int, str]]) -> None:
+    """Refuse entries outside the folder, links, too much content, and more content than the disk has room for.
+
+    entries: name, size in bytes and kind ("file", "folder" or "link") of each entry.
+    """
     for name, _, kind in entries:
         parts = PurePosixPath(name.replace("\\", "/"))
         if parts.is_absolute() or ".." in parts.parts or (parts.parts and ":" in parts.parts[0]):
@@ -242,49 +262,50 @@ def _check(path: Path, entries: list[tuple[str, int, str]]) -> None:
                 f"from the publisher."
             )
     total = sum(size for _, size, _ in entries)
-    _bounded(path, len(entries), total)
-    there = next(parent for parent in [home(), *home().absolute().parents] if parent.exists())
-    if total > shutil.disk_usage(there).free:
+    _check_totals(path, len(entries), total)
+    existing = next(parent for parent in [home(), *home().absolute().parents] if parent.exists())
+    if total > shutil.disk_usage(existing).free:
         raise StudyError(
-            f"{path} needs {total:,} bytes to unpack, and {there} has {shutil.disk_usage(there).free:,} "
+            f"{path} needs {total:,} bytes to unpack, and {existing} has {shutil.disk_usage(existing).free:,} "
             f"left. "
             "Free some space, or set PNEUMO_DATA to a folder on a larger disk."
         )
 
 
 def _copy(path: Path, name: str, source, size: int, target: Path) -> None:
-    place = target / name.replace("\\", "/")
+    """Copy one entry to its place below a folder; it must have exactly the size that the archive says."""
+    destination = target / name.replace("\\", "/")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        again = place.is_file()
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        exists = destination.is_file()
     except OSError as error:
-        raise _unfit(path, name, error) from error
-    if again:
+        raise _explain_name(path, name, error) from error
+    if exists:
         raise StudyError(
             f"{path} holds two files of one name: {name}. Nothing was kept. Unpack it by hand and remove the wrong "
             f"one, or fetch it again."
         )
-    left = size
+    remaining = size
     try:
-        file = open(place, "wb")
+        file = open(destination, "wb")
     except OSError as error:
-        raise _unfit(path, name, error) from error
+        raise _explain_name(path, name, error) from error
     with file:
         while chunk := source.read(CHUNK):
-            left -= len(chunk)
-            if left < 0:
+            remaining -= len(chunk)
+            if remaining < 0:
                 raise StudyError(
                     f"{path}: {name} goes on after the {size:,} bytes that it announces. Nothing was "
                     f"kept. Fetch it from the publisher."
                 )
             file.write(chunk)
-    if left:
-        raise StudyError(f"{path}: {name} ends {left:,} bytes before it should. Nothing was kept. Fetch it again.")
+    if remaining:
+        raise StudyError(f"{path}: {name} ends {remaining:,} bytes before it should. Nothing was kept. Fetch it again.")
 
 
-def _unfit(path: Path, name: str, error: OSError) -> Exception:
-    """What an entry's name is that no file can have here; any other error as it is."""
-    why = {
+def _explain_name(path: Path, name: str, error: OSError) -> Exception:
+    """Return a message about a name that no file can have on this disk; any other error is returned unchanged."""
+    fault = {
         errno.ENAMETOOLONG: "is too long",
         errno.EEXIST: "is that of a file and of a folder",
         errno.ENOTDIR: "is that of a file and of a folder",
@@ -292,10 +313,10 @@ def _unfit(path: Path, name: str, error: OSError) -> Exception:
         errno.EINVAL: "is none that a file can have",
         errno.EILSEQ: "is none that a file can have",
     }.get(error.errno or 0)
-    if not why:
+    if not fault:
         return error
     short = name if len(name) <= 80 else f"{name[:40]}...{name[-20:]}"
     return StudyError(
-        f"{path} holds an entry whose name {why}: {short!r}. Nothing was kept. Unpack it by hand and rename it, or "
+        f"{path} holds an entry whose name {fault}: {short!r}. Nothing was kept. Unpack it by hand and rename it, or "
         f"fetch it again."
     )

@@ -1,5 +1,5 @@
-"""Synthetic COVID-19 radiographs (Zunair and Hamza): what two generators made, G1 from normal and G2 from pneumonia
-images.
+"""Read the synthetic COVID-19 radiographs (Zunair and Hamza) of two generators: G1 translates normal images and G2
+pneumonia images.
 """
 
 import sys
@@ -24,22 +24,29 @@ CLASSES = {"g1": "normal", "g2": "pneumonia"}
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder looks like this release."""
-    return any(part.lower() in CLASSES for name in tree.pictures() for part in name.split("/")[:-1])
+    """Tell whether a folder looks like this release.
+
+    tree: the files of the folder.
+    """
+    return any(part.lower() in CLASSES for name in tree.image_files() for part in name.split("/")[:-1])
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels normal and pneumonia, as papers read G1 and G2; every image is a generator's COVID-19 translation."""
+    """Read the release with the labels normal (generator G1) and pneumonia (generator G2); every image is synthetic.
+
+    root: the folder or archive of the release.
+    say: prints the summary; None prints nothing.
+    """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = by_folder(tree, reading, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
+    builder = Reading(TITLE, tree)
+    table = by_folder(tree, builder, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
         "image", ignore_index=True
     )
     table = table.assign(generator=table["folder"].str.upper()).drop(columns="folder")
     for folder, label in CLASSES.items():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")
-    reading.note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
-    return reading.cohort(reading.whole(table), "covid_gan", list(CLASSES.values()), say=say)
+    builder.add_note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
+    return builder.cohort(builder.keep_readable(table), "covid_gan", list(CLASSES.values()), say=say)

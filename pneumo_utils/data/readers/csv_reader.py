@@ -1,13 +1,13 @@
-"""Tables as people leave them: any line ends, a byte-order mark, trailing columns, gzipped; a wrong header is told
-by name.
-"""
+"""Read CSV tables with any line ends, a byte-order mark, trailing columns or gzip; errors name the line and column."""
 
 import csv
 import difflib
 import gzip
 import io
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NoReturn
 
 import pandas as pd
 
@@ -15,24 +15,30 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import open_regular
 
 # The largest tables are NIH's, 112,120 rows in 8 MB (10 MB with the ages in words), and RSNA's, 30,227 rows in 1 MB.
-LARGEST = 40_000_000  # bytes, unpacked
-MOST_ROWS = 200_000
-MOST_COLUMNS = 1_000
+MAX_BYTES = 40_000_000  # unpacked
+MAX_ROWS = 200_000
+MAX_COLUMNS = 1_000
 
 
 def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
-    """The wanted columns as text, under our names, and `line`, the number of each row in its file."""
+    """Read columns of a table as text; raise `StudyError` if the table is damaged or a column is missing.
+
+    path: the table, plain or gzipped.
+    columns: our name of each column, and its possible names in the file; case and punctuation are ignored.
+
+    The result has one more column, `line`: the number of the row's line in the file.
+    """
     header, text = _open(path)
-    place = {}
+    position = {}
     for ours, names in columns.items():
-        wanted = {_same(each) for each in names}
-        there = [at for at, name in enumerate(header) if _same(name) in wanted]
-        if len(there) > 1:
-            raise _no_table(path, f"{len(there)} of its columns are called {header[there[0]]!r}")
-        if there:
-            place[ours] = there[0]
-    if missing := [names[0] for ours, names in columns.items() if ours not in place]:
-        _wrong_header(path, header, [names[0] for names in columns.values()], missing)
+        wanted = {_normalise(name) for name in names}
+        matches = [index for index, name in enumerate(header) if _normalise(name) in wanted]
+        if len(matches) > 1:
+            raise _damaged_table(path, f"{len(matches)} of its columns are called {header[matches[0]]!r}")
+        if matches:
+            position[ours] = matches[0]
+    if missing := [names[0] for ours, names in columns.items() if ours not in position]:
+        _raise_wrong_header(path, header, [names[0] for names in columns.values()], missing)
     try:
         table = pd.read_csv(
             text,
@@ -44,129 +50,154 @@ def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
             index_col=False,
         )
     except (pd.errors.ParserError, ValueError) as error:
-        raise _no_table(path, error) from error
-    table = pd.DataFrame({ours: table[at].str.strip() for ours, at in place.items()})
+        raise _damaged_table(path, error) from error
+    table = pd.DataFrame({ours: table[index].str.strip() for ours, index in position.items()})
     return table.assign(line=range(2, len(table) + 2))
 
 
 def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
-    """A table whose header cannot be split at its commas: columns go by position."""
+    """Read a table by the position of its columns, since its header cannot be split at the commas.
+
+    path: the table, plain or gzipped.
+    columns: our names of the first columns, in order.
+    header_start: how the header begins; `StudyError` is raised if it does not.
+
+    The columns are text. The result has one more column, `line`: the number of the row's line in the file.
+    """
     header, text = _open(path)
     if not ",".join(header).lower().startswith(header_begins.lower()):
-        _wrong_header(path, header, [header_begins], [header_begins])
+        _raise_wrong_header(path, header, [header_begins], [header_begins])
     try:
-        found = [line for line in csv.reader(text) if line]
+        lines = [line for line in csv.reader(text) if line]
     except csv.Error as error:
-        raise _no_table(path, error) from error
-    if short := next((at for at, line in enumerate(found, 2) if len(line) < len(columns)), None):
+        raise _damaged_table(path, error) from error
+    if short := next((number for number, line in enumerate(lines, 2) if len(line) < len(columns)), None):
         raise StudyError(
-            f"{path} line {short} has {len(found[short - 2])} fields, and {len(columns)} are wanted: "
+            f"{path} line {short} has {len(lines[short - 2])} fields, and {len(columns)} are wanted: "
             f"{', '.join(columns)}. Fetch it again."
         )
-    table = pd.DataFrame([line[: len(columns)] for line in found], columns=columns, dtype=str)
+    table = pd.DataFrame([line[: len(columns)] for line in lines], columns=columns, dtype=str)
     return table.apply(lambda column: column.str.strip()).assign(line=range(2, len(table) + 2))
 
 
 def numbers(path: Path, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """These columns as numbers, blanks as NaN; anything else is told by its line."""
-    made = {}
+    """Convert columns from text to floats, blanks to NaN; raise `StudyError` with the line of any other value.
+
+    path: the file of the table, for messages.
+    table: a table from `read_csv_table` or `read_csv_by_position`.
+    columns: the names of the columns to convert.
+    """
+    converted = {}
     for name in columns:
-        made[name] = pd.to_numeric(table[name].where(table[name] != ""), errors="coerce").astype(float)
-        wrong = made[name].isna() & (table[name] != "")
-        if wrong.any():
-            first = table[wrong].iloc[0]
+        converted[name] = pd.to_numeric(table[name].where(table[name] != ""), errors="coerce").astype(float)
+        invalid = converted[name].isna() & (table[name] != "")
+        if invalid.any():
+            first = table[invalid].iloc[0]
             raise StudyError(
-                f"{path} line {first['line']}: {name} is {_short(first[name])!r}, not a number. Correct the "
+                f"{path} line {first['line']}: {name} is {_shorten(first[name])!r}, not a number. Correct the "
                 f"line or fetch the table again."
             )
-    return table.assign(**made)
+    return table.assign(**converted)
 
 
-def known(path: Path, table: pd.DataFrame, column: str, allowed) -> None:
-    """Every value of a column is one of those allowed."""
+def known(path: Path, table: pd.DataFrame, column: str, allowed: Iterable[str]) -> None:
+    """Raise `StudyError` with the line of the first value of a column that is not allowed.
+
+    path: the file of the table, for messages.
+    table: a table with the column `line`.
+    column: the column to check.
+    allowed: the allowed values.
+    """
     allowed = list(allowed)
-    strange = ~table[column].isin(allowed)
-    if strange.any():
-        first = table[strange].iloc[0]
-        near = difflib.get_close_matches(_short(first[column]), allowed, n=1)
+    unknown = ~table[column].isin(allowed)
+    if unknown.any():
+        first = table[unknown].iloc[0]
+        near = difflib.get_close_matches(_shorten(first[column]), allowed, n=1)
         raise StudyError(
             f"{path} line {first['line']}: nobody knows the label "
-            f"{_short(first[column])!r}."
+            f"{_shorten(first[column])!r}."
             + (f" Did it mean {near[0]!r}?" if near else "")
             + f" Known are {', '.join(allowed)}. Correct the line or fetch the table again."
         )
 
 
 def names(path: Path) -> list[str]:
-    """A list of file names, one a line, with or without a newline at the end."""
+    """Read a list of file names, one per line.
+
+    path: the list, plain or gzipped.
+    """
     return [line.strip() for line in _text(path).splitlines() if line.strip()]
 
 
 def _open(path: Path) -> tuple[list[str], io.StringIO]:
-    """The fields of the header, and the rows as text, whatever ends the lines."""
+    """Return the fields of the header, and the remaining lines as text with uniform line ends."""
     text = _text(path).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise StudyError(f"{path} is empty. Fetch it again.")
-    if (found := text.count("\n")) > MOST_ROWS:
+    if (n_lines := text.count("\n")) > MAX_ROWS:
         raise StudyError(
-            f"{path} has {found:,} lines, and no table of these releases has more than {MOST_ROWS:,}. Fetch it from "
+            f"{path} has {n_lines:,} lines, and no table of these releases has more than {MAX_ROWS:,}. Fetch it from "
             f"the publisher."
         )
     first, _, rest = text.partition("\n")
     try:
         header = next(csv.reader([first]))
     except csv.Error as error:
-        raise _no_table(path, error) from error
-    if len(header) > MOST_COLUMNS:
-        raise _no_table(path, f"its first line names {len(header):,} columns")
+        raise _damaged_table(path, error) from error
+    if len(header) > MAX_COLUMNS:
+        raise _damaged_table(path, f"its first line names {len(header):,} columns")
     return header, io.StringIO(rest)
 
 
-def _no_table(path: Path, why) -> StudyError:
-    return StudyError(f"{path} is not a table throughout: {why}. Fetch it again.")
+def _damaged_table(path: Path, reason) -> StudyError:
+    return StudyError(f"{path} is not a table throughout: {reason}. Fetch it again.")
 
 
 def _text(path: Path) -> str:
+    """Read a text file, plain or gzipped; raise `StudyError` if it is too large or no text."""
     try:
         with open_regular(path) as file, gzip.open(file) if path.suffix.lower() == ".gz" else file as unpacked:
-            data = unpacked.read(LARGEST + 1)
+            data = unpacked.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise StudyError(f"{path} cannot be read: {error}. Fetch it again.") from error
-    if len(data) > LARGEST:
+    if len(data) > MAX_BYTES:
         raise StudyError(
-            f"{path} holds more than {LARGEST:,} bytes, which no table of these releases does. Fetch it "
+            f"{path} holds more than {MAX_BYTES:,} bytes, which no table of these releases does. Fetch it "
             f"from the publisher."
         )
     if b"\0" in data:
         raise StudyError(f"{path} is not a text table. Fetch it again.")
-    if instead := _instead(data):
-        raise StudyError(f"{path} is {instead}, not what its name says. Fetch it again.")
+    if other := _recognise_failed_download(data):
+        raise StudyError(f"{path} is {other}, not what its name says. Fetch it again.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
 
 
-def _instead(data: bytes) -> str:
-    """What a download that went wrong has left in the place of a table."""
-    begin = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if begin.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
+def _recognise_failed_download(data: bytes) -> str:
+    """Tell what a failed download left instead of a table; an empty string if it is neither page nor pointer."""
+    start = data[:200].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<head")):
         return "a web page"
-    if begin.startswith(b"version https://git-lfs"):
+    if start.startswith(b"version https://git-lfs"):
         return "a pointer of git-LFS (the file itself was not fetched: `git lfs pull`)"
     return ""
 
 
-def _short(text: str, letters: int = 100) -> str:
-    return text if len(text) <= letters else f"{text[:letters]}..."
+def _shorten(text: str, length: int = 100) -> str:
+    return text if len(text) <= length else f"{text[:length]}..."
 
 
-def _same(name: str) -> str:
+def _normalise(name: str) -> str:
+    """Reduce a column name to lower-case letters, digits and #."""
     return "".join(letter for letter in name.lower() if letter.isalnum() or letter == "#")
 
 
-def _wrong_header(path: Path, header: list[str], wanted: list[str], missing: list[str]):
-    if not any(_same(name) in {_same(each) for each in wanted} for name in header) and any(
+def _raise_wrong_header(path: Path, header: list[str], wanted: list[str], missing: list[str]) -> NoReturn:
+    """Raise `StudyError` for a table without a header, or with columns missing."""
+    normalised = {_normalise(name) for name in wanted}
+    if not any(_normalise(name) in normalised for name in header) and any(
         any(c.isdigit() for c in name) for name in header
     ):
         raise StudyError(
@@ -176,12 +207,12 @@ def _wrong_header(path: Path, header: list[str], wanted: list[str], missing: lis
         )
     near = [
         f"{name!r} (there is {hit[0]!r})"
-        if (hit := difflib.get_close_matches(name, map(_short, header), n=1, cutoff=0.5))
+        if (hit := difflib.get_close_matches(name, map(_shorten, header), n=1, cutoff=0.5))
         else repr(name)
         for name in missing
     ]
     raise StudyError(
         f"{path} has no column {', '.join(near)}. Its columns are "
-        f"{_short(', '.join(name for name in header if name), 500)}. "
+        f"{_shorten(', '.join(name for name in header if name), 500)}. "
         "Rename them, or fetch the table again."
     )

@@ -1,4 +1,4 @@
-"""The curated COVID-19 radiographs (Sait et al.): four class folders, no patients, no split."""
+"""Read the curated COVID-19 radiographs (Sait et al.): four class folders, without patients and without a split."""
 
 import re
 import sys
@@ -26,25 +26,35 @@ CLASSES = {"normal": "normal", "pneumoniabacterial": "bacterial", "pneumoniavira
 
 
 def plain(folder: str) -> str:
-    """Reduce a folder name to lower-case letters and digits."""
+    """Reduce a folder name to lower-case letters and digits.
+
+    folder: the name.
+    """
     return re.sub(r"[^a-z0-9]", "", folder.lower())
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder looks like this release."""
-    folders = {plain(part) for name in tree.pictures() for part in name.split("/")[:-1]}
+    """Tell whether a folder looks like this release.
+
+    tree: the files of the folder.
+    """
+    folders = {plain(part) for name in tree.image_files() for part in name.split("/")[:-1]}
     return len(folders & CLASSES.keys()) >= 2
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels normal, bacterial, viral and covid."""
+    """Read the release with the labels normal, bacterial, viral and covid.
+
+    root: the folder or archive of the release.
+    say: prints the summary; None prints nothing.
+    """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = by_folder(tree, reading, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
+    builder = Reading(TITLE, tree)
+    table = by_folder(tree, builder, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
     table = table.assign(view="PA").drop(columns="folder")
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
-    return reading.cohort(reading.whole(table), "curated_covid", list(CLASSES.values()), say=say)
+    return builder.cohort(builder.keep_readable(table), "curated_covid", list(CLASSES.values()), say=say)

@@ -1,6 +1,4 @@
-"""Fetch a real release where there is a network, check what came, and say what may be done with it; else say how to
-get it by hand.
-"""
+"""Download a release, print its licence and check it; if that fails, describe how to get it by hand."""
 
 import importlib.util
 import os
@@ -8,18 +6,24 @@ import shutil
 import urllib.error
 import urllib.request
 from pathlib import Path
+from types import ModuleType
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.pixel_cache import bar, room
 from pneumo_utils.data.quality_report import WRONG, check
 from pneumo_utils.data.readers import release as module_of
 
-WAIT = 30  # seconds for an answer
+TIMEOUT = 30  # seconds without an answer from the server
 CHUNK = 1 << 20
 
 
 def get(name: str, folder: str | Path, say=print) -> Path:
-    """Download a release into a new folder and check it; raise `StudyError` if that fails."""
+    """Download a release into a new folder and check it; raise `StudyError` if that fails.
+
+    name: one of `RELEASE_NAMES`.
+    folder: where the files are put; it must be empty or not exist.
+    say: prints the licence, the progress and what the check found wrong.
+    """
     module, folder = module_of(name), Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(
@@ -32,7 +36,7 @@ def get(name: str, folder: str | Path, say=print) -> Path:
             if hasattr(module, "FILES"):
                 _download(module.FILES, folder, say)
             else:
-                _from_kaggle(module, folder, say)
+                _download_from_kaggle(module, folder, say)
     except (OSError, urllib.error.URLError) as error:
         raise StudyError(
             f"{module.TITLE} cannot be fetched from here: {getattr(error, 'reason', error)}. {by_hand(module, folder)}"
@@ -43,8 +47,12 @@ def get(name: str, folder: str | Path, say=print) -> Path:
     return folder
 
 
-def by_hand(module, folder: Path) -> str:
-    """Describe how to download a release by hand."""
+def by_hand(module: ModuleType, folder: Path) -> str:
+    """Describe in one or two sentences how to download a release by hand.
+
+    module: the reader of the release.
+    folder: where its files are to be put.
+    """
     return (
         f"By hand: {module.SOURCE}. Put what comes into {folder}, archives as they are or unpacked, and run "
         f"`pneumo data check {folder}`."
@@ -52,26 +60,27 @@ def by_hand(module, folder: Path) -> str:
 
 
 def _download(files: dict[str, str], folder: Path, say) -> None:
-    """Each file is written beside its place and moved in when it has the length that was announced."""
+    """Download files; each gets its final name only after its length has been checked."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, address in files.items():
         say(f"fetching {address}")
-        beside = folder / f".{name}.part"
+        temporary = folder / f".{name}.part"
         try:
-            with urllib.request.urlopen(address, timeout=WAIT) as answer, open(beside, "wb") as file:
-                announced = int(answer.headers.get("Content-Length") or 0)
+            with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(temporary, "wb") as file:
+                expected = int(answer.headers.get("Content-Length") or 0)
                 for _ in bar(
-                    iter(lambda: file.write(answer.read(CHUNK)), 0), name, total=announced // CHUNK or None, unit=" MB"
+                    iter(lambda: file.write(answer.read(CHUNK)), 0), name, total=expected // CHUNK or None, unit=" MB"
                 ):
                     pass
-            if announced and beside.stat().st_size != announced:
-                raise OSError(f"{name} broke off after {beside.stat().st_size:,} of {announced:,} bytes")
-            os.replace(beside, folder / name)
+            if expected and temporary.stat().st_size != expected:
+                raise OSError(f"{name} broke off after {temporary.stat().st_size:,} of {expected:,} bytes")
+            os.replace(temporary, folder / name)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
 
-def _from_kaggle(module, folder: Path, say) -> None:
+def _download_from_kaggle(module: ModuleType, folder: Path, say) -> None:
+    """Download a release with kagglehub."""
     if not importlib.util.find_spec("kagglehub"):
         raise StudyError(
             f"{module.TITLE} is fetched with kagglehub, which is not installed: `pip install "
@@ -82,13 +91,13 @@ def _from_kaggle(module, folder: Path, say) -> None:
 
     try:
         if hasattr(module, "KAGGLE_COMPETITION"):
-            found = kagglehub.competition_download(module.KAGGLE_COMPETITION)
+            source = kagglehub.competition_download(module.KAGGLE_COMPETITION)
         else:
-            found = kagglehub.dataset_download(module.KAGGLE)
-    except Exception as error:  # kagglehub lets through whatever its HTTP library raises
+            source = kagglehub.dataset_download(module.KAGGLE)
+    except Exception as error:  # kagglehub passes on any error of its HTTP library
         raise OSError(str(error)) from error
-    say(f"moving it from {found} to {folder}")
+    say(f"moving it from {source} to {folder}")
     folder.parent.mkdir(parents=True, exist_ok=True)
     if folder.exists():
         folder.rmdir()
-    shutil.move(found, folder)
+    shutil.move(source, folder)

@@ -1,37 +1,41 @@
-"""The files under a folder, without the droppings of operating systems; archives that lie there are unpacked first."""
+"""List the files of a release in a folder, without hidden and system files; archives are unpacked first."""
 
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import irregular
 from pneumo_utils.data.image_reader import FILES
 from pneumo_utils.data.readers import archives
 
-# `truth` is where a written release keeps its true masks
-NOT_DATA = {"__macosx", "truth", ".git", ".ipynb_checkpoints"}
-HOW = "`pneumo data get RELEASE {0}` fetches a release, `pneumo data make RELEASE {0}` writes a phantom one."
+# `truth` holds the lesion masks of a phantom release
+IGNORED_FOLDERS = {"__macosx", "truth", ".git", ".ipynb_checkpoints"}
+HELP = "`pneumo data get RELEASE {0}` fetches a release, `pneumo data make RELEASE {0}` writes a phantom one."
 NOT_TEXT = "is not text in UTF-8"
-TABLES = (".csv", ".csv.gz", ".txt", ".npz")
+TABLE_SUFFIXES = (".csv", ".csv.gz", ".txt", ".npz")
 
 
 @dataclass(frozen=True)
 class Tree:
-    """The files under a folder, by name."""
+    """The files of a release, by name."""
 
     root: Path
-    files: dict[str, Path]  # name below the root, where it really lies
-    unusable: dict[str, str] = field(default_factory=dict)  # what lies there and cannot be read, and why
+    files: dict[str, Path]  # path by name below the root; the path of an unpacked file is elsewhere
+    unusable: dict[str, str] = field(default_factory=dict)  # files that cannot be read, with the reason
 
     @classmethod
-    def open(cls, root: str | Path) -> "Tree":
-        """List the files of a folder or an archive, and unpack archives; raise `StudyError` if there are none."""
+    def open(cls, root: str | Path) -> Self:
+        """List the files of a folder or an archive, and unpack archives; raise `StudyError` if there are none.
+
+        root: a folder, an archive, or a .npz file.
+        """
         root = Path(root)
-        if not _printable(str(root)):
-            raise StudyError(f"The name of {_shown(str(root))} {NOT_TEXT}. Rename the folder or the file.")
+        if not _is_text(str(root)):
+            raise StudyError(f"The name of {_escape_bytes(str(root))} {NOT_TEXT}. Rename the folder or the file.")
         if root.is_file() and archives.is_one(root):
-            return cls(root, *_under(archives.unpacked([root])))
+            return cls(root, *_list_files(archives.unpacked([root])))
         if root.is_file() and root.suffix == ".npz":
             return cls(root, {root.name: root})
         if root.is_file():
@@ -41,73 +45,79 @@ class Tree:
         if not root.is_dir():
             if os.path.lexists(root):
                 raise StudyError(f"{root} is {irregular(root)}. Name the folder of a release, or its archive.")
-            raise StudyError(f"There is no folder {root}. {HOW.format(root)}")
-        files, unusable = _under(root)
+            raise StudyError(f"There is no folder {root}. {HELP.format(root)}")
+        files, unusable = _list_files(root)
         if not files and unusable:
-            name, why = next(iter(unusable.items()))
-            raise StudyError(f"{root} holds no file that can be read: {name}: {why}. {HOW.format(root)}")
+            name, reason = next(iter(unusable.items()))
+            raise StudyError(f"{root} holds no file that can be read: {name}: {reason}. {HELP.format(root)}")
         if not files:
-            raise StudyError(f"{root} is empty. {HOW.format(root)}")
-        loose = {path.name for path in files.values()}
+            raise StudyError(f"{root} is empty. {HELP.format(root)}")
+        names = {path.name for path in files.values()}
+        # an archive whose first image is among the files has been unpacked already
         if packed := [
-            path for path in files.values() if archives.is_one(path) and archives.first_picture(path) not in loose
-        ]:  # else it is unpacked already
-            more, more_unusable = _under(archives.unpacked(packed))
-            files, unusable = files | more, unusable | more_unusable
+            path for path in files.values() if archives.is_one(path) and archives.first_picture(path) not in names
+        ]:
+            unpacked_files, unpacked_unusable = _list_files(archives.unpacked(packed))
+            files, unusable = files | unpacked_files, unusable | unpacked_unusable
         return cls(root, files, unusable)
 
-    def pictures(self) -> dict[str, Path]:
+    def image_files(self) -> dict[str, Path]:
         """Return the image files, by name."""
         return {name: path for name, path in self.files.items() if path.suffix.lower() in FILES}
 
-    def table(self, *stems: str) -> Path | None:
-        """The first table of one of these names, in any case, plain or gzipped; the shortest path where there are
-        several.
+    def find_table(self, *names: str) -> Path | None:
+        """Find a table by its file name, ignoring case, also as .gz; return None if there is none.
+
+        names: file names in order of preference. Of several files with one name, the least deep is returned.
         """
-        for stem in stems:
+        for wanted in names:
             hits = [
-                name for name in self.files if name.lower().rpartition("/")[2] in {stem.lower(), f"{stem.lower()}.gz"}
+                name
+                for name in self.files
+                if name.lower().rpartition("/")[2] in {wanted.lower(), f"{wanted.lower()}.gz"}
             ]
             if hits:
                 return self.files[min(hits, key=lambda name: (name.count("/"), name))]
         return None
 
-    def told(self) -> str:
-        """What lies there, in a few words."""
-        pictures = len(self.pictures())
-        tables = sorted(name for name in self.files if name.lower().endswith(TABLES))[:4]
+    def describe(self) -> str:
+        """Describe the files in a few words: the number of images, tables and folders."""
+        n_images = len(self.image_files())
+        tables = sorted(name for name in self.files if name.lower().endswith(TABLE_SUFFIXES))[:4]
         folders = sorted({name.split("/")[0] for name in self.files if "/" in name})[:5]
         return ", ".join(
-            [f"{pictures:,} images"]
+            [f"{n_images:,} images"]
             + ([f"tables {', '.join(tables)}"] if tables else ["no table"])
             + ([f"folders {', '.join(folders)}"] if folders else [])
         )
 
 
-def _under(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
-    """The regular files below a folder, and what else lies there, with the reason why it is left alone."""
-    found, unusable = {}, {}
+def _list_files(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """List the regular files below a folder by name, and everything else there with the reason it is unusable."""
+    files, unusable = {}, {}
 
-    def closed(error: OSError) -> None:
-        unusable[_shown(Path(error.filename).relative_to(root).as_posix())] = f"cannot be opened: {error.strerror}"
+    def record_closed(error: OSError) -> None:
+        unusable[_escape_bytes(Path(error.filename).relative_to(root).as_posix())] = (
+            f"cannot be opened: {error.strerror}"
+        )
 
-    for folder, folders, names in os.walk(root, onerror=closed):
-        folders[:] = sorted(name for name in folders if name.lower() not in NOT_DATA)
-        below = Path(folder).relative_to(root)
+    for folder, folders, names in os.walk(root, onerror=record_closed):
+        folders[:] = sorted(name for name in folders if name.lower() not in IGNORED_FOLDERS)
+        relative = Path(folder).relative_to(root)
         for name in sorted(names):
             if not name.startswith(".") and name.lower() not in {"thumbs.db", "desktop.ini"}:
-                path, name = Path(folder) / name, (below / name).as_posix()
-                if not _printable(name):
-                    unusable[_shown(name)] = f"its name {NOT_TEXT}"
-                elif why := irregular(path):
-                    unusable[name] = why
+                path, name = Path(folder) / name, (relative / name).as_posix()
+                if not _is_text(name):
+                    unusable[_escape_bytes(name)] = f"its name {NOT_TEXT}"
+                elif reason := irregular(path):
+                    unusable[name] = reason
                 else:
-                    found[name] = path
-    return found, unusable
+                    files[name] = path
+    return files, unusable
 
 
-def _printable(name: str) -> bool:
-    """Whether a name can be shown and kept as text; a file system takes any bytes."""
+def _is_text(name: str) -> bool:
+    """Tell whether a name is valid text; file systems allow any bytes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -115,5 +125,5 @@ def _printable(name: str) -> bool:
     return True
 
 
-def _shown(name: str) -> str:
+def _escape_bytes(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")

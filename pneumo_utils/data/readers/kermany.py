@@ -1,5 +1,5 @@
-"""Radiographs of children from Guangzhou (Kermany et al.): {train,val,test}/{NORMAL,PNEUMONIA}, or the two folders
-alone.
+"""Read the radiographs of children from Guangzhou (Kermany et al.): folders NORMAL and PNEUMONIA, with or without
+train, val and test.
 """
 
 import re
@@ -32,93 +32,101 @@ MENDELEY = re.compile(r"(?P<kind>NORMAL|BACTERIA|VIRUS)-(?P<patient>\d+)-\d+", r
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder looks like this release."""
-    folders = {part.lower() for name in tree.pictures() for part in name.split("/")[:-1]}
+    """Tell whether a folder looks like this release.
+
+    tree: the files of the folder.
+    """
+    folders = {part.lower() for name in tree.image_files() for part in name.split("/")[:-1]}
     return bool(folders & CLASSES.keys()) and not any(
         "covid" in folder or "bacterial" in folder or "viral" in folder for folder in folders
     )
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels normal and pneumonia; `cause` says bacterial or viral; `patient` is one child wherever its number
-    occurs, `patient_in_folder` one a folder.
+    """Read the release with the labels normal and pneumonia.
+
+    root: the folder or archive of the release.
+    say: prints the summary; None prints nothing.
+
+    The column `cause` is normal, bacterial or viral. `patient` treats equal patient numbers in different folders as
+    one child, `patient_in_folder` as different children.
     """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    rows = [row for name, path in tree.pictures().items() if (row := _row(name, path, reading))]
-    table = _one_copy(pd.DataFrame(rows), reading)
+    builder = Reading(TITLE, tree)
+    rows = [row for name, path in tree.image_files().items() if (row := _row(name, path, builder))]
+    table = _drop_duplicated_folder(pd.DataFrame(rows), builder)
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
             raise half(TITLE, tree.root, f"no image lies in a folder {label.upper()}", f"Fetch it again: {SOURCE}.")
-    table = reading.whole(table)
-    _tell_what_differs(table, reading)
-    return reading.cohort(table.drop(columns="named"), "kermany", list(CLASSES.values()), say=say)
+    table = builder.keep_readable(table)
+    _note_differences(table, builder)
+    return builder.cohort(table.drop(columns="cause_in_name"), "kermany", list(CLASSES.values()), say=say)
 
 
-def _row(name: str, path: Path, reading: Reading) -> dict | None:
+def _row(name: str, path: Path, builder: Reading) -> dict | None:
     folders = [part.lower() for part in name.split("/")[:-1]]
-    depth = next((at for at in range(len(folders) - 1, -1, -1) if folders[at] in CLASSES), None)
+    depth = next((depth for depth in range(len(folders) - 1, -1, -1) if folders[depth] in CLASSES), None)
     if depth is None:
-        reading.aside([name], "in no folder NORMAL or PNEUMONIA")
+        builder.exclude([name], "in no folder NORMAL or PNEUMONIA")
         return None
     split = SPLITS.get(folders[depth - 1], "") if depth else ""
-    home = folders[: depth - 1] if split else folders[:depth]
+    parents = folders[: depth - 1] if split else folders[:depth]
     patient, cause = _from_name(path.stem)
     label = CLASSES[folders[depth]]
     return {
-        "image": "/".join(name.split("/")[len(home) :]),
+        "image": "/".join(name.split("/")[len(parents) :]),
         "path": path,
         "labels": label,
         "split": split,
         "patient": patient,
         "patient_in_folder": f"{split}/{patient}" if patient else "",
         "cause": "normal" if label == "normal" else cause,
-        "depth": len(home),
+        "depth": len(parents),
         "view": "AP",
-        "named": cause,
+        "cause_in_name": cause,
     }
 
 
 def _from_name(stem: str) -> tuple[str, str]:
-    """Patient and cause as the file name tells them."""
-    if found := KAGGLE_PNEUMONIA.fullmatch(stem):
-        return found["patient"].lower(), CAUSES[found["cause"].lower()]
-    if found := KAGGLE_NORMAL.fullmatch(stem):
-        return found["patient"], "normal"
-    if found := MENDELEY.fullmatch(stem):
-        return found["patient"], CAUSES.get(found["kind"].lower(), "normal")
+    """Parse patient and cause from a file name; both are empty if the name has another form."""
+    if match := KAGGLE_PNEUMONIA.fullmatch(stem):
+        return match["patient"].lower(), CAUSES[match["cause"].lower()]
+    if match := KAGGLE_NORMAL.fullmatch(stem):
+        return match["patient"], "normal"
+    if match := MENDELEY.fullmatch(stem):
+        return match["patient"], CAUSES.get(match["kind"].lower(), "normal")
     return "", ""
 
 
-def _one_copy(table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """Some downloads hold the whole set a second time, one folder deeper; the outer copy is read."""
+def _drop_duplicated_folder(table: pd.DataFrame, builder: Reading) -> pd.DataFrame:
+    """Exclude the inner copy of each file, since some downloads hold the whole release again one folder deeper."""
     table = table.sort_values("depth", kind="stable")
-    again = table.duplicated("image")
-    reading.aside(table["image"][again], "the same file once more in a doubled folder")
-    return table[~again].sort_values("image").drop(columns="depth").reset_index(drop=True)
+    repeated = table.duplicated("image")
+    builder.exclude(table["image"][repeated], "the same file once more in a doubled folder")
+    return table[~repeated].sort_values("image").drop(columns="depth").reset_index(drop=True)
 
 
-def _tell_what_differs(table: pd.DataFrame, reading: Reading) -> None:
+def _note_differences(table: pd.DataFrame, builder: Reading) -> None:
     if (table["split"] == "").all():
-        reading.note("no folders train, val and test: there is no official split")
+        builder.add_note("no folders train, val and test: there is no official split")
     elif absent := [name for name in ("train", "valid", "test") if not (table["split"] == name).any()]:
-        reading.note(f"of the official split, {' and '.join(absent)} is not here")
+        builder.add_note(f"of the official split, {' and '.join(absent)} is not here")
     parts = table[(table["patient"] != "") & (table["split"] != "")].groupby("patient")["split"].nunique()
     if (parts > 1).any():
-        reading.note(
+        builder.add_note(
             f"numbers of children that occur in more than one part of the split: "
             f"{int((parts > 1).sum()):,}; whether they are the same "
             "children is not known (`patient` says yes, `patient_in_folder` no)"
         )
-    if nameless := int((table["patient"] == "").sum()):
-        reading.note(
-            f"file names that tell no patient: {nameless:,} ({', '.join(table['image'][table['patient'] == ''][:3])})"
+    if n_unnamed := int((table["patient"] == "").sum()):
+        builder.add_note(
+            f"file names that tell no patient: {n_unnamed:,} ({', '.join(table['image'][table['patient'] == ''][:3])})"
         )
-    swapped = (table["named"] != "") & ((table["named"] == "normal") != (table["labels"] == "normal"))
+    swapped = (table["cause_in_name"] != "") & ((table["cause_in_name"] == "normal") != (table["labels"] == "normal"))
     if swapped.any():
-        reading.note(
+        builder.add_note(
             f"files in the folder of the other class by their name, read by their folder: "
             f"{int(swapped.sum()):,} "
             f"({', '.join(table['image'][swapped][:3])})"

@@ -1,4 +1,6 @@
-"""Labels that several releases share: pneumonia or not, and its three causes."""
+"""Read releases with common labels: normal or pneumonia (adults), and normal, bacterial or viral (children)."""
+
+from pathlib import Path
 
 import numpy as np
 
@@ -7,26 +9,28 @@ from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.readers import curated_covid, kermany, recognise
 
 PNEUMONIA_CLASSES = ["normal", "pneumonia"]
-OF_AGE = 18
+ADULT_AGE = 18
 
 
-def of_adults(folder) -> Cohort:
-    """RSNA: lung opacity or normal.
+def of_adults(folder: str | Path) -> Cohort:
+    """Read RSNA's release or ChestX-ray14 with the labels normal and pneumonia, without patients known to be minors.
 
-    NIH: the label Pneumonia or No Finding. Who is known to be under age is left out.
+    RSNA: Lung Opacity counts as pneumonia, and Normal as normal. ChestX-ray14: Pneumonia, and No Finding as normal.
+
+    folder: the folder of the release. Raises `StudyError` if a class is empty.
     """
     release = recognise(folder).read(folder, say=lambda _: None)
     if release.several:
-        found = release.table["labels"].str.split("|")
-        asked = np.select(
-            [found.map(lambda names: "Pneumonia" in names), release.table["labels"] == "No Finding"],
+        findings = release.table["labels"].str.split("|")
+        binary = np.select(
+            [findings.map(lambda names: "Pneumonia" in names), release.table["labels"] == "No Finding"],
             PNEUMONIA_CLASSES[::-1],
             "",
         )
     else:
-        asked = release.table["labels"].map({"Normal": "normal", "Lung Opacity": "pneumonia"})
-    named = release.but(table=release.table.assign(asked=asked)).labelled(column="asked", classes=PNEUMONIA_CLASSES)
-    adults = named.where(~(named.table["age"] < OF_AGE))
+        binary = release.table["labels"].map({"Normal": "normal", "Lung Opacity": "pneumonia"})
+    labelled = release.but(table=release.table.assign(asked=binary)).labelled(column="asked", classes=PNEUMONIA_CLASSES)
+    adults = labelled.where(~(labelled.table["age"] < ADULT_AGE))
     if absent := [name for name, images in adults.counts().items() if not images]:
         raise StudyError(
             f"{folder} has no adult whose label is {absent[0]}: give RSNA's release, or ChestX-ray14 with its table."
@@ -37,32 +41,40 @@ def of_adults(folder) -> Cohort:
 CAUSE_CLASSES = ["normal", "bacterial", "viral"]
 
 
-def of_children(root) -> Cohort:
-    """The release of Kermany and others; an image whose name tells no cause is left out and counted."""
-    return _with_all(
+def of_children(root: str | Path) -> Cohort:
+    """Read Kermany's release with the labels normal, bacterial and viral; images of unknown cause become excluded.
+
+    root: the folder of the release. Raises `StudyError` if a class is empty.
+    """
+    return _require_classes(
         kermany.read(root, say=None).labelled(column="cause", classes=CAUSE_CLASSES),
         "the names of its files tell the cause, as in person1_bacteria_1.jpeg or VIRUS-123-0001.jpeg",
     )
 
 
-def of_curated(root, covid: str = "viral") -> Cohort:
-    """The curated set; its COVID-19 images count as `covid`, or are left "out" and counted."""
+def of_curated(root: str | Path, covid: str = "viral") -> Cohort:
+    """Read the curated COVID-19 release with the labels normal, bacterial and viral.
+
+    root: the folder of the release. Raises `StudyError` if a class is empty.
+    covid: the class of images of COVID-19; "out" excludes them.
+    """
     if covid not in (*CAUSE_CLASSES, "out"):
         raise StudyError(
             f'Images of COVID-19 cannot count as {covid!r}: choose one of {", ".join(CAUSE_CLASSES)}, or "out".'
         )
     names = {name: name for name in CAUSE_CLASSES} | ({"covid": covid} if covid != "out" else {})
-    return _with_all(
+    return _require_classes(
         curated_covid.read(root, say=None).labelled(names, classes=CAUSE_CLASSES),
         f"it is known by {curated_covid.LAYOUT}",
     )
 
 
-def _with_all(cohort: Cohort, told_by: str) -> Cohort:
+def _require_classes(cohort: Cohort, layout: str) -> Cohort:
+    """Return the cohort, or raise `StudyError` if a class is empty; `layout` says how the classes are recognised."""
     counts = cohort.counts()
     if len(absent := list(counts.index[counts == 0])):
         raise StudyError(
-            f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are asked for: {told_by}. "
+            f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are asked for: {layout}. "
             f"Fetch the release again."
         )
     return cohort

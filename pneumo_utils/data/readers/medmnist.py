@@ -1,4 +1,4 @@
-"""MedMNIST's PneumoniaMNIST and ChestMNIST: arrays in one .npz, split as published, without patients."""
+"""Read MedMNIST's PneumoniaMNIST and ChestMNIST: arrays in one .npz file, with a split and without patients."""
 
 import sys
 from pathlib import Path
@@ -50,8 +50,11 @@ CLASSES = {
 PARTS = {"train": "train", "val": "valid", "test": "test"}
 
 
-def archives(tree: Tree) -> dict[str, Path]:
-    """The sets that lie there, by the names of their files."""
+def array_files(tree: Tree) -> dict[str, Path]:
+    """Return the .npz files of MedMNIST by name, without the suffix.
+
+    tree: the files of a folder.
+    """
     return {
         path.stem.lower(): path
         for path in tree.files.values()
@@ -60,33 +63,40 @@ def archives(tree: Tree) -> dict[str, Path]:
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder holds one of these arrays."""
-    return bool(archives(tree))
+    """Tell whether a folder holds one of these files.
+
+    tree: the files of the folder.
+    """
+    return bool(array_files(tree))
 
 
 def read(root: str | Path, which: str = "", say=print) -> Cohort:
-    """`which` is pneumoniamnist or chestmnist, or one of their sizes such as pneumoniamnist_64; nothing, where only
-    one is there.
+    """Read PneumoniaMNIST (two classes) or ChestMNIST (multilabel); raise `StudyError` if the file is not clear.
+
+    root: the folder of the .npz files, or one of them.
+    which: pneumoniamnist or chestmnist, with a size such as pneumoniamnist_64 if there are several; may be left out
+    if there is only one file.
+    say: prints the summary; None prints nothing.
     """
     tree = Tree.open(root)
-    there = archives(tree)
-    if not there:
+    files = array_files(tree)
+    if not files:
         raise not_this(sys.modules[__name__], tree)
-    fits = [name for name in sorted(there) if not which or name == which or name.split("_")[0] == which]
-    if which not in there and len(fits) != 1:
+    matches = [name for name in sorted(files) if not which or name == which or name.split("_")[0] == which]
+    if which not in files and len(matches) != 1:
         raise StudyError(
             f"{tree.root} holds "
-            f"{', '.join(sorted(there))}: "
-            + (f"none is {which!r}." if not fits else "say which to read with which=...")
+            f"{', '.join(sorted(files))}: "
+            + (f"none is {which!r}." if not matches else "say which to read with which=...")
         )
-    name = which if which in there else fits[0]
-    path, reading = there[name], Reading(f"MedMNIST {name}", tree)
+    name = which if which in files else matches[0]
+    path, builder = files[name], Reading(f"MedMNIST {name}", tree)
     kind = name.split("_")[0]
     tables = [_part(path, kind, part) for part in PARTS]
     table = pd.concat(tables, ignore_index=True)
     stat = path.stat()
     table = table.assign(bytes=stat.st_size, modified=stat.st_mtime_ns)
-    return reading.cohort(table, "medmnist", CLASSES[kind], several=kind == "chestmnist", say=say)
+    return builder.cohort(table, "medmnist", CLASSES[kind], several=kind == "chestmnist", say=say)
 
 
 def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
@@ -97,33 +107,33 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
         or images.ndim not in (3, 4)
         or images.shape[1] != images.shape[2]
         or not 0 < images.shape[1] ** 2 <= LARGEST
-        or images.shape[3:] not in {(), (1,), (3,)}  # grey, as published; grey as Keras keeps it; colour
+        or images.shape[3:] not in {(), (1,), (3,)}  # grey, as published; grey with a channel axis, as in Keras; colour
     ):
         raise StudyError(
             f"{path}: {part}_images holds {images.dtype} of shape {images.shape}, not square uint8 "
             f"images with one grey or three colours a pixel. Fetch it again: {SOURCE}."
         )
-    wide = 1 if len(classes) == 2 else len(classes)
+    n_columns = 1 if len(classes) == 2 else len(classes)
     if (
-        labels.shape != (len(images), wide)
+        labels.shape != (len(images), n_columns)
         or labels.dtype.kind not in "iu"
         or (labels.size and not 0 <= labels.min() <= labels.max() <= 1)
     ):
         raise StudyError(
             f"{path}: {part}_labels holds {labels.dtype} of shape {labels.shape} and should hold 0 and 1 of shape "
-            f"{(len(images), wide)}. "
+            f"{(len(images), n_columns)}. "
             f"Fetch it again: {SOURCE}."
         )
-    if wide == 1:
-        told = [classes[int(value)] for value in labels[:, 0]]
+    if n_columns == 1:
+        names = [classes[int(value)] for value in labels[:, 0]]
     else:
-        told = [SEVERAL.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
+        names = [SEVERAL.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
     count, height, width = images.shape[:3]
     return pd.DataFrame(
         {
-            "image": [f"{kind}/{part}/{at}" for at in range(count)],
-            "path": [f"{path}::{part}_images::{at}" for at in range(count)],
-            "labels": told,
+            "image": [f"{kind}/{part}/{row}" for row in range(count)],
+            "path": [f"{path}::{part}_images::{row}" for row in range(count)],
+            "labels": names,
             "split": PARTS[part],
             "width": width,
             "height": height,

@@ -1,6 +1,4 @@
-"""NIH ChestX-ray14: text-mined labels, several an image; boxes on some; official lists; images in twelve folders or
-one.
-"""
+"""Read NIH ChestX-ray14: several labels per image, boxes for some images, and the lists of the official split."""
 
 import sys
 from pathlib import Path
@@ -42,47 +40,55 @@ FINDINGS = [
     "Pneumothorax",
 ]
 NONE = "No Finding"
-IN_BOXES = {"Infiltrate": "Infiltration"}  # the box list has a name of its own for it
+IN_BOXES = {"Infiltrate": "Infiltration"}  # the box list uses another name for this finding
 FRAME = 1024  # the boxes count pixels of images this wide
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder looks like this release."""
-    return bool(tree.table(*ENTRIES) or tree.table(BOXES)) or any(
-        part.startswith("images_0") for name in tree.pictures() for part in name.split("/")[:-1]
+    """Tell whether a folder looks like this release.
+
+    tree: the files of the folder.
+    """
+    return bool(tree.find_table(*ENTRIES) or tree.find_table(BOXES)) or any(
+        part.startswith("images_0") for name in tree.image_files() for part in name.split("/")[:-1]
     )
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels are the findings joined by "|", or No Finding; the official split has no validation part, so
-    split(by="official", valid=.1) takes one.
+    """Read the release with several labels per image, joined by "|", or No Finding.
+
+    root: the folder or archive of the release.
+    say: prints the summary; None prints nothing.
+
+    The official split has no validation part; `split(by="official", valid=.1)` takes one out of the training part.
     """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
-    table = _entries(tree, reading)
-    files = _pictures(tree, reading)
-    part = _parts(tree, reading, set(table["image"]))
+    builder = Reading(TITLE, tree)
+    table = _image_table(tree, builder)
+    files = _image_files(tree, builder)
+    split = _official_split(tree, builder, set(table["image"]))
     stems = table["image"].str.rsplit(".", n=1).str[0]
     listed = set(stems)
-    reading.aside([name for stem, name in files.items() if stem not in listed], "not in the table")
-    reading.aside(table["image"][~stems.isin(files)], "in the table, and no image of that name")
+    builder.exclude([name for stem, name in files.items() if stem not in listed], "not in the table")
+    builder.exclude(table["image"][~stems.isin(files)], "in the table, and no image of that name")
     table = table.assign(path=stems.map({stem: tree.files[name] for stem, name in files.items()}))[
         stems.isin(files)
     ].reset_index(drop=True)
     if table.empty:
         raise half(
-            TITLE, tree.root, f"the table is there and none of its images ({tree.told()})", f"Fetch them: {SOURCE}."
+            TITLE, tree.root, f"the table is there and none of its images ({tree.describe()})", f"Fetch them: {SOURCE}."
         )
-    table = reading.plausible_ages(reading.whole(table))
-    table = table.assign(split=[part.get(image, "") for image in table["image"]])
-    _tell_what_differs(table, reading)
-    return reading.cohort(table, "nih", FINDINGS, _boxes(tree, reading, table), several=True, say=say)
+    table = builder.mask_implausible_ages(builder.keep_readable(table))
+    table = table.assign(split=[split.get(image, "") for image in table["image"]])
+    _note_differences(table, builder)
+    return builder.cohort(table, "nih", FINDINGS, _boxes(tree, builder, table), several=True, say=say)
 
 
-def _entries(tree: Tree, reading: Reading) -> pd.DataFrame:
-    path = tree.table(*ENTRIES)
+def _image_table(tree: Tree, builder: Reading) -> pd.DataFrame:
+    """Read the table of images, labels and patients; raise `StudyError` for a wrong or repeated row."""
+    path = tree.find_table(*ENTRIES)
     if not path:
         raise half(TITLE, tree.root, f"{ENTRIES[0]} is not there, so no image has a label", f"Fetch it: {SOURCE}.")
     table = csv_reader.read(
@@ -99,26 +105,26 @@ def _entries(tree: Tree, reading: Reading) -> pd.DataFrame:
     )
     findings = table[["line"]].assign(finding=table["labels"].str.split(SEVERAL, regex=False)).explode("finding")
     csv_reader.known(path, findings, "finding", [NONE, *FINDINGS])
-    again = table.duplicated("image", keep=False)
-    if again.any():
-        image = table["image"][again].iloc[0]
+    repeated = table.duplicated("image", keep=False)
+    if repeated.any():
+        image = table["image"][repeated].iloc[0]
         lines = ", ".join(map(str, table["line"][table["image"] == image]))
         raise StudyError(f"{path} lines {lines}: {image} is there more than once. Correct the table or fetch it again.")
     table = csv_reader.numbers(path, table, "visit")
     from pneumo_utils.data.dicom import years
 
     table["age"] = table["age"].map(years)
-    return _one_person(path, table, reading).drop(columns="line")
+    return _check_patients(path, table, builder).drop(columns="line")
 
 
-def _one_person(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFrame:
-    """A patient has one sex, and grows no younger from visit to visit; who does is told, not dropped."""
+def _check_patients(path: Path, table: pd.DataFrame, builder: Reading) -> pd.DataFrame:
+    """Add a note if a patient has two sexes or gets younger from visit to visit; the rows are kept."""
     order = table.sort_values(["patient", "visit"])
     younger = order["age"].groupby(order["patient"]).diff() < -1  # v2017 gives some babies in days
     if younger.any():
         first = order[younger].iloc[0]
         before = order[(order["patient"] == first["patient"]) & (order["visit"] < first["visit"])].iloc[-1]
-        reading.note(
+        builder.add_note(
             f"patients who grow younger: {order['patient'][younger].nunique():,}; {path.name} has patient "
             f"{first['patient']} at {before['age']:.0f} "
             f"in line {before['line']} and at {first['age']:.0f} in line {first['line']}. The ages are kept as they "
@@ -126,7 +132,7 @@ def _one_person(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFra
         )
     sexes = table[table["sex"] != ""].groupby("patient")["sex"].nunique()
     if (sexes > 1).any():
-        reading.note(
+        builder.add_note(
             f"patients of two sexes in {path.name}: {int((sexes > 1).sum()):,} (patient "
             f"{sexes.index[sexes > 1][0]}). "
             "Kept as they stand; correct the table if it is yours"
@@ -134,54 +140,59 @@ def _one_person(path: Path, table: pd.DataFrame, reading: Reading) -> pd.DataFra
     return table
 
 
-def _pictures(tree: Tree, reading: Reading) -> dict[str, str]:
-    """The file of each name, whatever its ending and folder; two that differ under one name are an error."""
-    found = {}
-    for name, path in tree.pictures().items():
-        if path.stem not in found:
-            found[path.stem] = name
-        elif sha(path.read_bytes()) == sha(tree.files[found[path.stem]].read_bytes()):
-            reading.aside([name], f"the same file once more; {found[path.stem]} is read")
+def _image_files(tree: Tree, builder: Reading) -> dict[str, str]:
+    """Return the image files by name without suffix and folder; raise `StudyError` if two of one name differ."""
+    names = {}
+    for name, path in tree.image_files().items():
+        if path.stem not in names:
+            names[path.stem] = name
+        elif sha(path.read_bytes()) == sha(tree.files[names[path.stem]].read_bytes()):
+            builder.exclude([name], f"the same file once more; {names[path.stem]} is read")
         else:
             raise StudyError(
-                f"{tree.root}: {found[path.stem]} and {name} are two different images of one name. "
+                f"{tree.root}: {names[path.stem]} and {name} are two different images of one name. "
                 f"Remove the one that is not NIH's."
             )
-    return found
+    return names
 
 
-def _parts(tree: Tree, reading: Reading, known: set[str]) -> dict[str, str]:
-    """The part of the official split of each image; a list that is none, and names in it of no image, are set aside."""
-    part: dict[str, str] = {}
-    for name, split in LISTS.items():
-        path = tree.table(name)
+def _official_split(tree: Tree, builder: Reading, known: set[str]) -> dict[str, str]:
+    """Read the part of the official split of each image; unusable lists and unknown names in them are excluded."""
+    split: dict[str, str] = {}
+    for name, part in LISTS.items():
+        path = tree.find_table(name)
         if not path:
-            reading.note(f"{name} is not there: its part of the official split is unknown")
+            builder.add_note(f"{name} is not there: its part of the official split is unknown")
             continue
         try:
             names = csv_reader.names(path)
         except StudyError as error:
-            reading.aside([name], f"a list that cannot be used, so its part of the official split is unknown: {error}")
+            builder.exclude(
+                [name], f"a list that cannot be used, so its part of the official split is unknown: {error}"
+            )
             continue
-        listed = {image: split for image in names if image in known}
+        listed = {image: part for image in names if image in known}
         if not listed:
-            reading.aside(
+            builder.exclude(
                 [name],
                 f"its {len(names):,} lines name no image of the table, so its part of the official split is unknown; "
                 f"fetch it again",
             )
             continue
-        reading.aside(dict.fromkeys(image for image in names if image not in known), f"in {name}, and not in the table")
-        if both := listed.keys() & part.keys():
-            reading.note(f"images in both lists of the official split, read by {name}: {len(both):,} ({min(both)})")
-        part |= listed
-    return part
+        builder.exclude(
+            dict.fromkeys(image for image in names if image not in known), f"in {name}, and not in the table"
+        )
+        if both := listed.keys() & split.keys():
+            builder.add_note(f"images in both lists of the official split, read by {name}: {len(both):,} ({min(both)})")
+        split |= listed
+    return split
 
 
-def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
-    path = tree.table(BOXES)
+def _boxes(tree: Tree, builder: Reading, table: pd.DataFrame) -> pd.DataFrame:
+    """Read the boxes as fractions of their images."""
+    path = tree.find_table(BOXES)
     if not path:
-        reading.note(f"{BOXES} is not there: no image has boxes")
+        builder.add_note(f"{BOXES} is not there: no image has boxes")
         path, boxes = Path(BOXES), pd.DataFrame(columns=["image", "finding", "x", "y", "width", "height", "line"])
     else:
         boxes = csv_reader.rows(
@@ -190,17 +201,19 @@ def _boxes(tree: Tree, reading: Reading, table: pd.DataFrame) -> pd.DataFrame:
         boxes["finding"] = boxes["finding"].replace(IN_BOXES)
         csv_reader.known(path, boxes, "finding", FINDINGS)
         boxes = csv_reader.numbers(path, boxes, "x", "y", "width", "height")
-        reading.aside(boxes["image"][~boxes["image"].isin(table["image"])], "has a box, and is no image that was read")
-    return reading.inside(boxes, table, FRAME, path.name)
+        builder.exclude(
+            boxes["image"][~boxes["image"].isin(table["image"])], "has a box, and is no image that was read"
+        )
+    return builder.convert_boxes(boxes, table, FRAME, path.name)
 
 
-def _tell_what_differs(table: pd.DataFrame, reading: Reading) -> None:
+def _note_differences(table: pd.DataFrame, builder: Reading) -> None:
     endings = table["path"].map(lambda path: path.suffix.lower()).value_counts()
     if other := [f"{count:,} {ending}" for ending, count in endings.items() if ending != ".png"]:
-        reading.note(f"published as .png, here {', '.join(other)}")
-    small = (table["width"] != FRAME) | (table["height"] != FRAME)
-    if small.any():
-        width, height = table["width"][small].iloc[0], table["height"][small].iloc[0]
-        reading.note(
-            f"published at {FRAME} x {FRAME} pixels, here {int(small.sum()):,} of other sizes ({width} x {height})"
+        builder.add_note(f"published as .png, here {', '.join(other)}")
+    resized = (table["width"] != FRAME) | (table["height"] != FRAME)
+    if resized.any():
+        width, height = table["width"][resized].iloc[0], table["height"][resized].iloc[0]
+        builder.add_note(
+            f"published at {FRAME} x {FRAME} pixels, here {int(resized.sum()):,} of other sizes ({width} x {height})"
         )

@@ -1,4 +1,4 @@
-"""RSNA Pneumonia Detection Challenge 2018, stage 2: DICOM, a row a box, three classes."""
+"""Read the RSNA Pneumonia Detection Challenge 2018, stage 2: DICOM images of three classes, with boxes."""
 
 import sys
 from pathlib import Path
@@ -31,12 +31,15 @@ FRAME = 1024  # the boxes count pixels of images this wide
 
 
 class FromHeader:
-    """What the DICOM header says of the patient."""
+    """Read age, sex, view and site from DICOM headers."""
 
     columns = ["age", "sex", "view", "site"]
 
     def __call__(self, header) -> dict:
-        """Read age, sex, view and site from a DICOM header."""
+        """Read the four fields from one header.
+
+        header: the data set of pydicom.
+        """
         from pneumo_utils.data.dicom import years
 
         return {
@@ -48,16 +51,25 @@ class FromHeader:
 
 
 def looks_like(tree: Tree) -> bool:
-    """Return whether a folder looks like this release."""
-    return bool(tree.table(LABELS) or tree.table(DETAILS)) or any(PICTURES in name for name in tree.pictures())
+    """Tell whether a folder looks like this release.
+
+    tree: the files of the folder.
+    """
+    return bool(tree.find_table(LABELS) or tree.find_table(DETAILS)) or any(
+        PICTURES in name for name in tree.image_files()
+    )
 
 
 def read(root: str | Path, say=print) -> Cohort:
-    """Labels are the three classes; `target` is 1 where there is an opacity, and then the image has boxes."""
+    """Read the release with three classes and boxes; the column `target` is 1 for an image with an opacity.
+
+    root: the folder or archive of the release.
+    say: prints the summary; None prints nothing.
+    """
     tree = Tree.open(root)
     if not looks_like(tree):
         raise not_this(sys.modules[__name__], tree)
-    reading = Reading(TITLE, tree)
+    builder = Reading(TITLE, tree)
     labels, details = _table(tree, LABELS), _table(tree, DETAILS)
     rows = csv_reader.read(
         labels,
@@ -74,16 +86,16 @@ def read(root: str | Path, say=print) -> Cohort:
     rows = csv_reader.numbers(labels, rows, "x", "y", "width", "height")
     classes = csv_reader.read(details, {"image": ("patientId",), "labels": ("class",)})
     csv_reader.known(details, classes, "labels", CLASSES)
-    _agree(labels, rows, "target")
-    _agree(details, classes, "labels")
+    _check_agreement(labels, rows, "target")
+    _check_agreement(details, classes, "labels")
 
     table = rows.drop_duplicates("image")[["image", "target"]].merge(
         classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left"
     )
-    reading.aside(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
+    builder.exclude(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
     table = table.dropna(subset="labels").assign(target=lambda t: t["target"].astype(int))
-    files = _pictures(tree, reading, set(table["image"]))
-    reading.aside(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
+    files = _image_files(tree, builder, set(table["image"]))
+    builder.exclude(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
     table = table[table["image"].isin(files)].assign(path=lambda t: t["image"].map(files)).reset_index(drop=True)
     if table.empty:
         raise half(
@@ -92,41 +104,45 @@ def read(root: str | Path, say=print) -> Cohort:
             f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)",
             f"Fetch them: {SOURCE}.",
         )
-    table = reading.plausible_ages(reading.whole(table, FromHeader()).assign(patient=lambda t: t["image"]))
+    table = builder.mask_implausible_ages(
+        builder.keep_readable(table, FromHeader()).assign(patient=lambda t: t["image"])
+    )
     if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
-        reading.note("images that are not DICOM: their ages, sexes and views are not known")
+        builder.add_note("images that are not DICOM: their ages, sexes and views are not known")
     boxes = rows[(rows["target"] == "1")].assign(finding="Lung Opacity")
-    return reading.cohort(table, "rsna", CLASSES, reading.inside(boxes, table, FRAME, labels.name), say=say)
+    return builder.cohort(table, "rsna", CLASSES, builder.convert_boxes(boxes, table, FRAME, labels.name), say=say)
 
 
 def _table(tree: Tree, name: str) -> Path:
-    if not (path := tree.table(name)):
+    """Find a table, or raise `StudyError`."""
+    if not (path := tree.find_table(name)):
         raise half(TITLE, tree.root, f"{name} is not there", f"Fetch it: {SOURCE}.")
     return path
 
 
-def _agree(path: Path, rows: pd.DataFrame, column: str) -> None:
-    """The rows of one image say the same of it."""
-    both = rows.groupby("image")[column].nunique()
-    if (both > 1).any():
-        image = both.index[both > 1][0]
+def _check_agreement(path: Path, rows: pd.DataFrame, column: str) -> None:
+    """Raise `StudyError` if two rows of one image have different values."""
+    n_values = rows.groupby("image")[column].nunique()
+    if (n_values > 1).any():
+        image = n_values.index[n_values > 1][0]
         lines = ", ".join(map(str, rows["line"][rows["image"] == image]))
         raise StudyError(
             f"{path} lines {lines}: {image} has two values of {column}. Correct them or fetch the table again."
         )
 
 
-def _pictures(tree: Tree, reading: Reading, wanted: set[str]) -> dict[str, Path]:
-    found, strange = {}, []
-    for name, path in tree.pictures().items():
+def _image_files(tree: Tree, builder: Reading, wanted: set[str]) -> dict[str, Path]:
+    """Return the image files by patient id; files that are not in the table are excluded."""
+    files, unlisted = {}, []
+    for name, path in tree.image_files().items():
         if path.stem not in wanted:
-            strange.append(name)
-        elif path.stem in found:
-            reading.aside([name], f"a second file of the name {path.stem}; {found[path.stem].name} is read")
+            unlisted.append(name)
+        elif path.stem in files:
+            builder.exclude([name], f"a second file of the name {path.stem}; {files[path.stem].name} is read")
         else:
-            found[path.stem] = path
-    test = [name for name in strange if "stage_2_test_images" in name]
+            files[path.stem] = path
+    test = [name for name in unlisted if "stage_2_test_images" in name]
     if test:
-        reading.note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
-    reading.aside([name for name in strange if name not in set(test)], f"not in {LABELS}")
-    return found
+        builder.add_note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
+    builder.exclude([name for name in unlisted if name not in set(test)], f"not in {LABELS}")
+    return files
