@@ -20,9 +20,8 @@ def accuracy_hides_misses(claim: Claim, ledger: Ledger, negatives: Ref, positive
     n, p = ledger.value(negatives), ledger.value(positives)
     return Finding(
         "consistent" if n > p else "inconsistent",
-        f"Always answering negative is right on {n:,} of {n + p:,} images, an accuracy of "
-        f"{100 * n / (n + p):.2f} %, and finds "
-        f"none of the {p:,} positives: recall is 0.",
+        f"Always answering negative is right on {n:,} of {n + p:,} images, an accuracy of {100 * n / (n + p):.2f} %, "
+        f"and finds none of the {p:,} positives: recall is 0.",
     )
 
 
@@ -38,9 +37,8 @@ def constant_answer_leans(claim: Claim, ledger: Ledger, majority: Ref, minority:
     away = -share * math.log(1 - share) - (1 - share) * math.log(share)
     return Finding(
         "consistent" if towards < away else "inconsistent",
-        f"Giving the majority probability {share:.3f} to every image costs {towards:.3f} an image in "
-        f"unweighted cross-entropy; "
-        f"giving it to the minority costs {away:.3f}.",
+        f"Giving the majority probability {share:.3f} to every image costs {towards:.3f} an image in unweighted "
+        f"cross-entropy; giving it to the minority costs {away:.3f}.",
     )
 
 
@@ -91,9 +89,8 @@ def above_constants(claim: Claim, ledger: Ledger, score: str, constants: Mapping
     above = ledger.value(score) - 0.5 > best
     return Finding(
         "consistent" if above else "inconsistent",
-        f"{ledger[score].printed} ({ledger[score].says}) is {'above' if above else 'not above'} what a "
-        f"constant answer scores: "
-        f"{in_percent(constants)}.",
+        f"{ledger[score].printed} ({ledger[score].says}) is {'above' if above else 'not above'} what a constant "
+        f"answer scores: {in_percent(constants)}.",
     )
 
 
@@ -110,11 +107,9 @@ def gained_on_constants(
     gains = ledger.value(before) - first, ledger.value(after) - last
     return Finding(
         "consistent" if gains[1] > gains[0] else "inconsistent",
-        f"The measure changed with the model: {ledger[before].printed} is {gains[0]:+.1f} points from the "
-        f"{first:.1f} % of "
-        f"always choosing No Finding, {ledger[after].printed} {gains[1]:+.1f} points from the {last:.1f} "
-        f"% that it scores on 15 "
-        "yes-or-no labels.",
+        f"The measure changed with the model: {ledger[before].printed} is {gains[0]:+.1f} points from the {first:.1f} "
+        f"% of always choosing No Finding, {ledger[after].printed} {gains[1]:+.1f} points from the {last:.1f} % that "
+        "it scores on 15 yes-or-no labels.",
     )
 
 
@@ -175,9 +170,8 @@ def within_chance(claim: Claim, ledger: Ledger, images: Ref, share: str) -> Find
     error = math.sqrt(p * (1 - p) / n)
     return Finding(
         "consistent" if claim.value <= 1.96 * error else "inconsistent",
-        f"With {100 * p:.1f} % No Finding a draw of {n} images moves that share by a standard error of "
-        f"{error:.3f}; printed "
-        f"{claim.printed}.",
+        f"With {100 * p:.1f} % No Finding a draw of {n} images moves that share by a standard error of {error:.3f}; "
+        f"printed {claim.printed}.",
     )
 
 
@@ -192,11 +186,9 @@ def best_of_runs(claim: Claim, ledger: Ledger, layers: Ref, sizes: Ref) -> Findi
     runs = (last - first + 1) * len(ledger.value(sizes))
     return Finding(
         "unverifiable",
-        f"A measured result, picked as one of the best of {last - first + 1} x "
-        f"{len(ledger.value(sizes))} = "
-        f"{runs} short runs; the best of many tends to lie above its true value, and by "
-        f"the paper nothing of "
-        "the gain is left on the test set.",
+        f"A measured result, picked as one of the best of {last - first + 1} x {len(ledger.value(sizes))} = {runs} "
+        "short runs; the best of many tends to lie above its true value, and by the paper nothing of the gain is "
+        "left on the test set.",
     )
 
 
@@ -268,10 +260,9 @@ def rises_on_larger(claim: Claim, ledger: Ledger, all_sizes: str, larger: str) -
     scores, everywhere = everywhere_on_larger()["f1"], 100 * box_scores()["everywhere"]["f1"]
     return Finding(
         "consistent" if b > a else "inconsistent",
-        f"{ledger[all_sizes].printed} against {ledger[larger].printed}; but answering yes everywhere "
-        f"rises more, from "
-        f"{everywhere:.1f} % to between {min(scores):.1f} and {max(scores):.1f} %, since a larger box is "
-        f"easier to hit.",
+        f"{ledger[all_sizes].printed} against {ledger[larger].printed}; but answering yes everywhere rises more, from "
+        f"{everywhere:.1f} % to between {min(scores):.1f} and {max(scores):.1f} %, since a larger box is easier to "
+        "hit.",
     )
 
 
@@ -285,8 +276,7 @@ def score_before(claim: Claim, ledger: Ledger, after: Ref) -> Finding:
     return Finding(
         "unverifiable",
         f"The earlier model's F1 is not printed; by this gain it was about {before:.1f} %, "
-        f"{'below' if before < everywhere else 'above'} the {everywhere:.1f} % of "
-        f"answering yes everywhere.",
+        f"{'below' if before < everywhere else 'above'} the {everywhere:.1f} % of answering yes everywhere.",
     )
 
 
@@ -305,9 +295,8 @@ def cells_covered(claim: Claim, ledger: Ledger) -> Finding:
     )
     return Finding(
         "unverifiable",
-        f"A setting of the authors' run; by it {without_cell} of {boxes} boxes have no cell at "
-        f"all, {nodules_without_cell} of "
-        f"{nodules} nodules among them, and {images} images an empty target.",
+        f"A setting of the authors' run; by it {without_cell} of {boxes} boxes have no cell at all, "
+        f"{nodules_without_cell} of {nodules} nodules among them, and {images} images an empty target.",
     )
 
 
@@ -318,8 +307,7 @@ def one_cell_an_image(claim: Claim, ledger: Ledger) -> Finding:
     covered = grids.sum(axis=(1, 2))
     return Finding(
         "consistent" if covered.max() == 1 else "inconsistent",
-        f"A one-hot vector has a single 1; by this rule an image has {covered.mean():.1f} ones on "
-        f"average, and "
+        f"A one-hot vector has a single 1; by this rule an image has {covered.mean():.1f} ones on average, and "
         f"{int((covered > 1).sum())} of {len(covered)} images more than one.",
     )
 
@@ -335,8 +323,7 @@ def defined_everywhere(claim: Claim, ledger: Ledger, images: Ref, predicted: Ref
     return Finding(
         "consistent" if n == n_predicted else "inconsistent",
         f"It divides by the predicted area, which is nothing in {n} - {n_predicted} = {n - n_predicted} of {n} test "
-        f"images of the YOLOv2 "
-        "transfer model; what they count for is not said.",
+        "images of the YOLOv2 transfer model; what they count for is not said.",
     )
 
 
@@ -361,9 +348,8 @@ def targets_not_empty(claim: Claim, ledger: Ledger) -> Finding:
     empty, images = public_counts.fact("nih.boxed_images_without_a_cell"), public_counts.fact("nih.boxed_images")
     return Finding(
         "inconsistent" if empty else "consistent",
-        f"It divides by the true area, and by the rule of half a cell {empty} of NIH's {images} boxed "
-        f"images have none; what "
-        "they count for is not said.",
+        f"It divides by the true area, and by the rule of half a cell {empty} of NIH's {images} boxed images have "
+        "none; what they count for is not said.",
     )
 
 
@@ -378,9 +364,8 @@ def f1_of_means(claim: Claim, ledger: Ledger, precision: Ref, recall: Ref, f1: s
     computed = 2 * p * r / (p + r)
     return Finding(
         "consistent" if abs(computed - ledger.value(f1)) < 0.015 else "inconsistent",
-        f"Applied to the printed means {p} and {r} it gives {computed:.2f}, and {ledger[f1].printed} is "
-        f"printed; it is not the "
-        "mean of the images' F1.",
+        f"Applied to the printed means {p} and {r} it gives {computed:.2f}, and {ledger[f1].printed} is printed; it "
+        "is not the mean of the images' F1.",
     )
 
 
@@ -393,8 +378,7 @@ def patients_across(claim: Claim, ledger: Ledger, shared: str) -> Finding:
     return Finding(
         "unverifiable",
         "A setting of the authors' run; the groups share no image, but by such a draw "
-        f"{100 * public_counts.fact(shared):.0f} % of the test images are expected to show a "
-        f"patient who is in "
+        f"{100 * public_counts.fact(shared):.0f} % of the test images are expected to show a patient who is in "
         "training too.",
     )
 
@@ -411,10 +395,9 @@ def losses_of_two_kinds(
     first, last = public_counts.fact(constant_before), public_counts.fact(constant_after)
     return Finding(
         "inconsistent" if ledger.value(after) >= last else "unverifiable",
-        f"They are two losses: from categorical to binary cross-entropy a constant answer falls from "
-        f"{first:.2f} to {last:.3f} "
-        f"by itself, and {ledger[after].printed} is "
-        f"{'worse' if ledger.value(after) >= last else 'better'} than that constant.",
+        f"They are two losses: from categorical to binary cross-entropy a constant answer falls from {first:.2f} to "
+        f"{last:.3f} by itself, and {ledger[after].printed} is {'worse' if ledger.value(after) >= last else 'better'} "
+        "than that constant.",
     )
 
 
@@ -430,10 +413,9 @@ def all_other_labels_wrong(claim: Claim, ledger: Ledger) -> Finding:
     accuracy = 1 - sum(diseases.values()) / (images * len(diseases))
     return Finding(
         "inconsistent" if accuracy > 0 else "consistent",
-        f"True of the {100 * (1 - clear / images):.1f} % of images with a disease, none of which is "
-        f"found; but as yes-or-no "
-        f"labels {100 * accuracy:.1f} % of the answers on the 14 diseases are right, being a no where there "
-        f"is none.",
+        f"True of the {100 * (1 - clear / images):.1f} % of images with a disease, none of which is found; but as "
+        f"yes-or-no labels {100 * accuracy:.1f} % of the answers on the 14 diseases are right, being a no where there "
+        "is none.",
     )
 
 
@@ -467,7 +449,6 @@ def best_constant_under_l1(claim: Claim, ledger: Ledger) -> Finding:
     share = box_scores()["everywhere"]["precision"]
     return Finding(
         "consistent" if share < 0.5 else "inconsistent",
-        f"As {100 * share:.1f} % of the cells are in a box, the best confidence for a cell that tells "
-        f"nothing is the median, 0, "
-        f"under L1 and the mean, {share:.3f}, under squared error.",
+        f"As {100 * share:.1f} % of the cells are in a box, the best confidence for a cell that tells nothing is the "
+        f"median, 0, under L1 and the mean, {share:.3f}, under squared error.",
     )

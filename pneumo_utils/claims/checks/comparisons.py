@@ -34,9 +34,8 @@ def alike(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> Fin
     ratio = max(values) / min(values)
     return Finding(
         "consistent" if ratio <= within else "inconsistent",
-        f"From {min(values)} to {max(values)} the largest is {ratio:.1f} times the smallest; more than "
-        f"{within} times is not "
-        "taken for uniform.",
+        f"From {min(values)} to {max(values)} the largest is {ratio:.1f} times the smallest; more than {within} times "
+        "is not taken for uniform.",
     )
 
 
@@ -65,9 +64,8 @@ def on_other_images(claim: Claim, ledger: Ledger, ours: str, theirs: str, of: st
     ahead = ledger.value(ours) - ledger.value(theirs)
     return Finding(
         "unverifiable",
-        f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, "
-        f"but that was measured "
-        f"{of}; nobody read this test set.",
+        f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, but that was measured {of}; "
+        "nobody read this test set.",
     )
 
 
@@ -152,8 +150,7 @@ def smallest_of(claim: Claim, ledger: Ledger, loser: str, among: Sequence[str]) 
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"
     return Finding(
         verdict,
-        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} "
-        f"({called(ledger, last)}), "
+        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} ({called(ledger, last)}), "
         "the lowest of the others.",
     )
 
@@ -183,15 +180,14 @@ def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref)
     first, second: the two accuracies; the first is claimed to be higher.
     images: the number of test images.
     """
-    a, b, images = ledger.value(first), ledger.value(second), quantity(ledger, images)
+    a, b, n_images = ledger.value(first), ledger.value(second), quantity(ledger, images)
     how = (
         f"{shown(ledger, first)} ({called(ledger, first)}) against {shown(ledger, second)} "
-        f"({called(ledger, second)}): "
-        f"{gap_in_images(a, b, images)}"
+        f"({called(ledger, second)}): {gap_in_images(a, b, n_images)}"
     )
     if a <= b:
         return Finding("inconsistent", f"{how}, and not ahead.")
-    if errors_apart(a, b, images) < OPEN_WITHIN:
+    if errors_apart(a, b, n_images) < OPEN_WITHIN:
         return Finding(
             "unverifiable",
             f"{how}; whether both models' errors fall on the same images, only their predictions can tell.",
@@ -206,14 +202,13 @@ def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> 
     among: the ids of the accuracies.
     images: the number of test images.
     """
-    images = ledger.value(images)
+    n_images = ledger.value(images)
     low, high = min(among, key=ledger.value), max(among, key=ledger.value)
-    apart = errors_apart(ledger.value(low), ledger.value(high), images)
+    apart = errors_apart(ledger.value(low), ledger.value(high), n_images)
     return Finding(
         "consistent" if apart < OPEN_WITHIN else "inconsistent",
-        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} "
-        f"({called(ledger, high)}): "
-        f"{gap_in_images(ledger.value(low), ledger.value(high), images)}.",
+        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} ({called(ledger, high)}): "
+        f"{gap_in_images(ledger.value(low), ledger.value(high), n_images)}.",
     )
 
 
@@ -225,13 +220,13 @@ def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Seque
     others: the ids of the other accuracies.
     images: the number of test images.
     """
-    images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
+    n_images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
     low = ledger.value(worst)
-    behind = low < base and errors_apart(low, base, images) >= OPEN_WITHIN
+    behind = low < base and errors_apart(low, base, n_images) >= OPEN_WITHIN
     return Finding(
         "inconsistent" if behind else "consistent",
         f"The lowest is {shown(ledger, worst)} ({called(ledger, worst)}) against {shown(ledger, baseline)} "
-        f"({called(ledger, baseline)}): {gap_in_images(low, base, images)}.",
+        f"({called(ledger, baseline)}): {gap_in_images(low, base, n_images)}.",
     )
 
 
@@ -345,7 +340,7 @@ def higher_on_each(
     """
     differences = {metric: ledger.value(f"{second}-{metric}") - ledger.value(f"{first}-{metric}") for metric in metrics}
     listed = ", ".join(f"{metric} {difference:+.2f}" for metric, difference in differences.items())
-    images, a, b = quantity(ledger, images), ledger.value(f"{first}-accuracy"), ledger.value(f"{second}-accuracy")
+    n_images, a, b = quantity(ledger, images), ledger.value(f"{first}-accuracy"), ledger.value(f"{second}-accuracy")
     verdict = (
         "inconsistent"
         if not any(difference > 0 for difference in differences.values())
@@ -353,7 +348,7 @@ def higher_on_each(
         if any(difference < 0 for difference in differences.values())
         else "consistent"
     )
-    return Finding(verdict, f"Gains: {listed}; in accuracy {gap_in_images(a, b, images)}.")
+    return Finding(verdict, f"Gains: {listed}; in accuracy {gap_in_images(a, b, n_images)}.")
 
 
 def gains(ledger: Ledger, model: str, before: str, after: str, metrics: Sequence[str]) -> dict[str, float]:

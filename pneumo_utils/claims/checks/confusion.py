@@ -158,8 +158,7 @@ def one_confusion_matrix(
         return Finding(
             "inconsistent",
             f"No matrix on {test_set} prints as the whole column; "
-            f"{such_as(without[claim.id], 'the rest, without this number')}."
-            f"{other_reading(p, n, texts)}",
+            f"{such_as(without[claim.id], 'the rest, without this number')}.{other_reading(p, n, texts)}",
         )
     if to_blame:
         names = " or ".join(f"{ledger[ref].says} ({ledger[ref].printed})" for ref in to_blame)
@@ -186,9 +185,8 @@ def accuracy_between(claim: Claim, ledger: Ledger, sensitivity: Ref, specificity
     inside = low <= claim.value <= high
     return Finding(
         "consistent" if inside else "inconsistent",
-        "Accuracy is a weighted mean of sensitivity and "
-        "specificity, "
-        f"and {claim.value:g} {'lies' if inside else 'does not lie'} between {low:g} and {high:g}.",
+        f"Accuracy is a weighted mean of sensitivity and specificity, and {claim.value:g} "
+        f"{'lies' if inside else 'does not lie'} between {low:g} and {high:g}.",
     )
 
 

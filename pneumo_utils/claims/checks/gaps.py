@@ -72,20 +72,20 @@ def gap_in_images(first: float, second: float, images: int) -> str:
 
 @judge
 def no_gap(claim: Claim, ledger: Ledger, pairs: Sequence[tuple[str, str]], images: Ref) -> Finding:
-    """Check that no training accuracy is above its validation accuracy by more than `OPEN_WITHIN` of its standard errors.
+    """Check that no training accuracy is above validation accuracy by more than chance on the validation images.
 
     pairs: the ids of a training accuracy and a validation accuracy, for each model.
     images: the number of validation images.
     """
-    images, significant, phrases = ledger.value(images), False, []
+    n_images, significant, phrases = ledger.value(images), False, []
     for training, validation in pairs:
         t, v = ledger.value(training), ledger.value(validation)
-        significant |= share(t) - share(v) > OPEN_WITHIN * standard_error(v, images)
+        significant |= share(t) - share(v) > OPEN_WITHIN * standard_error(v, n_images)
         phrases.append(f"{shown(ledger, training)} in training against {shown(ledger, validation)} in validation")
     return Finding(
         "inconsistent" if significant else "consistent",
-        f"The paper itself prints {' and '.join(phrases)}; chance on {images:,} images accounts for about "
-        f"{100 * OPEN_WITHIN * standard_error(v, images):.1f} points.",
+        f"The paper itself prints {' and '.join(phrases)}; chance on {n_images:,} images accounts for about "
+        f"{100 * OPEN_WITHIN * standard_error(v, n_images):.1f} points.",
     )
 
 
@@ -169,8 +169,6 @@ def loss_per_batch(claim: Claim, ledger: Ledger, images: Ref, batch: Ref) -> Fin
     batches = math.ceil(ledger.value(images) / ledger.value(batch))
     return Finding(
         "unverifiable",
-        f"A measured result; if it is a sum over {batches:,} batches of "
-        f"{ledger.value(batch)}, one batch has "
-        f"{claim.value / batches:.3f}, and equal odds for both classes would cost "
-        f"{math.log(2):.3f}.",
+        f"A measured result; if it is a sum over {batches:,} batches of {ledger.value(batch)}, one batch has "
+        f"{claim.value / batches:.3f}, and equal odds for both classes would cost {math.log(2):.3f}.",
     )
