@@ -20,7 +20,7 @@ def accuracy_hides_misses(claim: Claim, ledger: Ledger, negatives: Ref, positive
     n, p = ledger.value(negatives), ledger.value(positives)
     return Finding(
         "consistent" if n > p else "inconsistent",
-        f"Always answering negative is right on {n:,} of {n + p:,} images, an accuracy of {100 * n / (n + p):.2f} %, "
+        f"Always predicting negative is right on {n:,} of {n + p:,} images, an accuracy of {100 * n / (n + p):.2f} %, "
         f"and finds none of the {p:,} positives: recall is 0.",
     )
 
@@ -60,7 +60,7 @@ def beside_constants(claim: Claim, ledger: Ledger, constants: Mapping[str, str])
     constants: the dotted name of a public share -> its name in the text.
     """
     return Finding(
-        "unverifiable", f"A measured result; to read it by, constant answers score: {in_percent(constants)}."
+        "unverifiable", f"A measured result; for comparison, constant predictions score: {in_percent(constants)}."
     )
 
 
@@ -72,7 +72,7 @@ def beside_constant_loss(claim: Claim, ledger: Ledger, constants: Mapping[str, s
     """
     return Finding(
         "unverifiable",
-        "A measured result; to read it by, the best constant answer costs "
+        "A measured result; for comparison, the loss of the best constant prediction is "
         + " or ".join(f"{public_counts.fact(name):.3f} ({words})" for name, words in constants.items())
         + ".",
     )
@@ -98,18 +98,18 @@ def above_constants(claim: Claim, ledger: Ledger, score: str, constants: Mapping
 def gained_on_constants(
     claim: Claim, ledger: Ledger, before: str, after: str, constant_before: str, constant_after: str
 ) -> Finding:
-    """Check whether a score has risen relative to a constant prediction, although its measure changed.
+    """Check whether a score has risen relative to a constant prediction, although the metric changed.
 
     before, after: the two scores, in percent.
-    constant_before, constant_after: the dotted names of the constant prediction's score by each measure.
+    constant_before, constant_after: the dotted names of the constant prediction's score by each metric.
     """
     first, last = 100 * public_counts.fact(constant_before), 100 * public_counts.fact(constant_after)
     gains = ledger.value(before) - first, ledger.value(after) - last
     return Finding(
         "consistent" if gains[1] > gains[0] else "inconsistent",
-        f"The measure changed with the model: {ledger[before].printed} is {gains[0]:+.1f} points from the {first:.1f} "
-        f"% of always choosing No Finding, {ledger[after].printed} {gains[1]:+.1f} points from the {last:.1f} % that "
-        "it scores on 15 yes-or-no labels.",
+        f"The metric changed with the model: {ledger[before].printed} is {gains[0]:+.1f} points from the {first:.1f} "
+        f"% of always predicting No Finding, and {ledger[after].printed} is {gains[1]:+.1f} points from the "
+        f"{last:.1f} % that this prediction scores on 15 binary labels.",
     )
 
 
@@ -187,8 +187,8 @@ def best_of_runs(claim: Claim, ledger: Ledger, layers: Ref, sizes: Ref) -> Findi
     return Finding(
         "unverifiable",
         f"A measured result, picked as one of the best of {last - first + 1} x {len(ledger.value(sizes))} = {runs} "
-        "short runs; the best of many tends to lie above its true value, and by the paper nothing of the gain is "
-        "left on the test set.",
+        "short runs; the best of many scores is usually above its true value, and according to the paper the gain is "
+        "gone on the test set.",
     )
 
 
@@ -212,7 +212,7 @@ def everywhere_on_larger() -> dict[str, list[float]]:
 
 # A baseline's name in `box_baselines` -> its name in the text.
 WITHOUT_LOOKING = {
-    "everywhere": "answering yes everywhere",
+    "everywhere": "predicting yes everywhere",
     "constant": "one confidence for all cells",
     "prior": "the share of other patients' boxes in each cell",
     "prior, rescaled": "the same with its highest cell set to 1",
@@ -233,7 +233,7 @@ def beside_box_priors(claim: Claim, ledger: Ledger, measure: str, predictors: Se
         f"{WITHOUT_LOOKING[name]} {scale * box_scores()[name][measure]:.{digits}f}{unit}" for name in predictors
     )
     return Finding(
-        "unverifiable", f"A measured result; to read it by, without looking at the image one gets: {listed}."
+        "unverifiable", f"A measured result; for comparison, baselines that do not look at the image score: {listed}."
     )
 
 
@@ -243,10 +243,9 @@ def beside_everywhere_on_larger(claim: Claim, ledger: Ledger) -> Finding:
     low, high = (f"{end(everywhere_on_larger()[claim.metric]):.1f}" for end in (min, max))
     return Finding(
         "unverifiable",
-        f"A measured result; answering yes everywhere has a {claim.metric} of "
-        f"{low if low == high else f'{low} to {high}'} % on larger boxes, however "
-        f'"larger than 384x256" is '
-        "read.",
+        f"A measured result; predicting yes everywhere has a {claim.metric} of "
+        f"{low if low == high else f'{low} to {high}'} % on larger boxes, for every meaning of "
+        '"larger than 384x256".',
     )
 
 
@@ -260,7 +259,7 @@ def rises_on_larger(claim: Claim, ledger: Ledger, all_sizes: str, larger: str) -
     scores, everywhere = everywhere_on_larger()["f1"], 100 * box_scores()["everywhere"]["f1"]
     return Finding(
         "consistent" if b > a else "inconsistent",
-        f"{ledger[all_sizes].printed} against {ledger[larger].printed}; but answering yes everywhere rises more, from "
+        f"{ledger[all_sizes].printed} against {ledger[larger].printed}; but predicting yes everywhere rises more, from "
         f"{everywhere:.1f} % to between {min(scores):.1f} and {max(scores):.1f} %, since a larger box is easier to "
         "hit.",
     )
@@ -276,7 +275,7 @@ def score_before(claim: Claim, ledger: Ledger, after: Ref) -> Finding:
     return Finding(
         "unverifiable",
         f"The earlier model's F1 is not printed; by this gain it was about {before:.1f} %, "
-        f"{'below' if before < everywhere else 'above'} the {everywhere:.1f} % of answering yes everywhere.",
+        f"{'below' if before < everywhere else 'above'} the {everywhere:.1f} % of predicting yes everywhere.",
     )
 
 
@@ -323,7 +322,7 @@ def defined_everywhere(claim: Claim, ledger: Ledger, images: Ref, predicted: Ref
     return Finding(
         "consistent" if n == n_predicted else "inconsistent",
         f"It divides by the predicted area, which is nothing in {n} - {n_predicted} = {n - n_predicted} of {n} test "
-        "images of the YOLOv2 transfer model; what they count for is not said.",
+        "images of the YOLOv2 transfer model; the paper does not say how they are counted.",
     )
 
 
@@ -349,7 +348,7 @@ def targets_not_empty(claim: Claim, ledger: Ledger) -> Finding:
     return Finding(
         "inconsistent" if empty else "consistent",
         f"It divides by the true area, and by the rule of half a cell {empty} of NIH's {images} boxed images have "
-        "none; what they count for is not said.",
+        "none; the paper does not say how they are counted.",
     )
 
 
@@ -377,9 +376,9 @@ def patients_across(claim: Claim, ledger: Ledger, shared: str) -> Finding:
     """
     return Finding(
         "unverifiable",
-        "A setting of the authors' run; the groups share no image, but by such a draw "
-        f"{100 * public_counts.fact(shared):.0f} % of the test images are expected to show a patient who is in "
-        "training too.",
+        "A setting of the authors' run; the groups share no image, but in such a split "
+        f"{100 * public_counts.fact(shared):.0f} % of the test images are expected to be of a patient who is also in "
+        "the training set.",
     )
 
 
@@ -395,9 +394,9 @@ def losses_of_two_kinds(
     first, last = public_counts.fact(constant_before), public_counts.fact(constant_after)
     return Finding(
         "inconsistent" if ledger.value(after) >= last else "unverifiable",
-        f"They are two losses: from categorical to binary cross-entropy a constant answer falls from {first:.2f} to "
-        f"{last:.3f} by itself, and {ledger[after].printed} is {'worse' if ledger.value(after) >= last else 'better'} "
-        "than that constant.",
+        f"The two losses have different scales: that of a constant prediction falls from {first:.2f} (categorical "
+        f"cross-entropy) to {last:.3f} (binary cross-entropy), and {ledger[after].printed} is "
+        f"{'worse' if ledger.value(after) >= last else 'better'} than the latter.",
     )
 
 
@@ -414,8 +413,8 @@ def all_other_labels_wrong(claim: Claim, ledger: Ledger) -> Finding:
     return Finding(
         "inconsistent" if accuracy > 0 else "consistent",
         f"True of the {100 * (1 - clear / images):.1f} % of images with a disease, none of which is found; but as "
-        f"yes-or-no labels {100 * accuracy:.1f} % of the answers on the 14 diseases are right, being a no where there "
-        "is none.",
+        f"binary labels {100 * accuracy:.1f} % of the predictions on the 14 diseases are right, because most images "
+        "do not have the disease.",
     )
 
 
@@ -424,7 +423,7 @@ def recall_without_precision(claim: Claim, ledger: Ledger) -> Finding:
     """Report that a recall of 100 % alone says nothing: predicting yes everywhere has it too."""
     return Finding(
         "unverifiable",
-        "Answering yes everywhere has a recall of 100 % too; the precision of the one-hot prediction is not printed.",
+        "Predicting yes everywhere has a recall of 100 % too; the precision of the one-hot prediction is not printed.",
     )
 
 
@@ -449,6 +448,6 @@ def best_constant_under_l1(claim: Claim, ledger: Ledger) -> Finding:
     share = box_scores()["everywhere"]["precision"]
     return Finding(
         "consistent" if share < 0.5 else "inconsistent",
-        f"As {100 * share:.1f} % of the cells are in a box, the best confidence for a cell that tells nothing is the "
-        f"median, 0, under L1 and the mean, {share:.3f}, under squared error.",
+        f"As {100 * share:.1f} % of the cells are in a box, the best constant confidence is the median, 0, under "
+        f"L1, and the mean, {share:.3f}, under squared error.",
     )

@@ -35,7 +35,7 @@ def alike(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> Fin
     return Finding(
         "consistent" if ratio <= within else "inconsistent",
         f"From {min(values)} to {max(values)} the largest is {ratio:.1f} times the smallest; more than {within} times "
-        "is not taken for uniform.",
+        "does not count as uniform.",
     )
 
 
@@ -50,8 +50,8 @@ def room_for_more(claim: Claim, ledger: Ledger, score: str, best: float, much: f
     left = best - ledger.value(score)
     how = f"{ledger[score].says.capitalize()} is printed as {ledger[score].printed}, which leaves {left:.4f} to gain"
     if left < much:
-        return Finding("inconsistent", f"{how}: less than {much} is not taken for much.")
-    return Finding("unverifiable", f"{how}; whether it would be gained, only a run can tell.")
+        return Finding("inconsistent", f"{how}: less than {much} does not count as much.")
+    return Finding("unverifiable", f"{how}; only a run can show whether it would be gained.")
 
 
 @judge
@@ -190,7 +190,7 @@ def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref)
     if errors_apart(a, b, n_images) < OPEN_WITHIN:
         return Finding(
             "unverifiable",
-            f"{how}; whether both models' errors fall on the same images, only their predictions can tell.",
+            f"{how}; only the predictions can show whether both models are wrong on the same images.",
         )
     return Finding("consistent", f"{how}.")
 

@@ -91,8 +91,8 @@ def such_as(matrices: pd.DataFrame, what: str = "the whole column") -> str:
     what: what they fit, in words.
     """
     if len(matrices) > 1:
-        return f"{len(matrices):,} matrices print as {what}, such as {cells(middle(matrices))}"
-    return f"one matrix prints as {what}, {cells(middle(matrices))}"
+        return f"{len(matrices):,} matrices fit {what}, such as {cells(middle(matrices))}"
+    return f"one matrix fits {what}, {cells(middle(matrices))}"
 
 
 def other_reading(positives: int, negatives: int, texts: dict) -> str:
@@ -157,19 +157,19 @@ def one_confusion_matrix(
     if claim.id in to_blame:
         return Finding(
             "inconsistent",
-            f"No matrix on {test_set} prints as the whole column; "
+            f"No matrix on {test_set} fits the whole column; "
             f"{such_as(without[claim.id], 'the rest, without this number')}.{other_reading(p, n, texts)}",
         )
     if to_blame:
         names = " or ".join(f"{ledger[ref].says} ({ledger[ref].printed})" for ref in to_blame)
         return Finding(
             "consistent",
-            f"No matrix on {test_set} prints as the whole column; this number stands if {names} is left out.",
+            f"No matrix on {test_set} fits the whole column; one fits this number if {names} is left out.",
         )
     near = _cached_nearest(p, n, tuple(texts.items()))
     return Finding(
         "inconsistent",
-        f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, "
+        f"No matrix on {test_set} fits the whole column, even if any one number is left out; the nearest, "
         f"{cells(near)}, "
         f"misses by up to {near['misses by'] / 2:.0f} units of the last place.{other_reading(p, n, texts)}",
     )
@@ -204,7 +204,7 @@ def shares_of_whole_images(claim: Claim, ledger: Ledger, shares: Mapping[str, Re
             impossible.append(f"{ledger[ref].printed} of {count:,}")
     return Finding(
         "inconsistent" if impossible else "consistent",
-        f"No whole number of images is {', '.join(impossible)}: the last zeros are no digits."
+        f"No whole number of images is {', '.join(impossible)}: the zeros at the end are padding."
         if impossible
         else "Every share is that of a whole number of images.",
     )
@@ -264,10 +264,10 @@ def only_one_answer(
     matrices = fitting(ledger, column, positives, negatives, padded)
     constant_prediction = len(matrices) > 0 and bool(((matrices["FN"] == 0) & (matrices["TN"] == 0)).all())
     f1 = metric("f1", quantity(ledger, positives), 0, quantity(ledger, negatives), 0)
-    fit = f"Exactly {such_as(matrices)}" if len(matrices) else "No matrix prints as the column"
+    fit = f"Exactly {such_as(matrices)}" if len(matrices) else "No matrix fits the column"
     return Finding(
         "consistent" if constant_prediction else "inconsistent" if matrices.empty else "unverifiable",
-        f"{fit}; always saying pneumonia has an F1 of {f1:.4f}.",
+        f"{fit}; always predicting pneumonia has an F1 of {f1:.4f}.",
     )
 
 
@@ -291,5 +291,5 @@ def errors_mostly_on(
         "consistent" if all_more else "inconsistent" if all_fewer else "unverifiable",
         f"Of {centre['FN'] + centre['FP']:,} errors {centre[wrong]:,} are on {side} images ({cells(centre)})."
         if centre is not None
-        else "No matrix prints as the column.",
+        else "No matrix fits the column.",
     )

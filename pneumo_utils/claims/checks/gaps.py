@@ -113,7 +113,10 @@ def majority(ledger: Ledger, positives: Ref, negatives: Ref) -> tuple[float, str
     """
     counts = [quantity(ledger, positives), quantity(ledger, negatives)]
     percent = 100 * max(counts) / sum(counts)
-    return percent, f"always giving the commoner answer scores {percent:.2f} % ({max(counts):,} of {sum(counts):,})"
+    return (
+        percent,
+        f"always predicting the more frequent class scores {percent:.2f} % ({max(counts):,} of {sum(counts):,})",
+    )
 
 
 @judge
@@ -123,7 +126,7 @@ def beside_majority(claim: Claim, ledger: Ledger, positives: Ref, negatives: Ref
     positives, negatives: the number of images of each class.
     """
     _, description = majority(ledger, positives, negatives)
-    return Finding("unverifiable", f"A measured result; to read it by, {description}.")
+    return Finding("unverifiable", f"A measured result; for comparison, {description}.")
 
 
 @judge
@@ -170,5 +173,5 @@ def loss_per_batch(claim: Claim, ledger: Ledger, images: Ref, batch: Ref) -> Fin
     return Finding(
         "unverifiable",
         f"A measured result; if it is a sum over {batches:,} batches of {ledger.value(batch)}, one batch has "
-        f"{claim.value / batches:.3f}, and equal odds for both classes would cost {math.log(2):.3f}.",
+        f"{claim.value / batches:.3f}, and predicting both classes with probability 0.5 would cost {math.log(2):.3f}.",
     )

@@ -223,7 +223,7 @@ def gap_beyond_chance(
     return Finding(
         "consistent" if significant else "inconsistent",
         f"Training accuracy is {100 * (a - b):.1f} points above test accuracy, with a standard error of "
-        f"{100 * error:.2f} points on about {n:,.0f} and {m:,.0f} images; how much is slight is not said.",
+        f"{100 * error:.2f} points on about {n:,.0f} and {m:,.0f} images; the paper does not say how much is slight.",
     )
 
 

@@ -65,16 +65,15 @@ def beside_accuracy(
     """
     size = ledger.value({"train": train_batch, "validation": validation_batch}[part])
     n_negative, n_positive = ledger.value(negatives), ledger.value(positives)
-    fold = never_wrong(n_negative, n_positive, *(ledger.value(ref) for ref in (folds, train_batch, validation_batch)))[
-        part
-    ]
+    n_folds, *batch_sizes = (ledger.value(ref) for ref in (folds, train_batch, validation_batch))
+    fold = never_wrong(n_negative, n_positive, n_folds, *batch_sizes)[part]
     errors = math.floor(fold["images"] * (1 - ledger.value(accuracy) + half_unit(ledger, accuracy)))
     lowest = least_possible(claim.metric, math.floor(fold["images"] * n_positive / (n_negative + n_positive)), errors)
     return Finding(
         "consistent" if lowest <= claim.value + half_unit(ledger, claim.id) else "inconsistent",
         f"Accuracy {ledger[accuracy].printed} leaves at most {errors} of {fold['images']:,} images wrong, hence a "
         f"{claim.metric} of at least {lowest:.3f}. Averaged over {fold['batches']:,} batches of {size} in class "
-        f"order, of which {fold['with positives']} hold a positive, a model that is never wrong gets "
+        f"order, of which {fold['with positives']} hold a positive, a perfect predictor gets "
         f"{fold['with positives']} / {fold['batches']:,} = {fold['batch average']:.5f}.",
     )
 
@@ -92,7 +91,7 @@ def whole_images(claim: Claim, ledger: Ledger, images: Ref, folds: Ref) -> Findi
     return Finding(
         "consistent" if possible else "inconsistent",
         f"A fold has {size:,} images, and {correct:,} / {size:,} = "
-        f"{correct / size:.6f}{'' if possible else ' is the nearest that can be had'}; printed {claim.printed}.",
+        f"{correct / size:.6f}{'' if possible else ' is the nearest possible value'}; printed {claim.printed}.",
     )
 
 
@@ -136,8 +135,8 @@ def mobilenet_parameters(claim: Claim, ledger: Ledger, classes: Ref, top: Ref, w
     counts = mobilenet_opened(n_classes, n_top_layers)
     how = {
         "total": f"All of MobileNetV2 with {n_classes} outputs, batch norm's running statistics included,",
-        "trainable": f"The top {n_top_layers} of its {counts['layers']} Keras layers, from {counts['from']} on, and the "
-        f"classifier together",
+        "trainable": f"The top {n_top_layers} of its {counts['layers']} Keras layers, from {counts['from']} on, and "
+        f"the classifier together",
     }[what]
     return compare(claim, counts[what], how)
 

@@ -118,8 +118,8 @@ def none_of(claim: Claim, ledger: Ledger, exceptions: str) -> Finding:
     count = public_counts.fact(exceptions)
     return Finding(
         "inconsistent" if count else "consistent",
-        f"By {public_counts.source(exceptions)}: {public_counts.words(exceptions)} = {count:,}, and so "
-        "many images are not so.",
+        f"By {public_counts.source(exceptions)}: {public_counts.words(exceptions)} = {count:,}: so "
+        "many images are exceptions.",
     )
 
 
@@ -181,7 +181,7 @@ def needs_two_values(claim: Claim, ledger: Ledger, of: str, runs: Ref) -> Findin
     return Finding(
         "unverifiable",
         f"All {ledger.value(runs)} runs that are reported share one value of {called(ledger, of)}, "
-        f"{shown(ledger, of)}; runs with another are not shown.",
+        f"{shown(ledger, of)}; runs with another value are not shown.",
     )
 
 
@@ -220,7 +220,7 @@ def measured(claim: Claim, ledger: Ledger, needs: str = "the authors' prediction
 
     needs: what checking it would need.
     """
-    return Finding("unverifiable", f"A measured result; checking it takes {needs}.")
+    return Finding("unverifiable", f"A measured result; checking it needs {needs}.")
 
 
 @judge
