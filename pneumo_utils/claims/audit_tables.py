@@ -33,7 +33,7 @@ SCORES = ["accuracy", "precision", "recall", "f1"]
 def surgical_table(ledger: Ledger, model: str, breakdown: str = "") -> dict:
     """Return the scores that paper 1 prints for a model, as `feasible_matrices` takes them.
 
-    model: a key of `SURGICAL`.
+    model: a key of `PAPER_1_MODELS`.
     table_2: which form of table II's recalls is added to table I: "as printed", "tenths" (of a percent: without padding
         zeros), or none if empty.
     """
@@ -151,7 +151,7 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
 def gradcam_table(ledger: Ledger, model: str) -> dict:
     """Return the scores that paper 2 prints in a column, as printed: metric -> text.
 
-    model: a key of `GRADCAM`.
+    model: a key of `PAPER_2_COLUMNS`.
     """
     return {name: ledger[f"p2-{model}-{name}"].printed for name in SCORES}
 

@@ -127,7 +127,7 @@ def standard_error(name: str, matrix) -> float:
     first-order approximation (delta method).
 
     name: a metric that `confusion_metric` knows.
-    matrix: the four cells, in the order of `CELLS`.
+    matrix: the four cells, in the order of `CELL_NAMES`.
     """
     counts = np.asarray(matrix, float)
     total, step = counts.sum(), 1e-4
@@ -146,7 +146,7 @@ def scores(
 ) -> pd.DataFrame:
     """Add one column per metric to a table of confusion matrices.
 
-    matrices: one row per matrix, with the columns `CELLS`.
+    matrices: one row per matrix, with the columns `CELL_NAMES`.
     names: metrics that `confusion_metric` knows.
     """
     return matrices.assign(**{name: metric(name, *(matrices[cell].to_numpy() for cell in CELLS)) for name in names})
@@ -155,7 +155,7 @@ def scores(
 def middle(matrices: pd.DataFrame) -> pd.Series:
     """Return the middle row of a table of confusion matrices, sorted by TP and then by FP.
 
-    matrices: one row per matrix, with the columns `CELLS`; at least one row.
+    matrices: one row per matrix, with the columns `CELL_NAMES`; at least one row.
     """
     return matrices.sort_values(["TP", "FP"]).iloc[len(matrices) // 2][CELLS].astype(int)
 

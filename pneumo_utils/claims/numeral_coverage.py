@@ -119,8 +119,8 @@ def unaccounted(paper: Paper, found: dict) -> dict[str, dict[str, list[str]]]:
     numerals: the inventory of the paper's text, from `list_numerals`.
     """
     counts, gaps = accounted(paper), {}
-    for section, numerals in found["sections"].items():
-        in_text = Counter(numerals)
+    for section, texts in found["sections"].items():
+        in_text = Counter(texts)
         if missing := in_text - counts[section]:
             gaps.setdefault(section, {})["not in the ledger"] = sorted(missing.elements())
         if extra := counts[section] - in_text:

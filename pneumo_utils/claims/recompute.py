@@ -190,7 +190,7 @@ NETWORKS = {
 def build(name: str, classes: int):
     """Build a published network on torch's meta device, which has shapes but no weights.
 
-    name: a key of `NETWORKS`.
+    name: a key of `PAPER_NETWORKS`.
     n_classes: the number of outputs.
     """
     import torch
@@ -224,7 +224,7 @@ def counts(names: Iterable[str] | None = None, classes: int = 1000) -> pd.DataFr
 
     torch's layers are counted. A Keras network that has biases before batch norm has slightly more parameters.
 
-    names: keys of `NETWORKS`; all if None.
+    names: keys of `PAPER_NETWORKS`; all if None.
     n_classes: the number of outputs.
     """
     return pd.DataFrame(

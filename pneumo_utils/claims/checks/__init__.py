@@ -1,7 +1,7 @@
 """Check claims on paper: from the paper's own numbers and from public counts.
 
-A check is a function `check(claim, ledger, **args) -> Finding` that is registered with the decorator `judge`. An entry
-of the ledger names its check in `judge` and gives the further arguments in `args`.
+A check is a function `check(claim, ledger, **args) -> CheckResult` that is registered with the decorator
+`register_check`. An entry of the ledger names its check in `judge` and gives the further arguments in `args`.
 
 All checks have these arguments in common:
 

@@ -225,7 +225,7 @@ def beside_box_priors(claim: Claim, ledger: Ledger, measure: str, predictors: Se
     """Report the scores of baselines that know where boxes usually are, for a detector's score.
 
     measure: a score of `box_baselines`: "mse", or one that is printed in percent.
-    predictors: names of baselines, keys of `WITHOUT_LOOKING`.
+    predictors: names of baselines, keys of `BOX_BASELINE_NAMES`.
     """
     scale, unit = (1, "") if measure == "mse" else (100, " %")
     digits = 3 if measure == "mse" else 1
@@ -432,7 +432,7 @@ def above_box_priors(claim: Claim, ledger: Ledger, f1: str, predictors: Sequence
     """Check that a detector's F1 is above that of every baseline that does not look at the image.
 
     f1: the detector's F1, in percent.
-    predictors: names of baselines, keys of `WITHOUT_LOOKING`.
+    predictors: names of baselines, keys of `BOX_BASELINE_NAMES`.
     """
     scores = {WITHOUT_LOOKING[name]: 100 * box_scores()[name]["f1"] for name in predictors}
     listed = ", ".join(f"{words} {score:.1f} %" for words, score in scores.items())

@@ -175,7 +175,7 @@ def in_order(claim: Claim, ledger: Ledger, best_first: Sequence[str]) -> Finding
 
 @judge
 def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref) -> Finding:
-    """Check that one accuracy is above another by at least `OPEN_WITHIN` standard errors of the difference.
+    """Check that one accuracy is above another by at least `MIN_STANDARD_ERRORS` standard errors of the difference.
 
     first, second: the two accuracies; the first is claimed to be higher.
     images: the number of test images.
@@ -197,7 +197,7 @@ def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref)
 
 @judge
 def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> Finding:
-    """Check that no two accuracies differ by `OPEN_WITHIN` standard errors of the difference or more.
+    """Check that no two accuracies differ by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
 
     among: the ids of the accuracies.
     images: the number of test images.
@@ -214,7 +214,7 @@ def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> 
 
 @judge
 def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Sequence[str], images: Ref) -> Finding:
-    """Check that no accuracy is below the baseline by `OPEN_WITHIN` standard errors of the difference or more.
+    """Check that no accuracy is below the baseline by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
 
     baseline: the id of the baseline's accuracy.
     others: the ids of the other accuracies.

@@ -18,8 +18,8 @@ from pneumo_utils.claims.confusion_solver import (
     middle,
     nearest,
     readings,
+    room,
 )
-from pneumo_utils.claims.confusion_solver import room as printed_room
 from pneumo_utils.claims.ledger import Claim, Finding, Ledger, LedgerError, Ref
 
 
@@ -79,7 +79,7 @@ def fitting(
 def cells(matrix: pd.Series) -> str:
     """Format the four cells of a confusion matrix as text.
 
-    matrix: the cells, by their names in `CELLS`.
+    matrix: the cells, by their names in `CELL_NAMES`.
     """
     return ", ".join(f"{cell} {matrix[cell]:,.0f}" for cell in CELLS)
 
@@ -198,7 +198,7 @@ def shares_of_whole_images(claim: Claim, ledger: Ledger, shares: Mapping[str, Re
     """
     impossible = []
     for ref, images in shares.items():
-        low, high = printed_room(ledger[ref].printed)
+        low, high = room(ledger[ref].printed)
         count = ledger.value(images)
         if math.floor(high * count + EPSILON) < math.ceil(low * count - EPSILON):
             impossible.append(f"{ledger[ref].printed} of {count:,}")
@@ -234,7 +234,7 @@ def formula_gives(
 ) -> Finding:
     """Check that a paper's formula gives the score that its table prints, on a matrix that fits the column.
 
-    formula: a key of `FORMULAS`; anything else raises `LedgerError`.
+    formula: a key of `PRINTED_FORMULAS`; anything else raises `LedgerError`.
     score: the id of the printed score.
     column: the ids of the scores in the column.
     positives, negatives: the number of test images of each class.
@@ -243,7 +243,7 @@ def formula_gives(
     if formula not in FORMULAS:
         raise LedgerError(f"{claim.id}: no formula is called {formula!r}; there are {', '.join(FORMULAS)}")
     matrix = middle(fitting(ledger, column, positives, negatives, padded))
-    value, (low, high) = FORMULAS[formula](*matrix[CELLS]), printed_room(ledger[score].printed)
+    value, (low, high) = FORMULAS[formula](*matrix[CELLS]), room(ledger[score].printed)
     return Finding(
         "consistent" if low - EPSILON <= value <= high + EPSILON else "inconsistent",
         f"On {cells(matrix)} the formula gives {value:.4f}; the table has {ledger[score].printed} "

@@ -40,7 +40,7 @@ def standard_error(score: float, images: int) -> float:
     """Compute the standard error of a proportion.
 
     score: the proportion, or a percentage if it is above 1.
-    images: the number of images on which it was measured.
+    n_images: the number of images on which it was measured.
     """
     return math.sqrt(share(score) * (1 - share(score)) / images)
 
@@ -51,7 +51,7 @@ def errors_apart(first: float, second: float, images: int) -> float:
     The two are treated as independent, as if each was measured on its own random images.
 
     first, second: the accuracies, as shares or percentages.
-    images: the number of images behind each.
+    n_images: the number of images behind each.
     """
     error = math.hypot(standard_error(first, images), standard_error(second, images))
     return abs(share(first) - share(second)) / error
@@ -61,7 +61,7 @@ def gap_in_images(first: float, second: float, images: int) -> str:
     """Describe the gap between two accuracies in points, in images and in standard errors.
 
     first, second: the accuracies, as shares or percentages.
-    images: the number of images behind each.
+    n_images: the number of images behind each.
     """
     gap = abs(share(first) - share(second))
     return (

@@ -145,7 +145,7 @@ def mobilenet_parameters(claim: Claim, ledger: Ledger, classes: Ref, top: Ref, w
 def size(network: str) -> int:
     """Count the parameters of a network with 1,000 classes, as Keras does.
 
-    network: a key of `recompute.NETWORKS`.
+    network: a key of `recompute.PAPER_NETWORKS`.
     """
     return recompute.count(recompute.build(network, 1000))["keras_total"]
 
@@ -154,7 +154,7 @@ def size(network: str) -> int:
 def lightweight(claim: Claim, ledger: Ledger, network: str, light: Sequence[str]) -> Finding:
     """Check that a network that is called light has no more parameters than networks that were designed to be light.
 
-    network: a key of `recompute.NETWORKS`.
+    network: a key of `recompute.PAPER_NETWORKS`.
     light: the networks that were designed to be light.
     """
     heaviest = max(light, key=size)
