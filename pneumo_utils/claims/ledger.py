@@ -192,7 +192,7 @@ RERUN = ("reproduced", "not reproduced", "not tested here")
 class Finding:
     """Hold the verdict of a check on one claim, and the reason for it."""
 
-    verdict: str  # one of PAPER_VERDICTS or RERUN_VERDICTS
+    verdict: str  # one of PAPER_VERDICTS or EVIDENCE_VERDICTS
     because: str  # the reason in one or two sentences, with the numbers that decide
 
     def __post_init__(self):

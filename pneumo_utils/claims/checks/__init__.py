@@ -22,10 +22,8 @@ from pneumo_utils.claims.checks import (
     sizes,
     statements,
 )
-from pneumo_utils.claims.checks.registry import JUDGES
 
 __all__ = [
-    "JUDGES",
     "arithmetic",
     "baselines",
     "comparisons",
