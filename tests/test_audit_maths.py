@@ -13,6 +13,7 @@ from sklearn import metrics as sk
 
 from pneumo_utils.claims import audit_tables, confusion_solver, public_counts, recompute
 from pneumo_utils.claims.ledger import load
+from pneumo_utils.common.files import read_yaml
 from pneumo_utils.detection.boxes import corners, covered, without_cell
 from pneumo_utils.detection.grid import soft_f1
 from pneumo_utils.detection.prior_baselines import box_baselines, grids_out_of_patient, large_box_baselines, prior
@@ -294,7 +295,7 @@ def test_shipped_files_are_what_the_tables_give(tables, tmp_path, monkeypatch):
     monkeypatch.setattr(public_counts, "COUNTS", shipped[0])
     monkeypatch.setattr(public_counts, "BOXES", shipped[1])
     public_counts.main(str(tables))
-    written = public_counts._read(shipped[0])["nih"]
+    written = read_yaml(shipped[0])["nih"]
     assert {key: written[key] for key in written if key not in ("source", "cite")} == public_counts.nih(str(tables))
     pd.testing.assert_frame_equal(public_counts.nih_boxes(), public_counts.nih_boxes(str(tables)), check_dtype=False)
     assert ".png" not in shipped[1].read_text()

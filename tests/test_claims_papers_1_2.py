@@ -62,7 +62,7 @@ def test_swapped_macro_averages_are_recognised():
     finding = verdict(*column(accuracy="0.750", precision="0.750", recall="0.833", f1="0.733"))
     assert finding.verdict == "inconsistent"
     assert (
-        "Read as macro averages with precision and recall swapped, 2 matrices print as it, such as TP 10, FN 0, FP "
+        "Read as macro averages with precision and recall swapped, 2 matrices fit it, such as TP 10, FN 0, FP "
         "5, TN 5: 50 to 100 %" in finding.because
     )
 

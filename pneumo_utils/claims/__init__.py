@@ -1,4 +1,4 @@
-"""Every number and comparison that the papers print, and what becomes of each when it is checked."""
+"""Check every number and comparison that the papers print, on paper and by reruns."""
 
 from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load
 from pneumo_utils.claims.verdicts import on_paper, rerun, scoreboard

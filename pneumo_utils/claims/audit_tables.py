@@ -1,7 +1,9 @@
-"""The audit page's tables: a paper's printed numbers, taken from the ledger, beside what they come to when worked
-out again.
+"""Build the tables of the audit page, which compare printed numbers with recomputed ones.
+
+In this module `ledger` is always the ledger of all papers, from which the printed numbers come.
 """
 
+from collections.abc import Sequence
 from itertools import permutations
 
 import numpy as np
@@ -12,6 +14,7 @@ from pneumo_utils.claims import confusion_solver, public_counts, recompute
 from pneumo_utils.claims.checks.confusion import unpadded
 from pneumo_utils.claims.ledger import ON_PAPER, Ledger
 
+# Models of paper 1 and columns of paper 2: the id in the ledger -> the name on the page.
 SURGICAL = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
 GRADCAM = {
     "vgg-s1": "VGG16",
@@ -28,21 +31,28 @@ SCORES = ["accuracy", "precision", "recall", "f1"]
 
 
 def surgical_table(ledger: Ledger, model: str, breakdown: str = "") -> dict:
-    """What paper 1 prints of a model: table I, and table II "as printed" or in "tenths" of a percent."""
+    """Return the scores that paper 1 prints for a model, as `feasible_matrices` takes them.
+
+    model: a key of `PAPER_1_MODELS`.
+    table_2: which form of table II's recalls is added to table I: "as printed", "tenths" (of a percent: without padding
+        zeros), or none if empty.
+    """
     printed = {name: [ledger[f"p1-{model}-{name}"].printed] for name in SCORES}
     if breakdown:
-        read = unpadded if breakdown == "tenths" else str
-        printed["recall"].append(read(ledger[f"p1-{model}-pneumonia"].printed))
-        printed["specificity"] = [read(ledger[f"p1-{model}-normal"].printed)]
+        as_text = unpadded if breakdown == "tenths" else str
+        printed["recall"].append(as_text(ledger[f"p1-{model}-pneumonia"].printed))
+        printed["specificity"] = [as_text(ledger[f"p1-{model}-normal"].printed)]
     return printed
 
 
 def surgical_fits(ledger: Ledger) -> pd.DataFrame:
-    """How many confusion matrices print as table I, as both tables to the last digit, as both in tenths of a
-    percent, and as both with digits cut off.
+    """Count the confusion matrices that fit paper 1's tables, by model and by interpretation of the tables.
+
+    The interpretations are: table I alone, both tables to the last printed digit, both in tenths of a percent, and the
+    same with truncated digits.
     """
     p, n = ledger.value("p1-test-pneumonia"), ledger.value("p1-test-normal")
-    ways = {
+    interpretations = {
         "table I": ("", False),
         "I and II as printed": ("as printed", False),
         "I and II in tenths": ("tenths", False),
@@ -50,40 +60,50 @@ def surgical_fits(ledger: Ledger) -> pd.DataFrame:
     }
     return pd.DataFrame(
         {
-            way: {
+            interpretation: {
                 name: len(confusion_solver.feasible(p, n, surgical_table(ledger, model, breakdown), cut))
                 for model, name in SURGICAL.items()
             }
-            for way, (breakdown, cut) in ways.items()
+            for interpretation, (breakdown, cut) in interpretations.items()
         }
     )
 
 
 def surgical_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
-    """The matrices of each model that print as both tables, or as table I alone where none prints as both."""
+    """Find the confusion matrices of each model of paper 1 that fit both tables or, if none does, table I."""
     p, n = ledger.value("p1-test-pneumonia"), ledger.value("p1-test-normal")
-    found = {}
+    matrices = {}
     for model, name in SURGICAL.items():
         both = confusion_solver.feasible(p, n, surgical_table(ledger, model, "tenths"))
-        found[name] = both if len(both) else confusion_solver.feasible(p, n, surgical_table(ledger, model))
-    return found
+        matrices[name] = both if len(both) else confusion_solver.feasible(p, n, surgical_table(ledger, model))
+    return matrices
 
 
 def gap_in_images(ledger: Ledger, first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
-    """By how many images one model is ahead of another, and the least and greatest standard error that the paired
-    difference can have.
+    """Compute the lead of one model over another on paper 1's test set, and bounds of its standard error.
+
+    `low` and `high` are the smallest and the largest lead, in images. `se_least` and `se_most` are the smallest and the
+    largest standard error that the paired difference of the accuracies can have. They differ because the papers do not
+    say on how many images both models are wrong.
+
+    first, second: the possible confusion matrices of each model, one row per matrix.
     """
-    right = [matrices["TP"] + matrices["TN"] for matrices in (first, second)]
+    correct = [matrices["TP"] + matrices["TN"] for matrices in (first, second)]
     images = ledger.value("p1-test-images")
-    low, high = right[0].min() - right[1].max(), right[0].max() - right[1].min()
-    gap, wrong = (low + high) / 2, [images - each.mean() for each in right]
-    spread = lambda disagree: np.sqrt(disagree - gap**2 / images) / images  # noqa: E731
-    return {"low": int(low), "high": int(high), "se_least": spread(gap), "se_most": spread(wrong[0] + wrong[1])}
+    low, high = correct[0].min() - correct[1].max(), correct[0].max() - correct[1].min()
+    gap, errors = (low + high) / 2, [images - counts.mean() for counts in correct]
+    standard_error = lambda disagreements: np.sqrt(disagreements - gap**2 / images) / images  # noqa: E731
+    return {
+        "low": int(low),
+        "high": int(high),
+        "se_least": standard_error(gap),
+        "se_most": standard_error(errors[0] + errors[1]),
+    }
 
 
 def radiographs_times(ledger: Ledger) -> pd.DataFrame:
-    """Paper 1's counts for pretraining beside images and box rows of the public set, times 1.1."""
-    more = 1 + ledger.value("p1-flipped-share") / 100
+    """Compare paper 1's counts of training images with the public data set's images and box rows, times 1.1."""
+    factor = 1 + ledger.value("p1-flipped-share") / 100
     images, boxes, positive = (public_counts.fact(f"rsna.{name}") for name in ("images", "box_rows", "positive_images"))
     rows = {
         "all": ("p1-train-images", images, images),
@@ -95,8 +115,8 @@ def radiographs_times(ledger: Ledger) -> pd.DataFrame:
             {
                 "class": name,
                 "printed": ledger[ref].value,
-                "each box an image": more * by_box,
-                "each image once": more * by_image,
+                "each box an image": factor * by_box,
+                "each image once": factor * by_image,
             }
             for name, (ref, by_box, by_image) in rows.items()
         ]
@@ -104,7 +124,7 @@ def radiographs_times(ledger: Ledger) -> pd.DataFrame:
 
 
 def loss_weights(ledger: Ledger) -> pd.DataFrame:
-    """Three quotients that the weight of the pneumonia class might be."""
+    """Tabulate three quotients that may be paper 1's weight of the pneumonia class in the loss."""
     negatives, boxes, positives = (
         public_counts.fact(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images")
     )
@@ -129,30 +149,37 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
 
 
 def gradcam_table(ledger: Ledger, model: str) -> dict:
-    """Return the scores that paper 2 prints for a model, as printed, by name."""
+    """Return the scores that paper 2 prints in a column, as printed: metric -> text.
+
+    model: a key of `PAPER_2_COLUMNS`.
+    """
     return {name: ledger[f"p2-{model}-{name}"].printed for name in SCORES}
 
 
 def gradcam_readings(ledger: Ledger) -> pd.DataFrame:
-    """Matrices that each reading leaves, by column of paper 2's table, on the official test set."""
+    """Count the confusion matrices that fit each column of paper 2, by interpretation, on the official test set."""
     p, n = public_counts.fact("kermany.test_pneumonia"), public_counts.fact("kermany.test_normal")
     tables = {name: confusion_solver.readings(p, n, gradcam_table(ledger, model)) for model, name in GRADCAM.items()}
-    ways = next(iter(tables.values())).drop(columns="matrices")
-    return pd.concat([ways, pd.DataFrame({name: table["matrices"] for name, table in tables.items()})], axis=1)
+    interpretations = next(iter(tables.values())).drop(columns="matrices")
+    return pd.concat(
+        [interpretations, pd.DataFrame({name: table["matrices"] for name, table in tables.items()})], axis=1
+    )
 
 
 def gradcam_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
-    """The matrices of each column if its scores are macro averages and precision and recall have changed places."""
+    """Find the confusion matrices of each column if scores are macro averages, and precision and recall are swapped."""
     p, n = public_counts.fact("kermany.test_pneumonia"), public_counts.fact("kermany.test_normal")
-    moved = {"accuracy": "accuracy", "precision": "recall_macro", "recall": "precision_macro", "f1": "f1_macro"}
+    renamed = {"accuracy": "accuracy", "precision": "recall_macro", "recall": "precision_macro", "f1": "f1_macro"}
     return {
-        name: confusion_solver.feasible(p, n, {moved[key]: text for key, text in gradcam_table(ledger, model).items()})
+        name: confusion_solver.feasible(
+            p, n, {renamed[key]: text for key, text in gradcam_table(ledger, model).items()}
+        )
         for model, name in GRADCAM.items()
     }
 
 
 def harmonic_means(ledger: Ledger) -> pd.DataFrame:
-    """The printed F1 beside the one that printed precision and recall give, with the room that rounding leaves."""
+    """Compare paper 2's printed F1 scores with the range that its rounded precision and recall allow."""
     rows = []
     for model, name in GRADCAM.items():
         printed = gradcam_table(ledger, model)
@@ -177,7 +204,7 @@ def harmonic_means(ledger: Ledger) -> pd.DataFrame:
 
 
 def fold_spread(ledger: Ledger) -> pd.DataFrame:
-    """Printed means and standard deviations of the folds beside those of the folds' own printed values."""
+    """Compare paper 3's printed means and standard deviations with those of its printed folds."""
     rows = []
     for name in ("loss", "recall", "precision", "accuracy"):
         values = np.array([ledger.value(f"p3-f{fold}-val-{name}") for fold in range(1, ledger.value("p3-folds") + 1)])
@@ -195,7 +222,7 @@ def fold_spread(ledger: Ledger) -> pd.DataFrame:
 
 
 def perfect_folds(ledger: Ledger) -> pd.DataFrame:
-    """What a predictor that is never wrong would be credited with, in paper 3's folds and batches."""
+    """Compute the recall of a perfect predictor with paper 3's folds and batches."""
     labels = recompute.in_class_order(ledger.value("p3-normal"), ledger.value("p3-pneumonia"))
     return recompute.perfect_predictor(
         labels, ledger.value("p3-train-batch"), ledger.value("p3-validation-batch"), ledger.value("p3-folds")
@@ -209,22 +236,28 @@ CLASSES = ["normal", "bacterial", "viral"]
 
 def printed_matrix(ledger: Ledger) -> np.ndarray:
     """Return the confusion matrix that paper 4 prints; rows are actual classes, columns predicted ones."""
-    return np.array([[ledger.value(f"p4-{actual}-{told}") for told in CLASSES] for actual in CLASSES])
+    return np.array([[ledger.value(f"p4-{actual}-{predicted}") for predicted in CLASSES] for actual in CLASSES])
 
 
 def namings(ledger: Ledger) -> pd.DataFrame:
-    """Each way of naming the rows of the printed matrix, beside the mix of classes that the text states."""
+    """Compare the rows of paper 4's matrix, under every assignment of names, with the class shares of its text."""
     return namings_of(printed_matrix(ledger), [ledger.value(f"p4-{name}-share") for name in CLASSES], CLASSES)
 
 
-def namings_of(counts: np.ndarray, mix, names: list[str]) -> pd.DataFrame:
-    """Each way of naming the rows of a matrix: how far they lie from a mix of the classes, and what the errors then
-    are; the first name is the healthy one.
+def namings_of(counts: np.ndarray, mix: Sequence[float], names: list[str]) -> pd.DataFrame:
+    """Test every assignment of class names to the rows of a confusion matrix against stated class shares.
+
+    One row per assignment, the best first: chi-squared, its p-value, and the false positives and false negatives that
+    follow.
+
+    counts: a square confusion matrix; rows are actual classes, columns predicted ones.
+    class_shares: the share of each class, on any scale.
+    names: the classes, the healthy one first.
     """
-    counts, mix = np.asarray(counts), np.asarray(mix, dtype=float)
+    counts, shares = np.asarray(counts), np.asarray(mix, dtype=float)
     rows = []
     for order in permutations(range(len(names))):
-        expected = counts.sum() * mix[list(order)] / mix.sum()
+        expected = counts.sum() * shares[list(order)] / shares.sum()
         chi_squared = float(((counts.sum(axis=1) - expected) ** 2 / expected).sum())
         healthy = order.index(0)
         rows.append(
@@ -240,23 +273,31 @@ def namings_of(counts: np.ndarray, mix, names: list[str]) -> pd.DataFrame:
 
 
 def whole_batches(ledger: Ledger) -> dict[str, float]:
-    """What the printed matrix counts, beside a fifth of the images and of the batches."""
+    """Compare the size of paper 4's test set with a fifth of all images and with a fifth of all batches."""
     counts, size = printed_matrix(ledger), ledger.value("p4-batch")
     images = ledger.value("p4-images")
-    every = -(-images // size)
+    n_batches = -(-images // size)
     return {
         "images counted": int(counts.sum()),
         "right": int(np.trace(counts)),
         "accuracy": np.trace(counts) / counts.sum(),
         "a fifth of the images": images / 5,
-        "batches": every,
-        "a fifth of the batches, in images": every // 5 * size,
+        "batches": n_batches,
+        "a fifth of the batches, in images": n_batches // 5 * size,
     }
 
 
 # every paper
 
 
-def tally(board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts=ON_PAPER) -> pd.DataFrame:
-    """Claims by verdict, one row for each value of `by`."""
+def tally(
+    board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts: Sequence[str] = ON_PAPER
+) -> pd.DataFrame:
+    """Count claims by verdict.
+
+    board: one row per claim, from `scoreboard`.
+    by: the column that defines the rows of the result.
+    column: the column that holds the verdicts.
+    verdicts: the columns of the result, in order.
+    """
     return board.groupby([by, column]).size().unstack(fill_value=0).reindex(columns=list(verdicts), fill_value=0)

@@ -1,10 +1,11 @@
-"""Which confusion matrices round to the metrics that a table prints: all of them, by trying every one.
+"""Find all confusion matrices that round to the metrics that a table prints.
 
-A test set of P positives and N negatives has (P + 1) x (N + 1) confusion matrices. That is few enough to compute each
-metric on all of them at once and to keep those that round to every printed digit. If none is left, the printed numbers
-do not belong together.
+A test set of P positives and N negatives has (P + 1) x (N + 1) possible confusion matrices. These are few enough to
+compute each metric for all of them at once, and to keep those that round to every printed digit. If no matrix is left,
+the printed numbers cannot come from the same predictions.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
@@ -13,14 +14,17 @@ import pandas as pd
 from pneumo_utils.evaluation.metrics import FROM_CELLS, over
 
 CELLS = ["TP", "FN", "FP", "TN"]
-AVERAGED = ("precision", "recall", "f1")
-# a value that lies on the edge of a printed number's room is inside, whatever the last bit of the float says
+AVERAGED = ("precision", "recall", "f1")  # metrics that can be averaged over both classes
+# A value on the edge of a rounding interval counts as inside, despite floating-point error.
 EPSILON = 1e-9
 
 
 def room(printed: str, cut: bool = False) -> tuple[float, float]:
-    """The lowest and highest value that prints as this: half a unit of the last place about it, or a whole one above
-    where digits were cut off.
+    """Return the lowest and the highest value that is printed as this text.
+
+    printed: a number as printed, such as "0.784" or "43.3%" (a percentage gives values between 0 and 1).
+    truncated: whether further digits were dropped. The interval is then one unit of the last digit above the number;
+        otherwise it is half a unit to either side.
     """
     text = printed.strip()
     scale = 0.01 if text.endswith("%") else 1.0
@@ -31,10 +35,11 @@ def room(printed: str, cut: bool = False) -> tuple[float, float]:
 
 
 def metric(name: str, tp, fn, fp, tn):
-    """A metric by name, of one confusion matrix or of arrays of them; `_macro` and `_weighted` average over both
-    classes as scikit-learn does.
+    """Compute a metric of one confusion matrix, or of arrays of them; return 0 for 0 / 0, as scikit-learn and Keras do.
 
-    Where nothing is divided by nothing it is 0, as scikit-learn and Keras print it.
+    name: a name in `FROM_CELLS`; or precision, recall or f1 with the suffix `_negative` (of the negative class),
+        `_macro` or `_weighted` (averages over both classes, as in scikit-learn). Another name raises `ValueError`.
+    tp, fn, fp, tn: the four cells, as numbers or as arrays that can be broadcast.
     """
     base, _, average = name.partition("_")
     if name in FROM_CELLS:
@@ -48,33 +53,41 @@ def metric(name: str, tp, fn, fp, tn):
     return share * metric(base, tp, fn, fp, tn) + (1 - share) * metric(base, tn, fp, fn, tp)
 
 
-def _several(texts) -> list[str]:
+def _as_list(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def feasible(positives: int, negatives: int, printed: dict, cut: bool = False) -> pd.DataFrame:
-    """Every confusion matrix that prints as all of `printed`, {metric: "0.784"} or {metric: ["0.889", "88.90%"]}
-    where it is printed twice.
+def feasible(
+    positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]], cut: bool = False
+) -> pd.DataFrame:
+    """Find every confusion matrix that rounds to all printed metrics; return one row per matrix, with its four cells.
+
+    positives, negatives: the size of each class in the test set.
+    printed: metric name -> number as printed, or a list if it is printed more than once: `{"recall": ["0.889",
+        "88.90%"]}`.
+    truncated: whether further digits were dropped instead of rounded.
     """
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     fits = np.ones((positives + 1, negatives + 1), dtype=bool)
     for name, texts in printed.items():
         values = metric(name, tp, positives - tp, fp, negatives - fp)
-        for low, high in (room(text, cut) for text in _several(texts)):
+        for low, high in (room(text, cut) for text in _as_list(texts)):
             fits &= (values >= low - EPSILON) & (values <= high + EPSILON)
-    found_tp, found_fp = np.nonzero(fits)
-    return pd.DataFrame({"TP": found_tp, "FN": positives - found_tp, "FP": found_fp, "TN": negatives - found_fp})
+    tp_fit, fp_fit = np.nonzero(fits)
+    return pd.DataFrame({"TP": tp_fit, "FN": positives - tp_fit, "FP": fp_fit, "TN": negatives - fp_fit})
 
 
-def nearest(positives: int, negatives: int, printed: dict) -> pd.Series:
-    """The matrix that comes nearest to all printed numbers, and by how many half units of the last place it misses
-    the worst of them.
+def nearest(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.Series:
+    """Find the confusion matrix whose largest deviation from the printed numbers is smallest.
+
+    The arguments are those of `feasible_matrices`. The result has the four cells and `misses by`: the largest
+    deviation, in half units of the last printed digit.
     """
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     worst = np.zeros((positives + 1, negatives + 1))
     for name, texts in printed.items():
         values = metric(name, tp, positives - tp, fp, negatives - fp)
-        for low, high in map(room, _several(texts)):
+        for low, high in map(room, _as_list(texts)):
             worst = np.maximum(worst, np.abs(values - (low + high) / 2) / ((high - low) / 2))
     best_tp, best_fp = np.unravel_index(worst.argmin(), worst.shape)
     return pd.Series(
@@ -82,36 +95,44 @@ def nearest(positives: int, negatives: int, printed: dict) -> pd.Series:
     )
 
 
+# What a printed precision, recall or F1 may be -> the suffix of the metric's name.
 READINGS = {"of pneumonia": "", "of normal": "_negative", "macro average": "_macro", "weighted average": "_weighted"}
 
 
-def readings(positives: int, negatives: int, printed: dict) -> pd.DataFrame:
-    """How many matrices each way of reading a column leaves: which class or average, precision and recall swapped,
-    digits cut off.
+def readings(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.DataFrame:
+    """Count the confusion matrices that fit a column of scores under each interpretation of the column.
+
+    An interpretation says of which class or average the scores are, whether precision and recall are swapped, and
+    whether digits are rounded or truncated. The arguments are those of `feasible_matrices`.
     """
     rows = []
     for swapped, (name, suffix), cut in product((False, True), READINGS.items(), (False, True)):
-        other = {"precision": "recall", "recall": "precision"} if swapped else {}
-        asked = {other.get(key, key) + (suffix if key in AVERAGED else ""): value for key, value in printed.items()}
+        swap = {"precision": "recall", "recall": "precision"} if swapped else {}
+        renamed = {swap.get(key, key) + (suffix if key in AVERAGED else ""): texts for key, texts in printed.items()}
         rows.append(
             {
                 "precision, recall and F1": name,
                 "precision and recall": "swapped" if swapped else "as printed",
                 "digits": "cut off" if cut else "rounded",
-                "matrices": len(feasible(positives, negatives, asked, cut)),
+                "matrices": len(feasible(positives, negatives, renamed, cut)),
             }
         )
     return pd.DataFrame(rows)
 
 
 def standard_error(name: str, matrix) -> float:
-    """How far a metric strays from one random test set of this size to the next: exactly the binomial one for
-    accuracy, precision, recall and specificity, and the first-order one for metrics made of several cells.
+    """Compute the standard error of a metric over random test sets of this size.
+
+    It is the binomial standard error for accuracy, precision, recall and specificity. For other metrics it is the
+    first-order approximation (delta method).
+
+    name: a metric that `confusion_metric` knows.
+    matrix: the four cells, in the order of `CELL_NAMES`.
     """
     counts = np.asarray(matrix, float)
     total, step = counts.sum(), 1e-4
     slopes = np.zeros(4)
-    # an empty cell has no weight in the sum below, and some metrics have no slope there
+    # an empty cell has no weight in the sum below, and some metrics have no derivative there
     for cell in np.nonzero(counts)[0]:
         nudge = np.zeros(4)
         nudge[cell] = step
@@ -120,21 +141,36 @@ def standard_error(name: str, matrix) -> float:
     return float(np.sqrt(total * max((shares * slopes**2).sum() - (shares * slopes).sum() ** 2, 0)))
 
 
-def scores(matrices: pd.DataFrame, names=("accuracy", "specificity", "balanced_accuracy", "mcc")) -> pd.DataFrame:
-    """Metrics of each matrix, beside its cells."""
+def scores(
+    matrices: pd.DataFrame, names: Sequence[str] = ("accuracy", "specificity", "balanced_accuracy", "mcc")
+) -> pd.DataFrame:
+    """Add one column per metric to a table of confusion matrices.
+
+    matrices: one row per matrix, with the columns `CELL_NAMES`.
+    names: metrics that `confusion_metric` knows.
+    """
     return matrices.assign(**{name: metric(name, *(matrices[cell].to_numpy() for cell in CELLS)) for name in names})
 
 
 def middle(matrices: pd.DataFrame) -> pd.Series:
-    """The matrix in the middle of those that fit, in order of TP and then FP."""
+    """Return the middle row of a table of confusion matrices, sorted by TP and then by FP.
+
+    matrices: one row per matrix, with the columns `CELL_NAMES`; at least one row.
+    """
     return matrices.sort_values(["TP", "FP"]).iloc[len(matrices) // 2][CELLS].astype(int)
 
 
 def implied(
-    columns: dict[str, pd.DataFrame], names=("accuracy", "specificity", "balanced_accuracy", "mcc")
+    columns: dict[str, pd.DataFrame],
+    names: Sequence[str] = ("accuracy", "specificity", "balanced_accuracy", "mcc"),
 ) -> pd.DataFrame:
-    """For every column of a table and every metric: the range over the matrices that fit, and the standard error at
-    the one in the middle.
+    """Tabulate the range of each metric over the matrices that fit a printed column.
+
+    One row per column and metric has `low` and `high` over all matrices, `value` and `standard_error` of the middle
+    matrix, and the number of matrices. Columns that no matrix fits are left out.
+
+    columns: name of a printed column -> the matrices that fit it.
+    names: metrics that `confusion_metric` knows.
     """
     rows = []
     for column, matrices in columns.items():

@@ -1,9 +1,9 @@
-"""Every numeral of a paper's text, section by section: what the ledger has to account for.
+"""List every numeral of a paper's text by section, and compare the list with the ledger.
 
     python -m pneumo_utils.claims.numeral_coverage FOLDER     # FOLDER holds the papers' texts, 1_*.txt to 5_*.txt
 
-reads the texts and writes the inventories in pneumo_utils/claims/papers/numerals/. The texts are their authors' and
-stay outside; an inventory is numbers only.
+This reads the texts and writes the inventories in pneumo_utils/claims/papers/numerals/. The texts belong to their
+authors and are not part of this repository; an inventory holds only numbers.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from pneumo_utils.claims.ledger import FOLDER, Paper, load
 NUMERAL = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|\.\d+|\d+")
 REFERENCES = re.compile(r"(?im)^[#\s*]*references[\s*]*$")
 
-# Numerals that number the text itself, or are part of a name. Everything else has to be in the ledger.
+# Numerals that count parts of the text, or belong to a name: reason -> regular expression. All others must be in the
+# ledger.
 FURNITURE = {
     "citation mark": r"(?<!\\in )\[\d+(?:[-–,]\s*\d+)*\]|<sup>[\d,\s-]+</sup>|(?<=In )<sup>\d+</sup>",
     "number of a figure, table, equation or section": (
@@ -40,47 +41,67 @@ FURNITURE = {
 
 
 def body(text: str) -> str:
-    """The text before its list of references."""
-    marks = list(REFERENCES.finditer(text))
-    return text[: marks[-1].start()] if marks else text
+    """Return a paper's text without its list of references.
+
+    text: the whole text of the paper.
+    """
+    headings = list(REFERENCES.finditer(text))
+    return text[: headings[-1].start()] if headings else text
 
 
 def heading(line: str) -> str:
-    """Normalise a heading line: collapse its white space and strip its Markdown marks."""
+    """Normalise a heading: collapse its white space and strip its Markdown marks.
+
+    line: a line of the text.
+    """
     return " ".join(line.split()).strip("#* ")
 
 
 def by_section(text: str, sections: tuple[str, ...]) -> dict[str, str]:
-    """The text cut at the paper's heading lines, each of which must be met, in order."""
-    parts, current, waiting = {"": ""}, "", list(sections)
-    if waiting and waiting[0] == "Front matter":
-        current = waiting.pop(0)
+    """Split a paper's text at its headings; return heading -> text.
+
+    text: the whole text of the paper.
+    sections: the headings, in order; "Front matter" is the text before the first one. Raises `ValueError` if a heading
+        is missing.
+    """
+    parts, current, pending = {"": ""}, "", list(sections)
+    if pending and pending[0] == "Front matter":
+        current = pending.pop(0)
         parts = {current: ""}
     for line in body(text).splitlines():
-        if waiting and heading(line) == waiting[0]:
-            current = waiting.pop(0)
+        if pending and heading(line) == pending[0]:
+            current = pending.pop(0)
             parts[current] = ""
         else:
             parts[current] += line + "\n"
-    if waiting:
-        raise ValueError(f"the text has no line {waiting[0]!r}")
+    if pending:
+        raise ValueError(f"the text has no line {pending[0]!r}")
     return {name: part for name, part in parts.items() if name}
 
 
 def inventory(text: str, sections: tuple[str, ...]) -> dict:
-    """The numerals of each section in order, and how many were set aside as furniture, by reason."""
-    aside, found = Counter(), {}
+    """List the numerals of each section in order, and count the ignored ones by reason.
+
+    The keys of the result are `furniture` (reason -> number of ignored numerals) and `sections` (heading -> numerals).
+
+    text: the whole text of the paper.
+    sections: its headings, in order.
+    """
+    ignored, numerals = Counter(), {}
     for name, part in by_section(text, sections).items():
         for reason, pattern in FURNITURE.items():
             for match in re.finditer(pattern, part, re.MULTILINE):
-                aside[reason] += len(NUMERAL.findall(match.group()))
+                ignored[reason] += len(NUMERAL.findall(match.group()))
             part = re.sub(pattern, " ", part, flags=re.MULTILINE)
-        found[name] = NUMERAL.findall(part)
-    return {"furniture": dict(aside), "sections": found}
+        numerals[name] = NUMERAL.findall(part)
+    return {"furniture": dict(ignored), "sections": numerals}
 
 
 def accounted(paper: Paper) -> dict[str, Counter]:
-    """What the ledger accounts for: the numerals of its entries, their restatements, and the exclusions."""
+    """Count the numerals that the ledger accounts for, by section: those of claims, of repetitions and of exclusions.
+
+    paper: the paper's entries in the ledger.
+    """
     counts = {section: Counter() for section in paper.sections}
     for claim in paper.claims:
         counts[claim.where].update(claim.numerals)
@@ -92,43 +113,54 @@ def accounted(paper: Paper) -> dict[str, Counter]:
 
 
 def unaccounted(paper: Paper, found: dict) -> dict[str, dict[str, list[str]]]:
-    """Section by section, numerals that no entry has, and numerals that entries have and the text has not."""
+    """Compare the ledger with a text: list numerals that only one of them has, by section; empty if they agree.
+
+    paper: the paper's entries in the ledger.
+    numerals: the inventory of the paper's text, from `list_numerals`.
+    """
     counts, gaps = accounted(paper), {}
-    for section, numerals in found["sections"].items():
-        text = Counter(numerals)
-        if missing := text - counts[section]:
+    for section, texts in found["sections"].items():
+        in_text = Counter(texts)
+        if missing := in_text - counts[section]:
             gaps.setdefault(section, {})["not in the ledger"] = sorted(missing.elements())
-        if invented := counts[section] - text:
-            gaps.setdefault(section, {})["not in the text"] = sorted(invented.elements())
+        if extra := counts[section] - in_text:
+            gaps.setdefault(section, {})["not in the text"] = sorted(extra.elements())
     return gaps
 
 
 def inventory_file(stem: str, folder: Path = FOLDER) -> Path:
-    """Return the path of a paper's inventory of numerals."""
+    """Return the path of a paper's inventory of numerals.
+
+    stem: the name of the paper's ledger file, without its ending.
+    folder: where the ledger is.
+    """
     return folder / "numerals" / f"{stem}.yml"
 
 
 def main(texts: Path) -> None:
-    """Write the inventory of numerals of every paper and print which numerals the ledger misses."""
+    """Write the inventory of numerals of every paper, and print the numerals that the ledger lacks.
+
+    texts: the folder of the papers' texts, one file `N_*.txt` per paper.
+    """
     for ledger_file, paper in zip(sorted(FOLDER.glob("[0-9]_*.yml")), load().papers):
         (source,) = texts.glob(f"{paper.paper}_*.txt")
         text = source.read_text(encoding="utf-8")
-        found = inventory(text, paper.sections)
-        record = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), **found}
+        numerals = inventory(text, paper.sections)
+        record = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), **numerals}
         target = inventory_file(ledger_file.stem)
         target.parent.mkdir(exist_ok=True)
         target.write_text(
             yaml.safe_dump(record, sort_keys=False, width=120, default_flow_style=None, allow_unicode=True),
             encoding="utf-8",
         )
-        gaps = unaccounted(paper, found)
+        gaps = unaccounted(paper, numerals)
         print(
-            f"{ledger_file.name}: {sum(map(len, found['sections'].values()))} numerals, {len(paper.claims)} claims, "
+            f"{ledger_file.name}: {sum(map(len, numerals['sections'].values()))} numerals, {len(paper.claims)} claims, "
             + ("all accounted for" if not gaps else "gaps:")
         )
         for section, gap in gaps.items():
-            for what, numerals in gap.items():
-                print(f"  {section}: {what}: {' '.join(numerals)}")
+            for kind, differing in gap.items():
+                print(f"  {section}: {kind}: {' '.join(differing)}")
 
 
 if __name__ == "__main__":

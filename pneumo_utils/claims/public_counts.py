@@ -1,16 +1,16 @@
-"""Counts of public data sets: what is shipped with its source, by a dotted name such as `rsna.images`, and NIH's from
-its own tables where a reader has them.
+"""Look up counts of public data sets by a dotted name such as `rsna.images`, and count NIH's tables anew.
 
     python -m pneumo_utils.claims.public_counts FOLDER     # FOLDER holds NIH's Data_Entry_2017 and BBox_List_2017 tables
 
-reads the tables and rewrites nih.yml and nih_boxes.csv in pneumo_utils/claims/papers, which hold counts and boxes but
-no image's name and no patient's number.
+This reads NIH's tables and rewrites nih.yml and nih_boxes.csv in pneumo_utils/claims/papers. Those files hold counts
+and boxes, but no image names and no patient ids.
 """
 
 import sys
 from functools import cache
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import yaml
@@ -21,7 +21,7 @@ from pneumo_utils.common.files import read_yaml
 from pneumo_utils.detection.boxes import targets, without_cell
 
 COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
-# the list's own header splits "Bbox [x,y,w,h]" at its commas
+# the header of NIH's list splits "Bbox [x,y,w,h]" at its commas
 BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]
 
 ABOUT = """\
@@ -44,53 +44,67 @@ SOURCE = "NIH ChestX-ray14 (Wang et al. 2017), Data_Entry_2017_v2020.csv and BBo
 
 @cache
 def facts() -> dict:
-    """All shipped facts, group by group."""
-    return {**_read(FOLDER / "public.yml"), **_read(COUNTS)}
+    """Return all counts that ship with the package: group -> name -> count, as in public.yml and nih.yml."""
+    return {**read_yaml(FOLDER / "public.yml"), **read_yaml(COUNTS)}
 
 
-def _read(path: Path) -> dict:
-    return read_yaml(path)
+def fact(name: str) -> Any:
+    """Return a public count, or a table of counts; raise `LedgerError` if there is none of that name.
 
-
-def fact(name: str):
-    """Return a public count by its dotted name; raise `LedgerError` if there is none."""
+    name: a dotted name, such as "nih.images" or "nih.labels.Pneumonia".
+    """
     value = facts()
     for part in name.split("."):
-        named = {str(key): each for key, each in value.items()}  # a histogram's keys are numbers
-        if part not in named:
-            raise LedgerError(f"no public count is called {name!r}: there is no {part!r} among {', '.join(named)}")
-        value = named[part]
+        children = {str(key): child for key, child in value.items()}  # a histogram's keys are numbers
+        if part not in children:
+            raise LedgerError(f"no public count is called {name!r}: there is no {part!r} among {', '.join(children)}")
+        value = children[part]
     return value
 
 
 def source(name: str) -> str:
-    """Where a fact comes from, in words."""
+    """Return the source of a public count, as a citation in words.
+
+    name: a dotted name.
+    """
     return facts()[name.split(".")[0]]["source"]
 
 
 def words(name: str) -> str:
-    """A fact without its group, as a reader says it: "under 18" for `rsna.under_18`."""
+    """Format the name of a public count for a sentence, without its group: "under 18" for `rsna.under_18`.
+
+    name: a dotted name.
+    """
     return name.partition(".")[2].replace("_", " ").replace(".", ", ")
 
 
 def with_group(name: str) -> str:
-    """The same with the set that it is a count of: "rsna: under 18"."""
+    """Format the name of a public count with its data set: "rsna: under 18" for `rsna.under_18`.
+
+    name: a dotted name.
+    """
     return f"{name.partition('.')[0].replace('_', ' ')}: {words(name)}"
 
 
-def _table(folder: Path, stem: str) -> Path:
-    found = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
-    if not found:
+def _table_path(folder: Path, stem: str) -> Path:
+    """Return the newest version of one of NIH's tables in a folder."""
+    paths = sorted(path for ending in (".csv", ".csv.gz") for path in folder.glob(f"{stem}*{ending}"))
+    if not paths:
         raise FileNotFoundError(
             f"{folder} has no {stem}*.csv or .csv.gz; NIH publishes it beside the images, at "
             f"https://nihcc.app.box.com/v/ChestXray-NIHCC"
         )
-    return found[-1]  # the newer version sorts last
+    return paths[-1]  # the newer version sorts last
 
 
 def read_entries(folder: Path) -> pd.DataFrame:
-    """One row an image: its labels as a list, patient, age in years and view; of either version of the table."""
-    raw = pd.read_csv(_table(folder, "Data_Entry_2017"), index_col=False, dtype=str)
+    """Read NIH's Data_Entry_2017 table, of either version, as one row per image.
+
+    The columns are `image`, `labels` (a list), `patient`, `age` (years) and `view`.
+
+    folder: where the table is; raises `FileNotFoundError` if it is missing.
+    """
+    raw = pd.read_csv(_table_path(folder, "Data_Entry_2017"), index_col=False, dtype=str)
     age = raw["Patient Age"].str.extract(r"0*(\d+)([YMD]?)")
     return pd.DataFrame(
         {
@@ -104,9 +118,14 @@ def read_entries(folder: Path) -> pd.DataFrame:
 
 
 def read_boxes(folder: Path) -> pd.DataFrame:
-    """One row a box, images and patients numbered in the list's order of patients."""
+    """Read NIH's BBox_List_2017 table as one row per box: `patient`, `image`, `label`, `x`, `y`, `w`, `h` in pixels.
+
+    Images and patients are numbered from 1, in the order of the images' names.
+
+    folder: where the table is; raises `FileNotFoundError` if it is missing.
+    """
     raw = pd.read_csv(
-        _table(folder, "BBox_List_2017"), header=None, skiprows=1, names=range(len(BOX_COLUMNS)), index_col=False
+        _table_path(folder, "BBox_List_2017"), header=None, skiprows=1, names=range(len(BOX_COLUMNS)), index_col=False
     ).iloc[:, :6]
     raw.columns = BOX_COLUMNS[:6]
     raw = raw.sort_values(["image", "label", "x", "y"], ignore_index=True)
@@ -121,11 +140,15 @@ def read_boxes(folder: Path) -> pd.DataFrame:
 
 
 def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
-    """Every count and baseline that the shipped file holds under `nih`."""
+    """Compute every count and baseline that nih.yml holds under `nih`.
+
+    entries: one row per image, from `read_nih_entries`.
+    boxes: one row per box, from `read_nih_boxes`.
+    """
     labels = entries["labels"].str.join("|").str.get_dummies()
     diseases = labels.drop(columns=recompute.NO_FINDING)
-    alone = labels[labels.sum(axis=1) == 1].sum()
-    both = diseases.T @ diseases
+    single_label = labels[labels.sum(axis=1) == 1].sum()
+    together = diseases.T @ diseases
     counts = {
         "images": len(entries),
         "patients": entries["patient"].nunique(),
@@ -133,51 +156,61 @@ def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
         "images_under_18": (entries["age"] < 18).sum(),
         "views": _histogram(entries["view"]),
         "labels": labels.sum().to_dict(),
-        "single_label": alone.to_dict(),
+        "single_label": single_label.to_dict(),
         "labels_per_image": _histogram(diseases.sum(axis=1)),
         "images_per_patient": _histogram(entries.groupby("patient").size()),
-        "together": {f"{a}|{b}": both.loc[a, b] for a, b in combinations(diseases.columns, 2)},
+        "together": {f"{a}|{b}": together.loc[a, b] for a, b in combinations(diseases.columns, 2)},
         "boxes": len(boxes),
         "boxed_images": boxes["image"].nunique(),
         "boxed_patients": boxes["patient"].nunique(),
         "box_labels": _histogram(boxes["label"]),
         "boxes_per_image": _histogram(boxes.groupby("image").size()),
     }
-    missed, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
+    without_a_cell, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
     counts |= {
-        "boxes_without_a_cell": missed.sum(),
-        "nodules_without_a_cell": missed.get("Nodule", 0),
+        "boxes_without_a_cell": without_a_cell.sum(),
+        "nodules_without_a_cell": without_a_cell.get("Nodule", 0),
         "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum(),
     }
     counts |= {name: round(value, 6) for name, value in recompute.label_baselines(counts).items()}
-    return _plain({**counts, "shared_patients": round(recompute.shared_patients(counts["images_per_patient"]), 6)})
+    return _to_python({**counts, "shared_patients": round(recompute.shared_patients(counts["images_per_patient"]), 6)})
 
 
-def _histogram(values) -> dict:
+def _histogram(values: pd.Series) -> dict:
+    """Count each value, in the order of the values."""
     return values.value_counts().sort_index().to_dict()
 
 
-def _plain(value):
-    """Numbers as Python's own, which is what YAML can write."""
+def _to_python(value):
+    """Convert NumPy numbers, also in nested dictionaries, to Python's, which YAML can write."""
     if isinstance(value, dict):
-        return {_plain(key): _plain(part) for key, part in value.items()}
+        return {_to_python(key): _to_python(child) for key, child in value.items()}
     return value.item() if hasattr(value, "item") else value
 
 
 def nih(tables: str = "") -> dict:
-    """NIH's counts: from the tables in a folder, or those shipped."""
+    """Return NIH's counts.
+
+    folder: where NIH's own tables are; if empty, the counts that ship with the package are returned.
+    """
     return count(read_entries(Path(tables)), read_boxes(Path(tables))) if tables else facts()["nih"]
 
 
 def nih_boxes(tables: str = "") -> pd.DataFrame:
-    """NIH's boxes: from the tables in a folder, or those shipped."""
+    """Return NIH's boxes, one row per box, in pixels.
+
+    folder: where NIH's own tables are; if empty, the boxes that ship with the package are returned.
+    """
     return read_boxes(Path(tables)) if tables else pd.read_csv(BOXES, comment="#")
 
 
 def main(tables: str) -> None:
-    """Rewrite the counts and boxes of NIH's data set from its published tables."""
-    kept = {name: group for name, group in (_read(COUNTS) if COUNTS.exists() else {}).items() if name != "nih"}
-    groups = {"nih": {"source": SOURCE, "cite": "wang2017", **nih(tables)}, **kept}
+    """Rewrite nih.yml and nih_boxes.csv from NIH's published tables.
+
+    folder: where the tables are.
+    """
+    other = {name: group for name, group in (read_yaml(COUNTS) if COUNTS.exists() else {}).items() if name != "nih"}
+    groups = {"nih": {"source": SOURCE, "cite": "wang2017", **nih(tables)}, **other}
     COUNTS.write_text(ABOUT + yaml.safe_dump(groups, sort_keys=False, width=140), encoding="utf-8")
     BOXES.write_text(BOXES_ABOUT + nih_boxes(tables).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
     print(f"{COUNTS.name}: {groups['nih']['images']:,} images; {BOXES.name}: {groups['nih']['boxes']:,} boxes")

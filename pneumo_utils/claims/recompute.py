@@ -1,6 +1,7 @@
-"""What the papers' numbers imply: baselines from label counts, averages over batches, sizes of networks."""
+"""Recompute what the papers' numbers imply: baselines from label counts, batch averages, parameter counts."""
 
 from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,19 +12,28 @@ from sklearn.model_selection import StratifiedKFold
 NO_FINDING = "No Finding"
 
 
-def entropy(shares) -> float:
-    """The cross-entropy, in nats, of the best constant answer where outcomes have these shares."""
+def entropy(shares: Sequence[float]) -> float:
+    """Compute the entropy of a distribution in nats: the cross-entropy of the best constant prediction.
+
+    shares: the probability of each outcome; they sum to 1.
+    """
     return float(-xlogy(shares, shares).sum())
 
 
 def label_baselines(counts: dict) -> dict[str, float]:
-    """Accuracies and losses of constant answers on NIH's 15 labels, each its own yes or no, or one of them chosen."""
+    """Compute accuracies and losses of constant predictions on NIH's 15 labels.
+
+    The labels are taken as 15 binary decisions, or as one class out of 15.
+
+    counts: NIH's counts as in `nih.yml`. `images`, `labels` (images per label) and `single_label` (images with that
+        label alone) are used.
+    """
     images = counts["images"]
     labels = pd.Series(counts["labels"], dtype=float)
     share, mentions = labels / images, labels.sum()
     one_label = pd.Series(counts["single_label"], dtype=float)
-    # Answering only No Finding: right on all labels of a clear image, and wrong on No Finding and on each disease of
-    # another.
+    # Predicting No Finding alone makes no error on an image without a disease. On any other image it errs on No Finding
+    # and on each disease.
     wrong = (images - labels[NO_FINDING]) + (mentions - labels[NO_FINDING])
     return {
         "answering_nothing_accuracy": 1 - mentions / (images * len(labels)),
@@ -37,7 +47,12 @@ def label_baselines(counts: dict) -> dict[str, float]:
 
 
 def chance_of_no_sibling(siblings: int, images: int, train: int) -> float:
-    """The chance that none of a test image's siblings is among `train` images drawn from the other `images` - 1."""
+    """Compute the probability that no sibling of a test image is in a random training set.
+
+    siblings: the number of other images of the same patient.
+    images: the number of all images.
+    n_train: the size of the training set, drawn without replacement from the other `images` - 1.
+    """
     others = images - 1
     if siblings > others - train:
         return 0.0
@@ -45,9 +60,11 @@ def chance_of_no_sibling(siblings: int, images: int, train: int) -> float:
     return float(np.exp(log_comb(others - siblings, train) - log_comb(others, train)))
 
 
-def shared_patients(images_per_patient: dict, train_share: float = 0.8) -> float:
-    """The expected share of test images whose patient is in train too, if images and not patients are drawn at
-    random.
+def shared_patients(images_per_patient: Mapping[int, int], train_share: float = 0.8) -> float:
+    """Compute the expected share of test images whose patient is also in the training set, for a split by image.
+
+    images_per_patient: number of images -> how many patients have that many.
+    train_share: the share of all images in the training set.
     """
     images = sum(k * patients for k, patients in images_per_patient.items())
     train = round(train_share * images)
@@ -57,30 +74,36 @@ def shared_patients(images_per_patient: dict, train_share: float = 0.8) -> float
 
 METRICS = {
     "accuracy": accuracy_score,
-    "precision": lambda truth, told: precision_score(truth, told, zero_division=0),
-    "recall": lambda truth, told: recall_score(truth, told, zero_division=0),
+    "precision": lambda truth, predicted: precision_score(truth, predicted, zero_division=0),
+    "recall": lambda truth, predicted: recall_score(truth, predicted, zero_division=0),
 }
 
 
 def in_class_order(negatives: int, positives: int) -> np.ndarray:
-    """Labels as a folder reader lists them: one class after the other."""
+    """Return labels in the order in which a folder reader lists them: all negatives (0), then all positives (1).
+
+    negatives, positives: the number of images of each class.
+    """
     return np.repeat([0, 1], [negatives, positives])
 
 
-def batch_metrics(truth, told, size: int, keep_last: bool = False) -> pd.DataFrame:
-    """Accuracy, precision and recall of each batch in order; the last, incomplete one is left out as a generator of
-    whole steps does.
+def batch_metrics(truth: np.ndarray, told: np.ndarray, size: int, keep_last: bool = False) -> pd.DataFrame:
+    """Compute accuracy, precision, recall and the number of positives of each batch, in order; 0 / 0 counts as 0.
+
+    y_true, y_pred: arrays of 0 and 1.
+    batch_size: the number of images per batch.
+    keep_last: whether an incomplete last batch counts. Keras's generators leave it out.
     """
     end = len(truth) if keep_last else len(truth) // size * size
-    tp, fp, fn, right = (
-        np.add.reduceat(hit[:end].astype(float), np.arange(0, end, size))
-        for hit in ((truth == 1) & (told == 1), (truth == 0) & (told == 1), (truth == 1) & (told == 0), truth == told)
+    tp, fp, fn, correct = (
+        np.add.reduceat(mask[:end].astype(float), np.arange(0, end, size))
+        for mask in ((truth == 1) & (told == 1), (truth == 0) & (told == 1), (truth == 1) & (told == 0), truth == told)
     )
     count = np.add.reduceat(np.ones(end), np.arange(0, end, size))
-    quotient = lambda part, whole: np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)  # noqa: E731
+    quotient = lambda a, b: np.divide(a, b, out=np.zeros_like(a), where=b > 0)  # noqa: E731
     return pd.DataFrame(
         {
-            "accuracy": right / count,
+            "accuracy": correct / count,
             "precision": quotient(tp, tp + fp),
             "recall": quotient(tp, tp + fn),
             "positives": tp + fn,
@@ -88,25 +111,40 @@ def batch_metrics(truth, told, size: int, keep_last: bool = False) -> pd.DataFra
     )
 
 
-def batch_average(truth, told, size: int, keep_last: bool = False) -> dict[str, float]:
-    """The mean over batches, where a batch without a positive scores 0 for precision and recall."""
+def batch_average(truth: np.ndarray, told: np.ndarray, size: int, keep_last: bool = False) -> dict[str, float]:
+    """Average accuracy, precision and recall over batches; a batch without a positive scores 0 in the last two.
+
+    The arguments are those of `batch_metrics`.
+    """
     return batch_metrics(truth, told, size, keep_last)[list(METRICS)].mean().to_dict()
 
 
-def whole(truth, told) -> dict[str, float]:
-    """The same metrics on all predictions at once, from scikit-learn."""
+def whole(truth: np.ndarray, told: np.ndarray) -> dict[str, float]:
+    """Compute accuracy, precision and recall on all predictions at once, with scikit-learn.
+
+    y_true, y_pred: arrays of 0 and 1.
+    """
     return {name: float(score(truth, told)) for name, score in METRICS.items()}
 
 
-def folds(labels: np.ndarray, splits: int = 5):
-    """The images in train and validation of each stratified fold, in the order in which they lie on disk."""
+def folds(labels: np.ndarray, splits: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split images into stratified folds without shuffling; return (train indices, validation indices) of each fold.
+
+    labels: the class of each image, in the order of the files on disk.
+    n_splits: the number of folds.
+    """
     return list(StratifiedKFold(splits).split(np.zeros((len(labels), 1)), labels))
 
 
 def perfect_predictor(
     labels: np.ndarray, train_batch: int = 16, validation_batch: int = 32, splits: int = 5
 ) -> pd.DataFrame:
-    """What a model that is never wrong scores in each fold, averaged over batches and on the whole."""
+    """Compute the recall of a perfect predictor in each fold, averaged over batches and on all images at once.
+
+    labels: the class of each image (0 or 1), in the order of the files on disk.
+    train_batch, validation_batch: the batch size of each part.
+    n_splits: the number of folds.
+    """
     rows = []
     for number, (train, validation) in enumerate(folds(labels, splits), 1):
         for part, index, size in (("train", train, train_batch), ("validation", validation, validation_batch)):
@@ -127,11 +165,17 @@ def perfect_predictor(
 
 
 def shuffled_average(labels: np.ndarray, size: int, seed: int) -> float:
-    """The batch-averaged recall of a model that is never wrong, on labels in random order."""
+    """Compute the batch-averaged recall of a perfect predictor on labels in random order.
+
+    labels: the class of each image (0 or 1).
+    batch_size: the number of images per batch.
+    seed: the seed of the order.
+    """
     truth = np.random.default_rng(seed).permutation(labels)
     return batch_average(truth, truth, size)["recall"]
 
 
+# A network's name in the papers -> its name in this package.
 NETWORKS = {
     "ResNet18": "resnet18",
     "ResNet50": "resnet50",
@@ -140,11 +184,15 @@ NETWORKS = {
     "MobileNetV2": "mobilenetv2",
     "ResNet50V2": "resnet50v2",
     "Xception": "xception",
-}  # the papers' names and the package's
+}
 
 
 def build(name: str, classes: int):
-    """The published network without memory or weights behind it: only shapes are counted."""
+    """Build a published network on torch's meta device, which has shapes but no weights.
+
+    name: a key of `PAPER_NETWORKS`.
+    n_classes: the number of outputs.
+    """
     import torch
 
     from pneumo_utils.models.registry import KINDS
@@ -154,7 +202,12 @@ def build(name: str, classes: int):
 
 
 def count(model) -> dict[str, int]:
-    """Keras's total, trainable and non-trainable parameters, and torch's parameters and buffers."""
+    """Count parameters as Keras does (total, trainable, non-trainable) and as torch does (parameters, buffers).
+
+    Keras counts the running mean and variance of batch norm as non-trainable parameters; torch has them as buffers.
+
+    model: a `torch.nn.Module`.
+    """
     weights = sum(p.numel() for p in model.parameters())
     statistics = sum(b.numel() for name, b in model.named_buffers() if name.endswith(("running_mean", "running_var")))
     return {
@@ -166,10 +219,13 @@ def count(model) -> dict[str, int]:
     }
 
 
-def counts(names=None, classes: int = 1000) -> pd.DataFrame:
-    """One row a network.
+def counts(names: Iterable[str] | None = None, classes: int = 1000) -> pd.DataFrame:
+    """Tabulate the parameter counts of networks, one row per network.
 
-    torch's own layers are counted, so a Keras network with biases before batch norm has a few more.
+    torch's layers are counted. A Keras network that has biases before batch norm has slightly more parameters.
+
+    names: keys of `PAPER_NETWORKS`; all if None.
+    n_classes: the number of outputs.
     """
     return pd.DataFrame(
         [{"network": name, "classes": classes, **count(build(name, classes))} for name in names or NETWORKS]
@@ -177,7 +233,12 @@ def counts(names=None, classes: int = 1000) -> pd.DataFrame:
 
 
 def mobilenet_layers(model) -> list:
-    """torchvision's MobileNetV2 in the order and under the names of Keras's summary, weightless layers included."""
+    """List the layers of torchvision's MobileNetV2 in the order and with the names of Keras's summary.
+
+    Layers without weights are included, the classifier is not.
+
+    model: torchvision's MobileNetV2.
+    """
     from torch import nn
 
     from pneumo_utils.models.decompose import TOP, mobilenet_v2
@@ -189,7 +250,14 @@ def mobilenet_layers(model) -> list:
 
 
 def opened(model, top: int) -> dict:
-    """What learns when the last `top` of Keras's layers and the classifier are opened, and where that begins."""
+    """Count the trainable parameters of MobileNetV2 if its last layers and its classifier are unfrozen.
+
+    The result has the number of `layers`, the name of the first unfrozen layer (`from`), and the `trainable` and
+    `total` parameters as Keras counts them.
+
+    model: torchvision's MobileNetV2.
+    n_top_layers: the number of unfrozen layers, counted as in Keras's summary.
+    """
     layers, head = mobilenet_layers(model), count(model.classifier)["keras_total"]
     return {
         "layers": len(layers),
@@ -200,5 +268,9 @@ def opened(model, top: int) -> dict:
 
 
 def region_filters(classes: int, anchors: int = 5) -> int:
-    """Filters before YOLOv2's region layer: each anchor has four coordinates, one objectness and its classes."""
+    """Count the filters before YOLOv2's region layer: each anchor has four coordinates, an objectness and the classes.
+
+    n_classes: the number of classes.
+    n_anchors: the number of anchors.
+    """
     return anchors * (4 + 1 + classes)

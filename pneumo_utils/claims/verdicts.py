@@ -1,8 +1,6 @@
-"""The verdicts on a claim, kept apart: what its own numbers say, and what reruns say, on phantoms and on real
-radiographs.
-"""
+"""Find the verdicts on claims: one from the paper's own numbers, and one from reruns on each kind of data."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 
@@ -12,20 +10,31 @@ from pneumo_utils.claims.checks.statements import in_one
 from pneumo_utils.claims.ledger import DATA_KINDS, Claim, Finding, Ledger, LedgerError, gather
 
 
-def judge_of(claim: Claim):
-    """Return the judge function of a claim; raise `LedgerError` if none has its name."""
+def judge_of(claim: Claim) -> Callable[..., Finding]:
+    """Return the function that checks a claim on paper; raise `LedgerError` if none has the name in `claim.judge`.
+
+    claim: an entry of the ledger.
+    """
     if claim.judge not in JUDGES:
         raise LedgerError(f"{claim.id}: no judge is called {claim.judge!r}; there are {', '.join(sorted(JUDGES))}")
     return JUDGES[claim.judge]
 
 
 def on_paper(claim: Claim, ledger: Ledger) -> Finding:
-    """Recompute the claim from the paper's own numbers and the public tables."""
+    """Check a claim against the paper's own numbers and public tables.
+
+    claim: an entry of the ledger.
+    ledger: the ledger, in which the check looks up other claims.
+    """
     return judge_of(claim)(claim, ledger, **claim.args)
 
 
 def rerun(claim: Claim, results: dict) -> Finding:
-    """Hold the claim against what chapters have found: `results` is claim id -> evidence of a run."""
+    """Check a claim against the evidence of a run.
+
+    claim: an entry of the ledger.
+    evidence: claim id -> evidence, on one kind of data. The claim may be missing; it is then not tested.
+    """
     name = claim.rerun or {"metric": "printed_metric", "ordering": "paired_effect"}.get(claim.kind, "nothing_to_rerun")
     if name not in RERUN_JUDGES:
         raise LedgerError(f"{claim.id}: no rerun judge is called {name!r}; there are {', '.join(sorted(RERUN_JUDGES))}")
@@ -33,24 +42,33 @@ def rerun(claim: Claim, results: dict) -> Finding:
 
 
 def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
-    """The verdict on phantoms, that on real radiographs, and why; evidence as `claims.evidence.gather` hands it
-    back.
+    """Return the rerun verdicts on a claim: one for each kind of data, and `because`, the reasons.
+
+    The reasons are those of the kinds of data on which the claim was tested. If there are none, they say why not.
+
+    claim: an entry of the ledger.
+    evidence: kind of data -> claim id -> evidence, from `merge_evidence`.
     """
-    found = {kind: rerun(claim, evidence[kind]) for kind in DATA_KINDS}
-    tested = [kind for kind in DATA_KINDS if found[kind].verdict != NOT_TESTED]
-    decide = tested or [kind for kind in DATA_KINDS if claim.id in evidence[kind]][-1:] or [DATA_KINDS[0]]
-    because = [
-        found[kind].because
+    results = {kind: rerun(claim, evidence[kind]) for kind in DATA_KINDS}
+    tested = [kind for kind in DATA_KINDS if results[kind].verdict != NOT_TESTED]
+    explained = tested or [kind for kind in DATA_KINDS if claim.id in evidence[kind]][-1:] or [DATA_KINDS[0]]
+    reasons = [
+        results[kind].because
         + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
-        for kind in decide
+        for kind in explained
     ]
-    return {kind: found[kind].verdict if kind in tested else "not tested" for kind in DATA_KINDS} | {
-        "because": " ".join(because)
+    return {kind: results[kind].verdict if kind in tested else "not tested" for kind in DATA_KINDS} | {
+        "because": " ".join(reasons)
     }
 
 
 def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFrame:
-    """What has become of a chapter's claims: printed, worked out on paper, and rerun on both kinds of data."""
+    """Tabulate the verdicts on some claims, one row per claim: what is printed, the check on paper, and the reruns.
+
+    ledger: the ledger of all papers.
+    ids: the ids of the claims.
+    evidence: kind of data -> claim id -> evidence, from `merge_evidence`.
+    """
     return pd.DataFrame(
         [
             {
@@ -65,13 +83,18 @@ def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFr
 
 
 def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
-    """One row a claim, in the order of the papers, with all three verdicts, their reasons, and where on each kind of
-    data it was looked at.
+    """Tabulate the verdicts on all claims, one row per claim: on paper, on phantoms and on real radiographs.
+
+    It also has the reasons, and for each kind of data the place of the evidence (chapter, section, record).
+
+    ledger: the ledger of all papers.
+    runs: the evidence of runs and kept records, as `merge_evidence` takes it. Raises `LedgerError` if one reports on a
+        claim that the ledger does not have.
     """
-    _all_known(ledger, runs)
+    _check_claim_ids(ledger, runs)
     evidence, rows = gather(runs), []
     for claim in ledger.claims:
-        paper, again = on_paper(claim, ledger), reruns(claim, evidence)
+        paper, results = on_paper(claim, ledger), reruns(claim, evidence)
         rows.append(
             {
                 "paper": claim.paper,
@@ -82,8 +105,8 @@ def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
                 "printed": claim.printed or claim.value,
                 "on paper": paper.verdict,
                 "because": paper.because,
-                **{kind: again[kind] for kind in DATA_KINDS},
-                "rerun because": again["because"],
+                **{kind: results[kind] for kind in DATA_KINDS},
+                "rerun because": results["because"],
                 **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in DATA_KINDS},
             }
         )
@@ -91,13 +114,14 @@ def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
 
 
 def _place(evidence: dict | None) -> dict:
-    """Where a reader finds what was found: chapter, section and record; nothing where nobody has looked."""
+    """Return the chapter, section and record of some evidence; empty if there is no evidence."""
     return {part: evidence[part] for part in ("chapter", "section", "record")} if evidence else {}
 
 
-def _all_known(ledger: Ledger, runs: Sequence[dict]) -> None:
+def _check_claim_ids(ledger: Ledger, runs: Sequence[dict]) -> None:
+    """Raise `LedgerError` if a run reports on a claim that the ledger does not have."""
     known = {claim.id for claim in ledger.claims}
     for run in runs:
         if unknown := sorted(run["claims"].keys() - known):
-            told_by = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
-            raise LedgerError(f"{told_by} reports on claims that the ledger has not: {', '.join(unknown)}.")
+            reporter = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
+            raise LedgerError(f"{reporter} reports on claims that the ledger has not: {', '.join(unknown)}.")

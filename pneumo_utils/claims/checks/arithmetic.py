@@ -1,74 +1,110 @@
-"""Check printed arithmetic and formulas."""
+"""Check printed arithmetic and formulas, and format quantities for the reasons of checks."""
 
 import itertools
 import math
 import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from pneumo_utils.claims import public_counts
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Finding
+from pneumo_utils.claims.ledger import Claim, Finding, Ledger, Ref
 
 
-def agrees(claim, computed: float) -> bool:
-    """Does a computed number round to what is printed?"""
+def agrees(claim: Claim, computed: float) -> bool:
+    """Return whether a computed number rounds to the printed one.
+
+    claim: the claim with the printed number.
+    computed: the number that is compared with it.
+    """
     half = 0.5 * 10.0**-claim.decimals
     return abs(computed - float(claim.value)) <= half * (1 + 1e-9)
 
 
-def cut_off(claim, computed: float) -> bool:
-    """Is what is printed the computed number with its further digits dropped?"""
+def cut_off(claim: Claim, computed: float) -> bool:
+    """Return whether the printed number is the computed one with its further digits dropped.
+
+    claim: the claim with the printed number.
+    computed: the number that is compared with it.
+    """
     unit = 10.0**-claim.decimals
     return abs(math.trunc(computed / unit + 1e-9) * unit - float(claim.value)) < unit * 1e-6
 
 
-def compare(claim, computed: float, how: str, reach: tuple[float, float] | None = None) -> Finding:
-    """Printed against computed. `reach` is what the computation may come to when its inputs are themselves rounded."""
-    shown = f"{computed:,.{claim.decimals + 2}f}" if claim.decimals or computed % 1 else f"{computed:,.0f}"
+def compare(claim: Claim, computed: float, how: str, reach: tuple[float, float] | None = None) -> Finding:
+    """Compare the value of a claim with a computed number; they are consistent if one rounds to the other.
+
+    claim: the claim with the printed number.
+    computed: the number that it should be.
+    formula: how the number was computed, in words, for the reason.
+    bounds: the smallest and the largest result of the computation, if its inputs are themselves rounded.
+    """
+    digits = claim.decimals + 2
+    shown = f"{computed:,.{digits}f}" if claim.decimals or computed % 1 else f"{computed:,.0f}"
     low, high = reach or (computed, computed)
     half = 0.5 * 10.0**-claim.decimals * (1 + 1e-9)
     same = low <= float(claim.value) + half and float(claim.value) - half <= high
-    digits = claim.decimals + 2
-    room = (
+    rounding = (
         ""
         if agrees(claim, computed) or not reach
         else f" ({low:.{digits}f} to {high:.{digits}f} as its inputs are rounded)"
     )
-    cut = " (its further digits dropped instead of rounded)" if not same and cut_off(claim, computed) else ""
+    truncation = " (its further digits dropped instead of rounded)" if not same and cut_off(claim, computed) else ""
     return Finding(
-        "consistent" if same else "inconsistent", f"{how} = {shown}{room}; printed {claim.printed or claim.value}{cut}."
+        "consistent" if same else "inconsistent",
+        f"{how} = {shown}{rounding}; printed {claim.printed or claim.value}{truncation}.",
     )
 
 
-def half_unit(ledger, ref) -> float:
-    """How far the number behind a printed one may lie from it: nothing for a count, half the last decimal for a
-    score.
+def half_unit(ledger: Ledger, ref: Ref) -> float:
+    """Return the largest rounding error of a printed number: half a unit of its last decimal, or 0 without decimals.
+
+    ledger: the ledger that has the claim.
+    ref: the id of a claim, or a number, which is exact.
     """
     decimals = ledger[ref].decimals if isinstance(ref, str) else 0
     return 0.5 * 10.0**-decimals if decimals else 0.0
 
 
-def reach(ledger, refs, function) -> tuple[float, float]:
-    """Least and greatest value of a monotone function of rounded inputs: it is met where each lies at an end of its
-    room.
+def reach(ledger: Ledger, refs: Sequence[Ref], function: Callable[..., float]) -> tuple[float, float]:
+    """Compute the smallest and the largest value of a function of rounded inputs.
+
+    The function must be monotone in each input: the extremes are then at the ends of the rounding intervals.
+
+    ledger: the ledger that has the claims.
+    refs: the inputs.
+    function: takes one number per input.
     """
     ends = [(ledger.value(ref) - half_unit(ledger, ref), ledger.value(ref) + half_unit(ledger, ref)) for ref in refs]
     values = [function(*corner) for corner in itertools.product(*ends)]
     return min(values), max(values)
 
 
-def quantity(ledger, ref):
-    """A number, the value of a claim, or a public count where the name has a dot in it."""
+def quantity(ledger: Ledger, ref: Ref) -> Any:
+    """Return the value of a claim or a public count, or the number itself.
+
+    ledger: the ledger that has the claim.
+    ref: the id of a claim, the dotted name of a public count, or a number.
+    """
     return public_counts.fact(ref) if isinstance(ref, str) and "." in ref else ledger.value(ref)
 
 
-def number(ledger, ref) -> str:
-    """Format a number, a claim's value or a public count, with commas between thousands."""
+def number(ledger: Ledger, ref: Ref) -> str:
+    """Format a quantity, with commas between thousands.
+
+    ledger: the ledger that has the claim.
+    ref: the id of a claim, the dotted name of a public count, or a number.
+    """
     value = quantity(ledger, ref)
     return f"{value:,}" if isinstance(value, (int, float)) else str(value)
 
 
-def in_words(ledger, ref) -> str:
-    """A number with the name it goes by, as in "20,672 (rsna: negative images)"."""
+def in_words(ledger: Ledger, ref: Ref) -> str:
+    """Format a quantity; a public count is followed by its name, as in "20,672 (rsna: negative images)".
+
+    ledger: the ledger that has the claim.
+    ref: the id of a claim, the dotted name of a public count, or a number.
+    """
     return (
         f"{number(ledger, ref)} ({public_counts.with_group(ref)})"
         if isinstance(ref, str) and "." in ref
@@ -77,39 +113,54 @@ def in_words(ledger, ref) -> str:
 
 
 @judge
-def sum_of(claim, ledger, parts):
-    """Compare a claim with the sum of other printed numbers."""
+def sum_of(claim: Claim, ledger: Ledger, parts: Sequence[Ref]) -> Finding:
+    """Compare a claim with the sum of other printed numbers.
+
+    parts: the numbers that are added.
+    """
     return compare(claim, sum(ledger.value(p) for p in parts), " + ".join(number(ledger, p) for p in parts))
 
 
 @judge
-def quotient_of(claim, ledger, over, under, times=1, read_as=None):
-    """`read_as` is another (over, under) that the printed number may come from; it explains a mismatch and does not
-    excuse it.
+def quotient_of(
+    claim: Claim, ledger: Ledger, over: Ref, under: Ref, times: float = 1, read_as: Sequence[Ref] | None = None
+) -> Finding:
+    """Compare a claim with a quotient of two quantities.
+
+    over, under: the numerator and the denominator.
+    times: a factor, such as 100 for a percentage.
+    read_as: another numerator and denominator from which the printed number may come. They explain a mismatch; the
+        verdict stays the same.
     """
     computed = times * quantity(ledger, over) / quantity(ledger, under)
     scale = "" if times == 1 else f"{times} x "
-    found = compare(claim, computed, f"{scale}{in_words(ledger, over)} / {in_words(ledger, under)}")
+    result = compare(claim, computed, f"{scale}{in_words(ledger, over)} / {in_words(ledger, under)}")
     if read_as and agrees(claim, other := times * quantity(ledger, read_as[0]) / quantity(ledger, read_as[1])):
         return Finding(
-            found.verdict,
-            f"{found.because[:-1]}, which is {scale}{in_words(ledger, read_as[0])} / "
+            result.verdict,
+            f"{result.because[:-1]}, which is {scale}{in_words(ledger, read_as[0])} / "
             f"{in_words(ledger, read_as[1])} = {other:,.{claim.decimals + 2}f}.",
         )
-    return found
+    return result
 
 
 @judge
-def difference_of(claim, ledger, first, second):
-    """Compare a claim with the difference of two printed numbers."""
+def difference_of(claim: Claim, ledger: Ledger, first: Ref, second: Ref) -> Finding:
+    """Compare a claim with the difference of two printed numbers.
+
+    first, second: the second is subtracted from the first.
+    """
     return compare(
         claim, ledger.value(first) - ledger.value(second), f"{number(ledger, first)} - {number(ledger, second)}"
     )
 
 
 @judge
-def product_of(claim, ledger, factors):
-    """Compare a claim with the product of other printed numbers."""
+def product_of(claim: Claim, ledger: Ledger, factors: Sequence[Ref]) -> Finding:
+    """Compare a claim with the product of other printed numbers.
+
+    factors: the numbers that are multiplied.
+    """
     computed = 1
     for factor in factors:
         computed *= ledger.value(factor)
@@ -117,16 +168,22 @@ def product_of(claim, ledger, factors):
 
 
 @judge
-def share_of(claim, ledger, part, whole):
-    """A percentage: 100 times part over whole."""
+def share_of(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+    """Compare a claim with a percentage: 100 times part over whole.
+
+    part, whole: the two numbers.
+    """
     return compare(
         claim, 100 * ledger.value(part) / ledger.value(whole), f"100 x {number(ledger, part)} / {number(ledger, whole)}"
     )
 
 
 @judge
-def mean_of(claim, ledger, of):
-    """Compare a claim with the mean of other printed numbers."""
+def mean_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> Finding:
+    """Compare a claim with the mean of other printed numbers.
+
+    of: the numbers that are averaged.
+    """
     return compare(
         claim,
         statistics.fmean(ledger.value(ref) for ref in of),
@@ -135,20 +192,24 @@ def mean_of(claim, ledger, of):
 
 
 @judge
-def f1_of(claim, ledger, precision, recall):
-    """Compare a claimed F1 score with the one that follows from the printed precision and recall."""
+def f1_of(claim: Claim, ledger: Ledger, precision: Ref, recall: Ref) -> Finding:
+    """Compare a claimed F1 score with the one that follows from the printed precision and recall.
 
-    def f1(p, r):
-        return 2 * p * r / (p + r)
-
+    precision, recall: the printed scores; their rounding is allowed for.
+    """
+    f1 = lambda p, r: 2 * p * r / (p + r)  # noqa: E731
     p, r = ledger.value(precision), ledger.value(recall)
     return compare(claim, f1(p, r), f"2 x {p} x {r} / ({p} + {r})", reach(ledger, (precision, recall), f1))
 
 
-def spread_within(values: list[float], half: float) -> tuple[float, float]:
-    """Least and greatest standard deviation (dividing by n) when each value may lie `half` to either side."""
+def spread_within(values: Sequence[float], half: float) -> tuple[float, float]:
+    """Compute the smallest and the largest standard deviation (dividing by n) of rounded values.
+
+    values: the values as printed.
+    half_width: the largest rounding error of each value.
+    """
     closest = list(values)
-    # each value drawn in turn to the mean of all: the deviation is convex, so this ends at its least
+    # Move each value in turn towards the mean of all. The deviation is convex, so this converges to its minimum.
     for _ in range(200):
         for i, value in enumerate(values):
             closest[i] = min(max(statistics.fmean(closest), value - half), value + half)
@@ -157,121 +218,153 @@ def spread_within(values: list[float], half: float) -> tuple[float, float]:
 
 
 @judge
-def std_of(claim, ledger, of):
-    """A standard deviation, dividing by n or by n - 1, of rounded values."""
+def std_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> Finding:
+    """Compare a claim with the standard deviation of printed values, dividing by n or by n - 1.
+
+    of: the ids of the values; their rounding is allowed for.
+    """
     values = [float(ledger.value(ref)) for ref in of]
     low, high = spread_within(values, half_unit(ledger, of[0]))
-    sample = math.sqrt(len(values) / (len(values) - 1))
+    correction = math.sqrt(len(values) / (len(values) - 1))
     computed = statistics.pstdev(values)
     how = f"The standard deviation (dividing by n) of {', '.join(number(ledger, r) for r in of)}"
     by_n = compare(claim, computed, how, (low, high))
-    by_n_less_1 = compare(claim, computed * sample, how, (low * sample, high * sample))
+    by_n_less_1 = compare(claim, computed * correction, how, (low * correction, high * correction))
     if by_n.verdict == "consistent" or by_n_less_1.verdict == "inconsistent":
         other = (
             ""
             if by_n.verdict == "consistent"
-            else f" Dividing by n - 1 gives {computed * sample:.{claim.decimals + 2}f}."
+            else f" Dividing by n - 1 gives {computed * correction:.{claim.decimals + 2}f}."
         )
         return Finding(by_n.verdict, by_n.because + other)
     return Finding(by_n_less_1.verdict, by_n_less_1.because.replace("(dividing by n)", "(dividing by n - 1)"))
 
 
 @judge
-def public_count(claim, ledger, fact):
-    """Compare a claim with one public count."""
+def public_count(claim: Claim, ledger: Ledger, fact: str) -> Finding:
+    """Compare a claim with one public count.
+
+    fact: the dotted name of the count.
+    """
     return compare(claim, public_counts.fact(fact), f"By {public_counts.source(fact)}: {public_counts.words(fact)}")
 
 
 @judge
-def public_parts(claim, ledger, parts):
-    """The sum of public counts; where it is not the printed number, which of the parts would have to be missing."""
-    counts = {part: public_counts.fact(part) for part in parts}
-    found = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
-    missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
-    if found.verdict == "inconsistent" and missing:
-        without = " or without ".join(map(public_counts.with_group, missing))
-        return Finding(found.verdict, f"{found.because[:-1]}, which is the sum without {without}.")
-    return found
+def public_parts(claim: Claim, ledger: Ledger, parts: Sequence[str]) -> Finding:
+    """Compare a claim with a sum of public counts; after a mismatch, name a count without which the sum agrees.
 
-
-@judge
-def augmented_count(claim, ledger, fact, share, read_as=None):
-    """A public count with a share of it (in percent) copied.
-
-    `read_as`: the counts [first, less ...] that the printed number may come from.
+    parts: the dotted names of the counts.
     """
-    grown = 1 + ledger.value(share) / 100
-    found = compare(claim, public_counts.fact(fact) * grown, f"{in_words(ledger, fact)} x {grown:g}")
-    if read_as:
-        first, *less = read_as
-        other = (public_counts.fact(first) - sum(public_counts.fact(ref) for ref in less)) * grown
-        if agrees(claim, other):
-            minus = "".join(f" - {in_words(ledger, ref)}" for ref in less)
-            whole = f"({in_words(ledger, first)}{minus})" if less else in_words(ledger, first)
-            return Finding(found.verdict, f"{found.because[:-1]}, which is {whole} x {grown:g} = {other:,.1f}.")
-    return found
+    counts = {part: public_counts.fact(part) for part in parts}
+    result = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
+    missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
+    if result.verdict == "inconsistent" and missing:
+        without = " or without ".join(map(public_counts.with_group, missing))
+        return Finding(result.verdict, f"{result.because[:-1]}, which is the sum without {without}.")
+    return result
 
 
 @judge
-def resnet_depth(claim, ledger, stages, blocks, convolutions):
-    """The layers with weights: the first convolution, those of the stages, and the last fully connected layer."""
+def augmented_count(
+    claim: Claim, ledger: Ledger, fact: str, share: Ref, read_as: Sequence[str] | None = None
+) -> Finding:
+    """Compare a claim with a public count to which copies of a share of it are added.
+
+    fact: the dotted name of the count.
+    share: the copied share, in percent.
+    read_as: other public counts from which the printed number may come: the first, less all the others. They explain a
+        mismatch; the verdict stays the same.
+    """
+    factor = 1 + ledger.value(share) / 100
+    result = compare(claim, public_counts.fact(fact) * factor, f"{in_words(ledger, fact)} x {factor:g}")
+    if read_as:
+        first, *subtracted = read_as
+        other = (public_counts.fact(first) - sum(public_counts.fact(ref) for ref in subtracted)) * factor
+        if agrees(claim, other):
+            minus = "".join(f" - {in_words(ledger, ref)}" for ref in subtracted)
+            whole = f"({in_words(ledger, first)}{minus})" if subtracted else in_words(ledger, first)
+            return Finding(result.verdict, f"{result.because[:-1]}, which is {whole} x {factor:g} = {other:,.1f}.")
+    return result
+
+
+@judge
+def resnet_depth(claim: Claim, ledger: Ledger, stages: Ref, blocks: Ref, convolutions: Ref) -> Finding:
+    """Compare a claim with the number of a ResNet's layers: one convolution, those of the stages, and the classifier.
+
+    stages: the number of stages.
+    blocks: the number of blocks per stage.
+    convolutions: the number of convolutions per block.
+    """
     s, b, c = (ledger.value(ref) for ref in (stages, blocks, convolutions))
     return compare(claim, 1 + s * b * c + 1, f"1 + {s} x {b} x {c} + 1")
 
 
 @judge
-def restates(claim, ledger, of):
-    """Compare a claim with the value of another claim that it repeats."""
+def restates(claim: Claim, ledger: Ledger, of: str) -> Finding:
+    """Compare a claim with the value of another claim that it repeats.
+
+    of: the id of the other claim.
+    """
     return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")
 
 
 @judge
-def rises_to_one(claim, ledger, sign):
-    """A sigmoid, 1 / (1 + exp(sign z)), has to rise from 0 to 1 with z, or a large output would mean a small
-    probability.
+def rises_to_one(claim: Claim, ledger: Ledger, sign: int) -> Finding:
+    """Check that a printed sigmoid, 1 / (1 + exp(sign z)), rises from 0 to 1.
+
+    If it fell, a large output of the network would mean a small probability.
+
+    sign: 1 or -1, as printed.
     """
     low, high = (1 / (1 + math.exp(sign * z)) for z in (-4, 4))
     printed = "exp(z)" if sign > 0 else "exp(-z)"
     return Finding(
         "consistent" if low < high else "inconsistent",
         f"1 / (1 + {printed}) is {low:.3f} at z = -4 and {high:.3f} at z = 4: it "
-        f"{'rises' if low < high else 'falls'}, where a "
-        "sigmoid rises.",
+        f"{'rises' if low < high else 'falls'}, where a sigmoid rises.",
     )
 
 
-def softmax(logits: list[float]) -> list[float]:
-    """Compute the softmax of a list of logits."""
-    powers = [math.exp(z) for z in logits]
-    return [power / sum(powers) for power in powers]
+def softmax(logits: Sequence[float]) -> list[float]:
+    """Compute the softmax of a list of logits.
+
+    logits: the outputs of a network for one image.
+    """
+    exponentials = [math.exp(z) for z in logits]
+    return [value / sum(exponentials) for value in exponentials]
 
 
 @judge
-def logits_are(claim, ledger, transform, outputs):
-    """A logit is what the softmax exponentiates.
+def logits_are(claim: Claim, ledger: Ledger, transform: str, outputs: Sequence[float]) -> Finding:
+    """Check what a paper calls logits: the softmax must give the same probabilities for them as for the outputs.
 
-    If it were exp(z) already, the probabilities would not be those of softmax(z).
+    The softmax exponentiates the logits. If the logits were exp(z) already, it would exponentiate twice.
+
+    transform: "exp" if the paper's logits are exp(z), otherwise z.
+    outputs: an example of the network's outputs z.
     """
-    given = [math.exp(z) for z in outputs] if transform == "exp" else list(outputs)
-    meant, got = softmax(outputs), softmax(given)
-    same = all(abs(a - b) < 1e-9 for a, b in zip(meant, got))
-    shown = [", ".join(f"{p:.3f}" for p in ps) for ps in (meant, got)]
+    logits = [math.exp(z) for z in outputs] if transform == "exp" else list(outputs)
+    expected, computed = softmax(outputs), softmax(logits)
+    same = all(abs(a - b) < 1e-9 for a, b in zip(expected, computed))
+    shown = [", ".join(f"{p:.3f}" for p in probabilities) for probabilities in (expected, computed)]
     return Finding(
         "consistent" if same else "inconsistent",
         f"For z = {', '.join(map(str, outputs))} the paper's softmax gives {shown[0]}; with exp(z) taken "
-        f"for the logits it "
-        f"would give {shown[1]}: the logits are z itself.",
+        f"for the logits it would give {shown[1]}: the logits are z itself.",
     )
 
 
 @judge
-def centred_on_zero(claim, ledger, divide_by, subtract, highest=255):
-    """Pixels from 0 to `highest`, divided and shifted: where do the ends go?"""
+def centred_on_zero(claim: Claim, ledger: Ledger, divide_by: Ref, subtract: float, highest: float = 255) -> Finding:
+    """Check whether scaled pixel values have a range that is symmetric about 0.
+
+    divide_by, subtract: a pixel becomes `pixel / divide_by - subtract`.
+    highest: the largest pixel value; the smallest is 0.
+    """
     low, high = -subtract, highest / ledger.value(divide_by) - subtract
-    even = abs(low + high) < 1e-9
+    symmetric = abs(low + high) < 1e-9
     return Finding(
-        "consistent" if even else "inconsistent",
+        "consistent" if symmetric else "inconsistent",
         f"Pixels from 0 to {highest} go to {low:g} to {high:g}, a range that lies "
-        f"{'evenly' if even else 'unevenly'} about "
-        "zero; the mean of the images need not be zero.",
+        f"{'evenly' if symmetric else 'unevenly'} about zero; the mean of the images need not be zero.",
     )

@@ -1,80 +1,111 @@
-"""Check what a paper says of its own numbers: orderings, similarities and improvements."""
+"""Check comparisons between printed numbers: orderings, similarities and improvements."""
+
+from collections.abc import Mapping, Sequence
 
 from pneumo_utils.claims.checks.arithmetic import in_words, quantity
 from pneumo_utils.claims.checks.gaps import OPEN_WITHIN, called, errors_apart, gap_in_images, shown
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Finding, LedgerError
+from pneumo_utils.claims.ledger import Claim, Finding, Ledger, LedgerError, Ref
 
 
 @judge
-def about_as_large(claim, ledger, first, second, percent):
-    """Two sizes that are called similar, within so many percent."""
+def about_as_large(claim: Claim, ledger: Ledger, first: Ref, second: Ref, percent: float) -> Finding:
+    """Check that two sizes that are called similar differ by at most some percent of the larger one.
+
+    first, second: the two sizes.
+    percent: the largest difference that counts as similar.
+    """
     a, b = quantity(ledger, first), quantity(ledger, second)
-    apart = 100 * abs(a - b) / max(a, b)
+    difference = 100 * abs(a - b) / max(a, b)
     return Finding(
-        "consistent" if apart <= percent else "inconsistent",
-        f"{in_words(ledger, first)} and {in_words(ledger, second)} are {apart:.1f} % apart.",
+        "consistent" if difference <= percent else "inconsistent",
+        f"{in_words(ledger, first)} and {in_words(ledger, second)} are {difference:.1f} % apart.",
     )
 
 
 @judge
-def alike(claim, ledger, of, within):
-    """Scores that are called uniform: the largest is at most `within` times the smallest."""
+def alike(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> Finding:
+    """Check that scores that are called uniform are: the largest is at most `within` times the smallest.
+
+    of: the scores.
+    within: the largest ratio that counts as uniform.
+    """
     values = [ledger.value(ref) for ref in of]
-    times = max(values) / min(values)
+    ratio = max(values) / min(values)
     return Finding(
-        "consistent" if times <= within else "inconsistent",
-        f"From {min(values)} to {max(values)} the largest is {times:.1f} times the smallest; more than "
-        f"{within} times is not "
-        "taken for uniform.",
+        "consistent" if ratio <= within else "inconsistent",
+        f"From {min(values)} to {max(values)} the largest is {ratio:.1f} times the smallest; more than {within} times "
+        "does not count as uniform.",
     )
 
 
 @judge
-def room_for_more(claim, ledger, score, best, much):
-    """A "much better" result needs that much room below the best that can be had."""
+def room_for_more(claim: Claim, ledger: Ledger, score: str, best: float, much: float) -> Finding:
+    """Check that a score leaves enough room below the best possible one for a result that is "much better".
+
+    score: the printed score.
+    best: the best possible score.
+    much: the smallest gain that counts as much.
+    """
     left = best - ledger.value(score)
     how = f"{ledger[score].says.capitalize()} is printed as {ledger[score].printed}, which leaves {left:.4f} to gain"
     if left < much:
-        return Finding("inconsistent", f"{how}: less than {much} is not taken for much.")
-    return Finding("unverifiable", f"{how}; whether it would be gained, only a run can tell.")
+        return Finding("inconsistent", f"{how}: less than {much} does not count as much.")
+    return Finding("unverifiable", f"{how}; only a run can show whether it would be gained.")
 
 
 @judge
-def on_other_images(claim, ledger, ours, theirs, of):
-    """A comparison with a score from another study: other images, another question."""
+def on_other_images(claim: Claim, ledger: Ledger, ours: str, theirs: str, of: str) -> Finding:
+    """Report that a score from another study was measured on other images, so the two cannot be compared.
+
+    ours, theirs: the two scores, in percent.
+    of: on what the other score was measured, in words.
+    """
     ahead = ledger.value(ours) - ledger.value(theirs)
     return Finding(
         "unverifiable",
-        f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, "
-        f"but that was measured "
-        f"{of}; nobody read this test set.",
+        f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, but that was measured {of}; "
+        "nobody read this test set.",
     )
 
 
-def share_in_words(ledger, part, whole) -> tuple[float, str]:
-    """Compute one quantity as a percentage of another, and describe it in a phrase."""
+def share_in_words(ledger: Ledger, part: Ref, whole: Ref) -> tuple[float, str]:
+    """Compute one quantity as a percentage of another, and describe it in a phrase.
+
+    ledger: the ledger that has the claims.
+    part, whole: the two quantities.
+    """
     share = 100 * quantity(ledger, part) / quantity(ledger, whole)
     return share, f"{in_words(ledger, part)} of {in_words(ledger, whole)} is {share:.1f} %"
 
 
 @judge
-def larger_part(claim, ledger, part, whole):
-    """Something that is called most of a whole."""
+def larger_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+    """Check that what is called most of a whole is more than half of it.
+
+    part, whole: the two quantities.
+    """
     share, how = share_in_words(ledger, part, whole)
     return Finding("consistent" if share > 50 else "inconsistent", f"{how}.")
 
 
 @judge
-def smaller_part(claim, ledger, part, whole):
-    """Something that is called a little of a whole: at least less than half of it."""
+def smaller_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+    """Check that what is called a small part of a whole is less than half of it.
+
+    part, whole: the two quantities.
+    """
     share, how = share_in_words(ledger, part, whole)
     return Finding("consistent" if share < 50 else "inconsistent", f"{how}.")
 
 
 @judge
-def smaller_gap(claim, ledger, train, test, before):
-    """A gap of training over test accuracy, said to be smaller than an earlier one."""
+def smaller_gap(claim: Claim, ledger: Ledger, train: Ref, test: Ref, before: Ref) -> Finding:
+    """Check that the gap between training and test accuracy is smaller than an earlier one.
+
+    train, test: the two accuracies, in percent.
+    before: the earlier gap, in points.
+    """
     now, then = ledger.value(train) - ledger.value(test), ledger.value(before)
     return Finding(
         "consistent" if now < then else "inconsistent",
@@ -83,49 +114,58 @@ def smaller_gap(claim, ledger, train, test, before):
 
 
 @judge
-def largest_of(claim, ledger, winner, among, images=None):
-    """Is the winner ahead of all the others? A tie at the printed digits settles nothing. `images`: the scores are
-    accuracies on so many.
+def largest_of(claim: Claim, ledger: Ledger, winner: str, among: Sequence[str], images: int | None = None) -> Finding:
+    """Check that one quantity is larger than all others; a tie at the printed digits leaves the claim open.
+
+    winner: the quantity that is claimed to be the largest, by the id of its claim or the name of a public count.
+    among: all quantities.
+    images: the number of images, if the quantities are accuracies.
     """
     rest = {ref: quantity(ledger, ref) for ref in among if ref != winner}
     second, best = max(rest, key=rest.__getitem__), quantity(ledger, winner)
-    named = [
+    described = [
         in_words(ledger, ref) if "." in ref else f"{shown(ledger, ref)} ({called(ledger, ref)})"
         for ref in (winner, second)
     ]
-    apart = f": {gap_in_images(best, rest[second], images)}" if images else ""
+    gap = f": {gap_in_images(best, rest[second], images)}" if images else ""
     rank = ", the best of the others" if len(rest) > 1 else ""
     verdict = "consistent" if best > rest[second] else "inconsistent" if best < rest[second] else "unverifiable"
     return Finding(
         verdict,
-        f"{named[0]} against {named[1]}{rank}{apart}."
+        f"{described[0]} against {described[1]}{rank}{gap}."
         if verdict != "unverifiable"
-        else f"{named[0]} and {named[1]} are the same at the digits given.",
+        else f"{described[0]} and {described[1]} are the same at the digits given.",
     )
 
 
 @judge
-def smallest_of(claim, ledger, loser, among):
-    """Judge whether a printed score is the smallest of its group."""
+def smallest_of(claim: Claim, ledger: Ledger, loser: str, among: Sequence[str]) -> Finding:
+    """Check that one score is smaller than all others; a tie at the printed digits leaves the claim open.
+
+    loser: the id of the score that is claimed to be the smallest.
+    among: the ids of all scores.
+    """
     rest = {ref: ledger.value(ref) for ref in among if ref != loser}
     last, low = min(rest, key=rest.__getitem__), ledger.value(loser)
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"
     return Finding(
         verdict,
-        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} "
-        f"({called(ledger, last)}), "
+        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} ({called(ledger, last)}), "
         "the lowest of the others.",
     )
 
 
 @judge
-def in_order(claim, ledger, best_first):
-    """A ranking from best to worst: one step upwards breaks it, a tie leaves it open."""
+def in_order(claim: Claim, ledger: Ledger, best_first: Sequence[str]) -> Finding:
+    """Check a ranking from best to worst: a step upwards breaks it, a tie leaves it open.
+
+    best_first: the ids of the scores, in the claimed order.
+    """
     steps = list(zip(best_first, best_first[1:]))
     values = ", ".join(f"{shown(ledger, ref)} ({called(ledger, ref)})" for ref in best_first)
-    up = [pair for pair in steps if ledger.value(pair[0]) < ledger.value(pair[1])]
+    rises = [pair for pair in steps if ledger.value(pair[0]) < ledger.value(pair[1])]
     ties = [pair for pair in steps if ledger.value(pair[0]) == ledger.value(pair[1])]
-    if up:
+    if rises:
         return Finding("inconsistent", f"As printed the order is broken: {values}.")
     if ties:
         tied = "; ".join(f"{called(ledger, a)} and {called(ledger, b)}" for a, b in ties)
@@ -134,131 +174,191 @@ def in_order(claim, ledger, best_first):
 
 
 @judge
-def ahead_by(claim, ledger, first, second, images):
-    """Is one accuracy above another by more than chance on the test images allows?"""
-    a, b, images = ledger.value(first), ledger.value(second), quantity(ledger, images)
+def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref) -> Finding:
+    """Check that one accuracy is above another by at least `MIN_STANDARD_ERRORS` standard errors of the difference.
+
+    first, second: the two accuracies; the first is claimed to be higher.
+    images: the number of test images.
+    """
+    a, b, n_images = ledger.value(first), ledger.value(second), quantity(ledger, images)
     how = (
         f"{shown(ledger, first)} ({called(ledger, first)}) against {shown(ledger, second)} "
-        f"({called(ledger, second)}): "
-        f"{gap_in_images(a, b, images)}"
+        f"({called(ledger, second)}): {gap_in_images(a, b, n_images)}"
     )
     if a <= b:
         return Finding("inconsistent", f"{how}, and not ahead.")
-    if errors_apart(a, b, images) < OPEN_WITHIN:
+    if errors_apart(a, b, n_images) < OPEN_WITHIN:
         return Finding(
             "unverifiable",
-            f"{how}; whether both models' errors fall on the same images, only their predictions can tell.",
+            f"{how}; only the predictions can show whether both models are wrong on the same images.",
         )
     return Finding("consistent", f"{how}.")
 
 
 @judge
-def similar(claim, ledger, among, images):
-    """No two of these accuracies are further apart than chance allows."""
-    images = ledger.value(images)
+def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> Finding:
+    """Check that no two accuracies differ by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
+
+    among: the ids of the accuracies.
+    images: the number of test images.
+    """
+    n_images = ledger.value(images)
     low, high = min(among, key=ledger.value), max(among, key=ledger.value)
-    apart = errors_apart(ledger.value(low), ledger.value(high), images)
+    apart = errors_apart(ledger.value(low), ledger.value(high), n_images)
     return Finding(
         "consistent" if apart < OPEN_WITHIN else "inconsistent",
-        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} "
-        f"({called(ledger, high)}): "
-        f"{gap_in_images(ledger.value(low), ledger.value(high), images)}.",
+        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} ({called(ledger, high)}): "
+        f"{gap_in_images(ledger.value(low), ledger.value(high), n_images)}.",
     )
 
 
 @judge
-def similar_or_better(claim, ledger, baseline, others, images):
-    """No other accuracy is below the baseline by more than chance allows."""
-    images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
+def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Sequence[str], images: Ref) -> Finding:
+    """Check that no accuracy is below the baseline by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
+
+    baseline: the id of the baseline's accuracy.
+    others: the ids of the other accuracies.
+    images: the number of test images.
+    """
+    n_images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
     low = ledger.value(worst)
-    behind = low < base and errors_apart(low, base, images) >= OPEN_WITHIN
+    behind = low < base and errors_apart(low, base, n_images) >= OPEN_WITHIN
     return Finding(
         "inconsistent" if behind else "consistent",
         f"The lowest is {shown(ledger, worst)} ({called(ledger, worst)}) against {shown(ledger, baseline)} "
-        f"({called(ledger, baseline)}): {gap_in_images(low, base, images)}.",
+        f"({called(ledger, baseline)}): {gap_in_images(low, base, n_images)}.",
     )
 
 
-def score(ledger, model: str, parts: list[str]) -> float:
-    """The mean of a model's claims `model-part`: one part is a printed score, the two class recalls give the
-    balanced accuracy.
+def score(ledger: Ledger, model: str, parts: Sequence[str]) -> float:
+    """Compute the mean of a model's scores: one score is returned as printed, two class recalls give balanced accuracy.
+
+    ledger: the ledger that has the claims.
+    model: the beginning of the claims' ids, which are `model-part`.
+    parts: the ends of the claims' ids.
     """
     return sum(ledger.value(f"{model}-{part}") for part in parts) / len(parts)
 
 
+def _combined_verdict(agreements: Sequence[bool]) -> str:
+    """Return "consistent" if all comparisons agree with the claim, "inconsistent" if none does, else "unverifiable"."""
+    return "consistent" if all(agreements) else "unverifiable" if any(agreements) else "inconsistent"
+
+
 @judge
-def best_by_each(claim, ledger, winner, models, measures, names):
-    """A "best" that names no measure holds if every measure agrees, falls if none does, and is open where they
-    differ.
+def best_by_each(
+    claim: Claim,
+    ledger: Ledger,
+    winner: str,
+    models: Sequence[str],
+    measures: Mapping[str, Sequence[str]],
+    names: Mapping[str, str],
+) -> Finding:
+    """Check that a model is the best by every metric, where the claim names none; open if the metrics disagree.
+
+    winner: the model that is called the best.
+    models: all models; the ids of their scores begin with these texts.
+    measures: the name of a metric -> the ends of the ids of the scores that are averaged.
+    names: model -> its name in the text.
     """
-    agree, said = [], []
+    agree, phrases = [], []
     for measure, parts in measures.items():
         scores = {model: score(ledger, model, parts) for model in models}
         top = max(scores.values())
-        firsts = [model for model in models if scores[model] == top]
-        agree.append(firsts == [winner])
-        best = " and ".join(names[model] for model in firsts)
-        said.append(
+        leaders = [model for model in models if scores[model] == top]
+        agree.append(leaders == [winner])
+        best = " and ".join(names[model] for model in leaders)
+        phrases.append(
             f"by {measure} {best} "
-            f"({top:.4g})" + ("" if winner in firsts else f", against {scores[winner]:.4g} of {names[winner]}")
+            f"({top:.4g})" + ("" if winner in leaders else f", against {scores[winner]:.4g} of {names[winner]}")
         )
-    verdict = "consistent" if all(agree) else "unverifiable" if any(agree) else "inconsistent"
-    return Finding(verdict, f"The best is {'; '.join(said)}.")
+    verdict = _combined_verdict(agree)
+    return Finding(verdict, f"The best is {'; '.join(phrases)}.")
 
 
 @judge
-def widest_spread(claim, ledger, metric, metrics, models):
-    """In which score do these models differ most?"""
+def widest_spread(claim: Claim, ledger: Ledger, metric: str, metrics: Sequence[str], models: Sequence[str]) -> Finding:
+    """Check that the models differ most in one metric.
+
+    metric: the metric in which they are claimed to differ most.
+    metrics: all metrics; the ids of the scores are `model-metric`.
+    models: the models.
+    """
     spread = {}
     for name in metrics:
         values = [ledger.value(f"{model}-{name}") for model in models]
         spread[name] = max(values) - min(values)
     widest = max(spread, key=spread.__getitem__)
-    listed = ", ".join(f"{name} {width:.4g}" for name, width in spread.items())
+    listed = ", ".join(f"{name} {span:.4g}" for name, span in spread.items())
     return Finding(
         "consistent" if widest == metric else "inconsistent", f"From the lowest to the highest model: {listed}."
     )
 
 
 @judge
-def each_ahead(claim, ledger, ahead, behind, models, names):
-    """In every model one score is above another."""
+def each_ahead(
+    claim: Claim, ledger: Ledger, ahead: str, behind: str, models: Sequence[str], names: Mapping[str, str]
+) -> Finding:
+    """Check that one score is above another in every model.
+
+    ahead, behind: the two scores; the ids of the claims are `model-score`.
+    models: the models.
+    names: model -> its name in the text.
+    """
     pairs = {model: (ledger.value(f"{model}-{ahead}"), ledger.value(f"{model}-{behind}")) for model in models}
-    against = [names[model] for model, (a, b) in pairs.items() if a <= b]
+    exceptions = [names[model] for model, (a, b) in pairs.items() if a <= b]
     listed = ", ".join(f"{names[model]} {a:g} to {b:g}" for model, (a, b) in pairs.items())
-    return Finding("inconsistent" if against else "consistent", f"Scores of {ahead} and of {behind}: {listed}.")
+    return Finding("inconsistent" if exceptions else "consistent", f"Scores of {ahead} and of {behind}: {listed}.")
 
 
 @judge
-def moves(claim, ledger, before, after, way):
-    """A change that is said to go up or down."""
+def moves(claim: Claim, ledger: Ledger, before: Ref, after: Ref, way: str) -> Finding:
+    """Check that a number goes up or down, as the paper says.
+
+    before, after: the two numbers.
+    way: "up" or "down"; anything else raises `LedgerError`.
+    """
     if way not in ("up", "down"):
         raise LedgerError(f"{claim.id}: a way is up or down, not {way!r}")
     a, b = quantity(ledger, before), quantity(ledger, after)
-    went = "up" if b > a else "down" if b < a else "nowhere"
+    direction = "up" if b > a else "down" if b < a else "nowhere"
     return Finding(
-        "consistent" if went == way else "inconsistent", f"From {a:,} to {b:,} is {went}, and the sentence says {way}."
+        "consistent" if direction == way else "inconsistent",
+        f"From {a:,} to {b:,} is {direction}, and the sentence says {way}.",
     )
 
 
 @judge
-def higher_on_each(claim, ledger, first, second, metrics, images):
-    """Is the second run above the first in every score? Mixed signs leave the claim open."""
-    steps = {metric: ledger.value(f"{second}-{metric}") - ledger.value(f"{first}-{metric}") for metric in metrics}
-    listed = ", ".join(f"{metric} {step:+.2f}" for metric, step in steps.items())
-    images, a, b = quantity(ledger, images), ledger.value(f"{first}-accuracy"), ledger.value(f"{second}-accuracy")
+def higher_on_each(
+    claim: Claim, ledger: Ledger, first: str, second: str, metrics: Sequence[str], images: Ref
+) -> Finding:
+    """Check that the second run is above the first in every score; gains of both signs leave the claim open.
+
+    first, second: the beginnings of the ids of each run's scores, which are `run-metric`.
+    metrics: the scores.
+    images: the number of test images.
+    """
+    differences = {metric: ledger.value(f"{second}-{metric}") - ledger.value(f"{first}-{metric}") for metric in metrics}
+    listed = ", ".join(f"{metric} {difference:+.2f}" for metric, difference in differences.items())
+    n_images, a, b = quantity(ledger, images), ledger.value(f"{first}-accuracy"), ledger.value(f"{second}-accuracy")
     verdict = (
         "inconsistent"
-        if not any(step > 0 for step in steps.values())
+        if not any(difference > 0 for difference in differences.values())
         else "unverifiable"
-        if any(step < 0 for step in steps.values())
+        if any(difference < 0 for difference in differences.values())
         else "consistent"
     )
-    return Finding(verdict, f"Gains: {listed}; in accuracy {gap_in_images(a, b, images)}.")
+    return Finding(verdict, f"Gains: {listed}; in accuracy {gap_in_images(a, b, n_images)}.")
 
 
-def gains(ledger, model: str, before: str, after: str, metrics) -> dict[str, float]:
-    """Compute the difference of each metric of a model between two settings, `after` minus `before`."""
+def gains(ledger: Ledger, model: str, before: str, after: str, metrics: Sequence[str]) -> dict[str, float]:
+    """Compute the gain of a model in each metric between two settings: `after` minus `before`.
+
+    ledger: the ledger that has the claims; their ids are `model-setting-metric`.
+    model: the model.
+    before, after: the two settings.
+    metrics: the metrics.
+    """
     return {
         metric: round(ledger.value(f"{model}-{after}-{metric}") - ledger.value(f"{model}-{before}-{metric}"), 6)
         for metric in metrics
@@ -266,41 +366,84 @@ def gains(ledger, model: str, before: str, after: str, metrics) -> dict[str, flo
 
 
 @judge
-def gains_in_order(claim, ledger, most_first, before, after, metrics, names):
-    """The gain of each model falls from one to the next, in every score."""
+def gains_in_order(
+    claim: Claim,
+    ledger: Ledger,
+    most_first: Sequence[str],
+    before: str,
+    after: str,
+    metrics: Sequence[str],
+    names: Mapping[str, str],
+) -> Finding:
+    """Check that the gain falls from one model to the next in every metric; open if only some metrics agree.
+
+    most_first: the models, in the claimed order of their gains.
+    before, after: the two settings; the ids of the scores are `model-setting-metric`.
+    metrics: the metrics.
+    names: model -> its name in the text.
+    """
     gained = {model: gains(ledger, model, before, after, metrics) for model in most_first}
-    kept = [
+    ordered = [
         all(gained[a][metric] > gained[b][metric] for a, b in zip(most_first, most_first[1:])) for metric in metrics
     ]
     listed = "; ".join(
         f"{metric} " + ", ".join(f"{names[model]} {gained[model][metric]:+.2f}" for model in most_first)
         for metric in metrics
     )
-    verdict = "consistent" if all(kept) else "unverifiable" if any(kept) else "inconsistent"
+    verdict = _combined_verdict(ordered)
     return Finding(verdict, f"Gains: {listed}.")
 
 
 @judge
-def gains_most(claim, ledger, winner, models, before, after, metrics, names):
-    """One model gains more than each of the others, in every score."""
+def gains_most(
+    claim: Claim,
+    ledger: Ledger,
+    winner: str,
+    models: Sequence[str],
+    before: str,
+    after: str,
+    metrics: Sequence[str],
+    names: Mapping[str, str],
+) -> Finding:
+    """Check that one model gains more than all others in every metric; open if only some metrics agree.
+
+    winner: the model that is claimed to gain most.
+    models: all models.
+    before, after: the two settings; the ids of the scores are `model-setting-metric`.
+    metrics: the metrics.
+    names: model -> its name in the text.
+    """
     gained = {model: gains(ledger, model, before, after, metrics) for model in models}
-    most = [
+    ahead = [
         all(gained[winner][metric] > gained[model][metric] for model in models if model != winner) for metric in metrics
     ]
     listed = "; ".join(
         f"{metric} " + ", ".join(f"{names[model]} {gained[model][metric]:+.2f}" for model in models)
         for metric in metrics
     )
-    verdict = "consistent" if all(most) else "unverifiable" if any(most) else "inconsistent"
+    verdict = _combined_verdict(ahead)
     return Finding(verdict, f"Gains: {listed}.")
 
 
 @judge
-def best_in_each_group(claim, ledger, winner, models, groups, metrics, names):
-    """A "best" that names no group of runs: it holds if each group agrees in every score, falls if none does, and is
-    open where they differ.
+def best_in_each_group(
+    claim: Claim,
+    ledger: Ledger,
+    winner: str,
+    models: Sequence[str],
+    groups: Mapping[str, str],
+    metrics: Sequence[str],
+    names: Mapping[str, str],
+) -> Finding:
+    """Check that a model is the best in every group of runs, where the claim names none; open if the groups disagree.
+
+    winner: the model that is called the best.
+    models: all models.
+    groups: a group of runs -> its name in the text; the ids of the scores are `model-group-metric`.
+    metrics: the metrics, all of which must agree within a group.
+    names: model -> its name in the text.
     """
-    ahead, said = [], []
+    ahead, phrases = [], []
     for group in groups:
         scores = {metric: {model: ledger.value(f"{model}-{group}-{metric}") for model in models} for metric in metrics}
         ahead.append(all(row[winner] > row[model] for row in scores.values() for model in models if model != winner))
@@ -308,6 +451,6 @@ def best_in_each_group(claim, ledger, winner, models, groups, metrics, names):
         against = ", ".join(
             f"{metric} {row[winner]:.2f} to at best {best[metric]:.2f}" for metric, row in scores.items()
         )
-        said.append(f"{names[winner]} {'is' if ahead[-1] else 'is not'} ahead in {groups[group]} ({against})")
-    verdict = "consistent" if all(ahead) else "unverifiable" if any(ahead) else "inconsistent"
-    return Finding(verdict, "; ".join(said) + ".")
+        phrases.append(f"{names[winner]} {'is' if ahead[-1] else 'is not'} ahead in {groups[group]} ({against})")
+    verdict = _combined_verdict(ahead)
+    return Finding(verdict, "; ".join(phrases) + ".")

@@ -1,7 +1,10 @@
-"""Claims that stand or fall with the existence of one confusion matrix."""
+"""Check whether printed scores can come from one confusion matrix."""
 
 import math
+from collections.abc import Mapping, Sequence
 from functools import cache
+
+import pandas as pd
 
 from pneumo_utils.claims.checks.arithmetic import in_words, quantity
 from pneumo_utils.claims.checks.registry import judge
@@ -15,18 +18,26 @@ from pneumo_utils.claims.confusion_solver import (
     middle,
     nearest,
     readings,
+    room,
 )
-from pneumo_utils.claims.confusion_solver import room as printed_room
-from pneumo_utils.claims.ledger import Finding, LedgerError
+from pneumo_utils.claims.ledger import Claim, Finding, Ledger, LedgerError, Ref
 
 
 def unpadded(text: str) -> str:
-    """A percentage without the zeros that a spreadsheet puts after it: 43.30% as 43.3%."""
+    """Strip the zeros that a spreadsheet adds to a percentage: "43.30%" becomes "43.3%".
+
+    text: a number as printed.
+    """
     return text.rstrip("%").rstrip("0").rstrip(".") + "%" if text.endswith("%") and "." in text else text
 
 
-def printed_scores(ledger, column, padded: bool) -> dict[str, tuple[str, ...]]:
-    """The texts of a column by metric; one metric may be printed twice."""
+def printed_scores(ledger: Ledger, column: Sequence[str], padded: bool) -> dict[str, tuple[str, ...]]:
+    """Collect the printed scores of a column by metric; a metric may be printed more than once.
+
+    ledger: the ledger that has the claims.
+    column: the ids of the claims.
+    strip_zeros: whether zeros at the end of a percentage are padding.
+    """
     texts: dict[str, tuple[str, ...]] = {}
     for ref in column:
         claim = ledger[ref]
@@ -34,75 +45,101 @@ def printed_scores(ledger, column, padded: bool) -> dict[str, tuple[str, ...]]:
     return texts
 
 
-# Every cell of a column asks the same question, and a matrix of thousands by hundreds of candidates is worth keeping.
+# All claims of a column need the same search over up to millions of matrices, so its results are cached. The printed
+# scores are passed as a tuple of pairs, because arguments of a cached function must be hashable.
 @cache
-def _fitting(positives: int, negatives: int, texts: tuple):
+def _cached_matrices(positives: int, negatives: int, texts: tuple) -> pd.DataFrame:
     return feasible(positives, negatives, dict(texts))
 
 
 @cache
-def _nearest(positives: int, negatives: int, texts: tuple):
+def _cached_nearest(positives: int, negatives: int, texts: tuple) -> pd.Series:
     return nearest(positives, negatives, dict(texts))
 
 
 @cache
-def _readings(positives: int, negatives: int, texts: tuple):
+def _cached_readings(positives: int, negatives: int, texts: tuple) -> pd.DataFrame:
     return readings(positives, negatives, dict(texts))
 
 
-def fitting(ledger, column, positives, negatives, padded=False):
-    """All confusion matrices that print as this column."""
+def fitting(
+    ledger: Ledger, column: Sequence[str], positives: Ref, negatives: Ref, padded: bool = False
+) -> pd.DataFrame:
+    """Find all confusion matrices that fit the printed scores of a column, one row per matrix.
+
+    ledger: the ledger that has the claims.
+    column: the ids of the scores in the column.
+    positives, negatives: the number of test images of each class.
+    strip_zeros: whether zeros at the end of a percentage are padding.
+    """
     texts = printed_scores(ledger, column, padded)
-    return _fitting(quantity(ledger, positives), quantity(ledger, negatives), tuple(texts.items()))
+    return _cached_matrices(quantity(ledger, positives), quantity(ledger, negatives), tuple(texts.items()))
 
 
-def cells(matrix) -> str:
-    """Format the four cells of a confusion matrix as text."""
+def cells(matrix: pd.Series) -> str:
+    """Format the four cells of a confusion matrix as text.
+
+    matrix: the cells, by their names in `CELL_NAMES`.
+    """
     return ", ".join(f"{cell} {matrix[cell]:,.0f}" for cell in CELLS)
 
 
-def such_as(matrices, what="the whole column") -> str:
-    """How many matrices print as this, and the one in their midst."""
+def such_as(matrices: pd.DataFrame, what: str = "the whole column") -> str:
+    """Describe in a phrase how many matrices fit, with the middle one as an example.
+
+    matrices: one row per matrix; at least one row.
+    what: what they fit, in words.
+    """
     if len(matrices) > 1:
-        return f"{len(matrices):,} matrices print as {what}, such as {cells(middle(matrices))}"
-    return f"one matrix prints as {what}, {cells(middle(matrices))}"
+        return f"{len(matrices):,} matrices fit {what}, such as {cells(middle(matrices))}"
+    return f"one matrix fits {what}, {cells(middle(matrices))}"
 
 
 def other_reading(positives: int, negatives: int, texts: dict) -> str:
-    """The plainest other way of reading a column under which a matrix prints as it, as a sentence, or nothing."""
-    tried = _readings(positives, negatives, tuple(texts.items()))
-    works = tried[tried["matrices"] > 0]
-    if works.empty:
+    """Describe the simplest other interpretation of a column that some matrix fits; return "" if there is none.
+
+    positives, negatives: the number of test images of each class.
+    printed: metric -> the printed scores.
+    """
+    interpretations = _cached_readings(positives, negatives, tuple(texts.items()))
+    possible = interpretations[interpretations["matrices"] > 0]
+    if possible.empty:
         return ""
-    rows = works.assign(
-        changes=(works["precision and recall"] == "swapped").astype(int)
-        + (works["digits"] == "cut off")
-        + (works["precision, recall and F1"] != next(iter(READINGS)))
+    rows = possible.assign(
+        changes=(possible["precision and recall"] == "swapped").astype(int)
+        + (possible["digits"] == "cut off")
+        + (possible["precision, recall and F1"] != next(iter(READINGS)))
     )
     row = rows.sort_values("changes", kind="stable").iloc[0]
     averages = row["precision, recall and F1"]
     swapped, cut = row["precision and recall"] == "swapped", row["digits"] == "cut off"
-    changed = [f"read as {averages}s" if averages.endswith("average") else f"read {averages}"] * (
+    changes = [f"read as {averages}s" if averages.endswith("average") else f"read {averages}"] * (
         averages != next(iter(READINGS))
     )
-    changed += ["with precision and recall swapped"] * swapped + ["with digits cut off"] * cut
+    changes += ["with precision and recall swapped"] * swapped + ["with digits cut off"] * cut
     swap = {"precision": "recall", "recall": "precision"} if swapped else {}
-    asked = {
+    renamed = {
         swap.get(key, key) + (READINGS[averages] if key in AVERAGED else ""): value for key, value in texts.items()
     }
-    found = feasible(positives, negatives, asked, cut=cut)
-    low, high = (f"{100 * share:.0f}" for share in (found["TN"].min() / negatives, found["TN"].max() / negatives))
-    between = low if low == high else f"{low} to {high}"
-    how = " ".join(changed)
-    return f" {how[0].upper()}{how[1:]}, {such_as(found, 'it')}: {between} % of the normal images right."
+    matrices = feasible(positives, negatives, renamed, cut=cut)
+    low, high = (f"{100 * share:.0f}" for share in (matrices["TN"].min() / negatives, matrices["TN"].max() / negatives))
+    percent = low if low == high else f"{low} to {high}"
+    how = " ".join(changes)
+    return f" {how[0].upper()}{how[1:]}, {such_as(matrices, 'it')}: {percent} % of the normal images right."
 
 
 @judge
-def one_confusion_matrix(claim, ledger, column, positives, negatives, padded=False):
-    """A column of scores comes of one test run, so one matrix has to print as all of it.
+def one_confusion_matrix(
+    claim: Claim, ledger: Ledger, column: Sequence[str], positives: Ref, negatives: Ref, padded: bool = False
+) -> Finding:
+    """Check that one confusion matrix fits all scores of a column, since they come from one test run.
 
-    Where none does, the numbers without any one of which a matrix is left are at odds; the others agree with what is
-    left. Where no single number is to blame, all are at odds.
+    If no matrix fits, each score is left out in turn. A score without which a matrix fits the rest is inconsistent; the
+    others are then consistent. If there is no such score, all of them are inconsistent.
+
+    column: the ids of the scores in the column; the claim must be among them, otherwise `LedgerError` is raised.
+    positives, negatives: the number of test images of each class.
+    padded: whether zeros at the end of a percentage are padding.
     """
     if claim.id not in column:
         raise LedgerError(f"{claim.id}: its column does not hold it: {', '.join(column)}")
@@ -115,63 +152,65 @@ def one_confusion_matrix(claim, ledger, column, positives, negatives, padded=Fal
         ref: fitting(ledger, [other for other in column if other != ref], positives, negatives, padded)
         for ref in column
     }
-    to_blame = [ref for ref, left in without.items() if len(left)]
+    to_blame = [ref for ref, rest in without.items() if len(rest)]
     texts = printed_scores(ledger, column, padded)
     if claim.id in to_blame:
         return Finding(
             "inconsistent",
-            f"No matrix on {test_set} prints as the whole column; "
-            f"{such_as(without[claim.id], 'the rest, without this number')}."
-            f"{other_reading(p, n, texts)}",
+            f"No matrix on {test_set} fits the whole column; "
+            f"{such_as(without[claim.id], 'the rest, without this number')}.{other_reading(p, n, texts)}",
         )
     if to_blame:
         names = " or ".join(f"{ledger[ref].says} ({ledger[ref].printed})" for ref in to_blame)
         return Finding(
             "consistent",
-            f"No matrix on {test_set} prints as the whole column; this number stands if {names} is left out.",
+            f"No matrix on {test_set} fits the whole column; one fits this number if {names} is left out.",
         )
-    near = _nearest(p, n, tuple(texts.items()))
+    near = _cached_nearest(p, n, tuple(texts.items()))
     return Finding(
         "inconsistent",
-        f"No matrix on {test_set} prints as the whole column, even if any one number is left out; the nearest, "
+        f"No matrix on {test_set} fits the whole column, even if any one number is left out; the nearest, "
         f"{cells(near)}, "
         f"misses by up to {near['misses by'] / 2:.0f} units of the last place.{other_reading(p, n, texts)}",
     )
 
 
 @judge
-def accuracy_between(claim, ledger, sensitivity, specificity):
-    """Accuracy is a mean of sensitivity and specificity, weighted by the two classes, and lies between them."""
+def accuracy_between(claim: Claim, ledger: Ledger, sensitivity: Ref, specificity: Ref) -> Finding:
+    """Check that an accuracy lies between sensitivity and specificity, whose weighted mean it is.
+
+    sensitivity, specificity: the two scores, on the scale of the accuracy.
+    """
     low, high = sorted(ledger.value(ref) for ref in (sensitivity, specificity))
     inside = low <= claim.value <= high
     return Finding(
         "consistent" if inside else "inconsistent",
-        "Accuracy is a weighted mean of sensitivity and "
-        "specificity, "
-        f"and {claim.value:g} {'lies' if inside else 'does not lie'} between {low:g} and {high:g}.",
+        f"Accuracy is a weighted mean of sensitivity and specificity, and {claim.value:g} "
+        f"{'lies' if inside else 'does not lie'} between {low:g} and {high:g}.",
     )
 
 
 @judge
-def shares_of_whole_images(claim, ledger, shares):
-    """Percentages of so many images, {claim: images}: does a whole number of images give each to its last printed
-    digit?
+def shares_of_whole_images(claim: Claim, ledger: Ledger, shares: Mapping[str, Ref]) -> Finding:
+    """Check that each printed percentage is that of a whole number of images.
+
+    shares: the id of a percentage -> the number of images of which it is a share.
     """
     impossible = []
     for ref, images in shares.items():
-        low, high = printed_room(ledger[ref].printed)
+        low, high = room(ledger[ref].printed)
         count = ledger.value(images)
         if math.floor(high * count + EPSILON) < math.ceil(low * count - EPSILON):
             impossible.append(f"{ledger[ref].printed} of {count:,}")
     return Finding(
         "inconsistent" if impossible else "consistent",
-        f"No whole number of images is {', '.join(impossible)}: the last zeros are no digits."
+        f"No whole number of images is {', '.join(impossible)}: the zeros at the end are padding."
         if impossible
         else "Every share is that of a whole number of images.",
     )
 
 
-# The formulas that a paper prints for its scores, as it prints them.
+# The formulas that a paper prints for its scores; the last one is wrong and is kept as printed.
 FORMULAS = {
     "right by all": lambda tp, fn, fp, tn: (tp + tn) / (tp + fn + fp + tn),
     "true positives by positive answers": lambda tp, fn, fp, tn: tp / (tp + fp),
@@ -183,12 +222,28 @@ FORMULAS = {
 
 
 @judge
-def formula_gives(claim, ledger, formula, score, column, positives, negatives, padded=False):
-    """Does a formula of the paper give the score that its table prints, on a matrix that prints as the column?"""
+def formula_gives(
+    claim: Claim,
+    ledger: Ledger,
+    formula: str,
+    score: str,
+    column: Sequence[str],
+    positives: Ref,
+    negatives: Ref,
+    padded: bool = False,
+) -> Finding:
+    """Check that a paper's formula gives the score that its table prints, on a matrix that fits the column.
+
+    formula: a key of `PRINTED_FORMULAS`; anything else raises `LedgerError`.
+    score: the id of the printed score.
+    column: the ids of the scores in the column.
+    positives, negatives: the number of test images of each class.
+    padded: whether zeros at the end of a percentage are padding.
+    """
     if formula not in FORMULAS:
         raise LedgerError(f"{claim.id}: no formula is called {formula!r}; there are {', '.join(FORMULAS)}")
     matrix = middle(fitting(ledger, column, positives, negatives, padded))
-    value, (low, high) = FORMULAS[formula](*matrix[CELLS]), printed_room(ledger[score].printed)
+    value, (low, high) = FORMULAS[formula](*matrix[CELLS]), room(ledger[score].printed)
     return Finding(
         "consistent" if low - EPSILON <= value <= high + EPSILON else "inconsistent",
         f"On {cells(matrix)} the formula gives {value:.4f}; the table has {ledger[score].printed} "
@@ -197,29 +252,44 @@ def formula_gives(claim, ledger, formula, score, column, positives, negatives, p
 
 
 @judge
-def only_one_answer(claim, ledger, column, positives, negatives, padded=False):
-    """A model that always says pneumonia: every matrix that prints as its column has nothing in the other answer."""
+def only_one_answer(
+    claim: Claim, ledger: Ledger, column: Sequence[str], positives: Ref, negatives: Ref, padded: bool = False
+) -> Finding:
+    """Check that a model predicts pneumonia for every image: all matrices that fit its column say so.
+
+    column: the ids of the scores in the column.
+    positives, negatives: the number of test images of each class.
+    padded: whether zeros at the end of a percentage are padding.
+    """
     matrices = fitting(ledger, column, positives, negatives, padded)
-    never = len(matrices) > 0 and bool(((matrices["FN"] == 0) & (matrices["TN"] == 0)).all())
-    constant = metric("f1", quantity(ledger, positives), 0, quantity(ledger, negatives), 0)
-    found = f"Exactly {such_as(matrices)}" if len(matrices) else "No matrix prints as the column"
+    constant_prediction = len(matrices) > 0 and bool(((matrices["FN"] == 0) & (matrices["TN"] == 0)).all())
+    f1 = metric("f1", quantity(ledger, positives), 0, quantity(ledger, negatives), 0)
+    fit = f"Exactly {such_as(matrices)}" if len(matrices) else "No matrix fits the column"
     return Finding(
-        "consistent" if never else "inconsistent" if matrices.empty else "unverifiable",
-        f"{found}; always saying pneumonia has an F1 of {constant:.4f}.",
+        "consistent" if constant_prediction else "inconsistent" if matrices.empty else "unverifiable",
+        f"{fit}; always predicting pneumonia has an F1 of {f1:.4f}.",
     )
 
 
 @judge
-def errors_mostly_on(claim, ledger, side, column, positives, negatives, padded=False):
-    """Most wrong answers fall on images of one class, in every matrix that prints as the column."""
+def errors_mostly_on(
+    claim: Claim, ledger: Ledger, side: str, column: Sequence[str], positives: Ref, negatives: Ref, padded: bool = False
+) -> Finding:
+    """Check that most errors are on images of one class, in every matrix that fits the column.
+
+    side: "normal" or "pneumonia".
+    column: the ids of the scores in the column.
+    positives, negatives: the number of test images of each class.
+    padded: whether zeros at the end of a percentage are padding.
+    """
     wrong, other = {"normal": ("FP", "FN"), "pneumonia": ("FN", "FP")}[side]
     matrices = fitting(ledger, column, positives, negatives, padded)
-    most = (matrices[wrong] > matrices[other]).all() if len(matrices) else False
-    least = (matrices[wrong] < matrices[other]).all() if len(matrices) else False
+    all_more = (matrices[wrong] > matrices[other]).all() if len(matrices) else False
+    all_fewer = (matrices[wrong] < matrices[other]).all() if len(matrices) else False
     centre = middle(matrices) if len(matrices) else None
     return Finding(
-        "consistent" if most else "inconsistent" if least else "unverifiable",
+        "consistent" if all_more else "inconsistent" if all_fewer else "unverifiable",
         f"Of {centre['FN'] + centre['FP']:,} errors {centre[wrong]:,} are on {side} images ({cells(centre)})."
         if centre is not None
-        else "No matrix prints as the column.",
+        else "No matrix fits the column.",
     )

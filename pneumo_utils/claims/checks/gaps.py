@@ -1,44 +1,68 @@
-"""Check gaps between scores, and between scores and baselines."""
+"""Check gaps between scores in units of their standard error, and scores against the majority baseline."""
 
 import math
+from collections.abc import Sequence
 
 from pneumo_utils.claims.checks.arithmetic import quantity
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Finding
+from pneumo_utils.claims.ledger import Claim, Finding, Ledger, Ref
 
-OPEN_WITHIN = 2  # standard errors: a gap below this many of them is not told apart from chance
+OPEN_WITHIN = 2  # standard errors: a smaller gap may be chance
 
 
-def called(ledger, ref) -> str:
-    """How a sentence names a claim: by what it says."""
+def called(ledger: Ledger, ref: str) -> str:
+    """Return the description of a claim.
+
+    ledger: the ledger that has the claim.
+    claim_id: the id of the claim.
+    """
     return ledger[ref].says
 
 
-def shown(ledger, ref) -> str:
-    """Return the value of a claim as printed, or as plain text if no printed form is recorded."""
+def shown(ledger: Ledger, ref: str) -> str:
+    """Return the value of a claim as printed, or as plain text if its printed form is not recorded.
+
+    ledger: the ledger that has the claim.
+    claim_id: the id of the claim.
+    """
     return ledger[ref].printed or str(ledger[ref].value)
 
 
 def share(score: float) -> float:
-    """A score between 0 and 1, also where it is printed as a percentage."""
+    """Convert a score to the range from 0 to 1.
+
+    score: a share, or a percentage if it is above 1.
+    """
     return score / 100 if score > 1 else score
 
 
 def standard_error(score: float, images: int) -> float:
-    """Compute the standard error of a proportion measured on a number of images."""
+    """Compute the standard error of a proportion.
+
+    score: the proportion, or a percentage if it is above 1.
+    n_images: the number of images on which it was measured.
+    """
     return math.sqrt(share(score) * (1 - share(score)) / images)
 
 
 def errors_apart(first: float, second: float, images: int) -> float:
-    """The gap of two accuracies in standard errors of their difference, as if each had been measured on its own draw
-    of the images.
+    """Compute the gap between two accuracies in standard errors of their difference.
+
+    The two are treated as independent, as if each was measured on its own random images.
+
+    first, second: the accuracies, as shares or percentages.
+    n_images: the number of images behind each.
     """
-    room_for_chance = math.hypot(standard_error(first, images), standard_error(second, images))
-    return abs(share(first) - share(second)) / room_for_chance
+    error = math.hypot(standard_error(first, images), standard_error(second, images))
+    return abs(share(first) - share(second)) / error
 
 
 def gap_in_images(first: float, second: float, images: int) -> str:
-    """Describe the gap between two scores in points, in images and in standard errors."""
+    """Describe the gap between two accuracies in points, in images and in standard errors.
+
+    first, second: the accuracies, as shares or percentages.
+    n_images: the number of images behind each.
+    """
     gap = abs(share(first) - share(second))
     return (
         f"a gap of {100 * gap:.2f} points or about {gap * images:.0f} of {images:,} images, "
@@ -47,62 +71,84 @@ def gap_in_images(first: float, second: float, images: int) -> str:
 
 
 @judge
-def no_gap(claim, ledger, pairs, images):
-    """No training accuracy lies above its validation accuracy by more than chance on the validation images allows."""
-    images, wide, said = ledger.value(images), False, []
+def no_gap(claim: Claim, ledger: Ledger, pairs: Sequence[tuple[str, str]], images: Ref) -> Finding:
+    """Check that no training accuracy is above validation accuracy by more than chance on the validation images.
+
+    pairs: the ids of a training accuracy and a validation accuracy, for each model.
+    images: the number of validation images.
+    """
+    n_images, significant, phrases = ledger.value(images), False, []
     for training, validation in pairs:
         t, v = ledger.value(training), ledger.value(validation)
-        wide |= share(t) - share(v) > OPEN_WITHIN * standard_error(v, images)
-        said.append(f"{shown(ledger, training)} in training against {shown(ledger, validation)} in validation")
+        significant |= share(t) - share(v) > OPEN_WITHIN * standard_error(v, n_images)
+        phrases.append(f"{shown(ledger, training)} in training against {shown(ledger, validation)} in validation")
     return Finding(
-        "inconsistent" if wide else "consistent",
-        f"The paper itself prints {' and '.join(said)}; chance on {images:,} images accounts for about "
-        f"{100 * OPEN_WITHIN * standard_error(v, images):.1f} points.",
+        "inconsistent" if significant else "consistent",
+        f"The paper itself prints {' and '.join(phrases)}; chance on {n_images:,} images accounts for about "
+        f"{100 * OPEN_WITHIN * standard_error(v, n_images):.1f} points.",
     )
 
 
 @judge
-def gap_grows(claim, ledger, early, late):
-    """Training and validation accuracy, [training, validation] at two times: do they part?"""
-    gaps, said = [], []
+def gap_grows(claim: Claim, ledger: Ledger, early: tuple[str, str], late: tuple[str, str]) -> Finding:
+    """Check that the gap between training and validation accuracy grows.
+
+    early, late: the ids of the training accuracy and the validation accuracy at each time.
+    """
+    gaps, phrases = [], []
     for training, validation in (early, late):
         gaps.append(ledger.value(training) - ledger.value(validation))
-        said.append(f"{shown(ledger, training)} - {shown(ledger, validation)} = {gaps[-1]:g} points")
+        phrases.append(f"{shown(ledger, training)} - {shown(ledger, validation)} = {gaps[-1]:g} points")
     return Finding(
         "consistent" if gaps[1] > gaps[0] else "inconsistent",
-        f"Training less validation accuracy goes from {said[0]} to {said[1]}.",
+        f"Training less validation accuracy goes from {phrases[0]} to {phrases[1]}.",
     )
 
 
-def majority(ledger, positives, negatives) -> tuple[float, str]:
-    """What always giving the commoner answer scores, in percent, and how that reads."""
+def majority(ledger: Ledger, positives: Ref, negatives: Ref) -> tuple[float, str]:
+    """Compute the accuracy, in percent, of always predicting the more frequent class, and describe it in a phrase.
+
+    ledger: the ledger that has the claims.
+    positives, negatives: the number of images of each class.
+    """
     counts = [quantity(ledger, positives), quantity(ledger, negatives)]
     percent = 100 * max(counts) / sum(counts)
-    return percent, f"always giving the commoner answer scores {percent:.2f} % ({max(counts):,} of {sum(counts):,})"
-
-
-@judge
-def beside_majority(claim, ledger, positives, negatives):
-    """An accuracy that cannot be recomputed, with the score of a constant answer to read it by."""
-    _, said = majority(ledger, positives, negatives)
-    return Finding("unverifiable", f"A measured result; to read it by, {said}.")
-
-
-@judge
-def beats_majority(claim, ledger, accuracy, positives, negatives):
-    """A model that did well is above a constant answer."""
-    baseline, said = majority(ledger, positives, negatives)
-    ours = 100 * share(ledger.value(accuracy))
-    return Finding(
-        "consistent" if ours > baseline else "inconsistent",
-        f"{shown(ledger, accuracy)} ({called(ledger, accuracy)}); {said}.",
+    return (
+        percent,
+        f"always predicting the more frequent class scores {percent:.2f} % ({max(counts):,} of {sum(counts):,})",
     )
 
 
 @judge
-def reads_as_share(claim, ledger, above):
-    """A percentage said to lie above another: does it, as printed, or only if it is a share that was given a percent
-    sign?
+def beside_majority(claim: Claim, ledger: Ledger, positives: Ref, negatives: Ref) -> Finding:
+    """Report the accuracy of always predicting the more frequent class, for an accuracy that cannot be recomputed.
+
+    positives, negatives: the number of images of each class.
+    """
+    _, description = majority(ledger, positives, negatives)
+    return Finding("unverifiable", f"A measured result; for comparison, {description}.")
+
+
+@judge
+def beats_majority(claim: Claim, ledger: Ledger, accuracy: str, positives: Ref, negatives: Ref) -> Finding:
+    """Check that an accuracy is above that of always predicting the more frequent class.
+
+    accuracy: the id of the accuracy.
+    positives, negatives: the number of images of each class.
+    """
+    baseline, description = majority(ledger, positives, negatives)
+    percent = 100 * share(ledger.value(accuracy))
+    return Finding(
+        "consistent" if percent > baseline else "inconsistent",
+        f"{shown(ledger, accuracy)} ({called(ledger, accuracy)}); {description}.",
+    )
+
+
+@judge
+def reads_as_share(claim: Claim, ledger: Ledger, above: str) -> Finding:
+    """Check that a percentage is above another one, as printed, or only as a share with a wrong percent sign.
+
+    above: the id of the other percentage.
     """
     other = ledger.value(above)
     if claim.value > other:
@@ -117,13 +163,15 @@ def reads_as_share(claim, ledger, above):
 
 
 @judge
-def loss_per_batch(claim, ledger, images, batch):
-    """A loss summed over an epoch, brought down to one batch; without a log nothing more can be said."""
+def loss_per_batch(claim: Claim, ledger: Ledger, images: Ref, batch: Ref) -> Finding:
+    """Report the loss per batch, if a printed loss is a sum over an epoch.
+
+    images: the number of training images.
+    batch: the batch size.
+    """
     batches = math.ceil(ledger.value(images) / ledger.value(batch))
     return Finding(
         "unverifiable",
-        f"A measured result; if it is a sum over {batches:,} batches of "
-        f"{ledger.value(batch)}, one batch has "
-        f"{claim.value / batches:.3f}, and equal odds for both classes would cost "
-        f"{math.log(2):.3f}.",
+        f"A measured result; if it is a sum over {batches:,} batches of {ledger.value(batch)}, one batch has "
+        f"{claim.value / batches:.3f}, and predicting both classes with probability 0.5 would cost {math.log(2):.3f}.",
     )

@@ -1,47 +1,72 @@
-"""Claims about a confusion matrix that is printed, cell by cell, and about the test set that it counts."""
+"""Check a printed confusion matrix, and claims about the test set that it counts."""
 
 import itertools
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import stats
 
 from pneumo_utils.claims.checks.arithmetic import compare
 from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Finding
+from pneumo_utils.claims.ledger import Claim, Finding, Ledger, Ref
 
-IMPROBABLE = 0.001  # a mix of classes less likely than this, were the images drawn at random, is called inconsistent
+IMPROBABLE = 0.001  # the p-value below which the rows of a matrix contradict the stated class shares
 
 
-def matrix(ledger, cells) -> np.ndarray:
-    """Rows are the actual classes, columns the predicted ones."""
+def matrix(ledger: Ledger, cells: Sequence[Sequence[Ref]]) -> np.ndarray:
+    """Return a printed confusion matrix as an array; rows are actual classes, columns predicted ones.
+
+    ledger: the ledger that has the cells.
+    cells: the ids of the cells, row by row.
+    """
     return np.array([[ledger.value(cell) for cell in row] for row in cells])
 
 
 @judge
-def matrix_accuracy(claim, ledger, cells):
-    """Compare a claimed accuracy, in percent, with the one that follows from the printed confusion matrix."""
+def matrix_accuracy(claim: Claim, ledger: Ledger, cells: Sequence[Sequence[Ref]]) -> Finding:
+    """Compare a claimed accuracy, in percent, with that of the printed confusion matrix.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    """
     counts = matrix(ledger, cells)
-    right, images = int(np.trace(counts)), int(counts.sum())
+    correct, images = int(np.trace(counts)), int(counts.sum())
     return compare(
-        claim, 100 * right / images, f"The diagonal holds {right:,} of {images:,} images, 100 x {right:,} / {images:,}"
+        claim,
+        100 * correct / images,
+        f"The diagonal holds {correct:,} of {images:,} images, 100 x {correct:,} / {images:,}",
     )
 
 
-def misfit(rows, mix) -> float:
-    """Chi-squared of row totals against shares."""
+def misfit(rows: Sequence[float], mix: Sequence[float]) -> float:
+    """Compute chi-squared of row totals against class shares.
+
+    row_totals: the number of images in each row.
+    class_shares: the share of each class, on any scale, in the same order.
+    """
     expected = np.sum(rows) * np.array(mix) / np.sum(mix)
     return float(np.sum((np.array(rows) - expected) ** 2 / expected))
 
 
-def best_naming(rows, mix) -> tuple[int, ...]:
-    """Which class of the mix each row most likely is: the permutation with the least chi-squared."""
+def best_naming(rows: Sequence[float], mix: Sequence[float]) -> tuple[int, ...]:
+    """Find the assignment of classes to rows with the smallest chi-squared; return the class index of each row.
+
+    row_totals: the number of images in each row.
+    class_shares: the share of each class, on any scale.
+    """
     return min(itertools.permutations(range(len(mix))), key=lambda order: misfit(rows, [mix[i] for i in order]))
 
 
 @judge
-def rows_follow_mix(claim, ledger, cells, names, mix):
-    """Does a random draw from the stated mix of classes give rows of these sizes under the names they bear?"""
+def rows_follow_mix(
+    claim: Claim, ledger: Ledger, cells: Sequence[Sequence[Ref]], names: Sequence[str], mix: Sequence[Ref]
+) -> Finding:
+    """Check that the rows of a matrix have the sizes that a random draw from the stated class shares gives.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    names: the classes, in the order of the rows.
+    mix: the stated share of each class, in the order of `names`.
+    """
     rows, shares = matrix(ledger, cells).sum(axis=1).tolist(), [ledger.value(ref) for ref in mix]
     as_named = misfit(rows, shares)
     likely = stats.chi2.sf(as_named, len(rows) - 1) > IMPROBABLE
@@ -55,26 +80,37 @@ def rows_follow_mix(claim, ledger, cells, names, mix):
     )
     return Finding(
         "consistent" if likely else "inconsistent",
-        f"The rows hold {stated}; against the stated shares of {', '.join(f'{s} %' for s in shares)} "
-        f"chi-squared is "
+        f"The rows hold {stated}; against the stated shares of {', '.join(f'{s} %' for s in shares)} chi-squared is "
         f"{as_named:.2f} at {len(rows) - 1} degrees of freedom.{rest}",
     )
 
 
 def false_alarms_and_misses(counts: np.ndarray, healthy: int) -> tuple[int, int]:
-    """Healthy images called ill, and ill images called healthy."""
+    """Count false positives (healthy images called ill) and false negatives (ill images called healthy).
+
+    counts: a confusion matrix; rows are actual classes, columns predicted ones.
+    healthy: the index of the healthy class.
+    """
     return int(counts[healthy].sum() - counts[healthy, healthy]), int(
         counts[:, healthy].sum() - counts[healthy, healthy]
     )
 
 
 @judge
-def more_false_alarms(claim, ledger, cells, names, mix, healthy):
-    """More false positives than false negatives, by the names in the table; and by the names that fit the stated mix
-    best.
+def more_false_alarms(
+    claim: Claim, ledger: Ledger, cells: Sequence[Sequence[Ref]], names: Sequence[str], mix: Sequence[Ref], healthy: str
+) -> Finding:
+    """Check that there are more false positives than false negatives, by the printed names of the classes.
+
+    The reason also has the counts by the names that fit the stated class shares best.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    names: the classes, in the order of the rows.
+    mix: the stated share of each class, in the order of `names`.
+    healthy: the name of the healthy class.
     """
     counts = matrix(ledger, cells)
-    alarms, misses = false_alarms_and_misses(counts, names.index(healthy))
+    false_positives, false_negatives = false_alarms_and_misses(counts, names.index(healthy))
     order = best_naming(counts.sum(axis=1).tolist(), [ledger.value(ref) for ref in mix])
     row = order.index(names.index(healthy))
     other = ""
@@ -85,20 +121,33 @@ def more_false_alarms(claim, ledger, cells, names, mix, healthy):
             f"and {renamed[1]}."
         )
     return Finding(
-        "consistent" if alarms > misses else "inconsistent",
-        f"By the names in the table {alarms} {healthy} images are called pneumonia and {misses} "
+        "consistent" if false_positives > false_negatives else "inconsistent",
+        f"By the names in the table {false_positives} {healthy} images are called pneumonia and {false_negatives} "
         f"pneumonias {healthy}.{other}",
     )
 
 
 @judge
-def most_confused(claim, ledger, cells, names, mix, pair):
-    """The two classes taken for each other most often, by the table's names and by those that fit the stated mix
-    best.
+def most_confused(
+    claim: Claim,
+    ledger: Ledger,
+    cells: Sequence[Sequence[Ref]],
+    names: Sequence[str],
+    mix: Sequence[Ref],
+    pair: Sequence[str],
+) -> Finding:
+    """Check which two classes are confused most often, by the printed names of the classes.
+
+    The reason also has the pair by the names that fit the stated class shares best.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    names: the classes, in the order of the rows.
+    mix: the stated share of each class, in the order of `names`.
+    pair: the two classes that are claimed to be confused most often.
     """
     counts = matrix(ledger, cells)
-    mistaken = {(i, j): int(counts[i, j] + counts[j, i]) for i, j in itertools.combinations(range(len(names)), 2)}
-    worst = max(mistaken, key=mistaken.__getitem__)
+    confusions = {(i, j): int(counts[i, j] + counts[j, i]) for i, j in itertools.combinations(range(len(names)), 2)}
+    worst = max(confusions, key=confusions.__getitem__)
     order = best_naming(counts.sum(axis=1).tolist(), [ledger.value(ref) for ref in mix])
     renamed = {names[order[i]] for i in worst}
     other = (
@@ -109,15 +158,21 @@ def most_confused(claim, ledger, cells, names, mix, pair):
     same = {names[i] for i in worst} == set(pair)
     return Finding(
         "consistent" if same else "inconsistent",
-        f"{names[worst[0]].capitalize()} and {names[worst[1]]} are taken for each other {mistaken[worst]} "
-        f"times, which is most "
-        f"of the {int(counts.sum() - np.trace(counts))} errors.{other}",
+        f"{names[worst[0]].capitalize()} and {names[worst[1]]} are taken for each other {confusions[worst]} times, "
+        f"which is most of the {int(counts.sum() - np.trace(counts))} errors.{other}",
     )
 
 
 @judge
-def hardest_class(claim, ledger, cells, names, hardest):
-    """The class with the lowest F1 in the table."""
+def hardest_class(
+    claim: Claim, ledger: Ledger, cells: Sequence[Sequence[Ref]], names: Sequence[str], hardest: str
+) -> Finding:
+    """Check which class has the lowest F1.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    names: the classes, in the order of the rows.
+    hardest: the class that is claimed to be the hardest.
+    """
     counts = matrix(ledger, cells)
     recall, precision = np.diag(counts) / counts.sum(axis=1), np.diag(counts) / counts.sum(axis=0)
     f1 = 2 * precision * recall / (precision + recall)
@@ -134,50 +189,67 @@ def hardest_class(claim, ledger, cells, names, hardest):
 
 
 @judge
-def share_set_aside(claim, ledger, cells, images, batch):
-    """A test set said to be some percent of the images, against the images that its confusion matrix counts."""
-    counted, percent = int(matrix(ledger, cells).sum()), ledger.value(claim.id)
+def share_set_aside(claim: Claim, ledger: Ledger, cells: Sequence[Sequence[Ref]], images: Ref, batch: Ref) -> Finding:
+    """Check that a test set of some percent of the images has as many images as its confusion matrix counts.
+
+    cells: the ids of the cells, row by row; rows are actual classes, columns predicted ones.
+    images: the number of all images.
+    batch: the batch size.
+    """
+    n_test, percent = int(matrix(ledger, cells).sum()), ledger.value(claim.id)
     expected, size = percent * ledger.value(images) / 100, ledger.value(batch)
-    batches = f", and {counted:,} = {counted // size} x {size}: whole batches only" if counted % size == 0 else ""
+    batches = f", and {n_test:,} = {n_test // size} x {size}: whole batches only" if n_test % size == 0 else ""
     return Finding(
-        "consistent" if abs(counted - expected) <= 1 else "inconsistent",
+        "consistent" if abs(n_test - expected) <= 1 else "inconsistent",
         f"{percent} % of {ledger.value(images):,} images is {expected:,.1f}; the confusion matrix counts "
-        f"{counted:,}{batches}.",
+        f"{n_test:,}{batches}.",
     )
 
 
 @judge
-def gap_beyond_chance(claim, ledger, train, test, images, train_percent, test_percent):
-    """Is training accuracy above test accuracy by more than samples of these sizes allow?"""
+def gap_beyond_chance(
+    claim: Claim, ledger: Ledger, train: Ref, test: Ref, images: Ref, train_percent: Ref, test_percent: Ref
+) -> Finding:
+    """Check that training accuracy is above test accuracy by more than 1.96 standard errors of the difference.
+
+    train, test: the two accuracies, in percent.
+    images: the number of all images.
+    train_percent, test_percent: the size of each part, in percent of all images.
+    """
     a, b = ledger.value(train) / 100, ledger.value(test) / 100
     n, m = (ledger.value(images) * ledger.value(percent) / 100 for percent in (train_percent, test_percent))
     error = math.sqrt(a * (1 - a) / n + b * (1 - b) / m)
-    beyond = a - b > 1.96 * error
+    significant = a - b > 1.96 * error
     return Finding(
-        "consistent" if beyond else "inconsistent",
+        "consistent" if significant else "inconsistent",
         f"Training accuracy is {100 * (a - b):.1f} points above test accuracy, with a standard error of "
-        f"{100 * error:.2f} "
-        f"points on about {n:,.0f} and {m:,.0f} images; how much is slight is not said.",
+        f"{100 * error:.2f} points on about {n:,.0f} and {m:,.0f} images; the paper does not say how much is slight.",
     )
 
 
 @judge
-def error_above_accuracy(claim, ledger, train, others):
-    """A training error said to be some points higher than held-out accuracies."""
+def error_above_accuracy(claim: Claim, ledger: Ledger, train: Ref, others: Sequence[Ref]) -> Finding:
+    """Check that a training error is above held-out accuracies, as the paper says.
+
+    train: the training accuracy, in percent.
+    others: the held-out accuracies, in percent.
+    """
     error = 100 - ledger.value(train)
-    ahead = [ledger.value(train) - ledger.value(ref) for ref in others]
+    gaps = [ledger.value(train) - ledger.value(ref) for ref in others]
     above = all(error > ledger.value(ref) for ref in others)
     return Finding(
         "consistent" if above else "inconsistent",
-        f"The training error is 100 - {ledger.value(train)} = {error:.1f} %, far below those accuracies; "
-        f"it is the training "
-        f"accuracy that is higher, by {' and '.join(f'{a:.1f}' for a in ahead)} points.",
+        f"The training error is 100 - {ledger.value(train)} = {error:.1f} %, far below those accuracies; it is the "
+        f"training accuracy that is higher, by {' and '.join(f'{gap:.1f}' for gap in gaps)} points.",
     )
 
 
 @judge
-def rest_of_hundred(claim, ledger, others):
-    """The share that is left when the other parts of a split are taken from 100 %."""
+def rest_of_hundred(claim: Claim, ledger: Ledger, others: Sequence[Ref]) -> Finding:
+    """Compare a claim with what is left of 100 % after the other parts of a split.
+
+    others: the other parts, in percent.
+    """
     return compare(
         claim,
         100 - sum(ledger.value(ref) for ref in others),
@@ -186,12 +258,17 @@ def rest_of_hundred(claim, ledger, others):
 
 
 @judge
-def steps_or_epochs(claim, ledger, epochs, images, train_percent, batch):
-    """A number of steps that elsewhere is a number of epochs."""
+def steps_or_epochs(claim: Claim, ledger: Ledger, epochs: Ref, images: Ref, train_percent: Ref, batch: Ref) -> Finding:
+    """Check a number of training steps that is printed elsewhere as a number of epochs.
+
+    epochs: the number of epochs.
+    images: the number of all images.
+    train_percent: the size of the training set, in percent of all images.
+    batch: the batch size.
+    """
     steps = math.ceil(ledger.value(images) * ledger.value(train_percent) / 100 / ledger.value(batch))
     return Finding(
         "consistent" if claim.value == steps * ledger.value(epochs) else "inconsistent",
-        f"{ledger.value(epochs)} epochs of about {steps} steps are {steps * ledger.value(epochs):,} "
-        f"steps; {claim.value} is the "
-        "number of epochs.",
+        f"{ledger.value(epochs)} epochs of about {steps} steps are {steps * ledger.value(epochs):,} steps; "
+        f"{claim.value} is the number of epochs.",
     )

@@ -1,12 +1,20 @@
-"""Judges of a rerun: what a chapter's evidence says of a claim, and when it may say anything at all."""
+"""Check claims against the evidence of a rerun.
 
-from pneumo_utils.claims.ledger import Finding
+The evidence is None or a dictionary with `value`, `low` and `high` (an estimate and its confidence interval), `data`
+("phantom" or "real") and `tier` (the settings of the run).
+"""
+
+from pneumo_utils.claims.ledger import Claim, Finding
 
 NOT_TESTED = "not tested here"
 
 
-def printed_metric(claim, evidence) -> Finding:
-    """A printed score is judged only by a run on the paper's kind of data at the paper's settings."""
+def printed_metric(claim: Claim, evidence: dict | None) -> Finding:
+    """Check a printed score; only a run on real radiographs at the paper's settings can test it.
+
+    claim: a claim that prints a score.
+    evidence: the evidence of a run.
+    """
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
     low, high = evidence["low"], evidence["high"]
@@ -21,33 +29,45 @@ def printed_metric(claim, evidence) -> Finding:
     return Finding("reproduced" if inside else "not reproduced", f"{ours}, printed {claim.printed or claim.value}.")
 
 
-def paired_effect(claim, evidence) -> Finding:
-    """An ordering or effect is judged by a paired difference with its interval, on any kind of data, which is named."""
+def paired_effect(claim: Claim, evidence: dict | None) -> Finding:
+    """Check an ordering or an effect: it is reproduced if the interval of the paired difference is above 0.
+
+    Any kind of data can test it; the reason names the kind.
+
+    claim: a claim that one thing is better than another.
+    evidence: the evidence of a run, on a difference that is positive if the claim is true.
+    """
     if not evidence:
         return Finding(NOT_TESTED, "No run has reported on it.")
     low, high = evidence["low"], evidence["high"]
-    shown = (
+    difference = (
         f"difference {evidence['value']:+.3g} [{low:+.3g}, {high:+.3g}] on {evidence['data']} data at "
         f"{_settings(evidence)}"
     )
     if low > 0:
-        return Finding("reproduced", f"The effect shows: {shown}.")
+        return Finding("reproduced", f"The effect shows: {difference}.")
     return Finding(
-        "not reproduced", f"The effect {'is the other way round' if high < 0 else 'does not show'}: {shown}."
+        "not reproduced", f"The effect {'is the other way round' if high < 0 else 'does not show'}: {difference}."
     )
 
 
-def _settings(evidence) -> str:
-    """A run's settings in two words: what was changed stands beside the run itself, and in every verdict would bury
-    the numbers.
+def _settings(evidence: dict) -> str:
+    """Describe a run's settings in a few words.
+
+    The page lists changed settings beside the run; in every verdict they would hide the numbers.
     """
-    tier, _, changed = evidence["tier"].partition(", with ")
-    return f"{tier} settings" + ", some changed" * bool(changed)
+    tier, _, changes = evidence["tier"].partition(", with ")
+    return f"{tier} settings" + ", some changed" * bool(changes)
 
 
-def nothing_to_rerun(claim, evidence) -> Finding:
-    """Judge a claim that no rerun can test as not tested."""
+def nothing_to_rerun(claim: Claim, evidence: dict | None) -> Finding:
+    """Return "not tested" for a claim that no rerun can test.
+
+    claim: a count, a setting or a piece of arithmetic.
+    evidence: is ignored.
+    """
     return Finding(NOT_TESTED, "A count, a setting or a piece of arithmetic; a rerun has nothing to say about it.")
 
 
-RERUN_JUDGES = {judge.__name__: judge for judge in (printed_metric, paired_effect, nothing_to_rerun)}
+# The rerun checks by the names that an entry of the ledger gives in `rerun`.
+RERUN_JUDGES = {check.__name__: check for check in (printed_metric, paired_effect, nothing_to_rerun)}
