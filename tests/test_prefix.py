@@ -298,7 +298,7 @@ def test_moving_batch_norm_is_refused(cohort):
     told = refusal(learns(pocket(), "head", "moving"), plain(cohort))
     assert (
         "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told
-        and 'Say learns(..., batch_norm="frozen")' in told
+        and 'Call set_trainable(..., batch_norm="frozen")' in told
     )
     refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
     assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, (
@@ -308,7 +308,7 @@ def test_moving_batch_norm_is_refused(cohort):
 
 def test_where_nothing_is_frozen_first(cohort):
     for what in ("all", "conv1 + head"):
-        assert "conv1.conv, the first layer of resnet18, learns" in refusal(learns(pocket(), what), plain(cohort))
+        assert "conv1.conv, the first layer of resnet18, is trainable" in refusal(learns(pocket(), what), plain(cohort))
     for call in (plan, cached):
         with pytest.raises(StudyError, match="Nothing of resnet18 learns"):
             call(learns(pocket(), "none"), plain(cohort))
@@ -360,7 +360,7 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
     assert (
         capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
     )
-    assert str(plan(chain, plain(cohort), store=store)).endswith(", found again")
+    assert str(plan(chain, plain(cohort), store=store)).endswith(", already stored")
     cached(chain, plain(cohort), store=store)
     assert capsys.readouterr().out == "", "what takes nothing says nothing"
     assert plan(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
@@ -486,7 +486,7 @@ def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
     seen.clear()
     for what, begins in (("conv4_x + head", "conv3_x.1"), ("head", "conv4_x.1"), ("conv5_x + head", "conv4_x.1")):
         rest, dls = cached(learns(chain, what), plain(cohort), store=store)
-        assert f"from what is kept before {begins}" in capsys.readouterr().out
+        assert f"from the stored features before {begins}" in capsys.readouterr().out
         _, expected = cached(chain, plain(cohort), store=Store())
         for (x, _), (again, _) in zip(dls.valid, expected.valid, strict=True):
             assert torch.equal(x, again)
@@ -592,15 +592,15 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
     from pneumo_utils.training.feature_loaders import Making
 
-    chain, calls, real = learns(pocket(), "head"), [], Making._stored
+    chain, calls, real = learns(pocket(), "head"), [], Making._to_stored_format
 
-    def stops(self, made):
+    def stops(self, output):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(self, made)
+        return real(self, output)
 
-    monkeypatch.setattr(Making, "_stored", stops)
+    monkeypatch.setattr(Making, "_to_stored_format", stops)
     with pytest.raises(KeyboardInterrupt):
         cached(chain, plain(cohort), limit=0, store=store)
     assert places() == [] and chain.training
