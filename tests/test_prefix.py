@@ -287,11 +287,11 @@ def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
 
 def refusal(chain, dls, **more):
     planned = plan(chain, dls, store=Store(), **more)
-    assert planned.refused and str(planned) == planned.refused and not planned.pays
+    assert planned.refusal and str(planned) == planned.refusal and not planned.pays
     with pytest.raises(StudyError) as told:
         cached(chain, dls, store=Store(), **more)
-    assert str(told.value) == planned.refused
-    return planned.refused
+    assert str(told.value) == planned.refusal
+    return planned.refusal
 
 
 def test_moving_batch_norm_is_refused(cohort):
@@ -301,7 +301,7 @@ def test_moving_batch_norm_is_refused(cohort):
         and 'Call set_trainable(..., batch_norm="frozen")' in told
     )
     refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
-    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, (
+    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refusal, (
         "there is none in vgg16 that could move"
     )
 
@@ -343,7 +343,7 @@ def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
     assert "would take 0.0 GiB" in refusal(learns(pocket(), "head"), plain(cohort), limit=0)
-    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refused
+    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refusal
 
 
 # what is kept, and for what
@@ -533,7 +533,7 @@ def test_mapped_features_are_those_of_memory(cohort, store):
     rest, dls = cached(one, plain(cohort), store=store)
     planned = plan(other, plain(cohort), limit=1000, store=Store())
     mapped_rest, mapped = cached(other, plain(cohort), limit=1000, store=(on_disk := Store()))
-    assert not on_disk.held and planned.place in str(planned) and "on disk in" in str(planned)
+    assert not on_disk.held and planned.disk_folder in str(planned) and "on disk in" in str(planned)
     assert mapped.train_ds.features.values.shape == dls.train_ds.features.values.shape
     for (x, _), (again, _) in zip(dls.valid, mapped.valid, strict=True):
         assert torch.equal(x, again)
@@ -642,7 +642,7 @@ def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
 def test_half_precision_is_made_from_the_exact_only(cohort, store):
     chain = pocket()
     cached(learns(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
-    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).begins == ""
+    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).start_unit == ""
 
 
 def test_features_too_large_for_half_precision(cohort, store):
@@ -712,7 +712,7 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     cached(learns(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
     planned = plan(learns(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
     assert (
-        planned.begins == "conv4_x.1"
+        planned.start_unit == "conv4_x.1"
         and "36 images x 3 views + 18 images" in str(planned)
         and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
     )
@@ -720,7 +720,7 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     _, fresh = cached(chain, plain(cohort, flip=True), views=3, store=Store())
     assert torch.equal(gone_on.train_ds.features.values, fresh.train_ds.features.values)
     assert plan(chain, plain(cohort, flip=True), views=2, store=store).todo > 0
-    assert plan(chain, plain(cohort), views=3, store=store).items == ((54, 1),), (
+    assert plan(chain, plain(cohort), views=3, store=store).group_sizes == ((54, 1),), (
         "without augmentation there is one view"
     )
 

@@ -52,7 +52,7 @@ class AutoRGN(Callback):
     authors scale the rate of each weight tensor; here each block has one rate. The learner needs
     `splitter=parameter_groups`. A schedule or `lr=slice(...)` is multiplied by the factors, not replaced.
 
-    n_batches: number of batches over which the norms are averaged.
+    batches: number of batches over which the norms are averaged.
     """
 
     order = 90  # after schedules and gradient clipping, so that only the step is scaled

@@ -110,14 +110,14 @@ class Mismatch(StudyError):
     """
 
     def __init__(self, where: Path, missing: list[str], unexpected: list[str], shapes: list[str], why: str = ""):
-        self.where, self.missing, self.unexpected, self.shapes = where, missing, unexpected, shapes
+        self.path, self.missing, self.unexpected, self.shapes = where, missing, unexpected, shapes
         faults = {"missing": missing, "not of this network": unexpected, "of another shape": shapes}
         listed = "; ".join(f"{len(keys)} {fault}: {_first_three(keys)}" for fault, keys in faults.items() if keys)
         super().__init__(f"{where} does not fit. {listed}.{' ' if why else ''}{why}")
 
-    def because(self, why: str) -> "Mismatch":
+    def with_reason(self, why: str) -> "Mismatch":
         """Return a copy of this error with a reason, a sentence."""
-        return Mismatch(self.where, self.missing, self.unexpected, self.shapes, why)
+        return Mismatch(self.path, self.missing, self.unexpected, self.shapes, why)
 
 
 def own_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -> dict[str, str]:

@@ -168,7 +168,7 @@ def _with_weights_of_file(
                 left_out=(f"{HEAD}.",) if top else (f"{HEAD}.", f"{TOP}."),
             )
         except Mismatch as mismatch:
-            raise mismatch.because(why(tensors, mismatch, name, size)) from None
+            raise mismatch.with_reason(why(tensors, mismatch, name, size)) from None
     return _describe_weights(chain, description, sha(path.read_bytes()))
 
 

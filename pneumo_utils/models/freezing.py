@@ -296,7 +296,7 @@ def grid(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> l
             f"A grid needs at least one number of layers and one of images; here are {len(opened)} and {len(sizes)}."
         )
     return _check_cells(
-        chain, cohort, [(n_layers, images) for images in dict.fromkeys(sizes) for n_layers in dict.fromkeys(opened)]
+        chain, cohort, [(last, images) for images in dict.fromkeys(sizes) for last in dict.fromkeys(opened)]
     )
 
 

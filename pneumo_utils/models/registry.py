@@ -111,13 +111,13 @@ class Kind:
 
     published: Torchvision | Timm | Darknet
     # splits the network into blocks by the papers' names, the last of them the classifier
-    apart: Callable[[nn.Module], dict[str, nn.Module]]
+    split_blocks: Callable[[nn.Module], dict[str, nn.Module]]
     scaling: Scaling
     cam: str  # path of the module whose maps Grad-CAM uses; empty for the last block before the classifier
     # returns the width of a pocket layer for the published width; None if there is no pocket size
     width: Callable[[int], int] | None = None
     # blocks without stride in pocket size, so that the total stride is 8 instead of 32
-    flat: tuple[str, ...] = ()
+    unstrided: tuple[str, ...] = ()
 
 
 def share(part: float, most: int = 1024) -> Callable[[int], int]:
@@ -188,7 +188,7 @@ def full(kind: Kind, classes: int) -> Built:
     """
     net = kind.published.build(classes)
     tensors = net.state_dict(keep_vars=True)
-    blocks = kind.apart(net)
+    blocks = kind.split_blocks(net)
     _keep_inputs(blocks)
     return Built(blocks, kind.scaling, _channels(blocks, "full"), own_keys(tensors, blocks))
 
@@ -200,12 +200,12 @@ def pocket(kind: Kind, classes: int) -> Built:
     classes: number of classes of the classifier.
     """
     with torch.device("meta"):  # the weights of the published size are not needed
-        blocks = kind.apart(kind.published.build(classes))
+        blocks = kind.split_blocks(kind.published.build(classes))
     del blocks[TOP]
     assert kind.width, "the network has no pocket size"
     for name, block in blocks.items():
         narrow(block, kind.width)
-        if name in kind.flat:
+        if name in kind.unstrided:
             without_stride(block)
         block.to_empty(device=torch.get_default_device())
         initialise(block)
@@ -320,7 +320,7 @@ def _torchvision_blocks(name: str, net: nn.Module) -> dict[str, nn.Module]:
                 net.train()
                 return {**blocks, TOP: nn.Sequential(*classifier.values())}
     raise StudyError(
-        f"torchvision's {name} cannot be taken apart: its parts do not run one after the other. "
+        f"torchvision's {name} cannot be taken split_blocks: its parts do not run one after the other. "
         f"Choose another; timm has many."
     )
 

@@ -37,19 +37,19 @@ class Plan:
 
     trunk: str  # name of the network
     cut: str = ""  # path of the first unit that is computed in each step
-    items: tuple[tuple[int, int], ...] = ()  # numbers of images and of views, for each input group
+    group_sizes: tuple[tuple[int, int], ...] = ()  # numbers of images and of views, for each input group
     shape: tuple[int, ...] = ()  # of the features of one image
     dtype: torch.dtype = torch.float32  # of the stored features
-    place: str = ""  # folder on disk; empty if the features are kept in memory
-    begins: str = ""  # path of the unit from whose stored input the computation starts; empty: from the images
+    disk_folder: str = ""  # folder on disk; empty if the features are kept in memory
+    start_unit: str = ""  # path of the unit from whose stored input the computation starts; empty: from the images
     todo: int = 0  # number of images whose features are not stored yet
     share: float = 0.0  # of the forward pass's multiplications that are before the cut; 0 if nothing is left to compute
-    refused: str = ""  # the reason why features cannot be cached; empty if they can
+    refusal: str = ""  # the reason why features cannot be cached; empty if they can
 
     @property
     def bytes(self) -> int:
         """Return the size of all features in bytes."""
-        return sum(images * views for images, views in self.items) * math.prod(self.shape) * self.dtype.itemsize
+        return sum(images * views for images, views in self.group_sizes) * math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def pays(self) -> bool:
@@ -57,20 +57,20 @@ class Plan:
 
         Computing the cache costs about one pass over the images; using a stored one costs nothing.
         """
-        return not self.refused and (not self.todo or self.share >= WORTH)
+        return not self.refusal and (not self.todo or self.share >= WORTH)
 
     def __str__(self) -> str:
-        if self.refused:
-            return self.refused
+        if self.refusal:
+            return self.refusal
         images = " + ".join(
-            f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.items
+            f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.group_sizes
         )
         shape = " x ".join(map(str, self.shape))
-        origin = f", from the stored features before {self.begins}" if self.begins else ""
+        origin = f", from the stored features before {self.start_unit}" if self.start_unit else ""
         return (
             f"{self.trunk} before {self.cut}, computed once: {images}, {shape} in "
             f"{str(self.dtype).removeprefix('torch.')}, {_format_bytes(self.bytes)} "
-            f"{f'on disk in {self.place}' if self.place else 'in memory'}{origin}"
+            f"{f'on disk in {self.disk_folder}' if self.disk_folder else 'in memory'}{origin}"
             f"{'' if self.todo else ', already stored'}"
         )
 
@@ -212,7 +212,7 @@ def plan(
     """
     with no_random(seed, reproducible=False):
         planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        if planned.refused or not planned.todo:
+        if planned.refusal or not planned.todo:
             return planned
         return replace(planned, share=_frozen_share(chain, making, groups[0][0]))
 
@@ -244,8 +244,8 @@ def cached(
     """
     with no_random(seed, reproducible=False):
         planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        if planned.refused:
-            raise StudyError(planned.refused)
+        if planned.refusal:
+            raise StudyError(planned.refusal)
         if planned.todo:
             print(planned)
         loaders, computed_dtype = {}, making.sample(groups[0][0]).dtype
@@ -271,24 +271,24 @@ def _plan(
     """
     must_learn(chain).to(dls.device)  # fastai moves it to this device too
     name = chain.about.name
-    if refused := of_loaders(dls) or of_chain(chain) or of_augmentation(dls, views):
-        return Plan(name, refused=refused), None, []
+    if refusal := of_loaders(dls) or of_chain(chain) or of_augmentation(dls, views):
+        return Plan(name, refusal=refusal), None, []
     making, groups = Making(chain, first(chain), dtype, computed, store, seed), streams(dls.loaders, views, seed)
     sample = making.sample(groups[0])[0]
     stored_dtype = dtype or sample.dtype
     sizes = [len(group.images) * max(1, group.views) * sample.numel() * stored_dtype.itemsize for group in groups]
-    starts = [making.begins(group)[0] for group in groups if len(making.missing(group))]
+    starts = [making.latest_start(group)[0] for group in groups if len(making.missing(group))]
     earliest = min(starts, default=0)
     planned = Plan(
         name,
         cut=units(chain)[making.cut][0],
-        items=tuple((len(group.images), max(1, group.views)) for group in groups),
+        group_sizes=tuple((len(group.images), max(1, group.views)) for group in groups),
         shape=tuple(sample.shape),
         dtype=stored_dtype,
-        place=str(folder("").parent) if max(sizes) > limit else "",
-        begins=units(chain)[earliest][0] if earliest else "",
+        disk_folder=str(folder("").parent) if max(sizes) > limit else "",
+        start_unit=units(chain)[earliest][0] if earliest else "",
         todo=sum(len(making.missing(group)) for group in groups),
-        refused=of_disk(sum(size for size in sizes if size > limit)) if starts else "",
+        refusal=of_disk(sum(size for size in sizes if size > limit)) if starts else "",
     )
     return planned, making, [(group, size > limit) for group, size in zip(groups, sizes)]
 
@@ -296,8 +296,8 @@ def _plan(
 def _frozen_share(chain: Chain, making: Making, group: Stream) -> float:
     """Return the share of a forward pass's multiplications that is before the cut."""
     with FlopCounterMode(display=False) as before:
-        value = making.made(group)
-    with FlopCounterMode(display=False) as after, at_rest(chain), making.in_format(value.device):
+        value = making.compute_sample(group)
+    with FlopCounterMode(display=False) as after, at_rest(chain), making.autocast(value.device):
         for unit in making.steps[making.cut :]:
             value = unit(value)
     return before.get_total_flops() / max(1, before.get_total_flops() + after.get_total_flops())

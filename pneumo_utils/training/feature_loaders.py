@@ -38,7 +38,7 @@ class Stream:
     digest: str  # of how images are prepared
 
     @cached_property
-    def draws(self) -> list[tuple[Loader, np.ndarray]]:
+    def new_positions(self) -> list[tuple[Loader, np.ndarray]]:
         """Return each loader with the positions in its data set of the images that no earlier loader has."""
         positions_of, seen = [], np.empty(0, dtype=np.int64)
         for loader in self.loaders:
@@ -52,7 +52,7 @@ class Stream:
     @cached_property
     def images(self) -> np.ndarray:
         """Return the row numbers of all images of the group, without duplicates."""
-        return np.concatenate([loader.dataset.pixels.rows[positions] for loader, positions in self.draws])
+        return np.concatenate([loader.dataset.pixels.rows[positions] for loader, positions in self.new_positions])
 
 
 def streams(loaders: list[Loader], views: int, seed: int) -> list[Stream]:
@@ -100,15 +100,15 @@ class Making:
         """Return the key under which the features of an input group at a cut are stored."""
         return digest_of([stream.digest, self.weights[cut]])[:24]
 
-    def kept(self, stream: Stream) -> Features | None:
+    def stored(self, stream: Stream) -> Features | None:
         """Return the stored features of an input group, or None if there are none."""
         return self.store.find(self.key(stream, self.cut))
 
     def missing(self, stream: Stream) -> np.ndarray:
         """Return the row numbers of the group's images that have no stored features."""
-        return kept.missing(stream.images) if (kept := self.kept(stream)) else stream.images
+        return kept.missing(stream.images) if (kept := self.stored(stream)) else stream.images
 
-    def begins(self, stream: Stream) -> tuple[int, Features | None]:
+    def latest_start(self, stream: Stream) -> tuple[int, Features | None]:
         """Return the latest earlier cut at which the missing images have stored features, and these features.
 
         Features that were rounded to another number format are not used. Without any, return 0, for the images
@@ -122,13 +122,13 @@ class Making:
 
     def sample(self, stream: Stream) -> torch.Tensor:
         """Return the features of one or two images in the network's memory format, from the store if possible."""
-        if self.dtype is None and (kept := self.kept(stream)):
+        if self.dtype is None and (kept := self.stored(stream)):
             return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(
                 stream.loaders[0].device
             )
-        return self.made(stream)
+        return self.compute_sample(stream)
 
-    def made(self, stream: Stream) -> torch.Tensor:
+    def compute_sample(self, stream: Stream) -> torch.Tensor:
         """Compute the features of one or two images, even if they are stored."""
         loader = stream.loaders[0]
         with at_rest(self.chain):
@@ -142,17 +142,17 @@ class Making:
         """
         key = self.key(stream, self.cut)
         if not len(self.missing(stream)):
-            return self.kept(stream)
+            return self.stored(stream)
         if not on_disk:
-            return self.store.hold(key, self._in_memory(stream))
+            return self.store.keep_in_memory(key, self._in_memory(stream))
         with run_paths.lock(folder(key)):  # wait for another run that computes the same features
             if len(self.missing(stream)):
                 self.store.write(key, self._images(stream), self._batches(stream), channels_last([self.sample(stream)]))
-            return self.kept(stream)
+            return self.stored(stream)
 
     def _images(self, stream: Stream) -> np.ndarray:
         """Return row numbers: of the images with stored features, then of the missing ones."""
-        kept = self.kept(stream)
+        kept = self.stored(stream)
         return np.concatenate([kept.images, self.missing(stream)]) if kept else stream.images
 
     def _in_memory(self, stream: Stream) -> Features:
@@ -166,7 +166,7 @@ class Making:
 
     def _batches(self, stream: Stream) -> Iterator[torch.Tensor]:
         """Yield features of shape (images, views, ...) in the order of `_images`: stored ones, then computed ones."""
-        kept, missing, (cut, source) = self.kept(stream), self.missing(stream), self.begins(stream)
+        kept, missing, (cut, source) = self.stored(stream), self.missing(stream), self.latest_start(stream)
         for start in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
             yield kept.values[start : start + size]
         set_seed(self.seed)
@@ -185,16 +185,16 @@ class Making:
         """Return the input of the units to compute: stored features of an earlier cut, or prepared images."""
         if source is None:
             return inputs(loader, loader.dataset.batch(positions.tolist()))
-        return source.gather(torch.as_tensor(source.places(rows) + view), source.values.dtype).to(loader.device)
+        return source.gather(torch.as_tensor(source.positions(rows) + view), source.values.dtype).to(loader.device)
 
     def _forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
         """Apply the units from `start` to the cut."""
-        with self.in_format(x.device):
+        with self.autocast(x.device):
             for unit in self.steps[start : self.cut]:
                 x = unit(x)
         return x
 
-    def in_format(self, device: torch.device) -> torch.autocast:
+    def autocast(self, device: torch.device) -> torch.autocast:
         """Return a context in which layers are computed in the number format of the training."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.computed == torch.bfloat16)
 
@@ -213,7 +213,7 @@ class Making:
 def _batches_of(stream: Stream, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
     """List batches of the missing images: a loader, and positions in its data set."""
     batches = []
-    for loader, positions in stream.draws:
+    for loader, positions in stream.new_positions:
         todo = positions[np.isin(loader.dataset.pixels.rows[positions], missing)]
         batches += [(loader, todo[start : start + loader.bs]) for start in range(0, len(todo), loader.bs)]
     return batches
@@ -247,7 +247,7 @@ class FeatureRows(Rows):
     def __init__(self, rows: Rows, features: Features, dtype: torch.dtype):
         vars(self).update(vars(rows))
         self.features, self.dtype = features, dtype
-        self.places = torch.as_tensor(features.places(np.asarray(rows.pixels.rows)))
+        self.places = torch.as_tensor(features.positions(np.asarray(rows.pixels.rows)))
 
     def batch(self, rows: list[int], view: torch.Tensor | None = None):
         """Return the features and targets of a batch.
@@ -261,7 +261,7 @@ class FeatureRows(Rows):
 
 
 class FeatureLoader(Loader):
-    """A loader of features that draws one view of each image at random in each epoch.
+    """A loader of features that new_positions one view of each image at random in each epoch.
 
     The order of the images is the same as in the loader of images.
     """

@@ -51,7 +51,7 @@ class Features:
         """Return the row numbers, among the given ones, that have no features here."""
         return images[~np.isin(images, self.images)]
 
-    def places(self, images: np.ndarray) -> np.ndarray:
+    def positions(self, images: np.ndarray) -> np.ndarray:
         """Return the position of the first view of each image, among all views of all images.
 
         images: row numbers of the images, each of which must have features.
@@ -59,13 +59,13 @@ class Features:
         order = np.argsort(self.images)
         return order[np.searchsorted(self.images, images, sorter=order)] * self.views
 
-    def gather(self, places: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def gather(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Copy the features at some positions into a batch, in the network's memory format.
 
         positions: positions among all views of all images.
         dtype: number format of the batch.
         """
-        batch = self.values.flatten(0, 1).index_select(0, places.to(self.values.device)).to(dtype)
+        batch = self.values.flatten(0, 1).index_select(0, positions.to(self.values.device)).to(dtype)
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
 
@@ -100,7 +100,7 @@ class Store:
             os.utime(path)  # the time of last use decides which features are dropped first
         return self.mapped.get(path)
 
-    def hold(self, key: str, features: Features) -> Features:
+    def keep_in_memory(self, key: str, features: Features) -> Features:
         """Keep features in memory, drop the least recently used ones beyond the limit, and return the features.
 
         key: the features' key.

@@ -23,7 +23,9 @@ class Loss(nn.Module):
     average_over: "weights" divides the sum by the weights of the batch, "images" by its number of images.
     """
 
-    takes = "class numbers"  # what the targets are: "class numbers" of shape (images,), or "indicators" like the logits
+    target_kind = (
+        "class numbers"  # what the targets are: "class numbers" of shape (images,), or "indicators" like the logits
+    )
 
     def __init__(self, weights: Mapping[str, float] | Sequence[float] | None = None, over: str = IMAGES):
         super().__init__()
@@ -31,12 +33,12 @@ class Loss(nn.Module):
             raise StudyError(f'A weighted loss is a mean over "weights" or over "images", not over {over!r}.')
         self.classes = tuple(weights) if isinstance(weights, Mapping) else ()  # names of the classes, if known
         # fastai sets the reduction to "none" when it needs the loss of each image
-        self.over, self.reduction = over, "mean"
+        self.average_over, self.reduction = over, "mean"
         self.register_buffer("weights", _weights_tensor(weights))
 
     def extra_repr(self) -> str:
         """Return the weights and the averaging as text for the module's representation."""
-        return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.over}"
+        return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.average_over}"
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the weighted loss of a batch, reduced by `self.reduction`: "mean", "sum" or "none".
@@ -46,16 +48,16 @@ class Loss(nn.Module):
         """
         logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)  # fastai's subclasses cannot be mixed
         self.check(logits, truth)
-        losses = self.each(logits, truth)
-        weights = self.weight_of(truth)
+        losses = self.image_losses(logits, truth)
+        weights = self.image_weights(truth)
         weighted = losses if weights is None else losses * weights
         if self.reduction == "none":
             return weighted
         if self.reduction == "sum":
             return weighted.sum()
-        return weighted.sum() / (len(weighted) if weights is None or self.over == IMAGES else weights.sum())
+        return weighted.sum() / (len(weighted) if weights is None or self.average_over == IMAGES else weights.sum())
 
-    def weight_of(self, truth: Tensor) -> Tensor | None:
+    def image_weights(self, truth: Tensor) -> Tensor | None:
         """Return the weight of each image by its class, or None for equal weights."""
         return None if self.weights is None else self.weights[truth]
 
@@ -65,25 +67,25 @@ class Loss(nn.Module):
         logits: any tensor.
         targets: any tensor.
         """
-        fits = logits.ndim == 2 and self.columns_fit(logits.shape[1])
-        if not fits or truth.shape != (logits.shape if self.takes == "indicators" else logits.shape[:1]):
+        fits = logits.ndim == 2 and self.accepts_outputs(logits.shape[1])
+        if not fits or truth.shape != (logits.shape if self.target_kind == "indicators" else logits.shape[:1]):
             raise StudyError(
                 f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against "
-                f"targets of shape {tuple(truth.shape)}: it takes {self.takes} and {self.wants}. "
+                f"targets of shape {tuple(truth.shape)}: it takes {self.target_kind} and {self.output_kind}. "
                 f"Give the network another head, or the learner another loss."
             )
 
-    def columns_fit(self, columns: int) -> bool:
-        """Return whether the loss can take logits with `columns` outputs."""
-        return columns > 1 and (self.weights is None or columns == len(self.weights))
+    def accepts_outputs(self, outputs: int) -> bool:
+        """Return whether the loss can take logits with `outputs` columns."""
+        return outputs > 1 and (self.weights is None or outputs == len(self.weights))
 
 
 class CrossEntropy(Loss):
     """Cross-entropy for classes of which each image has exactly one."""
 
-    wants = "one output per class"
+    output_kind = "one output per class"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the cross-entropy of each image."""
         return F.cross_entropy(logits, truth, reduction="none")
 
@@ -99,15 +101,15 @@ class CrossEntropy(Loss):
 class BinaryCrossEntropy(Loss):
     """Binary cross-entropy for one output, whose sigmoid is the probability of the second class."""
 
-    wants = "one output"
+    output_kind = "one output"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image."""
         return F.binary_cross_entropy_with_logits(logits[:, 0], truth.to(logits.dtype), reduction="none")
 
-    def columns_fit(self, columns: int) -> bool:
+    def accepts_outputs(self, outputs: int) -> bool:
         """Return whether there is one output, and no weights or two."""
-        return columns == 1 and (self.weights is None or len(self.weights) == 2)
+        return outputs == 1 and (self.weights is None or len(self.weights) == 2)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Convert logits to probabilities by sigmoid."""
@@ -124,21 +126,21 @@ class MultiLabelCrossEntropy(Loss):
     The weight of a label applies to the images that have it, as torch's `pos_weight` does.
     """
 
-    takes, wants = "indicators", "one output per label"
+    target_kind, output_kind = "indicators", "one output per label"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image, averaged over labels."""
         return F.binary_cross_entropy_with_logits(
             logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none"
         ).mean(dim=1)
 
-    def weight_of(self, truth: Tensor) -> None:
+    def image_weights(self, truth: Tensor) -> None:
         """Return None: the weights are already part of the loss of each label."""
         return None
 
-    def columns_fit(self, columns: int) -> bool:
+    def accepts_outputs(self, outputs: int) -> bool:
         """Return whether there is one output per weight."""
-        return self.weights is None or columns == len(self.weights)
+        return self.weights is None or outputs == len(self.weights)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Convert logits to probabilities by sigmoid."""
@@ -155,13 +157,13 @@ class CategoricalCrossEntropy(Loss):
     It is the sum of -log of the softmax over the labels of an image, so labels compete for probability.
     """
 
-    takes, wants = "indicators", "one output per label"
+    target_kind, output_kind = "indicators", "one output per label"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the categorical cross-entropy of each image, summed over its labels."""
         return -(truth * logits.log_softmax(dim=1)).sum(dim=1)
 
-    def weight_of(self, truth: Tensor) -> None:
+    def image_weights(self, truth: Tensor) -> None:
         """Return None: images have no weights in this loss."""
         return None
 

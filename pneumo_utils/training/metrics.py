@@ -38,18 +38,18 @@ class Accuracy(Metric):
 
     def reset(self):
         """Reset the counts."""
-        self.right, self.count = 0, 0
+        self.correct, self.count = 0, 0
 
     def accumulate(self, learn: Any):
         """Add the predictions for the learner's current batch."""
         predictions = learn.loss_func.decodes(learn.loss_func.activation(learn.pred.detach()))
         targets = learn.yb[0]
-        self.right, self.count = self.right + (predictions == targets).sum(), self.count + targets.numel()
+        self.correct, self.count = self.correct + (predictions == targets).sum(), self.count + targets.numel()
 
     @property
     def value(self) -> Tensor | None:
         """Return the accuracy, or None before the first batch."""
-        return self.right / self.count if self.count else None
+        return self.correct / self.count if self.count else None
 
 
 class LikeliestAccuracy(Accuracy):
@@ -61,4 +61,4 @@ class LikeliestAccuracy(Accuracy):
     def accumulate(self, learn: Any):
         """Add the predictions for the learner's current batch."""
         predictions, targets = learn.pred.detach().argmax(dim=1), learn.yb[0].argmax(dim=1)
-        self.right, self.count = self.right + (predictions == targets).sum(), self.count + len(targets)
+        self.correct, self.count = self.correct + (predictions == targets).sum(), self.count + len(targets)

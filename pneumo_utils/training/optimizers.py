@@ -109,7 +109,7 @@ class Steps(Callback):
 
     every: number of epochs between two changes.
     factor: the factor.
-    previous_epochs: number of epochs of earlier fits, which count too.
+    before: number of epochs of earlier fits, which count too.
     """
 
     order = 60
