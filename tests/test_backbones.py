@@ -519,7 +519,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         (dict(name="test_resnet", size="pocket"), "test_resnet has no pocket size; resnet18, "),
         (dict(name="test_vit"), "test_vit takes images of 160 pixels along an edge and no others"),
         (dict(name="shufflenet_v2_x0_5"), "shufflenet_v2_x0_5 cannot be taken apart"),
-        (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be told from the rest"),
+        (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be separated from the rest"),
     ],
 )
 def test_what_is_not_there_is_named_with_its_nearest(asked, said):

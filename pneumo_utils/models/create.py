@@ -125,7 +125,7 @@ def _build(name: str, kind: Kind, size: str, top: bool, classes: int) -> tuple[C
     )
     if top and TOP not in blocks:
         raise StudyError(
-            f"The classifier of {name} cannot be told from the rest of it. Leave the top away, and give it a head."
+            f"The classifier of {name} cannot be separated from the rest of it. Take top=False, and add a head."
         )
     if not top:
         blocks.pop(TOP, None)

@@ -144,9 +144,8 @@ class _Record(TorchFunctionMode):
     """Record every step of a forward pass: layers, and operations between them, which show how layers connect."""
 
     steps: list[_Step] = field(default_factory=list)
-    stack: list[tuple[str, bool]] = field(
-        default_factory=list
-    )  # path of each running module, and whether it is a layer
+    # path of each running module, and whether it is a layer
+    stack: list[tuple[str, bool]] = field(default_factory=list)
     step_of: dict[int, int] = field(default_factory=dict)  # id of a tensor -> index of the step that computed it
     alive: list = field(default_factory=list)  # keeps tensors, so that no id is used twice
 
