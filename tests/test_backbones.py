@@ -122,7 +122,7 @@ def test_blocks_in_order_are_the_published_network(name):
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         wanted = net(image)
-        blocks = KINDS[name].apart(net)
+        blocks = KINDS[name].split_blocks(net)
         value = image
         for block in blocks.values():
             value = block(value)
@@ -133,7 +133,7 @@ def test_vgg_is_its_own_layers_in_their_order():
     with torch.device("meta"):
         net = models.vgg16()
         wanted = [*net.features, net.avgpool, *net.classifier]
-        blocks = KINDS["vgg16"].apart(net)
+        blocks = KINDS["vgg16"].split_blocks(net)
     found = [layer for _, layer in units(Chain(blocks, None)) if not isinstance(layer, nn.Flatten)]
     assert [id(each) for each in found] == [id(each) for each in wanted]
     assert list(dict(blocks["block3"].named_children())) == ["conv1", "act1", "conv2", "act2", "conv3", "act3", "pool"]
@@ -519,7 +519,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         (dict(name="test_resnet", size="pocket"), "test_resnet has no pocket size; resnet18, "),
         (dict(name="test_vit"), "test_vit takes images of 160 pixels along an edge and no others"),
         (dict(name="shufflenet_v2_x0_5"), "shufflenet_v2_x0_5 cannot be taken apart"),
-        (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be told from the rest"),
+        (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be separated from the rest"),
     ],
 )
 def test_what_is_not_there_is_named_with_its_nearest(asked, said):

@@ -280,7 +280,7 @@ def test_densenets_official_file_spells_its_keys_in_the_old_way():
     with torch.device("meta"):
         net = models.densenet201()
         published = net.state_dict(keep_vars=True)
-        keys = own_keys(published, KINDS["densenet201"].apart(net))
+        keys = own_keys(published, KINDS["densenet201"].split_blocks(net))
     assert (
         keys["features.denseblock3.denselayer7.norm.1.weight"]
         == keys["features.denseblock3.denselayer7.norm1.weight"]

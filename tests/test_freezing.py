@@ -319,7 +319,7 @@ def test_names_that_are_none(what, told):
 
 def test_a_chain_without_a_head():
     bare = trunk("resnet18", size="pocket", seed=0)
-    with pytest.raises(StudyError, match="resnet18 has no head yet: give it one with backbones.with_head"):
+    with pytest.raises(StudyError, match="resnet18 has no head yet: add one by with_head"):
         learns(bare, "head")
     assert learning(learns(bare, "conv5_x"))
 

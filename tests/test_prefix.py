@@ -287,28 +287,28 @@ def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
 
 def refusal(chain, dls, **more):
     planned = plan(chain, dls, store=Store(), **more)
-    assert planned.refused and str(planned) == planned.refused and not planned.pays
+    assert planned.refusal and str(planned) == planned.refusal and not planned.pays
     with pytest.raises(StudyError) as told:
         cached(chain, dls, store=Store(), **more)
-    assert str(told.value) == planned.refused
-    return planned.refused
+    assert str(told.value) == planned.refusal
+    return planned.refusal
 
 
 def test_moving_batch_norm_is_refused(cohort):
     told = refusal(learns(pocket(), "head", "moving"), plain(cohort))
     assert (
         "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told
-        and 'Say learns(..., batch_norm="frozen")' in told
+        and 'Call set_trainable(..., batch_norm="frozen")' in told
     )
     refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
-    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refused, (
+    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refusal, (
         "there is none in vgg16 that could move"
     )
 
 
 def test_where_nothing_is_frozen_first(cohort):
     for what in ("all", "conv1 + head"):
-        assert "conv1.conv, the first layer of resnet18, learns" in refusal(learns(pocket(), what), plain(cohort))
+        assert "conv1.conv, the first layer of resnet18, is trainable" in refusal(learns(pocket(), what), plain(cohort))
     for call in (plan, cached):
         with pytest.raises(StudyError, match="Nothing of resnet18 learns"):
             call(learns(pocket(), "none"), plain(cohort))
@@ -343,7 +343,7 @@ def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
     assert "would take 0.0 GiB" in refusal(learns(pocket(), "head"), plain(cohort), limit=0)
-    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refused
+    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refusal
 
 
 # what is kept, and for what
@@ -360,7 +360,7 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
     assert (
         capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
     )
-    assert str(plan(chain, plain(cohort), store=store)).endswith(", found again")
+    assert str(plan(chain, plain(cohort), store=store)).endswith(", already stored")
     cached(chain, plain(cohort), store=store)
     assert capsys.readouterr().out == "", "what takes nothing says nothing"
     assert plan(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
@@ -486,7 +486,7 @@ def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
     seen.clear()
     for what, begins in (("conv4_x + head", "conv3_x.1"), ("head", "conv4_x.1"), ("conv5_x + head", "conv4_x.1")):
         rest, dls = cached(learns(chain, what), plain(cohort), store=store)
-        assert f"from what is kept before {begins}" in capsys.readouterr().out
+        assert f"from the stored features before {begins}" in capsys.readouterr().out
         _, expected = cached(chain, plain(cohort), store=Store())
         for (x, _), (again, _) in zip(dls.valid, expected.valid, strict=True):
             assert torch.equal(x, again)
@@ -533,7 +533,7 @@ def test_mapped_features_are_those_of_memory(cohort, store):
     rest, dls = cached(one, plain(cohort), store=store)
     planned = plan(other, plain(cohort), limit=1000, store=Store())
     mapped_rest, mapped = cached(other, plain(cohort), limit=1000, store=(on_disk := Store()))
-    assert not on_disk.held and planned.place in str(planned) and "on disk in" in str(planned)
+    assert not on_disk.held and planned.disk_folder in str(planned) and "on disk in" in str(planned)
     assert mapped.train_ds.features.values.shape == dls.train_ds.features.values.shape
     for (x, _), (again, _) in zip(dls.valid, mapped.valid, strict=True):
         assert torch.equal(x, again)
@@ -592,15 +592,15 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
     from pneumo_utils.training.feature_loaders import Making
 
-    chain, calls, real = learns(pocket(), "head"), [], Making._stored
+    chain, calls, real = learns(pocket(), "head"), [], Making._to_stored_format
 
-    def stops(self, made):
+    def stops(self, output):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(self, made)
+        return real(self, output)
 
-    monkeypatch.setattr(Making, "_stored", stops)
+    monkeypatch.setattr(Making, "_to_stored_format", stops)
     with pytest.raises(KeyboardInterrupt):
         cached(chain, plain(cohort), limit=0, store=store)
     assert places() == [] and chain.training
@@ -642,7 +642,7 @@ def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
 def test_half_precision_is_made_from_the_exact_only(cohort, store):
     chain = pocket()
     cached(learns(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
-    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).begins == ""
+    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).start_unit == ""
 
 
 def test_features_too_large_for_half_precision(cohort, store):
@@ -712,7 +712,7 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     cached(learns(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
     planned = plan(learns(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
     assert (
-        planned.begins == "conv4_x.1"
+        planned.start_unit == "conv4_x.1"
         and "36 images x 3 views + 18 images" in str(planned)
         and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
     )
@@ -720,7 +720,7 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     _, fresh = cached(chain, plain(cohort, flip=True), views=3, store=Store())
     assert torch.equal(gone_on.train_ds.features.values, fresh.train_ds.features.values)
     assert plan(chain, plain(cohort, flip=True), views=2, store=store).todo > 0
-    assert plan(chain, plain(cohort), views=3, store=store).items == ((54, 1),), (
+    assert plan(chain, plain(cohort), views=3, store=store).group_sizes == ((54, 1),), (
         "without augmentation there is one view"
     )
 

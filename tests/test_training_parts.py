@@ -81,7 +81,7 @@ def test_a_head_starts_as_keras_or_as_torch():
         and plain.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
         and plain.bias.any()
     )
-    with pytest.raises(StudyError, match="cannot start as 'tf'"):
+    with pytest.raises(StudyError, match="cannot be initialised as 'tf'"):
         heads.linear(8, 2, start="tf")
 
 
@@ -284,7 +284,7 @@ def test_what_is_fastest_can_be_overruled():
     ],
 )
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
-    monkeypatch.setattr(compute, "_flags", lambda: flags)
+    monkeypatch.setattr(compute, "_cpu_flags", lambda: flags)
     assert compute.compute("cpu").precision == precision
 
 

@@ -1,3 +1,1 @@
-"""Trunks: the papers' networks as chains of named blocks, full size or pocket, with weights that say where they come
-from.
-"""
+"""Build the papers' networks as chains of named blocks, in full or pocket size, with documented weights."""

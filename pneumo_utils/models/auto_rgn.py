@@ -1,6 +1,5 @@
-"""Auto-RGN of Lee et al.
-
-(2022), "Surgical fine-tuning improves adaptation to distribution shifts": each block at its own learning rate.
+"""Auto-RGN of Lee et al. 2022, "Surgical fine-tuning improves adaptation to distribution shifts": a learning rate for
+each block, in proportion to the block's relative gradient norm.
 """
 
 from itertools import islice
@@ -17,48 +16,53 @@ from pneumo_utils.models.freezing import is_batch_norm, pieces
 
 
 def relative_gradient_norms(chain: Chain) -> dict[str, float]:
-    """For each block that learns, the norm of its gradient over that of its weights; batch norm's own count only
-    where a block has no others.
+    """Compute the norm of the gradient over the norm of the weights, by block.
+
+    Blocks without trainable weights are left out. Batch norm's weights count only if a block has no others.
+
+    chain: a network with gradients, as after `backward()`.
     """
-    found = {}
+    norms = {}
     for name, block in chain.named_children():
-        if weights := _weighed(block):
+        if weights := _weights_with_gradient(block):
             gradient, weight = (
-                torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(each) for each in tensors]))
-                for tensors in ([each.grad for each in weights], [each.detach() for each in weights])
+                torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(tensor) for tensor in tensors]))
+                for tensors in ([weight.grad for weight in weights], [weight.detach() for weight in weights])
             )
-            found[name] = float(gradient / weight.clamp(min=torch.finfo(weight.dtype).tiny))
-    return found
+            norms[name] = float(gradient / weight.clamp(min=torch.finfo(weight.dtype).tiny))
+    return norms
 
 
-def _weighed(block: nn.Module) -> list[nn.Parameter]:
-    there = list(pieces(nn.ModuleList([block])).values())
+def _weights_with_gradient(block: nn.Module) -> list[nn.Parameter]:
+    """List a block's weights that have a gradient, without those of batch norm unless there are no others."""
+    layers = list(pieces(nn.ModuleList([block])).values())
     with_gradient = [
-        [weight for weight in piece.parameters(recurse=False) if weight.requires_grad and weight.grad is not None]
-        for piece in there
+        [weight for weight in layer.parameters(recurse=False) if weight.requires_grad and weight.grad is not None]
+        for layer in layers
     ]
-    others = [weight for piece, weights in zip(there, with_gradient) if not is_batch_norm(piece) for weight in weights]
+    others = [weight for layer, weights in zip(layers, with_gradient) if not is_batch_norm(layer) for weight in weights]
     return others or [weight for weights in with_gradient for weight in weights]
 
 
 class AutoRGN(Callback):
-    """Before each epoch every block's relative gradient norm is measured, the mean of a few batches; the block then
-    learns at the learner's rate times its norm over the largest one.
+    """Scale the learning rate of each block by its relative gradient norm, divided by the largest one of all blocks.
 
-    The batches are the first of the coming epoch, five as in the authors' code, and measuring leaves no trace: weights,
-    statistics and random numbers are as they were. Where the authors give each weight tensor its own rate, here each
-    block has one. The learner needs
-    `splitter=groups`; a schedule or `lr=slice(...)` is multiplied, not replaced.
+    The norms are measured before each epoch, as the mean over the first batches of the epoch (five in the authors'
+    code). Measuring changes nothing: weights, batch-norm statistics and random states are restored afterwards. The
+    authors scale the rate of each weight tensor; here each block has one rate. The learner needs
+    `splitter=parameter_groups`. A schedule or `lr=slice(...)` is multiplied by the factors, not replaced.
+
+    batches: number of batches over which the norms are averaged.
     """
 
-    order = 90  # after schedules and clipping, so that the step alone is scaled
+    order = 90  # after schedules and gradient clipping, so that only the step is scaled
 
     def __init__(self, batches: int = 5):
         self.batches, self.measured = batches, []
 
     @property
     def history(self) -> pd.DataFrame:
-        """A row an epoch and a column a block: the factor, from 0 to 1, by which its learning rate was multiplied."""
+        """Return the factor (0 to 1) of each learning rate, with a row per epoch and a column per block."""
         table = pd.DataFrame(self.measured).rename_axis("epoch")
         return table.div(table.max(axis=1), axis=0)
 
@@ -78,28 +82,28 @@ class AutoRGN(Callback):
         self.opt.set_hyper("lr", self.rates)
 
     def _blocks(self) -> list[str]:
-        """The block of each of the optimiser's groups."""
-        home = {weight: name for name, block in self.model.named_children() for weight in block.parameters()}
-        found = [{home[weight] for weight in group} for group in self.opt.param_lists]
-        if any(len(blocks) != 1 for blocks in found):
+        """Return the block of each parameter group; raise `StudyError` if a group holds several blocks."""
+        block_of = {weight: name for name, block in self.model.named_children() for weight in block.parameters()}
+        groups = [{block_of[weight] for weight in group} for group in self.opt.param_lists]
+        if any(len(blocks) != 1 for blocks in groups):
             raise StudyError(
-                "Auto-RGN gives each block its own learning rate, and the learner's optimiser has "
-                "several blocks in one group: "
-                "make the learner with splitter=freezing.groups."
+                "Auto-RGN gives each block its own learning rate, but the learner's optimiser has "
+                "several blocks in one group: make the learner with splitter=parameter_groups."
             )
-        return [blocks.pop() for blocks in found]
+        return [blocks.pop() for blocks in groups]
 
     def _measure(self) -> dict[str, float]:
+        """Return the mean relative gradient norm of each block, and restore buffers and random states."""
         loader, buffers = self.dls.train, {name: buffer.clone() for name, buffer in self.model.named_buffers()}
-        randomness, order, state, norms = get_random_states(), loader.rng, loader.rng.getstate(), []
+        random_states, loader_rng, loader_state, norms = get_random_states(), loader.rng, loader.rng.getstate(), []
         for batch in islice(loader, self.batches):
-            inputs, answers = batch[: self.dls.n_inp], batch[self.dls.n_inp :]
-            self.learn.loss_func(self.model(*inputs), *answers).backward()
+            inputs, targets = batch[: self.dls.n_inp], batch[self.dls.n_inp :]
+            self.learn.loss_func(self.model(*inputs), *targets).backward()
             norms.append(relative_gradient_norms(self.model))
             self.model.zero_grad()
         for name, buffer in self.model.named_buffers():
             buffer.copy_(buffers[name])
-        set_random_states(**randomness)
-        order.setstate(state)
-        loader.rng = order
+        set_random_states(**random_states)
+        loader_rng.setstate(loader_state)
+        loader.rng = loader_rng
         return pd.DataFrame(norms).mean().to_dict()

@@ -1,6 +1,4 @@
-"""A network as a chain of named blocks: what a paper names, freezes, cuts or looks at is a block, or something
-inside one.
-"""
+"""A network as a sequence of named blocks. Blocks and modules inside them can be frozen, cut or visualised by name."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -8,40 +6,41 @@ from dataclasses import dataclass
 
 from torch import nn
 
-HEAD = "head"  # the block that answers the question; all before it came from elsewhere
+HEAD = "head"  # name of the block that classifies; the blocks before it are the trunk
 
 
 @dataclass(frozen=True)
 class About:
-    """What a trunk knows of itself: how its input is scaled, where Grad-CAM should look, and what its weights are."""
+    """Describe a trunk: input normalisation, Grad-CAM layer and origin of the weights."""
 
     name: str  # "resnet18"
     size: str  # "full" or "pocket"
-    mean: tuple[float, ...]
+    mean: tuple[float, ...]  # of each channel, for pixels from 0 to 1
     std: tuple[float, ...]
-    channels: int  # of the maps that it hands on
-    cam: str  # the module whose maps Grad-CAM weighs, by its path in the chain
-    weights: str = "random"  # in words, for a page
-    digest: str = ""  # of the weights' file; empty where they are random
+    channels: int  # of the trunk's output maps
+    cam: str  # path of the module whose maps Grad-CAM uses
+    weights: str = "random"  # where the weights come from, as text for a page
+    digest: str = ""  # sha256 of the weights file; empty for random weights
 
     @property
     def stats(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and deviation by which pixels from 0 to 1 become the trunk's own range: what
-        `cohort.dataloaders(stats=...)` takes.
-        """
+        """Return mean and standard deviation of each channel, as `cohort.dataloaders(stats=...)` takes them."""
         return self.mean, self.std
 
 
 class Chain(nn.Sequential):
-    """Blocks by name, one after the other.
+    """Apply named blocks one after the other.
 
-    Parts that are frozen stay in evaluation mode whoever calls `train()`, fastai's loop too.
+    Frozen modules stay in evaluation mode when `train()` is called, also by fastai's training loop.
+
+    blocks: the modules by name, in order.
+    about: the description of the trunk.
     """
 
     def __init__(self, blocks: dict[str, nn.Module], about: About):
         super().__init__(OrderedDict(blocks))
         self.about = about
-        self.still: tuple[str, ...] = ()  # paths of the modules that training mode does not reach
+        self.still: tuple[str, ...] = ()  # paths of the modules that stay in evaluation mode
 
     @property
     def blocks(self) -> list[str]:
@@ -49,7 +48,7 @@ class Chain(nn.Sequential):
         return list(self._modules)
 
     def train(self, mode: bool = True):
-        """Set the training mode, but keep frozen parts in evaluation mode."""
+        """Set the training mode (or with `mode=False` the evaluation mode), but keep frozen modules in evaluation."""
         super().train(mode)
         for path in self.still:
             self.get_submodule(path).eval()
@@ -57,20 +56,28 @@ class Chain(nn.Sequential):
 
 
 def units(chain: Chain) -> list[tuple[str, nn.Module]]:
-    """The finest steps that the chain is a plain composition of, by path: residual blocks and single layers, in
-    their order.
+    """List the smallest modules that run strictly one after the other, as (path, module) in order of execution.
+
+    A unit is a single layer or a block with branches, such as a residual block.
+
+    chain: the network.
     """
-    return list(_steps("", chain))
+    return list(_flatten("", chain))
 
 
-def _steps(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _flatten(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the units inside a module; `path` is the module's own path."""
     if isinstance(module, nn.Sequential) and type(module).forward is nn.Sequential.forward:
         for name, child in module.named_children():
-            yield from _steps(f"{path}.{name}" if path else name, child)
+            yield from _flatten(f"{path}.{name}" if path else name, child)
     else:
         yield path, module
 
 
 def with_head(trunk: Chain, head: nn.Module) -> Chain:
-    """The trunk's own blocks, and behind them a block named "head" that turns its maps into answers."""
+    """Return a chain of the trunk's blocks (the same modules, not copies) and a last block named "head".
+
+    trunk: a network without a head.
+    head: a module that takes the trunk's output and returns logits.
+    """
     return Chain({**dict(trunk.named_children()), HEAD: head}, trunk.about)

@@ -1,4 +1,4 @@
-"""Darknet-19 and the weight files of darknet."""
+"""Build Darknet-19, and read and write weight files in darknet's format."""
 
 import re
 import struct
@@ -14,12 +14,18 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import write
 from pneumo_utils.models.decompose import TOP
 
-SLOPE = 0.1  # of darknet's leaky units
+SLOPE = 0.1  # of darknet's leaky ReLUs
+# the filters of each convolution, block by block; kernels are 3x3 and 1x1 by turns
 BLOCKS = ((32,), (64,), (128, 64, 128), (256, 128, 256), (512, 256, 512, 256, 512), (1024, 512, 1024, 512, 1024))
 
 
 def conv(channels: int, filters: int, kernel: int) -> OrderedDict[str, nn.Module]:
-    """Darknet's [convolutional] with batch_normalize=1 and activation=leaky."""
+    """Build darknet's [convolutional] with batch_normalize=1 and activation=leaky, as layers by name.
+
+    channels: number of input channels.
+    filters: number of output channels.
+    kernel: edge of the kernel; padding keeps the size of the maps.
+    """
     return OrderedDict(
         conv=nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False),
         norm=nn.BatchNorm2d(filters),
@@ -28,15 +34,18 @@ def conv(channels: int, filters: int, kernel: int) -> OrderedDict[str, nn.Module
 
 
 def darknet19(classes: int = 1000) -> nn.Sequential:
-    """Each block after the first begins with its max pool, so that block5 ends in the maps that YOLOv2 takes past
-    block6.
+    """Build Darknet-19 with random weights.
+
+    Each block after the first begins with its max pool, so block5 ends in the maps that YOLOv2's passthrough takes.
+
+    classes: number of classes of the classifier, the last block.
     """
     blocks, channels = OrderedDict(), 3
     for number, filters in enumerate(BLOCKS, 1):
         layers = OrderedDict(pool=nn.MaxPool2d(2, 2)) if number > 1 else OrderedDict()
-        for place, wide in enumerate(filters, 1):
-            layers[str(place)] = nn.Sequential(conv(channels, wide, 1 if place % 2 == 0 else 3))
-            channels = wide
+        for position, n_filters in enumerate(filters, 1):
+            layers[str(position)] = nn.Sequential(conv(channels, n_filters, 1 if position % 2 == 0 else 3))
+            channels = n_filters
         blocks[f"block{number}"] = nn.Sequential(layers)
     blocks[TOP] = nn.Sequential(
         OrderedDict(conv=nn.Conv2d(channels, classes, 1), pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten())
@@ -44,27 +53,26 @@ def darknet19(classes: int = 1000) -> nn.Sequential:
     return nn.Sequential(blocks)
 
 
-NAMED = re.compile(r"\.weights$|\.conv\.\d+$")  # yolov2.weights, and darknet19_448.conv.23, which is cut off
-VARIANCE = 3  # after shift, scale and mean; the filters follow
-FLOAT = 4
+# yolov2.weights, and darknet19_448.conv.23, which holds only the first 23 convolutions
+NAMED = re.compile(r"\.weights$|\.conv\.\d+$")
+VARIANCE = 3  # position of the variance among a convolution's tensors: after shift, scale and mean
+FLOAT = 4  # bytes of a number
 
 
 @dataclass(frozen=True)
 class Header:
-    """The version of darknet that wrote a file, and how many images the network had seen; from version 0.2 on that
-    count has 64 bits.
-    """
+    """Hold the header of a darknet file."""
 
-    major: int = 0
+    major: int = 0  # of the version of darknet that wrote the file
     minor: int = 2
     revision: int = 0
-    seen: int = 0
+    seen: int = 0  # number of images that the network was trained on
 
     @property
     def layout(self) -> str:
         """Return the `struct` format of the header; the image count has 64 bits from version 0.2 on."""
-        wide = self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
-        return "<3iQ" if wide else "<4i"
+        has_64_bits = self.major * 10 + self.minor >= 2 and self.major < 1000 and self.minor < 1000
+        return "<3iQ" if has_64_bits else "<4i"
 
     @property
     def size(self) -> int:
@@ -73,23 +81,31 @@ class Header:
 
 
 def is_darknet(path: Path) -> bool:
-    """Return whether a file has the name of a darknet weights file."""
+    """Return whether a file has the name of a darknet weights file.
+
+    path: the file, which need not exist.
+    """
     return bool(NAMED.search(path.name))
 
 
 def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> Header:
-    """Fill the convolutions of a network, in their order, or only the `first` so many; every byte of the file must
-    be used.
+    """Load a darknet file into the convolutions of a network, in their order; return the file's header.
+
+    Raise `StudyError` if the file has more or fewer bytes than these convolutions need, or holds impossible values.
+
+    network: the module that is filled in place.
+    path: the file.
+    n_convolutions: number of convolutions to load; None loads all.
     """
-    parts = convolutions(network)[:first]
-    content = _content(network, path)
+    layers = convolutions(network)[:first]
+    content = _read_bytes(network, path)
     header = _header(path, content)
     numbers = np.frombuffer(content, "<f4", (len(content) - header.size) // FLOAT, header.size)
-    wanted = header.size + FLOAT * sum(each.numel() for part in parts for each in part)
-    if len(content) != wanted:
+    expected = header.size + FLOAT * sum(tensor.numel() for layer in layers for tensor in layer)
+    if len(content) != expected:
         raise StudyError(
-            f"{path} has {len(content):,} bytes; {len(parts)} convolutions of this network and the "
-            f"header take {wanted:,}. " + _guess(network, header, len(content), len(parts))
+            f"{path} has {len(content):,} bytes; {len(layers)} convolutions of this network and the "
+            f"header take {expected:,}. " + _explain_size(network, header, len(content), len(layers))
         )
     if not np.isfinite(numbers).all():
         raise StudyError(
@@ -97,21 +113,22 @@ def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> He
             f"{int(np.argmin(np.isfinite(numbers))):,}. "
             "It is damaged, or was trained until it diverged: take another file."
         )
-    at = 0
-    _check_variances(path, parts, numbers)
+    _check_variances(path, layers, numbers)
+    start = 0
     with torch.no_grad():
-        for tensor in (each for part in parts for each in part):
-            tensor.copy_(torch.from_numpy(numbers[at : at + tensor.numel()].copy()).view_as(tensor))
-            at += tensor.numel()
+        for tensor in (tensor for layer in layers for tensor in layer):
+            tensor.copy_(torch.from_numpy(numbers[start : start + tensor.numel()].copy()).view_as(tensor))
+            start += tensor.numel()
     return header
 
 
-def _check_variances(path: Path, parts: list[list[torch.Tensor]], numbers: np.ndarray) -> None:
-    """Refuse a negative variance; of a convolution with batch norm it is the fourth part."""
+def _check_variances(path: Path, layers: list[list[torch.Tensor]], numbers: np.ndarray) -> None:
+    """Raise `StudyError` if a variance is negative; only convolutions with batch norm, of five tensors, have one."""
     start = 0
-    for part in parts:
-        for place, tensor in enumerate(part):
-            if len(part) == VARIANCE + 2 and place == VARIANCE and (numbers[start : start + tensor.numel()] < 0).any():
+    for layer in layers:
+        for position, tensor in enumerate(layer):
+            is_variance = len(layer) == VARIANCE + 2 and position == VARIANCE
+            if is_variance and (numbers[start : start + tensor.numel()] < 0).any():
                 raise StudyError(
                     f"{path} holds a negative variance, at float {start:,} or after: it is damaged, or of another "
                     "network. Take another file."
@@ -120,11 +137,17 @@ def _check_variances(path: Path, parts: list[list[torch.Tensor]], numbers: np.nd
 
 
 def save_darknet(network: nn.Module, path: Path, header: Header = Header(), first: int | None = None) -> None:
-    """Write the convolutions of a network, or the `first` so many, as darknet would."""
+    """Write the convolutions of a network to a darknet file.
+
+    network: the network.
+    path: the file.
+    header: the file's header.
+    n_convolutions: number of convolutions to write; None writes all.
+    """
     tensors = [
         tensor.detach().cpu().numpy().astype("<f4").tobytes()
-        for part in convolutions(network)[:first]
-        for tensor in part
+        for layer in convolutions(network)[:first]
+        for tensor in layer
     ]
     write(
         path, struct.pack(header.layout, header.major, header.minor, header.revision, header.seen) + b"".join(tensors)
@@ -132,14 +155,20 @@ def save_darknet(network: nn.Module, path: Path, header: Header = Header(), firs
 
 
 def ends_after(network: nn.Module, path: Path) -> int | None:
-    """After how many of the network's convolutions the file ends; none where it ends within one, or has more."""
-    content = _content(network, path)
-    return _ends_after(network, _header(path, content), len(content))
+    """Count the network's convolutions that a darknet file holds.
+
+    Return None if the file ends inside a convolution or is longer than the network's.
+
+    network: the network.
+    path: the file.
+    """
+    content = _read_bytes(network, path)
+    return _count_convolutions(network, _header(path, content), len(content))
 
 
-def _content(network: nn.Module, path: Path) -> bytes:
-    """The bytes of a file, unless it is far larger than any file of the network could be."""
-    largest = 2 * FLOAT * sum(part.numel() for parts in convolutions(network) for part in parts) + 2**20
+def _read_bytes(network: nn.Module, path: Path) -> bytes:
+    """Read a file; raise `StudyError` if it is far larger than a file of the network can be."""
+    largest = 2 * FLOAT * sum(tensor.numel() for layer in convolutions(network) for tensor in layer) + 2**20
     if not path.is_file():
         raise StudyError(f"There is no file of weights at {path}.")
     if (size := path.stat().st_size) > largest:
@@ -148,22 +177,26 @@ def _content(network: nn.Module, path: Path) -> bytes:
 
 
 def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
-    """The numbers of each convolution in darknet's order: with batch norm its shift, scale, mean and variance, else the
-    bias; then the filters.
+    """List the tensors of each convolution in darknet's order.
 
-    A fully connected layer is written like a convolution with a bias.
+    With batch norm these are its shift, scale, mean and variance and the filters, else the bias and the filters. A
+    fully connected layer is written like a convolution with a bias.
+
+    network: the network.
     """
     leaves = [module for module in network.modules() if not any(module.children())]
-    parts = []
-    for layer, after in zip(leaves, [*leaves[1:], None]):
-        if isinstance(layer, nn.Conv2d) and isinstance(after, nn.BatchNorm2d):
-            parts.append([after.bias, after.weight, after.running_mean, after.running_var, layer.weight])
+    layers = []
+    for layer, following in zip(leaves, [*leaves[1:], None]):
+        if isinstance(layer, nn.Conv2d) and isinstance(following, nn.BatchNorm2d):
+            norm = following
+            layers.append([norm.bias, norm.weight, norm.running_mean, norm.running_var, layer.weight])
         elif isinstance(layer, (nn.Conv2d, nn.Linear)):
-            parts.append([layer.bias, layer.weight])
-    return parts
+            layers.append([layer.bias, layer.weight])
+    return layers
 
 
 def _header(path: Path, content: bytes) -> Header:
+    """Parse the header of a darknet file."""
     if len(content) < 20:
         raise StudyError(
             f"{path} has {len(content)} bytes, too few for the header of a darknet file. Download or copy it again."
@@ -173,17 +206,19 @@ def _header(path: Path, content: bytes) -> Header:
     return Header(*struct.unpack_from(layout, content))
 
 
-def _ends_after(network: nn.Module, header: Header, size: int) -> int | None:
-    at = header.size
-    for number, part in enumerate(convolutions(network), 1):
-        at += FLOAT * sum(each.numel() for each in part)
-        if at == size:
+def _count_convolutions(network: nn.Module, header: Header, size: int) -> int | None:
+    """Count the convolutions in a file of `size` bytes; return None if it ends inside one or after the last."""
+    end = header.size
+    for number, layer in enumerate(convolutions(network), 1):
+        end += FLOAT * sum(tensor.numel() for tensor in layer)
+        if end == size:
             return number
     return None
 
 
-def _guess(network: nn.Module, header: Header, size: int, asked: int) -> str:
-    if (number := _ends_after(network, header, size)) and number < asked:
+def _explain_size(network: nn.Module, header: Header, size: int, requested: int) -> str:
+    """Return the likely reason why a file of `size` bytes does not hold `requested` convolutions, as a sentence."""
+    if (number := _count_convolutions(network, header, size)) and number < requested:
         return (
             f"It ends exactly after convolution {number}: it is a cut-off file, such as darknet19_448.conv.23; "
             f"load only the first {number}."

@@ -1,42 +1,54 @@
-"""Take a published network apart into named blocks, and make it narrow."""
+"""Split published networks into named blocks, make networks narrower, and initialise their weights."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
-TOP = "top"  # the classifier of the task that a trunk's weights were trained for
+TOP = "top"  # name of the block that is the classifier of the task the weights were trained for
 
 
-def resnet(net) -> dict[str, nn.Module]:
-    """He et al. 2015, table 1: conv2_x begins with the max pool; blocks inside count from 1, as conv3_1 in the
-    paper.
+def resnet(net: Any) -> dict[str, nn.Module]:
+    """Split a ResNet into the blocks of He et al. 2015, table 1.
+
+    conv2_x begins with the max pool. Residual blocks are counted from 1, as conv3_1 in the paper.
+
+    net: torchvision's ResNet.
     """
     return {
-        "conv1": _chain(conv=net.conv1, norm=net.bn1, act=net.relu),
-        "conv2_x": _chain(pool=net.maxpool, **_numbered(net.layer1)),
-        "conv3_x": _chain(**_numbered(net.layer2)),
-        "conv4_x": _chain(**_numbered(net.layer3)),
-        "conv5_x": _chain(**_numbered(net.layer4)),
-        TOP: _chain(pool=net.avgpool, flatten=nn.Flatten(), fc=net.fc),
+        "conv1": _named(conv=net.conv1, norm=net.bn1, act=net.relu),
+        "conv2_x": _named(pool=net.maxpool, **_numbered(net.layer1)),
+        "conv3_x": _named(**_numbered(net.layer2)),
+        "conv4_x": _named(**_numbered(net.layer3)),
+        "conv5_x": _named(**_numbered(net.layer4)),
+        TOP: _named(pool=net.avgpool, flatten=nn.Flatten(), fc=net.fc),
     }
 
 
-def resnet_v2(net) -> dict[str, nn.Module]:
-    """He et al. 2016: what follows an addition is normalised in the next block, so a last norm stands by itself."""
-    stages = [_chain(**_numbered(stage.blocks)) for stage in net.stages]
-    stages[0] = _chain(pool=net.stem.pool, **dict(stages[0].named_children()))
+def resnet_v2(net: Any) -> dict[str, nn.Module]:
+    """Split a ResNetV2 (He et al. 2016) into blocks.
+
+    The sum at the end of a block is normalised at the start of the next one, so the last norm is a block of its own.
+
+    net: timm's ResNetV2.
+    """
+    stages = [_named(**_numbered(stage.blocks)) for stage in net.stages]
+    stages[0] = _named(pool=net.stem.pool, **dict(stages[0].named_children()))
     return {
-        "conv1": _chain(conv=net.stem.conv),
+        "conv1": _named(conv=net.stem.conv),
         **{f"conv{number}_x": stage for number, stage in enumerate(stages, 2)},
         "norm": net.norm,
         TOP: net.head,
     }
 
 
-def vgg(net) -> dict[str, nn.Module]:
-    """Simonyan and Zisserman 2014: each block ends with its max pool."""
+def vgg(net: Any) -> dict[str, nn.Module]:
+    """Split a VGG (Simonyan and Zisserman 2014) into blocks, each of which ends with its max pool.
+
+    net: torchvision's VGG.
+    """
     blocks, layers = {}, OrderedDict()
     for layer in net.features:
         number = 1 + sum(name.startswith("conv") for name in layers)
@@ -47,37 +59,41 @@ def vgg(net) -> dict[str, nn.Module]:
             layers[f"conv{number}"] = layer
         else:
             layers[f"act{number - 1}"] = layer
-    return blocks | {TOP: _chain(pool=net.avgpool, flatten=nn.Flatten(), classifier=net.classifier)}
+    return blocks | {TOP: _named(pool=net.avgpool, flatten=nn.Flatten(), classifier=net.classifier)}
 
 
 class Dense(nn.Sequential):
-    """A layer of a dense block: its maps are laid behind those that it was given."""
+    """A layer of a dense block: its output is its input with new channels appended."""
 
-    def forward(self, maps):
-        """Concatenate the input maps and the new maps along the channels."""
+    def forward(self, maps: torch.Tensor) -> torch.Tensor:
+        """Append new channels to maps of shape (images, channels, height, width)."""
         return torch.cat([maps, super().forward(maps)], 1)
 
 
-def densenet(net) -> dict[str, nn.Module]:
-    """Huang et al.
+def densenet(net: Any) -> dict[str, nn.Module]:
+    """Split a DenseNet (Huang et al. 2016) into dense blocks and the transitions between them.
 
-    2016: dense blocks and the transitions between them; each dense layer is a step of its own, so that a cut may fall
-    anywhere.
+    Each dense layer is a module of its own, so that the network can be cut between any two layers.
+
+    net: torchvision's DenseNet.
     """
     parts = dict(net.features.named_children())
-    blocks = {"conv1": _chain(conv=parts["conv0"], norm=parts["norm0"], act=parts["relu0"], pool=parts["pool0"])}
+    blocks = {"conv1": _named(conv=parts["conv0"], norm=parts["norm0"], act=parts["relu0"], pool=parts["pool0"])}
     for number in (1, 2, 3, 4):
         layers = parts[f"denseblock{number}"].values()
-        blocks[f"block{number}"] = _chain(**_numbered(Dense(OrderedDict(layer.named_children())) for layer in layers))
+        blocks[f"block{number}"] = _named(**_numbered(Dense(OrderedDict(layer.named_children())) for layer in layers))
         if number < 4:
             blocks[f"transition{number}"] = parts[f"transition{number}"]
-    return blocks | {"norm": _chain(norm=parts["norm5"], act=nn.ReLU()), TOP: pooled(fc=net.classifier)}
+    return blocks | {"norm": _named(norm=parts["norm5"], act=nn.ReLU()), TOP: pooled(fc=net.classifier)}
 
 
-def xception(net) -> dict[str, nn.Module]:
-    """Chollet 2017, under the block names of his own Keras: 14 blocks, the first and last without a shortcut."""
-    first = _chain(conv1=net.conv1, norm1=net.bn1, act1=net.act1, conv2=net.conv2, norm2=net.bn2, act2=net.act2)
-    last = _chain(sepconv1=net.conv3, norm1=net.bn3, act1=net.act3, sepconv2=net.conv4, norm2=net.bn4, act2=net.act4)
+def xception(net: Any) -> dict[str, nn.Module]:
+    """Split an Xception (Chollet 2017) into 14 blocks, named as in Keras; the first and last have no shortcut.
+
+    net: timm's Xception.
+    """
+    first = _named(conv1=net.conv1, norm1=net.bn1, act1=net.act1, conv2=net.conv2, norm2=net.bn2, act2=net.act2)
+    last = _named(sepconv1=net.conv3, norm1=net.bn3, act1=net.act3, sepconv2=net.conv4, norm2=net.bn4, act2=net.act4)
     return {
         "block1": first,
         **{f"block{number + 1}": getattr(net, f"block{number}") for number in range(1, 13)},
@@ -86,14 +102,17 @@ def xception(net) -> dict[str, nn.Module]:
     }
 
 
-def mobilenet_v2(net) -> dict[str, nn.Module]:
-    """Sandler et al. 2018, numbered as Keras does: block_0 is its `expanded_conv`."""
+def mobilenet_v2(net: Any) -> dict[str, nn.Module]:
+    """Split a MobileNetV2 (Sandler et al. 2018) into blocks, numbered as in Keras; block_0 is its `expanded_conv`.
+
+    net: torchvision's MobileNetV2.
+    """
     first, *blocks, last = net.features
     for block in blocks:
         *steps, project, norm = block.conv
         # the first block does not expand
         steps = dict(zip(("depthwise", "expand"), map(_conv_norm_act, reversed(steps))))
-        block.conv = _chain(**dict(reversed(steps.items())), project=project, norm=norm)
+        block.conv = _named(**dict(reversed(steps.items())), project=project, norm=norm)
     return {
         "conv1": _conv_norm_act(first),
         **{f"block_{number}": block for number, block in enumerate(blocks)},
@@ -103,25 +122,35 @@ def mobilenet_v2(net) -> dict[str, nn.Module]:
 
 
 def pooled(**parts: nn.Module) -> nn.Sequential:
-    """A classifier behind global average pooling."""
-    return _chain(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), **parts)
+    """Build a classifier that begins with global average pooling.
+
+    parts: the layers after the pooling, by name.
+    """
+    return _named(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), **parts)
 
 
-def _chain(**parts: nn.Module) -> nn.Sequential:
+def _named(**parts: nn.Module) -> nn.Sequential:
+    """Build a sequence of named modules."""
     return nn.Sequential(OrderedDict(parts))
 
 
 def _numbered(parts: Iterable[nn.Module]) -> dict[str, nn.Module]:
+    """Name modules by their position, from "1"."""
     return {str(number): part for number, part in enumerate(parts, 1)}
 
 
 def _conv_norm_act(parts: nn.Sequential) -> nn.Sequential:
-    return _chain(**dict(zip(("conv", "norm", "act"), parts, strict=True)))
+    """Name a convolution, its norm and its activation."""
+    return _named(**dict(zip(("conv", "norm", "act"), parts, strict=True)))
 
 
 def narrow(network: nn.Module, width: Callable[[int], int]) -> None:
-    """Every convolution and norm as wide as `width` says of its published width; the three channels of the image
-    stay.
+    """Change the number of channels of every convolution and norm in place; the image keeps its three channels.
+
+    The new weights are on torch's meta device, without values.
+
+    network: convolutions and batch norms, nothing else with weights.
+    width: returns the new number of channels for a published one.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -138,7 +167,10 @@ def narrow(network: nn.Module, width: Callable[[int], int]) -> None:
 
 
 def without_stride(block: nn.Module) -> None:
-    """Keep the block's maps as large as they come in: convolutions step by one, pools go."""
+    """Remove the strides of a block in place, so that its maps keep their size: set convolutions to 1, drop pools.
+
+    block: the block.
+    """
     for parent in block.modules():
         for name, layer in parent.named_children():
             if isinstance(layer, nn.Conv2d):
@@ -148,7 +180,10 @@ def without_stride(block: nn.Module) -> None:
 
 
 def initialise(network: nn.Module) -> None:
-    """Weights by He et al. 2015, as the official constructors draw them."""
+    """Draw weights in place by He et al. 2015, as the official constructors do.
+
+    network: the network.
+    """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
@@ -159,4 +194,5 @@ def initialise(network: nn.Module) -> None:
 
 
 def _empty(*shape: int) -> nn.Parameter:
+    """Return a weight without values."""
     return nn.Parameter(torch.empty(shape, device="meta"))

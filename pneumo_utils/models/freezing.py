@@ -1,4 +1,4 @@
-"""Freeze and unfreeze the blocks of a network, and say which parameters are trained."""
+"""Freeze and unfreeze parts of a network, and list what is trainable and what changes in training."""
 
 import inspect
 import re
@@ -16,232 +16,310 @@ from pneumo_utils.models.layer_table import layers
 
 
 def pieces(module: nn.Module) -> dict[str, nn.Module]:
-    """Every weight, and everything that training mode changes, belongs to exactly one of them."""
+    """Return the submodules that have weights of their own or no children, by path.
+
+    Every weight, and every layer that depends on the training mode, belongs to exactly one of them.
+
+    module: a network or a part of one.
+    """
     return {
-        path: each
-        for path, each in module.named_modules()
-        if path and (not list(each.children()) or list(each.parameters(recurse=False)))
+        path: submodule
+        for path, submodule in module.named_modules()
+        if path and (not list(submodule.children()) or list(submodule.parameters(recurse=False)))
     }
 
 
 def is_batch_norm(module: nn.Module) -> bool:
-    """Return whether a module is a batch-norm layer."""
+    """Return whether a module is a batch-norm layer.
+
+    module: any module.
+    """
     return isinstance(module, _BatchNorm)
 
 
 def asks_for_the_mode(module: nn.Module) -> bool:
-    """Whether a module's own forward looks at `self.training`, as dropout and batch norm do; where its code cannot
-    be seen, it might.
+    """Return whether a module's own `forward` reads `self.training`, as dropout and batch norm do.
+
+    Return True also if the code of `forward` is not available.
+
+    module: any module.
     """
     code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
     return code is None or "training" in code.co_names
 
 
 def within(path: str, outer: str) -> bool:
-    """Whether a path is another one, or leads into it."""
+    """Return whether a module's path is another path or lies inside it.
+
+    path: for example "block1.0".
+    outer: for example "block1".
+    """
     return path == outer or path.startswith(f"{outer}.")
 
 
 def is_still(chain: Chain, path: str) -> bool:
-    """Whether training mode does not reach a module."""
+    """Return whether a module stays in evaluation mode when the chain is set to training mode.
+
+    chain: the network.
+    path: the module's path.
+    """
     return any(within(path, outer) for outer in chain.still)
 
 
 ALL, NONE, ALL_BUT_BATCH_NORM = "all", "none", "all but batch norm"
-FROZEN, MOVING = "frozen", "moving"
+FROZEN, MOVING = "frozen", "moving"  # what frozen batch norm does with its statistics
 COUNTED = re.compile(r"(last|top) (\d+)")
 
 
 def learns(chain: Chain, what: str, batch_norm: str = FROZEN) -> Chain:
-    """Open what is named and freeze the rest; whatever was said before is forgotten.
+    """Make the named parts of a network trainable and freeze the rest, in place; return the network.
 
-    `what` is "all", "none", "head", "all but batch norm", a block, "last 5" (layers with weights, before the head),
-    "top 14" (as Keras counts layers, additions and activations too), or several of them joined by " + ". Frozen weights
-    have no gradient, and dropout among them is off. Their batch norm keeps its statistics and normalises by them
-    ("frozen", as Keras does), or by the batch while its statistics go on moving ("moving", as torch does unless told).
+    Earlier calls have no influence. Frozen weights have no gradient, and dropout between them is off.
+
+    chain: the network.
+    trainable: "all", "none", "head", "all but batch norm", the name of a block, "last 5" (the last layers with weights
+        before the head), "top 14" (the last layers as Keras counts them, with additions and activations), or several
+        of these joined by " + ".
+    batch_norm: what frozen batch norm does. "frozen" normalises by its fixed statistics, as Keras does. "moving"
+        normalises by the batch and updates its statistics, as torch does by default.
     """
     if batch_norm not in (FROZEN, MOVING):
         raise StudyError(
-            f'Batch norm cannot be {batch_norm!r}: choose "frozen" (statistics keep still) or '
-            f'"moving" (they follow the batches).'
+            f'Batch norm cannot be {batch_norm!r}: choose "frozen" (fixed statistics) or '
+            f'"moving" (statistics follow the batches).'
         )
-    there = pieces(chain)
-    opened = set().union(*(_named(chain, there, part.strip()) for part in what.split("+")))
-    for path, piece in there.items():
-        for weight in piece.parameters(recurse=False):
-            weight.requires_grad_(path in opened)
-            weight.grad = None  # an optimiser moves whatever has a gradient, even an old one
+    leaves = pieces(chain)
+    unfrozen = set().union(*(_named(chain, leaves, part.strip()) for part in what.split("+")))
+    for path, leaf in leaves.items():
+        for weight in leaf.parameters(recurse=False):
+            weight.requires_grad_(path in unfrozen)
+            weight.grad = None  # an optimiser changes every weight that has a gradient, even an old one
     chain.still = tuple(
         path
         for name, block in chain.named_children()
-        for path in _still(name, block, there, opened, batch_norm == MOVING)
+        for path in _eval_paths(name, block, leaves, unfrozen, batch_norm == MOVING)
     )
     return chain.train(chain.training)
 
 
-def _named(chain: Chain, there: dict[str, nn.Module], part: str) -> set[str]:
-    """The pieces that one name stands for."""
+def _named(chain: Chain, leaves: dict[str, nn.Module], part: str) -> set[str]:
+    """Return the paths of the leaf modules that one term of `trainable` names."""
     if part == ALL:
-        return set(there)
+        return set(leaves)
     if part == NONE:
         return set()
     if part == ALL_BUT_BATCH_NORM:
-        return {path for path, piece in there.items() if not is_batch_norm(piece)}
+        return {path for path, leaf in leaves.items() if not is_batch_norm(leaf)}
     if part in chain.blocks:
-        return {path for path in there if within(path, part)}
-    if counted := COUNTED.fullmatch(part):
-        return _counted(chain, there, part, counted[1] == "last", int(counted[2]))
+        return {path for path in leaves if within(path, part)}
+    if match := COUNTED.fullmatch(part):
+        return _last_layers(chain, leaves, part, match[1] == "last", int(match[2]))
     if part == HEAD:
         raise StudyError(
-            f"{chain.about.name} has no head yet: give it one with backbones.with_head(trunk, head), or "
-            f"name one of its own blocks: "
-            f"{', '.join(chain.blocks)}."
+            f"{chain.about.name} has no head yet: add one by with_head(trunk, head), or "
+            f"name one of its own blocks: {', '.join(chain.blocks)}."
         )
     known = [ALL, NONE, ALL_BUT_BATCH_NORM, *chain.blocks]
     raise StudyError(
         f"{chain.about.name} has no {part!r}{did_you_mean(part, known, 0.4)} Its blocks are "
         f"{', '.join(chain.blocks)}; "
-        '"all", "none", "all but batch norm", "last 5" and "top 14" can be said too, and '
-        'several joined by " + ".'
+        '"all", "none", "all but batch norm", "last 5" and "top 14" are allowed too, and '
+        'several of these joined by " + ".'
     )
 
 
-def _counted(chain: Chain, there: dict[str, nn.Module], part: str, weighted: bool, number: int) -> set[str]:
-    """The final layers before the head, so many, with what stands between and behind them."""
-    listed = layers(Chain({name: block for name, block in chain.named_children() if name != HEAD}, chain.about))
-    counted = [at for at, layer in enumerate(listed) if layer.weights or not weighted]
+def _last_layers(chain: Chain, leaves: dict[str, nn.Module], part: str, weighted: bool, number: int) -> set[str]:
+    """Return the paths of the last `number` layers before the head and of all layers between and after them.
+
+    `weighted` counts only layers with weights; `part` is the term of `trainable`, for messages.
+    """
+    all_layers = layers(Chain({name: block for name, block in chain.named_children() if name != HEAD}, chain.about))
+    counted = [index for index, layer in enumerate(all_layers) if layer.weights or not weighted]
     if number > len(counted):
         raise StudyError(
             f"{chain.about.name} has {len(counted)} layers{' with weights' if weighted else ''} before "
             f"its head, so there is no "
             f'{part!r}: choose at most {len(counted)}, or "all".'
         )
-    final = {layer.path for layer in listed[counted[-number] :]} if number else set()
-    return {path for path in there if any(within(path, layer) for layer in final)}
+    last_paths = {layer.path for layer in all_layers[counted[-number] :]} if number else set()
+    return {path for path in leaves if any(within(path, layer) for layer in last_paths)}
 
 
-def _still(
-    path: str, module: nn.Module, there: dict[str, nn.Module], opened: set[str], moving: bool, whole: bool = True
+def _eval_paths(
+    path: str,
+    module: nn.Module,
+    leaves: dict[str, nn.Module],
+    unfrozen: set[str],
+    moving: bool,
+    is_block: bool = True,
 ) -> Iterator[str]:
-    """Blocks in which nothing is open, and in the others what is not open and asks for the mode; batch norm that
-    goes on moving is in none.
+    """Yield the paths of the modules that have to stay in evaluation mode.
+
+    These are blocks that are wholly frozen, and in other blocks the frozen modules that depend on the training mode.
+    With `moving`, batch norm is never among them.
     """
-    inner = {each for each in there if within(each, path)}
-    moves = moving and any(is_batch_norm(there[each]) for each in inner)
-    if inner and not inner & opened and not moves:
-        if whole or any(asks_for_the_mode(each) for each in module.modules()):
+    inner = {leaf for leaf in leaves if within(leaf, path)}
+    has_moving_norm = moving and any(is_batch_norm(leaves[leaf]) for leaf in inner)
+    if inner and not inner & unfrozen and not has_moving_norm:
+        if is_block or any(asks_for_the_mode(submodule) for submodule in module.modules()):
             yield path
-    elif not inner <= opened:
+    elif not inner <= unfrozen:
         for name, child in module.named_children():
-            yield from _still(f"{path}.{name}", child, there, opened, moving, whole=False)
+            yield from _eval_paths(f"{path}.{name}", child, leaves, unfrozen, moving, is_block=False)
 
 
 MOVES = "statistics move"
 
 
 def learning(chain: Chain) -> list[str]:
-    """Paths of the weights that learn."""
+    """List the paths of the trainable weights.
+
+    chain: the network.
+    """
     return [path for path, weight in chain.named_parameters() if weight.requires_grad]
 
 
 def groups(chain: Chain) -> list[list[nn.Parameter]]:
-    """The weights that learn, a list a block: fastai's `splitter`. What is frozen is in none, so `learn.unfreeze()`
-    cannot open it.
+    """List the trainable weights of each block that has any; use it as fastai's `splitter`.
+
+    Frozen weights are in no group, so `learn.unfreeze()` does not change them.
+
+    chain: the network.
     """
-    each = [[weight for weight in block.parameters() if weight.requires_grad] for block in chain.children()]
-    return [weights for weights in each if weights]
+    by_block = [[weight for weight in block.parameters() if weight.requires_grad] for block in chain.children()]
+    return [weights for weights in by_block if weights]
 
 
 def must_learn(chain: Chain) -> Chain:
-    """The chain, where there is something in it to train."""
+    """Return the network; raise `StudyError` if all its weights are frozen.
+
+    chain: the network.
+    """
     if not learning(chain):
         raise StudyError(
-            f"Nothing of {chain.about.name} learns, so there is nothing to train: say learns(chain, "
-            f'"head"), or which of '
-            f"{', '.join(chain.blocks)}."
+            f"Nothing of {chain.about.name} learns, so there is nothing to train: call "
+            f'set_trainable(chain, "head"), or name one of {", ".join(chain.blocks)}.'
         )
     return chain
 
 
 def first(chain: Chain) -> int:
-    """The first of `units(chain)` that learns, or that answers otherwise in training mode; all before it is one
-    fixed function.
+    """Count the units at the start of the network whose output for an image never changes during training.
+
+    The count is also the index, in the list of units, of the first one that is trainable or behaves differently in
+    training mode.
+
+    chain: the network.
     """
-    steps = units(chain)
-    return next((at for at, (path, unit) in enumerate(steps) if not _fixed(chain, path, unit)), len(steps))
+    all_units = units(chain)
+    return next(
+        (index for index, (path, unit) in enumerate(all_units) if not _is_fixed(chain, path, unit)), len(all_units)
+    )
 
 
-def _fixed(chain: Chain, path: str, unit: nn.Module) -> bool:
+def _is_fixed(chain: Chain, path: str, unit: nn.Module) -> bool:
+    """Return whether a unit computes the same function throughout training."""
     if any(weight.requires_grad for weight in unit.parameters()):
         return False
     return all(
-        _same_each_time(module, is_still(chain, f"{path}.{inner}" if inner else path))
+        _is_deterministic(module, is_still(chain, f"{path}.{inner}" if inner else path))
         for inner, module in unit.named_modules()
     )
 
 
-def _same_each_time(module: nn.Module, still: bool) -> bool:
+def _is_deterministic(module: nn.Module, in_eval_mode: bool) -> bool:
+    """Return whether a module's output depends only on its input and weights, not on the batch or on chance."""
     if is_batch_norm(module) and module.running_mean is None:
         return False  # it keeps no statistics, so it always normalises by the batch
-    return still or not asks_for_the_mode(module)
+    return in_eval_mode or not asks_for_the_mode(module)
 
 
 def what_moves(chain: Chain) -> list[str]:
-    """Paths of the batch norms that are frozen and whose statistics move all the same."""
+    """List the paths of the batch norms whose weights are frozen but whose statistics still change in training.
+
+    chain: the network.
+    """
     return [
-        path for path, module in chain.named_modules() if is_batch_norm(module) and _does(chain, path, module) == MOVES
+        path
+        for path, module in chain.named_modules()
+        if is_batch_norm(module) and _norm_state(chain, path, module) == MOVES
     ]
 
 
 def what_learns(chain: Chain) -> pd.DataFrame:
-    """A row a block: its weights, how many of them learn, and what its batch norm does."""
+    """Tabulate the blocks of a network: number of weights, number of trainable weights, state of the batch norm.
+
+    chain: the network.
+    """
     rows = [
         {
             "block": name,
             "parameters": sum(weight.numel() for weight in block.parameters()),
             "learning": sum(weight.numel() for weight in block.parameters() if weight.requires_grad),
-            "batch norm": ", ".join(_batch_norm(chain, name, block)) or "none",
+            "batch norm": ", ".join(_norm_states(chain, name, block)) or "none",
         }
         for name, block in chain.named_children()
     ]
     return pd.DataFrame(rows)
 
 
-def _batch_norm(chain: Chain, name: str, block: nn.Module) -> list[str]:
-    found = {
-        _does(chain, f"{name}.{path}" if path else name, module)
+def _norm_states(chain: Chain, name: str, block: nn.Module) -> list[str]:
+    """List the different states of the batch norms of a block."""
+    states = {
+        _norm_state(chain, f"{name}.{path}" if path else name, module)
         for path, module in block.named_modules()
         if is_batch_norm(module)
     }
-    return [word for word in ("frozen", MOVES, "learns") if word in found]
+    return [state for state in ("frozen", MOVES, "learns") if state in states]
 
 
-def _does(chain: Chain, path: str, norm: nn.Module) -> str:
+def _norm_state(chain: Chain, path: str, norm: nn.Module) -> str:
+    """Return what a batch norm does in training: "frozen", "statistics move" or "learns"."""
     if is_still(chain, path):
         return "frozen"
     return MOVES if norm.affine and not norm.weight.requires_grad else "learns"
 
 
 def grid(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
-    """All cells (c, s), size after size."""
+    """List all pairs of a number of trainable layers and a number of training images, in the order of the images.
+
+    Raise `StudyError` if the network has too few layers or the cohort too few images. The network is changed: its
+    last layers, as many as the largest number asks for, are made trainable.
+
+    chain: the network.
+    cohort: the images.
+    n_layers: numbers of trainable layers with weights, counted from the end of the trunk.
+    n_images: numbers of training images.
+    """
     if not opened or not sizes:
         raise StudyError(
-            f"A grid has one number of layers and one of images at least; here are {len(opened)} and {len(sizes)}."
+            f"A grid needs at least one number of layers and one of images; here are {len(opened)} and {len(sizes)}."
         )
-    return _there(chain, cohort, [(c, images) for images in dict.fromkeys(sizes) for c in dict.fromkeys(opened)])
+    return _check_cells(
+        chain, cohort, [(last, images) for images in dict.fromkeys(sizes) for last in dict.fromkeys(opened)]
+    )
 
 
 def pairs(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
-    """Chosen cells, each number of layers with the number of images in its place."""
+    """Pair each number of trainable layers with the number of training images at the same position.
+
+    Raise `StudyError` and change the network as `layer_size_grid` does.
+
+    chain: the network.
+    cohort: the images.
+    n_layers: numbers of trainable layers with weights, counted from the end of the trunk.
+    n_images: numbers of training images, as many as there are numbers of layers.
+    """
     if not opened or len(opened) != len(sizes):
         raise StudyError(
             f"Layers and images of chosen combinations go together in pairs; here are {len(opened)} and {len(sizes)}."
         )
-    return _there(chain, cohort, list(zip(opened, sizes)))
+    return _check_cells(chain, cohort, list(zip(opened, sizes)))
 
 
-def _there(chain: Chain, cohort: Cohort, cells: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    learns(chain, f"last {max(c for c, _ in cells)}")
+def _check_cells(chain: Chain, cohort: Cohort, cells: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the cells; raise `StudyError` if the network has too few layers or the cohort too few images."""
+    learns(chain, f"last {max(n_layers for n_layers, _ in cells)}")
     for images in {images for _, images in cells}:
         drawn(cohort, images, 0)
     return cells

@@ -1,7 +1,7 @@
-"""The papers' heads: from a trunk's maps (images, channels, height, width) to one logit a class.
+"""Build the papers' classification heads, from maps (images, channels, height, width) to logits (images, classes).
 
-How a layer starts is a choice: as in torch (Kaiming's uniform, biases too) or as in Keras (Glorot's uniform, biases 0).
-With a `seed` a head is the same each time; without one it is drawn from torch's own random numbers.
+Linear layers are initialised as in torch (Kaiming's uniform, biases too) or as in Keras (Glorot's uniform, biases 0).
+With a `seed` the weights are the same each time; without one they are drawn from torch's random state.
 """
 
 from collections import OrderedDict
@@ -18,8 +18,15 @@ TORCH, KERAS = "torch", "keras"
 def linear(
     channels: int, classes: int, dropout: float = 0.0, start: str = TORCH, seed: int | None = None
 ) -> nn.Sequential:
-    """Pooled and one layer: papers 1 (with dropout .5 in one variant) and 4 (three classes)."""
-    return _started(
+    """Build global average pooling and one linear layer: papers 1 (one variant with dropout 0.5) and 4.
+
+    channels: number of channels of the maps.
+    classes: number of logits.
+    dropout: dropout rate before the layer.
+    init: "torch" or "keras".
+    seed: seed of the weights.
+    """
+    return _initialised(
         lambda: {"pool": _pooled(), "drop": nn.Dropout(dropout), "answer": nn.Linear(channels, classes)}, start, seed
     )
 
@@ -33,14 +40,23 @@ def two_layers(
     start: str = KERAS,
     seed: int | None = None,
 ) -> nn.Sequential:
-    """Two hidden layers of one width, with dropout: paper 2. How its maps became a row it does not say: pooled or,
-    given their side, flattened.
+    """Build two hidden layers of the same width with dropout, and an output layer: paper 2.
+
+    The paper does not say whether the maps are pooled or flattened.
+
+    channels: number of channels of the maps.
+    classes: number of logits.
+    units: width of each hidden layer.
+    dropout: dropout rate after each hidden layer.
+    map_size: edge of the maps, to flatten them; 0 pools them instead.
+    init: "torch" or "keras".
+    seed: seed of the weights.
     """
-    taken = channels * side * side if side else channels
-    return _started(
+    inputs = channels * side * side if side else channels
+    return _initialised(
         lambda: {
             "flat" if side else "pool": nn.Flatten() if side else _pooled(),
-            "first": nn.Linear(taken, units),
+            "first": nn.Linear(inputs, units),
             "relu1": nn.ReLU(),
             "drop1": nn.Dropout(dropout),
             "second": nn.Linear(units, units),
@@ -54,8 +70,14 @@ def two_layers(
 
 
 def one_neuron(channels: int, units: int = 1028, start: str = KERAS, seed: int | None = None) -> nn.Sequential:
-    """Pooled, a wide layer, and a single neuron whose sigmoid is the probability of the second class: paper 3."""
-    return _started(
+    """Build pooling, a hidden layer and one output, whose sigmoid is the probability of the second class: paper 3.
+
+    channels: number of channels of the maps.
+    units: width of the hidden layer.
+    init: "torch" or "keras".
+    seed: seed of the weights.
+    """
+    return _initialised(
         lambda: {
             "pool": _pooled(),
             "wide": nn.Linear(channels, units),
@@ -70,10 +92,15 @@ def one_neuron(channels: int, units: int = 1028, start: str = KERAS, seed: int |
 def on_top(
     outputs: int, classes: int, softmax: bool = False, start: str = KERAS, seed: int | None = None
 ) -> nn.Sequential:
-    """A layer behind the source task's own answers, 1000 to 15 in paper 5; Keras's networks end in a softmax, and
-    `softmax` puts it between.
+    """Build a linear layer for the outputs of the source task's classifier: paper 5, from 1000 outputs to 15 classes.
+
+    outputs: number of outputs of the source task's classifier.
+    classes: number of logits.
+    softmax: whether a softmax comes before the layer, as at the end of Keras's networks.
+    init: "torch" or "keras".
+    seed: seed of the weights.
     """
-    return _started(
+    return _initialised(
         lambda: {"softmax": nn.Softmax(dim=1) if softmax else nn.Identity(), "answer": nn.Linear(outputs, classes)},
         start,
         seed,
@@ -81,12 +108,14 @@ def on_top(
 
 
 def _pooled() -> nn.Sequential:
+    """Build global average pooling from maps to (images, channels)."""
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def _started(layers: Callable[[], dict[str, nn.Module]], start: str, seed: int | None) -> nn.Sequential:
+def _initialised(layers: Callable[[], dict[str, nn.Module]], start: str, seed: int | None) -> nn.Sequential:
+    """Build a head of named layers, without dropout of rate 0, and initialise its linear layers."""
     if start not in (TORCH, KERAS):
-        raise StudyError(f'A head cannot start as {start!r}: choose "torch" or "keras".')
+        raise StudyError(f'A head cannot be initialised as {start!r}: choose "torch" or "keras".')
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)

@@ -1,8 +1,9 @@
-"""Shapes and layers of a network, found without computing anything."""
+"""Find output shapes, smallest image size and layers of a network on torch's meta device, without computing."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -12,13 +13,16 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import HEAD, Chain
 from pneumo_utils.models.decompose import TOP
 
-PIXELS = {"full": 224, "pocket": 64}  # what the two sizes are made for, along an edge
+PIXELS = {"full": 224, "pocket": 64}  # edge of the images that the two sizes are made for
 
-_FOUND: dict[tuple, int] = {}  # smallest sizes: every training of small images asks
+_MIN_SIZES: dict[tuple, int] = {}  # a cache, because every training on small images needs them
 
 
-class _Plain(TorchFunctionMode):
-    """Batch norm keeps a shape as it is, but torch takes longer to find that out than for all other layers together."""
+class _SkipBatchNorm(TorchFunctionMode):
+    """Return the input of batch norm as its output, whose shape is the same.
+
+    On the meta device batch norm takes longer than all other layers together.
+    """
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         if function is torch.nn.functional.batch_norm:
@@ -27,27 +31,42 @@ class _Plain(TorchFunctionMode):
 
 
 def hollow(network: nn.Module, px: int) -> torch.Tensor:
-    """Run two images of `px` by `px` pixels through a network on torch's meta device; neither its weights nor its
-    statistics are touched.
+    """Run two images through a network on torch's meta device; return the output, which has a shape but no values.
+
+    The network's weights and statistics do not change.
+
+    network: the network.
+    px: edge of the square images in pixels.
     """
     tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     tensors = {name: torch.empty_like(tensor, device="meta") for name, tensor in tensors.items()}
-    with torch.no_grad(), _Plain():
+    with torch.no_grad(), _SkipBatchNorm():
         return torch.func.functional_call(network, tensors, torch.empty(2, 3, px, px, device="meta"))
 
 
 def maps(network: nn.Module, px: int) -> tuple[int, ...]:
-    """The shape of what a network makes of one image."""
+    """Return the shape of a network's output for one image, without the dimension of images.
+
+    network: the network.
+    px: edge of the square image in pixels.
+    """
     return tuple(hollow(network, px).shape[1:])
 
 
 def body(blocks: dict[str, nn.Module]) -> nn.Sequential:
-    """What makes the maps: all blocks but the classifiers."""
+    """Join all blocks except the classifiers ("top" and "head").
+
+    blocks: the blocks by name.
+    """
     return nn.Sequential(*(block for name, block in blocks.items() if name not in (TOP, HEAD)))
 
 
 def check_size(chain: Chain, px: int) -> None:
-    """Stop where an image is smaller than what a single place of the trunk's last maps stands for."""
+    """Raise `StudyError` if images are too small for a network.
+
+    chain: the network.
+    px: edge of the square images in pixels.
+    """
     if px < PIXELS[chain.about.size] and px < (needed := smallest(chain)):
         raise StudyError(
             f"Images of {px} pixels are too small for {chain.about.size} {chain.about.name}: it takes "
@@ -56,108 +75,119 @@ def check_size(chain: Chain, px: int) -> None:
 
 
 def smallest(chain: Chain) -> int:
-    """Pixels along an edge: at least the total stride, and what every kernel and pool finds room in."""
+    """Return the edge in pixels of the smallest square images that a network takes.
+
+    It is at least the network's total stride, and large enough for every kernel and pool.
+
+    chain: the network; its head does not matter.
+    """
     blocks, about = dict(chain.named_children()), chain.about
-    if (key := (about.name, about.size, *(name for name in blocks if name not in (TOP, HEAD)))) not in _FOUND:
-        network, made_for = body(blocks), PIXELS[about.size]
-        stride = round(made_for / maps(network, made_for)[1])
-        _FOUND[key] = next(px for px in range(stride, made_for + 1) if _runs(network, px))
-    return _FOUND[key]
+    if (key := (about.name, about.size, *(name for name in blocks if name not in (TOP, HEAD)))) not in _MIN_SIZES:
+        network, default = body(blocks), PIXELS[about.size]
+        stride = round(default / maps(network, default)[1])
+        _MIN_SIZES[key] = next(px for px in range(stride, default + 1) if _accepts(network, px))
+    return _MIN_SIZES[key]
 
 
-def _runs(network: nn.Module, px: int) -> bool:
+def _accepts(network: nn.Module, px: int) -> bool:
+    """Return whether a network can take images of `px` by `px` pixels."""
     try:
         return min(hollow(network, px).shape) > 0
     except RuntimeError:  # a kernel larger than its map, or a pool that leaves nothing
         return False
 
 
+# torch functions that merge branches, and their kind of layer
 JOINING = {"add": "add", "add_": "add", "__add__": "add", "__iadd__": "add", "cat": "concatenate"}
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A convolution, norm, activation, pool or joining of branches: what may learn in it, and what it keeps as
-    running statistics.
-    """
+    """Describe a convolution, norm, activation, pool or merge of branches."""
 
-    path: str  # of the module; of an addition, which is no module, the place where it happens and ".add"
+    path: str  # of the module; an addition is no module: the path of the module that adds, and ".add"
     kind: str  # conv, batchnorm, linear, activation, pooling, dropout, flatten, add, concatenate, pad
-    weights: int = 0
-    statistics: int = 0
+    weights: int = 0  # number of weights
+    statistics: int = 0  # number of running means and variances
 
     @property
     def name(self) -> str:
-        """As Keras writes it: block_15_project."""
+        """Return the layer's name as Keras writes it: block_15_project."""
         return self.path.replace(".conv.", ".").replace(".", "_")
 
 
 def layers(network: nn.Module) -> list[Layer]:
-    """All layers, the earliest first; as in Keras, those of two branches stand by their distance from the end, not
-    branch after branch.
+    """List all layers of a network, first layer first.
+
+    Layers of parallel branches are ordered by their distance from the output, as in Keras, not branch after branch.
+
+    network: the network, for images of 224 pixels.
     """
     record = _Record()
-    with _watched(network, record), record:
+    with _recording(network, record), record:
         hollow(network, PIXELS["full"])
-    far = record.distances()
-    order = sorted(range(len(far)), key=lambda step: -far[step])
+    distances = record.distances()
+    order = sorted(range(len(distances)), key=lambda step: -distances[step])
     return [layer for step in order for layer in record.steps[step].layers]
 
 
 @dataclass
 class _Step:
-    layers: list[Layer]
-    sources: set[int]  # earlier steps whose output it takes
+    """A layer, with what belongs to it, or another operation on tensors."""
+
+    layers: list[Layer]  # empty for another operation
+    sources: set[int]  # indices of the earlier steps whose output it takes
 
 
 @dataclass
 class _Record(TorchFunctionMode):
-    """Every step of a run: layers, and whatever else is done to tensors between them, since it tells what feeds
-    what.
-    """
+    """Record every step of a forward pass: layers, and operations between them, which show how layers connect."""
 
     steps: list[_Step] = field(default_factory=list)
-    inside: list[tuple[str, bool]] = field(default_factory=list)  # the modules being run, and whether each is a layer
-    made: dict[int, int] = field(default_factory=dict)  # tensor -> the step it came from
-    alive: list = field(default_factory=list)  # so that no tensor takes over the identity of another
+    # path of each running module, and whether it is a layer
+    stack: list[tuple[str, bool]] = field(default_factory=list)
+    step_of: dict[int, int] = field(default_factory=dict)  # id of a tensor -> index of the step that computed it
+    alive: list = field(default_factory=list)  # keeps tensors, so that no id is used twice
 
-    def note(self, layers: list[Layer], taken, given) -> None:
+    def add_step(self, layers: list[Layer], inputs: Any, outputs: Any) -> None:
+        """Append a step with its input and output tensors."""
         self.steps.append(
-            _Step(layers, {self.made[id(tensor)] for tensor in _tensors(taken) if id(tensor) in self.made})
+            _Step(layers, {self.step_of[id(tensor)] for tensor in _tensors(inputs) if id(tensor) in self.step_of})
         )
-        for tensor in _tensors(given):
+        for tensor in _tensors(outputs):
             self.alive.append(tensor)
-            self.made[id(tensor)] = len(self.steps) - 1
+            self.step_of[id(tensor)] = len(self.steps) - 1
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
-        given = function(*args, **(kwargs or {}))
-        if self.inside and not any(layer for _, layer in self.inside):
+        outputs = function(*args, **(kwargs or {}))
+        if self.stack and not any(is_layer for _, is_layer in self.stack):
             kind = JOINING.get(function.__name__)
-            self.note([Layer(f"{self.inside[-1][0]}.{kind}", kind)] if kind else [], args, given)
-        return given
+            self.add_step([Layer(f"{self.stack[-1][0]}.{kind}", kind)] if kind else [], args, outputs)
+        return outputs
 
     def distances(self) -> list[int]:
-        """Of each step from the end, along the longest way."""
-        far = [0] * len(self.steps)
-        for number in reversed(range(len(self.steps))):
-            for source in self.steps[number].sources:
-                far[source] = max(far[source], far[number] + 1)
-        return far
+        """Return the distance of each step from the output, along the longest path."""
+        distances = [0] * len(self.steps)
+        for index in reversed(range(len(self.steps))):
+            for source in self.steps[index].sources:
+                distances[source] = max(distances[source], distances[index] + 1)
+        return distances
 
 
 @contextmanager
-def _watched(network: nn.Module, record: _Record) -> Iterator[None]:
+def _recording(network: nn.Module, record: _Record) -> Iterator[None]:
+    """Add hooks to all modules of a network that record its layers, and remove them afterwards."""
     hooks = []
     for path, module in network.named_modules():
-        listed = _listed(path, module)
+        own_layers = _layers_of(path, module)
 
-        def enter(module, taken, path=path, listed=listed):
-            record.inside.append((path, bool(listed)))
+        def enter(module, inputs, path=path, own_layers=own_layers):
+            record.stack.append((path, bool(own_layers)))
 
-        def leave(module, taken, given, listed=listed):
-            record.inside.pop()
-            if listed and not any(layer for _, layer in record.inside):
-                record.note(listed, taken, given)
+        def leave(module, inputs, outputs, own_layers=own_layers):
+            record.stack.pop()
+            if own_layers and not any(is_layer for _, is_layer in record.stack):
+                record.add_step(own_layers, inputs, outputs)
 
         hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
     try:
@@ -167,8 +197,8 @@ def _watched(network: nn.Module, record: _Record) -> Iterator[None]:
             hook.remove()
 
 
-def _listed(path: str, module: nn.Module) -> list[Layer]:
-    """What a module stands for in the list: nothing, where its parts are listed instead."""
+def _layers_of(path: str, module: nn.Module) -> list[Layer]:
+    """Return a module's layers, usually one; none if its children are listed instead."""
     inner = [(name, part) for name, part in module.named_children() if not isinstance(part, nn.Identity)]
     own = list(module.parameters(recurse=False))
     if isinstance(module, nn.Identity) or (inner and not own):
@@ -176,7 +206,9 @@ def _listed(path: str, module: nn.Module) -> list[Layer]:
     statistics = [
         buffer for name, buffer in module.named_buffers(recurse=False) if name in ("running_mean", "running_var")
     ]
-    layer = Layer(path, _kind(module), sum(each.numel() for each in own), sum(each.numel() for each in statistics))
+    layer = Layer(
+        path, _kind(module), sum(tensor.numel() for tensor in own), sum(tensor.numel() for tensor in statistics)
+    )
     strided_depthwise = isinstance(module, nn.Conv2d) and module.groups > 1 and module.stride[0] > 1
     pad = [Layer(f"{path}.pad", "pad")] if strided_depthwise else []  # a layer of its own in Keras
     # timm's norms carry their activation inside
@@ -184,7 +216,7 @@ def _listed(path: str, module: nn.Module) -> list[Layer]:
 
 
 def _kind(module: nn.Module) -> str:
-    """The family by which torch files the layer."""
+    """Return the name of the torch module that defines the layer: conv, batchnorm, activation and so on."""
     return next(
         base.__module__.rpartition(".")[2]
         for base in type(module).__mro__
@@ -192,9 +224,10 @@ def _kind(module: nn.Module) -> str:
     )
 
 
-def _tensors(value) -> Iterator[torch.Tensor]:
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    """Yield the tensors in nested tuples and lists."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, (tuple, list)):
-        for each in value:
-            yield from _tensors(each)
+        for item in value:
+            yield from _tensors(item)

@@ -1,4 +1,4 @@
-"""The networks that there are, and how each is built from timm or torchvision."""
+"""The registry of networks: the papers' own, and how they and any other one are built from timm or torchvision."""
 
 import warnings
 from collections.abc import Callable
@@ -19,19 +19,19 @@ from pneumo_utils.models.darknet import darknet19
 from pneumo_utils.models.decompose import TOP, initialise, narrow, pooled, without_stride
 from pneumo_utils.models.layer_table import PIXELS, body, maps
 
-ON_HUB = "model.safetensors"  # timm's files on the Hugging Face hub
+ON_HUB = "model.safetensors"  # name of timm's weight files on the Hugging Face hub
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of official weights: its address, and the repository of the Hugging Face hub where it is one of those."""
+    """Locate a file of official weights."""
 
     url: str
-    hub: str = ""
+    hub: str = ""  # repository on the Hugging Face hub, if the file is from there
 
     @property
     def file(self) -> str:
-        """A name that tells it from others; on the hub all are called alike."""
+        """Return a file name that no other network has; on the hub all files have the same name."""
         return f"{self.hub.rpartition('/')[2]}.safetensors" if self.hub else self.url.rpartition("/")[2]
 
 
@@ -40,10 +40,10 @@ class Torchvision:
     """A network published by torchvision."""
 
     name: str
-    weights: str = "IMAGENET1K_V1"  # those that there were when the papers were written
+    weights: str = "IMAGENET1K_V1"  # the version that existed when the papers were written
 
     def build(self, classes: int) -> nn.Module:
-        """Build the network with random weights."""
+        """Build the network with random weights and a classifier of `classes` classes."""
         from torchvision import models
 
         return models.get_model(self.name, weights=None, num_classes=classes)
@@ -65,38 +65,38 @@ class Timm:
     @cached_property
     def timm(self):
         """Import timm when it is first needed, without its warning about widgets."""
-        with warnings.catch_warnings():  # its progress bars complain of widgets that nothing here shows
+        with warnings.catch_warnings():  # its progress bars warn of missing widgets, which are not used here
             warnings.filterwarnings("ignore", "IProgress not found")
             import timm
         return timm
 
     def build(self, classes: int) -> nn.Module:
-        """Build the network with random weights."""
+        """Build the network with random weights and a classifier of `classes` classes."""
         return self.timm.create_model(self.name, num_classes=classes)
 
     @property
     def source(self) -> Source:
         """Return the source of the official weights."""
-        published = self.timm.get_pretrained_cfg(self.name)
+        config = self.timm.get_pretrained_cfg(self.name)
         return (
-            Source(hf_hub_url(published.hf_hub_id, ON_HUB), published.hf_hub_id)
-            if published.hf_hub_id
-            else Source(published.url)
+            Source(hf_hub_url(config.hf_hub_id, ON_HUB), config.hf_hub_id) if config.hf_hub_id else Source(config.url)
         )
 
 
 @dataclass(frozen=True)
 class Darknet:
-    """Written in `darknet.py`; the weights are those of its authors."""
+    """Darknet-19, built in `darknet.py`, with the weights of its authors."""
 
     source: Source = Source("https://pjreddie.com/media/files/darknet19.weights")
 
     def build(self, classes: int) -> nn.Module:
-        """Build Darknet-19 with random weights."""
+        """Build the network with random weights and a classifier of `classes` classes."""
         return darknet19(classes)
 
 
-Scaling = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of a channel, for pixels from 0 to 1
+Scaling = tuple[
+    tuple[float, ...], tuple[float, ...]
+]  # mean and standard deviation of each channel, for pixels from 0 to 1
 
 IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MINUS_ONE_TO_ONE: Scaling = (0.5,) * 3, (0.5,) * 3  # timm's Xception and ResNetV2, and paper 4
@@ -107,24 +107,29 @@ POCKET_SCALING: Scaling = (0.5,) * 3, (0.25,) * 3  # grey images, drawn or radio
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the papers' networks."""
+    """Describe how a network is built, split into blocks and made narrow."""
 
     published: Torchvision | Timm | Darknet
-    # its blocks by the papers' names, the last of them its classifier
-    apart: Callable[[nn.Module], dict[str, nn.Module]]
+    # splits the network into blocks by the papers' names, the last of them the classifier
+    split_blocks: Callable[[nn.Module], dict[str, nn.Module]]
     scaling: Scaling
-    cam: str
-    # of a pocket layer, from its published width; none where there is no pocket form
+    cam: str  # path of the module whose maps Grad-CAM uses; empty for the last block before the classifier
+    # returns the width of a pocket layer for the published width; None if there is no pocket size
     width: Callable[[int], int] | None = None
-    # blocks that do not halve their maps in the pocket form: a total stride of 8 in place of 32
-    flat: tuple[str, ...] = ()
+    # blocks without stride in pocket size, so that the total stride is 8 instead of 32
+    unstrided: tuple[str, ...] = ()
 
 
 def share(part: float, most: int = 1024) -> Callable[[int], int]:
-    """A part of the published width in whole eights, which convolutions on a CPU work in."""
+    """Return a function that scales a layer's width to a multiple of 8, which is fast in convolutions on a CPU.
+
+    fraction: the factor.
+    max_width: the largest width.
+    """
     return lambda width: min(most, max(8, int(width * part / 8 + 0.5) * 8))
 
 
+# the papers' networks
 KINDS = {
     "resnet18": Kind(
         Torchvision("resnet18"), decompose.resnet, IMAGENET, "conv5_x", share(1 / 4), ("conv2_x", "conv5_x")
@@ -167,32 +172,40 @@ def names() -> list[str]:
 
 
 class Built(NamedTuple):
-    """A network taken apart into blocks, with its input scaling and published keys."""
+    """A network split into blocks, with its input scaling and published keys."""
 
-    blocks: dict[str, nn.Module]  # the last of them its classifier
+    blocks: dict[str, nn.Module]  # the last of them is the classifier
     scaling: Scaling
-    channels: int  # of the maps before it
-    published: dict[str, str]  # its publisher's key for a tensor -> the key here
+    channels: int  # of the maps before the classifier
+    published: dict[str, str]  # publisher's key of each tensor -> key in this package
 
 
 def full(kind: Kind, classes: int) -> Built:
-    """Build a network at its published size."""
+    """Build a network at its published size, with random weights.
+
+    architecture: the network.
+    classes: number of classes of the classifier.
+    """
     net = kind.published.build(classes)
     tensors = net.state_dict(keep_vars=True)
-    blocks = kind.apart(net)
+    blocks = kind.split_blocks(net)
     _keep_inputs(blocks)
     return Built(blocks, kind.scaling, _channels(blocks, "full"), own_keys(tensors, blocks))
 
 
 def pocket(kind: Kind, classes: int) -> Built:
-    """Build the narrow version of a network with newly initialised weights."""
-    with torch.device("meta"):  # the published weights would be drawn only to be thrown away
-        blocks = kind.apart(kind.published.build(classes))
+    """Build the narrow version of a network, with random weights.
+
+    architecture: the network, which must have a pocket size.
+    classes: number of classes of the classifier.
+    """
+    with torch.device("meta"):  # the weights of the published size are not needed
+        blocks = kind.split_blocks(kind.published.build(classes))
     del blocks[TOP]
-    assert kind.width, "only kinds with a pocket width are asked for at pocket size"
+    assert kind.width, "the network has no pocket size"
     for name, block in blocks.items():
         narrow(block, kind.width)
-        if name in kind.flat:
+        if name in kind.unstrided:
             without_stride(block)
         block.to_empty(device=torch.get_default_device())
         initialise(block)
@@ -202,33 +215,43 @@ def pocket(kind: Kind, classes: int) -> Built:
 
 
 def _channels(blocks: dict[str, nn.Module], size: str) -> int:
+    """Return the number of channels of the maps before the classifier."""
     return maps(body(blocks), PIXELS[size])[0]
 
 
 def _keep_inputs(blocks: dict[str, nn.Module]) -> None:
-    """What a block is given may be kept elsewhere, so no activation writes over it."""
+    """Make no activation work in place, because the input of a block may be used elsewhere."""
     for layer in nn.ModuleDict(blocks).modules():
         if hasattr(layer, "inplace"):
             layer.inplace = False
 
 
-SERIES = "blocks", "stages", "features", "layers"  # parts that hold nothing but other parts, which are the blocks then
+# names of containers whose children, not the containers, become the blocks
+SERIES = "blocks", "stages", "features", "layers"
 
 
 class Features(nn.Module):
-    """A timm network up to its maps."""
+    """A timm network without its classifier, as one block; used where it cannot be split.
+
+    net: the timm network.
+    """
 
     def __init__(self, net: nn.Module):
         super().__init__()
         self.net = net
 
-    def forward(self, images):
-        """Compute the feature maps of the images."""
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Compute the feature maps of images (images, channels, height, width)."""
         return self.net.forward_features(images)
 
 
 def elsewhere(name: str) -> Kind | None:
-    """Return the kind of a timm or torchvision network, or None; raise `StudyError` if its input size is fixed."""
+    """Find a network of timm or torchvision; return None if there is none.
+
+    Raise `StudyError` if the network takes images of one size only.
+
+    name: its name in timm or torchvision.
+    """
     published = Timm(name)
     if published.timm.is_model(name):
         config = published.timm.get_pretrained_cfg(name)
@@ -254,79 +277,84 @@ def others() -> list[str]:
 
 
 def _torchvision() -> list[str]:
+    """List the names of torchvision's classification networks."""
     return models.list_models(module=models)
 
 
 def _timm_blocks(name: str, px: int, net: nn.Module) -> dict[str, nn.Module]:
-    images = _image(px)
+    """Split a timm network into blocks, by comparing what its children compute with what the network computes."""
+    images = _test_image(px)
     with torch.no_grad():
         net.eval()
-        maps, answers = net.forward_features(images), net(images)
-        if maps.ndim != 4:
+        feature_maps, logits = net.forward_features(images), net(images)
+        if feature_maps.ndim != 4:
             raise StudyError(
-                f"{name} hands on a row of tokens and no maps, which heads and Grad-CAM need here. "
+                f"{name} outputs a sequence of tokens and no maps, which heads and Grad-CAM need here. "
                 f"Choose a convolutional network."
             )
-        blocks, rest = _until(maps, images, _parts(net))
-        if rest and not _same(_run(rest, maps), answers):
-            rest = {}
+        blocks, classifier = _split_at(feature_maps, images, _children(net))
+        if classifier and not _is_close(_run(classifier, feature_maps), logits):
+            classifier = {}
     net.train()
     if not blocks:
         net.reset_classifier(0, "")
         blocks = {"features": Features(net)}
     if getattr(net, "output_fmt", "NCHW") == "NHWC":
-        blocks, rest = {**blocks, "maps": Permute([0, 3, 1, 2])}, {}
-    return {**blocks, **({TOP: nn.Sequential(*rest.values())} if rest else {})}
+        blocks, classifier = {**blocks, "maps": Permute([0, 3, 1, 2])}, {}
+    return {**blocks, **({TOP: nn.Sequential(*classifier.values())} if classifier else {})}
 
 
 def _torchvision_blocks(name: str, net: nn.Module) -> dict[str, nn.Module]:
-    parts = _parts(net)
-    pool = next((part for part, module in parts.items() if isinstance(module, nn.AdaptiveAvgPool2d)), None)
-    body = {part: parts.pop(part) for part in list(parts)[: list(parts).index(pool)]} if pool else {}
-    images = _image(224)
+    """Split a torchvision network into blocks; raise `StudyError` unless they compute what the network computes."""
+    rest = _children(net)
+    pool = next((child for child, module in rest.items() if isinstance(module, nn.AdaptiveAvgPool2d)), None)
+    blocks = {child: rest.pop(child) for child in list(rest)[: list(rest).index(pool)]} if pool else {}
+    images = _test_image(224)
     with torch.no_grad():
         net.eval()
-        maps, answers = _run(body, images), net(images)
+        feature_maps, logits = _run(blocks, images), net(images)
         for flatten in ({}, {"flatten": nn.Flatten()}):
-            rest = {pool: parts.get(pool)} | flatten | {part: module for part, module in parts.items() if part != pool}
-            if maps is not None and _same(_run(rest, maps), answers):
+            after_pool = {child: module for child, module in rest.items() if child != pool}
+            classifier = {pool: rest.get(pool)} | flatten | after_pool
+            if feature_maps is not None and _is_close(_run(classifier, feature_maps), logits):
                 net.train()
-                return {**body, TOP: nn.Sequential(*rest.values())}
+                return {**blocks, TOP: nn.Sequential(*classifier.values())}
     raise StudyError(
-        f"torchvision's {name} cannot be taken apart: its parts do not plainly follow one another. "
+        f"torchvision's {name} cannot be taken split_blocks: its parts do not run one after the other. "
         f"Choose another; timm has many."
     )
 
 
-def _parts(net: nn.Module) -> dict[str, nn.Module]:
-    parts = {}
-    for name, part in net.named_children():
-        series = name in SERIES and isinstance(part, nn.Sequential)
-        parts |= {f"{name}_{number}": inner for number, inner in enumerate(part)} if series else {name: part}
-    return parts
+def _children(net: nn.Module) -> dict[str, nn.Module]:
+    """Return a network's children by name, with containers replaced by their own children."""
+    children = {}
+    for name, child in net.named_children():
+        is_container = name in SERIES and isinstance(child, nn.Sequential)
+        children |= {f"{name}_{number}": inner for number, inner in enumerate(child)} if is_container else {name: child}
+    return children
 
 
-def _image(px: int) -> torch.Tensor:
+def _test_image(px: int) -> torch.Tensor:
+    """Return one image with values from -1 to 1, always the same."""
     return torch.linspace(-1, 1, 3 * px * px).view(1, 3, px, px)
 
 
-def _until(
-    target: torch.Tensor, images: torch.Tensor, parts: dict[str, nn.Module]
+def _split_at(
+    target: torch.Tensor, images: torch.Tensor, children: dict[str, nn.Module]
 ) -> tuple[dict[str, nn.Module], dict[str, nn.Module]]:
-    """The first parts, those that make the target of the images one after the other, and the parts behind them;
-    nothing where there are none such.
-    """
-    for number in range(1, len(parts) + 1):
-        first = dict(list(parts.items())[:number])
-        if _same(_run(first, images), target):
-            return first, dict(list(parts.items())[number:])
+    """Split the children after the first ones that compute the target from the images; both are empty if none do."""
+    for number in range(1, len(children) + 1):
+        before = dict(list(children.items())[:number])
+        if _is_close(_run(before, images), target):
+            return before, dict(list(children.items())[number:])
     return {}, {}
 
 
-def _run(parts: dict[str, nn.Module], value: torch.Tensor) -> torch.Tensor | None:
+def _run(children: dict[str, nn.Module], value: torch.Tensor) -> torch.Tensor | None:
+    """Apply modules one after the other; return None if one cannot take the output of the one before."""
     try:
-        for part in parts.values():
-            value = part(value)
+        for child in children.values():
+            value = child(value)
     except (
         RuntimeError,
         TypeError,
@@ -334,10 +362,13 @@ def _run(parts: dict[str, nn.Module], value: torch.Tensor) -> torch.Tensor | Non
         AttributeError,
         NotImplementedError,
         IndexError,
-    ):  # it needs more than the part before it gives
+    ):  # the child needs another input than the child before computes
         return None
     return value
 
 
-def _same(found: torch.Tensor | None, wanted: torch.Tensor) -> bool:
-    return isinstance(found, torch.Tensor) and found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
+def _is_close(output: torch.Tensor | None, target: torch.Tensor) -> bool:
+    """Return whether an output has the shape and, within 1e-5, the values of the target."""
+    return (
+        isinstance(output, torch.Tensor) and output.shape == target.shape and torch.allclose(output, target, atol=1e-5)
+    )

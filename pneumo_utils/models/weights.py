@@ -1,4 +1,4 @@
-"""Weights: pocket weights that ship with the package, official files, and files of one's own."""
+"""Find or download official weights, read and write pocket weights, and explain why weights do not fit."""
 
 import http.client
 import os
@@ -22,74 +22,86 @@ from pneumo_utils.models.blocks import Chain
 from pneumo_utils.models.checkpoint import Mismatch
 from pneumo_utils.models.registry import KINDS, ON_HUB, Source
 
-FOLDER = "PNEUMO_WEIGHTS"
+FOLDER = "PNEUMO_WEIGHTS"  # environment variable with a folder of weight files
 ENDINGS = ".safetensors", ".pth", ".pt", ".weights"
-HASHED = re.compile(r"-([0-9a-f]{8,64})\.")  # torch writes the beginning of a file's sha256 into its name
+HASHED = re.compile(r"-([0-9a-f]{8,64})\.")  # torch writes the start of a file's sha256 into its name
 PATIENCE = 20  # seconds without a byte from the network
 
 
 def find_official(name: str, source: Source, folder: Path | None = None) -> Path:
-    """The file with a network's official weights; where none can be had, what was looked for, where, and what to do."""
-    looked = []
-    for path, place in _places(name, source, folder):
+    """Return the path of a network's official weights, and download them if they are not on disk.
+
+    Raise `StudyError`, with all places that were searched, if they are not available.
+
+    name: the network's name.
+    source: the file and its address.
+    folder: a folder to search first; by default the one that PNEUMO_WEIGHTS names.
+    """
+    searched = []
+    for path, place in _candidates(name, source, folder):
         if path.is_file():
-            return _unchanged(path)
-        looked.append(f"{path.name} in {path.parent} ({place})")
+            return _check_hash(path)
+        searched.append(f"{path.name} in {path.parent} ({place})")
     try:
         return _download(source)
     except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StudyError(
             f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. "
-            f"Looked for:\n  " + "\n  ".join(looked) + f"\n  {source.url} (the network: {reason})\n"
+            f"Looked for:\n  " + "\n  ".join(searched) + f"\n  {source.url} (the network: {reason})\n"
             f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER} "
             f"names, "
             "give weights= the path of a file, or choose weights=pocket."
         ) from error
 
 
-def _places(name: str, source: Source, folder: Path | None) -> Iterator[tuple[Path, str]]:
-    if named := folder or os.environ.get(FOLDER):
-        how = "the folder given" if folder else FOLDER
-        if not Path(named).is_dir():
-            raise StudyError(f"{named}, {how}, is no folder. Name the folder that holds the weights.")
+def _candidates(name: str, source: Source, folder: Path | None) -> Iterator[tuple[Path, str]]:
+    """Yield the paths at which a weights file may be, each with a description of its folder."""
+    if user_folder := folder or os.environ.get(FOLDER):
+        description = "the folder given" if folder else FOLDER
+        if not Path(user_folder).is_dir():
+            raise StudyError(f"{user_folder}, {description}, is no folder. Name the folder that holds the weights.")
         for file in dict.fromkeys([source.file, *(name + ending for ending in ENDINGS)]):
-            yield Path(named) / file, how
-    yield _cache() / source.file, "torch's cache"
+            yield Path(user_folder) / file, description
+    yield _torch_cache() / source.file, "torch's cache"
     if source.hub:
         cached = try_to_load_from_cache(source.hub, ON_HUB)
         yield Path(cached) if isinstance(cached, str) else _hub_cache(source.hub) / ON_HUB, "the Hugging Face cache"
 
 
-def _cache() -> Path:
+def _torch_cache() -> Path:
+    """Return the folder in which torch keeps downloaded weights."""
     return Path(torch.hub.get_dir()) / "checkpoints"
 
 
 def _hub_cache(repository: str) -> Path:
+    """Return the folder in which the Hugging Face hub keeps the files of a repository."""
     return Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
 
 
-def _unchanged(path: Path) -> Path:
-    """The file, if it is the one that its name says."""
-    if (said := HASHED.search(path.name)) and not (found := sha(path.read_bytes())).startswith(said[1]):
+def _check_hash(path: Path) -> Path:
+    """Return the path; raise `StudyError` if the file's sha256 is not the one in its name."""
+    if (expected := HASHED.search(path.name)) and not (digest := sha(path.read_bytes())).startswith(expected[1]):
         raise StudyError(
-            f"{path} is damaged: its name says that its sha256 begins with {said[1]}, and it begins "
-            f"with {found[:8]}. "
+            f"{path} is damaged: its name says that its sha256 begins with {expected[1]}, but it begins "
+            f"with {digest[:8]}. "
             "Delete it and download it again."
         )
     return path
 
 
 def _download(source: Source) -> Path:
-    path, hashed = _cache() / source.file, HASHED.search(source.file)
+    """Download a weights file into torch's cache and return its path."""
+    path, expected = _torch_cache() / source.file, HASHED.search(source.file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _patience():
-        torch.hub.download_url_to_file(source.url, str(path), hashed[1] if hashed else None, progress=False)
+    with _socket_timeout():
+        torch.hub.download_url_to_file(source.url, str(path), expected[1] if expected else None, progress=False)
     return path
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
+def _socket_timeout() -> Iterator[None]:
+    """Let network connections fail after `DOWNLOAD_TIMEOUT` seconds without data."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(PATIENCE)
     try:
@@ -99,20 +111,25 @@ def _patience() -> Iterator[None]:
 
 
 POCKET = Path(__file__).parent / "pocket"
-# what a maker says; name, classes and sha256 are added here
+# what the training script records on a card; `save_pocket` adds name, classes and sha256
 CARD = "recipe", "seed", "steps", "images", "accuracy", "date", "torch", "seconds"
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """Weights as they lie in the package."""
+    """Pocket weights as they are in the package."""
 
-    tensors: dict[str, torch.Tensor]
-    card: dict
+    tensors: dict[str, torch.Tensor]  # float16
+    card: dict  # how they were trained: recipe, seed, number of images, accuracy and so on
 
 
 def save_pocket(chain: Chain, card: dict, folder: Path = POCKET) -> Path:
-    """Write a trained pocket trunk, with its top where it has one, and its card; returns the path of the weights."""
+    """Write the weights of a trained pocket network in float16, and their card; return the path of the weights.
+
+    chain: the network, with or without its classifier.
+    card: how it was trained, with the fields of `CARD_FIELDS`.
+    folder: the folder, which is created if needed.
+    """
     if missing := [field for field in CARD if field not in card]:
         raise StudyError(f"The card of pocket {chain.about.name} does not say: {', '.join(missing)}.")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in chain.state_dict().items()}
@@ -133,12 +150,16 @@ def save_pocket(chain: Chain, card: dict, folder: Path = POCKET) -> Path:
 
 
 def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
-    """The weights and card of a pocket trunk, if they are the ones that the card was written for."""
+    """Read pocket weights and their card; raise `StudyError` if one is missing or damaged, or they do not match.
+
+    name: the network's name.
+    folder: the folder with the weights.
+    """
     path = folder / f"{name}.safetensors"
-    lacking = [each.name for each in (path, path.with_suffix(".json")) if not each.is_file()]
-    if lacking:
+    missing = [file.name for file in (path, path.with_suffix(".json")) if not file.is_file()]
+    if missing:
         raise StudyError(
-            f"There are no pocket weights for {name}: {' and '.join(lacking)} not found in {folder}. "
+            f"There are no pocket weights for {name}: {' and '.join(missing)} not found in {folder}. "
             f"Make them with `pneumo pretrain {name}`, or take weights=random."
         )
     try:
@@ -167,50 +188,60 @@ def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
 
 
 def _classes(chain: Chain) -> int | None:
-    """Answers of the top, or none where the trunk is saved without one."""
-    tops = [tensor for key, tensor in chain.state_dict().items() if key.startswith("top.") and key.endswith(".bias")]
-    return len(tops[-1]) if tops else None
+    """Return the number of classes of a network's classifier, or None if it has no classifier."""
+    biases = [tensor for key, tensor in chain.state_dict().items() if key.startswith("top.") and key.endswith(".bias")]
+    return len(biases[-1]) if biases else None
 
 
-ALIKE = 0.6  # of a file's tensors, known by name and shape
+ALIKE = 0.6  # share of a file's tensors that must match a network by name and shape to recognise it
 
 
 def why(tensors: dict[str, torch.Tensor], fault: Mismatch, name: str, size: str) -> str:
-    """In a sentence, as far as it can be told."""
+    """Return the likely reason why weights do not fit a network, as a sentence.
+
+    tensors: the tensors of the file by key.
+    mismatch: the keys that do not fit.
+    name: the network's name.
+    size: "full" or "pocket".
+    """
     if (
         fault.shapes
         and not fault.missing
         and not fault.unexpected
-        and all(said.startswith("top.") for said in fault.shapes)
+        and all(shape.startswith("top.") for shape in fault.shapes)
     ):
         return (
-            f"Its classifier has another number of answers: ask for classes={_answers(tensors)}, or leave the top away."
+            f"Its classifier has another number of classes: ask for classes={_n_classes(tensors)}, "
+            f"or leave the top away."
         )
     if fault.missing and not fault.unexpected and not fault.shapes:
         return f"The file holds only a part of a {size} {name}: it was cut short, or saved without some blocks."
-    held = {(key, tuple(tensor.shape)) for key, tensor in tensors.items()}
-    alike, whose = max(((len(held & keys) / len(held), whose) for whose, keys in _known().items()))
-    if alike >= ALIKE and whose != f"a {size} {name}":
-        return f"By their names and shapes these are the weights of {whose}."
+    file_shapes = {(key, tuple(tensor.shape)) for key, tensor in tensors.items()}
+    match, network = max(
+        (len(file_shapes & shapes) / len(file_shapes), network) for network, shapes in _known_shapes().items()
+    )
+    if match >= ALIKE and network != f"a {size} {name}":
+        return f"By their names and shapes these are the weights of {network}."
     return f"They are the weights of some other network than a {size} {name}."
 
 
-def _answers(tensors: dict[str, torch.Tensor]) -> int:
+def _n_classes(tensors: dict[str, torch.Tensor]) -> int:
+    """Return the number of classes by the last bias of a file."""
     return [len(tensor) for key, tensor in tensors.items() if key.endswith("bias")][-1]
 
 
 @cache
-def _known() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
-    """The names and shapes of the tensors of all trunks, their publishers' names and ours."""
+def _known_shapes() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
+    """Return the keys and shapes of the tensors of each paper's network, under their publisher's and our keys."""
     known = {}
     with torch.device("meta"):
         for name, kind in KINDS.items():
-            for size, make in (("full", registry.full), ("pocket", registry.pocket)):
-                built = make(kind, 1000)
+            for size, build in (("full", registry.full), ("pocket", registry.pocket)):
+                built = build(kind, 1000)
                 shapes = {
                     key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()
                 }
                 known[f"a {size} {name}"] = set(shapes.items()) | {
-                    (key, shapes[own]) for key, own in built.published.items()
+                    (published_key, shapes[key]) for published_key, key in built.published.items()
                 }
     return known

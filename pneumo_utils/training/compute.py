@@ -1,6 +1,4 @@
-"""How a network is computed where it is: number format, memory format and threads, whatever is fastest there unless
-told otherwise.
-"""
+"""Choose precision, memory format and number of threads for a device, by default the fastest."""
 
 import os
 from contextlib import AbstractContextManager
@@ -15,24 +13,28 @@ from pneumo_utils.data.pixel_cache import cores
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 FORMATS = ("channels_last", "contiguous")
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # without them a CPU makes do with float32 and is slower for it
+BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # a CPU without them emulates bfloat16, slower than float32
 
 
 @dataclass(frozen=True)
 class Compute:
-    """Weights stay float32; with "bfloat16" the layers that bear it are computed in it, in training alone."""
+    """Hold device, precision and memory format of a training.
+
+    Weights are always float32. With "bfloat16" autocast computes suitable layers in it, only in training.
+    """
 
     device: torch.device
-    precision: str
-    memory_format: str
+    precision: str  # "float32" or "bfloat16"
+    memory_format: str  # "channels_last" or "contiguous"
 
     def place(self, network: nn.Module) -> nn.Module:
-        """The network's own weights, moved and laid out in place."""
+        """Move a network to the device and into the memory format, in place; return it."""
         return network.to(device=self.device, memory_format=self._format)
 
     def taken(self, batch: Tensor) -> Tensor:
-        """A batch as a plain tensor in the network's layout: fastai's own kinds of tensor make every operation
-        dearer.
+        """Convert a batch to a plain tensor in the network's memory format.
+
+        fastai's subclasses of tensors make every operation slower.
         """
         plain = batch.as_subclass(Tensor) if isinstance(batch, Tensor) else batch
         return plain.contiguous(memory_format=self._format) if getattr(plain, "ndim", 0) == 4 else plain
@@ -51,41 +53,52 @@ class Compute:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
 
-def compute(device, precision: str = AUTO, memory_format: str = AUTO) -> Compute:
-    """ "auto" is bfloat16 where the hardware has it, and channels_last, which is at least as fast on CUDA and on a
-    CPU.
+def compute(device: torch.device | str | None, precision: str = AUTO, memory_format: str = AUTO) -> Compute:
+    """Choose precision and memory format for a device; raise `StudyError` if a requested one is unknown.
+
+    device: a torch device or its name; None is the CPU.
+    precision: "float32", "bfloat16" or "auto", which is bfloat16 if the hardware supports it.
+    memory_format: "channels_last", "contiguous" or "auto", which is channels_last on CUDA and on a CPU, where it is
+        at least as fast.
     """
-    device = torch.device(device or "cpu")
-    for name, given, known in (("precision", precision, PRECISIONS), ("memory_format", memory_format, FORMATS)):
-        if given not in (AUTO, *known):
-            raise StudyError(f'{name} is "auto", {" or ".join(map(repr, known))}, not {given!r}.')
+    torch_device = torch.device(device or "cpu")
+    for name, value, known in (("precision", precision, PRECISIONS), ("memory_format", memory_format, FORMATS)):
+        if value not in (AUTO, *known):
+            raise StudyError(f'{name} is "auto", {" or ".join(map(repr, known))}, not {value!r}.')
     if precision == AUTO:
-        precision = "bfloat16" if has_bfloat16(device) else "float32"
+        precision = "bfloat16" if has_bfloat16(torch_device) else "float32"
     if memory_format == AUTO:
-        memory_format = "channels_last" if device.type in ("cpu", "cuda") else "contiguous"
-    return Compute(device, precision, memory_format)
+        memory_format = "channels_last" if torch_device.type in ("cpu", "cuda") else "contiguous"
+    return Compute(torch_device, precision, memory_format)
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16 by itself."""
+    """Return whether the hardware computes in bfloat16 without emulation.
+
+    device: the device.
+    """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and any(flag in _flags() for flag in BFLOAT16_FLAGS)
+    return device.type == "cpu" and any(flag in _cpu_flags() for flag in BFLOAT16_FLAGS)
 
 
-def _flags() -> set[str]:
+def _cpu_flags() -> set[str]:
+    """Return the instruction sets of the CPU as Linux lists them; empty on other systems."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as told:
-            return set(next((line for line in told if line.startswith("flags")), "").split())
-    except OSError:  # only Linux tells
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return set(next((line for line in lines if line.startswith("flags")), "").split())
+    except OSError:  # only Linux has this file
         return set()
 
 
 def share_cores(processes: int = 1) -> int:
-    """Give this process its share of the cores when so many train at once, and say how many threads that is: more
-    than cores are far slower.
+    """Limit torch's threads to this process's share of the cores; return the number of threads.
+
+    Together the processes then use at most one thread per core; more are much slower. OMP_NUM_THREADS limits further.
+
+    processes: number of processes that train at the same time.
     """
-    asked = int(os.environ.get("OMP_NUM_THREADS") or cores())
-    threads = max(1, min(asked, cores() // max(1, processes)))
+    requested = int(os.environ.get("OMP_NUM_THREADS") or cores())
+    threads = max(1, min(requested, cores() // max(1, processes)))
     torch.set_num_threads(threads)
     return threads

@@ -1,4 +1,4 @@
-"""Compute the output of frozen layers once, and train only what follows."""
+"""Compute the output of the frozen first layers once per image, and train only the layers after them."""
 
 import math
 import shutil
@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from fastai.data.core import DataLoaders
@@ -30,52 +31,55 @@ from pneumo_utils.training.feature_loaders import (
 )
 from pneumo_utils.training.feature_store import GIB, STORE, Store, at_random, folder
 
-WORTH = 0.25  # of the forward pass: less of it frozen, and a step is hardly shorter
+WORTH = 0.25  # smallest frozen share of the forward pass for which a training step is noticeably shorter
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`refused` says why there can be no cache; it is empty where there can."""
+    """Describe a cache of features before it is computed, or why there can be none."""
 
-    trunk: str
-    cut: str = ""  # the first unit that is still computed at each step
-    items: tuple[tuple[int, int], ...] = ()  # images and views of each kind of loader
-    shape: tuple[int, ...] = ()
-    dtype: torch.dtype = torch.float32
-    place: str = ""  # the folder on disk; empty: in memory
-    begins: str = ""  # the cut whose kept features are gone on from; empty: from the images
-    todo: int = 0  # images whose features are not kept yet
-    share: float = 0.0  # of the forward pass's multiplications that lie before the cut; not counted where all is kept
-    refused: str = ""
+    trunk: str  # name of the network
+    cut: str = ""  # path of the first unit that is computed in each step
+    group_sizes: tuple[tuple[int, int], ...] = ()  # numbers of images and of views, for each input group
+    shape: tuple[int, ...] = ()  # of the features of one image
+    dtype: torch.dtype = torch.float32  # of the stored features
+    disk_folder: str = ""  # folder on disk; empty if the features are kept in memory
+    start_unit: str = ""  # path of the unit from whose stored input the computation starts; empty: from the images
+    todo: int = 0  # number of images whose features are not stored yet
+    share: float = 0.0  # of the forward pass's multiplications that are before the cut; 0 if nothing is left to compute
+    refusal: str = ""  # the reason why features cannot be cached; empty if they can
 
     @property
     def bytes(self) -> int:
-        """Compute the size of the features in bytes."""
-        return sum(images * views for images, views in self.items) * math.prod(self.shape) * self.dtype.itemsize
+        """Return the size of all features in bytes."""
+        return sum(images * views for images, views in self.group_sizes) * math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def pays(self) -> bool:
-        """Whether a step gets noticeably shorter; making the cache costs about one pass over the images, and one
-        that is there costs nothing.
+        """Return whether the cache makes training noticeably faster.
+
+        Computing the cache costs about one pass over the images; using a stored one costs nothing.
         """
-        return not self.refused and (not self.todo or self.share >= WORTH)
+        return not self.refusal and (not self.todo or self.share >= WORTH)
 
     def __str__(self) -> str:
-        if self.refused:
-            return self.refused
+        if self.refusal:
+            return self.refusal
         images = " + ".join(
-            f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.items
+            f"{number:,} images" + (f" x {views} views" if views > 1 else "") for number, views in self.group_sizes
         )
-        each = " x ".join(map(str, self.shape))
+        shape = " x ".join(map(str, self.shape))
+        origin = f", from the stored features before {self.start_unit}" if self.start_unit else ""
         return (
-            f"{self.trunk} before {self.cut}, computed once: {images}, {each} in "
-            f"{str(self.dtype).removeprefix('torch.')}, {_size(self.bytes)} "
-            f"{f'on disk in {self.place}' if self.place else 'in memory'}"
-            f"{f', from what is kept before {self.begins}' if self.begins else ''}{'' if self.todo else ', found again'}"  # noqa: E501
+            f"{self.trunk} before {self.cut}, computed once: {images}, {shape} in "
+            f"{str(self.dtype).removeprefix('torch.')}, {_format_bytes(self.bytes)} "
+            f"{f'on disk in {self.disk_folder}' if self.disk_folder else 'in memory'}{origin}"
+            f"{'' if self.todo else ', already stored'}"
         )
 
 
-def _size(count: float) -> str:
+def _format_bytes(count: float) -> str:
+    """Return a number of bytes as text with a unit."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             break
@@ -86,59 +90,72 @@ def _size(count: float) -> str:
 
 
 def of_loaders(dls: DataLoaders) -> str:
-    """Explain why the features of these loaders cannot be cached; return an empty text if they can."""
-    if any(isinstance(each.dataset, FeatureRows) for each in dls.loaders):
+    """Return why the features of these loaders cannot be cached, or an empty text if they can.
+
+    dls: the loaders.
+    """
+    if any(isinstance(loader.dataset, FeatureRows) for loader in dls.loaders):
         return (
-            "These loaders hand out cached features already: cache the whole chain with the loaders of images "
-            "that they were made of."
+            "These loaders hand out cached features already: cache the whole network with the loaders of images "
+            "that they were made from."
         )
-    if not all(isinstance(each, Loader) and isinstance(each.dataset, Rows) for each in dls.loaders):
+    if not all(isinstance(loader, Loader) and isinstance(loader.dataset, Rows) for loader in dls.loaders):
         return (
-            "Features can be kept for the loaders that cohort.dataloaders(...) makes, whose images are known; "
-            "train these without a cached prefix."
+            "Features can be cached only for the loaders that cohort.dataloaders(...) makes, whose images are known; "
+            "train with these loaders without a cached prefix."
         )
     return ""
 
 
 def of_chain(chain: Chain) -> str:
-    """What stands before the first layer that learns must be there, and one fixed function."""
+    """Return why the features of this network cannot be cached, or an empty text if they can.
+
+    There must be layers before the first trainable one, and their output for an image must never change.
+
+    chain: the network.
+    """
     path, unit = units(chain)[cut := first(chain)]
-    moving = [norm for norm in what_moves(chain) if within(norm, path)]
-    if moving and not any(weight.requires_grad for weight in unit.parameters()):
+    moving_norms = [norm for norm in what_moves(chain) if within(norm, path)]
+    if moving_norms and not any(weight.requires_grad for weight in unit.parameters()):
         return (
-            f"The batch norm {moving[0]} of {chain.about.name} is frozen, but its statistics move with each "
-            f'batch (batch_norm="moving"), '
-            "so what the frozen layers make of an image is another at each step. Say learns(..., "
-            'batch_norm="frozen"), or train without a '
-            "cached prefix."
+            f"The batch norm {moving_norms[0]} of {chain.about.name} is frozen, but its statistics move with each "
+            f'batch (batch_norm="moving"), so the output of the frozen layers for an image changes with each step. '
+            f'Call set_trainable(..., batch_norm="frozen"), or train without a cached prefix.'
         )
+    if cut:
+        return ""
     return (
-        ""
-        if cut
-        else f"{path}, the first layer of {chain.about.name}, learns, so nothing stands before it that "
-        f"could be computed once."
+        f"{path}, the first layer of {chain.about.name}, is trainable, so there are no layers before it that could "
+        f"be computed once."
     )
 
 
 def of_augmentation(dls: DataLoaders, views: int) -> str:
-    """Explain why random augmentation prevents caching; return an empty text if it does not."""
-    if views > 0 or not (drawn := [each for each in dls.loaders if at_random(each)]):
+    """Return why random augmentation prevents caching, or an empty text if it does not.
+
+    dls: the loaders.
+    views: number of augmented copies of each image that are stored; 0 for none.
+    """
+    if views > 0 or not (augmented := [loader for loader in dls.loaders if at_random(loader)]):
         return ""
     names = (
-        ", ".join(type(each).__name__ for each in drawn[0].after_batch.fs if each.split_idx == 0)
+        ", ".join(type(transform).__name__ for transform in augmented[0].after_batch.fs if transform.split_idx == 0)
         or "a transform of the batch"
     )
     return (
-        f"The training images are augmented ({names}), so each epoch shows other ones. Take views=4 to draw four "
+        f"The training images are augmented ({names}), so they are different in each epoch. Take views=4 to draw four "
         f"fixed views of each image "
         "and say so on the page, leave the augmentation out, or train without a cached prefix."
     )
 
 
 def of_disk(size: int) -> str:
-    """Explain that the disk lacks space for `size` bytes; return an empty text if there is enough."""
-    there = next(each for each in [home(), *home().absolute().parents] if each.exists())
-    if size <= (free := shutil.disk_usage(there).free):
+    """Return that the disk lacks space, or an empty text if there is enough.
+
+    size: bytes of the features.
+    """
+    existing = next(path for path in [home(), *home().absolute().parents] if path.exists())
+    if size <= (free := shutil.disk_usage(existing).free):
         return ""
     return (
         f"The features would take {size / GIB:.1f} GiB, and {home()} has {free / GIB:.1f} GiB left: take "
@@ -148,26 +165,31 @@ def of_disk(size: int) -> str:
 
 
 def suffix(chain: Chain, cut: int) -> Chain:
-    """All units from the cut on, under their own paths: what trains it trains the chain."""
-    dropped = {path for path, _ in units(chain)[:cut]}
-    rest = Chain(_without(chain, "", dropped), chain.about)
-    rest.still = tuple(path for path in chain.still if any(within(there, path) for there, _ in rest.named_modules()))
+    """Return the network without its first units. It shares the modules, so training it trains the network.
+
+    chain: the network.
+    cut: number of units to leave out.
+    """
+    removed = {path for path, _ in units(chain)[:cut]}
+    rest = Chain(_without(chain, "", removed), chain.about)
+    paths = [path for path, _ in rest.named_modules()]
+    rest.still = tuple(frozen for frozen in chain.still if any(within(path, frozen) for path in paths))
     return rest.train(chain.training)
 
 
-def _without(module: nn.Module, path: str, dropped: set[str]) -> dict[str, nn.Module]:
-    """The children that are left, of those that are cut through what is left of them."""
-    left = OrderedDict()
+def _without(module: nn.Module, path: str, removed: set[str]) -> dict[str, nn.Module]:
+    """Return a module's children without the removed units; a child that holds some is replaced by the rest of it."""
+    remaining = OrderedDict()
     for name, child in module.named_children():
-        inner = f"{path}.{name}" if path else name
-        if not any(within(each, inner) for each in dropped):
-            left[name] = child
-        elif inner not in dropped and (more := _without(child, inner, dropped)):
-            left[name] = nn.Sequential(more)
-    return left
+        child_path = f"{path}.{name}" if path else name
+        if not any(within(unit, child_path) for unit in removed):
+            remaining[name] = child
+        elif child_path not in removed and (rest := _without(child, child_path, removed)):
+            remaining[name] = nn.Sequential(rest)
+    return remaining
 
 
-LIMIT = GIB  # bytes of one kind of loader's features that memory takes; more are mapped from disk
+LIMIT = GIB  # largest size in bytes of an input group's features in memory; larger ones are stored on disk
 
 
 def plan(
@@ -180,16 +202,22 @@ def plan(
     seed: int = 0,
     store: Store = STORE,
 ) -> Plan:
-    """Whether there can be a cache, and what it would take: nothing is computed but a batch of two, and not even
-    that where all is kept.
+    """Find out whether features can be cached and how large they are, by computing at most those of two images.
+
+    chain: the network.
+    dls: its loaders of images.
+    views: number of augmented copies of each training image to store; 0 if images are not augmented.
+    dtype: number format in which features are stored; None for the one in which they are computed.
+    compute_dtype: number format in which layers are computed.
+    memory_limit: largest size in bytes of an input group's features in memory.
+    seed: seed of the augmented copies.
+    store: where features are stored.
     """
     with no_random(seed, reproducible=False):
-        planned, making, found = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        return (
-            planned
-            if planned.refused or not planned.todo
-            else replace(planned, share=_share(chain, making, found[0][0]))
-        )
+        planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
+        if planned.refusal or not planned.todo:
+            return planned
+        return replace(planned, share=_frozen_share(chain, making, groups[0][0]))
 
 
 def cached(
@@ -202,25 +230,32 @@ def cached(
     seed: int = 0,
     store: Store = STORE,
 ) -> tuple[Chain, DataLoaders]:
-    """The part of the chain that learns, which shares the chain's modules, and loaders of features for it, in the plain
-    loaders' batches and order.
+    """Compute the features of the frozen first layers; return the rest of the network and loaders of features for it.
 
-    Training images that are augmented are refused, or with `views=k` drawn k times by the seed, each as augmented as
-    any; an epoch takes one view of each image, drawn anew. No random number is used up that the plain way would not
-    use. `computed` is the number format that the layers are computed in, and should be that of the training; `dtype` is
-    the one that features are kept in, as they come unless told otherwise.
+    The rest shares the network's modules. The loaders give the same batches in the same order as the loaders of images,
+    and torch's random state does not change. Raise `StudyError` if features cannot be cached.
+
+    chain: the network.
+    dls: its loaders of images.
+    views: number of augmented copies of each training image to draw and store; each epoch takes one of them at
+        random. 0 if images are not augmented.
+    dtype: number format in which features are stored; None for the one in which they are computed.
+    compute_dtype: number format in which layers are computed; it should be that of the training.
+    memory_limit: largest size in bytes of an input group's features in memory.
+    seed: seed of the augmented copies.
+    store: where features are stored.
     """
     with no_random(seed, reproducible=False):
-        planned, making, found = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        if planned.refused:
-            raise StudyError(planned.refused)
+        planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
+        if planned.refusal:
+            raise StudyError(planned.refusal)
         if planned.todo:
             print(planned)
-        loaders, native = {}, making.sample(found[0][0]).dtype
-        for stream, on_disk in found:
-            features = making.features(stream, on_disk)
-            loaders |= {id(plain): feature_loader(plain, features, native) for plain in stream.loaders}
-        return suffix(chain, making.cut), feature_loaders(dls, [loaders[id(plain)] for plain in dls.loaders])
+        loaders, computed_dtype = {}, making.sample(groups[0][0]).dtype
+        for group, on_disk in groups:
+            features = making.features(group, on_disk)
+            loaders |= {id(loader): feature_loader(loader, features, computed_dtype) for loader in group.loaders}
+        return suffix(chain, making.cut), feature_loaders(dls, [loaders[id(loader)] for loader in dls.loaders])
 
 
 @contextmanager
@@ -256,37 +291,40 @@ def _plan(
     limit: int,
     seed: int,
     store: Store,
-):
-    """The plan, how it is carried out, and which streams of images go to disk."""
-    must_learn(chain).to(dls.device)  # where fastai would bring it too
+) -> tuple[Plan, Any, list[tuple[Stream, bool]]]:
+    """Return the plan, the builder of the features, and each input group with whether its features go to disk.
+
+    If features cannot be cached, the builder is None and there are no groups.
+    """
+    must_learn(chain).to(dls.device)  # fastai moves it to this device too
     name = chain.about.name
-    if refused := of_loaders(dls) or of_chain(chain) or of_augmentation(dls, views):
-        return Plan(name, refused=refused), None, []
-    making, there = Making(chain, first(chain), dtype, computed, store, seed), streams(dls.loaders, views, seed)
-    each = making.sample(there[0])[0]
-    kept_in = dtype or each.dtype
-    sizes = [len(stream.images) * max(1, stream.views) * each.numel() * kept_in.itemsize for stream in there]
-    begins = [making.begins(stream)[0] for stream in there if len(making.missing(stream))]
-    earliest = min(begins, default=0)
+    if refusal := of_loaders(dls) or of_chain(chain) or of_augmentation(dls, views):
+        return Plan(name, refusal=refusal), None, []
+    making, groups = Making(chain, first(chain), dtype, computed, store, seed), streams(dls.loaders, views, seed)
+    sample = making.sample(groups[0])[0]
+    stored_dtype = dtype or sample.dtype
+    sizes = [len(group.images) * max(1, group.views) * sample.numel() * stored_dtype.itemsize for group in groups]
+    starts = [making.latest_start(group)[0] for group in groups if len(making.missing(group))]
+    earliest = min(starts, default=0)
     planned = Plan(
         name,
         cut=units(chain)[making.cut][0],
-        items=tuple((len(stream.images), max(1, stream.views)) for stream in there),
-        shape=tuple(each.shape),
-        dtype=kept_in,
-        place=str(folder("").parent) if max(sizes) > limit else "",
-        begins=units(chain)[earliest][0] if earliest else "",
-        todo=sum(len(making.missing(stream)) for stream in there),
-        refused=of_disk(sum(size for size in sizes if size > limit)) if begins else "",
+        group_sizes=tuple((len(group.images), max(1, group.views)) for group in groups),
+        shape=tuple(sample.shape),
+        dtype=stored_dtype,
+        disk_folder=str(folder("").parent) if max(sizes) > limit else "",
+        start_unit=units(chain)[earliest][0] if earliest else "",
+        todo=sum(len(making.missing(group)) for group in groups),
+        refusal=of_disk(sum(size for size in sizes if size > limit)) if starts else "",
     )
-    return planned, making, [(stream, size > limit) for stream, size in zip(there, sizes)]
+    return planned, making, [(group, size > limit) for group, size in zip(groups, sizes)]
 
 
-def _share(chain: Chain, making: Making, stream: Stream) -> float:
-    """The part of a forward pass's multiplications that is done before the cut."""
+def _frozen_share(chain: Chain, making: Making, group: Stream) -> float:
+    """Return the share of a forward pass's multiplications that is before the cut."""
     with FlopCounterMode(display=False) as before:
-        made = making.made(stream)
-    with FlopCounterMode(display=False) as behind, at_rest(chain), making.in_format(made.device):
-        for step in making.steps[making.cut :]:
-            made = step(made)
-    return before.get_total_flops() / max(1, before.get_total_flops() + behind.get_total_flops())
+        value = making.compute_sample(group)
+    with FlopCounterMode(display=False) as after, at_rest(chain), making.autocast(value.device):
+        for unit in making.steps[making.cut :]:
+            value = unit(value)
+    return before.get_total_flops() / max(1, before.get_total_flops() + after.get_total_flops())

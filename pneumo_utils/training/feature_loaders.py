@@ -1,4 +1,4 @@
-"""Compute features of frozen layers, and data loaders over them."""
+"""Compute the features of frozen layers, group the loaders that share them, and build data loaders of features."""
 
 import random
 from collections.abc import Iterator
@@ -31,42 +31,55 @@ from pneumo_utils.training.feature_store import (
 
 @dataclass
 class Stream:
-    """A group of loaders that make the same input of an image."""
+    """A group of loaders that prepare images in the same way, so that they can share features."""
 
     loaders: list[Loader]
-    views: int  # 0: each image always comes out the same
-    digest: str
+    views: int  # augmented copies of each image; 0 if images are not augmented
+    digest: str  # of how images are prepared
 
     @cached_property
-    def draws(self) -> list[tuple[Loader, np.ndarray]]:
-        """From each loader the positions of the images that none before it has, each once."""
-        found, seen = [], np.empty(0, dtype=np.int64)
+    def new_positions(self) -> list[tuple[Loader, np.ndarray]]:
+        """Return each loader with the positions in its data set of the images that no earlier loader has."""
+        positions_of, seen = [], np.empty(0, dtype=np.int64)
         for loader in self.loaders:
             rows = loader.dataset.pixels.rows
-            at = np.sort(np.unique(rows, return_index=True)[1])
-            at = at[~np.isin(rows[at], seen)]
-            seen = np.concatenate([seen, rows[at]])
-            found.append((loader, at))
-        return found
+            positions = np.sort(np.unique(rows, return_index=True)[1])
+            positions = positions[~np.isin(rows[positions], seen)]
+            seen = np.concatenate([seen, rows[positions]])
+            positions_of.append((loader, positions))
+        return positions_of
 
     @cached_property
     def images(self) -> np.ndarray:
-        """The row numbers of the images, each once, in the order of the draws."""
-        return np.concatenate([loader.dataset.pixels.rows[at] for loader, at in self.draws])
+        """Return the row numbers of all images of the group, without duplicates."""
+        return np.concatenate([loader.dataset.pixels.rows[positions] for loader, positions in self.new_positions])
 
 
 def streams(loaders: list[Loader], views: int, seed: int) -> list[Stream]:
-    """Group loaders that make the same input of an image into streams."""
-    found: dict[str, Stream] = {}
+    """Group the loaders that prepare images in the same way.
+
+    loaders: the loaders of images.
+    views: number of augmented copies of each image, for the loaders that augment at random.
+    seed: seed of the augmented copies.
+    """
+    groups: dict[str, Stream] = {}
     for loader in loaders:
-        drawn = views if at_random(loader) else 0
-        digest = of_inputs(loader, drawn, seed)
-        found.setdefault(digest, Stream([], drawn, digest)).loaders.append(loader)
-    return list(found.values())
+        loader_views = views if at_random(loader) else 0
+        digest = of_inputs(loader, loader_views, seed)
+        groups.setdefault(digest, Stream([], loader_views, digest)).loaders.append(loader)
+    return list(groups.values())
 
 
 class Making:
-    """How the features of one chain at one cut come about, in one number format."""
+    """Compute the features of one network at one cut, or find them in the store.
+
+    chain: the network.
+    cut: number of units that compute the features.
+    dtype: number format in which features are stored; None for the one in which they are computed.
+    compute_dtype: number format in which layers are computed.
+    store: where features are stored.
+    seed: seed of the augmented copies.
+    """
 
     def __init__(
         self, chain: Chain, cut: int, dtype: torch.dtype | None, computed: torch.dtype, store: Store, seed: int
@@ -81,22 +94,26 @@ class Making:
         )
         self.steps = [unit for _, unit in units(chain)]
         layout = channels_last(chain.parameters())
-        self.weights = [digest_of([each, str(dtype), str(computed), layout]) for each in of_weights(chain, cut)]
+        self.weights = [digest_of([digest, str(dtype), str(computed), layout]) for digest in of_weights(chain, cut)]
 
     def key(self, stream: Stream, cut: int) -> str:
-        """Return the key under which the features of a stream at a cut are stored."""
+        """Return the key under which the features of an input group at a cut are stored."""
         return digest_of([stream.digest, self.weights[cut]])[:24]
 
-    def kept(self, stream: Stream) -> Features | None:
-        """Return the stored features of a stream, or None if there are none."""
+    def stored(self, stream: Stream) -> Features | None:
+        """Return the stored features of an input group, or None if there are none."""
         return self.store.find(self.key(stream, self.cut))
 
     def missing(self, stream: Stream) -> np.ndarray:
-        """Return the row numbers of the images that have no stored features."""
-        return kept.missing(stream.images) if (kept := self.kept(stream)) else stream.images
+        """Return the row numbers of the group's images that have no stored features."""
+        return kept.missing(stream.images) if (kept := self.stored(stream)) else stream.images
 
-    def begins(self, stream: Stream) -> tuple[int, Features | None]:
-        """The latest cut at which all that is missing here is kept, and exactly; 0 is the images themselves."""
+    def latest_start(self, stream: Stream) -> tuple[int, Features | None]:
+        """Return the latest earlier cut at which the missing images have stored features, and these features.
+
+        Features that were rounded to another number format are not used. Without any, return 0, for the images
+        themselves, and None.
+        """
         if self.dtype is None:
             for cut in range(self.cut - 1, 0, -1):
                 if (kept := self.store.find(self.key(stream, cut))) and not len(kept.missing(self.missing(stream))):
@@ -104,36 +121,42 @@ class Making:
         return 0, None
 
     def sample(self, stream: Stream) -> torch.Tensor:
-        """The features of an image or two, in the layout in which the network makes them."""
-        if self.dtype is None and (kept := self.kept(stream)):
+        """Return the features of one or two images in the network's memory format, from the store if possible."""
+        if self.dtype is None and (kept := self.stored(stream)):
             return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(
                 stream.loaders[0].device
             )
-        return self.made(stream)
+        return self.compute_sample(stream)
 
-    def made(self, stream: Stream) -> torch.Tensor:
-        """The same, made now whether they are kept or not."""
+    def compute_sample(self, stream: Stream) -> torch.Tensor:
+        """Compute the features of one or two images, even if they are stored."""
         loader = stream.loaders[0]
         with at_rest(self.chain):
-            return self._through(inputs(loader, loader.dataset.batch([0, min(1, len(loader.dataset) - 1)])), 0)
+            return self._forward(inputs(loader, loader.dataset.batch([0, min(1, len(loader.dataset) - 1)])), 0)
 
     def features(self, stream: Stream, on_disk: bool) -> Features:
-        """All that a stream's loaders need: what is kept, and what is made now."""
+        """Return the features of all images of an input group; compute and store the missing ones.
+
+        stream: the input group.
+        on_disk: whether to store them on disk instead of in memory.
+        """
         key = self.key(stream, self.cut)
         if not len(self.missing(stream)):
-            return self.kept(stream)
+            return self.stored(stream)
         if not on_disk:
-            return self.store.hold(key, self._in_memory(stream))
-        with run_paths.lock(folder(key)):  # another run that makes the same is waited for
+            return self.store.keep_in_memory(key, self._in_memory(stream))
+        with run_paths.lock(folder(key)):  # wait for another run that computes the same features
             if len(self.missing(stream)):
                 self.store.write(key, self._images(stream), self._batches(stream), channels_last([self.sample(stream)]))
-            return self.kept(stream)
+            return self.stored(stream)
 
     def _images(self, stream: Stream) -> np.ndarray:
-        kept = self.kept(stream)
+        """Return row numbers: of the images with stored features, then of the missing ones."""
+        kept = self.stored(stream)
         return np.concatenate([kept.images, self.missing(stream)]) if kept else stream.images
 
     def _in_memory(self, stream: Stream) -> Features:
+        """Return stored and newly computed features in one tensor."""
         images, filled, values = self._images(stream), 0, None
         for batch in self._batches(stream):
             values = batch.new_empty((len(images), *batch.shape[1:])) if values is None else values
@@ -142,59 +165,66 @@ class Making:
         return Features(images, values, channels_last([self.sample(stream)]))
 
     def _batches(self, stream: Stream) -> Iterator[torch.Tensor]:
-        """What is kept and then what is missing, in the order of `_images`, a row an image and in it one a view."""
-        kept, missing, (cut, source) = self.kept(stream), self.missing(stream), self.begins(stream)
-        for at in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
-            yield kept.values[at : at + size]
+        """Yield features of shape (images, views, ...) in the order of `_images`: stored ones, then computed ones."""
+        kept, missing, (cut, source) = self.stored(stream), self.missing(stream), self.latest_start(stream)
+        for start in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
+            yield kept.values[start : start + size]
         set_seed(self.seed)
         with at_rest(self.chain):
-            for loader, positions in bar(_cut(stream, missing), "computing the frozen layers", unit=" batches"):
-                # an image alone goes through other kernels than one of a batch, and is rounded otherwise
+            for loader, positions in bar(_batches_of(stream, missing), "computing the frozen layers", unit=" batches"):
+                # Fill up the batch: smaller batches use other kernels, which round differently.
                 full = np.resize(positions, loader.bs)
                 rows = loader.dataset.pixels.rows[full]
-                views = [self._given(loader, full, rows, view, source) for view in range(stream.views or 1)]
-                yield torch.stack([self._stored(self._through(view, cut)) for view in views], dim=1)[: len(positions)]
+                views = [self._inputs(loader, full, rows, view, source) for view in range(stream.views or 1)]
+                outputs = [self._to_stored_format(self._forward(view, cut)) for view in views]
+                yield torch.stack(outputs, dim=1)[: len(positions)]
 
-    def _given(
-        self, loader, positions: np.ndarray, rows: np.ndarray, view: int, source: Features | None
+    def _inputs(
+        self, loader: Loader, positions: np.ndarray, rows: np.ndarray, view: int, source: Features | None
     ) -> torch.Tensor:
+        """Return the input of the units to compute: stored features of an earlier cut, or prepared images."""
         if source is None:
             return inputs(loader, loader.dataset.batch(positions.tolist()))
-        return source.gather(torch.as_tensor(source.places(rows) + view), source.values.dtype).to(loader.device)
+        return source.gather(torch.as_tensor(source.positions(rows) + view), source.values.dtype).to(loader.device)
 
-    def _through(self, x: torch.Tensor, start: int) -> torch.Tensor:
-        with self.in_format(x.device):
-            for step in self.steps[start : self.cut]:
-                x = step(x)
+    def _forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
+        """Apply the units from `start` to the cut."""
+        with self.autocast(x.device):
+            for unit in self.steps[start : self.cut]:
+                x = unit(x)
         return x
 
-    def in_format(self, device: torch.device) -> torch.autocast:
-        """Where layers are computed in the number format of the training."""
+    def autocast(self, device: torch.device) -> torch.autocast:
+        """Return a context in which layers are computed in the number format of the training."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.computed == torch.bfloat16)
 
-    def _stored(self, made: torch.Tensor) -> torch.Tensor:
-        values = (made.permute(0, 2, 3, 1) if channels_last([made]) else made).to(self.dtype or made.dtype)
-        if self.dtype is not None and values.isinf().any() and not made.isinf().any():
+    def _to_stored_format(self, output: torch.Tensor) -> torch.Tensor:
+        """Convert features to the stored layout and number format; raise `StudyError` if they become infinite."""
+        values = (output.permute(0, 2, 3, 1) if channels_last([output]) else output).to(self.dtype or output.dtype)
+        if self.dtype is not None and values.isinf().any() and not output.isinf().any():
             raise StudyError(
-                f"Some features of {self.chain.about.name} are as large as {made.abs().max():.3g}, which "
+                f"Some features of {self.chain.about.name} are as large as {output.abs().max():.3g}, which "
                 f"{str(self.dtype).removeprefix('torch.')} cannot hold: keep them as they are computed, "
                 f"with dtype=None."
             )
         return values
 
 
-def _cut(stream: Stream, missing: np.ndarray) -> list[tuple]:
-    """The missing images of each loader, in batches."""
-    found = []
-    for loader, at in stream.draws:
-        todo = at[np.isin(loader.dataset.pixels.rows[at], missing)]
-        found += [(loader, todo[start : start + loader.bs]) for start in range(0, len(todo), loader.bs)]
-    return found
+def _batches_of(stream: Stream, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
+    """List batches of the missing images: a loader, and positions in its data set."""
+    batches = []
+    for loader, positions in stream.new_positions:
+        todo = positions[np.isin(loader.dataset.pixels.rows[positions], missing)]
+        batches += [(loader, todo[start : start + loader.bs]) for start in range(0, len(todo), loader.bs)]
+    return batches
 
 
 @contextmanager
-def at_rest(chain: Chain):
-    """As frozen layers work while others learn: in evaluation mode, and without gradients."""
+def at_rest(chain: Chain) -> Iterator[None]:
+    """Set a network to evaluation mode, without gradients; restore its mode afterwards.
+
+    chain: the network.
+    """
     training = chain.training
     chain.eval()
     try:
@@ -205,47 +235,62 @@ def at_rest(chain: Chain):
 
 
 class FeatureRows(Rows):
-    """What a plain loader draws from, with features in the place of pixels."""
+    """A data set that returns features instead of pixels.
 
-    n_inp = 1
+    rows: the data set of images.
+    features: the features of its images.
+    dtype: number format of the batches.
+    """
+
+    n_inp = 1  # number of inputs of the network, for fastai
 
     def __init__(self, rows: Rows, features: Features, dtype: torch.dtype):
         vars(self).update(vars(rows))
         self.features, self.dtype = features, dtype
-        self.places = torch.as_tensor(features.places(np.asarray(rows.pixels.rows)))
+        self.places = torch.as_tensor(features.positions(np.asarray(rows.pixels.rows)))
 
     def batch(self, rows: list[int], view: torch.Tensor | None = None):
-        """Return the features and targets of the given rows."""
-        at = torch.as_tensor(rows)
-        places = self.places[at] if view is None else self.places[at] + view[at]
-        return self.features.gather(places, self.dtype), self.targets[at]
+        """Return the features and targets of a batch.
+
+        rows: positions in the data set.
+        view: for each position of the data set the number of the view to use; None for the only one.
+        """
+        indices = torch.as_tensor(rows)
+        positions = self.places[indices] if view is None else self.places[indices] + view[indices]
+        return self.features.gather(positions, self.dtype), self.targets[indices]
 
 
 class FeatureLoader(Loader):
-    """Where images have several views, each epoch takes one of each image, drawn anew; the order of the images stays
-    the plain loader's.
+    """A loader of features that new_positions one view of each image at random in each epoch.
+
+    The order of the images is the same as in the loader of images.
     """
 
-    view = None
+    view: torch.Tensor | None = None  # number of the view of each image in the current epoch
 
     def before_iter(self):
         """Draw one view of each image for the coming epoch, if images have several."""
         super().before_iter()
         if (views := self.dataset.features.views) > 1:
-            beside = random.Random()
-            beside.setstate(self.rng.getstate())  # the order itself must not lose a draw
+            rng = random.Random()
+            rng.setstate(self.rng.getstate())  # a copy, so that the order of the images does not change
             self.view = torch.as_tensor(
-                np.random.default_rng(beside.getrandbits(64)).integers(views, size=len(self.dataset))
+                np.random.default_rng(rng.getrandbits(64)).integers(views, size=len(self.dataset))
             )
 
     def create_batch(self, rows: list[int]):
-        """Build a batch of features from the given rows."""
+        """Return the features and targets at positions in the data set."""
         return self.dataset.batch(rows, self.view)
 
 
 def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:
-    """Build a loader of features that keeps the settings and random state of an image loader."""
-    made = FeatureLoader(
+    """Build a loader of features with the settings and random state of a loader of images.
+
+    plain: the loader of images.
+    features: the features of its images.
+    dtype: number format of the batches.
+    """
+    loader = FeatureLoader(
         FeatureRows(plain.dataset, features, dtype),
         bs=plain.bs,
         shuffle=plain.shuffle,
@@ -253,14 +298,18 @@ def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> Fea
         num_workers=0,
         device=plain.device,
     )
-    made.rng = random.Random()
-    made.rng.setstate(plain.rng.getstate())
-    made.steps_per_epoch = plain.steps_per_epoch
-    return made
+    loader.rng = random.Random()
+    loader.rng.setstate(plain.rng.getstate())
+    loader.steps_per_epoch = plain.steps_per_epoch
+    return loader
 
 
 def feature_loaders(plain: DataLoaders, loaders: list[FeatureLoader]) -> DataLoaders:
-    """The loaders with all that the plain ones know: classes, their number, path."""
-    made = DataLoaders(*loaders, path=plain.path, device=plain.device)
-    vars(made).update({name: value for name, value in vars(plain).items() if name not in vars(made)})
-    return made
+    """Join loaders of features with the attributes of the loaders of images: classes, their number, path.
+
+    plain: the loaders of images.
+    loaders: the loaders of features.
+    """
+    dls = DataLoaders(*loaders, path=plain.path, device=plain.device)
+    vars(dls).update({name: value for name, value in vars(plain).items() if name not in vars(dls)})
+    return dls

@@ -1,4 +1,4 @@
-"""Where computed features are kept: on disk, under a key of all they depend on."""
+"""Store computed features in memory and on disk, under a key that is a digest of everything they depend on."""
 
 import inspect
 import math
@@ -6,10 +6,12 @@ import os
 import shutil
 import zlib
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,16 +26,16 @@ from pneumo_utils.data.pixel_cache import home, room
 from pneumo_utils.models.blocks import Chain, units
 
 GIB = 2**30
-AT_ONCE = 2**26  # bytes between two steps of a checksum
+AT_ONCE = 2**26  # bytes that are read at a time for a checksum
 
 
 @dataclass(frozen=True)
 class Features:
-    """A row an image, and within it one for each of its views; `images` says by row number which ones."""
+    """Hold the features of images, each with one or several augmented copies (views)."""
 
-    images: np.ndarray
-    values: torch.Tensor  # (images, views, ...), channels last where the network has them so
-    channels_last: bool
+    images: np.ndarray  # row number of each image in its cohort
+    values: torch.Tensor  # (images, views, ...); with channels_last the channels are the last dimension
+    channels_last: bool  # whether the network computes with channels last in memory
 
     @property
     def views(self) -> int:
@@ -46,22 +48,33 @@ class Features:
         return self.values.numel() * self.values.element_size()
 
     def missing(self, images: np.ndarray) -> np.ndarray:
-        """Return those of the given images that have no features here."""
+        """Return the row numbers, among the given ones, that have no features here."""
         return images[~np.isin(images, self.images)]
 
-    def places(self, images: np.ndarray) -> np.ndarray:
-        """Where the first view of each of these images lies among all views."""
+    def positions(self, images: np.ndarray) -> np.ndarray:
+        """Return the position of the first view of each image, among all views of all images.
+
+        images: row numbers of the images, each of which must have features.
+        """
         order = np.argsort(self.images)
         return order[np.searchsorted(self.images, images, sorter=order)] * self.views
 
-    def gather(self, places: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """A batch of its own, which may be written to, in the layout in which the network made it."""
-        batch = self.values.flatten(0, 1).index_select(0, places.to(self.values.device)).to(dtype)
+    def gather(self, positions: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Copy the features at some positions into a batch, in the network's memory format.
+
+        positions: positions among all views of all images.
+        dtype: number format of the batch.
+        """
+        batch = self.values.flatten(0, 1).index_select(0, positions.to(self.values.device)).to(dtype)
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
 
 class Store:
-    """Up to so many bytes in memory, and so many on disk."""
+    """Store features up to a limit of bytes in memory and on disk; the least recently used ones are dropped first.
+
+    memory: limit of bytes in memory.
+    disk: limit of bytes on disk.
+    """
 
     def __init__(self, memory: int = 2 * GIB, disk: int = 40 * GIB):
         self.memory, self.disk = memory, disk
@@ -69,160 +82,195 @@ class Store:
         self.mapped: dict[Path, Features] = {}
 
     def find(self, key: str) -> Features | None:
-        """Find features in memory or on disk; return None if there are none or the file is damaged."""
+        """Find features in memory or on disk; return None if there are none or the file is damaged.
+
+        key: the features' key.
+        """
         if key in self.held:
             self.held.move_to_end(key)
             return self.held[key]
-        place = folder(key)
-        if place not in self.mapped and place.exists():
-            if not (found := _opened(place)):
-                print(f"{place}: damaged, computing the features again")
-                shutil.rmtree(place, ignore_errors=True)
+        path = folder(key)
+        if path not in self.mapped and path.exists():
+            if not (features := _open_features(path)):
+                print(f"{path}: damaged, computing the features again")
+                shutil.rmtree(path, ignore_errors=True)
                 return None
-            self.mapped[place] = found
-        if place in self.mapped and place.exists():
-            os.utime(place)
-        return self.mapped.get(place)
+            self.mapped[path] = features
+        if path in self.mapped and path.exists():
+            os.utime(path)  # the time of last use decides which features are dropped first
+        return self.mapped.get(path)
 
-    def hold(self, key: str, features: Features) -> Features:
-        """Keep features in memory and drop the least recently used ones beyond the limit."""
+    def keep_in_memory(self, key: str, features: Features) -> Features:
+        """Keep features in memory, drop the least recently used ones beyond the limit, and return the features.
+
+        key: the features' key.
+        features: the features.
+        """
         self.held[key] = features
         self.held.move_to_end(key)
-        while len(self.held) > 1 and sum(each.bytes for each in self.held.values()) > self.memory:
+        while len(self.held) > 1 and sum(kept.bytes for kept in self.held.values()) > self.memory:
             self.held.popitem(last=False)
         return features
 
-    def write(self, key: str, images: np.ndarray, batches, channels_last: bool) -> Features:
-        """Batch after batch goes to a file beside its place, which is moved in when it is whole."""
-        place = folder(key)
-        beside = place.with_name(f".{place.name}.{os.getpid()}")
-        check, shape, dtype = zlib.crc32(images.tobytes()), None, None
-        with room(str(place)):
-            shutil.rmtree(beside, ignore_errors=True)
-            beside.mkdir(parents=True)
+    def write(self, key: str, images: np.ndarray, batches: Iterable[torch.Tensor], channels_last: bool) -> Features:
+        """Write features to disk and return them.
+
+        They are written to a temporary folder, which is renamed when it is complete.
+
+        key: the features' key.
+        images: row number of each image.
+        batches: the features, of shape (images, views, ...), in the order of `images`.
+        channels_last: whether the last dimension is the channels.
+        """
+        path = folder(key)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        checksum, shape, dtype = zlib.crc32(images.tobytes()), None, None
+        with room(str(path)):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
             try:
-                with open(beside / "values", "wb") as file:
+                with open(temporary / "values", "wb") as file:
                     for batch in batches:
                         shape, dtype = tuple(batch.shape[1:]), str(batch.dtype).removeprefix("torch.")
                         content = batch.cpu().contiguous().view(torch.uint8).numpy().tobytes()
                         file.write(content)
-                        check = zlib.crc32(content, check)
+                        checksum = zlib.crc32(content, checksum)
                     file.flush()
                     os.fsync(file.fileno())
                 write_json(
-                    beside / "about.json",
+                    temporary / "about.json",
                     {
                         "images": images.tolist(),
                         "shape": shape,
                         "dtype": dtype,
                         "channels_last": channels_last,
-                        "check": check,
+                        "check": checksum,
                     },
                 )
-                shutil.rmtree(place, ignore_errors=True)
-                os.replace(beside, place)
+                shutil.rmtree(path, ignore_errors=True)
+                os.replace(temporary, path)
             finally:
-                shutil.rmtree(beside, ignore_errors=True)
-        self._make_room(place)
-        self.mapped.pop(place, None)
+                shutil.rmtree(temporary, ignore_errors=True)
+        self._free_disk_space(path)
+        self.mapped.pop(path, None)
         return self.find(key)
 
-    def _make_room(self, newest: Path) -> None:
-        others = (each for each in newest.parent.iterdir() if not each.name.startswith(".") and each != newest)
-        there = sorted(others, key=lambda each: each.stat().st_mtime)
-        taken = {each: (each / "values").stat().st_size for each in [*there, newest]}
-        for oldest in there:
-            if sum(taken.values()) <= self.disk:
+    def _free_disk_space(self, newest: Path) -> None:
+        """Delete the least recently used features on disk beyond the limit, but not the newest ones."""
+        others = (path for path in newest.parent.iterdir() if not path.name.startswith(".") and path != newest)
+        by_age = sorted(others, key=lambda path: path.stat().st_mtime)
+        sizes = {path: (path / "values").stat().st_size for path in [*by_age, newest]}
+        for oldest in by_age:
+            if sum(sizes.values()) <= self.disk:
                 break
-            taken.pop(oldest)
+            sizes.pop(oldest)
             shutil.rmtree(oldest, ignore_errors=True)
 
 
-STORE = Store()  # what all learners of a process share
+STORE = Store()  # shared by all learners of a process
 
 
 def folder(key: str) -> Path:
-    """Return the folder on disk of the features with a key."""
+    """Return the folder on disk of some features.
+
+    key: the features' key.
+    """
     return home() / "features" / key
 
 
-def _opened(place: Path) -> Features | None:
-    """The features of a file, mapped; none where it is not what was written."""
+def _open_features(path: Path) -> Features | None:
+    """Map the features of a folder into memory; return None if they are damaged."""
     try:
-        about = read_json(place / "about.json")
+        about = read_json(path / "about.json")
         images, dtype = np.asarray(about["images"], dtype=np.int64), getattr(torch, about["dtype"])
         shape = (len(images), *about["shape"])
-        values = torch.from_file(str(place / "values"), shared=False, size=int(np.prod(shape)), dtype=dtype)
-        whole = (place / "values").stat().st_size == values.numel() * values.element_size() and _check(
-            images, place / "values"
+        values = torch.from_file(str(path / "values"), shared=False, size=int(np.prod(shape)), dtype=dtype)
+        whole = (path / "values").stat().st_size == values.numel() * values.element_size() and _checksum(
+            images, path / "values"
         ) == about["check"]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, StudyError):
         return None
     return Features(images, values.view(shape), about["channels_last"]) if whole else None
 
 
-def _check(images: np.ndarray, path: Path) -> int:
-    check = zlib.crc32(images.tobytes())
+def _checksum(images: np.ndarray, path: Path) -> int:
+    """Return the CRC-32 of row numbers and of a file."""
+    checksum = zlib.crc32(images.tobytes())
     with open(path, "rb") as file:
         while content := file.read(AT_ONCE):
-            check = zlib.crc32(content, check)
-    return check
+            checksum = zlib.crc32(content, checksum)
+    return checksum
 
 
+# types of settings that are part of a digest
 PLAIN = (bool, int, float, str, type(None))
-LIBRARIES = ("torch", "torchvision", "timm")
+LIBRARIES = ("torch", "torchvision", "timm")  # their versions are part of a digest
 
 
 def of_weights(chain: Chain, cut: int) -> list[str]:
-    """For each number of units, up to the cut, a digest of all that those first ones are: their code, settings,
-    weights and statistics.
+    """Compute digests of the first 0, 1, 2, ... units of a network: of their code, settings, weights and statistics.
+
+    chain: the network.
+    cut: the largest number of units; the list has `cut` + 1 digests.
     """
     running, digests = sha256(repr([metadata.version(name) for name in LIBRARIES]).encode()), []
     for _, unit in [(None, nn.Identity()), *units(chain)[:cut]]:
         for path, module in unit.named_modules():
-            running.update(repr((path, *_told(module))).encode())
+            running.update(repr((path, *_description(module))).encode())
         for name, tensor in [*unit.named_parameters(), *unit.named_buffers()]:
             running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
         digests.append(running.hexdigest()[:16])
     return digests
 
 
-def _told(thing) -> tuple:
-    """What a module or a transform is, its tensors aside: its class, its settings that can be written down, and the
-    code that it runs.
-    """
-    settings = {name: value for name, value in sorted(vars(thing).items()) if name != "training" and _plain(value)}
-    code = getattr(inspect.unwrap(getattr(type(thing), "forward", None) or type(thing).__call__), "__code__", None)
-    runs = (
-        sha(code.co_code).encode() + repr((code.co_names, [each for each in code.co_consts if _plain(each)])).encode()
+def _description(component: Any) -> tuple:
+    """Describe a module or a transform, without its tensors: module, class, plain settings and bytecode."""
+    settings = {
+        name: value for name, value in sorted(vars(component).items()) if name != "training" and _is_plain(value)
+    }
+    function = getattr(type(component), "forward", None) or type(component).__call__
+    code = getattr(inspect.unwrap(function), "__code__", None)
+    bytecode = (
+        sha(code.co_code).encode()
+        + repr((code.co_names, [const for const in code.co_consts if _is_plain(const)])).encode()
         if code
         else b""
     )
-    return type(thing).__module__, type(thing).__qualname__, settings, runs
+    return type(component).__module__, type(component).__qualname__, settings, bytecode
 
 
-def _plain(value) -> bool:
-    return isinstance(value, PLAIN) or (isinstance(value, (tuple, list)) and all(_plain(each) for each in value))
+def _is_plain(value: Any) -> bool:
+    """Return whether a value is a number, a text, None, or a list or tuple of such values."""
+    return isinstance(value, PLAIN) or (isinstance(value, (tuple, list)) and all(_is_plain(item) for item in value))
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
+    """Return the bytes of a tensor's values."""
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def channels_last(tensors) -> bool:
-    """Whether any of these lies in memory with its channels last."""
+def channels_last(tensors: Iterable[torch.Tensor]) -> bool:
+    """Return whether any tensor has its channels last in memory.
+
+    tensors: the tensors.
+    """
     return any(
-        each.dim() == 4 and each.is_contiguous(memory_format=torch.channels_last) and not each.is_contiguous()
-        for each in tensors
+        tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) and not tensor.is_contiguous()
+        for tensor in tensors
     )
 
 
 def of_inputs(loader: Loader, views: int, seed: int) -> str:
-    """A digest of what a loader makes of an image; where it draws at random, of its images, batches and seed too."""
+    """Compute a digest of how a loader prepares images; with views also of its images, batch size and seed.
+
+    loader: the loader of images.
+    views: number of augmented copies of each image; 0 if it does not augment.
+    seed: seed of the augmented copies.
+    """
     facts = [
         loader.dataset.origin,
-        [_told(each)[:3] for each in loader.after_batch.fs],
-        sha(_bytes(_pattern(loader, 0)[:1])),
+        [_description(transform)[:3] for transform in loader.after_batch.fs],
+        sha(_bytes(_transformed_pattern(loader, 0)[:1])),
         loader.device.type,
     ]
     if views:
@@ -231,23 +279,35 @@ def of_inputs(loader: Loader, views: int, seed: int) -> str:
 
 
 def at_random(loader: Loader) -> bool:
-    """Whether an image comes out of a loader's transforms otherwise each time."""
-    ours = loader.dataset.split_idx == 0
-    if ours and any(each.split_idx == 0 or isinstance(each, RandTransform) for each in loader.after_batch.fs):
+    """Return whether a loader's transforms are random: whether an image can come out differently each time.
+
+    loader: the loader of images.
+    """
+    is_training = loader.dataset.split_idx == 0
+    transforms = loader.after_batch.fs
+    if is_training and any(
+        transform.split_idx == 0 or isinstance(transform, RandTransform) for transform in transforms
+    ):
         return True
-    return not torch.equal(_pattern(loader, 0), _pattern(loader, 1))
+    return not torch.equal(_transformed_pattern(loader, 0), _transformed_pattern(loader, 1))
 
 
-def _pattern(loader: Loader, seed: int) -> torch.Tensor:
-    """What the transforms make of a made-up image, many times over."""
-    shape, many = loader.dataset.pixels.shape[1:], min(16, len(loader.dataset))
-    image = (torch.arange(math.prod(shape)) * 7919 % 256).to(torch.uint8).expand(many, -1).reshape(many, *shape)
-    _, answers = loader.dataset.batch(list(range(many)))
+def _transformed_pattern(loader: Loader, seed: int) -> torch.Tensor:
+    """Return what a loader's transforms make of a batch in which each image is the same fixed pattern."""
+    shape, count = loader.dataset.pixels.shape[1:], min(16, len(loader.dataset))
+    images = (torch.arange(math.prod(shape)) * 7919 % 256).to(torch.uint8).expand(count, -1).reshape(count, *shape)
+    _, targets = loader.dataset.batch(list(range(count)))
     with no_random(seed, reproducible=False):
-        return inputs(loader, (TensorImage(image), answers))
+        return inputs(loader, (TensorImage(images), targets))
 
 
 def inputs(loader: Loader, batch: tuple) -> torch.Tensor:
-    """What a network is given of a batch, without a step of the loader's own random order."""
+    """Apply a loader's transforms to a batch; return the network's input.
+
+    The loader's own random state does not change.
+
+    loader: the loader of images.
+    batch: images and targets.
+    """
     loader.before_iter()
     return loader.after_batch(to_device(batch, loader.device))[0].as_subclass(torch.Tensor)

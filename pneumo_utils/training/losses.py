@@ -1,9 +1,8 @@
-"""The papers' losses, for logits, as fastai's learners take them: each knows the activation that makes probabilities of
-its logits.
+"""The papers' loss functions of logits, in the form that fastai's learners take: with `activation` and `decodes`.
 
-Frameworks differ in what a weighted loss is a mean over, and results differ with them: torch's cross-entropy divides by
-the weights of the batch ("weights"), Keras with `class_weight` and torch's binary cross-entropy by its images
-("images"). With weights of 1 both are the same.
+Frameworks average a weighted loss differently, and results differ because of it. torch's cross-entropy divides the
+batch's sum by the sum of the weights ("weights"). Keras with `class_weight` and torch's binary cross-entropy divide by
+the number of images ("images"). With weights of 1 both are the same.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,63 +17,75 @@ WEIGHTS, IMAGES = "weights", "images"
 
 
 class Loss(nn.Module):
-    """A loss an image, weighed and brought to one number; `classes` are the names that the weights were given for."""
+    """Weight the loss of each image and reduce it to one number. Base class of the losses below.
 
-    takes = "class numbers"
+    weights: a weight per class, by name or in the order of the classes; None for equal weights.
+    average_over: "weights" divides the sum by the weights of the batch, "images" by its number of images.
+    """
 
-    def __init__(self, weights=None, over: str = IMAGES):
+    target_kind = (
+        "class numbers"  # what the targets are: "class numbers" of shape (images,), or "indicators" like the logits
+    )
+
+    def __init__(self, weights: Mapping[str, float] | Sequence[float] | None = None, over: str = IMAGES):
         super().__init__()
         if over not in (WEIGHTS, IMAGES):
             raise StudyError(f'A weighted loss is a mean over "weights" or over "images", not over {over!r}.')
-        self.classes = tuple(weights) if isinstance(weights, Mapping) else ()
-        # fastai sets the reduction to "none" when it asks for the loss of each image
-        self.over, self.reduction = over, "mean"
-        self.register_buffer("weights", _as_weights(weights))
+        self.classes = tuple(weights) if isinstance(weights, Mapping) else ()  # names of the classes, if known
+        # fastai sets the reduction to "none" when it needs the loss of each image
+        self.average_over, self.reduction = over, "mean"
+        self.register_buffer("weights", _weights_tensor(weights))
 
     def extra_repr(self) -> str:
         """Return the weights and the averaging as text for the module's representation."""
-        return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.over}"
+        return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.average_over}"
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Compute the weighted loss of a batch, reduced as `reduction` sets."""
-        logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)  # fastai's own kinds do not go together
-        self.check(logits, truth)
-        each = self.each(logits, truth)
-        weight = self.weight_of(truth)
-        weighed = each if weight is None else each * weight
-        if self.reduction == "none":
-            return weighed
-        if self.reduction == "sum":
-            return weighed.sum()
-        return weighed.sum() / (len(weighed) if weight is None or self.over == IMAGES else weight.sum())
+        """Compute the weighted loss of a batch, reduced by `self.reduction`: "mean", "sum" or "none".
 
-    def weight_of(self, truth: Tensor) -> Tensor | None:
-        """The weight of each image."""
+        logits: of shape (images, outputs).
+        targets: class numbers or indicators.
+        """
+        logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)  # fastai's subclasses cannot be mixed
+        self.check(logits, truth)
+        losses = self.image_losses(logits, truth)
+        weights = self.image_weights(truth)
+        weighted = losses if weights is None else losses * weights
+        if self.reduction == "none":
+            return weighted
+        if self.reduction == "sum":
+            return weighted.sum()
+        return weighted.sum() / (len(weighted) if weights is None or self.average_over == IMAGES else weights.sum())
+
+    def image_weights(self, truth: Tensor) -> Tensor | None:
+        """Return the weight of each image by its class, or None for equal weights."""
         return None if self.weights is None else self.weights[truth]
 
     def check(self, logits: Tensor, truth: Tensor) -> None:
-        """Raise `StudyError` if the shapes of logits and targets do not fit the loss."""
-        fits = logits.ndim == 2 and self.columns_fit(logits.shape[1])
-        if not fits or truth.shape != (logits.shape if self.takes == "indicators" else logits.shape[:1]):
+        """Raise `StudyError` if the shapes of logits and targets do not fit the loss.
+
+        logits: any tensor.
+        targets: any tensor.
+        """
+        fits = logits.ndim == 2 and self.accepts_outputs(logits.shape[1])
+        if not fits or truth.shape != (logits.shape if self.target_kind == "indicators" else logits.shape[:1]):
             raise StudyError(
-                f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against a "
-                f"truth of shape "
-                f"{tuple(truth.shape)}: it takes {self.takes} and {self.wants}. Give the network "
-                f"another head, or the learner another "
-                "loss."
+                f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against "
+                f"targets of shape {tuple(truth.shape)}: it takes {self.target_kind} and {self.output_kind}. "
+                f"Give the network another head, or the learner another loss."
             )
 
-    def columns_fit(self, columns: int) -> bool:
-        """Return whether the loss can take logits with this number of columns."""
-        return columns > 1 and (self.weights is None or columns == len(self.weights))
+    def accepts_outputs(self, outputs: int) -> bool:
+        """Return whether the loss can take logits with `outputs` columns."""
+        return outputs > 1 and (self.weights is None or outputs == len(self.weights))
 
 
 class CrossEntropy(Loss):
-    """One class of several is right."""
+    """Cross-entropy for classes of which each image has exactly one."""
 
-    wants = "an output a class"
+    output_kind = "one output per class"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the cross-entropy of each image."""
         return F.cross_entropy(logits, truth, reduction="none")
 
@@ -82,75 +93,77 @@ class CrossEntropy(Loss):
         """Convert logits to probabilities by softmax."""
         return logits.softmax(dim=1)
 
-    def decodes(self, answers: Tensor) -> Tensor:
+    def decodes(self, probabilities: Tensor) -> Tensor:
         """Return the most probable class of each image."""
-        return answers.argmax(dim=1)
+        return probabilities.argmax(dim=1)
 
 
 class BinaryCrossEntropy(Loss):
-    """One output, whose sigmoid is the probability of the second class."""
+    """Binary cross-entropy for one output, whose sigmoid is the probability of the second class."""
 
-    wants = "one output"
+    output_kind = "one output"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image."""
         return F.binary_cross_entropy_with_logits(logits[:, 0], truth.to(logits.dtype), reduction="none")
 
-    def columns_fit(self, columns: int) -> bool:
-        """Return whether there is one column of logits, and two weights if any."""
-        return columns == 1 and (self.weights is None or len(self.weights) == 2)
+    def accepts_outputs(self, outputs: int) -> bool:
+        """Return whether there is one output, and no weights or two."""
+        return outputs == 1 and (self.weights is None or len(self.weights) == 2)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Convert logits to probabilities by sigmoid."""
         return logits.sigmoid()
 
-    def decodes(self, answers: Tensor) -> Tensor:
+    def decodes(self, probabilities: Tensor) -> Tensor:
         """Return class 1 where the probability is above 0.5, else class 0."""
-        return (answers[:, 0] > 0.5).long()
+        return (probabilities[:, 0] > 0.5).long()
 
 
 class MultiLabelCrossEntropy(Loss):
-    """A binary cross-entropy a label, of which an image may have several; a label's weight is that of the images
-    that have it.
+    """Binary cross-entropy of each label, for images with any number of labels.
+
+    The weight of a label applies to the images that have it, as torch's `pos_weight` does.
     """
 
-    takes, wants = "indicators", "an output a label"
+    target_kind, output_kind = "indicators", "one output per label"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image, averaged over labels."""
         return F.binary_cross_entropy_with_logits(
             logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none"
         ).mean(dim=1)
 
-    def weight_of(self, truth: Tensor) -> None:
+    def image_weights(self, truth: Tensor) -> None:
         """Return None: the weights are already part of the loss of each label."""
         return None
 
-    def columns_fit(self, columns: int) -> bool:
-        """Return whether there is one column of logits per weight."""
-        return self.weights is None or columns == len(self.weights)
+    def accepts_outputs(self, outputs: int) -> bool:
+        """Return whether there is one output per weight."""
+        return self.weights is None or outputs == len(self.weights)
 
     def activation(self, logits: Tensor) -> Tensor:
         """Convert logits to probabilities by sigmoid."""
         return logits.sigmoid()
 
-    def decodes(self, answers: Tensor) -> Tensor:
+    def decodes(self, probabilities: Tensor) -> Tensor:
         """Return 1 for every label whose probability is above 0.5, else 0."""
-        return (answers > 0.5).long()
+        return (probabilities > 0.5).long()
 
 
 class CategoricalCrossEntropy(Loss):
-    """Keras's categorical cross-entropy where images have several labels: the sum of -log of the softmax at each, so
-    labels compete.
+    """Keras's categorical cross-entropy for images with several labels.
+
+    It is the sum of -log of the softmax over the labels of an image, so labels compete for probability.
     """
 
-    takes, wants = "indicators", "an output a label"
+    target_kind, output_kind = "indicators", "one output per label"
 
-    def each(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
         """Compute the categorical cross-entropy of each image, summed over its labels."""
         return -(truth * logits.log_softmax(dim=1)).sum(dim=1)
 
-    def weight_of(self, truth: Tensor) -> None:
+    def image_weights(self, truth: Tensor) -> None:
         """Return None: images have no weights in this loss."""
         return None
 
@@ -158,44 +171,58 @@ class CategoricalCrossEntropy(Loss):
         """Convert logits to probabilities by softmax."""
         return logits.softmax(dim=1)
 
-    def decodes(self, answers: Tensor) -> Tensor:
+    def decodes(self, probabilities: Tensor) -> Tensor:
         """Return 1 for every label whose probability is above 0.5, else 0."""
-        return (answers > 0.5).long()
+        return (probabilities > 0.5).long()
 
 
 def cross_entropy() -> CrossEntropy:
-    """Of classes that exclude one another: papers 2 and 4."""
+    """Build the cross-entropy for classes of which each image has exactly one: papers 2 and 4."""
     return CrossEntropy()
 
 
-def weighted_cross_entropy(weights, over: str = WEIGHTS) -> CrossEntropy:
-    """With a weight a class, by name or in their order: paper 1, as torch has it."""
+def weighted_cross_entropy(weights: Mapping[str, float] | Sequence[float], over: str = WEIGHTS) -> CrossEntropy:
+    """Build the cross-entropy with a weight per class: paper 1, by default averaged as in torch.
+
+    weights: by class name, or in the order of the classes.
+    average_over: "weights" or "images".
+    """
     return CrossEntropy(weights, over)
 
 
-def binary_cross_entropy(weights=None, over: str = IMAGES) -> BinaryCrossEntropy:
-    """For a head of one neuron; with a weight for each of the two classes, paper 3, as Keras has it."""
+def binary_cross_entropy(
+    weights: Mapping[str, float] | Sequence[float] | None = None, over: str = IMAGES
+) -> BinaryCrossEntropy:
+    """Build the binary cross-entropy for a head with one output: paper 3, by default averaged as in Keras.
+
+    weights: of the two classes, by name or in their order; None for equal weights.
+    average_over: "weights" or "images".
+    """
     return BinaryCrossEntropy(weights, over)
 
 
-def multi_label_cross_entropy(pos_weight=None) -> MultiLabelCrossEntropy:
-    """For images of several labels, the mean over labels and images: paper 5. `pos_weight` weighs, a label, the
-    images that have it.
+def multi_label_cross_entropy(
+    pos_weight: Mapping[str, float] | Sequence[float] | None = None,
+) -> MultiLabelCrossEntropy:
+    """Build the binary cross-entropy for multilabel targets, averaged over labels and images: paper 5.
+
+    pos_weight: for each label the weight of the images that have it, by name or in order; None for equal weights.
     """
     return MultiLabelCrossEntropy(pos_weight)
 
 
 def categorical_cross_entropy() -> CategoricalCrossEntropy:
-    """For images of several labels under one softmax: paper 5's first model, "out of the box"."""
+    """Build the cross-entropy for multilabel targets with one softmax: paper 5's first model, "out of the box"."""
     return CategoricalCrossEntropy()
 
 
-def _as_weights(weights: Mapping | Sequence | None) -> Tensor | None:
+def _weights_tensor(weights: Mapping[str, float] | Sequence[float] | None) -> Tensor | None:
+    """Return weights as a tensor; raise `StudyError` if one is negative or not finite, or all are 0."""
     if weights is None:
         return None
-    given = torch.as_tensor(
+    tensor = torch.as_tensor(
         list(weights.values()) if isinstance(weights, Mapping) else list(weights), dtype=torch.float32
     )
-    if not given.isfinite().all() or (given < 0).any() or not given.any():
-        raise StudyError(f"The weights of a loss are numbers of 0 or more and not all 0, not {given.tolist()}.")
-    return given
+    if not tensor.isfinite().all() or (tensor < 0).any() or not tensor.any():
+        raise StudyError(f"The weights of a loss are numbers of 0 or more and not all 0, not {tensor.tolist()}.")
+    return tensor

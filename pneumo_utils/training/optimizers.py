@@ -1,7 +1,8 @@
-"""The papers' optimisers and learning rate schedules."""
+"""Optimisers and learning rate schedules of the papers."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from fastai.callback.core import Callback
@@ -11,17 +12,21 @@ from torch import nn
 
 @dataclass(frozen=True)
 class Recipe:
-    """An optimiser and its settings: what a learner takes as `opt_func`, and makes anew for its parameters."""
+    """Hold an optimiser class and its settings; calling it builds the optimiser. Learners take it as `opt_func`."""
 
-    kind: Callable
-    lr: float | slice
-    settings: dict = field(default_factory=dict)
+    kind: Callable  # a class of torch.optim
+    lr: float | slice  # a slice gives each parameter group its own rate, as in fastai
+    settings: dict = field(default_factory=dict)  # other arguments of the class
 
     def __call__(self, groups: list[list[nn.Parameter]], lr: float | slice | None = None, **_) -> OptimWrapper:
-        """Build the optimizer for groups of parameters."""
-        made = OptimWrapper(groups, self.kind, lr=0.0, **self.settings)
-        made.set_hyper("lr", self.lr if lr is None else lr)  # which takes slices too: a rate a block
-        return made
+        """Build the optimiser.
+
+        groups: the parameters, in groups.
+        lr: the learning rate; None takes the one in the settings.
+        """
+        optimizer = OptimWrapper(groups, self.kind, lr=0.0, **self.settings)
+        optimizer.set_hyper("lr", self.lr if lr is None else lr)  # set_hyper takes slices too
+        return optimizer
 
     def __repr__(self) -> str:
         return (
@@ -34,7 +39,13 @@ class Recipe:
 def adam(
     lr: float | slice = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
 ) -> Recipe:
-    """Adam as torch has it. Keras's differs in its eps of 1e-7 alone."""
+    """Configure Adam as in torch. Keras's Adam differs only in its eps of 1e-7.
+
+    lr: learning rate; a slice gives each parameter group its own.
+    betas: decay rates of the running means of the gradient and of its square.
+    eps: constant added to the denominator.
+    weight_decay: L2 penalty.
+    """
     return Recipe(torch.optim.Adam, lr, {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True})
 
 
@@ -45,8 +56,13 @@ def sgd(
     decay: float = 0.0,
     weight_decay: float = 0.0,
 ) -> Recipe:
-    """Gradient descent; `decay` is Keras's: at step t, from 0, the rate is lr / (1 + decay t). Paper 3: momentum .9,
-    Nesterov, decay 1e-6.
+    """Configure stochastic gradient descent. Paper 3 uses momentum 0.9, Nesterov and a decay of 1e-6.
+
+    lr: learning rate; a slice gives each parameter group its own.
+    momentum: factor of the velocity.
+    nesterov: whether to use Nesterov momentum.
+    decay: time decay as in Keras: in step t, counted from 0, the rate is lr / (1 + decay * t).
+    weight_decay: L2 penalty.
     """
     return Recipe(
         DecayingSGD,
@@ -56,18 +72,27 @@ def sgd(
 
 
 class DecayingSGD(torch.optim.SGD):
-    """torch's SGD with the time decay that Keras had.
+    """torch's SGD with the time decay of older versions of Keras.
 
-    The rate multiplies the velocity, as in torch; in Keras it is part of it, which is the same while the rate is.
+    As in torch, the learning rate multiplies the velocity. In Keras it is inside the velocity; both are the same as
+    long as the rate is constant.
+
+    params: the parameters, or groups of them.
+    lr: learning rate.
+    decay: in step t, counted from 0, the rate is lr / (1 + decay * t).
+    settings: other arguments of torch's SGD.
     """
 
-    def __init__(self, params, lr: float, decay: float = 0.0, **settings):
+    def __init__(self, params: Iterable, lr: float, decay: float = 0.0, **settings: Any):
         super().__init__(params, lr=lr, **settings)
         for group in self.param_groups:
             group.update(decay=decay, steps=0)
 
-    def step(self, closure=None):
-        """Take one step with the decayed learning rate."""
+    def step(self, closure: Callable | None = None):
+        """Take one step with the decayed learning rate.
+
+        closure: computes the loss again, as in torch.
+        """
         rates = [group["lr"] for group in self.param_groups]
         for group in self.param_groups:
             group["lr"] /= 1 + group["decay"] * group["steps"]
@@ -80,8 +105,11 @@ class DecayingSGD(torch.optim.SGD):
 
 
 class Steps(Callback):
-    """The rate is multiplied by `factor` every so many epochs, as in paper 2 (every 10); `before` counts epochs of
-    an earlier fit.
+    """Multiply the learning rate by a factor after every few epochs, as in paper 2 (every 10).
+
+    every: number of epochs between two changes.
+    factor: the factor.
+    before: number of epochs of earlier fits, which count too.
     """
 
     order = 60
@@ -95,5 +123,5 @@ class Steps(Callback):
 
     def before_train(self):
         """Set the learning rates of the coming epoch."""
-        share = self.factor ** ((self.before + self.epoch) // self.every)
-        self.opt.set_hyper("lr", [rate * share for rate in self.base])
+        scale = self.factor ** ((self.before + self.epoch) // self.every)
+        self.opt.set_hyper("lr", [rate * scale for rate in self.base])
