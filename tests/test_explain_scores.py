@@ -80,9 +80,9 @@ def test_the_area_under_iou_is_the_mean_over_thresholds():
     "heat, region, told",
     [
         (HEAT - 0.5, REGION, "below 0"),
-        (HEAT[:2], REGION, "cannot be held"),
-        (HEAT[0], REGION[0], "cannot be held"),
-        (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "that are none"),
+        (HEAT[:2], REGION, "cannot be compared"),
+        (HEAT[0], REGION[0], "cannot be compared"),
+        (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "with nan"),
     ],
 )
 def test_what_cannot_be_scored_is_said(name, heat, region, told):
@@ -108,17 +108,17 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
     """
     net, image = Sum(np.ones((2, 2))), torch.tensor([[[[4.0, 1.0], [2.0, 3.0]]]])
     told = explain.deletion(
-        net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits
+        net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
     np.testing.assert_allclose(told.shares, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(told.answers, [[10, 8.5, 8, 8.5, 10]])
     np.testing.assert_allclose(told.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
     back = explain.insertion(
-        net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean", answer=lambda logits: logits
+        net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
     np.testing.assert_allclose(back.answers, [[10, 11.5, 12, 11.5, 10]])
     np.testing.assert_allclose(
-        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, absent="mean").answers,
+        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").answers,
         1 / (1 + np.exp(-told.answers)),
         rtol=1e-6,
     )
@@ -129,7 +129,7 @@ def test_the_true_order_falls_fastest_and_rises_fastest():
     net, images = Sum(weights), torch.from_numpy(random.random((6, 1, 8, 8))).float()
     worth = weights * (images - blank(images, "mean")).numpy()[:, 0]
     worth -= worth.min()
-    settings = {"target": 1, "absent": "mean", "answer": lambda logits: logits}
+    settings = {"target": 1, "fill": "mean", "output": lambda logits: logits}
     right, wrong, chance = (heat for heat in (worth, worth.max() - worth, random.random(worth.shape)))
     for other in (chance, wrong):
         assert (
@@ -159,7 +159,7 @@ def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
     assert net.training and net[1].num_batches_tracked == 0 and all(weight.requires_grad for weight in net.parameters())
     even = [explain.deletion(net, images, np.ones_like(heat), seed=seed).answers for seed in (1, 1, 2)]
     assert np.array_equal(even[0], even[1]) and not np.array_equal(even[0], even[2])
-    with pytest.raises(StudyError, match="one map an image"):
+    with pytest.raises(StudyError, match="one map per image"):
         explain.deletion(net, images, heat[:3])
     with pytest.raises(StudyError, match="2 targets for 40 images"):
         explain.insertion(net, images, heat, target=[0, 1])
