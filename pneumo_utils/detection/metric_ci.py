@@ -38,7 +38,7 @@ def ratio(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarra
     whole: one number per image, summed in the denominator.
     """
     numerator, denominator = np.asarray(part, float), np.asarray(whole, float)
-    return lambda weights: divided(weights @ numerator, weights @ denominator)
+    return lambda image_weights: divided(image_weights @ numerator, image_weights @ denominator)
 
 
 def divided(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
@@ -69,8 +69,8 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
     label: the label of the mean.
     """
 
-    def mean(weights):
-        values = np.array([measure.of(weights) for measure in measures])
+    def mean(image_weights):
+        values = np.array([measure.of(image_weights) for measure in measures])
         return divided(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
 
     counted = sum(measure.counted for measure in measures)
