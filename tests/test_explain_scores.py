@@ -110,16 +110,16 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
     told = explain.deletion(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
-    np.testing.assert_allclose(told.shares, [0, 0.25, 0.5, 0.75, 1])
-    np.testing.assert_allclose(told.answers, [[10, 8.5, 8, 8.5, 10]])
+    np.testing.assert_allclose(told.fractions, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(told.outputs, [[10, 8.5, 8, 8.5, 10]])
     np.testing.assert_allclose(told.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
     back = explain.insertion(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
-    np.testing.assert_allclose(back.answers, [[10, 11.5, 12, 11.5, 10]])
+    np.testing.assert_allclose(back.outputs, [[10, 11.5, 12, 11.5, 10]])
     np.testing.assert_allclose(
-        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").answers,
-        1 / (1 + np.exp(-told.answers)),
+        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").outputs,
+        1 / (1 + np.exp(-told.outputs)),
         rtol=1e-6,
     )
 
@@ -154,10 +154,10 @@ def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
     images = torch.randn(40, 3, 20, 20)  # more than one batch of them
     heat = random.random((40, 20, 20))
     away, back = explain.deletion(net, images, heat, steps=3), explain.insertion(net, images, heat, steps=3)
-    np.testing.assert_allclose(away.answers[:, [0, -1]], back.answers[:, [-1, 0]], atol=1e-6)
-    assert (away.answers[:, 0] >= 0.5).all(), "the class is the one that the whole image is given"
+    np.testing.assert_allclose(away.outputs[:, [0, -1]], back.outputs[:, [-1, 0]], atol=1e-6)
+    assert (away.outputs[:, 0] >= 0.5).all(), "the class is the one that the whole image is given"
     assert net.training and net[1].num_batches_tracked == 0 and all(weight.requires_grad for weight in net.parameters())
-    even = [explain.deletion(net, images, np.ones_like(heat), seed=seed).answers for seed in (1, 1, 2)]
+    even = [explain.deletion(net, images, np.ones_like(heat), seed=seed).outputs for seed in (1, 1, 2)]
     assert np.array_equal(even[0], even[1]) and not np.array_equal(even[0], even[2])
     with pytest.raises(StudyError, match="one map per image"):
         explain.deletion(net, images, heat[:3])

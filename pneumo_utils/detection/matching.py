@@ -49,7 +49,7 @@ class Boxes:
         return len(self.image)
 
     def __getitem__(self, rows) -> "Boxes":
-        return Boxes(*(getattr(self, name)[rows] for name in ("image", "corners", "kinds", "scores", "points")))
+        return Boxes(self.image[rows], self.corners[rows], self.kinds[rows], self.scores[rows], self.points[rows])
 
     def of_kind(self, kind: int | None) -> "Boxes":
         """Select the boxes of one class.

@@ -102,10 +102,10 @@ class Said:
     """What a detector predicts for a set of images."""
 
     found: list[dict] | None  # one prediction per image; None for a predictor without boxes
-    told: np.ndarray  # the confidence of each cell (images, 16, 16)
-    named: bool = True  # whether the boxes have labels
-    least: float = 0.0  # boxes count from this score on
-    one_hot: float = grid.ONE_HOT  # a cell counts as predicted from this confidence on
+    cell_confidences: np.ndarray  # the confidence of each cell (images, 16, 16)
+    has_labels: bool = True  # whether the boxes have labels
+    min_score: float = 0.0  # boxes count from this score on
+    cell_threshold: float = grid.ONE_HOT  # a cell counts as predicted from this confidence on
     whatever: list[dict] | None = None  # predictions of boxes of any label; None takes `found`
 
     def measures(self, true: list[dict], labels: Sequence[str] = ()) -> list[Measure]:
@@ -115,9 +115,15 @@ class Said:
         labels: the names of the classes; without any, only boxes of any label are measured.
         """
         if self.found is None:
-            return grid.measures(true, self.told, self.one_hot)
+            return grid.measures(true, self.cell_confidences, self.cell_threshold)
         return metrics.all_measures(
-            self.found, true, labels if self.named else (), self.least, self.told, self.whatever, self.one_hot
+            self.found,
+            true,
+            labels if self.has_labels else (),
+            self.min_score,
+            self.cell_confidences,
+            self.whatever,
+            self.cell_threshold,
         )
 
     def area(self, true: list[dict], metric: str, size: str = metric_ci.ALL) -> float:
@@ -127,7 +133,9 @@ class Said:
         metric: such as "F1, confidence".
         size: "all", or a key of `LARGER_READINGS`.
         """
-        rows = scores(grid.measures(true, self.told, self.one_hot), np.arange(len(true)), resamples=0)
+        rows = scores(
+            grid.measures(true, self.cell_confidences, self.cell_threshold), np.arange(len(true)), resamples=0
+        )
         return float(rows.set_index(["metric", "label"])["value"][f"area {metric}", size])
 
 
@@ -154,7 +162,7 @@ def of_grids(told: ArrayLike) -> Said:
     """
     array = np.asarray(told, dtype=float)
     boxes = boxes_from(array, (REGION,), sure=array.max((1, 2), initial=0))
-    return Said(boxes, array, named=False)
+    return Said(boxes, array, has_labels=False)
 
 
 def pooled(parts: list[Said]) -> Said:
@@ -163,17 +171,13 @@ def pooled(parts: list[Said]) -> Said:
     parts: one output per set.
     """
     first = parts[0]
-
-    def join(name):
-        return None if getattr(first, name) is None else [image for part in parts for image in getattr(part, name)]
-
     return Said(
-        join("found"),
-        np.concatenate([part.told for part in parts]),
-        first.named,
-        first.least,
-        first.one_hot,
-        join("whatever"),
+        None if first.found is None else [image for part in parts for image in part.found],
+        np.concatenate([part.cell_confidences for part in parts]),
+        first.has_labels,
+        first.min_score,
+        first.cell_threshold,
+        None if first.whatever is None else [image for part in parts for image in part.whatever],
     )
 
 
@@ -187,7 +191,12 @@ def picked(said: Said, rows: Sequence[int] | np.ndarray) -> Said:
     def select(images):
         return None if images is None else [images[row] for row in rows]
 
-    return replace(said, found=select(said.found), told=said.told[rows], whatever=select(said.whatever))
+    return replace(
+        said,
+        found=select(said.found),
+        cell_confidences=said.cell_confidences[rows],
+        whatever=select(said.whatever),
+    )
 
 
 def as_kept(found: list[dict]) -> list[dict]:

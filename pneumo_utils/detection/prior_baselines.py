@@ -224,7 +224,9 @@ def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said
     train_grids = grids([target for target in train if len(target["boxes"])])
     for name, fit in OF_GRIDS.items():
         predicted = np.tile(fit(train_grids), (images, 1, 1))
-        baselines[name] = replace(baselines[name], told=predicted) if name in baselines else Said(None, predicted)
+        baselines[name] = (
+            replace(baselines[name], cell_confidences=predicted) if name in baselines else Said(None, predicted)
+        )
     return baselines
 
 

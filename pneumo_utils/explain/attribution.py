@@ -98,7 +98,7 @@ class Method:
     """An explanation method and the properties of its maps."""
 
     name: str  # as it is printed
-    work: Callable  # the function that computes the maps
+    function: Callable  # the function that computes the maps
     at_a_layer: bool = False  # whether it explains a layer's maps, not the pixels of the image
     signed: bool = False  # whether its maps have values below 0, where the image speaks against the class
 
@@ -205,7 +205,7 @@ def maps(
         for batch in _batches(images):
             batch = batch.as_subclass(Tensor).to(device)
             classes = asked(target, n_done, len(batch))
-            raw = chosen.work(
+            raw = chosen.function(
                 score, batch, None if classes is None else classes.to(device), **layer_argument, **settings
             ).detach()
             assert score.classes is not None, "every method computes the score"
@@ -229,7 +229,7 @@ def _find_method(name: str, settings: dict) -> Method:
         )
     known = [
         parameter.name
-        for parameter in inspect.signature(METHODS[name].work).parameters.values()
+        for parameter in inspect.signature(METHODS[name].function).parameters.values()
         if parameter.default is not parameter.empty
     ]
     if unknown := set(settings) - set(known):

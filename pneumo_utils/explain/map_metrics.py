@@ -109,13 +109,13 @@ def _check_pair(heat: ArrayLike, region: ArrayLike) -> tuple[np.ndarray, np.ndar
 class Erased:
     """The network's output after each step of a deletion or an insertion."""
 
-    shares: np.ndarray  # (steps + 1,) share of the pixels that have been replaced
-    answers: np.ndarray  # (images, steps + 1)
+    fractions: np.ndarray  # (steps + 1,) share of the pixels that have been replaced
+    outputs: np.ndarray  # (images, steps + 1)
 
     @property
     def area(self) -> np.ndarray:
         """Compute the area under each image's curve: for deletion lower is better, for insertion higher."""
-        return np.trapezoid(self.answers, self.shares, axis=1)
+        return np.trapezoid(self.outputs, self.fractions, axis=1)
 
 
 Output = Callable[[Tensor], Tensor]  # from the logits (images, outputs) to one number per image and class
