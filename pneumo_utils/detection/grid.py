@@ -227,7 +227,7 @@ def of_grids(
     def mean(weights, column, counts):
         return divided(weights @ filled[:, column], weights @ counts[:, column])
 
-    def f1_of_means(weights, counts):
+    def mean_f1(weights, counts):
         return f1(mean(weights, 0, counts), mean(weights, 1, counts))
 
     def make(name, function, counts):
@@ -236,8 +236,8 @@ def of_grids(
     return [
         make("precision", lambda weights: mean(weights, 0, defined), defined[:, 0]),
         make("recall", lambda weights: mean(weights, 1, defined), defined[:, 1]),
-        make("F1", lambda weights: f1_of_means(weights, defined), defined.all(axis=1)),
-        make("F1 with undefined as 0", lambda weights: f1_of_means(weights, counts_always), boxed),
+        make("F1", lambda weights: mean_f1(weights, defined), defined.all(axis=1)),
+        make("F1 with undefined as 0", lambda weights: mean_f1(weights, counts_always), boxed),
     ]
 
 
