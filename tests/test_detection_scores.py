@@ -615,11 +615,13 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     again = prior_baselines.boxes_out_of_patient(changed, patients, LABELS, folds=3)
     for name in said:
         for at in (2, 3):  # the images of p1
-            assert (said[name].told[at] == again[name].told[at]).all()
+            assert (said[name].cell_confidences[at] == again[name].cell_confidences[at]).all()
             if said[name].found is not None:
                 assert torch.equal(said[name].found[at]["boxes"], again[name].found[at]["boxes"])
         if name in ("mean box", "location prior"):
-            assert any((one != other).any() for one, other in zip(said[name].told, again[name].told))
+            assert any(
+                (one != other).any() for one, other in zip(said[name].cell_confidences, again[name].cell_confidences)
+            )
 
 
 def test_all_boxes_of_nih_s_table_without_looking(nih):

@@ -472,10 +472,10 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
     ]
     loose, strict = outputs.of_boxes(found, 0.3), outputs.of_boxes(found, 0.95)
     assert (
-        np.allclose(loose.told[0, :8, :8], 0.9)
-        and np.allclose(loose.told[0, 8:], 0.4)
-        and not loose.told[1].any()
-        and not strict.told.any()
+        np.allclose(loose.cell_confidences[0, :8, :8], 0.9)
+        and np.allclose(loose.cell_confidences[0, 8:], 0.4)
+        and not loose.cell_confidences[1].any()
+        and not strict.cell_confidences.any()
     )
     true = [{"boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5]]), "classes": torch.tensor([0])}] * 2
     assert strict.area(true, "recall, confidence") == 0 and math.isnan(strict.area(true, "precision, confidence"))
@@ -491,14 +491,14 @@ def test_a_grids_boxes_lie_around_its_own_hottest_cells():
     assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0][
         "scores"
     ].tolist() == pytest.approx([0.2])
-    assert len(made.found[1]["boxes"]) == 0 and not made.named
+    assert len(made.found[1]["boxes"]) == 0 and not made.has_labels
 
 
 def test_parts_are_put_together_in_their_order(dealt):
     true = things(dealt.part("valid"), LABELS)
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
     whole = outputs.pooled(parts)
-    assert len(whole.found) == len(whole.whatever) == len(whole.told) == 7
+    assert len(whole.found) == len(whole.whatever) == len(whole.cell_confidences) == 7
     assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {
         "area F1, confidence",
         "AP at 0.5",

@@ -235,7 +235,7 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
         ({"target": [0, 1]}, "2 targets and more images"),
         ({"target": [0] * 4}, "4 targets for 3 images"),
         ({"target": 0.5}, "number of a class"),
-        ({"method": "occlusion", "absent": "black"}, "not as 'black'"),
+        ({"method": "occlusion", "fill": "black"}, "not by 'black'"),
     ],
 )
 def test_what_cannot_be_asked_is_said(asked, told):
@@ -249,7 +249,7 @@ def test_what_cannot_be_looked_at_is_said():
     for none in ([], images()[:0]):
         with pytest.raises(StudyError, match="is empty"):
             explain.maps(small(), none)
-    with pytest.raises(StudyError, match="not a row of answers"):
+    with pytest.raises(StudyError, match="not one row per image"):
         explain.maps(nn.Conv2d(3, 2, 3), images(), "saliency")
     with pytest.raises(StudyError, match="1 of 3 images is not a number"):
         explain.maps(small(), torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images()), "saliency")

@@ -50,9 +50,14 @@ def drawn(figure) -> list[np.ndarray]:
 def test_panels_show_the_picture_its_heat_and_both():
     figure, alt = heatmaps(PICTURES, HOT, MASKS)
     shown = drawn(figure)
-    assert len(shown) == 9 and {"radiograph", "heat map", "overlay", "no heat", "the lesion", "the map's most"} <= set(
-        texts(figure)
-    )
+    assert len(shown) == 9 and {
+        "radiograph",
+        "heat map",
+        "overlay",
+        "no heat",
+        "the lesion",
+        "the map's maximum",
+    } <= set(texts(figure))
     np.testing.assert_array_equal(shown[0], GREY[0])
     np.testing.assert_allclose(shown[1][3, 3], HEAT(1.0)[:3])
     np.testing.assert_allclose(shown[1][20, 20], HEAT(0.0)[:3])

@@ -1,3 +1,1 @@
-"""Boxes: detectors, what they are trained on, how what they find is scored, and what is found by whoever sees no
-image.
-"""
+"""Object detection: detectors, training targets, metrics, and baselines that never see an image."""

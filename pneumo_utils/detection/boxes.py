@@ -1,102 +1,146 @@
-"""Bounding boxes: cells, overlaps, targets and the VOC format."""
+"""Bounding boxes: overlap, grids of cells, training targets and Pascal VOC files."""
 
 import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import write
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.data.cohort import BOXES, NO_BOXES
+from pneumo_utils.data.cohort import BOXES, NO_BOXES, Cohort
+
+# Unless said otherwise boxes are corners (..., 4): left, top, right and bottom over the image's side, from 0 to 1. A
+# target is a dictionary of one image's true boxes, "boxes" (N, 4) and "classes" (N,); a prediction also has "scores".
 
 
 def iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Intersection over union."""
-    both = shared(found, true)
-    return _over(both, _area(found) + _area(true) - both)
+    """Compute the intersection over union of boxes; the arrays are broadcast against each other.
+
+    predicted: corners in the last axis.
+    true: corners in the last axis.
+    """
+    intersection = shared(found, true)
+    return _divide(intersection, _area(found) + _area(true) - intersection)
 
 
 def iobb(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Intersection over the found box: 1 for every box that lies within a true one, however small."""
-    both = shared(found, true)
-    return _over(both, _area(found) + np.zeros(both.shape))
+    """Compute the intersection over the area of the predicted box.
+
+    It is 1 for every predicted box that lies within a true one, however small.
+
+    predicted: corners in the last axis.
+    true: corners in the last axis.
+    """
+    intersection = shared(found, true)
+    return _divide(intersection, _area(found) + np.zeros(intersection.shape))
 
 
 def shared(found: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Compute the area of the intersection of boxes, given by corners in the last axis."""
-    corner = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
-    return corner.clip(min=0).prod(axis=-1)
+    """Compute the area of the intersection of boxes.
+
+    predicted: corners in the last axis.
+    true: corners in the last axis.
+    """
+    sides = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
+    return sides.clip(min=0).prod(axis=-1)
 
 
 def _area(boxes: np.ndarray) -> np.ndarray:
     return (boxes[..., 2:] - boxes[..., :2]).clip(min=0).prod(axis=-1)
 
 
-def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide, with 0 where there is nothing to divide by."""
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-CELLS, FRAME = 16, 1024  # cells along an edge, each of 64 x 64 of the release's pixels
+CELLS = 16  # cells along an edge, each of 64 x 64 of the release's pixels
+FRAME = 1024  # pixels along an edge of an image of NIH's release
 
 
 def corners(boxes: pd.DataFrame) -> np.ndarray:
-    """Left, top, right and bottom of NIH's boxes, which are in pixels, from 0 to 1."""
+    """Convert NIH's table of boxes to corners (N, 4) from 0 to 1.
+
+    boxes: has the columns x, y, w and h, in pixels.
+    """
     x, y, w, h = (boxes[name].to_numpy(float) for name in "xywh")
     return np.stack([x, y, x + w, y + h], axis=1) / FRAME
 
 
-def covered(corners: np.ndarray) -> np.ndarray:
-    """The share of each cell that each box (N, 4) covers: one 16 x 16 grid a box, rows downward; what lies outside
-    the image covers nothing.
+def covered(corners: ArrayLike) -> np.ndarray:
+    """Compute the share of each cell that each box covers: (N, 16, 16), the first row at the top.
+
+    The part of a box outside the image covers nothing.
+
+    boxes: corners (N, 4) from 0 to 1.
     """
-    edges = np.arange(CELLS) / CELLS
+    starts = np.arange(CELLS) / CELLS
     left, top, right, bottom = np.asarray(corners, float).reshape(-1, 4).T[:, :, None]
 
-    def along(start, end):
-        return CELLS * np.clip(np.minimum(end, edges + 1 / CELLS) - np.maximum(start, edges), 0, 1 / CELLS)
+    def along_axis(start, end):
+        return CELLS * np.clip(np.minimum(end, starts + 1 / CELLS) - np.maximum(start, starts), 0, 1 / CELLS)
 
-    return along(top, bottom)[:, :, None] * along(left, right)[:, None, :]
+    return along_axis(top, bottom)[:, :, None] * along_axis(left, right)[:, None, :]
 
 
-def cells(corners: np.ndarray) -> np.ndarray:
-    """The cells of each box by the paper's rule: covered by more than half."""
+def cells(corners: ArrayLike) -> np.ndarray:
+    """Mark the cells of each box by the paper's rule, those that it covers by more than half: bool (N, 16, 16).
+
+    boxes: corners (N, 4) from 0 to 1.
+    """
     return covered(corners) > 0.5
 
 
 def targets(boxes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """One grid an image, the cells of all its boxes together, and the patient of each."""
-    images, which = np.unique(boxes["image"], return_inverse=True)
+    """Mark the cells of all boxes of each image, bool (images, 16, 16), and return the patient of each image.
+
+    boxes: NIH's table, with the columns image, patient, x, y, w and h. Images come in sorted order.
+    """
+    images, row_of_box = np.unique(boxes["image"], return_inverse=True)
     grids = np.zeros((len(images), CELLS, CELLS), dtype=bool)
-    np.logical_or.at(grids, which, cells(corners(boxes)))
+    np.logical_or.at(grids, row_of_box, cells(corners(boxes)))
     return grids, boxes.groupby("image")["patient"].first().loc[images].to_numpy()
 
 
 def without_cell(boxes: pd.DataFrame) -> pd.DataFrame:
-    """By label: boxes, and how many of them have no cell covered by more than half."""
+    """Count for each label the boxes, and those that cover no cell by more than half.
+
+    boxes: NIH's table, with the columns label, x, y, w and h.
+    """
     empty = ~cells(corners(boxes)).any(axis=(1, 2))
     return boxes.assign(empty=empty).groupby("label")["empty"].agg(boxes="size", without_a_cell="sum")
 
 
 def grids(things: list[dict]) -> np.ndarray:
-    """The cells of all true boxes of each image together: bool (images, 16, 16)."""
-    return np.array([cells(each["boxes"]).any(axis=0) for each in things], dtype=bool).reshape(-1, CELLS, CELLS)
+    """Mark the cells of all true boxes of each image: bool (images, 16, 16).
+
+    targets: one dictionary per image.
+    """
+    marked = [cells(target["boxes"]).any(axis=0) for target in things]
+    return np.array(marked, dtype=bool).reshape(-1, CELLS, CELLS)
 
 
 def confidences(found: list[dict]) -> np.ndarray:
-    """The same of found boxes: the highest score of those that a cell is covered by, 0 where there is none."""
-    return np.array(
-        [
-            (cells(each["boxes"]) * np.asarray(each["scores"], float)[:, None, None]).max(axis=0, initial=0)
-            for each in found
-        ]
-    ).reshape(-1, CELLS, CELLS)
+    """Compute the confidence of each cell: the highest score of a predicted box that covers it by more than half.
+
+    The result is (images, 16, 16), with 0 where no box covers a cell.
+
+    predictions: one dictionary per image.
+    """
+    highest = [
+        (cells(prediction["boxes"]) * np.asarray(prediction["scores"], float)[:, None, None]).max(axis=0, initial=0)
+        for prediction in found
+    ]
+    return np.array(highest).reshape(-1, CELLS, CELLS)
 
 
-LARGER = {  # readings of the paper's "larger than 384x256 pixels"
+LARGER = {  # three ways to read the paper's "larger than 384x256 pixels"
     "384 wide and 256 high": lambda w, h: (w > 384) & (h > 256),
     "either way round": lambda w, h: (np.maximum(w, h) > 384) & (np.minimum(w, h) > 256),
     "larger area": lambda w, h: w * h > 384 * 256,
@@ -104,26 +148,36 @@ LARGER = {  # readings of the paper's "larger than 384x256 pixels"
 
 
 def larger(boxes: pd.DataFrame, reading: str) -> pd.DataFrame:
-    """The boxes "larger than 384x256 pixels" under one reading of it."""
+    """Select the boxes that are "larger than 384x256 pixels".
+
+    boxes: NIH's table, with the columns w and h in pixels.
+    reading: a key of `LARGER_READINGS`.
+    """
     return boxes[LARGER[reading](boxes["w"], boxes["h"])]
 
 
 def cells_by_size(things: list[dict], reading: str) -> tuple[np.ndarray, np.ndarray]:
-    """The cells of boxes that are larger under one reading, or, under none, of all; and which images have such a
-    box.
+    """Mark the cells of the larger boxes of each image, and tell which images have such a box.
+
+    targets: one dictionary per image.
+    reading: a key of `LARGER_READINGS`; any other word takes all boxes.
     """
-    kept = []
-    for each in things:
-        corners = np.asarray(each["boxes"], float).reshape(-1, 4)
-        sides = (FRAME * (corners[:, 2:] - corners[:, :2])).round(2)  # NIH's boxes are in hundredths of a pixel
-        kept.append({"boxes": corners[LARGER[reading](*sides.T)] if reading in LARGER else corners})
-    return grids(kept), np.array([len(each["boxes"]) > 0 for each in kept], dtype=bool)
+    selected = []
+    for target in things:
+        boxes = np.asarray(target["boxes"], float).reshape(-1, 4)
+        sides = (FRAME * (boxes[:, 2:] - boxes[:, :2])).round(2)  # NIH's boxes are in hundredths of a pixel
+        selected.append({"boxes": boxes[LARGER[reading](*sides.T)] if reading in LARGER else boxes})
+    return grids(selected), np.array([len(target["boxes"]) > 0 for target in selected], dtype=bool)
 
 
-def things(cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
-    """The boxes of each image, in the order of the cohort's table; an image without boxes has none."""
+def things(cohort: Cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
+    """Make a target for each image of a cohort, in the order of its table; an image without boxes has none in it.
+
+    cohort: has boxes.
+    labels: the classes, numbered in this order; raise `StudyError` if a box has another label.
+    """
     x, y, width, height = (cohort.boxes[name].to_numpy(float) for name in ("x", "y", "width", "height"))
-    return _each(
+    return _targets(
         cohort.table.index,
         cohort.boxes["row"],
         np.stack([x, y, x + width, y + height], 1),
@@ -133,79 +187,102 @@ def things(cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
 
 
 def things_of_table(boxes: pd.DataFrame, labels: list[str]) -> list[dict[str, torch.Tensor]]:
-    """The same of NIH's table of boxes, in the order in which `cells.targets` has the images."""
-    return _each(np.unique(boxes["image"]), boxes["image"], corners(boxes), boxes["label"], labels)
+    """Make a target for each image of NIH's table, in the order of `grids_from_table`.
+
+    boxes: has the columns image, label, x, y, w and h.
+    labels: the classes, numbered in this order; raise `StudyError` if a box has another label.
+    """
+    return _targets(np.unique(boxes["image"]), boxes["image"], corners(boxes), boxes["label"], labels)
 
 
 def one_kind(things: list[dict]) -> list[dict]:
-    """The same boxes with their classes forgotten, of things and of what was found: to score where, and not what."""
-    return [each | {"classes": torch.zeros_like(each["classes"])} for each in things]
+    """Set all classes to 0, so that a score depends on where a box is and not on what it is.
+
+    boxes: targets or predictions, one dictionary per image.
+    """
+    return [image | {"classes": torch.zeros_like(image["classes"])} for image in things]
 
 
 def surer(found: list[dict], least: float) -> list[dict]:
-    """The found boxes whose score is so high or more."""
-    return [{name: part[each["scores"] >= least] for name, part in each.items()} for each in found]
+    """Select the predicted boxes with a score of at least `min_score`.
+
+    predictions: one dictionary per image.
+    min_score: the lowest score that is kept.
+    """
+    return [{name: part[image["scores"] >= least] for name, part in image.items()} for image in found]
 
 
-def _each(images, image_of, corners: np.ndarray, names: pd.Series, labels: list[str]) -> list[dict[str, torch.Tensor]]:
-    number = {name: at for at, name in enumerate(labels)}
+def _targets(
+    images: Sequence, image_of_box: Sequence, boxes: np.ndarray, names: pd.Series, labels: list[str]
+) -> list[dict[str, torch.Tensor]]:
+    """Gather the boxes (N, 4) and class names of each image."""
+    number = {name: index for index, name in enumerate(labels)}
     if unknown := sorted(set(names) - set(number)):
         raise StudyError(
             f"A box is labelled {unknown[0]!r}, which is none of {', '.join(labels)}{did_you_mean(unknown[0], labels)}"
         )
-    place, kinds = names.groupby(np.asarray(image_of)).indices, names.map(number).to_numpy("int64")
-    rows = [place.get(image, np.empty(0, int)) for image in images]
+    rows_of, classes = names.groupby(np.asarray(image_of_box)).indices, names.map(number).to_numpy("int64")
+    rows_by_image = [rows_of.get(image, np.empty(0, int)) for image in images]
     return [
-        {"boxes": torch.tensor(corners[at], dtype=torch.float32), "classes": torch.tensor(kinds[at])} for at in rows
+        {"boxes": torch.tensor(boxes[rows], dtype=torch.float32), "classes": torch.tensor(classes[rows])}
+        for rows in rows_by_image
     ]
 
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
-ROUNDING = 0.5  # pixels that a box may reach over its frame
+ROUNDING = 0.5  # pixels by which a box may exceed its image
 
 
-def save(cohort, folder: str | Path) -> Path:
-    """A file an image, those without boxes too; corners with the decimals of the table, which Pascal's own whole
-    pixels would round.
+def save(cohort: Cohort, folder: str | Path) -> Path:
+    """Write a Pascal VOC file for each image, also for those without boxes, and return the folder.
+
+    Corners keep the decimals of the table, which Pascal VOC's own whole pixels would lose.
+
+    cohort: has boxes.
+    folder: where the files are written; it is created.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    held = dict(tuple(cohort.boxes.groupby("row")))
+    boxes_of = dict(tuple(cohort.boxes.groupby("row")))
     for row, image in cohort.table["image"].items():
-        write(
-            _place(folder, image), ElementTree.tostring(_annotation(image, held.get(row, NO_BOXES)), encoding="unicode")
-        )
+        annotation = _annotation(image, boxes_of.get(row, NO_BOXES))
+        write(_voc_path(folder, image), ElementTree.tostring(annotation, encoding="unicode"))
     return folder
 
 
-def read(folder: str | Path, cohort):
-    """The cohort with the boxes of a folder in the place of its own; every file must be whole, and of an image that
-    the cohort has.
+def read(folder: str | Path, cohort: Cohort) -> Cohort:
+    """Replace the boxes of a cohort by those of a folder of Pascal VOC files.
+
+    Raise `StudyError` if a file is damaged, or is of an image or label that the cohort does not have.
+
+    folder: holds one .xml file per image.
+    cohort: the images.
     """
     folder = Path(folder)
     files = sorted(folder.glob("*.xml"))
     if not files:
-        raise StudyError(f"There is no annotation in {folder}: it should hold an .xml file an image.")
+        raise StudyError(f"There is no annotation in {folder}: it should hold one .xml file per image.")
     rows = pd.Series(cohort.table.index, index=cohort.table["image"])
-    found = [box for path in files for box in _boxes(path, rows, cohort.classes)]
-    boxes = pd.DataFrame(found, columns=BOXES) if found else NO_BOXES
+    records = [box for path in files for box in _read_boxes(path, rows, cohort.classes)]
+    boxes = pd.DataFrame(records, columns=BOXES) if records else NO_BOXES
     return cohort.but(boxes=boxes.sort_values("row", kind="stable", ignore_index=True))
 
 
-def _place(folder: Path, image: str) -> Path:
+def _voc_path(folder: Path, image: str) -> Path:
     return folder / f"{Path(image).stem}.xml"
 
 
 def _annotation(image: str, boxes: pd.DataFrame) -> ElementTree.Element:
+    """Make the Pascal VOC annotation of one image; boxes are from 0 to 1."""
     root = ElementTree.Element("annotation")
     _child(root, "filename", image)
     size = _child(root, "size")
     for name, value in (("width", FRAME), ("height", FRAME), ("depth", 1)):
         _child(size, name, value)
     for box in boxes.itertuples():
-        thing = _child(root, "object")
-        _child(thing, "name", box.finding)
-        corners = _child(thing, "bndbox")
+        item = _child(root, "object")
+        _child(item, "name", box.finding)
+        corners = _child(item, "bndbox")
         for name, value in zip(CORNERS, (box.x, box.y, box.x + box.width, box.y + box.height)):
             _child(corners, name, repr(float(value * FRAME)))
     ElementTree.indent(root)
@@ -213,12 +290,14 @@ def _annotation(image: str, boxes: pd.DataFrame) -> ElementTree.Element:
 
 
 def _child(parent: ElementTree.Element, name: str, value="") -> ElementTree.Element:
+    """Append an element with a text."""
     child = ElementTree.SubElement(parent, name)
     child.text = str(value) or None
     return child
 
 
-def _boxes(path: Path, rows: pd.Series, labels: list[str]):
+def _read_boxes(path: Path, rows: pd.Series, labels: list[str]) -> Iterator[tuple]:
+    """Yield the boxes of one file as rows of a cohort's table of boxes."""
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
@@ -228,18 +307,17 @@ def _boxes(path: Path, rows: pd.Series, labels: list[str]):
         raise StudyError(f"{path} is no annotation of Pascal VOC: it names no image. Write the annotations again.")
     if image not in rows.index:
         raise StudyError(
-            f"{path} is of {image}, which is no image that was read. Take the annotations and the "
-            f"images of one release."
+            f"{path} is of {image}, which is no image that was read. Take annotations and images of one release."
         )
     width, height = (_number(path, root, f"size/{name}") for name in ("width", "height"))
-    for thing in root.iter("object"):
-        finding = thing.findtext("name") or ""
+    for item in root.iter("object"):
+        finding = item.findtext("name") or ""
         if finding not in labels:
             raise StudyError(
                 f"{path} has a box of {finding!r}, which is none of {', '.join(labels)}. Correct the "
                 f"file, or leave the box out."
             )
-        left, top, right, bottom = (_number(path, thing, f"bndbox/{name}") for name in CORNERS)
+        left, top, right, bottom = (_number(path, item, f"bndbox/{name}") for name in CORNERS)
         if not (right > left and bottom > top):
             raise StudyError(
                 f"{path} has a box without extent: {left:g}, {top:g} to {right:g}, {bottom:g}. Correct "
@@ -255,11 +333,11 @@ def _boxes(path: Path, rows: pd.Series, labels: list[str]):
 
 
 def _number(path: Path, parent: ElementTree.Element, name: str) -> float:
-    """A finite number that the file has to say."""
+    """Read a finite number; raise `StudyError` if the file has none of this name."""
     try:
-        found = float(parent.findtext(name, ""))
+        number = float(parent.findtext(name, ""))
     except (TypeError, ValueError):
-        found = math.nan
-    if not math.isfinite(found):
-        raise StudyError(f"{path} does not say {name} as a number: it is damaged. Write the annotations again.")
-    return found
+        number = math.nan
+    if not math.isfinite(number):
+        raise StudyError(f"{path} has no number for {name}: it is damaged. Write the annotations again.")
+    return number

@@ -1,6 +1,4 @@
-"""A detector of today as a reference: FCOS (Tian et al. 2019) as torchvision has it, on a trunk of the book or as it
-was trained on COCO.
-"""
+"""FCOS (Tian et al. 2019) as a modern reference detector, on a pocket trunk or as torchvision trained it on COCO."""
 
 import torch
 from torch import Tensor, nn
@@ -17,15 +15,20 @@ from pneumo_utils.models.create import trunk
 from pneumo_utils.models.registry import IMAGENET, Source
 from pneumo_utils.models.weights import find_official
 
-NAME, COCO = "fcos_resnet50_fpn", 91
-NORM = 32  # the heads' norms take channels in so many groups
-LEAST = 0.01  # the lowest score of a box that is handed out
-CONVOLUTIONS = 2  # of each tower over a pocket trunk; the published has four
+NAME = "fcos_resnet50_fpn"
+COCO = 91  # classes of COCO
+NORM = 32  # groups of channels that the head normalises
+LEAST = 0.01  # boxes with a lower score are dropped
+CONVOLUTIONS = 2  # of each branch of the head over a pocket trunk; the published head has four
 
 
 class Spoken(nn.Module):
-    """The head over one map, or over the several of a pyramid: for every place the logits of the labels, four
-    distances, and how central it is (B, places, labels + 5).
+    """Apply the head of FCOS to one feature map, or to those of a pyramid, and join its outputs.
+
+    The output is (B, locations, labels + 5): the logits of the labels, four distances, and how central the location is.
+
+    head: torchvision's head.
+    pyramid: the network that computes feature maps; None if the maps are the input.
     """
 
     def __init__(self, head: FCOSHead, pyramid: nn.Module | None = None):
@@ -33,52 +36,66 @@ class Spoken(nn.Module):
         self.pyramid, self.head = pyramid, head
 
     def maps(self, given: Tensor) -> list[Tensor]:
-        """Return the feature maps of the pyramid as a list, or the given map alone if there is no pyramid."""
+        """Return the feature maps of the pyramid as a list, or the input alone if there is no pyramid.
+
+        features: a batch of feature maps, or of images if there is a pyramid.
+        """
         return list(self.pyramid(given).values()) if self.pyramid else [given]
 
     def forward(self, given: Tensor) -> Tensor:
-        """Compute the head's output for every location of the feature maps."""
-        said = self.head(self.maps(given))
-        return torch.cat([said["cls_logits"], said["bbox_regression"], said["bbox_ctrness"]], -1)
+        """Compute the head's output for every location of the feature maps.
+
+        features: a batch of feature maps, or of images if there is a pyramid.
+        """
+        outputs = self.head(self.maps(given))
+        return torch.cat([outputs["cls_logits"], outputs["bbox_regression"], outputs["bbox_ctrness"]], -1)
 
 
 def fcos_detector(labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
-    """For so many labels: on the pocket ResNet18, or ResNet50 with a feature pyramid, random or as trained on COCO
-    ("imagenet").
+    """Build FCOS on the pocket ResNet18, or on a ResNet50 with a feature pyramid.
+
+    n_labels: the number of labels.
+    weights: "pocket", "random", or "imagenet" for the ResNet50 as it was trained on COCO.
+    size: "pocket" takes the ResNet18 whatever the weights.
+    seed: random seed of the new layers.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if weights == "pocket" or size == "pocket":
             body = trunk("resnet18", weights=weights, size="pocket", seed=seed)
             return with_head(body, Spoken(_head(body.about.channels, labels)))
-        whole = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=COCO)
+        net = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=COCO)
         if weights == "imagenet":
             path = find_official(NAME, Source(FCOS_ResNet50_FPN_Weights.DEFAULT.url))
-            load(whole, read(path), path)
-        whole.head.classification_head = FCOSClassificationHead(whole.backbone.out_channels, 1, labels)
-        about = About(NAME, "full", *IMAGENET, channels=whole.backbone.out_channels, cam=f"{HEAD}.pyramid.body.layer4")
-        return Chain({HEAD: Spoken(whole.head, whole.backbone)}, about)
+            load(net, read(path), path)
+        net.head.classification_head = FCOSClassificationHead(net.backbone.out_channels, 1, labels)
+        about = About(NAME, "full", *IMAGENET, channels=net.backbone.out_channels, cam=f"{HEAD}.pyramid.body.layer4")
+        return Chain({HEAD: Spoken(net.head, net.backbone)}, about)
 
 
 def _head(channels: int, labels: int) -> FCOSHead:
+    """Build the head over a trunk; raise `StudyError` if its channels cannot be split into groups."""
     if channels % NORM:
         raise StudyError(f"FCOS normalises {NORM} groups of channels; a trunk with {channels} cannot carry it.")
     return FCOSHead(channels, 1, labels, num_convs=CONVOLUTIONS)
 
 
 class FcosLoss(nn.Module):
-    """torchvision's own loss, for images of one size, and what it says of boxes: from 0 to 1, as `region.decode`
-    hands them out.
+    """Compute torchvision's FCOS loss for images of one size, and decode the output to boxes.
+
+    chain: a network of `fcos_detector`.
+    n_labels: the number of labels.
+    image_size: pixels along an edge.
     """
 
     def __init__(self, chain: Chain, labels: int, image_size: int):
         super().__init__()
-        self.side, sides = image_size, _sides(chain, image_size)
-        sizes = tuple((8 * 2**at,) for at in range(len(sides)))
-        generator, shell = AnchorGenerator(sizes, ((1.0,),) * len(sides)), nn.Identity()
-        shell.out_channels = chain.about.channels
+        self.side, sides = image_size, _map_sides(chain, image_size)
+        sizes = tuple((8 * 2**level,) for level in range(len(sides)))
+        generator, backbone = AnchorGenerator(sizes, ((1.0,),) * len(sides)), nn.Identity()
+        backbone.out_channels = chain.about.channels
         self.fcos = FCOS(
-            shell,
+            backbone,
             labels,
             anchor_generator=generator,
             head=chain.get_submodule(HEAD).head,
@@ -86,48 +103,58 @@ class FcosLoss(nn.Module):
             nms_thresh=OVERLAPPING,
         )
         blank = ImageList(torch.zeros(1, 3, image_size, image_size), [(image_size, image_size)])
-        self.register_buffer("anchors", generator(blank, [torch.zeros(1, 1, each, each) for each in sides])[0])
-        self.places = [each * each for each in sides]
+        self.register_buffer("anchors", generator(blank, [torch.zeros(1, 1, side, side) for side in sides])[0])
+        self.places = [side * side for side in sides]  # locations of each feature map
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
-        """Compute the FCOS loss; targets are (B, most, 5): box corners from 0 to 1, and the class."""
+        """Compute the FCOS loss of a batch.
+
+        raw: the network's output.
+        targets: (B, N, 5), box corners from 0 to 1 and the class; rows without a box have the class `PADDING_CLASS`.
+        """
         targets = targets.as_subclass(Tensor)
-        there = [
+        boxes = [
             {
-                "boxes": each[each[:, 4] != NOTHING][:, :4] * self.side,
-                "labels": each[each[:, 4] != NOTHING][:, 4].long(),
+                "boxes": target[target[:, 4] != NOTHING][:, :4] * self.side,
+                "labels": target[target[:, 4] != NOTHING][:, 4].long(),
             }
-            for each in targets
+            for target in targets
         ]
         return sum(
             self.fcos.compute_loss(
-                there, self._named(raw), [self.anchors.to(raw.device)] * len(raw), self.places
+                boxes, self._split(raw), [self.anchors.to(raw.device)] * len(raw), self.places
             ).values()
         )
 
     def decode(self, raw: Tensor) -> list[dict[str, Tensor]]:
-        """Each image's boxes with scores and classes."""
-        parts = {name: list(part.split(self.places, dim=1)) for name, part in self._named(raw).items()}
+        """Convert the network's output to the boxes of each image, corners from 0 to 1, with scores and classes.
+
+        raw: the network's output.
+        """
+        outputs = {name: list(part.split(self.places, dim=1)) for name, part in self._split(raw).items()}
         anchors = [list(self.anchors.to(raw.device).split(self.places))] * len(raw)
-        found = self.fcos.postprocess_detections(parts, anchors, [(self.side, self.side)] * len(raw))
+        predictions = self.fcos.postprocess_detections(outputs, anchors, [(self.side, self.side)] * len(raw))
         return [
-            {"boxes": each["boxes"] / self.side, "scores": each["scores"], "classes": each["labels"]} for each in found
+            {"boxes": image["boxes"] / self.side, "scores": image["scores"], "classes": image["labels"]}
+            for image in predictions
         ]
 
-    def _named(self, raw: Tensor) -> dict[str, Tensor]:
+    def _split(self, raw: Tensor) -> dict[str, Tensor]:
+        """Split the joined output into the three that torchvision names."""
         return dict(
             zip(("cls_logits", "bbox_regression", "bbox_ctrness"), raw.split([raw.shape[-1] - 5, 4, 1], dim=-1))
         )
 
 
-def _sides(chain: Chain, image_size: int) -> list[int]:
-    """Of the maps that the head is given."""
-    *body, spoken = chain
-    given, was = torch.zeros(1, 3, image_size, image_size, device=next(chain.parameters()).device), chain.training
+def _map_sides(chain: Chain, image_size: int) -> list[int]:
+    """Return the width of each feature map that the head takes."""
+    *body, head = chain
+    features = torch.zeros(1, 3, image_size, image_size, device=next(chain.parameters()).device)
+    training = chain.training
     chain.eval()
     with torch.no_grad():
         for block in body:
-            given = block(given)
-        sides = [each.shape[-1] for each in spoken.maps(given)]
-    chain.train(was)
+            features = block(features)
+        sides = [feature_map.shape[-1] for feature_map in head.maps(features)]
+    chain.train(training)
     return sides

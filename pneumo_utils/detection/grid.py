@@ -1,30 +1,38 @@
-"""The grid network: one decision per cell, and its F1."""
+"""The grid network, which predicts for each of 16 x 16 cells whether it lies in a box: network, loss, F1 and splits."""
 
 from collections import OrderedDict
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import SEVERAL
+from pneumo_utils.data.cohort import SEVERAL, Cohort
 from pneumo_utils.data.splits import groups
 from pneumo_utils.detection.boxes import CELLS, LARGER, cells_by_size
 from pneumo_utils.detection.metric_ci import ALL, Measure, divided, ratio
 from pneumo_utils.models.blocks import HEAD, About, Chain
 from pneumo_utils.models.registry import POCKET_SCALING
 
-WIDTHS = (32, 32, 64, 64, 128, 128, 256, 256)  # of the blocks of the full network
-POCKET, LEAST = 8, 8  # the pocket network is so many times narrower, and at least so wide
-NARROW = 4  # maps that the fully connected layer sees
+WIDTHS = (32, 32, 64, 64, 128, 128, 256, 256)  # channels of the blocks of the full network
+POCKET = 8  # the pocket network's channels are divided by this
+LEAST = 8  # but are not fewer than this
+NARROW = 4  # maps that the fully connected layer takes
 CONVOLUTIONS = 2 + 2 * len(WIDTHS)
 
 
 class Shortcut(nn.Module):
-    """Two convolutions and, past them, the maps as they came: averaged where the convolutions halve, filled up with
-    zeros where they widen.
+    """A residual block of two convolutions, whose shortcut has no weights.
+
+    Where the convolutions halve the maps, the shortcut averages them; where they add channels, it fills up with zeros.
+
+    channels: channels of the input.
+    width: channels of the output.
+    downsample: whether the block halves height and width.
+    batch_norm: whether each convolution is followed by batch norm.
     """
 
     def __init__(self, channels: int, width: int, halves: bool, batch_norm: bool):
@@ -34,35 +42,53 @@ class Shortcut(nn.Module):
         self.act1, self.act2 = nn.ReLU(), nn.ReLU()
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Apply the two convolutions and add the shortcut, pooled and zero-padded to the new shape."""
-        past = avg_pool2d(maps, 2) if self.halves else maps
-        return self.act2(self.second(self.act1(self.first(maps))) + pad(past, (0, 0, 0, 0, 0, self.more)))
+        """Apply the two convolutions and add the shortcut, pooled and zero-padded to the new shape.
+
+        maps: (B, channels, height, width).
+        """
+        shortcut = avg_pool2d(maps, 2) if self.halves else maps
+        return self.act2(self.second(self.act1(self.first(maps))) + pad(shortcut, (0, 0, 0, 0, 0, self.more)))
 
 
 def conv(channels: int, width: int, batch_norm: bool, stride: int = 1) -> nn.Sequential:
-    """Build a 3 x 3 convolution, followed by batch norm if `batch_norm`."""
+    """Build a 3 x 3 convolution.
+
+    channels: channels of the input.
+    width: channels of the output.
+    batch_norm: whether batch norm follows.
+    stride: step of the convolution.
+    """
     layers = OrderedDict(conv=nn.Conv2d(channels, width, 3, stride, 1, bias=not batch_norm))
     return nn.Sequential(layers | OrderedDict(norm=nn.BatchNorm2d(width)) if batch_norm else layers)
 
 
 def halvings(size: int) -> int:
-    """How often the maps of an image of so many pixels are halved on their way to 16 x 16."""
+    """Count how often the network halves the maps of an image on the way to 16 x 16.
+
+    image_size: pixels along an edge.
+    """
     return max(0, min((size // CELLS).bit_length() - 1, 1 + len(WIDTHS)))
 
 
 def grid_net(image_size: int, size: str = "full", batch_norm: bool = True, seed: int | None = None) -> Chain:
-    """The network with random weights; its answers are logits, a row of 256 an image."""
+    """Build the grid network with random weights; its output is a row of 256 logits per image.
+
+    image_size: pixels along an edge.
+    size: "full" or "pocket".
+    batch_norm: whether batch norm follows each convolution.
+    seed: random seed of the weights; None takes them from PyTorch's current random state.
+    """
     widths = [max(LEAST, width // POCKET) if size == "pocket" else width for width in WIDTHS]
-    left = halvings(image_size)
+    n_halvings = halvings(image_size)
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         channels, blocks = widths[0], OrderedDict()
         blocks["first"] = nn.Sequential(
-            OrderedDict(conv=conv(3, channels, batch_norm, 2 if left else 1), act=nn.ReLU())
+            OrderedDict(conv=conv(3, channels, batch_norm, 2 if n_halvings else 1), act=nn.ReLU())
         )
-        for at, width in enumerate(widths, 1):
-            blocks[f"block{at}"] = Shortcut(channels, width, at < left, batch_norm)
+        for number, width in enumerate(widths, 1):
+            blocks[f"block{number}"] = Shortcut(channels, width, number < n_halvings, batch_norm)
             channels = width
         blocks["narrow"] = nn.Sequential(
             OrderedDict(conv=conv(channels, NARROW, batch_norm), act=nn.ReLU(), pool=nn.AdaptiveAvgPool2d(CELLS))
@@ -73,124 +99,167 @@ def grid_net(image_size: int, size: str = "full", batch_norm: bool = True, seed:
 
 
 def as_grids(logits: Tensor) -> Tensor:
-    """The confidence of each cell (N, 16, 16)."""
+    """Convert logits to the confidence of each cell (N, 16, 16).
+
+    logits: (N, 256).
+    """
     return logits.sigmoid().view(-1, CELLS, CELLS)
 
 
 class GridLoss(nn.Module):
-    """What the paper compares on the sigmoids of all cells: "cosine" proximity, "squared" error or "absolute" error
-    (L1).
+    """Compute one of the losses that the paper compares, on the confidences of all cells.
+
+    kind: "cosine" for cosine proximity, "squared" for squared error, or "absolute" for absolute error (L1).
     """
 
     def __init__(self, kind: str = "squared"):
         super().__init__()
-        self.kind, self.each = kind, KINDS[kind]
+        self.kind, self.per_image = kind, KINDS[kind]
 
     def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
-        """Compute the mean loss between the sigmoid of the logits and the flattened target grid."""
+        """Compute the mean loss between the sigmoid of the logits and the flattened target grid.
+
+        logits: (B, 256).
+        truth: (B, 16, 16), 1 for the cells that lie in a box.
+        """
         logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)
-        return self.each(logits.sigmoid(), truth.flatten(1)).mean()
+        return self.per_image(logits.sigmoid(), truth.flatten(1)).mean()
 
 
-def _cosine(told: Tensor, truth: Tensor) -> Tensor:
-    """As Keras: less the cosine between the row of answers and the truth, which is 0 where no cell is true."""
-    return -nn.functional.cosine_similarity(told, truth, dim=1)
+def _cosine(confidences: Tensor, truth: Tensor) -> Tensor:
+    """Compute the negative cosine similarity, as Keras does; it is 0 where no cell is true."""
+    return -nn.functional.cosine_similarity(confidences, truth, dim=1)
 
 
 KINDS = {
     "cosine": _cosine,
-    "squared": lambda told, truth: (told - truth).square().mean(1),
-    "absolute": lambda told, truth: (told - truth).abs().mean(1),
+    "squared": lambda confidences, truth: (confidences - truth).square().mean(1),
+    "absolute": lambda confidences, truth: (confidences - truth).abs().mean(1),
 }
 
 
-ONE_HOT = 0.5  # the confidence from which a cell is answered with yes
+ONE_HOT = 0.5  # the confidence from which a cell is predicted to lie in a box
 
 
 def image_scores(grids: np.ndarray, told: np.ndarray) -> pd.DataFrame:
-    """Precision and recall of each image as the paper writes them, with the predicted confidence as the predicted
-    area; undefined where nothing is to be divided by.
+    """Compute precision, recall and squared error of each image as the paper defines them.
+
+    The sum of confidences is the predicted area. A score is nan where there is nothing to divide by.
+
+    grids: true cells (images, 16, 16).
+    confidences: (images, 16, 16), from 0 to 1.
     """
-    hit, said, true = (grids * told).sum(axis=(1, 2)), told.sum(axis=(1, 2)), grids.sum(axis=(1, 2))
+    hit, predicted, true = (grids * told).sum(axis=(1, 2)), told.sum(axis=(1, 2)), grids.sum(axis=(1, 2))
     return pd.DataFrame(
         {
-            "precision": divided(hit, said),
+            "precision": divided(hit, predicted),
             "recall": divided(hit, true),
             "squared_error": ((grids - told) ** 2).mean(axis=(1, 2)),
         }
     )
 
 
-def f1(precision, recall):
-    """Of two means; 0 where both are."""
-    return np.where(
-        np.equal(precision, 0) & np.equal(recall, 0), 0.0, divided(2 * precision * recall, precision + recall)
-    )
+def f1(precision: ArrayLike, recall: ArrayLike) -> np.ndarray:
+    """Compute F1 from a mean precision and a mean recall; 0 where both are 0.
+
+    precision: one number or an array.
+    recall: of the same shape.
+    """
+    precision, recall = np.asarray(precision), np.asarray(recall)
+    return np.where((precision == 0) & (recall == 0), 0.0, divided(2 * precision * recall, precision + recall))
 
 
 def soft_f1(grids: np.ndarray, told: np.ndarray) -> dict[str, float]:
-    """The paper's measure: F1 of the mean precision and the mean recall over images on which they are defined."""
+    """Compute the paper's metric: F1 of mean precision and mean recall, each over the images that define it.
+
+    The result has "precision", "recall", "f1" and "mse".
+
+    grids: true cells (images, 16, 16).
+    confidences: (images, 16, 16), from 0 to 1.
+    """
     precision, recall, error = image_scores(grids, told).mean()
     return {"precision": precision, "recall": recall, "f1": float(f1(precision, recall)), "mse": error}
 
 
 def measures(things: list[dict], told: np.ndarray, threshold: float = ONE_HOT) -> list[Measure]:
-    """Of confidences (images, 16, 16), on images that have a box: both versions, for all boxes and for those larger
-    than 384 x 256 in each reading of it.
+    """Make the area measures of images that have a box: for all boxes, and for those larger than 384 x 256 pixels.
+
+    Each is computed on the confidences ("confidence") and on 0 or 1 ("one-hot").
+
+    targets: one dictionary of true boxes per image.
+    confidences: (images, 16, 16), from 0 to 1.
+    threshold: a cell counts as predicted from this confidence on, in the one-hot version.
     """
-    told, found = _checked(things, told), []
+    checked, made = _check_confidences(things, told), []
     for size in (ALL, *LARGER):
-        grids, boxed = cells_by_size(things, size)
-        for version, said in (("confidence", told), ("one-hot", (told >= threshold).astype(float))):
-            found += of_grids(grids, said, boxed, version, size)
+        grids, has_box = cells_by_size(things, size)
+        one_hot = (checked >= threshold).astype(float)
+        for version, predicted in (("confidence", checked), ("one-hot", one_hot)):
+            made += of_grids(grids, predicted, has_box, version, size)
         if size == ALL:
-            found.append(
+            made.append(
                 Measure(
                     "grid squared error",
                     ALL,
-                    ratio(boxed * image_scores(grids, told)["squared_error"], boxed),
-                    int(boxed.sum()),
+                    ratio(has_box * image_scores(grids, checked)["squared_error"], has_box),
+                    int(has_box.sum()),
                     loss=True,
                 )
             )
-    return found
+    return made
 
 
 def of_grids(
     grids: np.ndarray, told: np.ndarray, boxed: np.ndarray, version: str = "confidence", size: str = ALL
 ) -> list[Measure]:
-    """Precision, recall and F1 over the images that count as boxed; the size of boxes stands for the label."""
-    each = image_scores(grids, told)[["precision", "recall"]].to_numpy()
-    defined = ~np.isnan(each) & boxed[:, None]
-    held, images = np.where(defined, each, 0.0), np.repeat(boxed[:, None], 2, axis=1)
+    """Make the measures of precision, recall and F1 of cells.
 
-    def mean(drawn, at, of):
-        return divided(drawn @ held[:, at], drawn @ of[:, at])
+    grids: true cells (images, 16, 16).
+    confidences: (images, 16, 16), from 0 to 1.
+    has_box: which images count, (images,).
+    version: goes into the name of the measure.
+    size: the size of the boxes, which becomes the measure's label.
+    """
+    values = image_scores(grids, told)[["precision", "recall"]].to_numpy()
+    defined = ~np.isnan(values) & boxed[:, None]
+    filled, counts_always = np.where(defined, values, 0.0), np.repeat(boxed[:, None], 2, axis=1)
 
-    def named(name, of, counted):
-        return Measure(f"area {name}, {version}", size, of, int(counted.sum()))
+    def mean(weights, column, counts):
+        return divided(weights @ filled[:, column], weights @ counts[:, column])
+
+    def mean_f1(weights, counts):
+        return f1(mean(weights, 0, counts), mean(weights, 1, counts))
+
+    def make(name, function, counts):
+        return Measure(f"area {name}, {version}", size, function, int(counts.sum()))
 
     return [
-        named("precision", lambda drawn: mean(drawn, 0, defined), defined[:, 0]),
-        named("recall", lambda drawn: mean(drawn, 1, defined), defined[:, 1]),
-        named("F1", lambda drawn: f1(mean(drawn, 0, defined), mean(drawn, 1, defined)), defined.all(axis=1)),
-        named("F1 with undefined as 0", lambda drawn: f1(mean(drawn, 0, images), mean(drawn, 1, images)), boxed),
+        make("precision", lambda weights: mean(weights, 0, defined), defined[:, 0]),
+        make("recall", lambda weights: mean(weights, 1, defined), defined[:, 1]),
+        make("F1", lambda weights: mean_f1(weights, defined), defined.all(axis=1)),
+        make("F1 with undefined as 0", lambda weights: mean_f1(weights, counts_always), boxed),
     ]
 
 
-def _checked(things: list[dict], told: np.ndarray) -> np.ndarray:
-    told = np.asarray(told, float)
-    if told.shape != (len(things), CELLS, CELLS) or not ((told >= 0) & (told <= 1)).all():
+def _check_confidences(things: list[dict], told: np.ndarray) -> np.ndarray:
+    """Return confidences as floats; raise `StudyError` if their shape or range is wrong."""
+    array = np.asarray(told, float)
+    if array.shape != (len(things), CELLS, CELLS) or not ((array >= 0) & (array <= 1)).all():
         raise StudyError(
-            f"Confidences of shape {told.shape} do not go with the boxes of {len(things)} images: they are one grid "
-            f"of {CELLS} x {CELLS} an "
-            "image, from 0 to 1."
+            f"Confidences of shape {array.shape} do not go with the boxes of {len(things)} images: there is one grid "
+            f"of {CELLS} x {CELLS} per image, from 0 to 1."
         )
-    return told
+    return array
 
 
-def boxed(cohort, labels: list[str]):
-    """The images that have boxes of these labels, each named for the labels of its boxes, and no other box."""
+def boxed(cohort: Cohort, labels: list[str]) -> Cohort:
+    """Select the images that have boxes of some labels, and only these boxes.
+
+    An image's labels become those of its boxes. Raise `StudyError` if there is no such box.
+
+    cohort: has boxes.
+    labels: the labels of boxes to select.
+    """
     if unknown := sorted(set(cohort.boxes["finding"]) - set(cohort.classes) - set(labels)):
         raise StudyError(
             f"{cohort.name} has boxes of {unknown[0]!r}, which is none of its findings: {', '.join(cohort.classes)}. "
@@ -199,19 +268,24 @@ def boxed(cohort, labels: list[str]):
     boxes = cohort.boxes[cohort.boxes["finding"].isin(labels)]
     if boxes.empty:
         raise StudyError(
-            f"{cohort.name} has no box of {', '.join(labels)}. Boxes stand in BBox_List_2017.csv, which "
-            f"belongs beside the images."
+            f"{cohort.name} has no box of {', '.join(labels)}. Boxes are in BBox_List_2017.csv, which belongs in the "
+            f"folder of the release."
         )
-    named = boxes.groupby("row")["finding"].agg(lambda held: SEVERAL.join(sorted(set(held), key=labels.index)))
-    table = cohort.table.loc[cohort.table.index.isin(named.index)]
+    names = boxes.groupby("row")["finding"].agg(lambda findings: SEVERAL.join(sorted(set(findings), key=labels.index)))
+    table = cohort.table.loc[cohort.table.index.isin(names.index)]
     return cohort.but(
-        table=table.assign(labels=named.loc[table.index], split=""), boxes=boxes, classes=list(labels), several=True
+        table=table.assign(labels=names.loc[table.index], split=""), boxes=boxes, classes=list(labels), several=True
     )
 
 
-def dealt(cohort, train: int, by: str = "image", seed: int = 0):
-    """So many images to train on, and the rest ("valid") to be tested: as image drawn evenly over the labels, or
-    patient by patient, as long as all of one's images still fit.
+def dealt(cohort: Cohort, train: int, by: str = "image", seed: int = 0) -> Cohort:
+    """Split images at random into "train" and "valid".
+
+    cohort: images that have boxes.
+    n_train: the number of training images; raise `StudyError` unless 2 or more, with at least one left to test.
+    by: "image" for a stratified split of images, or "patient": patients in random order, each as long as all of their
+        images still fit into the training part.
+    seed: random seed.
     """
     if not 1 < train < len(cohort):
         raise StudyError(
@@ -221,27 +295,30 @@ def dealt(cohort, train: int, by: str = "image", seed: int = 0):
     if by == "image":
         chosen = cohort.table.index.isin(cohort.sample(train, seed).table.index)
     else:
-        whose, chosen = groups(cohort, by), np.zeros(len(cohort), bool)
-        for one in np.random.default_rng(seed).permutation(whose.max() + 1):
-            if chosen.sum() + (his := whose == one).sum() <= train:
-                chosen |= his
+        group_of_image, chosen = groups(cohort, by), np.zeros(len(cohort), bool)
+        for group in np.random.default_rng(seed).permutation(group_of_image.max() + 1):
+            if chosen.sum() + (images := group_of_image == group).sum() <= train:
+                chosen |= images
     return cohort.but(table=cohort.table.assign(split=np.where(chosen, "train", "valid")))
 
 
-def told(cohort) -> pd.DataFrame:
-    """A row a label: boxes in either part, and patients of tested boxes who are trained on too."""
+def told(cohort: Cohort) -> pd.DataFrame:
+    """Count for each label the boxes in either part, and the test boxes whose patient is in the training part too.
+
+    cohort: split into "train" and "valid".
+    """
     table = cohort.boxes.join(cohort.table[["split", "patient"]], on="row")
-    known = set(table.loc[table["split"] == "train", "patient"]) - {""}
+    trained_on = set(table.loc[table["split"] == "train", "patient"]) - {""}
     rows = []
     for label in cohort.classes:
-        own = table[table["finding"] == label]
-        tested = own[own["split"] == "valid"]
+        boxes = table[table["finding"] == label]
+        tested = boxes[boxes["split"] == "valid"]
         rows.append(
             {
                 "label": label,
-                "boxes to train on": int((own["split"] == "train").sum()),
+                "boxes to train on": int((boxes["split"] == "train").sum()),
                 "boxes tested": len(tested),
-                "whose patient is trained on": int(tested["patient"].isin(known).sum()),
+                "whose patient is trained on": int(tested["patient"].isin(trained_on).sum()),
             }
         )
     return pd.DataFrame(rows)

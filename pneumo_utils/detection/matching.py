@@ -1,6 +1,4 @@
-"""What was found beside what is there: all boxes of all images in one list, label by label, and boxes of any label
-together.
-"""
+"""Match the predicted boxes of many images with the true ones, label by label and for boxes of any label."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,92 +10,109 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.boxes import iobb, iou
 from pneumo_utils.detection.metric_ci import Measure, mean_of
 
-# labels: of boxes of which it is asked where they are and not of what, and of the mean over labels
+# names in place of a label: boxes of any label, where only their place counts; and the mean over labels
 ANY, MEAN = "any", "mean"
 
 
 @dataclass(frozen=True)
 class Boxes:
-    """Of many images, a row a box: the number of its image, corners, class, and of found boxes how sure they are and
-    which point is meant.
-    """
+    """The boxes of many images, one row per box."""
 
-    image: np.ndarray
-    corners: np.ndarray
-    kinds: np.ndarray
-    scores: np.ndarray
-    points: np.ndarray
+    image: np.ndarray  # (N,) the number of the box's image
+    corners: np.ndarray  # (N, 4) from 0 to 1
+    kinds: np.ndarray  # (N,) class
+    scores: np.ndarray  # (N,) of predicted boxes; 1 for true ones
+    points: np.ndarray  # (N, 2) the point in the box that is meant: where a saliency map is highest, or the centre
 
     @classmethod
     def of(cls, things: list[dict]) -> "Boxes":
-        """Image by image, the surest first; a box without a point means its middle."""
-        image = np.repeat(np.arange(len(things)), [len(each["boxes"]) for each in things])
-        corners = _joined([each["boxes"] for each in things], (0, 4))
-        scores = _joined([each["scores"] if "scores" in each else np.ones(len(each["boxes"])) for each in things], (0,))
-        middle = (corners[:, :2] + corners[:, 2:]) / 2
-        points = _joined(
-            [each["points"] if "points" in each else np.full((len(each["boxes"]), 2), np.nan) for each in things],
+        """Join targets or predictions, image by image with the highest score first.
+
+        boxes: one dictionary per image, with "boxes" and "classes" and perhaps "scores" and "points".
+        """
+        image = np.repeat(np.arange(len(things)), [len(item["boxes"]) for item in things])
+        corners = _concatenate([item["boxes"] for item in things], (0, 4))
+        scores = _concatenate(
+            [item["scores"] if "scores" in item else np.ones(len(item["boxes"])) for item in things], (0,)
+        )
+        centre = (corners[:, :2] + corners[:, 2:]) / 2
+        points = _concatenate(
+            [item["points"] if "points" in item else np.full((len(item["boxes"]), 2), np.nan) for item in things],
             (0, 2),
         )
-        kinds = _joined([each["classes"] for each in things], (0,)).astype(int)
-        return cls(image, corners, kinds, scores, np.where(np.isnan(points), middle, points))[
+        classes = _concatenate([item["classes"] for item in things], (0,)).astype(int)
+        return cls(image, corners, classes, scores, np.where(np.isnan(points), centre, points))[
             np.lexsort([-scores, image])
         ]
 
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitem__(self, which) -> "Boxes":
-        return Boxes(*(getattr(self, name)[which] for name in ("image", "corners", "kinds", "scores", "points")))
+    def __getitem__(self, rows) -> "Boxes":
+        return Boxes(self.image[rows], self.corners[rows], self.kinds[rows], self.scores[rows], self.points[rows])
 
     def of_kind(self, kind: int | None) -> "Boxes":
-        """Select the boxes of one class, or all boxes for None."""
+        """Select the boxes of one class.
+
+        class_index: the class; None selects all boxes.
+        """
         return self if kind is None else self[self.kinds == kind]
 
 
 @dataclass(frozen=True)
 class Beside:
-    """Found and true boxes of the same images, of one label or of any."""
+    """Predicted and true boxes of the same images, of one label or of any."""
 
-    found: Boxes
+    found: Boxes  # predicted
     true: Boxes
-    images: int
+    images: int  # the number of images
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """Every found box with every true one of its image, by their numbers."""
+        """Pair every predicted box with every true box of its image: two arrays of row numbers."""
         first = np.searchsorted(self.true.image, self.found.image, side="left")
-        many = np.searchsorted(self.true.image, self.found.image, side="right") - first
-        one = np.repeat(np.arange(len(self.found)), many)
-        return one, np.arange(len(one)) - np.repeat(many.cumsum() - many, many) + np.repeat(first, many)
+        count = np.searchsorted(self.true.image, self.found.image, side="right") - first
+        predicted = np.repeat(np.arange(len(self.found)), count)
+        true = np.arange(len(predicted)) - np.repeat(count.cumsum() - count, count) + np.repeat(first, count)
+        return predicted, true
 
     @cached_property
     def iou(self) -> np.ndarray:
-        """Compute the intersection over union of every pair of a found and a true box of one image."""
-        return iou(*self._paired)
+        """Compute the intersection over union of every pair of a predicted and a true box of one image."""
+        return iou(*self._paired_corners)
 
     @cached_property
     def iobb(self) -> np.ndarray:
-        """Compute, for every pair of boxes of one image, the intersection over the area of the found box."""
-        return iobb(*self._paired)
+        """Compute, for every pair of boxes of one image, the intersection over the area of the predicted box."""
+        return iobb(*self._paired_corners)
 
     @property
-    def _paired(self):
-        one, other = self.pairs
-        return self.found.corners[one], self.true.corners[other]
+    def _paired_corners(self) -> tuple[np.ndarray, np.ndarray]:
+        predicted, true = self.pairs
+        return self.found.corners[predicted], self.true.corners[true]
 
     def furthest(self, overlaps: np.ndarray) -> np.ndarray:
-        """The most that each found box overlaps a true one of its image."""
-        most = np.zeros(len(self.found))
-        np.maximum.at(most, self.pairs[0], overlaps)
-        return most
+        """Compute the largest overlap of each predicted box with a true box of its image; 0 if there is none.
 
-    def an_image(self, boxes: Boxes, which=None) -> np.ndarray:
-        """How many of the boxes each image has."""
+        overlaps: one number per pair, such as `iou`.
+        """
+        largest = np.zeros(len(self.found))
+        np.maximum.at(largest, self.pairs[0], overlaps)
+        return largest
+
+    def an_image(self, boxes: Boxes, which: np.ndarray | None = None) -> np.ndarray:
+        """Count the boxes of each image, (images,).
+
+        boxes: predicted or true boxes.
+        rows: which of them to count; None counts all.
+        """
         return np.bincount(boxes.image if which is None else boxes.image[which], minlength=self.images).astype(float)
 
     def surer(self, least: float) -> "Beside":
-        """With those found boxes alone whose score is so high or more."""
+        """Keep only the predicted boxes with a score of at least `min_score`.
+
+        min_score: the lowest score that is kept.
+        """
         return replace(self, found=self.found[self.found.scores >= least])
 
 
@@ -108,39 +123,48 @@ def by_label(
     measures: Callable[[Beside, str], list[Measure]],
     whatever: list[dict] | None = None,
 ) -> list[Measure]:
-    """`measures(beside, label)` for each label with its own boxes, their mean over labels, and with boxes of any label;
-    without labels the last alone.
+    """Make measures for each label from its own boxes, their mean over labels, and for boxes of any label.
 
-    `whatever` is what was found where no label was asked for; else it is all that was found.
+    Raise `StudyError` if a box, a score or a class is no valid number, or if the numbers of images differ.
+
+    predicted: one prediction per image.
+    true: one target per image, in the same order.
+    labels: the names of the classes; without any, only the measures for boxes of any label are made.
+    measures: makes the measures of one label, called as `measures(matching, label)`.
+    any_label: predictions of boxes of any label, one per image; None takes `predicted`.
     """
-    said, there, anything = Boxes.of(found), Boxes.of(true), Boxes.of(found if whatever is None else whatever)
-    for each, images in ((said, found), (anything, found if whatever is None else whatever)):
-        _check(each, there, images, true, len(labels) if each is said else 0)
-    by_kind = [
-        measures(Beside(said.of_kind(kind), there.of_kind(kind), len(true)), label) for kind, label in enumerate(labels)
+    predictions_any = found if whatever is None else whatever
+    boxes, true_boxes, boxes_any = Boxes.of(found), Boxes.of(true), Boxes.of(predictions_any)
+    _check(boxes, true_boxes, found, true, len(labels))
+    _check(boxes_any, true_boxes, predictions_any, true, 0)
+    by_class = [
+        measures(Beside(boxes.of_kind(index), true_boxes.of_kind(index), len(true)), label)
+        for index, label in enumerate(labels)
     ]
     return [
-        *(one for held in by_kind for one in held),
-        *(mean_of(list(same), MEAN) for same in zip(*by_kind)),
-        *measures(Beside(anything, there, len(true)), ANY),
+        *(measure for of_label in by_class for measure in of_label),
+        *(mean_of(list(same), MEAN) for same in zip(*by_class)),
+        *measures(Beside(boxes_any, true_boxes, len(true)), ANY),
     ]
 
 
-def _check(said: Boxes, there: Boxes, found: list[dict], true: list[dict], labels: int) -> None:
+def _check(predicted: Boxes, targets: Boxes, found: list[dict], true: list[dict], n_labels: int) -> None:
+    """Raise `StudyError` if boxes, scores or classes are not valid; `n_labels` 0 does not check classes."""
     if len(found) != len(true):
         raise StudyError(
             f"Found boxes of {len(found)} images do not go with the true ones of {len(true)}: give one "
-            f"of each an image, in one order."
+            f"of each per image, in the same order."
         )
-    for boxes, what in ((said, "found"), (there, "true")):
+    for boxes, kind in ((predicted, "found"), (targets, "true")):
         if wrong := np.flatnonzero(~(np.isfinite(boxes.corners).all(1) & np.isfinite(boxes.scores))).tolist():
-            raise StudyError(f"Image {boxes.image[wrong[0]]} has a {what} box or score that is no number.")
-        if labels and (wrong := np.flatnonzero((boxes.kinds < 0) | (boxes.kinds >= labels)).tolist()):
+            raise StudyError(f"Image {boxes.image[wrong[0]]} has a {kind} box or score that is no number.")
+        if n_labels and (wrong := np.flatnonzero((boxes.kinds < 0) | (boxes.kinds >= n_labels)).tolist()):
             raise StudyError(
-                f"Image {boxes.image[wrong[0]]} has a {what} box of class {boxes.kinds[wrong[0]]}; with {labels} "
-                f"labels classes go from 0 to {labels - 1}."
+                f"Image {boxes.image[wrong[0]]} has a {kind} box of class {boxes.kinds[wrong[0]]}; with {n_labels} "
+                f"labels classes go from 0 to {n_labels - 1}."
             )
 
 
-def _joined(parts: list, empty: tuple[int, ...]) -> np.ndarray:
+def _concatenate(parts: list, empty: tuple[int, ...]) -> np.ndarray:
+    """Join arrays or tensors to one array; `empty` is its shape if there are none."""
     return np.concatenate([np.zeros(empty), *(np.asarray(part, dtype=float).reshape(-1, *empty[1:]) for part in parts)])

@@ -1,6 +1,6 @@
-"""Scores of detectors with intervals over patients: every measure is a function of how often each image counts."""
+"""Detection metrics with confidence intervals, by resampling patients."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,71 +13,94 @@ from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval, weight
 from pneumo_utils.evaluation.comparison import Comparison
 from pneumo_utils.evaluation.scores import never_seen
 
-ALL = "all"  # the label of a measure that is of no label in particular
+ALL = "all"  # the label of a measure that is not about one label
 COLUMNS = ["system", "metric", "label", "value", "low", "high", "of"]
 OF_PATIENTS = "{:,} resamples of {:,} patients"
 
 
 @dataclass(frozen=True)
 class Measure:
-    """`of` takes weights (resamples, images) and gives a value for each resample, nan where it is undefined;
-    `counted` images, or boxes, are what it is a mean of.
-    """
+    """A metric as a function of how often each image counts, so that it can be computed on resamples."""
 
     metric: str
     label: str
-    of: Callable[[np.ndarray], np.ndarray]
-    counted: int
-    loss: bool = False  # the less of it, the better
-    noise_adds: bool = False  # it takes the best of something, so that its resamples lie too high
-    among: np.ndarray | None = None  # of a share of images, which these are
+    of: Callable[[np.ndarray], np.ndarray]  # from weights (resamples, images) to a value per resample, nan if undefined
+    counted: int  # the number of images or boxes that it is a mean of
+    loss: bool = False  # lower is better
+    noise_adds: bool = False  # it takes a maximum, so that its resamples are biased upwards
+    among: np.ndarray | None = None  # for a proportion of images: which images it is a proportion of
 
 
-def ratio(part: np.ndarray, whole: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
-    """A sum over images divided by another."""
-    part, whole = np.asarray(part, float), np.asarray(whole, float)
-    return lambda drawn: divided(drawn @ part, drawn @ whole)
+def ratio(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the function of a measure that divides one sum over images by another.
+
+    part: one number per image, summed in the numerator.
+    whole: one number per image, summed in the denominator.
+    """
+    numerator, denominator = np.asarray(part, float), np.asarray(whole, float)
+    return lambda image_weights: divided(image_weights @ numerator, image_weights @ denominator)
 
 
-def divided(part, whole) -> np.ndarray:
-    """A quotient, nan where there is nothing to divide by."""
-    part, whole = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+def divided(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+    """Divide, with nan where the denominator is not above 0.
+
+    part: the numerator.
+    whole: the denominator, broadcast against it.
+    """
+    numerator, denominator = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 def share(metric: str, label: str, those: np.ndarray, among: np.ndarray) -> Measure:
-    """How many of some images are those."""
+    """Make the measure of a proportion of images.
+
+    metric: name of the metric.
+    label: name of the label.
+    selected: which images are counted in the numerator, bool (images,).
+    among: which images are counted in the denominator, bool (images,).
+    """
     return Measure(metric, label, ratio(those & among, among), int(among.sum()), among=among)
 
 
 def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
-    """The mean of one metric over labels; those that are undefined are left out."""
+    """Make the mean of one metric over labels; labels for which it is undefined are left out.
 
-    def of(drawn):
-        each = np.array([one.of(drawn) for one in measures])
-        return divided(np.nansum(each, axis=0), (~np.isnan(each)).sum(axis=0))
+    measures: of one metric, one per label.
+    label: the label of the mean.
+    """
 
-    return Measure(
-        measures[0].metric, label, of, sum(one.counted for one in measures), measures[0].loss, measures[0].noise_adds
-    )
+    def mean(image_weights):
+        values = np.array([measure.of(image_weights) for measure in measures])
+        return divided(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
+
+    counted = sum(measure.counted for measure in measures)
+    return Measure(measures[0].metric, label, mean, counted, measures[0].loss, measures[0].noise_adds)
 
 
 def scores(
     measures: list[Measure], patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> pd.DataFrame:
-    """A row a measure: metric, label, value, its interval had other patients been tested, and of how many images or
-    boxes it is.
+    """Compute measures with confidence intervals.
+
+    The table has a row per measure, with the columns metric, label, value, low, high and of (the number of images or
+    boxes).
+
+    measures: what is computed.
+    patients: the patient of each image; "" is a patient of its own.
+    n_resamples: how often patients are drawn with replacement; 0 leaves the intervals undefined.
+    seed: random seed of the resamples.
+    level: confidence level, such as 0.95.
     """
-    groups = _groups(patients)
+    groups = _number_patients(patients)
     rows = [
         {
-            "metric": one.metric,
-            "label": one.label,
-            "value": (value := _plain(one, groups)),
-            **dict(zip(("low", "high"), _interval(one, value, values, groups, level))),
-            "of": one.counted,
+            "metric": measure.metric,
+            "label": measure.label,
+            "value": (value := _value(measure, groups)),
+            **dict(zip(("low", "high"), _interval(measure, value, values, groups, level))),
+            "of": measure.counted,
         }
-        for one, values in zip(measures, _spread(measures, groups, resamples, seed))
+        for measure, values in zip(measures, _resample(measures, groups, resamples, seed))
     ]
     return pd.DataFrame(rows, columns=COLUMNS[1:])
 
@@ -89,7 +112,14 @@ def table(
     seed: int = 0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
-    """The same of several systems on the same images: a row a system and measure."""
+    """Compute the measures of several systems on the same images: a row per system and measure.
+
+    systems: measures by the name of the system.
+    patients: the patient of each image; "" is a patient of its own.
+    n_resamples: how often patients are drawn with replacement.
+    seed: random seed of the resamples, the same for all systems.
+    level: confidence level, such as 0.95.
+    """
     if not systems:
         return pd.DataFrame(columns=COLUMNS)
     return pd.concat(
@@ -108,57 +138,76 @@ def better(
     seed: int = 0,
     level: float = LEVEL,
 ) -> Comparison:
-    """By how much the first system is better than the second on the same images, with the interval over resamples of
-    their patients.
+    """Compute by how much one system is better than another on the same images, with a confidence interval.
+
+    The difference is above 0 where the first is better, also for a metric of which lower is better. Raise `StudyError`
+    if there is no such metric or label.
+
+    first: measures of one system.
+    second: measures of the other system.
+    metric: name of the metric to compare.
+    patients: the patient of each image; "" is a patient of its own.
+    label: label of the metric to compare.
+    n_resamples: how often patients are drawn with replacement.
+    seed: random seed of the resamples, the same for both systems.
+    level: confidence level, such as 0.95.
     """
-    groups, both = _groups(patients), [_named(measures, metric, label) for measures in (first, second)]
-    sign = -1 if both[0].loss else 1
-    value = sign * (_plain(both[0], groups) - _plain(both[1], groups))
+    groups, pair = _number_patients(patients), [_find(measures, metric, label) for measures in (first, second)]
+    sign = -1 if pair[0].loss else 1
+    value = sign * (_value(pair[0], groups) - _value(pair[1], groups))
     low, high = (
-        interval(sign * np.subtract(*_spread(both, groups, resamples, seed)), level)
+        interval(sign * np.subtract(*_resample(pair, groups, resamples, seed)), level)
         if value == value
         else (np.nan, np.nan)
     )
     return Comparison(metric, value, low, high, OF_PATIENTS.format(resamples, groups.max() + 1))
 
 
-def _named(measures: list[Measure], metric: str, label: str) -> Measure:
-    for one in measures:
-        if (one.metric, one.label) == (metric, label):
-            return one
-    known = {one.metric for one in measures}
+def _find(measures: Sequence[Measure], metric: str, label: str) -> Measure:
+    """Look up a measure; raise `StudyError` if there is none."""
+    for measure in measures:
+        if (measure.metric, measure.label) == (metric, label):
+            return measure
+    known = {measure.metric for measure in measures}
     if metric not in known:
         raise StudyError(f"There is no score {metric!r} here{did_you_mean(metric, known)}")
-    known = {one.label for one in measures if one.metric == metric}
+    known = {measure.label for measure in measures if measure.metric == metric}
     raise StudyError(
         f"{metric} is not scored for {label!r}, but for {', '.join(sorted(known))}{did_you_mean(label, known)}"
     )
 
 
-def _groups(patients: ArrayLike) -> np.ndarray:
-    """A number a patient; an image whose patient nobody knows is its own."""
-    people = pd.Series(np.asarray(patients)).astype(str)
-    if people.empty:
+def _number_patients(patients: ArrayLike) -> np.ndarray:
+    """Return the number of each image's patient; an image of an unknown patient is a patient of its own."""
+    names = pd.Series(np.asarray(patients)).astype(str)
+    if names.empty:
         raise StudyError("There is no image to score.")
-    return pd.factorize(people.where(people != "", "image " + people.index.astype(str)))[0]
+    return pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
 
 
-def _plain(one: Measure, groups: np.ndarray) -> float:
-    """Every image once."""
-    return float(one.of(np.ones((1, len(groups))))[0])
+def _value(measure: Measure, groups: np.ndarray) -> float:
+    """Compute a measure with every image counted once."""
+    return float(measure.of(np.ones((1, len(groups))))[0])
 
 
-def _interval(one: Measure, value: float, values: np.ndarray, groups: np.ndarray, level: float) -> tuple[float, float]:
+def _interval(
+    measure: Measure, value: float, values: np.ndarray, groups: np.ndarray, level: float
+) -> tuple[float, float]:
+    """Compute the confidence interval from the values on resamples.
+
+    A proportion of 0 or 1 does not vary over resamples; its interval is exact. Where resamples are biased upwards,
+    their median is moved to the value.
+    """
     if np.isnan(value):
         return np.nan, np.nan
-    if one.among is not None and value in (0, 1):
-        return never_seen(value, len(np.unique(groups[one.among])), level)
-    if one.noise_adds and not np.isnan(values).all():
+    if measure.among is not None and value in (0, 1):
+        return never_seen(value, len(np.unique(groups[measure.among])), level)
+    if measure.noise_adds and not np.isnan(values).all():
         values = np.maximum(values - (np.nanmedian(values) - value), 0)
     return interval(values, level)
 
 
-def _spread(measures: list[Measure], groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """A row a measure, a column a resample; the same patients are drawn for the same seed."""
-    blocks = [np.array([one.of(drawn) for one in measures]) for drawn in weights(groups, resamples, seed)]
+def _resample(measures: list[Measure], groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Compute measures on resamples of patients, (measures, resamples); one seed draws the same patients for all."""
+    blocks = [np.array([measure.of(drawn) for measure in measures]) for drawn in weights(groups, resamples, seed)]
     return np.concatenate(blocks, axis=1) if blocks else np.empty((len(measures), 0))

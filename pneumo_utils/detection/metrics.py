@@ -1,4 +1,4 @@
-"""Metrics of detection: COCO and RSNA average precision, pointing, and all at once."""
+"""Detection metrics: COCO and RSNA average precision, localisation accuracy, the pointing game, and all at once."""
 
 import io
 from collections.abc import Sequence
@@ -18,139 +18,169 @@ from pneumo_utils.detection.metric_ci import ALL, Measure, divided, ratio, share
 
 
 def average_precision(found: list[dict], true: list[dict], kind: int, least: float = 0.5) -> float:
-    """Of one class, over all images: the area under precision (made monotone) against recall; a box is right that
-    overlaps a thing not yet taken.
+    """Compute the average precision of one class over all images; nan if there is no true box of it.
+
+    It is the area under the curve of precision, made monotone, against recall. Boxes are taken by falling score. One is
+    right if the true box that it overlaps most is not yet taken and their intersection over union is large enough.
+
+    predicted: one prediction per image.
+    true: one target per image, in the same order.
+    class_index: the class.
+    min_iou: the lowest intersection over union of a right box.
     """
-    scores, right, things = [], [], 0
-    for said, there in zip(found, true):
-        boxes = there["boxes"][there["classes"] == kind]
-        mine = said["classes"] == kind
-        order = said["scores"][mine].argsort(descending=True)
-        things += len(boxes)
-        scores.append(said["scores"][mine][order])
-        right.append(_right(said["boxes"][mine][order], boxes, least))
-    if not things:
+    scores, right, n_true = [], [], 0
+    for prediction, target in zip(found, true):
+        true_boxes = target["boxes"][target["classes"] == kind]
+        of_class = prediction["classes"] == kind
+        order = prediction["scores"][of_class].argsort(descending=True)
+        n_true += len(true_boxes)
+        scores.append(prediction["scores"][of_class][order])
+        right.append(_greedy_hits(prediction["boxes"][of_class][order], true_boxes, least))
+    if not n_true:
         return float("nan")
     order = torch.cat(scores).argsort(descending=True, stable=True)
     hits = torch.cat(right)[order].double().cumsum(0)
-    precision, recall = hits / torch.arange(1, len(hits) + 1), hits / things
+    precision, recall = hits / torch.arange(1, len(hits) + 1), hits / n_true
     best_from_here = precision.flip(0).cummax(0).values.flip(0)
     return (recall.diff(prepend=recall.new_zeros(1)) * best_from_here).sum().item()
 
 
-def _right(boxes: torch.Tensor, things: torch.Tensor, least: float) -> torch.Tensor:
-    """Which boxes, the surest first, hit the thing that they overlap most, each thing once."""
-    hit, taken = torch.zeros(len(boxes), dtype=torch.bool), torch.zeros(len(things), dtype=torch.bool)
-    if not len(things):
+def _greedy_hits(boxes: torch.Tensor, true_boxes: torch.Tensor, min_iou: float) -> torch.Tensor:
+    """Mark the boxes, sorted by falling score, that hit the true box that they overlap most, each true box once."""
+    hit, taken = torch.zeros(len(boxes), dtype=torch.bool), torch.zeros(len(true_boxes), dtype=torch.bool)
+    if not len(true_boxes):
         return hit
-    for at, overlaps in enumerate(box_iou(boxes, things)):
+    for index, overlaps in enumerate(box_iou(boxes, true_boxes)):
         best = overlaps.argmax()
-        if overlaps[best] >= least and not taken[best]:
-            hit[at] = taken[best] = True
+        if overlaps[best] >= min_iou and not taken[best]:
+            hit[index] = taken[best] = True
     return hit
 
 
-LOOSE = 0.1, 0.3  # IoU that COCO does not ask for, and findings without sharp borders do
-STRICT = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())
+LOOSE = 0.1, 0.3  # thresholds of IoU below COCO's, for findings without sharp borders
+STRICT = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())  # COCO's own thresholds
 RECALLS = np.linspace(0, 1, 101)
 
 
 def coco_measures(beside: Beside, label: str) -> list[Measure]:
-    """At an IoU of 0.1, 0.3 and 0.5, and in the mean over 0.5 to 0.95; the mean over labels of any of these is
-    called mAP.
+    """Make COCO's average precision at an IoU of 0.1, 0.3 and 0.5, and its mean over 0.5 to 0.95.
+
+    The mean over labels of any of these is called mAP.
+
+    matching: predicted and true boxes.
+    label: the label of the measures.
     """
     curves = Curves(beside, LOOSE + STRICT)
-    every = {f"AP at {least:g}": [place] for place, least in enumerate(LOOSE + STRICT[:1])}
-    every["AP (0.5 to 0.95)"] = list(range(len(LOOSE), len(LOOSE + STRICT)))
+    thresholds_of = {f"AP at {min_iou:g}": [index] for index, min_iou in enumerate(LOOSE + STRICT[:1])}
+    thresholds_of["AP (0.5 to 0.95)"] = list(range(len(LOOSE), len(LOOSE + STRICT)))
     return [
-        Measure(
-            name,
-            label,
-            partial(curves.mean_area, some),
-            len(beside.true),
-            noise_adds=True,
-        )
-        for name, some in every.items()
+        Measure(name, label, partial(curves.mean_area, indices), len(beside.true), noise_adds=True)
+        for name, indices in thresholds_of.items()
     ]
 
 
 class Curves:
-    """Precision against recall at several thresholds of IoU, for rows of weights of images."""
+    """Curves of precision against recall at several thresholds of IoU, for many weightings of the images.
 
-    def __init__(self, beside: Beside, thresholds):
+    matching: predicted and true boxes.
+    thresholds: of IoU.
+    """
+
+    def __init__(self, beside: Beside, thresholds: Sequence[float]):
         matched = matches(beside, thresholds)
         self.image, self.hit = matched["image"], matched["hit"]
-        # the last box of the same score
+        # for each box the last one of the same score
         self.tied_to = np.searchsorted(-matched["score"], -matched["score"], side="right") - 1
-        self.things = beside.an_image(beside.true)
-        self.drawn: np.ndarray | None = None
+        self.n_true = beside.an_image(beside.true)
+        self.weights: np.ndarray | None = None
 
     def mean_area(self, places: Sequence[int], drawn: np.ndarray) -> np.ndarray:
-        """Average precision in the mean over some of the thresholds."""
-        return np.mean([self.area(drawn, place) for place in places], axis=0)
+        """Compute the mean of average precision over some of the thresholds, one number per row of weights.
+
+        thresholds: the indices of the thresholds.
+        image_weights: (resamples, images), how often each image counts.
+        """
+        return np.mean([self.area(drawn, index) for index in places], axis=0)
 
     def area(self, drawn: np.ndarray, place: int) -> np.ndarray:
-        """Average precision for each row: the best precision from each of 101 recalls on, in the mean; nan without
-        things.
+        """Compute average precision at one threshold, one number per row of weights; nan without true boxes.
+
+        It is the mean, over 101 values of recall, of the best precision at that recall or a higher one.
+
+        image_weights: (resamples, images), how often each image counts.
+        threshold: the index of the threshold.
         """
-        if self.drawn is not drawn:  # one block of weights serves all thresholds
-            self.drawn, self.each = drawn, drawn[:, self.image]
-            self.boxes = self.each.cumsum(axis=1)
-        at = np.flatnonzero(self.hit[place])
-        things = drawn @ self.things
-        if not len(at):
-            return np.where(things > 0, 0.0, np.nan)
-        end = self.tied_to[at]
+        if self.weights is not drawn:  # one block of weights serves all thresholds
+            self.weights, self.box_weights = drawn, drawn[:, self.image]
+            self.n_boxes = self.box_weights.cumsum(axis=1)
+        hit_rows = np.flatnonzero(self.hit[place])
+        n_true = drawn @ self.n_true
+        if not len(hit_rows):
+            return np.where(n_true > 0, 0.0, np.nan)
+        end = self.tied_to[hit_rows]
         last = np.append(np.diff(end) != 0, True)
-        hits, boxes = self.each[:, at].cumsum(axis=1)[:, last], self.boxes[:, end[last]]
-        recall, precision = np.nan_to_num(divided(hits, things[:, None])), np.nan_to_num(divided(hits, boxes))
+        hits, boxes = self.box_weights[:, hit_rows].cumsum(axis=1)[:, last], self.n_boxes[:, end[last]]
+        recall, precision = np.nan_to_num(divided(hits, n_true[:, None])), np.nan_to_num(divided(hits, boxes))
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-        rows, wide = recall.shape
-        apart = 2.0 * np.arange(rows)[:, None]  # so that one search serves all rows
+        n_rows, n_columns = recall.shape
+        offset = 2.0 * np.arange(n_rows)[:, None]  # keeps the rows apart, so that one search serves all of them
         first = (
-            np.searchsorted((recall + apart).ravel(), (RECALLS + apart).ravel(), side="left").reshape(rows, -1)
-            - wide * np.arange(rows)[:, None]
+            np.searchsorted((recall + offset).ravel(), (RECALLS + offset).ravel(), side="left").reshape(n_rows, -1)
+            - n_columns * np.arange(n_rows)[:, None]
         )
-        told = np.where(first < wide, np.take_along_axis(best, np.minimum(first, wide - 1), axis=1), 0.0)
-        return np.where(things > 0, told.mean(axis=1), np.nan)
+        at_recalls = np.where(
+            first < n_columns, np.take_along_axis(best, np.minimum(first, n_columns - 1), axis=1), 0.0
+        )
+        return np.where(n_true > 0, at_recalls.mean(axis=1), np.nan)
 
 
-def matches(beside: Beside, thresholds) -> dict[str, np.ndarray]:
-    """All found boxes, the surest first: `score`, `image`, and `hit` (thresholds, boxes), whether each hits a thing."""
-    # the images with a box or a thing
-    held = [one for one in evaluated(beside, thresholds).evalImgs if one is not None]
-    score = np.concatenate([np.zeros(0), *(one["dtScores"] for one in held)])
-    image = np.concatenate([np.zeros(0, int), *(np.full(len(one["dtScores"]), one["image_id"]) for one in held)])
-    hit = np.concatenate([np.zeros((len(thresholds), 0), bool), *(one["dtMatches"] > 0 for one in held)], axis=1)
+def matches(beside: Beside, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+    """Match predicted boxes with true ones as COCO does.
+
+    The result has, for all predicted boxes by falling score, "score", "image" and "hit" (thresholds, boxes), which
+    tells whether the box matches a true one.
+
+    matching: predicted and true boxes.
+    thresholds: of IoU.
+    """
+    evaluated_images = [image for image in evaluated(beside, thresholds).evalImgs if image is not None]
+    score = np.concatenate([np.zeros(0), *(image["dtScores"] for image in evaluated_images)])
+    number = np.concatenate(
+        [np.zeros(0, int), *(np.full(len(image["dtScores"]), image["image_id"]) for image in evaluated_images)]
+    )
+    hit = np.concatenate(
+        [np.zeros((len(thresholds), 0), bool), *(image["dtMatches"] > 0 for image in evaluated_images)], axis=1
+    )
     order = np.argsort(-score, kind="mergesort")
-    return {"score": score[order], "image": image[order], "hit": hit[:, order]}
+    return {"score": score[order], "image": number[order], "hit": hit[:, order]}
 
 
-def evaluated(beside: Beside, thresholds) -> COCOeval:
-    """pycocotools' own evaluation, of boxes of one class."""
-    sets = []
-    with redirect_stdout(io.StringIO()):  # it reports its progress
+def evaluated(beside: Beside, thresholds: Sequence[float]) -> COCOeval:
+    """Run the evaluation of pycocotools on boxes of one class.
+
+    matching: predicted and true boxes.
+    thresholds: of IoU.
+    """
+    datasets = []
+    with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
         for boxes in (beside.true, beside.found):
-            sets.append(COCO())
-            sets[-1].dataset = {
-                "images": [{"id": at} for at in range(beside.images)],
+            datasets.append(COCO())
+            datasets[-1].dataset = {
+                "images": [{"id": number} for number in range(beside.images)],
                 "categories": [{"id": 1}],
                 "annotations": _annotations(boxes),
             }
-            sets[-1].createIndex()
-        judged = COCOeval(*sets, "bbox")
-        judged.params.iouThrs, judged.params.areaRng, judged.params.areaRngLbl = (
-            np.array(thresholds),
-            [[0, 1e10]],
-            ["all"],
-        )
-        judged.params.maxDets = [max(100, int(beside.an_image(beside.found).max(initial=0)))]
-        judged.evaluate()
-    return judged
+            datasets[-1].createIndex()
+        evaluation = COCOeval(*datasets, "bbox")
+        evaluation.params.iouThrs = np.array(thresholds)
+        evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
+        evaluation.params.maxDets = [max(100, int(beside.an_image(beside.found).max(initial=0)))]
+        evaluation.evaluate()
+    return evaluation
 
 
 def _annotations(boxes: Boxes) -> list[dict]:
-    """Numbered from 1, since 0 says that nothing is hit; in pixels."""
+    """Write boxes as COCO's annotations in pixels, numbered from 1, since 0 means that nothing is matched."""
     sides = (boxes.corners[:, 2:] - boxes.corners[:, :2]).clip(min=0)
     rows = zip(
         boxes.image.tolist(),
@@ -159,7 +189,7 @@ def _annotations(boxes: Boxes) -> list[dict]:
     )
     return [
         {
-            "id": at,
+            "id": number,
             "image_id": image,
             "category_id": 1,
             "bbox": box,
@@ -167,7 +197,7 @@ def _annotations(boxes: Boxes) -> list[dict]:
             "score": score,
             "iscrowd": 0,
         }
-        for at, (image, box, score) in enumerate(rows, 1)
+        for number, (image, box, score) in enumerate(rows, 1)
     ]
 
 
@@ -175,50 +205,64 @@ RSNA_THRESHOLDS = 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75
 
 
 def rsna_measures(beside: Beside, label: str) -> list[Measure]:
-    """Compute the RSNA 2018 metric over the images that count."""
-    each = image_scores(beside)
-    counts = ~np.isnan(each)
-    return [Measure("RSNA 2018", label, ratio(np.where(counts, each, 0), counts), int(counts.sum()))]
+    """Make the metric of the RSNA 2018 challenge, the mean over images that have a predicted or a true box.
+
+    matching: predicted and true boxes.
+    label: the label of the measure.
+    """
+    values = image_scores(beside)
+    defined = ~np.isnan(values)
+    return [Measure("RSNA 2018", label, ratio(np.where(defined, values, 0), defined), int(defined.sum()))]
 
 
 def image_scores(beside: Beside) -> np.ndarray:
-    """One number an image, nan where there are neither boxes nor things."""
-    both = beside.an_image(beside.found) + beside.an_image(beside.true)
+    """Compute the RSNA 2018 metric of each image; nan where there are neither predicted nor true boxes.
+
+    It is hits / (predicted + true boxes - hits), the mean over the thresholds of IoU.
+
+    matching: predicted and true boxes.
+    """
+    n_boxes = beside.an_image(beside.found) + beside.an_image(beside.true)
     return np.mean(
         [
-            divided(hits := beside.an_image(beside.found, _hitting(beside, least)), both - hits)
-            for least in RSNA_THRESHOLDS
+            divided(hits := beside.an_image(beside.found, _rsna_hits(beside, threshold)), n_boxes - hits)
+            for threshold in RSNA_THRESHOLDS
         ],
         axis=0,
     )
 
 
-def _hitting(beside: Beside, least: float) -> np.ndarray:
-    """Which found boxes hit; an image's boxes come the surest first."""
+def _rsna_hits(beside: Beside, threshold: float) -> np.ndarray:
+    """Mark the predicted boxes that hit a true one; those of an image are sorted by falling score."""
     hit, taken = np.zeros(len(beside.found), bool), np.zeros(len(beside.true), bool)
-    near = np.flatnonzero(beside.iou > least)
-    one, other, overlap = beside.pairs[0][near], beside.pairs[1][near], beside.iou[near]
-    for at in np.lexsort([-overlap, one]):  # box by box, what it overlaps most first
-        if not hit[one[at]] and not taken[other[at]]:
-            hit[one[at]] = taken[other[at]] = True
+    near = np.flatnonzero(beside.iou > threshold)
+    predicted, true, overlap = beside.pairs[0][near], beside.pairs[1][near], beside.iou[near]
+    for pair in np.lexsort([-overlap, predicted]):  # box by box, the largest overlap first
+        if not hit[predicted[pair]] and not taken[true[pair]]:
+            hit[predicted[pair]] = taken[true[pair]] = True
     return hit
 
 
 POINTING_THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 
 
-def measures(beside: Beside, label: str, thresholds=POINTING_THRESHOLDS) -> list[Measure]:
-    """Accuracy and false positives at each threshold of IoU and IoBB."""
-    boxed = beside.an_image(beside.true) > 0
+def measures(beside: Beside, label: str, thresholds: Sequence[float] = POINTING_THRESHOLDS) -> list[Measure]:
+    """Make localisation accuracy and false positives per image, by IoU and by IoBB, at each threshold.
+
+    matching: predicted and true boxes.
+    label: the label of the measures.
+    thresholds: a predicted box hits if its overlap with a true box is above this.
+    """
+    has_box = beside.an_image(beside.true) > 0
     made = []
     for name, overlaps in {"IoU": beside.iou, "IoBB": beside.iobb}.items():
-        most = beside.furthest(overlaps)
-        for least in thresholds:
-            hits, misses = (beside.an_image(beside.found, which) for which in (most > least, most <= least))
+        largest = beside.furthest(overlaps)
+        for threshold in thresholds:
+            hits, misses = (beside.an_image(beside.found, rows) for rows in (largest > threshold, largest <= threshold))
             made += [
-                share(f"{name} accuracy at {least:g}", label, hits > 0, boxed),
+                share(f"{name} accuracy at {threshold:g}", label, hits > 0, has_box),
                 Measure(
-                    f"false positives an image, {name} at {least:g}",
+                    f"false positives an image, {name} at {threshold:g}",
                     label,
                     ratio(misses, np.ones(beside.images)),
                     beside.images,
@@ -229,23 +273,33 @@ def measures(beside: Beside, label: str, thresholds=POINTING_THRESHOLDS) -> list
 
 
 def pointing(beside: Beside, label: str) -> Measure:
-    """The share of boxed images whose surest point lies in a true box, however sure it is."""
+    """Make the accuracy of the pointing game on boxes: the share of images with a box in which the point hits.
+
+    matching: predicted and true boxes.
+    label: the label of the measure.
+    """
     return share("pointing", label, pointed(beside), beside.an_image(beside.true) > 0)
 
 
 def pointed(beside: Beside) -> np.ndarray:
-    """Does an image's surest point lie in a true box? It is where a map is hottest, or the middle of the surest box;
-    no box is a miss.
+    """Tell for each image whether the point of the predicted box with the highest score lies in a true box.
+
+    The point is where a saliency map is highest, or the centre of the box. An image without a predicted box misses.
+
+    matching: predicted and true boxes.
     """
-    one, other = beside.pairs
-    surest = np.append(True, np.diff(beside.found.image) > 0)[: len(beside.found)]
-    point, box = beside.found.points[one], beside.true.corners[other]
-    within = surest[one] & (box[:, :2] <= point).all(axis=1) & (point <= box[:, 2:]).all(axis=1)
-    return np.bincount(beside.found.image[one], within, beside.images) > 0
+    predicted, true = beside.pairs
+    is_best = np.append(True, np.diff(beside.found.image) > 0)[: len(beside.found)]
+    point, box = beside.found.points[predicted], beside.true.corners[true]
+    inside = is_best[predicted] & (box[:, :2] <= point).all(axis=1) & (point <= box[:, 2:]).all(axis=1)
+    return np.bincount(beside.found.image[predicted], inside, beside.images) > 0
 
 
 def with_boxes(beside: Beside) -> Measure:
-    """The share of images on which anything is found."""
+    """Make the share of images with a predicted box.
+
+    matching: predicted and true boxes.
+    """
     return share("images with a found box", ALL, beside.an_image(beside.found) > 0, np.ones(beside.images, bool))
 
 
@@ -258,26 +312,32 @@ def all_measures(
     whatever: list[dict] | None = None,
     one_hot: float = grid.ONE_HOT,
 ) -> list[Measure]:
-    """Localisation, pointing, RSNA's metric, average precision and area; of boxes whose score is `least` or more, but
-    for pointing and average precision, which take all.
+    """Make all detection measures: localisation, pointing, RSNA, average precision and area.
 
-    Each for every label, in the mean over labels, and whatever the label; without labels the last alone. `whatever` is
-    what was found where no label was asked for, else it is all that was found. `told`, confidences (images, 16, 16), is
-    what area is measured of, one-hot from `one_hot` on; else the cells of `whatever` are.
+    Each is made for every label, as the mean over labels, and for boxes of any label. Pointing and average precision
+    use all boxes, the others those above `min_score`.
+
+    predicted: one prediction per image.
+    true: one target per image, in the same order.
+    labels: the names of the classes; without any, only the measures for boxes of any label are made.
+    min_score: boxes count from this score on.
+    cell_confidences: (images, 16, 16), of which the area measures are computed; None takes the cells of `any_label`.
+    any_label: predictions of boxes of any label; None takes `predicted`.
+    cell_threshold: a cell counts as predicted from this confidence on, in the one-hot version of the area measures.
     """
-    whatever = found if whatever is None else whatever
+    of_any = found if whatever is None else whatever
 
-    def of_one(beside: Beside, label: str) -> list[Measure]:
-        kept = beside.surer(least)
+    def of_one_label(beside: Beside, label: str) -> list[Measure]:
+        selected = beside.surer(least)
         return [
-            *measures(kept, label),
+            *measures(selected, label),
             pointing(beside, label),
-            *rsna_measures(kept, label),
+            *rsna_measures(selected, label),
             *coco_measures(beside, label),
-            *[with_boxes(kept)] * (label == ANY),
+            *[with_boxes(selected)] * (label == ANY),
         ]
 
     return [
-        *by_label(found, true, labels, of_one, whatever),
-        *grid.measures(true, confidences(surer(whatever, least)) if told is None else told, one_hot),
+        *by_label(found, true, labels, of_one_label, of_any),
+        *grid.measures(true, confidences(surer(of_any, least)) if told is None else told, one_hot),
     ]

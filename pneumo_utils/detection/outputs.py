@@ -1,4 +1,4 @@
-"""What detectors put out, as tables of boxes; boxes from saliency maps; data loaders with boxes."""
+"""Outputs of detectors, boxes from saliency maps, and data loaders with boxes as targets."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from fastai.data.core import DataLoaders
 from fastai.torch_core import TensorImage
+from numpy.typing import ArrayLike
 from scipy import ndimage
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 from torchvision.ops import nms
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.loaders import Loader, Rows
 from pneumo_utils.detection import grid, metric_ci, metrics
 from pneumo_utils.detection.boxes import CELLS, confidences, grids, surer, things
@@ -23,52 +25,67 @@ from pneumo_utils.explain.randomisation import checked, of_its_most
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.training.predict import network_outputs
 
-LEVELS = 60 / 255, 180 / 255  # theirs, each by itself
-TOUCHING = np.ones((3, 3))  # pixels that meet at a corner are of one region
+LEVELS = 60 / 255, 180 / 255  # two thresholds over the map's maximum; each gives boxes of its own
+TOUCHING = np.ones((3, 3))  # pixels that meet at a corner belong to one region
 
 
-def boxes_from(maps, levels=LEVELS, sure=None, kind: int = 0, over_most: bool = True) -> list[dict[str, torch.Tensor]]:
-    """Of maps (images, height, width) of one label, 0 or more: found boxes with the map's peak in each, its place, and
-    the class `kind`.
+def boxes_from(
+    maps: ArrayLike,
+    levels: Sequence[float] = LEVELS,
+    sure: ArrayLike | None = None,
+    kind: int = 0,
+    over_most: bool = True,
+) -> list[dict[str, torch.Tensor]]:
+    """Draw boxes around the regions of a saliency map above a threshold, and return a prediction for each map.
 
-    A score is the peak over the map's most, times how `sure` a model is of the label in the image, where that is given.
-    With `over_most` off levels and scores are of the map's own numbers, as of a network that answers from 0 to 1.
+    A box's score is the maximum in it, and its point is the place of this maximum.
+
+    maps: saliency maps (images, height, width) of one label, 0 or more.
+    thresholds: regions reach at least one of these values.
+    probabilities: of the label in each image, which the scores are multiplied by; None multiplies by 1.
+    class_index: the class of the boxes.
+    normalise: whether each map is divided by its maximum first; turn it off for outputs from 0 to 1.
     """
-    maps = of_its_most(maps) if over_most else checked(maps)
-    sure = np.ones(len(maps)) if sure is None else np.asarray(sure, float)
-    if len(sure) != len(maps):
-        raise StudyError(f"{len(maps)} maps do not go with {len(sure)} probabilities: give one an image.")
-    return [_of(heat, levels, float(weight), kind) for heat, weight in zip(maps, sure)]
+    heat = of_its_most(maps) if over_most else checked(maps)
+    factors = np.ones(len(heat)) if sure is None else np.asarray(sure, float)
+    if len(factors) != len(heat):
+        raise StudyError(f"{len(heat)} maps do not go with {len(factors)} probabilities: give one per image.")
+    return [_boxes_of_map(one_map, levels, float(factor), kind) for one_map, factor in zip(heat, factors)]
 
 
-def grids_from(maps, over_most: bool = True) -> np.ndarray:
-    """Confidences (images, 16, 16) from maps of any size: their mean in each cell."""
-    maps = of_its_most(maps) if over_most else checked(maps)
-    return adaptive_avg_pool2d(torch.from_numpy(maps)[:, None], CELLS)[:, 0].clamp(0, 1).numpy()
+def grids_from(maps: ArrayLike, over_most: bool = True) -> np.ndarray:
+    """Compute the confidence of each cell, (images, 16, 16), as the mean of a saliency map in it.
+
+    maps: saliency maps (images, height, width) of any size, 0 or more.
+    normalise: whether each map is divided by its maximum first.
+    """
+    heat = of_its_most(maps) if over_most else checked(maps)
+    return adaptive_avg_pool2d(torch.from_numpy(heat)[:, None], CELLS)[:, 0].clamp(0, 1).numpy()
 
 
 def together(*found: list[dict]) -> list[dict[str, torch.Tensor]]:
-    """What was found of several labels, image by image."""
-    return [{name: torch.cat([each[name] for each in several]) for name in several[0]} for several in zip(*found)]
+    """Join the predictions of several labels, image by image.
+
+    predictions: for each label one prediction per image.
+    """
+    return [{name: torch.cat([part[name] for part in parts]) for name in parts[0]} for parts in zip(*found)]
 
 
-def _of(heat: np.ndarray, levels, weight: float, kind: int) -> dict[str, torch.Tensor]:
-    high, wide = heat.shape
-    found = {}
+def _boxes_of_map(heat: np.ndarray, levels: Sequence[float], factor: float, kind: int) -> dict[str, torch.Tensor]:
+    height, width = heat.shape
+    peaks_of = {}
     for level in levels:
         regions, _ = ndimage.label(heat >= max(level, np.finfo(float).tiny), TOUCHING)
-        for at, (down, across) in enumerate(ndimage.find_objects(regions), 1):
-            row, column = np.unravel_index(np.where(regions == at, heat, -1).argmax(), heat.shape)
-            found[across.start / wide, down.start / high, across.stop / wide, down.stop / high] = (
-                # the same box at two levels is one
-                heat[row, column] * weight,
-                (column + 0.5) / wide,
-                (row + 0.5) / high,
+        for number, (rows, columns) in enumerate(ndimage.find_objects(regions), 1):
+            row, column = np.unravel_index(np.where(regions == number, heat, -1).argmax(), heat.shape)
+            # a dictionary, so that the same box at two levels is one
+            peaks_of[columns.start / width, rows.start / height, columns.stop / width, rows.stop / height] = (
+                heat[row, column] * factor,
+                (column + 0.5) / width,
+                (row + 0.5) / height,
             )
-    boxes, peaks = (
-        np.array(list(found), dtype=np.float32).reshape(-1, 4),
-        np.array(list(found.values()), dtype=np.float32).reshape(-1, 3),
-    )
+    boxes = np.array(list(peaks_of), dtype=np.float32).reshape(-1, 4)
+    peaks = np.array(list(peaks_of.values()), dtype=np.float32).reshape(-1, 3)
     return {
         "boxes": torch.from_numpy(boxes),
         "scores": torch.from_numpy(peaks[:, 0].copy()),
@@ -77,109 +94,149 @@ def _of(heat: np.ndarray, levels, weight: float, kind: int) -> dict[str, torch.T
     }
 
 
-REGION = 0.5  # of an image's own most: where the region of a grid ends
+REGION = 0.5  # threshold of a grid's regions, over the image's maximum
 
 
 @dataclass(frozen=True)
 class Said:
-    """Boxes, and confidences (images, 16, 16); boxes count from the score `least` on and cells, one-hot, from `one_hot`
-    on.
+    """What a detector predicts for a set of images."""
 
-    `named` says that boxes are found by label; `whatever` is what was found where no label was asked for, else it is
-    all that was found.
-    """
-
-    found: list[dict] | None
-    told: np.ndarray
-    named: bool = True
-    least: float = 0.0
-    one_hot: float = grid.ONE_HOT
-    whatever: list[dict] | None = None
+    found: list[dict] | None  # one prediction per image; None for a predictor without boxes
+    cell_confidences: np.ndarray  # the confidence of each cell (images, 16, 16)
+    has_labels: bool = True  # whether the boxes have labels
+    min_score: float = 0.0  # boxes count from this score on
+    cell_threshold: float = grid.ONE_HOT  # a cell counts as predicted from this confidence on
+    whatever: list[dict] | None = None  # predictions of boxes of any label; None takes `found`
 
     def measures(self, true: list[dict], labels: Sequence[str] = ()) -> list[Measure]:
-        """Compute all measures of the predictions against the true boxes."""
+        """Make all measures of the predictions against the true boxes.
+
+        true: one target per image, in the same order.
+        labels: the names of the classes; without any, only boxes of any label are measured.
+        """
         if self.found is None:
-            return grid.measures(true, self.told, self.one_hot)
+            return grid.measures(true, self.cell_confidences, self.cell_threshold)
         return metrics.all_measures(
-            self.found, true, labels if self.named else (), self.least, self.told, self.whatever, self.one_hot
+            self.found,
+            true,
+            labels if self.has_labels else (),
+            self.min_score,
+            self.cell_confidences,
+            self.whatever,
+            self.cell_threshold,
         )
 
     def area(self, true: list[dict], metric: str, size: str = metric_ci.ALL) -> float:
-        """One of the paper's measures of area, each image once."""
-        rows = scores(grid.measures(true, self.told, self.one_hot), np.arange(len(true)), resamples=0).set_index(
-            ["metric", "label"]
-        )["value"]
-        return float(rows[f"area {metric}", size])
+        """Compute one of the paper's area metrics.
+
+        true: one target per image, in the same order.
+        metric: such as "F1, confidence".
+        size: "all", or a key of `LARGER_READINGS`.
+        """
+        rows = scores(
+            grid.measures(true, self.cell_confidences, self.cell_threshold), np.arange(len(true)), resamples=0
+        )
+        return float(rows.set_index(["metric", "label"])["value"][f"area {metric}", size])
 
 
 def of_boxes(found: list[dict], least: float, named: bool = True) -> Said:
-    """Of a detector of boxes: a cell's confidence is the highest score of those that cover it. Where no label is
-    asked for, one thing is found once.
+    """Make the output of a detector of boxes: the confidence of a cell is the highest score of a box that covers it.
+
+    predictions: one per image.
+    min_score: boxes and cells count from this score on.
+    labelled: whether the boxes have labels.
     """
-    return Said(found, confidences(surer(found, least)), named, least, least, _once(found))
+    return Said(found, confidences(surer(found, least)), named, least, least, _suppress_any_label(found))
 
 
-def _once(found: list[dict]) -> list[dict]:
-    """Of two boxes that overlap, whatever their labels, the surer: a decoder leaves out the weaker only of the same
-    label.
+def _suppress_any_label(found: list[dict]) -> list[dict]:
+    """Drop the weaker of two boxes that overlap, whatever their labels: a decoder compares only boxes of one label."""
+    kept = [nms(image["boxes"], image["scores"], OVERLAPPING) for image in found]
+    return [{name: part[rows] for name, part in image.items()} for image, rows in zip(found, kept)]
+
+
+def of_grids(told: ArrayLike) -> Said:
+    """Make the output of the grid network, with boxes around the cells that reach half of the image's maximum.
+
+    confidences: (images, 16, 16), from 0 to 1.
     """
-    kept = [nms(each["boxes"], each["scores"], OVERLAPPING) for each in found]
-    return [{name: part[keep] for name, part in each.items()} for each, keep in zip(found, kept)]
-
-
-def of_grids(told) -> Said:
-    """Of the grid network: its boxes are drawn around the regions in which an image's cells reach half of the most
-    that one of them reaches.
-    """
-    told = np.asarray(told, dtype=float)
-    found = boxes_from(told, (REGION,), sure=told.max((1, 2), initial=0))
-    return Said(found, told, named=False)
+    array = np.asarray(told, dtype=float)
+    boxes = boxes_from(array, (REGION,), sure=array.max((1, 2), initial=0))
+    return Said(boxes, array, has_labels=False)
 
 
 def pooled(parts: list[Said]) -> Said:
-    """What one system said of several test parts, one after the other."""
+    """Join the outputs of one detector for several sets of images.
+
+    parts: one output per set.
+    """
     first = parts[0]
-    join = lambda name: (
-        None if getattr(first, name) is None else [each for part in parts for each in getattr(part, name)]
-    )
     return Said(
-        join("found"),
-        np.concatenate([part.told for part in parts]),
-        first.named,
-        first.least,
-        first.one_hot,
-        join("whatever"),
+        None if first.found is None else [image for part in parts for image in part.found],
+        np.concatenate([part.cell_confidences for part in parts]),
+        first.has_labels,
+        first.min_score,
+        first.cell_threshold,
+        None if first.whatever is None else [image for part in parts for image in part.whatever],
     )
 
 
-def picked(said: Said, rows) -> Said:
-    """The same of some of the images, or of all in another order."""
-    of = lambda part: None if part is None else [part[row] for row in rows]  # noqa: E731
-    return replace(said, found=of(said.found), told=said.told[rows], whatever=of(said.whatever))
+def picked(said: Said, rows: Sequence[int] | np.ndarray) -> Said:
+    """Select images of an output, or reorder them.
+
+    output: what a detector predicts.
+    rows: the numbers of the images.
+    """
+
+    def select(images):
+        return None if images is None else [images[row] for row in rows]
+
+    return replace(
+        said,
+        found=select(said.found),
+        cell_confidences=said.cell_confidences[rows],
+        whatever=select(said.whatever),
+    )
 
 
 def as_kept(found: list[dict]) -> list[dict]:
-    """Found boxes as arrays, that can be kept."""
-    return [{name: part.numpy() for name, part in each.items()} for each in found]
+    """Convert the tensors of predictions to arrays, so that they can be cached.
+
+    predictions: one per image.
+    """
+    return [{name: part.numpy() for name, part in image.items()} for image in found]
 
 
 def again(kept: list[dict]) -> list[dict]:
-    """Found boxes that were kept, as tensors."""
-    return [{name: torch.as_tensor(part) for name, part in each.items()} for each in kept]
+    """Convert the arrays of cached predictions back to tensors.
+
+    arrays: what `to_arrays` returned.
+    """
+    return [{name: torch.as_tensor(part) for name, part in image.items()} for image in kept]
 
 
-def answers(chain: Chain, loader) -> Tensor:
-    """Its own numbers, an image a row; what is truly there is asked of the cohort."""
+def answers(chain: Chain, loader: Loader) -> Tensor:
+    """Compute the network's raw output, one row per image.
+
+    chain: the detector.
+    loader: its images; targets are not used.
+    """
     return network_outputs(chain, loader)[0]
 
 
-Targets = Callable[..., Tensor]  # of a cohort, a row an image in the order of its table
+Targets = Callable[..., Tensor]  # makes the targets of a cohort, one row per image in the order of its table
 
 
 class Drawn(Rows):
-    """Rows with targets of another kind; an image without a box is one where nothing is to be found."""
+    """The images of a cohort with the targets of a detector; an image without boxes is a negative example.
 
-    def __init__(self, targets: Targets, cohort, size: int, split_idx: int):
+    targets: makes the targets of the cohort.
+    cohort: the images.
+    size: pixels along an edge.
+    split_idx: 0 for training, 1 for validation.
+    """
+
+    def __init__(self, targets: Targets, cohort: Cohort, size: int, split_idx: int):
         super().__init__(cohort, size, split_idx)
         self.classes, self.targets = None, targets(cohort)
 
@@ -193,38 +250,60 @@ class Drawn(Rows):
 
 
 def as_boxes(labels: list[str]) -> Targets:
-    """Boxes and, behind each, the number of its label (N, most, 5), filled up with NOTHING."""
-    return partial(_boxes, labels=labels)
+    """Return a function that makes targets (images, N, 5) of a cohort: corners, and the number of the label.
+
+    Rows without a box have the class `PADDING_CLASS`.
+
+    labels: the classes, numbered in this order.
+    """
+    return partial(_box_targets, labels=labels)
 
 
-def _boxes(cohort, labels: list[str]) -> Tensor:
-    there = things(cohort, labels)
-    filled = torch.full((len(there), max(1, *(len(each["boxes"]) for each in there)), 5), float(NOTHING))
-    for row, each in zip(filled, there):
-        row[: len(each["boxes"])] = torch.cat([each["boxes"], each["classes"][:, None]], 1)
-    return filled
+def _box_targets(cohort: Cohort, labels: list[str]) -> Tensor:
+    images = things(cohort, labels)
+    padded = torch.full((len(images), max(1, *(len(image["boxes"]) for image in images)), 5), float(NOTHING))
+    for row, image in zip(padded, images):
+        row[: len(image["boxes"])] = torch.cat([image["boxes"], image["classes"][:, None]], 1)
+    return padded
 
 
-def as_cells(cohort) -> Tensor:
-    """Which cells of 16 x 16 the boxes of an image cover by more than half (N, 16, 16)."""
+def as_cells(cohort: Cohort) -> Tensor:
+    """Make targets (images, 16, 16): 1 for the cells that a box of the image covers by more than half.
+
+    cohort: the images and their boxes.
+    """
     return torch.as_tensor(grids(things(cohort, cohort.classes)), dtype=torch.float32)
 
 
-def dataloaders(cohort, size: int, batch_size: int, targets: Targets, **settings) -> DataLoaders:
-    """As `cohort.dataloaders`, whose settings it takes."""
-    _must_have_boxes(cohort.part("train"))
+def dataloaders(cohort: Cohort, size: int, batch_size: int, targets: Targets, **settings) -> DataLoaders:
+    """Make fastai's data loaders of a split cohort; raise `StudyError` if no training image has a box.
+
+    cohort: has a training part and a validation part.
+    size: pixels along an edge.
+    batch_size: images per batch.
+    targets: makes the targets of a cohort.
+    settings: those of `Cohort.dataloaders`.
+    """
+    _check_has_boxes(cohort.part("train"))
     return cohort.dataloaders(size, batch_size, rows=partial(Drawn, targets), **settings)
 
 
-def loader(cohort, size: int, batch_size: int, targets: Targets, **settings) -> Loader:
-    """As `cohort.loader`: all images in the order of the table."""
+def loader(cohort: Cohort, size: int, batch_size: int, targets: Targets, **settings) -> Loader:
+    """Make a data loader of all images, in the order of the table.
+
+    cohort: the images.
+    size: pixels along an edge.
+    batch_size: images per batch.
+    targets: makes the targets of a cohort.
+    settings: those of `Cohort.loader`.
+    """
     return cohort.loader(size, batch_size, rows=partial(Drawn, targets), **settings)
 
 
-def _must_have_boxes(cohort) -> None:
+def _check_has_boxes(cohort: Cohort) -> None:
+    """Raise `StudyError` if no image has a box."""
     if cohort.boxes.empty:
         raise StudyError(
-            f"No training image of {cohort.name} has a box: there is nothing to learn to find. Of NIH's release only "
-            f"images of the official "
-            "test list have any; take the images with boxes first, and split those."
+            f"No training image of {cohort.name} has a box: there is nothing to learn to find. In NIH's release only "
+            f"images of the official test list have any; select the images with boxes first, and split those."
         )

@@ -1,4 +1,4 @@
-"""Detectors that never see an image: where boxes usually are."""
+"""Baseline detectors that never see an image: they predict where boxes usually are."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,38 +14,47 @@ from pneumo_utils.detection.metric_ci import scores, table
 from pneumo_utils.detection.outputs import Said, boxes_from, picked, pooled
 from pneumo_utils.evaluation.bootstrap import RESAMPLES
 
+Fit = Callable[[np.ndarray], np.ndarray]  # from true grids (images, 16, 16) to one predicted grid (16, 16)
 
-def grids_out_of_patient(grids: np.ndarray, patients: np.ndarray, fit, folds: int = 5) -> np.ndarray:
-    """For each image what `fit(train_grids)` predicts, made from other patients' boxes only; images themselves are
-    never looked at.
+
+def grids_out_of_patient(grids: np.ndarray, patients: np.ndarray, fit: Fit, folds: int = 5) -> np.ndarray:
+    """Predict a grid for each image by cross-validation over patients: (images, 16, 16).
+
+    grids: true cells (images, 16, 16).
+    patients: the patient of each image.
+    fit: makes the prediction from the grids of the training patients.
+    n_folds: the number of folds, or of patients if that is smaller.
     """
-    told = np.zeros(grids.shape)
+    predicted = np.zeros(grids.shape)
     for train, test in GroupKFold(min(folds, len(np.unique(patients)))).split(grids, groups=patients):
-        told[test] = fit(grids[train])
-    return told
+        predicted[test] = fit(grids[train])
+    return predicted
+
+
+# Each of the following takes the grids of the training images (images, 16, 16) and predicts one grid (16, 16).
 
 
 def prior(train: np.ndarray) -> np.ndarray:
-    """How often each cell lies in a box."""
+    """Predict how often each cell lies in a box."""
     return train.mean(axis=0)
 
 
 def rescaled(train: np.ndarray) -> np.ndarray:
-    """The same, stretched so that the likeliest cell is certain."""
+    """Predict how often each cell lies in a box, divided by the maximum."""
     return prior(train) / prior(train).max()
 
 
 def thresholded(train: np.ndarray) -> np.ndarray:
-    """The likeliest cells answered with yes, as many as give the best F1 on the training boxes."""
-    where = prior(train)
+    """Predict 1 for the most frequent cells, with the threshold of the best F1 on the training boxes."""
+    frequency = prior(train)
     return max(
-        ((where >= level).astype(float) for level in np.unique(where)[::4]),
+        ((frequency >= threshold).astype(float) for threshold in np.unique(frequency)[::4]),
         key=lambda mask: soft_f1(train, np.broadcast_to(mask, train.shape))["f1"],
     )
 
 
 def constant(train: np.ndarray) -> np.ndarray:
-    """The same everywhere: the share of all cells that lie in a box."""
+    """Predict for every cell the share of all cells that lie in a box."""
     return np.full(train.shape[1:], train.mean())
 
 
@@ -63,28 +72,34 @@ GRID_PREDICTORS = {
 }
 
 
-def box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors=GRID_PREDICTORS) -> pd.DataFrame:
-    """Every predictor on every boxed image, with 95 % intervals of F1 by drawing patients with replacement if
-    `samples` are asked for.
+def box_baselines(
+    boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors: dict[str, Fit] = GRID_PREDICTORS
+) -> pd.DataFrame:
+    """Score predictors of grids on all images with a box, by cross-validation over patients: a row per predictor.
+
+    boxes: NIH's table of boxes.
+    n_resamples: how often patients are drawn with replacement for 95 % intervals of F1; 0 leaves them out.
+    seed: random seed of the resamples.
+    predictors: functions that predict a grid, by name.
     """
     grids, patients = targets(boxes)
     rows = []
     for name, fit in predictors.items():
-        told = grids_out_of_patient(grids, patients, fit)
-        row = {"predictor": name, **soft_f1(grids, told), "images": len(grids)}
+        predicted = grids_out_of_patient(grids, patients, fit)
+        row = {"predictor": name, **soft_f1(grids, predicted), "images": len(grids)}
         if samples:
-            row |= (
-                scores(of_grids(grids, told, np.ones(len(grids), bool))[2:3], patients, samples, seed)[["low", "high"]]
-                .iloc[0]
-                .to_dict()
-            )
+            f1_measures = of_grids(grids, predicted, np.ones(len(grids), bool))[2:3]
+            row |= scores(f1_measures, patients, samples, seed)[["low", "high"]].iloc[0].to_dict()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def large_box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0) -> pd.DataFrame:
-    """Answering yes everywhere, on images with a larger box, under each reading of "larger"; only their larger boxes
-    count.
+    """Score the prediction of every cell as positive, on larger boxes alone: a row per definition of "larger".
+
+    boxes: NIH's table of boxes.
+    n_resamples: how often patients are drawn with replacement for 95 % intervals of F1; 0 leaves them out.
+    seed: random seed of the resamples.
     """
     return pd.concat(
         [
@@ -95,40 +110,45 @@ def large_box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0) ->
     )
 
 
-LEVELS = np.linspace(0.1, 0.9, 9)  # of the prior's most, at which its boxes are tried
-Images = list[dict]  # those that have the label, with boxes of it alone
+LEVELS = np.linspace(0.1, 0.9, 9)  # thresholds over the prior's maximum that are tried
+Images = list[dict]  # targets of the images that have one label, with boxes of this label alone
+
+# Each of the following takes the training boxes of one label (N, 4) and their images, and makes one prediction.
 
 
 def nothing(boxes: torch.Tensor, images: Images) -> dict:
-    """No box at all."""
-    return _sure(torch.empty(0, 4))
+    """Predict no box."""
+    return _certain(torch.empty(0, 4))
 
 
 def everything(boxes: torch.Tensor, images: Images) -> dict:
-    """One box of the whole image."""
-    return _sure(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+    """Predict one box, the whole image."""
+    return _certain(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
 
 
 def mean_box(boxes: torch.Tensor, images: Images) -> dict:
-    """The mean of all corners; of findings on either side it lies between the lungs."""
-    return _sure(boxes.mean(0, keepdim=True))
+    """Predict the mean of all corners; for findings on either side it lies between the lungs."""
+    return _certain(boxes.mean(0, keepdim=True))
 
 
 def typical_box(boxes: torch.Tensor, images: Images) -> dict:
-    """The one box of all that overlaps the others most."""
+    """Predict the training box with the highest mean overlap with the others."""
     corners = boxes.double().numpy()
-    return _sure(boxes[iou(corners[:, None], corners).mean(axis=0).argmax()][None])
+    return _certain(boxes[iou(corners[:, None], corners).mean(axis=0).argmax()][None])
 
 
 def location_prior(boxes: torch.Tensor, images: Images) -> dict:
-    """How often each cell lies in a box, cut at the level whose regions overlap the boxes most; it points where they
-    lie most often.
+    """Predict boxes around the most frequent cells, with the threshold at which they overlap the training boxes most.
+
+    The point of a box is its most frequent cell.
     """
-    prior, corners = grids(images).mean(axis=0)[None], boxes.double().numpy()
-    if not prior.any():
-        return typical_box(boxes, images)  # boxes too small for any cell
-    tried = [boxes_from(prior, [level])[0] for level in LEVELS]
-    return max(tried, key=lambda found: iou(found["boxes"].double().numpy()[:, None], corners).max(axis=0).mean())
+    frequency, corners = grids(images).mean(axis=0)[None], boxes.double().numpy()
+    if not frequency.any():
+        return typical_box(boxes, images)  # boxes too small to cover more than half of any cell
+    candidates = [boxes_from(frequency, [level])[0] for level in LEVELS]
+    return max(
+        candidates, key=lambda candidate: iou(candidate["boxes"].double().numpy()[:, None], corners).max(axis=0).mean()
+    )
 
 
 BOX_PREDICTORS = {
@@ -143,25 +163,35 @@ BOX_PREDICTORS = {
 def fitted(
     predictor: Callable[[torch.Tensor, Images], dict], train: list[dict], labels: int
 ) -> dict[str, torch.Tensor]:
-    """What it finds on any image: of each label for which there are training boxes, by these alone."""
-    found = [_sure(torch.empty(0, 4)) | {"classes": torch.empty(0, dtype=torch.int64)}]
-    for kind in range(labels):
+    """Fit a predictor of boxes to each label that has training boxes, and return one prediction for any image.
+
+    The scores of a label's boxes are the share of training images that have the label.
+
+    predictor: one of `BOX_PREDICTORS`.
+    train: one target per training image.
+    n_labels: the number of labels.
+    """
+    predictions = [_certain(torch.empty(0, 4)) | {"classes": torch.empty(0, dtype=torch.int64)}]
+    for number in range(labels):
         images = [
-            {"boxes": each["boxes"][each["classes"] == kind]} for each in train if (each["classes"] == kind).any()
+            {"boxes": target["boxes"][target["classes"] == number]}
+            for target in train
+            if (target["classes"] == number).any()
         ]
         if images:
-            told = predictor(torch.cat([each["boxes"] for each in images]), images)
-            found.append(
-                told
+            prediction = predictor(torch.cat([image["boxes"] for image in images]), images)
+            predictions.append(
+                prediction
                 | {
-                    "scores": told["scores"] * len(images) / len(train),
-                    "classes": torch.full((len(told["boxes"]),), kind),
+                    "scores": prediction["scores"] * len(images) / len(train),
+                    "classes": torch.full((len(prediction["boxes"]),), number),
                 }
             )
-    return {name: torch.cat([each[name] for each in found]) for name in found[0]}
+    return {name: torch.cat([prediction[name] for prediction in predictions]) for name in predictions[0]}
 
 
-def _sure(boxes: torch.Tensor) -> dict:
+def _certain(boxes: torch.Tensor) -> dict:
+    """Make a prediction of boxes (N, 4) with a score of 1 and their centres as points."""
     return {"boxes": boxes, "scores": torch.ones(len(boxes)), "points": (boxes[:, :2] + boxes[:, 2:]) / 2}
 
 
@@ -176,43 +206,61 @@ OF_GRIDS = {
 
 
 def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said]:
-    """By predictor, what it says of so many images it has not seen, from the things of others."""
-    made = {}
+    """Fit all baselines and return their outputs for some images, by the name of the baseline.
+
+    train: one target per training image.
+    labels: the names of the classes.
+    n_images: the number of images to predict.
+    """
+    baselines = {}
     for name, predictor in BOX_PREDICTORS.items():
-        whatever = fitted(predictor, one_kind(train), 1)
-        covered = confidences([whatever | {"scores": whatever["scores"].new_ones(len(whatever["scores"]))}])[0]
-        made[name] = Said(
+        any_label = fitted(predictor, one_kind(train), 1)
+        cell_grid = confidences([any_label | {"scores": any_label["scores"].new_ones(len(any_label["scores"]))}])[0]
+        baselines[name] = Said(
             [fitted(predictor, train, len(labels))] * images,
-            np.tile(covered, (images, 1, 1)),
-            whatever=[whatever] * images,
+            np.tile(cell_grid, (images, 1, 1)),
+            whatever=[any_label] * images,
         )
-    boxed = grids([each for each in train if len(each["boxes"])])
-    for name, shares in OF_GRIDS.items():
-        told = np.tile(shares(boxed), (images, 1, 1))
-        made[name] = replace(made[name], told=told) if name in made else Said(None, told)
-    return made
+    train_grids = grids([target for target in train if len(target["boxes"])])
+    for name, fit in OF_GRIDS.items():
+        predicted = np.tile(fit(train_grids), (images, 1, 1))
+        baselines[name] = (
+            replace(baselines[name], cell_confidences=predicted) if name in baselines else Said(None, predicted)
+        )
+    return baselines
 
 
-def boxes_out_of_patient(things: list[dict], patients, labels: list[str], folds: int = 5) -> dict[str, Said]:
-    """The same of each image from the things of other patients alone."""
+def boxes_out_of_patient(
+    things: list[dict], patients: Sequence | np.ndarray, labels: list[str], folds: int = 5
+) -> dict[str, Said]:
+    """Predict each image with all baselines by cross-validation over patients, by the name of the baseline.
+
+    targets: one per image.
+    patients: the patient of each image.
+    labels: the names of the classes.
+    n_folds: the number of folds, or of patients if that is smaller.
+    """
     splits = list(GroupKFold(min(folds, len(np.unique(patients)))).split(things, groups=patients))
-    each = [answers([things[at] for at in train], labels, len(test)) for train, test in splits]
+    by_fold = [answers([things[row] for row in train], labels, len(test)) for train, test in splits]
     order = np.argsort(np.concatenate([test for _, test in splits]))
-    return {name: picked(pooled([fold[name] for fold in each]), order) for name in each[0]}
+    return {name: picked(pooled([fold[name] for fold in by_fold]), order) for name in by_fold[0]}
 
 
 def of_table(
     boxes: pd.DataFrame, labels: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """Scores on NIH's table of boxes, of `labels` and whatever the label, from other patients' boxes alone: system,
-    metric, label, value, low, high, of.
+    """Score all baselines on NIH's table of boxes, by cross-validation over patients.
+
+    The table has the columns system, metric, label, value, low, high and of.
+
+    boxes: NIH's table of boxes.
+    labels: the names of the classes to score; boxes of any label are scored too.
+    n_resamples: how often patients are drawn with replacement for the intervals.
+    seed: random seed of the resamples.
     """
     known = sorted(boxes["label"].unique())
-    # both by image
+    # both in the order of the images
     true, patients = things_of_table(boxes, known), boxes.groupby("image")["patient"].first().to_numpy()
-    return table(
-        {name: said.measures(true, labels) for name, said in boxes_out_of_patient(true, patients, known).items()},
-        patients,
-        resamples,
-        seed,
-    )
+    systems = boxes_out_of_patient(true, patients, known)
+    measures = {name: output.measures(true, labels) for name, output in systems.items()}
+    return table(measures, patients, resamples, seed)

@@ -1,4 +1,4 @@
-"""YOLOv2: anchors, network, loss and training."""
+"""YOLOv2 (Redmon and Farhadi 2017): anchors, network, loss, and what its training needs."""
 
 from collections import OrderedDict
 from dataclasses import replace
@@ -15,51 +15,65 @@ from pneumo_utils.models.darknet import conv, load_darknet
 from pneumo_utils.models.registry import Source
 from pneumo_utils.models.weights import find_official, load_pocket
 
-ROUNDS = 100
+ROUNDS = 100  # at most, of k-means
 
 
 def overlap(sizes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """IoU of every width and height (N, 2) with every other (M, 2), laid corner on corner."""
-    shared = torch.minimum(sizes[:, None], others[None]).prod(-1)
-    return shared / (sizes.prod(-1)[:, None] + others.prod(-1)[None] - shared)
+    """Compute the IoU of every size with every other, with a shared corner: (N, M).
+
+    sizes: widths and heights (N, 2).
+    others: widths and heights (M, 2).
+    """
+    intersection = torch.minimum(sizes[:, None], others[None]).prod(-1)
+    return intersection / (sizes.prod(-1)[:, None] + others.prod(-1)[None] - intersection)
 
 
 def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
-    """So many widths and heights (number, 2), from the smallest to the largest, which the given ones (N, 2) lie
-    about.
+    """Cluster the sizes of boxes by k-means with 1 - IoU as the distance: (n_anchors, 2), from small to large.
+
+    sizes: widths and heights (N, 2).
+    n_anchors: the number of clusters.
+    seed: random seed of the first centres.
     """
-    luck = torch.Generator().manual_seed(seed)
-    centres = sizes[torch.randint(len(sizes), (1,), generator=luck)]
-    while len(centres) < number:  # k-means++: the further from those chosen, the likelier
-        away = 1 - overlap(sizes, centres).max(1).values
-        centres = torch.cat([centres, sizes[torch.multinomial(away.clamp(min=1e-9) ** 2, 1, generator=luck)]])
+    generator = torch.Generator().manual_seed(seed)
+    centres = sizes[torch.randint(len(sizes), (1,), generator=generator)]
+    while len(centres) < number:  # k-means++: sizes far from all centres are likelier
+        distance = 1 - overlap(sizes, centres).max(1).values
+        centres = torch.cat([centres, sizes[torch.multinomial(distance.clamp(min=1e-9) ** 2, 1, generator=generator)]])
     for _ in range(ROUNDS):
         nearest = overlap(sizes, centres).argmax(1)
-        moved = torch.stack(
-            [sizes[nearest == at].mean(0) if (nearest == at).any() else centres[at] for at in range(number)]
+        means = torch.stack(
+            [sizes[nearest == index].mean(0) if (nearest == index).any() else centres[index] for index in range(number)]
         )
-        if torch.equal(moved, centres):
+        if torch.equal(means, centres):
             break
-        centres = moved
+        centres = means
     return centres[centres.prod(1).argsort()]
 
 
-# darknet's 5, 1, 1, 1 are of gradients: of half a square, and of a cross-entropy
+# weights of the loss; darknet's 5, 1, 1, 1 are of gradients: of half a square, and of a cross-entropy
 OBJECT, NO_OBJECT, COORDINATES, CLASS = 5.0, 1.0, 1.0, 2.0
-# the lowest score of a box that is handed out, and how much two of one label may overlap
-LEAST, OVERLAPPING = 0.05, 0.45
-IGNORED_FROM = 0.6  # a box that overlaps a thing so much is not blamed for seeing it
-NOTHING = -1  # the class that fills a row of boxes up
+LEAST = 0.05  # boxes with a lower score are dropped
+OVERLAPPING = 0.45  # of two boxes of one label with a higher IoU the weaker is dropped
+IGNORED_FROM = 0.6  # a box with such an IoU with a true one is not trained to see no object
+NOTHING = -1  # the class of rows that only pad a tensor of boxes
 
 
 def spoken(raw: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
-    """A detector's maps (B, A * (5 + classes), H, W) as what they say, each (B, H, W, A, ...); boxes as centre and
-    size from 0 to 1.
+    """Decode the raw output of a detector, each part as (B, H, W, A, ...).
+
+    The parts are "within" (the centre in its cell), "log size", "thing" (the probability of an object), "class"
+    (logits) and "boxes" (centre and size from 0 to 1).
+
+    raw: (B, A * (5 + classes), H, W).
+    anchors: widths and heights (A, 2) in cells.
     """
-    batch, _, high, wide = raw.shape
-    raw = raw.float().view(batch, len(anchors), -1, high, wide).permute(0, 3, 4, 1, 2)
-    y, x = torch.meshgrid(torch.arange(high, device=raw.device), torch.arange(wide, device=raw.device), indexing="ij")
-    cell, grid = torch.stack([x, y], -1)[:, :, None], raw.new_tensor([wide, high])
+    batch, _, height, width = raw.shape
+    raw = raw.float().view(batch, len(anchors), -1, height, width).permute(0, 3, 4, 1, 2)
+    y, x = torch.meshgrid(
+        torch.arange(height, device=raw.device), torch.arange(width, device=raw.device), indexing="ij"
+    )
+    cell, grid = torch.stack([x, y], -1)[:, :, None], raw.new_tensor([width, height])
     within = raw[..., :2].sigmoid()
     return {
         "within": within,
@@ -73,12 +87,19 @@ def spoken(raw: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
 def responsible(
     boxes: torch.Tensor, anchors: torch.Tensor, high: int, wide: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """For boxes (N, 4): row and column of the cell that holds the centre, the anchor most alike, and the four
-    numbers that it should say.
+    """Assign each true box to a cell and an anchor.
+
+    Return the row and column of the cell that holds the centre, the anchor with the highest IoU, and the four numbers
+    that the network should predict there: the centre in its cell, and the logarithm of the size over the anchor's.
+
+    boxes: corners (N, 4) from 0 to 1.
+    anchors: widths and heights (A, 2) in cells.
+    height: cells down the image.
+    width: cells across the image.
     """
     grid = boxes.new_tensor([wide, high])
     centre, size = box_convert(boxes, "xyxy", "cxcywh").mul(grid.repeat(2)).split(2, 1)
-    column, row = (centre[:, at].long().clamp(0, most - 1) for at, most in ((0, wide), (1, high)))
+    column, row = (centre[:, axis].long().clamp(0, length - 1) for axis, length in ((0, wide), (1, high)))
     anchor = overlap(size, anchors).argmax(1)
     return row, column, anchor, torch.cat([centre - torch.stack([column, row], 1), (size / anchors[anchor]).log()], 1)
 
@@ -86,89 +107,115 @@ def responsible(
 def losses(
     raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor, anchors: torch.Tensor
 ) -> dict[str, torch.Tensor]:
-    """The parts of the loss, summed over an image and averaged over images; boxes (B, N, 4) and classes (B, N) are
-    filled up with NOTHING.
+    """Compute the terms of the YOLOv2 loss, each summed over an image and averaged over images.
 
     Darknet also draws every box towards its anchor for the first 12,800 images; that is left out.
+
+    raw: the network's output (B, A * (5 + classes), H, W).
+    boxes: true corners (B, N, 4) from 0 to 1.
+    classes: (B, N), `PADDING_CLASS` in rows without a box.
+    anchors: widths and heights (A, 2) in cells.
     """
-    said = spoken(raw, anchors)
-    image, place = (classes != NOTHING).nonzero(as_tuple=True)
-    true, wanted = boxes[image, place], classes[image, place]
-    row, column, anchor, numbers = responsible(true, anchors, *raw.shape[2:])
-    at = image, row, column, anchor
-    corners = box_convert(said["boxes"].detach(), "cxcywh", "xyxy")
-    idle = _best(corners, boxes, classes) < IGNORED_FROM
-    idle[at] = False
+    decoded = spoken(raw, anchors)
+    image, number = (classes != NOTHING).nonzero(as_tuple=True)
+    true, true_classes = boxes[image, number], classes[image, number]
+    row, column, anchor, wanted = responsible(true, anchors, *raw.shape[2:])
+    assigned = image, row, column, anchor
+    corners = box_convert(decoded["boxes"].detach(), "cxcywh", "xyxy")
+    no_object = _best_iou(corners, boxes, classes) < IGNORED_FROM
+    no_object[assigned] = False
     weight = 2 - (true[:, 2:] - true[:, :2]).prod(1, keepdim=True)  # small boxes count for more
-    off = torch.cat([said["within"][at], said["log size"][at]], 1) - numbers
-    reached = _paired(corners[at], true)
-    parts = {
-        "object": OBJECT * (said["thing"][at] - reached).square().sum(),
-        "no object": NO_OBJECT * said["thing"][idle].square().sum(),
-        "coordinates": COORDINATES * (weight * off.square()).sum(),
-        "class": CLASS * cross_entropy(said["class"][at], wanted, reduction="sum"),
+    error = torch.cat([decoded["within"][assigned], decoded["log size"][assigned]], 1) - wanted
+    reached = _paired_iou(corners[assigned], true)
+    terms = {
+        "object": OBJECT * (decoded["thing"][assigned] - reached).square().sum(),
+        "no object": NO_OBJECT * decoded["thing"][no_object].square().sum(),
+        "coordinates": COORDINATES * (weight * error.square()).sum(),
+        "class": CLASS * cross_entropy(decoded["class"][assigned], true_classes, reduction="sum"),
     }
-    return {name: part / len(raw) for name, part in parts.items()}
+    return {name: term / len(raw) for name, term in terms.items()}
 
 
-def _best(corners: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """The largest IoU of each spoken box (B, H, W, A, 4) with a true one of its image."""
-    found = [box_iou(said.reshape(-1, 4), true[kinds != NOTHING]) for said, true, kinds in zip(corners, boxes, classes)]
-    return torch.stack([each.max(1).values if each.shape[1] else each.new_zeros(len(each)) for each in found]).view(
-        corners.shape[:-1]
+def _best_iou(corners: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Compute the highest IoU of each predicted box (B, H, W, A, 4) with a true one of its image."""
+    ious = [
+        box_iou(predicted.reshape(-1, 4), true[true_classes != NOTHING])
+        for predicted, true, true_classes in zip(corners, boxes, classes)
+    ]
+    best = [iou.max(1).values if iou.shape[1] else iou.new_zeros(len(iou)) for iou in ious]
+    return torch.stack(best).view(corners.shape[:-1])
+
+
+def _paired_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Compute the IoU of each box with the one in the same row."""
+    intersection = (
+        (torch.minimum(first[:, 2:], second[:, 2:]) - torch.maximum(first[:, :2], second[:, :2])).clamp(min=0).prod(1)
     )
-
-
-def _paired(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """IoU of each box with the one beside it."""
-    shared = (
-        (torch.minimum(some[:, 2:], others[:, 2:]) - torch.maximum(some[:, :2], others[:, :2])).clamp(min=0).prod(1)
-    )
-    area, other = ((each[:, 2:] - each[:, :2]).prod(1) for each in (some, others))
-    return shared / (area + other - shared)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(1) for boxes in (first, second)]
+    return intersection / (areas[0] + areas[1] - intersection)
 
 
 def decode(
     raw: torch.Tensor, anchors: torch.Tensor, least: float = LEAST, overlapping: float = OVERLAPPING
 ) -> list[dict[str, torch.Tensor]]:
-    """Each image's boxes, with their score (that there is a thing, times its class) and class, the weaker of two
-    that overlap left out.
+    """Convert the raw output to one prediction per image, and drop the weaker of two boxes of a label that overlap.
+
+    A score is the probability of an object times that of its class.
+
+    raw: the network's output (B, A * (5 + classes), H, W).
+    anchors: widths and heights (A, 2) in cells.
+    min_score: boxes with a lower score are dropped.
+    nms_iou: two boxes overlap if their IoU is higher than this.
     """
-    said, found = spoken(raw, anchors), []
-    corners = box_convert(said["boxes"], "cxcywh", "xyxy").clamp(0, 1)
-    scores = said["thing"][..., None] * said["class"].softmax(-1)
+    decoded, predictions = spoken(raw, anchors), []
+    corners = box_convert(decoded["boxes"], "cxcywh", "xyxy").clamp(0, 1)
+    scores = decoded["thing"][..., None] * decoded["class"].softmax(-1)
     for boxes, score in zip(corners.flatten(1, 3), scores.flatten(1, 3)):
-        which, kind = (score > least).nonzero(as_tuple=True)
-        keep = batched_nms(boxes[which], score[which, kind], kind, overlapping)
-        found.append({"boxes": boxes[which][keep], "scores": score[which, kind][keep], "classes": kind[keep]})
-    return found
+        rows, classes = (score > least).nonzero(as_tuple=True)
+        keep = batched_nms(boxes[rows], score[rows, classes], classes, overlapping)
+        predictions.append({"boxes": boxes[rows][keep], "scores": score[rows, classes][keep], "classes": classes[keep]})
+    return predictions
 
 
 NAME = "yolov2"
-# yolov2.cfg; in cells
+# anchors of yolov2.cfg, in cells
 COCO = (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)
-PASSED = 16  # block5 has so many times the channels that are passed by
+PASSED = 16  # the passthrough has 2 / 16 of the channels of block5
 
 
 def filters(classes: int, anchors: int = len(COCO)) -> int:
-    """Numbers that each cell speaks: for each anchor a box, whether there is a thing, and its classes."""
+    """Count the filters of the last convolution: for each anchor a box, an object score, and the classes.
+
+    n_classes: the number of classes.
+    n_anchors: the number of anchors.
+    """
     return anchors * (5 + classes)
 
 
 class Reorganise(nn.Module):
-    """Darknet's [reorg]: maps half as large and four times as many, in darknet's own odd order, which its published
-    weights rely on.
+    """Darknet's [reorg] layer: half the height and width, four times the channels.
+
+    Darknet's order of the values is unusual, and its published weights rely on it.
     """
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Rearrange maps (B, C, H, W) to (B, 4C, H / 2, W / 2) in darknet's order."""
-        number, channels, high, wide = maps.shape
-        squares = maps.reshape(number, channels // 4, high, 2, wide, 2)
-        return squares.permute(0, 3, 5, 1, 2, 4).reshape(number, 4 * channels, high // 2, wide // 2)
+        batch, channels, height, width = maps.shape
+        squares = maps.reshape(batch, channels // 4, height, 2, width, 2)
+        return squares.permute(0, 3, 5, 1, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
 
 
 class Detector(nn.Module):
-    """block6, two more convolutions, and block5's finer maps passed by all of them; then what each cell speaks."""
+    """The last part of YOLOv2: block6, two more convolutions, the passthrough from block5, and the output.
+
+    block6: Darknet-19's last block.
+    channels: channels of its output.
+    finer: channels of block5's maps.
+    n_classes: the number of classes.
+    anchors: widths and heights (A, 2) in cells.
+    """
+
+    # the names of the modules are the names of the published weights
 
     def __init__(self, block6: nn.Sequential, channels: int, finer: int, classes: int, anchors: torch.Tensor):
         super().__init__()
@@ -190,7 +237,11 @@ class Detector(nn.Module):
         return self.of(maps, self.block6(maps))
 
     def of(self, finer: torch.Tensor, deep: torch.Tensor) -> torch.Tensor:
-        """What is spoken of block5's maps and block6's."""
+        """Compute the detector's raw output.
+
+        finer: the maps of block5.
+        deep: the maps of block6.
+        """
         return self.spoken(self.mixed(torch.cat([self.passed(finer), self.deeper(deep)], 1)))
 
 
@@ -201,14 +252,19 @@ def yolov2_detector(
     weights: str = "random",
     seed: int | None = None,
 ) -> Chain:
-    """The detector, random or with its "pocket" weights, which know their own classes and anchors; anchors are
-    widths and heights in cells.
+    """Build YOLOv2.
+
+    n_classes: the number of classes; pocket weights have their own.
+    size: "full" or "pocket".
+    anchors: widths and heights (A, 2) in cells; None takes those of yolov2.cfg, and pocket weights have their own.
+    weights: "random", or "pocket" for the weights that come with this package.
+    seed: random seed of the weights; None takes them from PyTorch's current random state.
     """
     if weights == "pocket":
-        shipped = load_pocket(NAME).tensors
-        anchors = shipped[f"{HEAD}.anchors"].float()
-        chain = yolov2_detector(len(shipped[f"{HEAD}.spoken.bias"]) // len(anchors) - 5, "pocket", anchors)
-        chain.load_state_dict(shipped)
+        tensors = load_pocket(NAME).tensors
+        anchors = tensors[f"{HEAD}.anchors"].float()
+        chain = yolov2_detector(len(tensors[f"{HEAD}.spoken.bias"]) // len(anchors) - 5, "pocket", anchors)
+        chain.load_state_dict(tensors)
         return chain
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
@@ -222,26 +278,34 @@ def yolov2_detector(
     return Chain({**blocks, HEAD: detector}, replace(darknet.about, name=NAME, cam=f"{HEAD}.mixed"))
 
 
-BEFORE = "joined"
-STRIDE = {"full": 32, "pocket": 8}  # pixels of an image to one cell
+BEFORE = "joined"  # the block before the last two convolutions, see `last_apart`
+STRIDE = {"full": 32, "pocket": 8}  # pixels of an image per cell
 
 
 class RegionLoss(nn.Module):
-    """The sum of the region layer's parts, for targets (B, most, 5) of boxes and classes."""
+    """Compute the YOLOv2 loss, the sum of the terms of darknet's region layer.
+
+    anchors: widths and heights (A, 2) in cells.
+    """
 
     def __init__(self, anchors: Tensor):
         super().__init__()
         self.register_buffer("anchors", anchors.clone())
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
-        """Compute the summed YOLOv2 loss of a batch."""
+        """Compute the summed YOLOv2 loss of a batch.
+
+        raw: the network's output.
+        targets: (B, N, 5), box corners from 0 to 1 and the class; rows without a box have the class `PADDING_CLASS`.
+        """
         targets = targets.as_subclass(Tensor)
         return sum(losses(raw, targets[..., :4], targets[..., 4].long(), self.anchors.to(raw.device)).values())
 
 
 class Joined(nn.Module):
-    """What the detector's last two convolutions are given: block6's maps, gone through two more, and block5's finer
-    ones beside them.
+    """Compute the input of the last two convolutions: block6, two more convolutions, and the passthrough from block5.
+
+    detector: its modules are shared.
     """
 
     def __init__(self, detector: Detector):
@@ -249,13 +313,17 @@ class Joined(nn.Module):
         self.block6, self.deeper, self.passed = detector.block6, detector.deeper, detector.passed
 
     def forward(self, finer: Tensor) -> Tensor:
-        """Concatenate the finer maps and the deeper maps along the channels."""
+        """Concatenate the maps of block5 and the deeper maps along the channels.
+
+        finer: the maps of block5.
+        """
         return torch.cat([self.passed(finer), self.deeper(self.block6(finer))], 1)
 
 
 def last_apart(chain: Chain) -> Chain:
-    """The same detector, its modules shared, with the last two convolutions as its head: what is before them can be
-    frozen, and computed once.
+    """Make the last two convolutions the head of the detector, so that all before them can be frozen and cached.
+
+    chain: the detector, with which the result shares its modules.
     """
     blocks = dict(chain.named_children())
     detector = blocks.pop(HEAD)
@@ -266,8 +334,12 @@ def last_apart(chain: Chain) -> Chain:
 
 
 def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
-    """A detector of everyday things as it comes: the "pocket" one of drawn shapes, YOLOv2 as its authors trained it
-    ("imagenet"), or "random".
+    """Load a pretrained YOLOv2.
+
+    weights: "pocket" for the weights that come with this package, trained on drawn shapes; "imagenet" for those that
+        its authors trained on COCO; or "random".
+    size: "full" or "pocket"; pocket weights are always "pocket".
+    seed: random seed of random weights.
     """
     if weights == "pocket":
         return yolov2_detector(weights="pocket")
@@ -278,7 +350,13 @@ def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
 
 
 def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
-    """The detector, to speak of other labels in boxes about other anchors: its last convolution is drawn anew."""
+    """Replace the last convolution of a detector by a random one for other labels and anchors, in place.
+
+    chain: the detector.
+    n_labels: the number of labels.
+    anchors: widths and heights (A, 2) in cells.
+    seed: random seed of the new layer.
+    """
     detector = chain.get_submodule(HEAD)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -288,8 +366,9 @@ def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
 
 
 class Sightings(Callback):
-    """After each epoch the highest score of a box in each tested image: how many images have one above a threshold
-    can be asked later.
+    """Record after each epoch the highest score of a box in each validation image, as tensors in `epochs`.
+
+    anchors: widths and heights (A, 2) in cells.
     """
 
     def __init__(self, anchors: Tensor):
@@ -297,19 +376,23 @@ class Sightings(Callback):
 
     def before_validate(self):
         """Clear the scores of the last validation."""
-        self.seen = []
+        self.batches = []
 
     def after_pred(self):
         """Store the highest box score of each image of a validation batch."""
         if not self.training:
-            self.seen.append(best_score(self.pred.detach(), self.anchors.to(self.pred.device)).cpu())
+            self.batches.append(best_score(self.pred.detach(), self.anchors.to(self.pred.device)).cpu())
 
     def after_validate(self):
         """Append the scores of this epoch to the list of epochs."""
-        self.epochs.append(torch.cat(self.seen))
+        self.epochs.append(torch.cat(self.batches))
 
 
 def best_score(raw: Tensor, anchors: Tensor) -> Tensor:
-    """Of each image's boxes the highest score: that there is a thing, times its class."""
-    said = spoken(raw, anchors)
-    return (said["thing"] * said["class"].softmax(-1).max(-1).values).flatten(1).max(1).values
+    """Compute the highest score of a box in each image: the probability of an object times that of its class.
+
+    raw: the network's output (B, A * (5 + classes), H, W).
+    anchors: widths and heights (A, 2) in cells.
+    """
+    decoded = spoken(raw, anchors)
+    return (decoded["thing"] * decoded["class"].softmax(-1).max(-1).values).flatten(1).max(1).values

@@ -1,6 +1,4 @@
-"""Where a network looks, and whether that can be believed: maps by captum, and scores that hold them to a truth, to
-nothing and to each other.
-"""
+"""Saliency maps of a network, and tests of whether they can be trusted."""
 
 from pneumo_utils.explain.attribution import METHODS, Maps, maps
 from pneumo_utils.explain.map_metrics import Erased, deletion, emphasis, insertion, iou_area, pointing, share

@@ -1,4 +1,4 @@
-"""Saliency maps by captum, for one network and many images."""
+"""Compute saliency maps of one network for many images, with captum."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -8,59 +8,74 @@ from functools import cached_property
 import numpy as np
 import torch
 from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam, Occlusion, Saliency
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.explain.target_scores import MEAN, Score, asked, blank, check_all, undisturbed
 
+# The methods below take the same arguments: `score` computes the logit to explain, `images` is a batch as the network
+# takes it, `classes` has one class per image (None: the predicted class), and `layer` is a module of the network.
+
 
 def gradcam(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
-    """Selvaraju et al. 2017: a layer's maps weighed by the mean of their gradients; what speaks for the class."""
+    """Compute Grad-CAM (Selvaraju et al. 2017).
+
+    The maps of a layer are weighted by their mean gradients and summed; values below 0 become 0.
+    """
     return LayerGradCam(score, layer).attribute(images, additional_forward_args=classes, relu_attributions=True)[:, 0]
 
 
 def gradcam_plus_plus(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
-    """Chattopadhay et al. 2018: gradients that speak for the class, each place with a weight of its own.
+    """Compute Grad-CAM++ (Chattopadhay et al. 2018): only positive gradients count, each pixel with its own weight.
 
-    The paper differentiates exp(logit), which multiplies a whole map by one number; here it is left away, as it
+    The paper differentiates exp(logit), which multiplies a whole map by one number. That factor is left out, as it
     overflows.
     """
-    maps, gradients = _at(score, images, classes, layer)
+    maps, gradients = _activations_and_gradients(score, images, classes, layer)
     squares = gradients**2
-    below = 2 * squares + gradients * squares * maps.sum((-2, -1), keepdim=True)
-    places = torch.where(below != 0, squares / below, 0)
-    weights = (places * gradients.relu()).sum((-2, -1), keepdim=True)
+    denominator = 2 * squares + gradients * squares * maps.sum((-2, -1), keepdim=True)
+    pixel_weights = torch.where(denominator != 0, squares / denominator, 0)
+    weights = (pixel_weights * gradients.relu()).sum((-2, -1), keepdim=True)
     return (weights * maps).sum(1).relu()
 
 
 def saliency(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
-    """Simonyan et al. 2013: how much the answer changes with a pixel's grey, which stands in all channels at once."""
+    """Compute the absolute gradient of the score (Simonyan et al. 2013).
+
+    The gradient is summed over channels before its absolute value is taken: a grey pixel is the same in all channels.
+    """
     return Saliency(score).attribute(_leaf(images), additional_forward_args=classes, abs=False).sum(1).abs()
 
 
 def integrated_gradients(
-    score: Score, images: Tensor, classes: Tensor | None, steps: int = 32, absent: str = MEAN
+    score: Score, images: Tensor, classes: Tensor | None, steps: int = 32, fill: str = MEAN
 ) -> Tensor:
-    """Sundararajan et al.
+    """Compute integrated gradients (Sundararajan et al. 2017), the contribution of each pixel to the score.
 
-    2017: what each pixel adds to the answer, all the way from an empty picture; below 0 it speaks against the class.
+    The gradient is averaged between a blank image and the image. Values below 0 speak against the class.
+
+    steps: the number of images on that path.
+    fill: the blank image, "mean" or "blur".
     """
-    found = IntegratedGradients(score).attribute(
+    contributions = IntegratedGradients(score).attribute(
         _leaf(images),
-        blank(images, absent),
+        blank(images, fill),
         n_steps=steps,
         internal_batch_size=len(images),
-        additional_forward_args=_answered(score, images, classes),
+        additional_forward_args=_target_or_predicted(score, images, classes),
     )
-    return found.sum(1).float()  # captum sums in double precision
+    return contributions.sum(1).float()  # captum sums in double precision
 
 
-def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int = 0, absent: str = MEAN) -> Tensor:
-    """Zeiler and Fergus 2014: by how much the answer falls where a square is covered, by half of its side from one to
-    the next.
+def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int = 0, fill: str = MEAN) -> Tensor:
+    """Compute the drop of the score when a square of the image is covered (Zeiler and Fergus 2014).
 
-    Its side is an eighth of the picture's unless it is given in pixels; below 0 the answer rises.
+    The square moves by half of its side. Values below 0 mean that the score rises.
+
+    window: side of the square in pixels; 0 takes an eighth of the image's side.
+    fill: what covers the square, "mean" or "blur".
     """
     side = window or max(1, images.shape[-1] // 8)
     step, channels = max(1, side // 2), images.shape[1]
@@ -71,8 +86,8 @@ def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int 
                 images,
                 (channels, side, side),
                 (channels, step, step),
-                blank(images, absent),
-                additional_forward_args=_answered(score, images, classes),
+                blank(images, fill),
+                additional_forward_args=_target_or_predicted(score, images, classes),
             )
             .mean(1)
         )
@@ -82,10 +97,10 @@ def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int 
 class Method:
     """An explanation method and the properties of its maps."""
 
-    name: str  # in words
-    work: Callable
-    at_a_layer: bool = False
-    signed: bool = False  # whether a map says what speaks against the class too, as numbers below 0
+    name: str  # as it is printed
+    function: Callable  # the function that computes the maps
+    at_a_layer: bool = False  # whether it explains a layer's maps, not the pixels of the image
+    signed: bool = False  # whether its maps have values below 0, where the image speaks against the class
 
 
 METHODS = {
@@ -97,24 +112,26 @@ METHODS = {
 }
 
 
-def _at(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> tuple[Tensor, Tensor]:
-    """A layer's maps and their gradients; what follows is given a copy, over which it may write."""
-    kept = []
+def _activations_and_gradients(
+    score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module
+) -> tuple[Tensor, Tensor]:
+    """Return a layer's maps and the gradients of the score with respect to them."""
+    activations = []
 
-    def keep(module, taken, given):
-        kept[:] = [given.detach().requires_grad_()]
-        return kept[0].clone()
+    def keep(module, inputs, output):
+        activations[:] = [output.detach().requires_grad_()]
+        return activations[0].clone()  # the next layer may overwrite its input
 
     hook = layer.register_forward_hook(keep)
     try:
-        answer = score(images, classes)
+        scores = score(images, classes)
     finally:
         hook.remove()
-    return kept[0].detach(), torch.autograd.grad(answer.sum(), kept)[0]
+    return activations[0].detach(), torch.autograd.grad(scores.sum(), activations)[0]
 
 
-def _answered(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
-    """The classes asked for, or else those that the whole images are given: with a part away it may be another."""
+def _target_or_predicted(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
+    """Return the target classes, or those predicted for the whole images: with pixels missing they may differ."""
     if classes is None:
         with torch.no_grad():
             score(images)
@@ -122,21 +139,22 @@ def _answered(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
 
 
 def _leaf(images: Tensor) -> Tensor:
+    """Copy images into a tensor that gradients can be computed for."""
     return images.detach().clone().requires_grad_()
 
 
-AT_ONCE = 32  # images, where they come as one tensor
+AT_ONCE = 32  # the batch size, where images come as one tensor
 
 
 @dataclass(frozen=True)
 class Maps:
-    """Heat at the size of the images (images, height, width); any function that takes an array takes this."""
+    """Saliency maps (images, height, width) of one method; any function that takes an array takes this."""
 
-    maps: np.ndarray
-    raw: np.ndarray  # the same as the method made it: of Grad-CAM at the size of the layer
-    classes: np.ndarray  # the class that each map speaks of
-    method: str
-    layer: str = ""  # the layer that was looked at, where the method has one
+    maps: np.ndarray  # at the size of the images
+    raw: np.ndarray  # as the method computed them: Grad-CAM's are at the size of the layer
+    classes: np.ndarray  # the class that each map explains
+    method: str  # a key of METHODS
+    layer: str = ""  # the layer that was explained, where the method has one
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -146,18 +164,18 @@ class Maps:
 
     @cached_property
     def empty(self) -> np.ndarray:
-        """Which maps are zero everywhere: nothing at that layer speaks for the class."""
+        """Tell which maps are zero everywhere: nothing at that layer speaks for the class."""
         return np.logical_not(self.raw.any((1, 2)))
 
     @property
     def note(self) -> str:
-        """What has to be said beside the maps; nothing where none is empty."""
+        """Return a sentence that counts the empty maps, or "" if there is none."""
         where = f" at {self.layer}" if self.layer else ""
-        told = (
+        sentence = (
             f"{self.empty.sum()} of {len(self)} maps are zero everywhere: {METHODS[self.method].name} finds "
             f"nothing{where} that speaks for the class."
         )
-        return told if self.empty.any() else ""
+        return sentence if self.empty.any() else ""
 
 
 def maps(
@@ -165,94 +183,94 @@ def maps(
     images: Tensor | Iterable,
     method: str = "gradcam",
     layer: str | None = None,
-    target=None,
+    target: ArrayLike | None = None,
     **settings,
 ) -> Maps:
-    """Of images as the network takes them, or of a loader's batches, for a class (`target`: a number, one an image, or
-    the class answered).
+    """Compute saliency maps of one network for many images, and leave the network as it was.
 
-    With a head of one output class 1 is what raises it and class 0 what lowers it. `layer` is a block or a module
-    inside one, by its path; unless said it is the one that the trunk names for Grad-CAM. `settings` are the method's
-    own, as integrated gradients' `steps`. Maps of saliency, Grad-CAM and Grad-CAM++ are never below 0. The network is
-    left as it was found.
+    Maps of saliency, Grad-CAM and Grad-CAM++ are never below 0.
+
+    net: the network. With a single output, class 1 is explained by what raises it and class 0 by what lowers it.
+    images: a tensor (images, channels, height, width) as the network takes it, or the batches of a data loader.
+    method: a key of `METHODS`.
+    layer: the path of a block or of a module inside one; None takes the layer that the network names for Grad-CAM.
+    target: one class for all images, one class per image, or None for the predicted class.
+    settings: the method's own arguments, such as `steps` of integrated gradients.
     """
-    chosen = _method(method, settings)
-    path = _layer(net, chosen, layer)
-    more = {"layer": net.get_submodule(path)} if path else {}
-    device, score, done, found = next(net.parameters()).device, Score(net), 0, []
+    chosen = _find_method(method, settings)
+    path = _find_layer(net, chosen, layer)
+    layer_argument = {"layer": net.get_submodule(path)} if path else {}
+    device, score, n_done, results = next(net.parameters()).device, Score(net), 0, []
     with undisturbed(net):
         for batch in _batches(images):
             batch = batch.as_subclass(Tensor).to(device)
-            classes = asked(target, done, len(batch))
-            raw = chosen.work(
-                score, batch, None if classes is None else classes.to(device), **more, **settings
+            classes = asked(target, n_done, len(batch))
+            raw = chosen.function(
+                score, batch, None if classes is None else classes.to(device), **layer_argument, **settings
             ).detach()
-            assert score.classes is not None, "every method asks for the score"
-            whole = LayerAttribution.interpolate(_maps_only(raw, path)[:, None], tuple(batch.shape[-2:]), "bilinear")[
-                :, 0
-            ]
-            found.append([each.cpu().numpy() for each in (whole, raw, score.classes)])
-            done += len(batch)
-    check_all(target, done)
-    if not found:
-        raise StudyError("There is no image to look at: the batch or the loader is empty.")
-    whole, raw, classes = (np.concatenate(parts) for parts in zip(*found))
-    return Maps(whole, raw, classes, method, path)
+            assert score.classes is not None, "every method computes the score"
+            full_size = LayerAttribution.interpolate(
+                _check_spatial(raw, path)[:, None], tuple(batch.shape[-2:]), "bilinear"
+            )[:, 0]
+            results.append([tensor.cpu().numpy() for tensor in (full_size, raw, score.classes)])
+            n_done += len(batch)
+    check_all(target, n_done)
+    if not results:
+        raise StudyError("There is no image to explain: the batch or the loader is empty.")
+    full_size, raw, classes = (np.concatenate(parts) for parts in zip(*results))
+    return Maps(full_size, raw, classes, method, path)
 
 
-def _method(name: str, settings: dict) -> Method:
+def _find_method(name: str, settings: dict) -> Method:
+    """Look up a method; raise `StudyError` if it is unknown or lacks one of the settings."""
     if name not in METHODS:
         raise StudyError(
             f"There is no method {name!r}{did_you_mean(name, METHODS, 0.4)} There are {', '.join(METHODS)}."
         )
-    own = [
-        each.name
-        for each in inspect.signature(METHODS[name].work).parameters.values()
-        if each.default is not each.empty
+    known = [
+        parameter.name
+        for parameter in inspect.signature(METHODS[name].function).parameters.values()
+        if parameter.default is not parameter.empty
     ]
-    if unknown := set(settings) - set(own):
+    if unknown := set(settings) - set(known):
         raise StudyError(
-            f"{METHODS[name].name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(own) or 'none'}."
+            f"{METHODS[name].name} has no setting {', '.join(sorted(unknown))}; it has {', '.join(known) or 'none'}."
         )
     return METHODS[name]
 
 
-def _layer(net: nn.Module, method: Method, layer: str | None) -> str:
-    """The path of the layer that is looked at; none for a method that looks at the picture itself."""
+def _find_layer(net: nn.Module, method: Method, layer: str | None) -> str:
+    """Return the path of the layer to explain, or "" for a method that explains the pixels of the image."""
     if not method.at_a_layer:
         if layer is not None:
             raise StudyError(
-                f"{method.name} looks at the picture itself and has no layer: leave {layer!r} away, or "
+                f"{method.name} explains the pixels of the image and has no layer: leave {layer!r} out, or "
                 f"choose gradcam or gradcam++."
             )
         return ""
     blocks = ", ".join(name for name, _ in net.named_children())
     path = getattr(getattr(net, "about", None), "cam", None) if layer is None else layer
     if path is None:
-        raise StudyError(f"This network does not name a layer for {method.name}: say layer=..., one of {blocks}.")
-    there = [name for name, _ in net.named_modules() if name]
-    if path not in there:
+        raise StudyError(f"This network does not name a layer for {method.name}: give layer=..., one of {blocks}.")
+    known = [name for name, _ in net.named_modules() if name]
+    if path not in known:
         raise StudyError(
-            f"The network has no layer {path!r}{did_you_mean(path, there, 0.4)} Its blocks are "
-            f"{blocks}, and what is "
-            "inside one is named by its path."
+            f"The network has no layer {path!r}{did_you_mean(path, known, 0.4)} Its blocks are {blocks}; a module "
+            f"inside a block is named by its path."
         )
     return path
 
 
 def _batches(images: Tensor | Iterable) -> Iterator[Tensor]:
+    """Split a tensor into batches, or take the images out of a loader's batches, which may hold labels too."""
     if isinstance(images, Tensor):
         yield from images.split(AT_ONCE) if len(images) else ()
     else:
-        yield from map(_images, images)
+        yield from (batch if isinstance(batch, Tensor) else batch[0] for batch in images)
 
 
-def _images(batch) -> Tensor:
-    """A loader gives images with their labels, or images alone."""
-    return batch if isinstance(batch, Tensor) else batch[0]
-
-
-def _maps_only(raw: Tensor, layer: str) -> Tensor:
+def _check_spatial(raw: Tensor, layer: str) -> Tensor:
+    """Return maps unchanged; raise `StudyError` if the layer has no height and width."""
     if raw.ndim != 3:
-        raise StudyError(f"{layer} gives no maps, but one row of numbers an image. Choose a layer before the pooling.")
+        raise StudyError(f"{layer} gives no maps, but one row of numbers per image. Choose a layer before the pooling.")
     return raw

@@ -1,4 +1,4 @@
-"""Score saliency maps: against known lesions, and by deletion and insertion."""
+"""Score saliency maps against masks of lesions, and by deletion and insertion; keep only a part of each image."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from fastai.data.transforms import Transform
 from fastai.torch_core import TensorImage
+from numpy.typing import ArrayLike
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,156 +25,205 @@ from pneumo_utils.explain.target_scores import (
     undisturbed,
 )
 
-FAR = 1e6  # between two images of a stack, so that the nearest pixel of a region is one of the same image
+FAR = 1e6  # distance between two images of a stack, so that the nearest pixel of a mask is in the same image
+
+# In the four scores below `maps` are saliency maps (images, height, width) of finite numbers from 0 up, and `masks` are
+# boolean arrays of the same shape. Each returns one number per image, nan where its mask is empty.
 
 
-def pointing(heat, region, tolerance: float = 0.0) -> np.ndarray:
-    """The pointing game (Zhang et al.
+def pointing(heat: ArrayLike, region: ArrayLike, tolerance: float = 0.0) -> np.ndarray:
+    """Play the pointing game (Zhang et al. 2016): 1 where the maximum of the map lies in the mask, else 0.
 
-    2016): 1 where the hottest pixel is in the region, or at most so many pixels from it, else 0.
+    If several pixels share the maximum, the score is the share of them that hit. A map of zeros misses.
 
-    Several hottest pixels count by their share; a map without heat points nowhere, which is a miss.
+    maps: saliency maps.
+    masks: masks of what the maps should point at.
+    tolerance: a maximum at most this many pixels away from the mask hits too.
     """
-    heat, region = _pair(heat, region)
+    heat, region = _check_pair(heat, region)
     near = distance_transform_edt(~region, sampling=(FAR, 1, 1)) <= tolerance if tolerance else region
     hottest = (heat == heat.max((1, 2), keepdims=True)) & (heat > 0)
     hits = (hottest & near).sum((1, 2)) / np.maximum(hottest.sum((1, 2)), 1)
     return np.where(region.any((1, 2)), hits, np.nan)
 
 
-def share(heat, region) -> np.ndarray:
-    """How much of the heat lies in the region."""
-    heat, region = _pair(heat, region)
-    return np.where(region.any((1, 2)), _over((heat * region).sum((1, 2)), heat.sum((1, 2))), np.nan)
+def share(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+    """Compute the share of a map's sum that lies in the mask, from 0 to 1; nan too for a map of zeros.
+
+    maps: saliency maps.
+    masks: masks of the same shape.
+    """
+    heat, region = _check_pair(heat, region)
+    return np.where(region.any((1, 2)), _divide((heat * region).sum((1, 2)), heat.sum((1, 2))), np.nan)
 
 
-def emphasis(heat, region) -> np.ndarray:
-    """That share over the region's share of the picture: 1 where heat is spread evenly."""
+def emphasis(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+    """Divide the share of a map's sum in the mask by the mask's share of the image: 1 for an even map.
+
+    maps: saliency maps.
+    masks: masks of the same shape.
+    """
     return share(heat, region) / np.asarray(region, bool).mean((1, 2)).clip(1e-12)
 
 
-def iou_area(heat, region) -> np.ndarray:
-    """Intersection over union of the region and what is hotter than a threshold, the mean over all thresholds from 0 to
-    the map's own maximum.
+def iou_area(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+    """Compute the mean intersection over union of the mask and the pixels above a threshold, over all thresholds.
 
-    It is exact: between two neighbouring values of the map the intersection over union does not change.
+    Thresholds go from 0 to the map's own maximum. The mean is exact: between two neighbouring values of the map the
+    intersection over union does not change.
+
+    maps: saliency maps.
+    masks: masks of the same shape.
     """
-    heat, region = (each.reshape(len(each), -1) for each in _pair(heat, region))
+    heat, region = (array.reshape(len(array), -1) for array in _check_pair(heat, region))
     order = np.argsort(-heat, axis=1)
-    falling = np.take_along_axis(heat, order, 1)
-    inside = np.take_along_axis(region, order, 1).cumsum(1)
-    union = np.arange(1, heat.shape[1] + 1) + region.sum(1, keepdims=True) - inside
-    widths = falling - np.pad(falling[:, 1:], ((0, 0), (0, 1)))
-    return np.where(region.any(1), _over((inside / union * widths).sum(1), falling[:, 0]), np.nan)
+    descending = np.take_along_axis(heat, order, 1)
+    intersection = np.take_along_axis(region, order, 1).cumsum(1)
+    union = np.arange(1, heat.shape[1] + 1) + region.sum(1, keepdims=True) - intersection
+    widths = descending - np.pad(descending[:, 1:], ((0, 0), (0, 1)))
+    return np.where(region.any(1), _divide((intersection / union * widths).sum(1), descending[:, 0]), np.nan)
 
 
-def _over(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Divide, with nan where there is nothing to divide by."""
     return np.divide(part, whole, out=np.full(len(whole), np.nan), where=whole > 0)
 
 
-def _pair(heat, region) -> tuple[np.ndarray, np.ndarray]:
+def _check_pair(heat: ArrayLike, region: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return maps and masks as arrays; raise `StudyError` if shapes differ or a map has values below 0."""
     heat, region = np.asarray(heat, float), np.asarray(region, bool)
     if heat.ndim != 3 or heat.shape != region.shape:
         raise StudyError(
-            f"Heat of shape {heat.shape} cannot be held to regions of shape {region.shape}: both are "
+            f"Maps of shape {heat.shape} cannot be compared with masks of shape {region.shape}: both are "
             f"(images, height, width)."
         )
     if not (heat >= 0).all():
         raise StudyError(
-            "A map with numbers below 0, or that are none, has no share of heat. Of a method that speaks against the "
-            "class too, say which "
-            "heat is meant: maps.clip(0), what speaks for it, or abs(maps), both."
+            "A map with numbers below 0, or with nan, has no share in a mask. If the method has negative values for "
+            "what speaks against the class, choose: maps.clip(0) for what speaks for it, or abs(maps) for both."
         )
     return heat, region
 
 
 @dataclass(frozen=True)
 class Erased:
-    """The answer after each step."""
+    """The network's output after each step of a deletion or an insertion."""
 
-    shares: np.ndarray  # (steps + 1,) of the pixels that are gone, or back
-    answers: np.ndarray  # (images, steps + 1)
+    fractions: np.ndarray  # (steps + 1,) share of the pixels that have been replaced
+    outputs: np.ndarray  # (images, steps + 1)
 
     @property
     def area(self) -> np.ndarray:
-        """Under each image's curve: of deletion the lower the better, of insertion the higher."""
-        return np.trapezoid(self.answers, self.shares, axis=1)
+        """Compute the area under each image's curve: for deletion lower is better, for insertion higher."""
+        return np.trapezoid(self.outputs, self.fractions, axis=1)
 
 
-def deletion(net: nn.Module, images: Tensor, heat, target=None, **settings) -> Erased:
-    """The hottest pixels give way to what is there when nothing is; settings as `insertion`."""
-    return _erased(net, images, heat, target, True, **settings)
+Output = Callable[[Tensor], Tensor]  # from the logits (images, outputs) to one number per image and class
 
 
-def insertion(net: nn.Module, images: Tensor, heat, target=None, **settings) -> Erased:
-    """The hottest pixels come first into an empty picture.
-
-    `steps` (20) of equally many pixels; `absent` ("blur" or "mean") is the empty picture; `answer` turns logits into
-    what is followed, the probability of the class unless told; `seed` (0) orders pixels of equal heat. The class is
-    `target`, or what the whole image is given.
-    """
-    return _erased(net, images, heat, target, False, **settings)
-
-
-def _erased(
+def deletion(
     net: nn.Module,
     images: Tensor,
-    heat,
-    target,
-    away: bool,
+    heat: ArrayLike,
+    target: ArrayLike | None = None,
     steps: int = 20,
-    absent: str = BLUR,
-    answer: Callable[[Tensor], Tensor] = probabilities,
+    fill: str = BLUR,
+    output: Output = probabilities,
     seed: int = 0,
+) -> Erased:
+    """Replace the pixels of an image by a blank one, the highest values of the map first, and record the output.
+
+    The arguments are those of `insertion_curve`.
+    """
+    return _record_outputs(net, images, heat, target, True, steps, fill, output, seed)
+
+
+def insertion(
+    net: nn.Module,
+    images: Tensor,
+    heat: ArrayLike,
+    target: ArrayLike | None = None,
+    steps: int = 20,
+    fill: str = BLUR,
+    output: Output = probabilities,
+    seed: int = 0,
+) -> Erased:
+    """Insert the pixels of an image into a blank one, the highest values of the map first, and record the output.
+
+    net: the network.
+    images: (images, channels, height, width) as the network takes them.
+    maps: one saliency map per image, of the same height and width.
+    target: one class for all images, one class per image, or None for the class predicted for the whole image.
+    steps: the number of steps, each with the same number of pixels.
+    fill: the blank image, "blur" or "mean".
+    output: computes what is recorded from the logits; without it the probability of the class.
+    seed: random seed for the order of pixels with equal values.
+    """
+    return _record_outputs(net, images, heat, target, False, steps, fill, output, seed)
+
+
+def _record_outputs(
+    net: nn.Module,
+    images: Tensor,
+    heat: ArrayLike,
+    target: ArrayLike | None,
+    delete: bool,
+    steps: int,
+    fill: str,
+    output: Output,
+    seed: int,
 ) -> Erased:
     heat = np.asarray(heat, float)
     if heat.shape != (len(images), *images.shape[-2:]):
         raise StudyError(
-            f"Images of shape {tuple(images.shape)} cannot be erased by maps of shape {heat.shape}: one "
-            f"map an image, of the same size."
+            f"Images of shape {tuple(images.shape)} do not go with maps of shape {heat.shape}: give one map per "
+            f"image, of the same size."
         )
-    ranks = _ranks(heat, seed)
+    ranks = _rank_pixels(heat, seed)
     check_all(target, len(images))
     counts = np.linspace(0, heat[0].size, steps + 1).round().astype(int)
-    device, followed = next(net.parameters()).device, []
+    device, outputs = next(net.parameters()).device, []
     with undisturbed(net), torch.no_grad():
         for start in range(0, len(images), AT_ONCE):
             batch = images[start : start + AT_ONCE].as_subclass(Tensor).to(device)
             rank = torch.from_numpy(ranks[start : start + AT_ONCE]).to(device)[:, None]
             classes = asked(target, start, len(batch))
             classes = columns(net(batch.clone())).argmax(1) if classes is None else classes.to(device)
-            first, last = (batch, blank(batch, absent)) if away else (blank(batch, absent), batch)
-            told = [picked(answer(net(torch.where(rank < int(count), last, first))), classes) for count in counts]
-            followed.append(torch.stack(told, 1).cpu().numpy())
-    return Erased(counts / heat[0].size, np.concatenate(followed))
+            first, last = (batch, blank(batch, fill)) if delete else (blank(batch, fill), batch)
+            curve = [picked(output(net(torch.where(rank < int(count), last, first))), classes) for count in counts]
+            outputs.append(torch.stack(curve, 1).cpu().numpy())
+    return Erased(counts / heat[0].size, np.concatenate(outputs))
 
 
-def _ranks(heat: np.ndarray, seed: int) -> np.ndarray:
-    """Of each pixel the place in its image's order, the hottest first; equal ones by chance, since row by row would
-    be a direction.
+def _rank_pixels(heat: np.ndarray, seed: int) -> np.ndarray:
+    """Rank the pixels of each map, the highest value first.
+
+    The order of equal values is random, since an order row by row would be a direction.
     """
     flat = heat.reshape(len(heat), -1)
-    mixed = np.random.default_rng(seed).permutation(flat.shape[1])
-    order = mixed[np.argsort(-flat[:, mixed], axis=1, kind="stable")]
+    shuffled = np.random.default_rng(seed).permutation(flat.shape[1])
+    order = shuffled[np.argsort(-flat[:, shuffled], axis=1, kind="stable")]
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(flat.shape[1])[None], 1)
     return ranks.reshape(heat.shape)
 
 
-EDGE = 1 / 16  # of a side: the width of the frame
-REACH = 2  # pixels to either side that are averaged over
+EDGE = 1 / 16  # width of the frame over the side of the image
+REACH = 2  # pixels to either side that the blur averages over
 
 
 class OnlyPart(Transform):
-    """Of a picture: the "frame", its outermost sixteenth, the middle a plain grey; "fine": what a small blur takes
-    away; "coarse": what it leaves; "whole": all.
+    """Keep only a part of each image, to see what a network can learn from it.
+
+    name: "frame" keeps the outermost sixteenth and replaces the middle by a plain grey, "coarse" keeps a slightly
+        blurred image, "fine" keeps what that blur takes away, and "whole" keeps all.
     """
 
     order = 2  # after bytes have become floats
 
     def __init__(self, name: str):
         if name not in PARTS:
-            raise StudyError(f"There is no part {name!r} of a picture: choose {', '.join(PARTS)}.")
+            raise StudyError(f"There is no part {name!r} of an image: choose {', '.join(PARTS)}.")
         self.part = name
 
     def encodes(self, x: TensorImage):
@@ -182,19 +232,28 @@ class OnlyPart(Transform):
 
 
 def frame(x: torch.Tensor) -> torch.Tensor:
-    """Replace all but the border of each image with grey."""
-    edge, left = max(1, round(EDGE * x.shape[-1])), x.clone()
-    left[..., edge:-edge, edge:-edge] = 0.5
-    return left
+    """Replace all but the border of each image with grey.
+
+    x: images (..., height, width) from 0 to 1.
+    """
+    edge, framed = max(1, round(EDGE * x.shape[-1])), x.clone()
+    framed[..., edge:-edge, edge:-edge] = 0.5
+    return framed
 
 
 def coarse(x: torch.Tensor) -> torch.Tensor:
-    """Blur each image with a 5 x 5 mean filter."""
+    """Blur each image with a 5 x 5 mean filter.
+
+    x: images (images, channels, height, width) from 0 to 1.
+    """
     return F.avg_pool2d(F.pad(x, [REACH] * 4, mode="reflect"), 2 * REACH + 1, stride=1)
 
 
 def fine(x: torch.Tensor) -> torch.Tensor:
-    """Subtract the blurred image from each image and centre the rest on grey."""
+    """Subtract the blurred image from each image and centre the rest on grey.
+
+    x: images (images, channels, height, width) from 0 to 1.
+    """
     return x - coarse(x) + 0.5
 
 

@@ -1,15 +1,16 @@
-"""Compare maps with those of a randomised network and with control maps that use no network."""
+"""Compare saliency maps with those of a network with random weights, and with control maps that use no network."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations
 
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import ArrayLike
 from scipy.ndimage import gaussian_filter
 from scipy.stats import rankdata
-from torch import nn
+from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.explain.attribution import maps
@@ -19,115 +20,157 @@ WINDOW = 1.5  # standard deviation in pixels of the window in which Wang et al. 
 SMALL = 0.01**2, 0.03**2  # their constants for maps from 0 to 1
 
 
-def agreement(maps: dict) -> pd.DataFrame:
-    """Every two of the named maps: a row a pair and image, with columns first, second, image, rank correlation, ssim
-    and overlap.
+def agreement(maps: Mapping[str, ArrayLike]) -> pd.DataFrame:
+    """Compare every two of the named sets of maps.
+
+    The table has a row per pair and image, with the columns first, second, image, rank correlation, ssim and overlap.
+
+    maps: two or more arrays (images, height, width) of one shape, by name.
     """
     pairs = [
         pd.DataFrame(
-            {"first": one, "second": other, "image": range(len(np.asarray(maps[one])))} | alike(maps[one], maps[other])
+            {"first": first, "second": second, "image": range(len(np.asarray(maps[first])))}
+            | alike(maps[first], maps[second])
         )
-        for one, other in combinations(maps, 2)
+        for first, second in combinations(maps, 2)
     ]
     if not pairs:
-        raise StudyError(f"Two maps or more are held to each other, by name; there {'is one' if maps else 'is none'}.")
+        raise StudyError(f"Two or more sets of maps are compared, by name; there {'is one' if maps else 'is none'}.")
     return pd.concat(pairs, ignore_index=True)
 
 
-def alike(one, other) -> dict[str, np.ndarray]:
-    """All measures, by name."""
+def alike(one: ArrayLike, other: ArrayLike) -> dict[str, np.ndarray]:
+    """Compute all measures of similarity, by name, each with one number per image.
+
+    first: maps (images, height, width).
+    second: maps of the same shape.
+    """
     return {"rank correlation": rank_correlation(one, other), "ssim": ssim(one, other), "overlap": overlap(one, other)}
 
 
-def rank_correlation(one, other) -> np.ndarray:
-    """Spearman's, over the pixels: from -1 to 1; nan where a map is the same everywhere."""
-    ranks = [rankdata(each.reshape(len(each), -1), axis=1) for each in _both(one, other)]
-    first, second = (each - each.mean(1, keepdims=True) for each in ranks)
-    spread = np.sqrt((first**2).sum(1) * (second**2).sum(1))
-    return np.divide((first * second).sum(1), spread, out=np.full(len(first), np.nan), where=spread > 0)
+def rank_correlation(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """Compute Spearman's rank correlation over the pixels, from -1 to 1; nan where a map is constant.
 
-
-def ssim(one, other) -> np.ndarray:
-    """Structural similarity (Wang et al.
-
-    2004) of the maps, each over its own largest number: 1 where they are the same but for a factor.
+    first: maps (images, height, width).
+    second: maps of the same shape.
     """
-    first, second = (each / np.maximum(abs(each).max((1, 2), keepdims=True), 1e-12) for each in _both(one, other))
-    mean = [_blurred(each) for each in (first, second)]
-    spread = _blurred(first**2) - mean[0] ** 2 + _blurred(second**2) - mean[1] ** 2
-    together = _blurred(first * second) - mean[0] * mean[1]
-    level, structure = SMALL
-    places = (
-        (2 * mean[0] * mean[1] + level)
-        * (2 * together + structure)
-        / ((mean[0] ** 2 + mean[1] ** 2 + level) * (spread + structure))
+    ranks = [rankdata(array.reshape(len(array), -1), axis=1) for array in _check_shapes(one, other)]
+    x, y = (rank - rank.mean(1, keepdims=True) for rank in ranks)
+    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return np.divide((x * y).sum(1), scale, out=np.full(len(x), np.nan), where=scale > 0)
+
+
+def ssim(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+    """Compute the structural similarity (Wang et al. 2004) of maps, each divided by its largest absolute value.
+
+    It is 1 where two maps differ only by a factor.
+
+    first: maps (images, height, width).
+    second: maps of the same shape.
+    """
+    x, y = (array / np.maximum(abs(array).max((1, 2), keepdims=True), 1e-12) for array in _check_shapes(one, other))
+    mean = [_blur(array) for array in (x, y)]
+    variance = _blur(x**2) - mean[0] ** 2 + _blur(y**2) - mean[1] ** 2  # the sum of both
+    covariance = _blur(x * y) - mean[0] * mean[1]
+    mean_constant, variance_constant = SMALL
+    pixels = (
+        (2 * mean[0] * mean[1] + mean_constant)
+        * (2 * covariance + variance_constant)
+        / ((mean[0] ** 2 + mean[1] ** 2 + mean_constant) * (variance + variance_constant))
     )
-    return places.mean((1, 2))
+    return pixels.mean((1, 2))
 
 
-def overlap(one, other, top: float = 0.1) -> np.ndarray:
-    """Intersection over union of the hottest share of either map; pixels that tie with colder ones are not among it,
-    so that zeros never are.
+def overlap(one: ArrayLike, other: ArrayLike, top: float = 0.1) -> np.ndarray:
+    """Compute the intersection over union of the highest pixels of two maps.
+
+    Pixels that tie with lower ones are left out, so that zeros never count.
+
+    first: maps (images, height, width).
+    second: maps of the same shape.
+    top: the share of pixels that are the highest, between 0 and 1.
     """
     if not 0 < top < 1:
-        raise StudyError(f"The hottest share of a map is between 0 and 1, not {top}.")
-    hot = [_hottest(each.reshape(len(each), -1), top) for each in _both(one, other)]
-    union = (hot[0] | hot[1]).sum(1)
-    return np.divide((hot[0] & hot[1]).sum(1), union, out=np.full(len(union), np.nan), where=union > 0)
+        raise StudyError(f"The share of the highest pixels is between 0 and 1, not {top}.")
+    highest = [_highest(array.reshape(len(array), -1), top) for array in _check_shapes(one, other)]
+    union = (highest[0] | highest[1]).sum(1)
+    return np.divide((highest[0] & highest[1]).sum(1), union, out=np.full(len(union), np.nan), where=union > 0)
 
 
-def _hottest(maps: np.ndarray, top: float) -> np.ndarray:
-    many = max(1, round(top * maps.shape[1]))
-    return maps > np.partition(maps, -many - 1, axis=1)[:, -many - 1, None]
+def _highest(maps: np.ndarray, top: float) -> np.ndarray:
+    """Mark the pixels above the value that the given share of each map exceeds."""
+    count = max(1, round(top * maps.shape[1]))
+    return maps > np.partition(maps, -count - 1, axis=1)[:, -count - 1, None]
 
 
-def _blurred(maps: np.ndarray) -> np.ndarray:
+def _blur(maps: np.ndarray) -> np.ndarray:
     return gaussian_filter(maps, (0, WINDOW, WINDOW))
 
 
-def _both(one, other) -> tuple[np.ndarray, np.ndarray]:
-    one, other = np.asarray(one, float), np.asarray(other, float)
-    if one.ndim != 3 or one.shape != other.shape:
+def _check_shapes(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Return both as arrays; raise `StudyError` unless they have one shape (images, height, width)."""
+    first, second = np.asarray(first, float), np.asarray(second, float)
+    if first.ndim != 3 or first.shape != second.shape:
         raise StudyError(
-            f"Maps of shape {one.shape} and {other.shape} cannot be held to each other: both are "
-            f"(images, height, width), of one size."
+            f"Maps of shape {first.shape} and {second.shape} cannot be compared: both are (images, height, width), "
+            f"of one size."
         )
-    return one, other
+    return first, second
 
 
 def sanity(
-    net: nn.Module, images, method: str = "gradcam", layer: str | None = None, target=None, seed: int = 0, **settings
+    net: nn.Module,
+    images: Tensor | Iterable,
+    method: str = "gradcam",
+    layer: str | None = None,
+    target: ArrayLike | None = None,
+    seed: int = 0,
+    **settings,
 ) -> pd.DataFrame:
-    """Blocks are drawn anew one after the other from the top, and stay so; after each the maps of the same classes are
-    held to the first ones.
+    """Run the sanity check of Adebayo et al. 2018: compare maps as weights are randomised block by block.
 
-    A row a block and image: the columns block, image, rank correlation, ssim, overlap and empty, whether the map is
-    zero everywhere.
+    Blocks are randomised one after the other, from the last to the first. After each, maps of the same classes are
+    compared with those of the trained network. The table has a row per block and image, with the columns block, image,
+    rank correlation, ssim, overlap and empty (whether the map is zero everywhere).
+
+    net: the trained network; it is not changed.
+    images: a tensor (images, channels, height, width) as the network takes it, or the batches of a data loader.
+    method: a key of `METHODS`.
+    layer: the path of the layer to explain, for methods that explain one.
+    target: one class for all images, one class per image, or None for the predicted class.
+    seed: random seed of the new weights.
+    settings: the method's own arguments.
     """
-    first, found = maps(net, images, method, layer, target, **settings), []
-    for block, made in randomised(net, seed):
-        now = maps(made, images, method, layer, first.classes, **settings)
-        found.append(
-            pd.DataFrame({"block": block, "image": range(len(now))} | alike(first, now) | {"empty": now.empty})
+    trained, results = maps(net, images, method, layer, target, **settings), []
+    for block, network in randomised(net, seed):
+        new = maps(network, images, method, layer, trained.classes, **settings)
+        results.append(
+            pd.DataFrame({"block": block, "image": range(len(new))} | alike(trained, new) | {"empty": new.empty})
         )
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(results, ignore_index=True)
 
 
 def randomised(net: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
-    """The name of each block that has weights, from the top, and a copy of the network whose weights are random from
-    there up.
+    """Randomise the blocks of a copy of a network one after the other, from the last to the first.
+
+    Yield the name of each block that has weights, and the copy, in which this block and all later ones are random. It
+    is one copy, which the next step changes.
+
+    net: the network; it is not changed.
+    seed: random seed of the last block; each earlier block takes the next number.
     """
-    made = copy.deepcopy(net)
-    for name, block in reversed(list(made.named_children())):
+    network = copy.deepcopy(net)
+    for name, block in reversed(list(network.named_children())):
         if any(True for _ in block.parameters()):
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(seed)
-                _drawn_anew(name, block)
+                _reset_weights(name, block)
             seed += 1
-            yield name, made
+            yield name, network
 
 
-def _drawn_anew(name: str, block: nn.Module) -> None:
+def _reset_weights(name: str, block: nn.Module) -> None:
+    """Give all layers of a block new random weights; raise `StudyError` for a layer that cannot do it itself."""
     for path, layer in block.named_modules():
         if list(layer.parameters(recurse=False)):
             if not hasattr(layer, "reset_parameters"):
@@ -139,59 +182,79 @@ def _drawn_anew(name: str, block: nn.Module) -> None:
     initialise(block)
 
 
-WIDE = 0.25  # standard deviation of the bell over the side of the picture
-GRAIN = 1 / 16  # the same of the blur that makes noise smooth: blobs about as large as a Grad-CAM's
+WIDE = 0.25  # standard deviation of the bell over the side of the image
+GRAIN = 1 / 16  # standard deviation of the noise's blur over the side: blobs about as large as a Grad-CAM's
 
 
-def nothing(images, seed: int = 0) -> dict[str, np.ndarray]:
-    """All of them for the same pictures (images, height, width)."""
-    pictures = _pictures(images)
+def nothing(images: ArrayLike, seed: int = 0) -> dict[str, np.ndarray]:
+    """Make all control maps, which use no network, by name.
+
+    images: grey images (images, height, width).
+    seed: random seed of the noise.
+    """
+    grey = _check_grey(images)
     return {
-        "centre of the picture": centre(pictures.shape),
-        "smooth noise": smooth(pictures.shape, seed),
-        "edges of the picture": edges(pictures),
+        "centre of the picture": centre(grey.shape),
+        "smooth noise": smooth(grey.shape, seed),
+        "edges of the picture": edges(grey),
     }
 
 
 def centre(shape: tuple[int, int, int]) -> np.ndarray:
-    """A bell in the middle: where the chest is."""
-    down, across = (np.exp(-(((np.arange(length) + 0.5) / length - 0.5) ** 2) / (2 * WIDE**2)) for length in shape[1:])
-    return np.broadcast_to(np.outer(down, across), shape).copy()
+    """Make maps with a bell in the middle, where the chest is.
+
+    shape: (images, height, width).
+    """
+    rows, columns = (np.exp(-(((np.arange(length) + 0.5) / length - 0.5) ** 2) / (2 * WIDE**2)) for length in shape[1:])
+    return np.broadcast_to(np.outer(rows, columns), shape).copy()
 
 
 def smooth(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
-    """Noise out of focus, from 0 up, another for each picture."""
+    """Make maps of blurred noise from 0 up, different for each image.
+
+    shape: (images, height, width).
+    seed: random seed.
+    """
     noise = np.random.default_rng(seed).standard_normal(shape)
-    soft = gaussian_filter(noise, (0, GRAIN * shape[1], GRAIN * shape[2]))
-    return soft - soft.min((1, 2), keepdims=True)
+    blurred = gaussian_filter(noise, (0, GRAIN * shape[1], GRAIN * shape[2]))
+    return blurred - blurred.min((1, 2), keepdims=True)
 
 
-def edges(images) -> np.ndarray:
-    """How steeply grey rises or falls at each pixel."""
-    return np.hypot(*np.gradient(_pictures(images), axis=(1, 2)))
+def edges(images: ArrayLike) -> np.ndarray:
+    """Compute the length of the gradient of grey at each pixel.
+
+    images: grey images (images, height, width).
+    """
+    return np.hypot(*np.gradient(_check_grey(images), axis=(1, 2)))
 
 
-def _pictures(images) -> np.ndarray:
-    pictures = np.asarray(images, float)
-    if pictures.ndim != 3:
-        raise StudyError(f"Pictures are (images, height, width), grey, not of shape {pictures.shape}.")
-    return pictures
+def _check_grey(images: ArrayLike) -> np.ndarray:
+    """Return images as floats; raise `StudyError` unless they are (images, height, width)."""
+    grey = np.asarray(images, float)
+    if grey.ndim != 3:
+        raise StudyError(f"Images are grey, (images, height, width), not of shape {grey.shape}.")
+    return grey
 
 
-def checked(maps) -> np.ndarray:
-    """The same maps as numbers, or a refusal that says what is wrong with them."""
-    maps = np.asarray(maps, float)
-    if maps.ndim != 3 or not (maps >= 0).all():
-        astray = " with numbers below 0, or that are none," if maps.ndim == 3 else ""
+def checked(maps: ArrayLike) -> np.ndarray:
+    """Return maps as floats; raise `StudyError` if they are not (images, height, width) or not all 0 or more.
+
+    maps: saliency maps.
+    """
+    array = np.asarray(maps, float)
+    if array.ndim != 3 or not (array >= 0).all():
+        negative = " with numbers below 0, or with nan," if array.ndim == 3 else ""
         raise StudyError(
-            f"Heat of shape {maps.shape}{astray} is no heat map: one is (images, height, width) and 0 "
-            f"or more. Of a method "
-            "that speaks against the class too, give maps.clip(0) or abs(maps)."
+            f"An array of shape {array.shape}{negative} is no heat map: one is (images, height, width) and 0 or more. "
+            f"If the method has negative values for what speaks against the class, give maps.clip(0) or abs(maps)."
         )
-    return maps
+    return array
 
 
-def of_its_most(maps) -> np.ndarray:
-    """Maps over their own largest number, from 0 to 1; an empty one stays empty."""
-    maps = checked(maps)
-    return maps / np.maximum(maps.max((1, 2), keepdims=True), np.finfo(float).tiny)
+def of_its_most(maps: ArrayLike) -> np.ndarray:
+    """Divide each map by its maximum, so that it goes from 0 to 1; a map of zeros stays as it is.
+
+    maps: saliency maps (images, height, width), 0 or more.
+    """
+    array = checked(maps)
+    return array / np.maximum(array.max((1, 2), keepdims=True), np.finfo(float).tiny)

@@ -1,10 +1,11 @@
-"""Which score of a network is explained, and what an image without content is."""
+"""Compute the score of a network that a saliency map explains, and the blank image that stands for missing content."""
 
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torchvision.transforms.functional import gaussian_blur
 
@@ -12,26 +13,38 @@ from pneumo_utils.common.errors import StudyError
 
 
 def columns(logits: Tensor) -> Tensor:
-    """A logit a class; what raises a single output speaks for class 1, what lowers it for class 0."""
+    """Return one logit per class.
+
+    A single output x becomes two columns: -x for class 0 and x for class 1. Raise `StudyError` unless there is one row
+    of numbers per image.
+
+    logits: the network's output (images, outputs).
+    """
     if logits.ndim != 2:
         raise StudyError(
-            f"The network answers {tuple(logits.shape)}, not a row of answers an image. Give it a head whose answers "
-            f"are (images, classes)."
+            f"The network's output has the shape {tuple(logits.shape)}, not one row per image. Give it a head whose "
+            f"output is (images, classes)."
         )
     return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
 
 def probabilities(logits: Tensor) -> Tensor:
-    """Of classes that exclude one another."""
+    """Convert logits to probabilities of mutually exclusive classes, (images, classes).
+
+    logits: the network's output (images, outputs); a single output is the logit of class 1.
+    """
     if columns(logits) is logits:
         return logits.softmax(1)
-    yes = logits.sigmoid()
-    return torch.cat([1 - yes, yes], 1)
+    positive = logits.sigmoid()
+    return torch.cat([1 - positive, positive], 1)
 
 
 class Score:
-    """The number that is explained, one an image: the logit of a class, or of the class that is answered where none
-    is asked for.
+    """Compute the number that is explained: for each image the logit of one class.
+
+    `classes` holds the classes of the latest batch.
+
+    net: the network.
     """
 
     def __init__(self, net: nn.Module):
@@ -39,86 +52,109 @@ class Score:
         self.classes: Tensor | None = None  # of the latest batch
 
     def __call__(self, images: Tensor, classes: Tensor | None = None) -> Tensor:
-        """Compute the logit to explain for each image; raise `StudyError` if an output is not finite."""
-        told = columns(self.net(images.clone()))  # a first layer in place writes over what it is given
-        if astray := int((~told.isfinite()).any(1).sum()):  # its gradient would often be 0, and a map of it empty
+        """Compute the logit to explain for each image; raise `StudyError` if an output is not finite.
+
+        images: a batch as the network takes it.
+        classes: one class per image; None takes the predicted class.
+        """
+        logits = columns(self.net(images.clone()))  # a first layer that works in place overwrites its input
+        # the gradient of such an output would often be 0, and its map empty
+        if n_not_finite := int((~logits.isfinite()).any(1).sum()):
             raise StudyError(
-                f"The network's answer to {astray} of {len(told)} images is not a number: look for nan in its "
-                f"weights and in the images."
+                f"The network's output for {n_not_finite} of {len(logits)} images is not a number: look for nan in "
+                f"its weights and in the images."
             )
-        self.classes = told.detach().argmax(1) if classes is None else classes
-        return picked(told, self.classes)
+        self.classes = logits.detach().argmax(1) if classes is None else classes
+        return picked(logits, self.classes)
 
 
 def picked(told: Tensor, classes: Tensor) -> Tensor:
-    """From each row the column of its class."""
+    """Select from each row the column of its class; raise `StudyError` if there is no such column.
+
+    outputs: (images, classes).
+    classes: one class per image.
+    """
     if int(classes.min()) < 0 or int(classes.max()) >= told.shape[1]:
-        asked = [each for each in classes.unique().tolist() if not 0 <= each < told.shape[1]]
+        unknown = [number for number in classes.unique().tolist() if not 0 <= number < told.shape[1]]
         raise StudyError(
-            f"The network tells {told.shape[1]} classes apart, 0 to {told.shape[1] - 1}; there is no class "
-            f"{', '.join(map(str, asked))}."
+            f"The network has {told.shape[1]} classes, 0 to {told.shape[1] - 1}; there is no class "
+            f"{', '.join(map(str, unknown))}."
         )
     return told.gather(1, classes[:, None])[:, 0]
 
 
-def asked(target, done: int, images: int) -> Tensor | None:
-    """The classes of a batch that comes after so many images: from one for all or one for each; none leaves them to
-    the network.
+def asked(target: ArrayLike | None, done: int, images: int) -> Tensor | None:
+    """Return the target classes of one batch, or None if the predicted classes are to be explained.
+
+    target: one class for all images, one class per image, or None.
+    start: the number of images in earlier batches.
+    n_images: the number of images in this batch.
     """
     if target is None:
         return None
-    given = torch.as_tensor(target).as_subclass(Tensor).cpu()
-    if given.ndim > 1 or given.is_floating_point() or given.dtype == torch.bool:
+    classes = torch.as_tensor(target).as_subclass(Tensor).cpu()
+    if classes.ndim > 1 or classes.is_floating_point() or classes.dtype == torch.bool:
         raise StudyError(
-            f"A target is the number of a class, or a list of them, one an image, not {given.dtype} of "
-            f"shape {tuple(given.shape)}."
+            f"A target is the number of a class, or a list with one number per image, not {classes.dtype} of "
+            f"shape {tuple(classes.shape)}."
         )
-    part = given[done : done + images].long() if given.ndim else given.long().expand(images)
-    if len(part) < images:
+    batch = classes[done : done + images].long() if classes.ndim else classes.long().expand(images)
+    if len(batch) < images:
         raise StudyError(
-            f"There are {len(given)} targets and more images than that: give one class for all, or one for each."
+            f"There are {len(classes)} targets and more images than that: give one class for all, or one for each."
         )
-    return part
+    return batch
 
 
-def check_all(target, images: int) -> None:
-    """Targets that are left over belong to other images."""
-    if target is not None and (given := torch.as_tensor(target)).ndim and len(given) != images:
+def check_all(target: ArrayLike | None, images: int) -> None:
+    """Raise `StudyError` if targets are given per image and their number is not the number of images.
+
+    target: as `target_classes` takes it.
+    n_images: the number of images in all batches.
+    """
+    if target is not None and (classes := torch.as_tensor(target)).ndim and len(classes) != images:
         raise StudyError(
-            f"There are {len(given)} targets for {images} images: give one class for all, or one for each."
+            f"There are {len(classes)} targets for {images} images: give one class for all, or one for each."
         )
 
 
 MEAN, BLUR = "mean", "blur"
-# standard deviation of the blur over the side of the picture: ribs and lesions go, the shape of the chest stays
+# standard deviation of the blur over the side of the image: ribs and lesions vanish, the shape of the chest stays
 WIDE = 1 / 16
 
 
 def blank(images: Tensor, how: str) -> Tensor:
-    """Each image's own mean grey ("mean"), or the image out of focus ("blur"), which brings in no edges of its own."""
+    """Return images without their content, of the same shape.
+
+    images: (images, channels, height, width).
+    fill: "mean" for each image's own mean grey, or "blur" for a strong blur of it, which adds no edges.
+    """
     if how == MEAN:
         return images.mean((-2, -1), keepdim=True).expand_as(images)
     if how == BLUR:
         sigma = WIDE * images.shape[-1]
         return gaussian_blur(images, 2 * math.ceil(2 * sigma) + 1, sigma)
-    raise StudyError(f"A picture is taken away as {MEAN!r} or {BLUR!r}, not as {how!r}.")
+    raise StudyError(f"Pixels are replaced by {MEAN!r} or {BLUR!r}, not by {how!r}.")
 
 
 @contextmanager
 def undisturbed(net: nn.Module) -> Iterator[None]:
-    """In evaluation mode and without gradients of weights, so that nothing before a looked-at layer is
-    differentiated; then as before.
+    """Put a network into evaluation mode and freeze its weights; restore both at the end.
+
+    With frozen weights no gradient is computed in the layers before the one that is explained.
+
+    net: the network.
     """
     modes = [(module, module.training) for module in net.modules()]
-    learning = [weight for weight in net.parameters() if weight.requires_grad]
+    trainable = [weight for weight in net.parameters() if weight.requires_grad]
     try:
         net.eval()
-        for weight in learning:
+        for weight in trainable:
             weight.requires_grad_(False)
         with torch.inference_mode(False), torch.enable_grad():
             yield
     finally:
         for module, mode in modes:
             module.training = mode
-        for weight in learning:
+        for weight in trainable:
             weight.requires_grad_(True)

@@ -1,10 +1,11 @@
-"""Boxes over radiographs, and a detector's confidence."""
+"""Plot boxes over radiographs, grids of confidences, localisation accuracy, and a detector's scores by epoch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
@@ -30,9 +31,9 @@ from pneumo_utils.plots.style import (
     sheet,
 )
 
-GAP, LINE, KEY = 0.05, 0.22, 0.36  # inches: between pictures, a line of a name, the key
-TRUE, FOUND = (AMBER, "-"), (SKY, (0, (4, 2)))
-LOOKS = (
+GAP, LINE, KEY = 0.05, 0.22, 0.36  # inches: gap between images, height of a line of a name, height of the legend
+TRUE, FOUND = (AMBER, "-"), (SKY, (0, (4, 2)))  # colour and line of true and of predicted boxes
+LOOKS = (  # colour, marker and line of each system
     (BLUE, "o", "-"),
     (ORANGE, "s", "--"),
     (GREEN, "^", "-."),
@@ -48,27 +49,33 @@ def boxes_on(
     true: list[dict],
     systems: Mapping[str, Sequence[dict | None]] | None = None,
     most: int = 3,
-):
-    """A column a named picture (grey bytes) and a row a system: true boxes in full lines, and in broken ones those
-    it found, the surest few.
+) -> tuple[Figure, str]:
+    """Plot true boxes as solid lines and predicted ones as dashed lines, one column per image and one row per system.
+
+    Return the figure and its alt text. Raise `StudyError` if images and boxes do not go together.
+
+    images: grey bytes (height, width), by name; 5 at most.
+    true: one target per image.
+    systems: for each detector one prediction per image, or None to leave it out; None shows the true boxes alone.
+    max_boxes: the number of predicted boxes per image at most, those with the highest scores.
     """
     systems = {"": [None] * len(pictures)} if systems is None else systems
-    shown = _checked(pictures, true, systems)
-    figure, box, left, side, head = _plate(list(pictures), list(systems), KEY)
-    told = []
-    for row, (system, found) in enumerate(systems.items()):
-        for column, (name, picture) in enumerate(shown.items()):
-            axes = box(left + column * (side + GAP), head + row * (side + GAP), side, side)
+    arrays = _check(pictures, true, systems)
+    figure, add_axes, left, side, head = _make_grid(list(pictures), list(systems), KEY)
+    described = []
+    for row, (system, predictions) in enumerate(systems.items()):
+        for column, (name, array) in enumerate(arrays.items()):
+            axes = add_axes(left + column * (side + GAP), head + row * (side + GAP), side, side)
             axes.imshow(
-                picture, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 1, 0), interpolation="bilinear"
+                array, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 1, 0), interpolation="bilinear"
             )
             axes.set(xlim=(0, 1), ylim=(1, 0))
             axes.set_axis_off()
-            _outline(axes, true[column]["boxes"], *TRUE)
-            if (boxes := found[column]) is not None:
-                surest = _surest(boxes, most)
-                _outline(axes, surest["boxes"], *FOUND)
-                if not len(surest["boxes"]):
+            _draw_boxes(axes, true[column]["boxes"], *TRUE)
+            if (prediction := predictions[column]) is not None:
+                best = _highest_scores(prediction, most)
+                _draw_boxes(axes, best["boxes"], *FOUND)
+                if not len(best["boxes"]):
                     axes.text(
                         0.5,
                         0.04,
@@ -80,7 +87,8 @@ def boxes_on(
                         color="white",
                         path_effects=[withStroke(linewidth=3, foreground=INK)],
                     )
-            told.append(f"{system}, " * bool(system) + f"{name}: {in_words(true[column], found[column], most)}")
+            description = in_words(true[column], predictions[column], most)
+            described.append(f"{system}, " * bool(system) + f"{name}: {description}")
     keys = {"true box": TRUE} | ({f"found box, the surest {most} at most": FOUND} if any(systems) else {})
     lines = [
         Line2D(
@@ -94,110 +102,126 @@ def boxes_on(
         for colour, line in keys.values()
     ]
     figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=SMALLEST, handlelength=2.2, borderpad=0)
-    return figure, f"Radiographs with boxes. {listed(told, 15)}."
+    return figure, f"Radiographs with boxes. {listed(described, 15)}."
 
 
-def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None):
-    """Grids of confidences (images, 16, 16), a row a system, above the true cells, as the paper shows them; a column
-    an image.
+def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None) -> tuple[Figure, str]:
+    """Plot grids of confidences above the true cells, one column per image and one row per system, as the paper does.
+
+    Return the figure and its alt text. Raise `StudyError` if the shapes differ.
+
+    true: true cells (images, 16, 16).
+    systems: for each system the confidences (images, 16, 16).
+    names: of the images; None numbers them.
     """
-    true = np.asarray(true, float)
-    rows = {name: np.asarray(told, float) for name, told in systems.items()} | {"truth": true}
-    if not systems or any(told.shape != true.shape or told.ndim != 3 for told in rows.values()) or not len(true):
+    truth = np.asarray(true, float)
+    rows = {name: np.asarray(grids, float) for name, grids in systems.items()} | {"truth": truth}
+    if not systems or any(grids.shape != truth.shape or grids.ndim != 3 for grids in rows.values()) or not len(truth):
         raise StudyError(
             "Grids of shape "
-            + ", ".join(str(told.shape) for told in rows.values())
+            + ", ".join(str(grids.shape) for grids in rows.values())
             + " cannot be shown above each other: all are (images, 16, 16)."
         )
-    if len(true) > MOST:
-        raise StudyError(f"{len(true)} grids beside each other are too small to be seen: choose at most {MOST}.")
-    names = names or [f"image {at + 1}" for at in range(len(true))]
-    figure, box, left, side, head = _plate(names, list(rows), 0.62)
-    for row, (name, told) in enumerate(rows.items()):
-        for column, grid in enumerate(told):
-            axes = box(left + column * (side + GAP), head + row * (side + GAP), side, side)
+    if len(truth) > MOST:
+        raise StudyError(f"{len(truth)} grids side by side are too small to be seen: choose at most {MOST}.")
+    titles = names or [f"image {index + 1}" for index in range(len(truth))]
+    figure, add_axes, left, side, head = _make_grid(titles, list(rows), 0.62)
+    for row, grids in enumerate(rows.values()):
+        for column, grid in enumerate(grids):
+            axes = add_axes(left + column * (side + GAP), head + row * (side + GAP), side, side)
             axes.imshow(grid, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
             axes.set_axis_off()
-    high = figure.get_size_inches()[1]
+    height = figure.get_size_inches()[1]
     bar = figure.colorbar(
-        ScalarMappable(cmap=HEAT), cax=box(WIDTH / 2 - 1.4, high - 0.56, 2.8, 0.12), orientation="horizontal"
+        ScalarMappable(cmap=HEAT), cax=add_axes(WIDTH / 2 - 1.4, height - 0.56, 2.8, 0.12), orientation="horizontal"
     )
     bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=SMALLEST)
     bar.outline.set_visible(False)
     described = [
-        f"{name}, {image}: {_cells_in_words(grid)}" for name, held in rows.items() for image, grid in zip(names, held)
+        f"{name}, {title}: {_describe_grid(grid)}" for name, grids in rows.items() for title, grid in zip(titles, grids)
     ]
     return figure, f"Grids of 16 by 16 cells, and under them the true cells. {listed(described, 15)}."
 
 
-def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean"):
-    """Localisation accuracy of each system against how much overlap is asked for, with the interval as a band; a
-    table as `detection.scoring.table` makes it.
+def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean") -> tuple[Figure, str]:
+    """Plot the localisation accuracy of each system against the overlap that is required, with intervals as bands.
+
+    Return the figure and its alt text. Raise `StudyError` if the table has no such accuracy, or too many systems.
+
+    scores: a table of `score_systems`.
+    overlap: "IoU" or "IoBB".
+    label: the label of the metric; "mean" over labels, or "any" label.
     """
-    head = f"{overlap} accuracy at "
-    part = scores[scores["metric"].str.startswith(head) & (scores["label"] == label) & scores["value"].notna()]
+    prefix = f"{overlap} accuracy at "
+    part = scores[scores["metric"].str.startswith(prefix) & (scores["label"] == label) & scores["value"].notna()]
     if part.empty:
         raise StudyError(
-            f"There is no {head}... for {label!r} in this table; its labels are "
+            f"There is no {prefix}... for {label!r} in this table; its labels are "
             f"{', '.join(map(str, scores['label'].unique())) or 'none'}."
         )
-    part = part.assign(least=part["metric"].str.removeprefix(head).astype(float)).sort_values("least")
+    part = part.assign(threshold=part["metric"].str.removeprefix(prefix).astype(float)).sort_values("threshold")
     systems = list(dict.fromkeys(scores["system"][scores.index.isin(part.index)]))
     if len(systems) > len(LOOKS):
         raise StudyError(f"{len(systems)} lines cannot be told apart: choose at most {len(LOOKS)} systems.")
     columns = 1 if max(map(len, systems)) > 16 else 2
     figure, axes = canvas(3.6 + 0.27 * -(-len(systems) // columns))
-    told = []
-    for name, (colour, mark, line) in zip(systems, LOOKS):
-        one = part[part["system"] == name]
-        axes.fill_between(one["least"], one["low"], one["high"], color=colour, alpha=0.15, linewidth=0)
+    described = []
+    for name, (colour, marker, line) in zip(systems, LOOKS):
+        of_system = part[part["system"] == name]
+        threshold, value = of_system["threshold"], of_system["value"]
+        axes.fill_between(threshold, of_system["low"], of_system["high"], color=colour, alpha=0.15, linewidth=0)
         axes.plot(
-            one["least"],
-            one["value"],
+            threshold,
+            value,
             line,
             color=colour,
-            marker=mark,
+            marker=marker,
             markersize=7,
             linewidth=2,
             label=folded(name, 4.6 if columns == 1 else 2.2, 1),
         )
-        told.append(
-            f"{name}: from {one['value'].iloc[0]:.2f} at {one['least'].iloc[0]:g} to {one['value'].iloc[-1]:.2f} at "
-            f"{one['least'].iloc[-1]:g}"
+        described.append(
+            f"{name}: from {value.iloc[0]:.2f} at {threshold.iloc[0]:g} to {value.iloc[-1]:.2f} at "
+            f"{threshold.iloc[-1]:g}"
         )
     top = min(1.03, 1.15 * max(0.05, part[["value", "high"]].max(axis=None)))
     axes.set(xlabel=f"{overlap} of more than", ylabel="share localised", ylim=(-0.02 * top, top))
-    axes.set_xticks(part["least"].unique())
+    axes.set_xticks(part["threshold"].unique())
     axes.tick_params(labelsize=SMALLEST)
     figure.legend(loc="outside upper center", ncols=columns, handlelength=2.4)
     of = {"mean": "in the mean over labels", "any": "whatever the label"}.get(label, f"of {label}")
-    return figure, f"Share of images localised, {of}, against the {overlap} that is asked for. {listed(told, 12)}."
+    return figure, f"Share of images localised, {of}, against the {overlap} that is required. {listed(described, 12)}."
 
 
 def in_words(true: dict, found: dict | None = None, most: int = 3) -> str:
-    """Where the true boxes are, and how far the found ones overlap them."""
-    told = (
+    """Describe in words where the true boxes are, and how far the predicted ones overlap them.
+
+    true: the target of an image.
+    predicted: the prediction for the image; None describes the true boxes alone.
+    max_boxes: the number of predicted boxes at most, those with the highest scores.
+    """
+    description = (
         "no true box"
         if not len(true["boxes"])
-        else "true box" + "es" * (len(true["boxes"]) > 1) + f" in the {_where(true['boxes'])}"
+        else "true box" + "es" * (len(true["boxes"]) > 1) + f" in the {_position(true['boxes'])}"
     )
     if found is None:
-        return told
-    surest = _surest(found, most)
-    if not len(surest["boxes"]):
-        return f"{told}, no box found"
-    told += (
-        f", {len(surest['boxes'])} found, the surest with a score of {float(surest['scores'][0]):.2f}, in the "
-        f"{_where(surest['boxes'])}"
+        return description
+    best = _highest_scores(found, most)
+    if not len(best["boxes"]):
+        return f"{description}, no box found"
+    description += (
+        f", {len(best['boxes'])} found, the surest with a score of {float(best['scores'][0]):.2f}, in the "
+        f"{_position(best['boxes'])}"
     )
     if len(true["boxes"]):
-        both = iou(np.asarray(surest["boxes"], float)[:, None], np.asarray(true["boxes"], float))
-        told += f", the best overlapping by an IoU of {both.max():.2f}"
-    return told
+        overlaps = iou(np.asarray(best["boxes"], float)[:, None], np.asarray(true["boxes"], float))
+        description += f", the best overlapping by an IoU of {overlaps.max():.2f}"
+    return description
 
 
-def _where(boxes) -> str:
-    """A picture of 64 pixels is fine enough for words."""
+def _position(boxes) -> str:
+    """Describe where boxes are, on a mask of 64 x 64 pixels, which is fine enough for words."""
     edges = (np.asarray(boxes, float) * 64).round().astype(int).clip(0, 64)
     mask = np.zeros((64, 64), bool)
     for x, y, right, bottom in edges:
@@ -205,22 +229,24 @@ def _where(boxes) -> str:
     return where(mask)
 
 
-def _cells_in_words(grid: np.ndarray) -> str:
-    sure = grid >= 0.5
-    return f"at most {grid.max():.2f}, {sure.sum()} cells of 0.5 or more" + (
-        f" in the {where(sure, 'the grid')}" if sure.any() else ""
+def _describe_grid(grid: np.ndarray) -> str:
+    """Describe a grid by its maximum, and by the number and the place of its cells of 0.5 or more."""
+    positive = grid >= 0.5
+    return f"at most {grid.max():.2f}, {positive.sum()} cells of 0.5 or more" + (
+        f" in the {where(positive, 'the grid')}" if positive.any() else ""
     )
 
 
-def _surest(found: dict, most: int) -> dict:
-    order = np.argsort(-np.asarray(found["scores"], float), kind="stable")[:most]
-    return {name: np.asarray(found[name])[order] for name in ("boxes", "scores")}
+def _highest_scores(prediction: dict, max_boxes: int) -> dict:
+    """Select the boxes with the highest scores."""
+    order = np.argsort(-np.asarray(prediction["scores"], float), kind="stable")[:max_boxes]
+    return {name: np.asarray(prediction[name])[order] for name in ("boxes", "scores")}
 
 
-def _outline(axes, boxes, colour: str, line) -> None:
-    """Cased in black, so that it shows on any grey."""
+def _draw_boxes(axes, boxes, colour: str, line) -> None:
+    """Draw boxes over a black outline, so that they show on any grey."""
     for x, y, right, bottom in np.asarray(boxes, float).clip(0.012, 0.988):
-        for wide, ink, style in ((3.4, "black", "-"), (1.7, colour, line)):
+        for width, ink, style in ((3.4, "black", "-"), (1.7, colour, line)):
             axes.add_patch(
                 Rectangle(
                     (x, y),
@@ -228,100 +254,109 @@ def _outline(axes, boxes, colour: str, line) -> None:
                     bottom - y,
                     fill=False,
                     edgecolor=ink,
-                    linewidth=wide,
+                    linewidth=width,
                     linestyle=style,
                     alpha=0.55 if ink == "black" else 1,
                 )
             )
 
 
-def _checked(pictures: dict, true: list, systems: Mapping) -> dict[str, np.ndarray]:
+def _check(pictures: dict, true: list, systems: Mapping) -> dict[str, np.ndarray]:
+    """Return the images as arrays; raise `StudyError` if images and boxes do not go together."""
     if not pictures or not systems:
         raise StudyError(
-            "There are no boxes to show: give pictures by name, the true boxes of each, and what was "
-            "found there by system."
+            "There are no boxes to show: give pictures by name, the true boxes of each, and the predictions of each "
+            "system."
         )
     if len(pictures) > MOST:
-        raise StudyError(f"{len(pictures)} pictures beside each other are too small to be seen: choose at most {MOST}.")
-    if wrong := [len(each) for each in (true, *systems.values()) if len(each) != len(pictures)]:
+        raise StudyError(f"{len(pictures)} pictures side by side are too small to be seen: choose at most {MOST}.")
+    if wrong := [len(boxes) for boxes in (true, *systems.values()) if len(boxes) != len(pictures)]:
         raise StudyError(f"{len(pictures)} pictures do not go with boxes of {wrong[0]} images: give one each.")
-    shown = {name: np.asarray(picture) for name, picture in pictures.items()}
-    if any(picture.dtype != np.uint8 or picture.ndim != 2 for picture in shown.values()):
+    arrays = {name: np.asarray(picture) for name, picture in pictures.items()}
+    if any(array.dtype != np.uint8 or array.ndim != 2 for array in arrays.values()):
         raise StudyError("Pictures are grey bytes, as cohort.pixels(size) gives them.")
-    return shown
+    return arrays
 
 
-def _plate(names: list[str], rows: list[str], foot: float):
-    """An empty sheet with the names over its columns and beside its rows, and how axes are placed on it by the inch."""
-    beside = [folded(name, 1.2, 2) for name in rows]
-    label = LINE * max(_lines(each) for each in beside) + 0.08
+def _make_grid(names: list[str], rows: list[str], foot: float) -> tuple[Figure, Callable, float, float, float]:
+    """Make an empty figure with names over its columns and beside its rows.
+
+    Return the figure, a function that adds axes at a position in inches, the left edge of the first column, the side of
+    an image, and the top edge of the first row.
+    """
+    row_names = [folded(name, 1.2, 2) for name in rows]
+    label = LINE * max(_count_lines(name) for name in row_names) + 0.08
     side = min(1.75, (WIDTH - label - GAP * len(names)) / len(names))
-    words = [folded(name, side + GAP, 3) for name in names]
-    head = LINE * max(_lines(each) for each in words) + 0.08
+    titles = [folded(name, side + GAP, 3) for name in names]
+    head = LINE * max(_count_lines(title) for title in titles) + 0.08
     left, height = (WIDTH + label - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + foot
     figure = sheet(height)
-    for column, word in enumerate(words):
+    for column, title in enumerate(titles):
         figure.text(
             (left + column * (side + GAP) + side / 2) / WIDTH,
             1 - (head - 0.05) / height,
-            word,
+            title,
             ha="center",
             va="bottom",
             fontsize=SMALLEST,
             color=INK,
         )
-    for row, word in enumerate(beside):
+    for row, name in enumerate(row_names):
         figure.text(
             (left - 0.06) / WIDTH,
             1 - (head + row * (side + GAP) + side / 2) / height,
-            word,
+            name,
             rotation=90,
             ha="right",
             va="center",
             fontsize=SMALLEST,
             color=INK,
         )
-    return (
-        figure,
-        lambda x, y, wide, high: figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height)),
-        left,
-        side,
-        head,
-    )
+
+    def add_axes(x, y, axes_width, axes_height):
+        position = (x / WIDTH, 1 - (y + axes_height) / height, axes_width / WIDTH, axes_height / height)
+        return figure.add_axes(position)
+
+    return figure, add_axes, left, side, head
 
 
-def _lines(words: str) -> int:
-    return words.count("\n") + 1 if words else 0
+def _count_lines(text: str) -> int:
+    return text.count("\n") + 1 if text else 0
 
 
-LINES = (GREEN, BLUE, ORANGE)
+LINES = (GREEN, BLUE, ORANGE)  # colours of the thresholds
 
 
-def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | None = None):
-    """Of each training the highest score by epoch and image (epochs, images): the share of images above each threshold,
-    and the scores' mean.
+def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | None = None) -> tuple[Figure, str]:
+    """Plot by epoch the share of images whose highest box score is above a threshold, and the mean highest score.
 
-    `printed` is a share that a paper prints, drawn as a dashed line.
+    Return the figure and its alt text. Raise `StudyError` if there is no epoch.
+
+    best_scores: for each training the highest score in each image (epochs, images).
+    thresholds: three at most.
+    paper_share: a share that the paper prints, drawn as a dashed line.
     """
-    if not best or any(each.ndim != 2 or not each.size for each in best):
+    if not best or any(scores.ndim != 2 or not scores.size for scores in best):
         raise StudyError(
-            "There is no epoch to draw: give the highest scores of each training, a row an epoch and a column an image."
+            "There is no epoch to draw: give the highest scores of each training, one row per epoch and one column "
+            "per image."
         )
     figure, (above, below) = canvas(5.6, 2, sharex=True, height_ratios=(3, 2))
-    epochs, told = np.arange(1, len(best[0]) + 1), []
+    epochs, described = np.arange(1, len(best[0]) + 1), []
     for threshold, colour in zip(thresholds, LINES):
-        shares = np.array([(each > threshold).mean(1) for each in best])
+        shares = np.array([(scores > threshold).mean(1) for scores in best])
         above.plot(epochs, shares.T, color=colour, alpha=0.3, linewidth=1)
         above.plot(epochs, mean := shares.mean(0), color=colour, linewidth=2.6, label=f"{threshold:g}")
-        told.append(
+        described.append(
             f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} "
             f"(epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end"
         )
     if printed is not None:
         above.axhline(printed, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
-    highest = np.array([each.mean(1) for each in best])
-    below.plot(epochs, highest.T, color=INK, alpha=0.3, linewidth=1)
-    below.plot(epochs, highest.mean(0), color=INK, linewidth=2.6)
+    mean_scores = np.array([scores.mean(1) for scores in best])
+    overall = mean_scores.mean(0)
+    below.plot(epochs, mean_scores.T, color=INK, alpha=0.3, linewidth=1)
+    below.plot(epochs, overall, color=INK, linewidth=2.6)
     above.set(ylim=(-0.03, 1.03), ylabel="images with a box")
     above.yaxis.set_major_formatter(PercentFormatter(1))
     below.set(ylim=(0, None), ylabel="highest score", xlabel="epoch")
@@ -335,7 +370,7 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
         columnspacing=1.2,
     )
     return figure, (
-        f"Images with a box by epoch, over {len(best)} trainings. {listed(told)}. The mean of the highest score goes "
-        f"from {highest.mean(0)[0]:.2f} "
-        f"by {highest.mean(0).min():.2f} to {highest.mean(0)[-1]:.2f}."
+        f"Images with a box by epoch, over {len(best)} trainings. {listed(described)}. The mean of the highest score "
+        f"is {overall[0]:.2f} after the first epoch, {overall.min():.2f} at the lowest and {overall[-1]:.2f} at the "
+        f"end."
     )

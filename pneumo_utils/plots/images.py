@@ -1,4 +1,6 @@
-"""Grids of radiographs."""
+"""Plot grids of radiographs."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -7,88 +9,101 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots.phantom import Plate, plate
 from pneumo_utils.plots.style import BOLD, INK, SMALLEST, WIDTH, folded, listed, sheet
 
-HEAD, GAP, LINE = 0.34, 0.06, 0.21  # inches: the class over its pictures, the room between two, a line of a caption
+# inches: height of a class name over its images, gap between two images, height of a line of a caption
+HEAD, GAP, LINE = 0.34, 0.06, 0.21
 
 
-def samples(pictures: dict, captions: dict[str, list[str]] | None = None, columns: int = 4):
-    """Square pictures, bytes from 0 to 255, grey or with three colours last, class by class under its name, and a
-    caption under each where there are any.
+def samples(
+    pictures: Mapping[str, Sequence[np.ndarray] | np.ndarray],
+    captions: dict[str, list[str]] | None = None,
+    columns: int = 4,
+) -> tuple[Figure, str]:
+    """Plot images class by class under the name of the class, and return the figure and its alt text.
+
+    images_by_class: for each class square images of bytes, grey (side, side) or coloured (side, side, 3).
+    captions: for each class one caption per image.
+    columns: images per row.
     """
     if not pictures:
         raise StudyError('There are no pictures to show: give them by class, {"NORMAL": images, ...}.')
     side = (WIDTH - GAP * (columns + 1)) / columns
-    drawn, texts, down = [], [], GAP  # what goes where, in inches from the left and from the top
+    drawn, texts, down = [], [], GAP  # positions are in inches from the left and from the top
     for name, images in pictures.items():
-        told = [folded(each, side) for each in (captions or {}).get(name, [])]
+        folded_captions = [folded(caption, side) for caption in (captions or {}).get(name, [])]
         texts.append((GAP, down + 0.05, folded(name, WIDTH, 1, 0.16), {"fontsize": 15, "fontweight": "bold"}))
         down += HEAD
         for start in range(0, len(images), columns):
             row = range(start, min(start + columns, len(images)))
-            for at in row:
-                left = GAP + (at - start) * (side + GAP)
-                drawn.append((left, down, _checked(images[at], name)))
-                if at < len(told):
-                    texts.append(
-                        (left + side / 2, down + side + 0.03, told[at], {"fontsize": SMALLEST, "ha": "center"})
-                    )
-            down += side + GAP + LINE * max((told[at].count("\n") + 1 for at in row if at < len(told)), default=0)
+            for index in row:
+                left = GAP + (index - start) * (side + GAP)
+                drawn.append((left, down, _check_image(images[index], name)))
+                if index < len(folded_captions):
+                    position = (left + side / 2, down + side + 0.03)
+                    texts.append((*position, folded_captions[index], {"fontsize": SMALLEST, "ha": "center"}))
+            lines = [folded_captions[index].count("\n") + 1 for index in row if index < len(folded_captions)]
+            down += side + GAP + LINE * max(lines, default=0)
         if not len(images):
             texts.append((GAP, down, "no image", {"fontsize": SMALLEST}))
             down += HEAD
-    coloured = any(picture.ndim == 3 for _, _, picture in drawn)
-    figure = sheet(down, FigureClass=Figure if coloured else Plate)  # in the palette of a plate a tint would be grey
-    for left, top, picture in drawn:
+    coloured = any(image.ndim == 3 for _, _, image in drawn)
+    figure = sheet(down, FigureClass=Figure if coloured else Plate)  # a Plate has grey colours only
+    for left, top, image in drawn:
         axes = figure.add_axes((left / WIDTH, 1 - (top + side) / down, side / WIDTH, side / down))
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect="auto")
+        axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
         axes.set_axis_off()
-    for left, top, words, look in texts:
-        figure.text(left / WIDTH, 1 - top / down, words, va="top", color=INK, **look)
-    counted = [
+    for left, top, text, style in texts:
+        figure.text(left / WIDTH, 1 - top / down, text, va="top", color=INK, **style)
+    described = [
         f"{len(images)} under "
         f'"{name}"'
-        + (f", mean grey {np.mean([np.mean(each) for each in images]):.0f} of 255" if len(images) else "")
+        + (f", mean grey {np.mean([np.mean(image) for image in images]):.0f} of 255" if len(images) else "")
         + (f": {', '.join(filter(None, captions[name]))}" if captions and any(captions.get(name, ())) else "")
         for name, images in pictures.items()
     ]
-    return figure, f"Sample images: {listed(counted, 15)}."
+    return figure, f"Sample images: {listed(described, 15)}."
 
 
-def _checked(picture, name: str) -> np.ndarray:
-    picture = np.asarray(picture)
-    if picture.dtype != np.uint8 or picture.ndim not in (2, 3) or picture.shape[2:] not in ((), (3,)):
+def _check_image(picture: np.ndarray, name: str) -> np.ndarray:
+    """Return an image as an array; raise `StudyError` unless it is of bytes, grey or with three colours."""
+    image = np.asarray(picture)
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (3,)):
         raise StudyError(
-            f"A picture of {name} is {picture.dtype} of shape {picture.shape}, not grey bytes as "
-            f"cohort.pixels(size) gives them, "
-            "nor such with colours last."
+            f"A picture of {name} is {image.dtype} of shape {image.shape}, not grey bytes as cohort.pixels(size) gives "
+            f"them, and not bytes with three colours in the last axis."
         )
-    return picture
+    return image
 
 
-def before_and_after(rows: dict[str, np.ndarray]):
-    """Grey bytes (people, size, size) by name, as `treatments.examples` gives them: a row of pictures each, all of
-    the same people.
+def before_and_after(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
+    """Plot the same radiographs before and after one or more treatments, one row each.
+
+    Return the figure and its alt text, which gives the mean absolute change of a pixel.
+
+    rows: grey bytes (people, size, size) by name, the first without treatment.
     """
-    shapes = {np.shape(pictures) for pictures in rows.values()}
+    shapes = {np.shape(images) for images in rows.values()}
     if (
         len(shapes) != 1
         or len(next(iter(shapes))) != 3
-        or not all(np.asarray(pictures).dtype == np.uint8 for pictures in rows.values())
+        or not all(np.asarray(images).dtype == np.uint8 for images in rows.values())
     ):
-        raise StudyError(
-            "Before and after are rows of grey bytes (people, size, size) of the same people, one row "
-            "or more; these are "
-            f"{listed(f'{name}: {np.asarray(each).dtype} of shape {np.shape(each)}' for name, each in rows.items()) or 'none'}."  # noqa: E501
+        given = listed(
+            f"{name}: {np.asarray(images).dtype} of shape {np.shape(images)}" for name, images in rows.items()
         )
-    people = len(next(iter(rows.values())))
-    names = [folded(name, WIDTH / people - 0.3, letter=BOLD) for name in rows]
-    figure = plate([picture for pictures in rows.values() for picture in pictures], columns=people, rows=names)
+        raise StudyError(
+            f"Before and after are rows of grey bytes (people, size, size) of the same people, one row or more; these "
+            f"are {given or 'none'}."
+        )
+    n_people = len(next(iter(rows.values())))
+    names = [folded(name, WIDTH / n_people - 0.3, letter=BOLD) for name in rows]
+    figure = plate([image for images in rows.values() for image in images], columns=n_people, rows=names)
     (first, before), *others = rows.items()
-    told = [
+    described = [
         f"{first}, mean grey {np.mean(before):.0f} of 255",
         *(
-            f"{name}, mean grey {np.mean(each):.0f}, a pixel {np.abs(each - before.astype(float)).mean():.1f} from "
+            f"{name}, mean grey {np.mean(images):.0f}, a pixel {np.abs(images - before.astype(float)).mean():.1f} from "
             f"{first} on average"
-            for name, each in others
+            for name, images in others
         ),
     ]
-    return figure, f"Radiographs of {people} people, a row each: {listed(told, 15)}."
+    return figure, f"Radiographs of {n_people} people, a row each: {listed(described, 15)}."

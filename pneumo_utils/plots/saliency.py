@@ -1,12 +1,16 @@
-"""Saliency maps over radiographs, matrices as colours, and randomisation curves."""
+"""Plot saliency maps over radiographs, matrices as colours, and how maps change as a network is randomised."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.cm import ScalarMappable
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.explain.map_metrics import share
@@ -28,41 +32,53 @@ from pneumo_utils.plots.style import (
     sheet,
 )
 
-CELL, WRITTEN = 0.52, 0.5  # inches: how high a cell is where there is room, and how wide one that a number fits in
-NAMES, MATRIX_LINE, MATRIX_BAR = (
-    1.9,
-    0.22,
-    0.95,
-)  # inches: for a row's name at most, a line of text, the colour bar with its words
+# in inches
+CELL = 0.52  # height of a cell where there is space
+WRITTEN = 0.5  # width of a cell from which its number is written
+NAMES = 1.9  # width of a row's name at most
+MATRIX_LINE = 0.22  # height of a line of text
+MATRIX_BAR = 0.95  # height of the colour bar with its label
 
 
-def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: float | None = None, named: int = 6):
-    """A cell a number; `told` says what the colours mean. About a `centre` both directions have a colour of their
-    own. An undefined cell stays white.
+def heat_map(
+    numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: float | None = None, named: int = 6
+) -> tuple[Figure, str]:
+    """Plot a table as coloured cells, and return the figure and its alt text; a cell without a number stays white.
+
+    numbers: rows and columns with names.
+    label: what the numbers are, written at the colour bar.
+    number_format: how a number is written.
+    centre: the number in the middle of a scale with two colours; None takes one colour from 0 up.
+    n_named: the alt text names this many of the highest and of the lowest cells.
     """
     values = numbers.to_numpy(float)
     if not values.size or not np.isfinite(values).any():
-        raise StudyError("There is no number to draw: a heat map needs a table with a defined cell at least.")
+        raise StudyError("There is no number to draw: a heat map needs a table with at least one defined cell.")
     rows, columns = ([folded(name, NAMES, 1) for name in names] for names in (numbers.index, numbers.columns))
     left = breadth(rows) + 0.25 + MATRIX_LINE * bool(numbers.index.name)
-    wide = (WIDTH - left - 0.15) / len(columns)
-    high = CELL if wide >= WRITTEN else max(wide, MATRIX_LINE)
-    upright = breadth(columns) + LETTER / 2 <= wide  # or the names of neighbours would run together
+    width = (WIDTH - left - 0.15) / len(columns)
+    row_height = CELL if width >= WRITTEN else max(width, MATRIX_LINE)
+    upright = breadth(columns) + LETTER / 2 <= width  # otherwise the names of neighbours would overlap
     below = (MATRIX_LINE if upright else breadth(columns)) + 0.1 + MATRIX_LINE * bool(numbers.columns.name)
-    height = 0.1 + len(rows) * high + below + MATRIX_BAR
+    height = 0.1 + len(rows) * row_height + below + MATRIX_BAR
     figure = sheet(height)
     axes = figure.add_axes(
-        (left / WIDTH, 1 - (0.1 + len(rows) * high) / height, wide * len(columns) / WIDTH, len(rows) * high / height)
+        (
+            left / WIDTH,
+            1 - (0.1 + len(rows) * row_height) / height,
+            width * len(columns) / WIDTH,
+            len(rows) * row_height / height,
+        )
     )
     if centre is None:
-        low, high = min(0.0, np.nanmin(values)), np.nanmax(values) or 1.0
-        colours, dark = "Blues", values > 0.6 * high
+        lowest, highest = min(0.0, np.nanmin(values)), np.nanmax(values) or 1.0
+        colours, dark = "Blues", values > 0.6 * highest
     else:
         reach = np.nanmax(np.abs(values - centre)) or 1.0
-        low, high = centre - reach, centre + reach
+        lowest, highest = centre - reach, centre + reach
         colours, dark = "PuOr", np.abs(values - centre) > 0.65 * reach
-    drawn = axes.imshow(values, aspect="auto", cmap=colours, vmin=low, vmax=high)
-    if wide >= WRITTEN:
+    image = axes.imshow(values, aspect="auto", cmap=colours, vmin=lowest, vmax=highest)
+    if width >= WRITTEN:
         for (row, column), value in np.ndenumerate(values):
             axes.text(
                 column,
@@ -80,15 +96,15 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(
-        drawn,
-        cax=figure.add_axes((left / WIDTH, 0.62 / height, wide * len(columns) / WIDTH, 0.14 / height)),
+        image,
+        cax=figure.add_axes((left / WIDTH, 0.62 / height, width * len(columns) / WIDTH, 0.14 / height)),
         orientation="horizontal",
         ticks=MaxNLocator(5),
     )
     bar.ax.tick_params(labelsize=SMALLEST - 1, length=3)
     bar.outline.set_visible(False)
     figure.text(
-        (left + wide * len(columns) / 2) / WIDTH,
+        (left + width * len(columns) / 2) / WIDTH,
         0.06 / height,
         folded(told, WIDTH - left, 1),
         ha="center",
@@ -102,122 +118,156 @@ def heat_map(numbers: pd.DataFrame, told: str, written: str = "{:.2f}", centre: 
 
 
 def describe_matrix(numbers: pd.DataFrame, written: str, named: int) -> str:
-    """The highest and the lowest cells by the names of their row and column."""
+    """Describe a table in words by its highest and its lowest cells, with the names of row and column.
+
+    numbers: rows and columns with names.
+    number_format: how a number is written.
+    n_named: this many of either are named, or all if there are few.
+    """
     order = numbers.stack().dropna().sort_values(ascending=False)
     cells = [f"{row}, {column} {written.format(value)}" for (row, column), value in order.items()]
-    few = cells if len(cells) <= 2 * named else [*cells[:named], *cells[-named:]]
-    return ("" if len(few) == len(cells) else f"The {named} highest and the {named} lowest cells: ") + listed(
-        few, 2 * named
+    shown = cells if len(cells) <= 2 * named else [*cells[:named], *cells[-named:]]
+    return ("" if len(shown) == len(cells) else f"The {named} highest and the {named} lowest cells: ") + listed(
+        shown, 2 * named
     )
 
 
-HEAT = colormaps["inferno"]  # even steps of heat are even steps to the eye, in grey too
-GLAZE = 0.75  # of colour over the picture where heat is greatest; where there is none, the picture stays as it is
+HEAT = colormaps["inferno"]  # even steps of the map look like even steps, in grey too
+GLAZE = 0.75  # opacity of the colour where a map is highest; where it is 0 the image stays as it is
 LESION = "lesion"
-MOST = 5  # columns in which words can still be read
-# inches: row names at the left, between pictures, a line of a name, the colour bar with its words
+MOST = 5  # columns at most, so that their names can still be read
+# inches: width of the row names, gap between images, height of a line of a name, height of the colour bar and its label
 LABEL, GAP, MAP_LINE, MAP_BAR = 0.3, 0.05, 0.2, 0.62
 
 
-def heatmaps(pictures: dict[str, np.ndarray], heat, outlines=None):
-    """A column a named picture (grey bytes) and the rows radiograph, heat map and overlay; `outlines` are masks of
-    what is truly there.
+def heatmaps(pictures: dict[str, np.ndarray], heat: ArrayLike, outlines: ArrayLike | None = None) -> tuple[Figure, str]:
+    """Plot radiographs, their saliency maps and both laid over each other, one column per image.
+
+    Return the figure and its alt text. Raise `StudyError` if images, maps and masks do not go together.
+
+    images: grey bytes (height, width), by name; 5 at most.
+    maps: one saliency map per image, of the same size, 0 or more.
+    masks: the true lesions of each image, which are outlined.
     """
-    heat, outlines = _checked(pictures, {"heat": heat}, outlines)["heat"], _masks(outlines)
+    scaled, mask_list = _check(pictures, {"heat": heat}, outlines)["heat"], _masks(outlines)
     shown = list(pictures.values())
     rows = {
         "radiograph": shown,
-        "heat map": [HEAT(each)[..., :3] for each in heat],
-        "overlay": [overlay(*each) for each in zip(shown, heat)],
+        "heat map": [HEAT(one_map)[..., :3] for one_map in scaled],
+        "overlay": [overlay(image, one_map) for image, one_map in zip(shown, scaled)],
     }
-    figure = _plate(list(pictures), rows, outlines, {"heat map": heat})
-    told = [
-        f"{name}: {describe_maps(each, mask)}"
-        for name, each, mask in zip(pictures, heat, outlines or [None] * len(heat))
+    figure = _draw_grid(list(pictures), rows, mask_list, {"heat map": scaled})
+    described = [
+        f"{name}: {describe_maps(one_map, mask)}"
+        for name, one_map, mask in zip(pictures, scaled, mask_list or [None] * len(scaled))
     ]
-    return figure, f"Radiographs, heat maps and both laid over each other, a column a case. {listed(told)}."
+    return figure, f"Radiographs, heat maps and both laid over each other, one column per case. {listed(described)}."
 
 
-def overlays(pictures: dict[str, np.ndarray], heats: dict, outlines=None, outlined: str = LESION):
-    """A column a named picture and, under the radiographs, a row of overlays for each model, or whatever made the
-    maps; `outlined` says of what.
+def overlays(
+    pictures: dict[str, np.ndarray],
+    heats: Mapping[str, ArrayLike],
+    outlines: ArrayLike | None = None,
+    outlined: str = LESION,
+) -> tuple[Figure, str]:
+    """Plot radiographs and below them, one row per model, the same radiographs under the model's saliency maps.
+
+    Return the figure and its alt text. Raise `StudyError` if images, maps and masks do not go together.
+
+    images: grey bytes (height, width), by name; 5 at most.
+    maps: for each model, or method, one saliency map per image, of the same size, 0 or more.
+    masks: what is outlined in each image.
+    outline_name: what the masks show, such as "lesion".
     """
-    heats, outlines = _checked(pictures, heats, outlines), _masks(outlines)
+    scaled, mask_list = _check(pictures, heats, outlines), _masks(outlines)
     shown = list(pictures.values())
-    rows = {"radiograph": shown} | {name: [overlay(*each) for each in zip(shown, heat)] for name, heat in heats.items()}
-    figure = _plate(list(pictures), rows, outlines, heats, outlined)
-    told = [
-        f"{model}, {name}: {describe_maps(each, mask, outlined)}"
-        for model, heat in heats.items()
-        for name, each, mask in zip(pictures, heat, outlines or [None] * len(heat))
+    rows = {"radiograph": shown} | {
+        model: [overlay(image, one_map) for image, one_map in zip(shown, of_model)]
+        for model, of_model in scaled.items()
+    }
+    figure = _draw_grid(list(pictures), rows, mask_list, scaled, outlined)
+    described = [
+        f"{model}, {name}: {describe_maps(one_map, mask, outlined)}"
+        for model, of_model in scaled.items()
+        for name, one_map, mask in zip(pictures, of_model, mask_list or [None] * len(of_model))
     ]
-    return figure, f"Radiographs, and under them the heat of {listed(heats)}. {listed(told, 15)}."
+    return figure, f"Radiographs, and under them the saliency maps of {listed(scaled)}. {listed(described, 15)}."
 
 
 def overlay(picture: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A grey picture under a glaze of heat from 0 to 1, the denser the hotter."""
-    strength = GLAZE * heat[..., None]
-    return (1 - strength) * (np.asarray(picture, float) / 255)[..., None] + strength * HEAT(heat)[..., :3]
+    """Blend an image with the colours of a saliency map, more strongly where the map is higher: (height, width, 3).
+
+    image: grey bytes (height, width).
+    saliency_map: of the same size, from 0 to 1.
+    """
+    opacity = GLAZE * heat[..., None]
+    return (1 - opacity) * (np.asarray(picture, float) / 255)[..., None] + opacity * HEAT(heat)[..., :3]
 
 
 def describe_maps(heat: np.ndarray, mask: np.ndarray | None = None, outlined: str = LESION) -> str:
-    """Where a map is hot, and how much of its heat lies on what is truly there."""
+    """Describe a saliency map in words: where it is high, and how much of it lies in the mask.
+
+    saliency_map: (height, width), 0 or more.
+    mask: of the same size; None leaves it out.
+    outline_name: what the mask shows, such as "lesion".
+    """
     if not heat.any():
         return "no heat anywhere"
-    told = f"hotter than half of its maximum in the {where(heat > 0.5 * heat.max())}"
+    description = f"hotter than half of its maximum in the {where(heat > 0.5 * heat.max())}"
     if mask is None:
-        return told
+        return description
     if not mask.any():
-        return f"{told}; no {outlined}"
+        return f"{description}; no {outlined}"
     return (
-        f"{told}; {100 * share(heat[None], mask[None])[0]:.0f} % of the heat on the {outlined}, which is "
+        f"{description}; {100 * share(heat[None], mask[None])[0]:.0f} % of the heat on the {outlined}, which is "
         f"{100 * mask.mean():.1f} % of the picture"
     )
 
 
-def _checked(pictures: dict, heats: dict, outlines) -> dict[str, np.ndarray]:
+def _check(pictures: dict, heats: Mapping[str, ArrayLike], outlines: ArrayLike | None) -> dict[str, np.ndarray]:
+    """Return the maps scaled from 0 to 1; raise `StudyError` if images, maps and masks do not go together."""
     if not pictures or not heats:
         raise StudyError(
             'There are no heat maps to show: give pictures by name, {"a child with pneumonia": '
             "picture, ...}, and a map for each."
         )
     if len(pictures) > MOST:
-        raise StudyError(f"{len(pictures)} pictures beside each other are too small to be seen: choose at most {MOST}.")
-    side = {np.shape(picture) for picture in pictures.values()}
+        raise StudyError(f"{len(pictures)} pictures side by side are too small to be seen: choose at most {MOST}.")
+    shapes = {np.shape(picture) for picture in pictures.values()}
     if any(np.asarray(picture).dtype != np.uint8 or np.ndim(picture) != 2 for picture in pictures.values()):
         raise StudyError("Pictures are grey bytes, as cohort.pixels(size) gives them.")
-    found = {name: of_its_most(heat) for name, heat in heats.items()}
-    for heat in [*found.values(), *([] if outlines is None else [np.asarray(outlines, bool)])]:
-        if len(heat) != len(pictures) or side != {heat.shape[1:]}:
+    scaled = {name: of_its_most(heat) for name, heat in heats.items()}
+    for array in [*scaled.values(), *([] if outlines is None else [np.asarray(outlines, bool)])]:
+        if len(array) != len(pictures) or shapes != {array.shape[1:]}:
             raise StudyError(
-                f"{len(pictures)} pictures of {sorted(side)} pixels do not go with maps or masks of "
-                f"shape {heat.shape}: give one for "
-                "each, all of one size."
+                f"{len(pictures)} pictures of {sorted(shapes)} pixels do not go with maps or masks of shape "
+                f"{array.shape}: give one for each, all of one size."
             )
-    return found
+    return scaled
 
 
-def _masks(outlines) -> list[np.ndarray]:
+def _masks(outlines: ArrayLike | None) -> list[np.ndarray]:
     return [] if outlines is None else list(np.asarray(outlines, bool))
 
 
-def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict, outlined: str = LESION):
-    """Places in inches from the left and the top."""
+def _draw_grid(names: list[str], rows: dict[str, list], outlines: list, heats: dict, outlined: str = LESION) -> Figure:
+    """Draw rows of images under the names of their columns; positions are in inches from the left and the top."""
     side = min(1.6, (WIDTH - LABEL - GAP * len(names)) / len(names))
-    words = [folded(name, side, 3) for name in names]
-    head = MAP_LINE * max(word.count("\n") + 1 for word in words) + 0.08
+    titles = [folded(name, side, 3) for name in names]
+    head = MAP_LINE * max(title.count("\n") + 1 for title in titles) + 0.08
     left, height = (WIDTH + LABEL - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + MAP_BAR
     figure = sheet(height)
 
-    def box(x, y, wide, high):
-        return figure.add_axes((x / WIDTH, 1 - (y + high) / height, wide / WIDTH, high / height))
+    def add_axes(x, y, axes_width, axes_height):
+        position = (x / WIDTH, 1 - (y + axes_height) / height, axes_width / WIDTH, axes_height / height)
+        return figure.add_axes(position)
 
-    for column, word in enumerate(words):
+    for column, title in enumerate(titles):
         x = left + column * (side + GAP)
         figure.text(
             (x + side / 2) / WIDTH,
             1 - (head - 0.05) / height,
-            word,
+            title,
             ha="center",
             va="bottom",
             fontsize=SMALLEST,
@@ -225,7 +275,7 @@ def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict,
         )
         for row, (name, shown) in enumerate(rows.items()):
             y = head + row * (side + GAP)
-            axes = box(x, y, side, side)
+            axes = add_axes(x, y, side, side)
             axes.imshow(
                 shown[column],
                 cmap="gray",
@@ -260,9 +310,9 @@ def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict,
                     fontsize=SMALLEST,
                     color=INK,
                 )
-    place = box(0.4 if outlines else WIDTH / 2 - 1.4, height - MAP_BAR + 0.06, 2.8, 0.12)
-    bar = figure.colorbar(ScalarMappable(cmap=HEAT), cax=place, orientation="horizontal")
-    bar.set_ticks([0, 0.5, 1], labels=["none", "half", "the map's most"], fontsize=SMALLEST)
+    bar_axes = add_axes(0.4 if outlines else WIDTH / 2 - 1.4, height - MAP_BAR + 0.06, 2.8, 0.12)
+    bar = figure.colorbar(ScalarMappable(cmap=HEAT), cax=bar_axes, orientation="horizontal")
+    bar.set_ticks([0, 0.5, 1], labels=["none", "half", "the map's maximum"], fontsize=SMALLEST)
     bar.outline.set_visible(False)
     if outlines:
         line = Line2D([], [], color=SKY, linewidth=2.4, path_effects=[withStroke(linewidth=4.5, foreground="black")])
@@ -270,12 +320,15 @@ def _plate(names: list[str], rows: dict[str, list], outlines: list, heats: dict,
     return figure
 
 
-LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (INK, "^", ":"))
+LOOKS = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (INK, "^", ":"))  # colour, marker and line of each model
 
 
-def forgetting(checks: pd.DataFrame):
-    """A panel a method, a line a model; columns model, method, block (in the order in which they were drawn anew)
-    and rank correlation.
+def forgetting(checks: pd.DataFrame) -> tuple[Figure, str]:
+    """Plot how similar maps stay to those of the trained network as its blocks are randomised, one panel per method.
+
+    Return the figure and its alt text. Raise `StudyError` without rows or with more than three models.
+
+    checks: has the columns model, method, block (in the order of randomisation) and rank correlation.
     """
     if checks.empty or checks["model"].nunique() > len(LOOKS):
         raise StudyError(
@@ -284,18 +337,17 @@ def forgetting(checks: pd.DataFrame):
         )
     methods = list(checks["method"].unique())
     figure, panels = canvas(2.3 * len(methods) + 1.1, len(methods), squeeze=False, sharex=True)
-    keys, told = {}, []
+    lines, described = {}, []
     for axes, method in zip(panels.flat, methods):
         axes.axhline(0, color=GREY, linewidth=1.6, linestyle="--")
-        for (model, part), (colour, mark, line) in zip(
-            checks[checks["method"] == method].groupby("model", sort=False), LOOKS
-        ):
-            likeness = np.r_[1.0, part["rank correlation"]]
-            (keys[model],) = axes.plot(
-                np.arange(len(likeness)), likeness, line, color=colour, marker=mark, markersize=6, linewidth=2.2
+        by_model = checks[checks["method"] == method].groupby("model", sort=False)
+        for (model, part), (colour, marker, line) in zip(by_model, LOOKS):
+            similarity = np.r_[1.0, part["rank correlation"]]
+            (lines[model],) = axes.plot(
+                np.arange(len(similarity)), similarity, line, color=colour, marker=marker, markersize=6, linewidth=2.2
             )
-            told.append(
-                f"{method}, {model}: {likeness[1]:.2f} once {part['block'].iloc[0]} is random, {likeness[-1]:.2f} "
+            described.append(
+                f"{method}, {model}: {similarity[1]:.2f} once {part['block'].iloc[0]} is random, {similarity[-1]:.2f} "
                 f"when all {len(part)} blocks are"
             )
         axes.set_title(folded(method, 4.6, 1), fontsize=14)
@@ -303,8 +355,8 @@ def forgetting(checks: pd.DataFrame):
         axes.tick_params(labelsize=SMALLEST)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    figure.supxlabel("blocks drawn anew, from the answer down", fontsize=14)
+    figure.supxlabel("blocks with random weights, from the last one on", fontsize=14)
     figure.supylabel("rank correlation with the trained maps", fontsize=14)
-    if len(keys) > 1:
-        figure.legend(keys.values(), keys, loc="outside upper center", ncols=3, handlelength=2.2, columnspacing=1.1)
-    return figure, f"Likeness of maps to those of the trained network. {listed(told, 12)}."
+    if len(lines) > 1:
+        figure.legend(lines.values(), lines, loc="outside upper center", ncols=3, handlelength=2.2, columnspacing=1.1)
+    return figure, f"Similarity of maps to those of the trained network. {listed(described, 12)}."
