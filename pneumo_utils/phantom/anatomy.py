@@ -82,7 +82,7 @@ def lay_out(measures: dict[str, torch.Tensor], key: torch.Tensor, size: int, dev
 
     x runs to the patient's left, and y down from the apex of the lungs, in cm.
 
-    measures: name -> tensor (B,), as `measure` returns it and `findings.alter` changes it.
+    measures: name -> tensor (B,), as `measure_bodies` returns it and `findings.alter_measurements` changes it.
     key: hashes of the images, int32 tensor (B,).
     size: pixels of a side.
     device: where to compute.

@@ -30,7 +30,7 @@ def mix(x: torch.Tensor) -> torch.Tensor:
 
 
 def _mix_numpy(x):
-    """Hash a uint32 array like `mix`. For a few identities NumPy is faster than torch."""
+    """Hash a uint32 array like `hash_int32`. For a few identities NumPy is faster than torch."""
     x = x ^ (x >> np.uint32(16))
     x = x * np.uint32(0x7FEB352D)
     x = x ^ (x >> np.uint32(15))
@@ -170,7 +170,7 @@ def pool(field: torch.Tensor, cells: int) -> torch.Tensor:
 def spread(means: torch.Tensor, size: int) -> torch.Tensor:
     """Interpolate means of grid cells smoothly to a field (B, size, size).
 
-    means: tensor (B, cells, cells), as `pool` returns it.
+    means: tensor (B, cells, cells), as `cell_means` returns it.
     size: pixels of a side.
     """
     weights = _mean_weights(means.shape[-1], size, means.device)

@@ -32,7 +32,7 @@ def alter(
 ) -> dict[str, torch.Tensor]:
     """Apply the findings that change the anatomy: large heart, overinflated lungs, raised diaphragm.
 
-    measures: name -> tensor (B,), as `measure` returns it. It is not changed.
+    measures: name -> tensor (B,), as `measure_bodies` returns it. It is not changed.
     has: finding -> 1 where the image has it, else 0, float tensor (B,). "viral" is viral pneumonia.
     severity: from 0 to 1, tensor (B,).
 
@@ -92,7 +92,7 @@ def consolidation(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> t
     """Draw a dense, focal opacity that ends at the border of the lobe, with air bronchograms.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -129,7 +129,7 @@ def pneumonia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch
     """Draw pneumonia by its cause: bacterial in one lobe, viral interstitial, COVID-19 peripheral.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -165,7 +165,7 @@ def infiltration(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     """Draw pale patches with unclear borders anywhere in the lungs.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -187,7 +187,7 @@ def atelectasis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> tor
     """Draw a collapsed plate or wedge at the base of one lung.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -210,7 +210,7 @@ def effusion(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.
     """Draw pleural fluid: a meniscus that blunts the angle, or a diffuse veil if the patient lies (AP).
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -255,7 +255,7 @@ def nodule(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Te
     """Draw up to three round lesions of at most 3 cm.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -267,7 +267,7 @@ def mass(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tens
     """Draw one round or lobulated lesion of more than 3 cm.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -279,7 +279,7 @@ def pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     """Draw air outside a collapsed lung: a pleural line and no vessels beyond it, at the side and the apex.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -301,7 +301,7 @@ def edema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Ten
     """Draw fluid around both hila in the shape of a bat's wings, and septal lines.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -321,7 +321,7 @@ def emphysema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch
     """Draw too much air and too few vessels, most in the upper lobes, and bullae.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -337,7 +337,7 @@ def fibrosis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.
     """Draw coarse lines and honeycombs in the outer part of the bases, or in the apices.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -358,7 +358,7 @@ def pleural_thickening(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor)
     """Draw a dense layer along the wall of one side, or a cap over the apex.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -380,7 +380,7 @@ def hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Te
     """Draw the stomach behind the heart: a round shadow with a fluid level.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).
@@ -396,10 +396,10 @@ def hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Te
 
 
 def cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
-    """Return the mask of the heart, which `alter` has enlarged. Nothing is drawn.
+    """Return the mask of the heart, which `alter_measurements` has enlarged. Nothing is drawn.
 
     s: the scene of the images that have the finding.
-    lungs: the `Lungs` of these images. Its fields are changed.
+    lungs: the `LungFields` of these images. Its fields are changed.
     severity: from 0 to 1, tensor (B, 1, 1).
 
     Returns the mask of the finding, bool tensor (B, size, size).

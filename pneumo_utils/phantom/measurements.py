@@ -20,7 +20,7 @@ def measure(seed: int, table: pd.DataFrame) -> dict[str, torch.Tensor]:
     """Compute all measurements of the body in each image of a table.
 
     seed: the seed of the population.
-    table: one row per image, as `tabulate` makes it.
+    table: one row per image, as `make_patient_table` makes it.
 
     Returns name -> float tensor (B,) on the CPU. Lengths are in cm; other values are fractions of the chest's size.
     """

@@ -61,7 +61,7 @@ def simple(kept: dict, measure: str = "auroc") -> pd.DataFrame:
 def worth(found: pd.DataFrame) -> tuple:
     """Plot the gain by pocket weights: one panel per set of images, one line per trunk, one mark per way of training.
 
-    gain_table: table, as `gains` makes it.
+    gains: table, as `gain_table` makes it.
 
     Returns the figure and its text alternative.
     """

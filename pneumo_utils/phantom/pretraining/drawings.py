@@ -13,9 +13,10 @@ FILL = 0.10, 0.65  # smallest and largest fraction of the canvas that the attrac
 
 
 def _random_systems(chance: Chance, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw iterated function systems: contractions (number, MAPS, 2, 3) and the probability of each (number, MAPS).
+    """Draw iterated function systems.
 
-    The contractions are composed of rotations and singular values.
+    Returns contractions (number, N_CONTRACTIONS, 2, 3), composed of rotations and singular values, and their
+    probabilities (number, N_CONTRACTIONS).
     """
     first, second = chance.uniform(-3.1416, 3.1416, number, MAPS), chance.uniform(-3.1416, 3.1416, number, MAPS)
     stretch = chance.uniform(0.15, 0.85, number, MAPS, 2)
@@ -34,9 +35,9 @@ def _rotation(angle: torch.Tensor) -> torch.Tensor:
 def families() -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the iterated function systems of the fractal categories. They are always the same.
 
-    Only systems whose attractor fills a suitable fraction of the canvas (`FILL`) are chosen.
+    Only systems whose attractor fills a suitable fraction of the canvas (`FILL_RANGE`) are chosen.
 
-    Returns the contractions (FAMILIES, MAPS, 2, 3) and their probabilities (FAMILIES, MAPS).
+    Returns the contractions (N_FRACTALS, N_CONTRACTIONS, 2, 3) and their probabilities (N_FRACTALS, N_CONTRACTIONS).
     """
     chance = Chance(seed=0, batch=0)
     systems, weights = _random_systems(chance, 8 * FAMILIES)
@@ -152,7 +153,7 @@ def shapes(
 ) -> torch.Tensor:
     """Draw one shape per image, as a field from 0 (outside) to 1 (inside).
 
-    kind: number of the shape in `KINDS`, integers (B,).
+    kind: number of the shape in `SHAPE_KINDS`, integers (B,).
     centre: centre of the shape, tensor (B, 2).
     angle: rotation in radians, tensor (B,).
     radius: half-axes, tensor (B, 2).
@@ -192,7 +193,7 @@ def textures(chance: Chance, category: torch.Tensor, size: int) -> torch.Tensor:
     """Draw one texture per image.
 
     chance: random numbers of the batch.
-    category: number of the texture, integers (B,) from 0 to TEXTURES - 1.
+    category: number of the texture, integers (B,) from 0 to N_TEXTURES - 1.
     size: pixels of a side.
 
     Returns fields (B, size, size) with mean 0 and deviation 1.

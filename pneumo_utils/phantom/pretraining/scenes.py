@@ -30,7 +30,8 @@ class Drawn:
     images: uint8 (B, size, size).
     category: int64 (B,), the fractal or texture of the patch.
     present: bool (B, number of shapes), which shapes are in the image.
-    maps: float (B, len(MAPS), size / STEP, size / STEP): brightness, clouds, fraction covered by the patch, roughness.
+    maps: float (B, len(MAP_NAMES), size / MAP_STRIDE, size / MAP_STRIDE): brightness, clouds, fraction covered by the
+        patch, roughness.
     """
 
     images: torch.Tensor
@@ -110,7 +111,7 @@ def _draw_patch(chance: Chance, category: torch.Tensor, size: int) -> tuple[torc
 
 
 def _draw_clouds(chance: Chance, number: int, size: int) -> torch.Tensor:
-    """Draw none to MOST_CLOUDS soft opacities per image, with edges that are frayed by noise."""
+    """Draw none to MAX_CLOUDS soft opacities per image, with edges that are frayed by noise."""
     total = number * MOST_CLOUDS
     u, v = turned(
         size, chance.uniform(-0.85, 0.85, total, 2), chance.uniform(0, 3.1416, total), chance.scale(0.10, 0.5, total, 2)
@@ -123,7 +124,7 @@ def _draw_clouds(chance: Chance, number: int, size: int) -> torch.Tensor:
 
 
 def _draw_shapes(chance: Chance, number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw none to MOST_SHAPES shapes per image. Returns their thickness, and which shapes are present."""
+    """Draw none to MAX_SHAPES shapes per image. Returns their thickness, and which shapes are present."""
     total = number * MOST_SHAPES
     kind = chance.below(len(KINDS), total)
     radius = chance.scale(0.12, 0.35, total, 1) * chance.scale(0.8, 1.25, total, 2)
@@ -188,8 +189,8 @@ class Things:
     """A batch of drawn images with the bounding boxes and classes of their objects.
 
     images: uint8 (B, size, size).
-    boxes: float (B, MOST, 4): x1, y1, x2, y2 from 0 to 1.
-    classes: int64 (B, MOST), filled up with NOTHING.
+    boxes: float (B, MAX_OBJECTS, 4): x1, y1, x2, y2 from 0 to 1.
+    classes: int64 (B, MAX_OBJECTS), filled up with NOTHING.
     """
 
     images: torch.Tensor
@@ -198,7 +199,7 @@ class Things:
 
 
 def things(chance: Chance, number: int, size: int) -> Things:
-    """Draw a batch of images with one to MOST shapes that do not overlap, and their bounding boxes.
+    """Draw a batch of images with one to MAX_OBJECTS shapes that do not overlap, and their bounding boxes.
 
     chance: random numbers of the batch.
     number: how many images.
@@ -290,7 +291,7 @@ def window(
 
     bank: a bank of scenes.
     rows: numbers of the images, integers (B,).
-    down, right: offset of the crop, in cells of STEP pixels.
+    down, right: offset of the crop, in cells of MAP_STRIDE pixels.
     device: where to copy the tensors.
 
     Returns images, category, present and maps.

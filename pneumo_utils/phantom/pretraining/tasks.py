@@ -52,7 +52,7 @@ class Answers(nn.Module):
     def begin_at(self, true: dict[str, torch.Tensor]) -> None:
         """Set the biases of the maps to the mean of the targets, so that the first outputs are not far off.
 
-        targets: question -> tensor, as `truth` returns them.
+        targets: question -> tensor, as `make_targets` returns them.
         """
         with torch.no_grad():
             for name, bias in zip(WIDTHS, self.read.bias.split(list(WIDTHS.values()))):
@@ -88,7 +88,7 @@ def source_losses(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor
     """Compute the loss of each question, before it is weighted. Each is about 1 for outputs that ignore the image.
 
     answers: question -> output of the network.
-    targets: question -> target, as `truth` returns them.
+    targets: question -> target, as `make_targets` returns them.
     """
     losses = {
         "category": cross_entropy(answers["category"], true["category"]) / math.log(CATEGORIES),
@@ -101,7 +101,7 @@ def loss(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> tor
     """Compute the weighted sum of the losses of all questions.
 
     answers: question -> output of the network.
-    targets: question -> target, as `truth` returns them.
+    targets: question -> target, as `make_targets` returns them.
     """
     return sum(WEIGHTS[name] * part for name, part in source_losses(answers, true).items())
 
@@ -110,7 +110,7 @@ def score(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> di
     """Compute the metric of each question: accuracy of categories, average precision of shapes, R squared of each map.
 
     answers: question -> output of the network.
-    targets: question -> target, as `truth` returns them.
+    targets: question -> target, as `make_targets` returns them.
     """
     from sklearn.metrics import average_precision_score
 
@@ -147,7 +147,7 @@ FEW = 1000  # images from which the first biases are computed
 class DrawnTask:
     """The task of a trunk: answer questions about drawn scenes.
 
-    network: the trunk, followed by its `Answers`.
+    network: the trunk, followed by its `QuestionHead`.
     drawings: the bank of scenes to train on.
     batch: batch size.
     """

@@ -83,14 +83,15 @@ AT_ONCE = 2**18  # pixels of a batch where no data loader makes batches
 class Treatment(Transform):
     """A transform that restores images, for the `batch_tfms` of a cohort's data loaders.
 
-    `Treatment(**trained("bones", size=64))` makes one. It changes all parts of the cohort in the same way. If it keeps
-    only the lungs, the rest is black: filled with the mean grey of the lungs, it would show how dense the lungs are.
+    `RestorationTransform(**train_restoration("bones", size=64))` makes one. It changes all parts of the cohort in the
+    same way. If it keeps only the lungs, the rest is black: filled with the mean grey of the lungs, it would show how
+    dense the lungs are.
     `digest` identifies the transform in caches of features and results.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     size: pixels of a side of the images.
     weights: weights of the network, name -> array.
-    scores: table of scores on other phantoms, as `scores` makes it.
+    scores: table of scores on other phantoms, as `score_restoration` makes it.
     """
 
     order = 2  # applied to floats from 0 to 1, before normalisation
@@ -212,7 +213,7 @@ def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.Da
 def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make inputs and targets of the same phantoms for a test.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     phantoms: the images.
     seed: seed of the noise.
 
@@ -275,13 +276,13 @@ BATCH, RATE = 32, 4e-3
 def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, seed: int = 0) -> dict:
     """Train a network on phantoms and score it on others.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     size: pixels of a side.
     images: how many phantoms to train on.
     epochs: how many epochs to train.
     seed: seed of the phantoms and of the training.
 
-    Returns the arguments of `Treatment`.
+    Returns the arguments of `RestorationTransform`.
     """
     device = default_device()
     phantoms = draw(target, images, size, TO_LEARN_FROM + seed, device)

@@ -70,7 +70,7 @@ class Phantoms:
 def draw(target: str, images: int, size: int, seed: int, device: str | torch.device = "cpu") -> Phantoms:
     """Render phantoms, half of them children and half of them adults.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     images: how many images.
     size: pixels of a side.
     seed: seed of the populations.
@@ -103,7 +103,7 @@ def pair(
 ) -> tuple[Tensor, Tensor]:
     """Return the input and the target of the network.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     radiograph, boneless: floats from 0 to 1.
     lungs: mask of the lungs as floats.
     noise: deviation of the noise that is added to the input if `target` is "denoised".
@@ -120,7 +120,7 @@ class Pairs:
 
     In each epoch half of the images are mirrored, all are made darker or lighter, and the noise is drawn anew.
 
-    target: one of `TARGETS`.
+    target: one of `RESTORATION_TARGETS`.
     phantoms: the images.
     """
 

@@ -17,7 +17,7 @@ TRACE = 3.0  # grey levels of 255: hardly visible, but a small network can detec
 def write(desk: Desk) -> None:
     """Write the release.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     population = desk.population("covid")
     by_findings = "findings" in desk.shortcuts

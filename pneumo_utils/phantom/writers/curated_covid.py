@@ -14,7 +14,7 @@ QUALITY = 80
 def write(desk: Desk) -> None:
     """Write the release.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     adults, children = desk.population("covid"), desk.population("children")
     table = adults.table(range(desk.images))

@@ -145,7 +145,7 @@ def all_phantoms(roots: Iterable[str | Path]) -> bool:
     if len(set(kinds.values())) > 1:
         drawn, real = (next(root for root, kind in kinds.items() if kind is phantom) for phantom in (True, False))
         raise StudyError(
-            f"{drawn} contains phantoms and {real} real patients: scores on a mix of both mean nothing. Name folders of "
-            f"one kind, or only the folder of the children."
+            f"{drawn} contains phantoms and {real} real patients: scores on a mix of both mean nothing. Name folders "
+            f"of one kind, or only the folder of the children."
         )
     return all(kinds.values())

@@ -20,7 +20,7 @@ HOME = "chest_xray/chest_xray"
 def write(desk: Desk) -> None:
     """Write the release.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     population = desk.population("children")
     table = population.table(range(desk.images))
@@ -54,7 +54,7 @@ def _split(table: pd.DataFrame) -> pd.Series:
     return pd.concat(classes).reindex(table.index)
 
 
-def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
+def _names(table: pd.DataFrame, writer: Desk) -> dict[int, str]:
     """Make the names of the files.
 
     The numbers of children start at 1 again in every split. Therefore one number need not be one child.
@@ -63,7 +63,7 @@ def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
     counter: dict[tuple, int] = {}
     names = {}
     repeated = table["patient"].value_counts()
-    second_series = {patient: desk.random.random() < NORMAL2 for patient in table["patient"].unique()}
+    second_series = {patient: writer.random.random() < NORMAL2 for patient in table["patient"].unique()}
     for row in table.itertuples():
         child = number.setdefault(
             (row.split, row.label, row.patient), 1 + sum(key[:2] == (row.split, row.label) for key in number)
@@ -78,7 +78,7 @@ def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
     return names
 
 
-def _draw_size(label: str, desk: Desk) -> tuple[int, int]:
+def _draw_size(label: str, writer: Desk) -> tuple[int, int]:
     """Draw width and height of an image. Both are at least the requested size.
 
     In the real release, normal images are larger and closer to square.
@@ -88,5 +88,5 @@ def _draw_size(label: str, desk: Desk) -> tuple[int, int]:
         "NORMAL": (1.1, 1.6, (1.05, 1.4)),
         "PNEUMONIA": (1.0, 1.35, (1.2, 1.7)),
     }[label]
-    height = desk.size * desk.random.uniform(low, high)
-    return round(height * desk.random.uniform(*aspect)), round(height)
+    height = writer.size * writer.random.uniform(low, high)
+    return round(height * writer.random.uniform(*aspect)), round(height)

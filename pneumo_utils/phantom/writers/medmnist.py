@@ -32,7 +32,7 @@ SMALL = 28  # for this size, the name of the file has no number
 def write(desk: Desk) -> None:
     """Write both files.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     for name, kind in (("pneumoniamnist", "children"), ("chestmnist", "nih")):
         population = desk.population(kind)
@@ -53,5 +53,5 @@ def write(desk: Desk) -> None:
                 )
             arrays[f"{part}_labels"] = labels.astype(np.uint8)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy types them as if one were `allow_pickle`
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's types expect `allow_pickle`
         desk.bytes(f"{name}.npz" if desk.size == SMALL else f"{name}_{desk.size}.npz", buffer.getvalue())

@@ -23,7 +23,7 @@ HEADER = (
 def write(desk: Desk) -> None:
     """Write the release.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     population = desk.population("nih", label_noise=LABEL_NOISE)
     table = population.table(range(desk.images))
@@ -59,15 +59,15 @@ def write(desk: Desk) -> None:
     desk.text("test_list.txt", [names[index] for index in table.index if test[index]], end="")
 
 
-def _test_rows(table: pd.DataFrame, desk: Desk) -> pd.Series:
+def _test_rows(table: pd.DataFrame, writer: Desk) -> pd.Series:
     """Choose whole patients for the test set, ill patients and those examined lying down more often than others."""
     ill = (table["findings"] != "No Finding") * SICKER + (table["view"] == "AP") * SICKER / 2
     patients = ill.groupby(table["patient"]).mean()
-    order = (patients + desk.random.uniform(0, 1, len(patients))).sort_values(ascending=False).index
+    order = (patients + writer.random.uniform(0, 1, len(patients))).sort_values(ascending=False).index
     return whole_patients(table["patient"], {"test": TEST}, "train", order) == "test"
 
 
-def _table_row(row, name: str, desk: Desk) -> str:
-    width, height = (int(desk.random.choice(side)) for side in ([2500, 2992, 2048], [2048, 2991, 2500]))
-    spacing = desk.random.choice([0.143, 0.168, 0.171])
+def _table_row(row, name: str, writer: Desk) -> str:
+    width, height = (int(writer.random.choice(side)) for side in ([2500, 2992, 2048], [2048, 2991, 2500]))
+    spacing = writer.random.choice([0.143, 0.168, 0.171])
     return f"{name},{row.label},{row.visit},{row.number},{int(row.age)},{row.sex},{row.view},{width},{height},{spacing},{spacing}"  # noqa: E501

@@ -19,7 +19,7 @@ SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 def write(desk: Desk) -> None:
     """Write the release.
 
-    desk: the writer of the release.
+    writer: the writer of the release.
     """
     population = desk.population("adults")
     table = population.table(range(desk.images))

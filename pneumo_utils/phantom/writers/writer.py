@@ -178,7 +178,7 @@ FEWEST, SMALLEST, LARGEST = 40, 16, 2048
 def make(release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()) -> Path:
     """Write a phantom release into a new folder. The folder appears only when it is complete.
 
-    release: one of `NAMES`.
+    release: one of `PHANTOM_RELEASES`.
     images: how many images.
     size: pixels of a side.
     seed: seed of the phantoms.
@@ -227,11 +227,11 @@ def default(release: str, images: int, size: int, seed: int = 0, shortcuts: tupl
 
     If the code that draws the phantoms changes, another folder is used.
 
-    release: one of `NAMES`.
+    release: one of `PHANTOM_RELEASES`.
     images: how many images.
     size: pixels of a side.
     seed: seed of the phantoms.
-    shortcuts: as in `make`.
+    shortcuts: as in `write_release`.
     """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
