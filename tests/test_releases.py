@@ -18,7 +18,7 @@ from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
 from pneumo_utils.phantom.writers.ground_truth import all_phantoms, is_phantom, true_masks, true_people
-from pneumo_utils.phantom.writers.writer import NAMES, default, make
+from pneumo_utils.phantom.writers.writer import NAMES, Desk, default, make
 
 IMAGES, SIZE = 120, 48
 
@@ -220,7 +220,7 @@ def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(r
 
 
 def test_findings_are_asked_of_the_generators_release_alone(tmp_path):
-    with pytest.raises(StudyError, match="what kermany shows already"):
+    with pytest.raises(StudyError, match="only with covid_gan.* classes of kermany"):
         make("kermany", 40, 16, 0, tmp_path / "made", ("findings",))
 
 
@@ -292,10 +292,11 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
 
 
 def test_two_that_start_together_make_it_once(tmp_path):
+    class_name, function_name = Desk.__name__, default.__name__
     script = (
-        "import pneumo_utils.phantom.writers.writer as m\nmade, desk = [], m.Desk\nm.Desk = lambda *a: made.append(1) "
-        "or desk(*a)\n"
-        "print(m.default('rsna', 40, 32, 1), len(made))"
+        f"import {Desk.__module__} as m\nmade, original = [], m.{class_name}\n"
+        f"m.{class_name} = lambda *a: made.append(1) or original(*a)\n"
+        f"print(m.{function_name}('rsna', 40, 32, 1), len(made))"
     )
     environment = os.environ | {
         "PNEUMO_DATA": str(tmp_path / "data"),
@@ -327,7 +328,7 @@ def test_true_masks_of_what_is_no_phantom(tmp_path, released):
 
 def test_phantoms_and_people_are_not_pooled(tmp_path, released):
     assert all_phantoms([released("kermany"), released("curated_covid")]) and not all_phantoms([tmp_path])
-    with pytest.raises(StudyError, match="a pool of both says nothing of either"):
+    with pytest.raises(StudyError, match="scores on a mix of both"):
         all_phantoms([released("kermany"), tmp_path])
 
 

@@ -275,11 +275,11 @@ def test_what_cannot_be_done_is_said(treatments):
         trained("heart")
     with pytest.raises(StudyError, match="2 images or more, not 1"):
         trained("lungs", size=SIDE, images=1)
-    with pytest.raises(StudyError, match="32 x 32 pixels, and is given float32 of 40 x 40 .* train it with size=40"):
+    with pytest.raises(StudyError, match="32 x 32 pixels, but got float32 of 40 x 40 .* train it with size=40"):
         treatments["bones"](TensorImage(torch.zeros(2, 3, 40, 40)))
-    with pytest.raises(StudyError, match="floats from 0 to 1 .* is given uint8"):
+    with pytest.raises(StudyError, match="floats from 0 to 1 .* got uint8"):
         treatments["bones"](TensorImage(torch.zeros(2, 3, SIDE, SIDE, dtype=torch.uint8)))
-    with pytest.raises(StudyError, match="finds no lungs"):
+    with pytest.raises(StudyError, match="cannot segment lungs"):
         treatments["bones"].masks(np.zeros((1, SIDE, SIDE), np.uint8))
     with pytest.raises(StudyError, match="grey bytes"):
         treatments["bones"].of(np.zeros((1, SIDE, SIDE)))

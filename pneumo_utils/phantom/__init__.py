@@ -1,4 +1,4 @@
-"""A physical simulator of chest radiographs: people, anatomy, findings, the beam and the processing."""
+"""Simulate chest radiographs: patients, anatomy, findings, the X-ray beam and the image processing."""
 
 from pneumo_utils.phantom.population import Population, Shots
 

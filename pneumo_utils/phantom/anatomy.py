@@ -1,4 +1,4 @@
-"""The soft body: outline, lungs, heart and great vessels, diaphragm, stomach, as thickness along the beam in cm."""
+"""Compute the thickness of the soft body along the beam in cm: outline, heart, great vessels, airways and gas."""
 
 from types import SimpleNamespace
 
@@ -9,56 +9,83 @@ from pneumo_utils.phantom.measurements import ease, ellipse, ramp, root, segment
 
 
 class Scene(SimpleNamespace):
-    """One batch on one grid: measures as (B, 1, 1), fields as (B, size, size), hashes as (B,)."""
+    """One batch of bodies on one grid of pixels.
 
-    def rows(self, chosen):
-        """The same scene for some of its images only; a field is copied when it is first asked for."""
-        return _SomeRows(whole=self, chosen=chosen)
+    Measurements are tensors (B, 1, 1), fields are (B, size, size), and hashes (`key`) are (B,). The fields hold the
+    rows of pixels from `top` to `bottom` - 1.
+    """
 
-    def noise(self, name, knots):
-        """A smooth random field of unit deviation, the image's own."""
+    def rows(self, chosen: torch.Tensor) -> "Scene":
+        """Select some images of the batch. A field is copied when it is first used.
+
+        chosen: indices of the images.
+        """
+        return _SelectedRows(parent=self, index=chosen)
+
+    def noise(self, name: str, knots: int) -> torch.Tensor:
+        """Draw a smooth random field (B, rows, size) with mean 0 and deviation 1 for each image.
+
+        name: the name of the random stream.
+        knots: points of a side of the lattice between which the noise is interpolated.
+        """
         return smooth(Draws.to_noise(mix(self.key + name_key(name)), knots, knots), self.size)[
             :, self.top : self.bottom
         ]
 
-    def strip(self, low, high):
-        """The rows of pixels that reach between two depths (B, 1, 1) in the patient, for structures that lie nowhere
-        else.
+    def strip(self, low: torch.Tensor, high: torch.Tensor) -> "Scene":
+        """Cut out the rows of pixels between two depths, for structures that lie nowhere else.
+
+        low, high: upper and lower depth in cm, tensors (B, 1, 1).
         """
-        needed = ((self.y_most > low[:, :, 0]) & (self.y_least < high[:, :, 0])).any(0).nonzero().flatten().tolist()
+        needed = ((self.y_max > low[:, :, 0]) & (self.y_min < high[:, :, 0])).any(0).nonzero().flatten().tolist()
         top, bottom = (needed[0], needed[-1] + 1) if needed else (0, 1)
         fields = {
-            k: v
-            for k, v in vars(self).items()
-            if isinstance(v, torch.Tensor) and v.ndim == 3 and v.shape[1] == self.size
+            name: value[:, top:bottom]
+            for name, value in vars(self).items()
+            if isinstance(value, torch.Tensor) and value.ndim == 3 and value.shape[1] == self.size
         }
-        cut = {k: v[:, top:bottom] for k, v in fields.items()}
-        return Scene(**{**vars(self), **cut, "top": top, "bottom": bottom})
+        return Scene(**{**vars(self), **fields, "top": top, "bottom": bottom})
 
-    def fill(self, strip, field):
-        """A field of a strip's rows set into a whole one of zeros."""
-        whole = torch.zeros_like(self.x)
-        whole[:, strip.top : strip.bottom] = field
-        return whole
+    def fill(self, strip: "Scene", field: torch.Tensor) -> torch.Tensor:
+        """Return a field of the whole grid with the rows of a strip filled in, and 0 elsewhere.
 
-    def draw(self, name, low=0.0, high=1.0):
-        """A uniform number an image, as (B, 1, 1)."""
+        strip: a strip of this scene.
+        field: the values in the strip.
+        """
+        full = torch.zeros_like(self.x)
+        full[:, strip.top : strip.bottom] = field
+        return full
+
+    def draw(self, name: str, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
+        """Draw one uniform number for each image, as a tensor (B, 1, 1).
+
+        name: the name of the random stream.
+        low, high: the range.
+        """
         bits = (mix(self.key + name_key(name)) >> 8) & 0xFFFFFF
         return (low + (high - low) * (bits.float() + 0.5) / (1 << 24))[:, None, None]
 
 
-class _SomeRows(Scene):
+class _SelectedRows(Scene):
+    """Some images of `parent`, selected by `index`. A field is selected when it is first used."""
+
     def __getattr__(self, name):
-        value = getattr(self.whole, name)
+        value = getattr(self.parent, name)
         if isinstance(value, torch.Tensor) and value.ndim:
-            value = value[self.chosen]
+            value = value[self.index]
         setattr(self, name, value)
         return value
 
 
-def lay_out(measures, key, size, device):
-    """Coordinates of every pixel in the patient (x to the patient's left, y down from the lung's apex) and the
-    lung's outlines.
+def lay_out(measures: dict[str, torch.Tensor], key: torch.Tensor, size: int, device: str | torch.device) -> Scene:
+    """Compute the coordinates of every pixel in the body, and the outlines of the lungs.
+
+    x runs to the patient's left, and y down from the apex of the lungs, in cm.
+
+    measures: name -> tensor (B,), as `measure_bodies` returns it and `findings.alter_measurements` changes it.
+    key: hashes of the images, int32 tensor (B,).
+    size: pixels of a side.
+    device: where to compute.
     """
     s = Scene(
         size=size,
@@ -67,23 +94,23 @@ def lay_out(measures, key, size, device):
         key=key.to(device),
         **{k: v.to(device)[:, None, None] for k, v in measures.items()},
     )
-    at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
-    x = s.field_x + (at[None, None, :] - 0.5) * s.field_w
-    y = s.field_top + at[None, :, None] * s.field_h
+    position = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+    x = s.field_x + (position[None, None, :] - 0.5) * s.field_w
+    y = s.field_top + position[None, :, None] * s.field_h
     s.pixel = torch.maximum(s.field_w, s.field_h) / size
     middle = 0.5 * s.H
     s.x = x + s.lean * (y - middle)
     s.y = y - s.lean * x
     s.t = s.y / s.H
     ends = torch.stack([s.y[:, :, 0], s.y[:, :, -1]])
-    s.y_least, s.y_most = ends.amin(0), ends.amax(0)
+    s.y_min, s.y_max = ends.amin(0), ends.amax(0)
     bend = s.scoliosis * s.W * ((s.t - 0.5) ** 2 * 8 - 1)
     s.x = s.x - bend
     s.left = s.x > 0
     s.sign = torch.where(s.left, 1.0, -1.0)
     s.ax = s.x.abs()
 
-    # Rotation makes one half of the chest look wider than the other.
+    # If the patient is rotated, one half of the chest looks wider than the other.
     s.half = s.W * (1 + 0.8 * s.turn * s.sign)
     climb = (1 - s.t / s.bell).clamp(0, 1)
     s.shape = s.apex_x + (1 - s.apex_x) * (s.cone * (1 - climb) + (1 - s.cone) * root(1 - climb * climb))
@@ -100,8 +127,11 @@ def lay_out(measures, key, size, device):
     return s
 
 
-def outline(s):
-    """Depth of the body along the beam without regard to what is in it."""
+def outline(s: Scene) -> torch.Tensor:
+    """Compute the depth of the body along the beam, whatever is in it.
+
+    s: the scene. The distance to the arms is stored on it.
+    """
     neck = 1.44 * (s.neck**2 - (s.x - 0.3 * s.head_x) ** 2) * ramp(0.1 * s.H - s.y, 0.5 * s.H) ** 2
     grown = ease((s.t + 0.32) / 0.75)
     width = s.W + s.wall + s.W * 0.05 * ease(s.t - 0.6) * s.belly + s.axilla * ease((0.34 - s.t) / 0.42)
@@ -126,23 +156,27 @@ def outline(s):
     return torch.maximum(body, head) + breast
 
 
-def heart_chord(s):
-    """Thickness of the heart, its right atrium and the roots of the great vessels."""
+def heart_chord(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the heart, its right atrium and the roots of the great vessels.
+
+    s: the scene.
+    """
     dx, dy = s.x - s.heart_x, s.y - s.heart_y
     left = tilted_ellipse(dx, dy, s.heart_a, s.heart_b, s.heart_cos, s.heart_sin)
     atrium_r = s.heart_b * 0.62
     atrium = ellipse(s.x - s.heart_x + 0.31 * s.W, s.y - s.heart_y - 0.10 * s.H, atrium_r, atrium_r * 1.15)
     waist = s.W * (0.15 + 0.24 * ease((s.t - 0.38) / 0.5))
-    root_of_vessels = (1 - ((s.x - 0.04 * s.W - 0.3 * s.turn * s.W) / waist) ** 2) * ramp(s.t - 0.36, 0.2)
-    return 1.0 * s.D * root(torch.maximum(torch.maximum(left, 0.85 * atrium), 0.75 * root_of_vessels))
+    vessel_roots = (1 - ((s.x - 0.04 * s.W - 0.3 * s.turn * s.W) / waist) ** 2) * ramp(s.t - 0.36, 0.2)
+    return 1.0 * s.D * root(torch.maximum(torch.maximum(left, 0.85 * atrium), 0.75 * vessel_roots))
 
 
-def great_vessels(s):
-    """Thickness of the aortic arch and descending aorta, the pulmonary trunk, the upper mediastinum and a child's
-    thymus.
+def great_vessels(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the aorta, the pulmonary trunk, the upper mediastinum and a child's thymus.
+
+    s: the scene.
     """
     shift = 0.35 * s.turn * s.W
-    # Squares of chords, so that one root does for the thickest of them.
+    # Squares of chords, so that one square root is enough for the thickest of them.
     knob = (4 * s.knob_r) ** 2 * ellipse(s.x - s.knob_x - shift, s.y - s.knob_y, s.knob_r, s.knob_r * 1.05)
     trunk = (1.6 * s.trunk_r) ** 2 * ellipse(s.x - s.W * 0.155 - shift, s.y - 0.415 * s.H, s.trunk_r, s.trunk_r * 1.35)
     lower = ease((s.t - 0.2) / 0.1)
@@ -157,9 +191,12 @@ def great_vessels(s):
     return root(torch.maximum(torch.maximum(knob, trunk), torch.maximum(cava, thymus))) + 0.5 * aorta
 
 
-def airways(s):
-    """Air in the trachea and the main bronchi."""
-    whole, s = s, s.strip(-9 * s.H, 0.57 * s.H)
+def airways(s: Scene) -> torch.Tensor:
+    """Compute the thickness of air in the trachea and the main bronchi.
+
+    s: the scene.
+    """
+    scene, s = s, s.strip(-9 * s.H, 0.57 * s.H)
     r = torch.maximum(s.trachea, 0.7 * s.pixel)
     carina = 0.335 * s.H
     lean = 0.03 * s.W * (s.t > -0.1) + 0.3 * s.turn * s.W
@@ -168,15 +205,18 @@ def airways(s):
     slope = torch.where(s.left, 1.15, 0.75)
     along = (s.ax + 0.5 * lean * s.sign - slope * below) / (1 + slope * slope).sqrt()
     bronchi = root(1 - (along / (0.75 * r)) ** 2) * ramp(below, 0.03 * s.H) * ramp(0.17 * s.H - below, 0.06 * s.H)
-    return whole.fill(s, 1.7 * s.trachea * torch.maximum(trachea, 0.7 * bronchi))
+    return scene.fill(s, 1.7 * s.trachea * torch.maximum(trachea, 0.7 * bronchi))
 
 
-def abdomen_gas(s):
-    """Air in the stomach's bubble (flat below when upright) and in the bowel."""
-    whole, s = s, s.strip(0.93 * s.H, 9 * s.H)
+def abdomen_gas(s: Scene) -> torch.Tensor:
+    """Compute the thickness of air in the stomach (with a fluid level if upright) and in the bowel.
+
+    s: the scene.
+    """
+    scene, s = s, s.strip(0.93 * s.H, 9 * s.H)
     level = torch.where(s.ap > 0, 3.0, 0.35)
     q = ellipse(s.x - s.stomach_x, s.y - s.stomach_y, 1.15 * s.stomach_r + 1e-3, 0.8 * s.stomach_r + 1e-3)
     bubble = 1.1 * s.stomach_r * root(q) * ramp(level * s.stomach_r + s.stomach_y - s.y, s.pixel * 2)
     loops = s.noise("bowel", 22)
     bowel = s.bowel * 1.2 * root(loops - 0.9) * ease((s.y - 1.16 * s.H - 0.25 * s.H * ramp(-s.x, s.W)) / (0.12 * s.H))
-    return whole.fill(s, torch.maximum(bubble, bowel) * ramp(s.y - s.floor, 0.05 * s.H))
+    return scene.fill(s, torch.maximum(bubble, bowel) * ramp(s.y - s.floor, 0.05 * s.H))

@@ -1,21 +1,21 @@
-"""Findings: what each does to the anatomy before it is laid out, and to the lungs on the grid; each returns its true
-mask.
+"""Draw findings: how each of them changes the anatomy and the lungs.
 
-A finding is drawn for the rows that have it. It changes the share of tissue in the lung (0 air, 1 solid), the fluid or
-the air along the beam, and says where it did so to a visible degree.
+Each function draws one finding for the images that have it. It changes the fraction of tissue in the lungs (0 is air,
+1 is solid), or the fluid or air along the beam. It returns the mask of the pixels that change visibly.
 """
 
 import math
+from types import SimpleNamespace
 
 import torch
 
+from pneumo_utils.phantom.anatomy import Scene
 from pneumo_utils.phantom.measurements import ease, ellipse, ramp, root
 from pneumo_utils.phantom.organs import tree
 from pneumo_utils.phantom.patients import FINDINGS
 
-# Right upper, middle and lower lobe, left upper and lower: centre (share of half-width and of height), reach, and how
-# often
-# pneumonia picks it.
+# One row per lobe (right upper, middle, lower; left upper, lower): centre x and y, half-axes (as fractions of the
+# chest's half-width and height), and the probability that pneumonia is in it.
 _LOBES = torch.tensor(
     [
         (-0.50, 0.26, 0.42, 0.24, 0.22),
@@ -27,64 +27,85 @@ _LOBES = torch.tensor(
 )
 
 
-def alter(measures, has, severity):
-    """Findings that change the anatomy itself: a large heart, overinflated lungs, a raised diaphragm."""
-    m = dict(measures)
+def alter(
+    measures: dict[str, torch.Tensor], has: dict[str, torch.Tensor], severity: torch.Tensor
+) -> dict[str, torch.Tensor]:
+    """Apply the findings that change the anatomy: large heart, overinflated lungs, raised diaphragm.
+
+    measures: name -> tensor (B,), as `measure_bodies` returns it. It is not changed.
+    has: finding -> 1 where the image has it, else 0, float tensor (B,). "viral" is viral pneumonia.
+    severity: from 0 to 1, tensor (B,).
+
+    Returns the changed measurements.
+    """
+    changed = dict(measures)
     grow = 1 + has["Cardiomegaly"] * (0.14 + 0.40 * severity)
-    m["heart_a"], m["heart_b"] = m["heart_a"] * grow, m["heart_b"] * (0.4 + 0.6 * grow)
-    m["heart_y"] = m["heart_y"] - m["heart_b"] * 0.30 * (1 - 1 / grow)
-    air = has["Emphysema"] * (0.25 + 0.75 * severity)
-    m["sink"] = 0.07 * air
-    m["dome"] = m["dome"] * (1 - 0.65 * air) * (1 - 0.30 * m["child"] * has["viral"] * severity)
-    m["heart_a"] = m["heart_a"] * (1 - 0.16 * air)
-    m["vessels"] = m["vessels"] * (1 - 0.45 * air) * (1 + has["Edema"] * 0.5 * severity)
-    return m
+    changed["heart_a"], changed["heart_b"] = changed["heart_a"] * grow, changed["heart_b"] * (0.4 + 0.6 * grow)
+    changed["heart_y"] = changed["heart_y"] - changed["heart_b"] * 0.30 * (1 - 1 / grow)
+    overinflation = has["Emphysema"] * (0.25 + 0.75 * severity)
+    changed["sink"] = 0.07 * overinflation
+    changed["dome"] = (
+        changed["dome"] * (1 - 0.65 * overinflation) * (1 - 0.30 * changed["child"] * has["viral"] * severity)
+    )
+    changed["heart_a"] = changed["heart_a"] * (1 - 0.16 * overinflation)
+    changed["vessels"] = changed["vessels"] * (1 - 0.45 * overinflation) * (1 + has["Edema"] * 0.5 * severity)
+    return changed
 
 
 def _blob(s, name, x, y, rx, ry, rough=0.45, knots=14):
-    """A cloud with a ragged border: 1 well inside, 0 outside."""
+    """Draw a cloud with a ragged border: 1 well inside, 0 outside."""
     q = ellipse(s.x - x, s.y - y, rx, ry)
     return ease((q + rough * s.noise(name, knots) * 0.6 + 0.15 * s.noise(name + " fine", 30) + 0.15) / 0.8)
 
 
-def _lobar(s, name):
-    """A lobe chosen by frequency: its centre, its reach and its sharp border (the minor fissure) where it has one."""
-    odds = _LOBES[:, 4].cumsum(0).to(s.x.device)
-    choice = (s.draw(name) >= odds).sum(-1).flatten().clamp(max=4)
+def _random_lobe(s, name):
+    """Choose a lobe at random for each image.
+
+    Returns its centre x and y, its half-axes, and a mask that ends at the minor fissure and at the midline.
+    """
+    cumulative = _LOBES[:, 4].cumsum(0).to(s.x.device)
+    choice = (s.draw(name) >= cumulative).sum(-1).flatten().clamp(max=4)
     x, y, rx, ry = (c[:, None, None] for c in _LOBES.to(s.x.device)[choice][:, :4].unbind(1))
     level = s.H * (0.47 + 0.03 * s.draw(name + " fissure", -1, 1))
     fissure = level + 0.05 * s.W * (s.ax / s.W - 0.5) + 0.008 * s.H * s.noise(name + " fissure", 7)
     lobe = choice[:, None, None]
-    over, under = ramp(fissure - s.y, 2 * s.edge), ramp(s.y - fissure, 2 * s.edge)
-    border = torch.where(lobe == 0, over, torch.where(lobe == 1, under, torch.ones_like(s.x)))
+    above, below = ramp(fissure - s.y, 2 * s.edge), ramp(s.y - fissure, 2 * s.edge)
+    border = torch.where(lobe == 0, above, torch.where(lobe == 1, below, torch.ones_like(s.x)))
     same_side = ramp(s.x * x.sign() - 0.02 * s.W, 0.04 * s.W)
     return x * s.W, y * s.H, rx * s.W, ry * s.H, border * same_side
 
 
-def _fill(s, lungs, cover, strength):
-    """Replace air by fluid where `cover` (0 to 1) lies; what can be seen of it is its mask."""
+def _add_fluid(s, lungs, cover, strength):
+    """Replace air by fluid where `cover` is above 0, and return the mask where this is visible."""
     cover = cover.clamp(0, 1)
     lungs.share = lungs.share + (1 - lungs.share).clamp(min=0) * (cover * strength).clamp(max=0.97)
     return (cover > 0.2) & (lungs.chord > 0.10 * s.D)
 
 
 def _bronchogram(s, cover):
-    """Bronchi that stay full of air in a consolidated lobe show as dark branches."""
+    """Cut bronchi out of `cover`: in a consolidated lobe they stay full of air and show as dark branches."""
     branches = tree(s, "bronchi", 9, 0.026, 0.75) / (0.020 * s.W)
     return cover * (1 - 0.42 * branches.clamp(max=1))
 
 
-def consolidation(s, lungs, severity):
-    """Focal, dense, bounded by the lobe, with air bronchograms."""
-    x, y, rx, ry, border = _lobar(s, "lobe")
+def consolidation(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw a dense, focal opacity that ends at the border of the lobe, with air bronchograms.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
+    x, y, rx, ry, border = _random_lobe(s, "lobe")
     x, y = x + 0.10 * s.W * s.draw("spot x", -1, 1), y + 0.10 * s.H * s.draw("spot y", -1, 1)
     grow = 0.50 + 0.65 * severity
     cover = _blob(s, "consolidation", x, y, rx * grow, ry * grow) * border
-    return _fill(s, lungs, _bronchogram(s, cover), 0.22 + 0.68 * severity)
+    return _add_fluid(s, lungs, _bronchogram(s, cover), 0.22 + 0.68 * severity)
 
 
 def _interstitial(s, lungs, severity):
-    """Diffuse perihilar haze on both sides, thick bronchial walls, fine streaks."""
+    """Draw a diffuse haze around both hila, thick bronchial walls and fine streaks."""
     dx, dy = (s.ax - s.hilum_x) / (0.62 * s.W), (s.y - 1.25 * s.hilum_y) / (0.48 * s.H)
     near = (1 - dx * dx - dy * dy).clamp(min=0)
     uneven = 1 + 0.45 * s.noise("haze", 9) + 0.30 * s.noise("haze fine", 24) + 0.2 * s.draw("haze side", -1, 1) * s.sign
@@ -92,22 +113,29 @@ def _interstitial(s, lungs, severity):
     cuffs = lungs.branches / (0.04 * s.W)
     streaks = s.noise("streaks", 44).abs() * near
     lungs.share = lungs.share + severity * (0.07 * streaks + 0.12 * cuffs.clamp(max=1.5) * ramp(near, 0.3))
-    return _fill(s, lungs, cover, 0.10 + 0.40 * severity)
+    return _add_fluid(s, lungs, cover, 0.10 + 0.40 * severity)
 
 
 def _ground_glass(s, lungs, severity):
-    """Patches at the edges of both lungs, lower more than upper."""
+    """Draw patches in the outer part of both lungs, more in the lower than in the upper part."""
     outer = ease((s.xi - 0.35) / 0.5) * ease((s.t - 0.15) / 0.6)
     patches = ease(
         (s.noise("ground glass", 8) * 0.8 + s.noise("ground glass fine", 17) * 0.5 + 1.6 * severity - 0.5) / 1.2
     )
-    return _fill(s, lungs, outer * patches, 0.15 + 0.45 * severity)
+    return _add_fluid(s, lungs, outer * patches, 0.15 + 0.45 * severity)
 
 
-def pneumonia(s, lungs, severity):
-    """By cause: bacterial lobar, viral interstitial, COVID-19 peripheral."""
+def pneumonia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw pneumonia by its cause: bacterial in one lobe, viral interstitial, COVID-19 peripheral.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     mask = torch.zeros_like(lungs.chord, dtype=torch.bool)
-    # Causes overlap in their looks: one in seven of the first two shows the other's pattern.
+    # Causes look alike: one in seven of the bacterial and viral cases shows the pattern of the other.
     swap = (s.draw("unlike its cause") < 0.15) & (s.cause < 3)
     pattern = torch.where(swap, 3 - s.cause, s.cause)
     for cause, draw in ((1, _bacterial), (2, _interstitial), (3, _ground_glass)):
@@ -120,27 +148,34 @@ def pneumonia(s, lungs, severity):
 
 
 def _bacterial(s, lungs, severity):
-    """A lobar focus; now and then a second, paler one elsewhere, as in bronchopneumonia."""
+    """Draw consolidation in one lobe, and sometimes a second, paler one, as in bronchopneumonia."""
     mask = consolidation(s, lungs, severity)
     rows = (s.draw("second focus") < 0.35).flatten().nonzero().flatten()
     if len(rows):
         s, part = s.rows(rows), lungs.rows(rows)
-        x, y, rx, ry, border = _lobar(s, "second lobe")
-        mask[rows] |= _fill(
+        x, y, rx, ry, border = _random_lobe(s, "second lobe")
+        mask[rows] |= _add_fluid(
             s, part, _blob(s, "second", x, y, rx * 0.7, ry * 0.7) * border, 0.12 + 0.35 * severity[rows]
         )
         lungs.put(rows, part)
     return mask
 
 
-def infiltration(s, lungs, severity):
-    """Ill-defined patches, pale, anywhere."""
+def infiltration(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw pale patches with unclear borders anywhere in the lungs.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     x = s.W * s.draw("infiltrate x", 0.25, 0.7) * torch.where(s.draw("infiltrate side") < 0.5, -1.0, 1.0)
     y = s.H * s.draw("infiltrate y", 0.3, 0.95)
     cover = _blob(s, "infiltrate", x, y, (0.25 + 0.25 * severity) * s.W, (0.16 + 0.2 * severity) * s.H, 0.9, 11)
     both = s.draw("infiltrate both") < 0.4
     mirror = _blob(s, "infiltrate 2", -x, y, 0.33 * s.W, 0.22 * s.H, 0.9, 11) * both
-    return _fill(
+    return _add_fluid(
         s,
         lungs,
         torch.maximum(cover, mirror) * (0.75 + 0.25 * s.noise("patchy", 26)).clamp(0, 1.2),
@@ -148,8 +183,15 @@ def infiltration(s, lungs, severity):
     )
 
 
-def atelectasis(s, lungs, severity):
-    """A collapsed plate or wedge at a base."""
+def atelectasis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw a collapsed plate or wedge at the base of one lung.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     side = torch.where(s.draw("atelectasis side") < 0.5, -1.0, 1.0)
     y = s.H * s.draw("atelectasis y", 0.74, 0.96)
     x = s.W * s.draw("atelectasis x", 0.35, 0.6) * side
@@ -161,33 +203,40 @@ def atelectasis(s, lungs, severity):
     wedge = ease((s.y - y + 0.25 * s.H * (s.ax / s.W - 0.25)) / (0.12 * s.H))
     wedge = wedge * ramp(0.75 * s.W - s.ax, 0.3 * s.W) * ramp(s.x * side, 0.05 * s.W)
     cover = torch.where(s.draw("wedge") < 0.35, wedge, 1.2 * plate)
-    return _fill(s, lungs, cover, 0.30 + 0.50 * severity)
+    return _add_fluid(s, lungs, cover, 0.30 + 0.50 * severity)
 
 
-def effusion(s, lungs, severity):
-    """Fluid that climbs the chest wall in a meniscus and blunts the angle; a veil when the patient lies."""
+def effusion(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw pleural fluid: a meniscus that blunts the angle, or a diffuse veil if the patient lies (AP).
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     side = torch.where(s.draw("effusion side") < 0.5, -1.0, 1.0)
-    wanted = ramp(s.x * side - 0.1 * s.W, 0.1 * s.W)
-    wanted = torch.where(s.draw("effusion both") < 0.15, torch.ones_like(wanted), wanted)
+    on_side = ramp(s.x * side - 0.1 * s.W, 0.1 * s.W)
+    on_side = torch.where(s.draw("effusion both") < 0.15, torch.ones_like(on_side), on_side)
     level = s.H * (1.10 - 0.42 * severity**1.3)
     rise = s.H * 0.26 * s.xi.clamp(0, 1) ** 6 + 0.03 * s.H * (1 - s.xi).clamp(0, 1)
     upright = ease((s.y - level + rise) / (0.10 * s.H))
     veil = 0.65 * ease((s.y - level + 0.35 * s.H) / (0.6 * s.H))
-    cover = torch.where(s.ap > 0, torch.maximum(0.8 * upright, veil), upright) * wanted
+    cover = torch.where(s.ap > 0, torch.maximum(0.8 * upright, veil), upright) * on_side
     below = (
         ramp(s.side - s.ax, s.edge)
         * ramp(s.ax - s.inner, s.edge)
         * ramp(s.floor + 0.04 * s.H - s.y, 0.04 * s.H)
-        * wanted
+        * on_side
     )
     lungs.fluid = lungs.fluid + 0.10 * s.D * cover * below
     mask = (cover > 0.4) & (below > 0.5) & (s.xi < 1) & (s.y < s.floor + 0.05 * s.H) & ~s.heart_region
-    _fill(s, lungs, cover, 0.93)
+    _add_fluid(s, lungs, cover, 0.93)
     return mask
 
 
-def _balls(s, lungs, name, count, radius, strength):
-    """Round lesions inside the lungs."""
+def _round_lesions(s, lungs, name, count, radius, strength):
+    """Draw up to `count` round lesions in the lungs. The first is always there."""
     mask = torch.zeros_like(lungs.chord, dtype=torch.bool)
     for k in range(count):
         present = (s.draw(f"{name} {k} there") < (1.0 if k == 0 else 0.25)).float()
@@ -202,33 +251,61 @@ def _balls(s, lungs, name, count, radius, strength):
     return mask
 
 
-def nodule(s, lungs, severity):
-    """Round, up to 3 cm."""
-    return _balls(s, lungs, "nodule", 3, s.W * (0.042 + 0.05 * severity), 0.55 + 0.45 * severity)
+def nodule(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw up to three round lesions of at most 3 cm.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
+    return _round_lesions(s, lungs, "nodule", 3, s.W * (0.042 + 0.05 * severity), 0.55 + 0.45 * severity)
 
 
-def mass(s, lungs, severity):
-    """Round or lobulated, over 3 cm."""
-    return _balls(s, lungs, "mass", 1, s.W * (0.13 + 0.13 * severity), 0.55 + 0.45 * severity)
+def mass(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw one round or lobulated lesion of more than 3 cm.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
+    return _round_lesions(s, lungs, "mass", 1, s.W * (0.13 + 0.13 * severity), 0.55 + 0.45 * severity)
 
 
-def pneumothorax(s, lungs, severity):
-    """Air outside a shrunken lung: no vessels beyond the pleural line, along the side and over the apex."""
+def pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw air outside a collapsed lung: a pleural line and no vessels beyond it, at the side and the apex.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     side = torch.where(s.draw("pneumothorax side") < 0.5, -1.0, 1.0)
-    here = (s.x * side > 0.05 * s.W).float()
+    on_side = (s.x * side > 0.05 * s.W).float()
     gap = s.W * (0.04 + 0.30 * severity) * (0.35 + 0.9 * (1 - s.t).clamp(0, 1)) * (1 + 0.18 * s.noise("pleura", 5))
     depth = torch.minimum(s.side - s.ax, (s.y - 0.02 * s.H) * 1.3) - gap
-    outside = ramp(-depth, 2 * s.edge) * here * (lungs.chord > 0)
-    line = (1 - (depth / (1.2 * s.edge)) ** 2).clamp(min=0) * here
+    outside = ramp(-depth, 2 * s.edge) * on_side * (lungs.chord > 0)
+    line = (1 - (depth / (1.2 * s.edge)) ** 2).clamp(min=0) * on_side
     lungs.share = (
-        lungs.share * (1 - 0.6 * outside) + 0.03 * severity * (1 - outside) * here + 0.10 * line * (lungs.chord > 0)
+        lungs.share * (1 - 0.6 * outside) + 0.03 * severity * (1 - outside) * on_side + 0.10 * line * (lungs.chord > 0)
     )
     lungs.branches = lungs.branches * (1 - outside)
     return (outside > 0.5) & (lungs.chord > 0.06 * s.D) & s.chest_region
 
 
-def edema(s, lungs, severity):
-    """Fluid round both hila like a bat's wings, blurred vessels, septal lines."""
+def edema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw fluid around both hila in the shape of a bat's wings, and septal lines.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     dx, dy = (s.ax - s.hilum_x - 0.05 * s.W) / (0.55 * s.W), (s.y - 1.25 * s.hilum_y) / (0.55 * s.H)
     wings = ease((1 - dx * dx - dy * dy + 0.30 * s.noise("wings", 14)) / 0.9)
     septa = (
@@ -237,11 +314,18 @@ def edema(s, lungs, severity):
         * ease((s.t - 0.55) / 0.2)
     )
     lungs.share = lungs.share + 0.06 * severity * septa
-    return _fill(s, lungs, wings, 0.12 + 0.50 * severity)
+    return _add_fluid(s, lungs, wings, 0.12 + 0.50 * severity)
 
 
-def emphysema(s, lungs, severity):
-    """Too much air, too few vessels, upper lobes most; bullae."""
+def emphysema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw too much air and too few vessels, most in the upper lobes, and bullae.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     loss = (0.30 + 0.45 * severity) * (1.1 - 0.4 * s.t.clamp(0, 1)) + 0.12 * severity * ease(
         s.noise("bullae", 11) - 0.8
     )
@@ -249,22 +333,36 @@ def emphysema(s, lungs, severity):
     return s.lung_region & (lungs.chord > 0)
 
 
-def fibrosis(s, lungs, severity):
-    """Coarse lines and honeycombs at the edges of the bases, or in the apices."""
+def fibrosis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw coarse lines and honeycombs in the outer part of the bases, or in the apices.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     apical = s.draw("apical scars") < 0.35
-    where = torch.where(apical, ease((0.42 - s.t) / 0.25), ease((s.t - 0.45) / 0.35) * ease((s.xi - 0.15) / 0.5))
+    location = torch.where(apical, ease((0.42 - s.t) / 0.25), ease((s.t - 0.45) / 0.35) * ease((s.xi - 0.15) / 0.5))
     coarse, fine = (
         (1 - s.noise("net", 46).abs() * 1.1).clamp(min=0),
         (1 - s.noise("net 2", 64).abs() * 1.3).clamp(min=0),
     )
     net = 0.6 * coarse + fine + 0.25 * s.noise("net 3", 80)
     patch = ease((s.noise("scars", 6) * 0.7 + 0.8) / 1.0)
-    lungs.share = lungs.share + (0.08 + 0.20 * severity) * net * where * patch
-    return (where * patch > 0.35) & (lungs.chord > 0.1 * s.D)
+    lungs.share = lungs.share + (0.08 + 0.20 * severity) * net * location * patch
+    return (location * patch > 0.35) & (lungs.chord > 0.1 * s.D)
 
 
-def pleural_thickening(s, lungs, severity):
-    """A rind along the wall of one side, or a cap over the apex."""
+def pleural_thickening(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw a dense layer along the wall of one side, or a cap over the apex.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     side = torch.where(s.draw("rind side") < 0.5, -1.0, 1.0)
     low, high = s.draw("rind top", 0.0, 0.5), s.draw("rind bottom", 0.7, 1.1)
     width = s.W * (0.03 + 0.09 * severity) * (1 + 0.35 * s.noise("rind", 14))
@@ -274,12 +372,19 @@ def pleural_thickening(s, lungs, severity):
     rind = ramp(width - depth, 2 * s.edge) * span * (s.x * side > 0.05 * s.W) * (depth > -s.edge)
     lungs.fluid = lungs.fluid + 0.12 * s.D * (0.4 + severity) * rind
     mask = (rind > 0.4) & s.chest_region
-    _fill(s, lungs, rind, 0.45 + 0.45 * severity)
+    _add_fluid(s, lungs, rind, 0.45 + 0.45 * severity)
     return mask
 
 
-def hernia(s, lungs, severity):
-    """Stomach behind the heart: a round shadow with a level of fluid."""
+def hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Draw the stomach behind the heart: a round shadow with a fluid level.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     r = s.W * (0.14 + 0.16 * severity)
     x, y = s.W * s.draw("hernia x", 0.0, 0.22), 0.92 * s.H - 0.45 * r
     q = ellipse(s.x - x, s.y - y, 1.15 * r, r)
@@ -290,8 +395,15 @@ def hernia(s, lungs, severity):
     return (q > 0) & (s.y < 1.08 * s.H)
 
 
-def cardiomegaly(s, lungs, severity):
-    """The heart is drawn large by `alter`; its mask is the heart's."""
+def cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+    """Return the mask of the heart, which `alter_measurements` has enlarged. Nothing is drawn.
+
+    s: the scene of the images that have the finding.
+    lungs: the `LungFields` of these images. Its fields are changed.
+    severity: from 0 to 1, tensor (B, 1, 1).
+
+    Returns the mask of the finding, bool tensor (B, size, size).
+    """
     return s.heart_region
 
 

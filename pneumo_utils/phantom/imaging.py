@@ -1,77 +1,124 @@
-"""From a body to a radiograph: the beam, the scanners and the postprocessing."""
+"""From a body to a radiograph: the X-ray beam, the scanners and the image processing."""
 
+import numpy as np
 import torch
 
+from pneumo_utils.phantom.anatomy import Scene
 from pneumo_utils.phantom.counter_rng import mix, name_key, pool, spread
 from pneumo_utils.phantom.measurements import ramp, steady
 
-# Linear attenuation in 1/cm at 40, 60 and 80 keV (NIST XCOM, rounded): water-like tissue, and compact bone of 1.8
-# g/cm3.
+# Linear attenuation in 1/cm at 40, 60 and 80 keV (NIST XCOM, rounded): tissue like water, and compact bone with a
+# density of 1.8 g/cm3.
 TISSUE = (0.268, 0.206, 0.184)
 BONE = (1.20, 0.566, 0.401)
 METAL = 3.0  # markers, wires and electrodes, in 1/cm, about the same at all three
 
 
-def primary(tissue, bone, metal, beam):
-    """Share of the beam that comes through unscattered (Beer and Lambert, three energies)."""
-    out = 0
-    for share, a, b in zip((beam["soft"], beam["mid"], beam["hard"]), TISSUE, BONE):
-        out = out + share * steady(torch.exp, -(a * tissue + b * bone + METAL * metal))
-    return out
+def primary(
+    tissue: torch.Tensor, bone: torch.Tensor, metal: torch.Tensor, beam: dict[str, torch.Tensor]
+) -> torch.Tensor:
+    """Compute the fraction of the beam that passes unscattered (Beer-Lambert law, three energies).
+
+    tissue, bone, metal: thickness in cm, tensors (B, rows, columns).
+    beam: settings of the scanners, as `site_settings` returns them; `soft`, `mid` and `hard` are used.
+    """
+    transmitted = 0
+    for fraction, tissue_attenuation, bone_attenuation in zip((beam["soft"], beam["mid"], beam["hard"]), TISSUE, BONE):
+        transmitted = transmitted + fraction * steady(
+            torch.exp, -(tissue_attenuation * tissue + bone_attenuation * bone + METAL * metal)
+        )
+    return transmitted
 
 
-def scattered(direct, tissue, grid):
-    """A slow veil in proportion to the tissue that the beam crossed and to what the grid lets through."""
+def scattered(direct: torch.Tensor, tissue: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+    """Compute the scattered radiation at the detector, which varies slowly over the image.
+
+    It is proportional to the tissue that the beam crosses, and to the fraction that the grid lets through.
+
+    direct: fraction of the beam that passes unscattered.
+    tissue: thickness of tissue in cm.
+    grid: fraction of the scatter that passes the grid, tensor (B, 1, 1).
+    """
     source = direct * tissue.clamp(max=30) * 0.26
     return grid * spread(pool(source, 9), direct.shape[-1])
 
 
-def expected_density(tissue, bone, beam):
-    """Density on a coarse grid, relative to the mean exposure behind the body, and that mean."""
+def expected_density(
+    tissue: torch.Tensor, bone: torch.Tensor, beam: dict[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Compute the optical density that the machine expects on a coarse grid.
+
+    tissue, bone: thickness in cm of the healthy body, tensors (B, cells, cells).
+    beam: settings of the scanners.
+
+    Returns the density relative to the mean exposure behind the body, and this mean exposure (B, 1, 1).
+    """
     direct = primary(tissue, bone, 0 * bone, beam)
     level = (direct * (tissue > 3)).mean((1, 2), keepdim=True) + 1e-6
     return -((direct + scattered(direct, tissue, beam["grid"])) / level).clamp(min=1e-4).log(), level
 
 
-def blur(field, weight):
-    """Three-point smoothing along both axes; `weight` (B, 1, 1) is half the blur's variance in pixels squared."""
+def blur(field: torch.Tensor, weight: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+    """Smooth a field with a kernel of three points along both axes.
+
+    field: tensor (B, size, size).
+    weight: along the rows and along the columns, tensors (B, 1, 1): half the variance of the blur in pixels squared.
+    """
     for axis in (1, 2):
         first, last = field.narrow(axis, 0, 1), field.narrow(axis, field.shape[axis] - 1, 1)
         padded = torch.cat([first, field, last], axis)
-        n = field.shape[axis]
-        w = weight[axis - 1]
-        field = field + w * (padded.narrow(axis, 0, n) + padded.narrow(axis, 2, n) - 2 * field)
+        length = field.shape[axis]
+        axis_weight = weight[axis - 1]
+        field = field + axis_weight * (padded.narrow(axis, 0, length) + padded.narrow(axis, 2, length) - 2 * field)
     return field
 
 
-def detect(exposure, photons, pixel, key):
-    """Quantum and electronic noise on an exposure whose mean in the body is near 1; the draws are exact on every
-    device.
+def detect(
+    exposure: torch.Tensor, photons: torch.Tensor, pixel: torch.Tensor, key: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add quantum noise and electronic noise to an exposure. The noise is the same to the last bit on every device.
+
+    exposure: tensor (B, size, size) with a mean near 1 in the body.
+    photons: photons per cm2 in air, tensor (B, 1, 1).
+    pixel: size of a pixel in cm, tensor (B, 1, 1).
+    key: hashes of the images, int32 tensor (B,).
+
+    Returns the noisy exposure and the noise.
     """
     size = exposure.shape[-1]
     cell = torch.arange(size * size, dtype=torch.int32, device=exposure.device) * 0x2545F491
-    h = mix(cell[None] ^ mix(key + name_key("quanta"))[:, None])
-    total = (h & 0xFF) + ((h >> 8) & 0xFF) + ((h >> 16) & 0xFF) + ((h >> 24) & 0xFF)
+    hashes = mix(cell[None] ^ mix(key + name_key("quanta"))[:, None])
+    total = (hashes & 0xFF) + ((hashes >> 8) & 0xFF) + ((hashes >> 16) & 0xFF) + ((hashes >> 24) & 0xFF)
     noise = ((total - 510).float() * (1.0 / 147.80)).view(-1, size, size)
     quanta = photons * pixel * pixel
     return (exposure + noise * (exposure / quanta + 2e-6).sqrt()).clamp(min=1e-4), noise
 
 
-def window(density, expected, scene, site):
-    """Density between the site's black and white, set for the body as it would be without findings: recognition of
-    the exposed anatomy.
+def window(density: torch.Tensor, expected: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Scale the density to 0 (black) to 1 (white).
+
+    The window is chosen for the expected body without findings, as machines do that recognise the exposed anatomy.
+
+    density: tensor (B, size, size).
+    expected: expected density on a coarse grid, as `expected_density` returns it.
+    scene: the scene.
+    site: settings of the scanners.
     """
-    middle = expected[:, 6:28, 5:27].flatten(1).sort(1).values
-    n = middle.shape[1]
-    dark, light = (middle[:, int(q * n)][:, None, None] for q in (0.12, 0.93))
+    central = expected[:, 6:28, 5:27].flatten(1).sort(1).values
+    n_cells = central.shape[1]
+    dark, light = (central[:, int(q * n_cells)][:, None, None] for q in (0.12, 0.93))
     span = (light - dark).clamp(min=0.25)
     low = dark - (site["low"] + 0.16 * scene.display) * span
     high = light + site["high"] * span
     return (density - low) / (high - low)
 
 
-def enhance(z, site):
-    """Local contrast on two scales."""
+def enhance(z: torch.Tensor, site: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Increase the local contrast on two scales.
+
+    z: windowed density.
+    site: settings of the scanners; `detail` and `equalise` are used.
+    """
     size = z.shape[-1]
     z = z.clamp(-0.05, 1.3)
     means = pool(z, min(28, size))
@@ -80,51 +127,77 @@ def enhance(z, site):
     return z - site["equalise"] * (spread(slow, size) - 0.5)
 
 
-def display(z, scene, site):
-    """The display curve: a sigmoid of the site's contrast, then its gamma."""
+def display(z: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Apply the display curve: a sigmoid with the contrast of the site, then its gamma.
+
+    z: windowed density.
+    scene: the scene.
+    site: settings of the scanners.
+
+    Returns grey values from 0 to 1.
+    """
     z = z.clamp(0, 1)
-    c = site["contrast"]
-    curve = z + c * z * (1 - z) * (2 * z - 1) * 0.9
-    bent = steady(torch.exp, steady(torch.log, curve.clamp(1e-4, 1)) * (scene.gamma / site["gamma"]))
-    bent = 0.5 + (bent - 0.5) * scene.contrast
-    return (site["black"] + (site["white"] - site["black"]) * bent).clamp(0, 1)
+    contrast = site["contrast"]
+    curve = z + contrast * z * (1 - z) * (2 * z - 1) * 0.9
+    grey = steady(torch.exp, steady(torch.log, curve.clamp(1e-4, 1)) * (scene.gamma / site["gamma"]))
+    grey = 0.5 + (grey - 0.5) * scene.contrast
+    return (site["black"] + (site["white"] - site["black"]) * grey).clamp(0, 1)
 
 
-def shutters(scene, size, site, device):
-    """Transmission of the collimator's blades, where they show."""
-    at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
-    open_ = 1.0
+def shutters(scene: Scene, size: int, site: dict[str, torch.Tensor], device: str | torch.device) -> torch.Tensor:
+    """Compute the transmission of the blades of the collimator, 0 where a blade is in the image.
+
+    scene: the scene.
+    size: pixels of a side.
+    site: settings of the scanners; `shutter` is used.
+    device: where to compute.
+    """
+    position = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+    transmission = 1.0
     tilt = scene.draw("blade tilt", -0.03, 0.03)
-    x, y = at[None, None], at[None, :, None]
-    for name, along, across, sense in (
+    x, y = position[None, None], position[None, :, None]
+    for name, along, across, direction in (
         ("left", x, y, 1),
         ("right", 1 - x, y, -1),
         ("top", y, x, 1),
         ("bottom", 1 - y, x, -1),
     ):
-        shown = scene.draw(f"{name} blade") < site["shutter"]
+        visible = scene.draw(f"{name} blade") < site["shutter"]
         depth = scene.draw(f"{name} blade depth") ** 2 * 0.09 + 0.01
-        open_ = open_ * torch.where(
-            shown, ramp(along - depth - tilt * sense * (across - 0.5), 1.6 / size), torch.ones_like(depth)
+        transmission = transmission * torch.where(
+            visible, ramp(along - depth - tilt * direction * (across - 0.5), 1.6 / size), torch.ones_like(depth)
         )
-    return open_
+    return transmission
 
 
-def letter(scene, size, site, device, planted=None):
-    """The marker R or L at the film's edge, as cover from 0 to 1."""
-    at = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
+def letter(
+    scene: Scene,
+    size: int,
+    site: dict[str, torch.Tensor],
+    device: str | torch.device,
+    planted: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Draw the side marker R or L near the edge of the film, as opacity from 0 to 1.
+
+    scene: the scene.
+    size: pixels of a side.
+    site: settings of the scanners; `marker` is used.
+    device: where to compute.
+    planted: mask (B, 1, 1) of images that get the marker as a shortcut, an L at the lower left; None for no shortcut.
+    """
+    position = (torch.arange(size, device=device, dtype=torch.float32) + 0.5) / size
     height = site["marker"] * scene.draw("marker size", 0.8, 1.25)
     right = scene.draw("marker letter") < torch.where(scene.child > 0.5, 0.97, 0.3)
     x0 = torch.where(right, scene.draw("marker x", 0.02, 0.11), scene.draw("marker x", 0.84, 0.93))
     y0 = torch.where(scene.child > 0.5, scene.draw("marker y") ** 2 * 0.42 + 0.02, scene.draw("marker y", 0.02, 0.16))
-    u = (at[None, None] - x0) / height
-    v = (at[None, :, None] - y0) / height
+    u = (position[None, None] - x0) / height
+    v = (position[None, :, None] - y0) / height
     if planted is not None:
-        u = torch.where(planted, (at[None, None] - 0.03) / 0.08, u)
-        v = torch.where(planted, (at[None, :, None] - 0.88) / 0.08, v)
+        u = torch.where(planted, (position[None, None] - 0.03) / 0.08, u)
+        v = torch.where(planted, (position[None, :, None] - 0.88) / 0.08, v)
         right = right & ~planted
     fine = 1 / (size * height)
-    shown = scene.draw("marker shown") < 0.93
+    visible = scene.draw("marker shown") < 0.93
     stroke = 0.10
     bar = ramp(stroke - (u - 0.1).abs(), fine) * ramp(0.5 - (v - 0.5).abs(), fine)
     bowl = (((u - 0.22) / 1.25) ** 2 + (v - 0.27) ** 2).sqrt()
@@ -132,17 +205,18 @@ def letter(scene, size, site, device, planted=None):
     leg = ramp(stroke - (u - 0.1 - 0.62 * (v - 0.45)).abs(), fine) * ramp(0.275 - (v - 0.725).abs(), fine)
     foot = ramp(0.22 - (u - 0.3).abs(), fine) * ramp(stroke - (v - 0.9).abs(), fine)
     glyph = torch.maximum(bar, torch.where(right, torch.maximum(bowl, leg), foot))
-    return glyph * (shown if planted is None else shown | planted) * scene.draw("marker brightness", 0.75, 1.0)
+    return glyph * (visible if planted is None else visible | planted) * scene.draw("marker brightness", 0.75, 1.0)
 
 
-# soft, mid, hard: share of the detected spectrum near 40, 60 and 80 keV. grid: share of the scatter that gets through.
-# photons: per cm2
-# in air. blur: focal spot and detector, cm. low and high: window, in units of lung-to-mediastinum contrast. gamma,
-# contrast: the display
-# curve, which runs from "black" to "white". detail: gain of structures of about 2 cm; equalise: how far slow brightness
-# changes are
-# flattened (CLAHE-like). shutter: share of images with a visible collimator edge. marker: height of the letter, share
-# of the image.
+# soft, mid, hard: fraction of the detected spectrum near 40, 60 and 80 keV.
+# grid: fraction of the scatter that passes the grid.
+# photons: per cm2 in air.
+# blur: focal spot and detector, in cm.
+# low, high: limits of the window, in units of lung-to-mediastinum contrast.
+# black, white: ends of the display curve. gamma, contrast: its shape.
+# detail: gain of structures of about 2 cm. equalise: how far slow changes of brightness are flattened (like CLAHE).
+# shutter: fraction of images with a visible edge of the collimator.
+# marker: height of the letter, as a fraction of the image.
 COLUMNS = (
     "soft", "mid", "hard", "grid", "photons", "blur", "low", "high", "black", "white", "gamma", "contrast", "detail", "equalise",
     "shutter", "marker",
@@ -161,7 +235,11 @@ ADULT_SITES = (
 )
 
 
-def site_settings(kind, site):
-    """The settings of each image's site, by name, as (B,) tensors."""
+def site_settings(kind: str, site: np.ndarray) -> dict[str, torch.Tensor]:
+    """Return the scanner settings of each image: name -> tensor (B,).
+
+    kind: kind of population; "children" have other sites than adults.
+    site: site number of each image, integers from 0 to 3.
+    """
     rows = torch.tensor(CHILD_SITES if kind == "children" else ADULT_SITES)[torch.tensor(site.copy())]
     return dict(zip(COLUMNS, rows.unbind(1)))

@@ -1,22 +1,29 @@
-"""Bones, lungs and hardware."""
+"""Compute the thickness of bones, lungs and medical devices along the beam in cm."""
 
 import math
 
 import torch
 
+from pneumo_utils.phantom.anatomy import Scene
 from pneumo_utils.phantom.counter_rng import mix, name_key
 from pneumo_utils.phantom.measurements import ease, ramp, root, segment_distance2, shell, steady
 
 
 def _rib_profile(distance):
-    """A flat tube cut across: dense towards both borders, thinner between (a polynomial, for a root costs more)."""
+    """Compute the profile across a flat tube: dense at both edges, thinner in the middle.
+
+    It is a polynomial, because a square root is slower.
+    """
     d2 = (distance * distance).clamp_(max=1)
     return (1 - d2).mul_(d2.mul_(1.1).add_(0.52))
 
 
-def ribs(s):
-    """Both halves of all ribs at once: each rib is a tilted hoop on the chest wall, so the nearest is found by
-    rounding a hoop number.
+def ribs(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the front and back halves of all ribs.
+
+    Each rib is a tilted hoop on the chest wall. Rounding the position to a rib number finds the nearest rib.
+
+    s: the scene.
     """
     hoop = torch.maximum(s.side + 0.35 * s.wall * (1 - 0.5 * s.child), s.ax * 0 + 1e-3)
     sine = (s.ax / hoop).clamp(max=1.0)
@@ -32,23 +39,26 @@ def ribs(s):
         swing = (1 - cosine) if back else (1 + cosine)
         drop = 0.5 * s.rib_drop * swing + s.rib_tail * sine * (1 if back else 2 - sine)
         tilt = 0.5 * s.rib_drop * slope / hoop + (0 if back else 0.25)
-        number = (s.y - drop) / s.rib_space - s.rib_phase + (0.05 if back else 0.11) * warp
-        nearest = number.round()
-        reach = (number - nearest).abs() * s.rib_space / (1 + tilt * tilt).sqrt_()
+        rib_number = (s.y - drop) / s.rib_space - s.rib_phase + (0.05 if back else 0.11) * warp
+        nearest = rib_number.round()
+        distance = (rib_number - nearest).abs() * s.rib_space / (1 + tilt * tilt).sqrt_()
         width = half_width * (0.92 if back else 1.12)
-        profile = _rib_profile(reach / (width * blur)).div_(blur)
-        shown = inside * ((nearest >= 0) & (nearest <= (10.6 if back else 8.6)))
+        profile = _rib_profile(distance / (width * blur)).div_(blur)
+        visible = inside * ((nearest >= 0) & (nearest <= (10.6 if back else 8.6)))
         if back:
-            shown = shown * ramp(s.ax - 0.9 * s.spine, 0.2 * s.spine)
-            bone = profile.mul_(shown).mul_(0.13 + 0.13 * grazing)
+            visible = visible * ramp(s.ax - 0.9 * s.spine, 0.2 * s.spine)
+            bone = profile.mul_(visible).mul_(0.13 + 0.13 * grazing)
         else:
-            shown = shown * ramp(sine - s.rib_end - 0.03 * (nearest - 3), 0.10)
-            bone = bone + profile.mul_(shown).mul_(0.048 + 0.072 * grazing)
+            visible = visible * ramp(sine - s.rib_end - 0.03 * (nearest - 3), 0.10)
+            bone = bone + profile.mul_(visible).mul_(0.048 + 0.072 * grazing)
     return bone * (2.1 + 0.6 * s.child)
 
 
-def spine(s):
-    """Vertebral bodies with end plates, discs, pedicles and spinous processes."""
+def spine(s: Scene) -> torch.Tensor:
+    """Compute the thickness of vertebral bodies with end plates, pedicles and spinous processes.
+
+    s: the scene.
+    """
     x = s.x / s.spine
     phase = s.y / s.vertebra + 0.3
     v = phase - phase.floor() - 0.5
@@ -66,9 +76,12 @@ def spine(s):
     )
 
 
-def clavicles(s):
-    """Two shallow S from the breastbone to the shoulders."""
-    whole, s = (
+def clavicles(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the clavicles: two shallow S-shaped tubes from the sternum to the shoulders.
+
+    s: the scene.
+    """
+    scene, s = (
         s,
         s.strip(s.clavicle_y - s.clavicle_rise.abs() - 0.35 * s.W, s.clavicle_y + s.clavicle_rise.abs() + 0.30 * s.W),
     )
@@ -79,12 +92,15 @@ def clavicles(s):
     flat = 1 + 0.5 * (s.clavicle_rise / span) ** 2
     thick = s.W * (0.042 + 0.018 * (2 * q - 1) ** 2 + 0.006 * s.child)
     d = (s.y - curve) / flat
-    return whole.fill(s, 0.9 * shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05))
+    return scene.fill(s, 0.9 * shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05))
 
 
-def scapulae(s):
-    """Blades with a dense outer border, the spine of each, and the head of the humerus at its joint."""
-    whole, s = s, s.strip(s.shoulder_y - 0.15 * s.H - 0.05 * s.W, s.shoulder_y + 0.58 * s.H)
+def scapulae(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the scapulae: blade with a dense outer border, spine, and the head of the humerus.
+
+    s: the scene.
+    """
+    scene, s = s, s.strip(s.shoulder_y - 0.15 * s.H - 0.05 * s.W, s.shoulder_y + 0.58 * s.H)
     top, bottom = s.shoulder_y - 0.02 * s.H, s.shoulder_y + 0.52 * s.H
     w = (s.y - top) / (bottom - top)
     up = 1 - w
@@ -101,96 +117,140 @@ def scapulae(s):
     ball2 = (s.ax - s.shoulder_x) ** 2 + (s.y - s.shoulder_y - 0.02 * s.H) ** 2
     head_r = s.W * 0.155 * (1 - 0.12 * s.child)
     head = 0.85 * root(1 - ball2 / head_r**2)
-    return whole.fill(s, s.W / 13.0 * (plate.add_(ridge.mul_(0.6)) + head))
+    return scene.fill(s, s.W / 13.0 * (plate.add_(ridge.mul_(0.6)) + head))
 
 
-def humeri(s):
-    """The shaft in each arm."""
+def humeri(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the shafts of both humeri.
+
+    s: the scene.
+    """
     radius = s.W * (0.075 + 0.004 * s.child)
     return 0.75 * shell(s.arm_d2, radius, 0.34 * radius, s.pixel)
 
 
-def skull(s):
-    """Jaw and skull base where the field reaches that high."""
-    whole, s = s, s.strip(-9 * s.H, s.head_y + 0.30 * s.head_r)
+def skull(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the jaw and the skull base, visible if the field reaches that high.
+
+    s: the scene.
+    """
+    scene, s = s, s.strip(-9 * s.H, s.head_y + 0.30 * s.head_r)
     q = ((s.x - s.head_x) / (0.86 * s.head_r)) ** 2 + ((s.y - s.head_y + s.head_r * 0.72) / (0.86 * s.head_r)) ** 2
-    return whole.fill(
+    return scene.fill(
         s, s.W / 13.0 * (1.6 * ease((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8
     )
 
 
-def sternum(s):
-    """The breastbone hides before the spine unless the person is turned; only its head shows."""
-    whole, s = s, s.strip(s.clavicle_y - 0.04 * s.H, s.clavicle_y + 0.20 * s.H)
+def sternum(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the upper end of the sternum.
+
+    The rest is hidden in front of the spine unless the patient is rotated.
+
+    s: the scene.
+    """
+    scene, s = s, s.strip(s.clavicle_y - 0.04 * s.H, s.clavicle_y + 0.20 * s.H)
     q = 1 - ((s.x - s.turn * s.W * 0.9) / (0.16 * s.W)) ** 2 - ((s.y - s.clavicle_y - 0.08 * s.H) / (0.10 * s.H)) ** 2
-    return whole.fill(s, 0.35 * s.W / 13.0 * root(q))
+    return scene.fill(s, 0.35 * s.W / 13.0 * root(q))
 
 
 PARENCHYMA = 0.27  # share of tissue and blood in a healthy inflated lung
 
 
-def cavity(s, heart, vessels):
-    """Depth of lung along the beam; leaves `lung_region`, its silhouette without the heart, on the scene."""
+def cavity(s: Scene, heart: torch.Tensor, vessels: torch.Tensor) -> torch.Tensor:
+    """Compute the depth of lung along the beam.
+
+    It also stores two masks on the scene: `chest_region`, the silhouette of the lungs, and `lung_region`, the same
+    without the heart.
+
+    s: the scene.
+    heart: thickness of the heart.
+    vessels: thickness of the great vessels.
+    """
     central = 0.50 + 0.50 * ease((s.ax - s.inner) / (0.38 * s.W))
     depth = 2 * s.D * central * (0.35 + 0.65 * ease(s.t / 0.5)) * (0.16 + 0.84 * s.cosine) * ramp(s.side - s.ax, s.edge)
     medial = ramp(s.ax - s.inner, 1.4 * s.edge + 0.012 * s.W)
     above = ramp(s.t, 0.02)
     inside = medial * above * (s.xi < 1)
-    sunk = ((s.y - s.floor) / (0.30 * s.H)).clamp(0, 1)
-    recess = 1 - root(sunk) * 0.55 - 0.45 * ramp(s.y - s.floor, s.edge) * (sunk > 0)
+    below_floor = ((s.y - s.floor) / (0.30 * s.H)).clamp(0, 1)
+    recess = 1 - root(below_floor) * 0.55 - 0.45 * ramp(s.y - s.floor, s.edge) * (below_floor > 0)
     chord = depth * inside * recess
     s.lung_region = (inside > 0.5) & (s.y < s.floor) & (heart < 0.25 * s.D)
     s.chest_region = (inside > 0.5) & (s.y < s.floor)
     return torch.minimum(chord, (depth - heart - vessels).clamp(min=0))
 
 
-def tree(s, name, branches, width, reach):
-    """A tree that divides as it leaves the hilum: distance to the nearest branch by folding the angle at every
-    division.
+def tree(s: Scene, name: str, branches: int, width: float, reach: float) -> torch.Tensor:
+    """Compute the thickness in cm of a tree of round tubes that divide as they leave the hilum.
 
-    Returns the thickness of the branches in cm as if each were a round tube.
+    The distance to the nearest branch is found by folding the angle at every division.
+
+    s: the scene.
+    name: the name of the random stream.
+    branches: number of branches around the hilum.
+    width: radius of a branch at the hilum, in half-widths of the chest.
+    reach: distance at which the branches end, in half-widths of the chest.
     """
     wobble = s.noise(name, 9)
     r = s.from_hilum
     angle = s.hilum_angle + wobble * 0.055 * (r + 0.12) + torch.where(s.left, 0.37, 0.0)
-    u = angle * branches
-    k = u.round()
-    h = mix((k.to(torch.int32) * 2 + s.left.to(torch.int32)) ^ mix(s.key + name_key(name))[:, None, None])
-    first = (h & 0xFF).float() * (0.22 / 255)
-    offset = ((h >> 8) & 0xFF).float() * (0.5 / 255) - 0.25
-    side = ((h >> 16) & 0xFF).float() * (1 / 255)
-    v = (u - k - offset * ease(r * 4)) / branches * (2 * math.pi)
-    late = r - first
-    for opening, start in ((0.20, 0.10), (0.10, 0.30), (0.05, 0.50)):  # each division opens over the same length
-        v = v.abs_().sub_(((late - start) * 3.5).clamp_(0, 1).mul_(opening / branches * 2 * math.pi))
-        v = v.add_(wobble * (0.012 / branches))
+    branch_angle = angle * branches
+    branch = branch_angle.round()
+    hashes = mix((branch.to(torch.int32) * 2 + s.left.to(torch.int32)) ^ mix(s.key + name_key(name))[:, None, None])
+    first = (hashes & 0xFF).float() * (0.22 / 255)
+    offset = ((hashes >> 8) & 0xFF).float() * (0.5 / 255) - 0.25
+    side = ((hashes >> 16) & 0xFF).float() * (1 / 255)
+    offset_angle = (branch_angle - branch - offset * ease(r * 4)) / branches * (2 * math.pi)
+    distance = r - first
+    for opening, start in ((0.20, 0.10), (0.10, 0.30), (0.05, 0.50)):  # each division opens over the same distance
+        offset_angle = offset_angle.abs_().sub_(
+            ((distance - start) * 3.5).clamp_(0, 1).mul_(opening / branches * 2 * math.pi)
+        )
+        offset_angle = offset_angle.add_(wobble * (0.012 / branches))
     radius = (side * 0.45 + 0.55).mul_(width * s.W).mul_((1 - r / reach).clamp_(min=0.06)).div_(1 + 1.5 * r)
-    wide = torch.maximum(radius, 0.55 * s.pixel)
-    across = v.mul_(r * s.W).div_(wide)
-    return (radius * radius).mul_(2).div_(wide).mul_((1 - across * across).clamp_(min=0)).mul_(ramp(reach - r, 0.5))
+    drawn_radius = torch.maximum(radius, 0.55 * s.pixel)
+    across = offset_angle.mul_(r * s.W).div_(drawn_radius)
+    return (
+        (radius * radius)
+        .mul_(2)
+        .div_(drawn_radius)
+        .mul_((1 - across * across).clamp_(min=0))
+        .mul_(ramp(reach - r, 0.5))
+    )
 
 
-def polar(s):
-    """Distance (in half-widths of the chest) and direction (in turns) of every pixel from its side's hilum, left on
-    the scene.
+def polar(s: Scene) -> None:
+    """Store polar coordinates around the hilum of each side on the scene.
+
+    `from_hilum` is the distance in half-widths of the chest. `hilum_angle` is the direction in turns.
+
+    s: the scene.
     """
     dx = s.ax - s.hilum_x
     dy = s.y - s.hilum_y - torch.where(s.left, -0.02, 0.02) * s.H
-    dy = dy - torch.maximum(torch.minimum(dy, 0.13 * s.H), -0.07 * s.H) * 0.65  # the root is tall, no point
+    dy = dy - torch.maximum(torch.minimum(dy, 0.13 * s.H), -0.07 * s.H) * 0.65  # the hilum is tall, not a point
     s.from_hilum = (dx * dx + dy * dy * 0.8).sqrt() / s.W + 1e-3
     s.hilum_angle = steady(torch.atan2, dy, dx) * (1 / (2 * math.pi))
 
 
-def hila(s):
-    """The hila's own mass of arteries, veins and nodes."""
+def hila(s: Scene) -> torch.Tensor:
+    """Compute the thickness of the hila themselves: arteries, veins and lymph nodes.
+
+    s: the scene.
+    """
     dy = (s.y - s.hilum_y - torch.where(s.left, -0.03, 0.02) * s.H) / (0.13 * s.H)
     dx = (s.ax - s.hilum_x - 0.06 * s.W * dy) / (0.105 * s.W)
     blob = (1 - dx * dx - dy * dy).clamp(min=0)
     return 0.24 * s.W * blob * (0.8 + 0.25 * s.noise("hilum", 26))
 
 
-def texture(s):
-    """Share of tissue in the lung about its mean: secondary vessels and septa too fine to draw, and gravity's slope."""
+def texture(s: Scene) -> torch.Tensor:
+    """Compute the local deviation of the tissue fraction of the lungs from its mean.
+
+    It contains vessels and septa that are too fine to draw, and the gradient due to gravity. The noise fields are
+    stored on the scene as `fine`, `middle` and `coarse`.
+
+    s: the scene.
+    """
     fine = s.noise("fine", 70)
     middle = s.noise("middle", 34)
     coarse = s.noise("coarse", 7)
@@ -199,13 +259,13 @@ def texture(s):
 
 
 def _curve(s, name, x_top, x_bottom, y_top, y_bottom, width, wave):
-    """A thin line from top to bottom that wanders sideways; thickness in cm of what it is made of."""
+    """Compute the thickness of a thin line from top to bottom that wanders sideways."""
     f = ((s.y - y_top) / (y_bottom - y_top)).clamp(0, 1)
     phase = s.draw(f"{name} phase") * 6.3
     x = x_top + (x_bottom - x_top) * f * f * (3 - 2 * f) + wave * steady(torch.sin, phase + f * 5) * f * (1 - f) * 2
     steep = 1 + ((x_bottom - x_top) / (y_bottom - y_top)) ** 2
-    wide = torch.maximum(width, 0.6 * s.pixel)
-    line = (width / wide) * root(1 - (s.x - x) ** 2 / (wide * wide * steep))
+    drawn_width = torch.maximum(width, 0.6 * s.pixel)
+    line = (width / drawn_width) * root(1 - (s.x - x) ** 2 / (drawn_width * drawn_width * steep))
     return width * line * ramp(s.y - y_top, s.pixel) * ramp(y_bottom - s.y, s.pixel)
 
 
@@ -248,7 +308,7 @@ def _central_line(s):
     )
 
 
-# What draws it, and its chance: so much for every unit of risk, above a threshold.
+# Device -> the function that draws it, and its probability: slope times risk minus threshold.
 _DEVICES = {
     "electrode -1": (_right_electrode, 0.5, 0.08),
     "electrode 1": (_left_electrode, 0.5, 0.08),
@@ -258,12 +318,17 @@ _DEVICES = {
 }
 
 
-def metal(s):
-    """All of it as cm of metal-like material; the iller the patient, and the more so lying, the more there is."""
+def metal(s: Scene) -> torch.Tensor:
+    """Compute the thickness of all medical devices, in cm of a metal-like material.
+
+    Sicker patients have more devices, above all if the image is taken lying down (AP).
+
+    s: the scene.
+    """
     risk = s.acuity * (0.35 + 0.65 * s.ap)
-    out = torch.zeros_like(s.x)
-    for name, (draw, share, threshold) in _DEVICES.items():
-        rows = (s.draw(name) < share * risk - threshold).flatten().nonzero().flatten()
+    thickness = torch.zeros_like(s.x)
+    for name, (draw, slope, threshold) in _DEVICES.items():
+        rows = (s.draw(name) < slope * risk - threshold).flatten().nonzero().flatten()
         if len(rows):
-            out[rows] += draw(s.rows(rows))
-    return out
+            thickness[rows] += draw(s.rows(rows))
+    return thickness

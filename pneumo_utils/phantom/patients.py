@@ -1,7 +1,10 @@
-"""Patients of a phantom population, and how often they have which finding."""
+"""Draw the patients of a phantom population: findings, cause, age, sex, view and scanner of each image."""
+
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
 from pneumo_utils.phantom.counter_rng import Draws
 
@@ -24,9 +27,8 @@ LETTERS = {
 FINDINGS = tuple(LETTERS.values())
 NO_FINDING = "No Finding"
 
-# Counts of each set of labels over the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical
-# Center),
-# one letter a finding, "-" for none; counted with pandas.value_counts.
+# Counts of each set of labels in the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical
+# Center), counted with pandas.value_counts. One letter per finding, "-" for none.
 _COUNTED_SETS = """
 -:60361 I:9547 A:4215 E:3955 N:2705 X:2194 M:2139 EI:1604 AI:1350 K:1310 AE:1167 T:1126 C:1093 S:892 IN:829 AEI:739 F:727 O:628 CE:484
 IK:441 IM:420 EX:403 EM:402 AK:398 MN:396 IO:392 IX:347 XS:337 EK:337 P:322 ET:251 EN:250 AX:241 IT:210 CI:201 AN:201 AEK:200 IP:199 EO:189
@@ -73,26 +75,32 @@ CMH:1 INH:1 INKS:1 CEPK:1 INXST:1 ANXT:1 NPK:1 AEXST:1 MPK:1 EKS:1 AIMNXH:1 AMXK
 """
 
 
-def _read(text):
+def _parse_counts(text):
+    """Read the names and counts of sets of findings from text."""
     sets, counts = zip(*(item.split(":") for item in text.split()))
     names = ["|".join(LETTERS[c] for c in letters) if letters != "-" else NO_FINDING for letters in sets]
     return names, np.array([int(n) for n in counts])
 
 
-FINDING_SETS, FINDING_SET_COUNTS = _read(_COUNTED_SETS)
+FINDING_SETS, FINDING_SET_COUNTS = _parse_counts(_COUNTED_SETS)
 FINDING_SET_CUMULATIVE = np.cumsum(FINDING_SET_COUNTS) / FINDING_SET_COUNTS.sum()
 
 
-def draw_finding_sets(uniform):
-    """Sets of findings, as joined names, for uniform numbers in [0, 1)."""
-    place = np.searchsorted(FINDING_SET_CUMULATIVE, uniform, side="right")
-    return np.array(FINDING_SETS, dtype=object)[place.clip(max=len(FINDING_SETS) - 1)]
+def draw_finding_sets(uniform: np.ndarray) -> np.ndarray:
+    """Draw sets of findings with the frequencies of ChestX-ray14.
+
+    uniform: random numbers in [0, 1), array (n,).
+
+    Returns an array of names, joined by "|".
+    """
+    index = np.searchsorted(FINDING_SET_CUMULATIVE, uniform, side="right")
+    return np.array(FINDING_SETS, dtype=object)[index.clip(max=len(FINDING_SETS) - 1)]
 
 
-# Blocks of images are shared out among whole patients, so that image 7's patient needs no look at images 0 to 6 of
-# another block.
+# Images are assigned to patients in blocks of this size. Thus the patient of an image does not depend on images of
+# other blocks.
 _BLOCK = {"children": 60, "adults": 60, "nih": 240, "covid": 60}
-# Chance that a patient has another image after this one: images a patient 1.5, 1, 3.6 and 1.2 on average.
+# Probability that a patient has another image after this one. On average patients have 1.5, 1, 3.6 and 1.2 images.
 _ANOTHER = {"children": 0.36, "adults": 0.0, "nih": 0.0, "covid": 0.15}
 
 # Kermany et al.: 1,583 normal, 2,780 bacterial, 1,493 viral. Sait et al.: 3,270 normal, 3,001 bacterial, 1,656 viral,
@@ -103,77 +111,85 @@ _CAUSES = {
 }
 # RSNA 2018: 8,851 Normal, 11,821 No Lung Opacity / Not Normal, 6,012 Lung Opacity.
 _RSNA_NORMAL, _RSNA_OPACITY = 8851 / 26684, 6012 / 26684
-# Where a child is photographed depends on how ill it is (rows: cause; columns: cumulative share of sites 0, 1, 2).
+# The site of a child depends on the cause (rows: cause; columns: cumulative fraction of sites 0, 1, 2).
 _CHILD_SITE = {"normal": (0.60, 0.74, 0.78), "bacterial": (0.10, 0.38, 0.84), "viral": (0.32, 0.52, 0.66)}
 
-# In ChestX-ray14 films labelled pneumonia are processed darker on the whole (mean grey 131 against 149 of No Finding):
-# they come from
-# wards with other machines. What an adult's film shows of the machine therefore misleads about children.
+# In ChestX-ray14, images labelled pneumonia are darker (mean grey 131, and 149 for No Finding): they come from wards with
+# other machines. Therefore the scanner of an adult is a misleading sign for a model that is applied to children.
 _ADULT_SITE = {"none": (0.14, 0.54, 0.88), "other": (0.25, 0.50, 0.80), "pneumonia": (0.42, 0.51, 0.62)}
 
 
-def patients_of(kind, seed, index):
-    """Patient and visit number of each image."""
+def patients_of(kind: str, seed: int, index: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Assign each image to a patient.
+
+    kind: kind of population.
+    seed: seed of the population.
+    index: numbers of the images, integers (n,).
+
+    Returns the number of the patient and the number of the visit (0 for the first image) of each image, arrays (n,).
+    """
     index = np.asarray(index, dtype=np.int64)
     block = _BLOCK[kind]
-    number, place = index // block, index % block
+    number, position = index // block, index % block
     blocks, inverse = np.unique(number, return_inverse=True)
     slots = blocks[:, None] * block + np.arange(block)
     draws = Draws(seed, slots.ravel())
     another = draws.uniform("another image").numpy().reshape(slots.shape)
-    chance = _ANOTHER[kind]
-    # most people are seen once or a few times, some very often: the chance to return is the patient's own
+    probability = _ANOTHER[kind]
+    # Most patients have one or a few images, some have very many: each has their own probability to return.
     if kind == "nih":
-        devotion = draws.uniform("devotion").numpy().reshape(slots.shape)
+        return_rate = draws.uniform("devotion").numpy().reshape(slots.shape)
         starts = np.zeros(slots.shape, bool)
-        own = devotion[:, 0].copy()
+        rate = return_rate[:, 0].copy()
         starts[:, 0] = True
-        for j in range(1, block):
-            stays = another[:, j] < own**1.45
-            starts[:, j] = ~stays
-            own = np.where(stays, own, devotion[:, j])
+        for k in range(1, block):
+            stays = another[:, k] < rate**1.45
+            starts[:, k] = ~stays
+            rate = np.where(stays, rate, return_rate[:, k])
     else:
-        starts = another >= chance
+        starts = another >= probability
         starts[:, 0] = True
     first = np.maximum.accumulate(np.where(starts, np.arange(block), 0), axis=1)
-    return blocks[inverse] * block + first[inverse, place], place - first[inverse, place]
+    return blocks[inverse] * block + first[inverse, position], position - first[inverse, position]
 
 
-def _choose(table, uniform):
+def _draw_category(table, uniform):
+    """Draw names with the probabilities of a table of (name, weight), from uniform numbers in [0, 1)."""
     names, counts = zip(*table)
-    place = np.searchsorted(np.cumsum(counts) / np.sum(counts), uniform, side="right")
-    return np.array(names, dtype=object)[place.clip(max=len(names) - 1)]
+    index = np.searchsorted(np.cumsum(counts) / np.sum(counts), uniform, side="right")
+    return np.array(names, dtype=object)[index.clip(max=len(names) - 1)]
 
 
 def _findings(kind, patient, shot, cause):
-    """Joined names of what is in the image."""
+    """Draw the findings of each image, as names joined by "|"."""
 
-    def u(draws, name):
+    def uniform(draws, name):
         return draws.uniform(name).numpy()
 
     if kind == "nih":
-        same = u(shot, "same findings as ever") < 0.4
-        return draw_finding_sets(np.where(same, u(patient, "lasting findings"), u(shot, "findings")))
+        unchanged = uniform(shot, "same findings as ever") < 0.4
+        return draw_finding_sets(np.where(unchanged, uniform(patient, "lasting findings"), uniform(shot, "findings")))
     if kind == "adults":
-        out = np.full(len(u(shot, "class")), NO_FINDING, dtype=object)
-        grade = u(shot, "class")
+        findings = np.full(len(uniform(shot, "class")), NO_FINDING, dtype=object)
+        grade = uniform(shot, "class")
         opacity = grade >= 1 - _RSNA_OPACITY
-        other = (grade >= _RSNA_NORMAL) & ~opacity
-        out[opacity] = np.where(u(shot, "with effusion") < 0.2, "Effusion|Pneumonia", "Pneumonia")[opacity]
-        out[other] = _choose(
+        other_finding = (grade >= _RSNA_NORMAL) & ~opacity
+        findings[opacity] = np.where(uniform(shot, "with effusion") < 0.2, "Effusion|Pneumonia", "Pneumonia")[opacity]
+        findings[other_finding] = _draw_category(
             (("Cardiomegaly", 20), ("Nodule", 10), ("Emphysema", 12), ("Effusion", 10), ("Atelectasis", 14), ("Fibrosis", 9), ("Mass", 6),
              ("Pneumothorax", 6), ("Pleural_Thickening", 7), ("Hernia", 3), ("Atelectasis|Cardiomegaly", 4), ("Cardiomegaly|Effusion", 5)),
-            u(shot, "other finding"),
-        )[other]  # fmt: skip
-        return out
+            uniform(shot, "other finding"),
+        )[other_finding]  # fmt: skip
+        return findings
     ill = cause != "normal"
-    parapneumonic = (cause == "bacterial") & (u(shot, "with effusion") < 0.12)
+    parapneumonic = (cause == "bacterial") & (uniform(shot, "with effusion") < 0.12)
     return np.where(parapneumonic, "Effusion|Pneumonia", np.where(ill, "Pneumonia", NO_FINDING)).astype(object)
 
 
 def _causes(kind, patient, shot, findings=None):
+    """Draw the cause of each image: normal, bacterial, viral, covid, or empty for other findings."""
     if kind in _CAUSES:
-        return _choose(_CAUSES[kind], patient.uniform("cause").numpy())
+        return _draw_category(_CAUSES[kind], patient.uniform("cause").numpy())
     pneumonia = np.array(["Pneumonia" in f.split("|") for f in findings])
     cause = np.where(shot.uniform("cause").numpy() < 0.75, "bacterial", "viral").astype(object)
     cause[~pneumonia] = ""
@@ -182,25 +198,27 @@ def _causes(kind, patient, shot, findings=None):
 
 
 def _ages(kind, patient, visit, cause):
-    """Years; children 1 to 5 with the ill ones younger on the whole, adults as in the NIH table (mean 47, deviation
-    17).
+    """Draw ages in years.
+
+    Children are 1 to 5 years old, and the ill ones are younger on average. Adults are as old as in the NIH table (mean
+    47, deviation 17).
     """
-    u = patient.uniform("age").numpy()
+    uniform = patient.uniform("age").numpy()
     if kind == "children":
-        young = np.where(cause == "normal", 0.8, np.where(cause == "viral", 1.05, 1.25))
-        return (1 + 4 * u**young).round(1)
-    spread = patient.normal("age").numpy()
-    return (np.clip(47 + 16.8 * spread, 16, 94) + 0.4 * visit).round(0)
+        exponent = np.where(cause == "normal", 0.8, np.where(cause == "viral", 1.05, 1.25))
+        return (1 + 4 * uniform**exponent).round(1)
+    deviation = patient.normal("age").numpy()
+    return (np.clip(47 + 16.8 * deviation, 16, 94) + 0.4 * visit).round(0)
 
 
 def _labels(kind, findings, label_noise, shot):
-    """What text-mining would say: another report's findings in a share `label_noise` of the images."""
+    """Return the labels that text mining would give: wrong findings in a fraction `label_noise` of the images."""
     label = findings.copy()
     wrong = (shot.uniform("label is wrong") < label_noise).numpy()
     if kind == "nih":
         other = draw_finding_sets(shot.uniform("wrong label").numpy())
-        spare = draw_finding_sets(shot.uniform("second wrong label").numpy())
-        other = np.where(other == findings, spare, other)
+        second = draw_finding_sets(shot.uniform("second wrong label").numpy())
+        other = np.where(other == findings, second, other)
         swapped = np.where(findings == NO_FINDING, "Infiltration", NO_FINDING)
         other = np.where(other == findings, swapped, other)
     else:
@@ -210,8 +228,16 @@ def _labels(kind, findings, label_noise, shot):
     return label
 
 
-def tabulate(kind, seed, index, label_noise=0.0):
-    """One row an image, index = image index."""
+def tabulate(kind: str, seed: int, index: Iterable[int], label_noise: float = 0.0) -> pd.DataFrame:
+    """Make the table of patients: one row per image, indexed by the number of the image.
+
+    kind: kind of population.
+    seed: seed of the population.
+    index: numbers of the images, integers from 0 on.
+    label_noise: fraction of images with a wrong label.
+
+    Raises ValueError for a negative number of an image.
+    """
     index = np.asarray(list(index), dtype=np.int64)
     if len(index) and index.min() < 0:
         raise ValueError("image indices start at 0")
@@ -225,30 +251,30 @@ def tabulate(kind, seed, index, label_noise=0.0):
     severity = np.where(
         ill, 0.12 + 0.88 * shot.uniform("severity").numpy() ** (0.9 if kind == "children" else 2.8), 0.0
     )
-    # How ill the person seems, which decides how the film is taken: the iller, the shallower the breath and the more
-    # lines and rotation.
+    # How ill the patient seems. A sicker patient breathes less deeply, has more devices and is more rotated.
     acuity = shot.uniform("acuity").numpy() * np.where(ill, 0.5, 0.42) + 0.3 * severity
     acuity = acuity + np.where(ill, 0.32 if kind == "children" else 0.05, 0.0) - np.where(cause == "viral", 0.12, 0.0)
     acuity = np.clip(acuity, 0, 1)
-    frail = shot.uniform("view").numpy()
+    view_draw = shot.uniform("view").numpy()
     if kind == "children":
         site = sum(
             (patient.uniform("site").numpy() >= np.array([_CHILD_SITE[c][k] for c in cause])).astype(int)
             for k in range(3)
         )
-        view = np.where(frail < 0.25 + 0.75 * acuity + 0.3 * (site == 2), "AP", "PA")
+        view = np.where(view_draw < 0.25 + 0.75 * acuity + 0.3 * (site == 2), "AP", "PA")
     elif kind == "covid":
-        site = np.array([0, 1, 3])[(patient.uniform("site").numpy() * 3).astype(int)]  # not the ward's portable machine
+        # every site except the portable machine of the ward
+        site = np.array([0, 1, 3])[(patient.uniform("site").numpy() * 3).astype(int)]
         view = np.full(len(index), "PA", dtype=object)
     else:
         group = np.where(["Pneumonia" in f.split("|") for f in findings], "pneumonia", np.where(ill, "other", "none"))
-        place = np.where(
+        site_draw = np.where(
             shot.uniform("same site as ever").numpy() < 0.6,
             patient.uniform("site").numpy(),
             shot.uniform("site").numpy(),
         )
-        site = sum((place >= np.array([_ADULT_SITE[g][k] for g in group])).astype(int) for k in range(3))
-        view = np.where((site == 2) | (frail < 0.05 + 0.35 * acuity), "AP", "PA")
+        site = sum((site_draw >= np.array([_ADULT_SITE[g][k] for g in group])).astype(int) for k in range(3))
+        view = np.where((site == 2) | (view_draw < 0.05 + 0.35 * acuity), "AP", "PA")
     return pd.DataFrame(
         {
             "patient": patient_number,

@@ -1,10 +1,13 @@
-"""The plates of the phantom atlas: grey pictures in a grid, with outlines of what is known to be there."""
+"""Figures of phantoms: grey images in a grid, with outlines of known structures, and comparisons with real images."""
 
 import io
 import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from PIL import Image
@@ -14,13 +17,13 @@ from pneumo_utils import ROOT
 from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, SKY, WIDTH, canvas
 
 __reads__ = ("book/records/phantom_realism.json", "book/records/phantom_pretraining.json")
-AMBER = "#E69F00"  # Okabe and Ito's orange: on grey it stands out further than the darker one that bars are drawn in
-ROOM = "#E4E4E4"  # a page of pure white would make the dark half of a film hard to see
-GLAZE = 0.55  # of colour over grey, where a mask is laid over a picture
+AMBER = "#E69F00"  # Okabe and Ito's orange; on grey it is more visible than the darker orange of the bars
+ROOM = "#E4E4E4"  # background; next to pure white, the dark half of an image is hard to see
+GLAZE = 0.55  # opacity of a mask over an image
 
 
 def _palette() -> Image.Image:
-    """Greys, the colours of outlines, and amber glaze over every grey."""
+    """Return a palette of greys, of the colours of outlines, and of amber over greys."""
     greys = np.linspace(0, 1, 64)[:, None] * np.ones(3)
     lines = [shade * np.array(to_rgb(colour)) for colour in (AMBER, SKY) for shade in (1, 0.75, 0.5, 0.25)]
     glazed = (1 - GLAZE) * np.linspace(0, 1, 24)[:, None] + GLAZE * np.array(to_rgb(AMBER))
@@ -30,12 +33,17 @@ def _palette() -> Image.Image:
 
 
 class Plate(Figure):
-    """A figure of grey pictures, written with a palette: greys need no 16 million colours, and the page loads in a
-    third of the time.
+    """A figure of grey images that is saved with a palette.
+
+    Greys need few colours, and the file has a third of the size.
     """
 
-    def savefig(self, fname, **keywords):
-        """Save the figure as a PNG with a palette."""
+    def savefig(self, fname: Any, **keywords: Any) -> None:
+        """Save the figure as a PNG with a palette.
+
+        fname: path or file object.
+        keywords: further arguments of matplotlib's `savefig`.
+        """
         full = io.BytesIO()
         super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
         Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(
@@ -43,77 +51,113 @@ class Plate(Figure):
         )
 
 
-def mask_of(shots, name: str, row: int = 0) -> np.ndarray:
-    """One image's mask of a finding or an organ; empty where nobody in the batch has it."""
+def mask_of(shots: Any, name: str, row: int = 0) -> np.ndarray:
+    """Return one image's mask of a finding or an organ, empty if no image has it.
+
+    shots: radiographs, as `Population.render` returns them.
+    name: name of the mask.
+    row: number of the image in the batch.
+    """
     known = shots.masks.get(name)
     return np.zeros(shots.image.shape[1:], bool) if known is None else known[row].cpu().numpy()
 
 
-def plate(pictures, titles=None, columns: int = 4, rows=None, outlines=None, size: float = 0):
-    """Pictures in rows: words over each (`titles`), at the left of each row (`rows`), and masks to outline as
-    {colour: mask}.
+def plate(
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str] | None = None,
+    columns: int = 4,
+    rows: Sequence[str] | None = None,
+    outlines: Sequence[dict[str, np.ndarray] | None] | None = None,
+    size: float = 0,
+) -> Figure:
+    """Show images in a grid.
+
+    images: arrays (height, width), or (height, width, 3) for colour.
+    titles: text above each image.
+    columns: images in a row.
+    rows: text at the left of each row.
+    outlines: for each image, colour -> mask to outline, or None.
+    size: font size in points; 0 for a default.
     """
     count = max(1, -(-len(pictures) // columns))
     titles, outlines, size = titles or [], outlines or [], size or (13 if columns < 4 else 12)
-    label = 0.3 if rows else 0.0
-    side = (WIDTH - label) / columns - 0.06
+    label_inches = 0.3 if rows else 0.0
+    side_inches = (WIDTH - label_inches) / columns - 0.06
     figure, grid = canvas(
-        count * (side + 0.08) + 0.27 * sum(any(titles[k * columns : (k + 1) * columns]) for k in range(count)) + 0.06,
+        count * (side_inches + 0.08)
+        + 0.27 * sum(any(titles[k * columns : (k + 1) * columns]) for k in range(count))
+        + 0.06,
         count,
         columns,
         squeeze=False,
         FigureClass=Plate,
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
-    for at, axes in enumerate(grid.flat):
+    for index, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-        if at >= len(pictures):
+        if index >= len(pictures):
             continue
-        _picture(axes, pictures[at])
-        if at < len(titles) and titles[at]:
-            axes.set_title(titles[at], fontsize=size, fontweight="normal", pad=3)
-        for colour, mask in (outlines[at] if at < len(outlines) and outlines[at] else {}).items():
+        _show_image(axes, pictures[index])
+        if index < len(titles) and titles[index]:
+            axes.set_title(titles[index], fontsize=size, fontweight="normal", pad=3)
+        for colour, mask in ((outlines[index] if index < len(outlines) else None) or {}).items():
             outline(axes, mask, colour, 1.6 if columns < 4 else 1.1)
-        if rows and at % columns == 0:
-            axes.set_ylabel(rows[at // columns], fontsize=size + 0.5, fontweight="bold", labelpad=3)
+        if rows and index % columns == 0:
+            axes.set_ylabel(rows[index // columns], fontsize=size + 0.5, fontweight="bold", labelpad=3)
     return figure
 
 
-def _picture(axes, picture):
-    """Grey as it is for bytes, from the first to the 99th percentile for a map of a quantity, in colour where it has
-    three channels.
-    """
+def _show_image(axes, picture):
+    """Show bytes as they are, and other quantities from their 1st to their 99th percentile."""
     picture = np.asarray(picture)
     low, high = (0, 255) if picture.dtype == np.uint8 else np.percentile(picture, (1, 99))
     axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
 
 
-def outline(axes, mask, colour=AMBER, width: float = 1.6):
-    """A mask's border in a colour, cased in black so that it shows on any grey; an empty mask leaves nothing."""
+def outline(axes: Axes, mask: np.ndarray, colour: str = AMBER, width: float = 1.6) -> None:
+    """Draw the border of a mask, on a wider black line so that it is visible on any grey.
+
+    axes: matplotlib axes that show the image.
+    mask: bool array (height, width). An empty mask draws nothing.
+    colour: colour of the line.
+    width: width of the line in points.
+    """
     mask = np.asarray(mask, bool)
     if mask.any():
-        soft = gaussian_filter(np.pad(mask, 1).astype(float), 0.8)  # else the border runs in steps from pixel to pixel
+        soft = gaussian_filter(np.pad(mask, 1).astype(float), 0.8)  # otherwise the border has steps from pixel to pixel
         if soft.max() <= 0.5:
             soft = soft / soft.max()
-        for wide, ink in ((2 * width, "black"), (width, colour)):
-            axes.contour(soft, [0.5], colors=[ink], linewidths=wide, extent=(-1, mask.shape[1], -1, mask.shape[0]))
+        for line_width, line_colour in ((2 * width, "black"), (width, colour)):
+            axes.contour(
+                soft, [0.5], colors=[line_colour], linewidths=line_width, extent=(-1, mask.shape[1], -1, mask.shape[0])
+            )
         axes.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
 
 
-def tinted(picture, mask) -> np.ndarray:
-    """A grey picture with a mask laid over it as an amber glaze."""
+def tinted(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Lay a mask over a grey image in transparent amber.
+
+    image: grey values from 0 to 255 (height, width).
+    mask: bool array (height, width).
+
+    Returns a uint8 array (height, width, 3).
+    """
     grey = np.repeat(np.asarray(picture)[..., None] / 255, 3, -1)
     glaze = (1 - GLAZE) * grey + GLAZE * np.array(to_rgb(AMBER))
     return (255 * np.where(np.asarray(mask, bool)[..., None], glaze, grey)).round().astype(np.uint8)
 
 
-def where(mask, frame: str = "the picture") -> str:
-    """A mask's place and size in words."""
+def where(mask: np.ndarray, frame: str = "the picture") -> str:
+    """Describe position and size of a mask in words.
+
+    mask: bool array (height, width).
+    frame: what the image is called in the text.
+    """
     mask = np.asarray(mask, bool)
     if not mask.any():
         return f"nowhere in {frame}"
-    y, x = ((each + 0.5) / length for each, length in zip(np.nonzero(mask), mask.shape))
+    y, x = ((index + 0.5) / length for index, length in zip(np.nonzero(mask), mask.shape))
     high = "upper" if y.mean() < 0.4 else "lower" if y.mean() > 0.6 else "middle"
     shares = [(x < 0.44).mean(), ((x >= 0.44) & (x <= 0.56)).mean(), (x > 0.56).mean()]
     side = "left" if x.mean() < 0.42 else "right" if x.mean() > 0.58 else "centre"
@@ -122,24 +166,33 @@ def where(mask, frame: str = "the picture") -> str:
     return f"{high} {side} of {frame}, {100 * mask.mean():.1f} % of it"
 
 
-def beside(cases: list[dict]):
-    """A row a case: the person without the finding, with it, and with its mask outlined."""
+def beside(cases: list[dict]) -> Figure:
+    """Show the same patients without a finding, with it, and with its mask outlined, one row per case.
+
+    cases: dictionaries with "name", "without", "with" (images) and "mask".
+    """
     pictures = [case[key] for case in cases for key in ("without", "with", "with")]
-    outlines = [each for case in cases for each in (None, None, {AMBER: case["mask"]})]
+    outlines = [outline for case in cases for outline in (None, None, {AMBER: case["mask"]})]
     return plate(pictures, ["without", "with", "where it is"], 3, [case["name"] for case in cases], outlines)
 
 
-def averages(means: dict[str, np.ndarray], least: str):
-    """The mean picture of each class, and below it how it differs from that of `least`, on one scale of colours."""
+def averages(means: dict[str, np.ndarray], least: str) -> Figure:
+    """Show the mean image of each class, and its difference from the mean image of one class.
+
+    means: class -> mean image.
+    reference: the class to compare with.
+    """
     figure, grid = canvas(4.9, 2, len(means), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
-    gaps = {name: mean - means[least] for name, mean in means.items()}
-    reach = max(1.0, *(np.abs(gap).max() for gap in gaps.values()))
-    for at, (name, mean) in enumerate(means.items()):
-        grid[0, at].imshow(mean, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
-        grid[0, at].set_title(name, fontsize=13)
-        shown = grid[1, at].imshow(gaps[name], cmap="PuOr_r", vmin=-reach, vmax=reach, interpolation="nearest")
-        grid[1, at].set_title(f"minus {least}", fontsize=12, fontweight="normal")
+    differences = {name: mean - means[least] for name, mean in means.items()}
+    limit = max(1.0, *(np.abs(gap).max() for gap in differences.values()))
+    for column, (name, mean) in enumerate(means.items()):
+        grid[0, column].imshow(mean, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        grid[0, column].set_title(name, fontsize=13)
+        shown = grid[1, column].imshow(
+            differences[name], cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest"
+        )
+        grid[1, column].set_title(f"minus {least}", fontsize=12, fontweight="normal")
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
@@ -151,14 +204,20 @@ def averages(means: dict[str, np.ndarray], least: str):
 
 
 def record(name: str) -> dict | None:
-    """What was measured of phantoms and of real radiographs, where it was."""
+    """Read a record of measurements of phantoms and of real radiographs, None if there is none.
+
+    name: name of the record.
+    """
     path = ROOT / "book" / "records" / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def profile(kept: dict) -> pd.DataFrame:
-    """How hard phantoms and real radiographs are: a row a task and features, the AUROC of each, and how far they lie
-    apart.
+    """Make a table of the difficulty of phantoms and of real radiographs.
+
+    record: content of the record phantom_realism.
+
+    Returns one row per task and features: both AUROCs and their difference.
     """
     real = kept.get("real", {}).get("difficulty", {})
     rows = [
@@ -171,23 +230,27 @@ def profile(kept: dict) -> pd.DataFrame:
 
 
 def looks(kept: dict) -> pd.DataFrame:
-    """What greys and edges there are in phantoms and in real radiographs, a row a number."""
-    sides = {side: kept[side]["looks"] for side in ("phantom", "real") if "looks" in kept.get(side, {})}
+    """Make a table of statistics of grey values and edges, for phantoms and real radiographs.
+
+    record: content of the record phantom_realism.
+    """
+    sources = {source: kept[source]["looks"] for source in ("phantom", "real") if "looks" in kept.get(source, {})}
     rows = {}
-    for side, told in sides.items():
-        for name, value in told.items():
+    for source, statistics in sources.items():
+        for name, value in statistics.items():
             if name.startswith("edge pixels over "):  # one name for several thresholds
-                above = name.removeprefix("edge pixels over ").split(" grey")[0].split(", ")
-                for level, share in zip(above, value):
-                    rows.setdefault(f"% of pixels on edges over {level} grey levels", {})[side] = 100 * share
+                thresholds = name.removeprefix("edge pixels over ").split(" grey")[0].split(", ")
+                for level, share in zip(thresholds, value):
+                    rows.setdefault(f"% of pixels on edges over {level} grey levels", {})[source] = 100 * share
             elif not isinstance(value, list):
-                rows.setdefault(name, {})[side] = value
-    return pd.DataFrame.from_dict(rows, orient="index", columns=list(sides)).reset_index(names="grey and edges")
+                rows.setdefault(name, {})[source] = value
+    return pd.DataFrame.from_dict(rows, orient="index", columns=list(sources)).reset_index(names="grey and edges")
 
 
-def realism(kept: dict):
-    """Phantom beside real: how hard the causes are to tell, how grey is spread, and how much detail there is at each
-    scale.
+def realism(kept: dict) -> Figure:
+    """Compare phantoms with real radiographs: difficulty of the causes, histogram of greys, power of details.
+
+    record: content of the record phantom_realism.
     """
     scores = profile(kept)
     task = "three causes, 1000" if "three causes, 1000" in set(scores["task"]) else scores["task"].iloc[0]
@@ -197,17 +260,17 @@ def realism(kept: dict):
     )
     figure, (hard, grey, detail) = canvas(10.2, 3, gridspec_kw={"height_ratios": (1.15, 1, 1)})
     figure.get_layout_engine().set(hspace=0.06)
-    marks = {"phantom": (ORANGE, "o", "-"), "real": (BLUE, "s", "--")}
+    styles = {"phantom": (ORANGE, "o", "-"), "real": (BLUE, "s", "--")}
     both = scores.dropna()
     hard.hlines(both["features"], both["phantom"], both["real"], color=GREY, linewidth=3)
     hard.axvline(0.5, color=INK, linewidth=1.5, linestyle=":")
-    for kind, (colour, mark, line) in marks.items():
-        told = scores.dropna(subset=kind)
-        hard.scatter(told[kind], told["features"], s=90, color=colour, marker=mark, zorder=3, label=kind)
-        looks = kept.get(kind, {}).get("looks")
-        if not looks:
+    for kind, (colour, mark, line) in styles.items():
+        known = scores.dropna(subset=kind)
+        hard.scatter(known[kind], known["features"], s=90, color=colour, marker=mark, zorder=3, label=kind)
+        statistics = kept.get(kind, {}).get("looks")
+        if not statistics:
             continue
-        histogram, power = looks["histogram"], looks["log10 power by octave"]
+        histogram, power = statistics["histogram"], statistics["log10 power by octave"]
         edges = np.linspace(0, 256, len(histogram) + 1)
         grey.plot(
             (edges[:-1] + edges[1:]) / 2, 100 * np.array(histogram), line, color=colour, marker=mark, linewidth=2.5
@@ -225,7 +288,10 @@ def realism(kept: dict):
 
 
 def pretraining(kept: dict) -> pd.DataFrame:
-    """What frozen features are worth on real children, with the spread over draws and seeds."""
+    """Make a table of the AUROC of frozen features on real children, with the deviation over draws and seeds.
+
+    record: content of the record phantom_pretraining.
+    """
     frame = pd.DataFrame(kept["rows"]).sort_values(
         ["task", "labels", "auroc mean"], ascending=[True, True, False], ignore_index=True
     )

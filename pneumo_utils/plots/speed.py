@@ -1,4 +1,4 @@
-"""What the benchmark of learning found: how many times as fast each way is, and where the time of a step goes."""
+"""Figures of the speed benchmark: speed ratios, and the time of each stage of a training step."""
 
 import json
 
@@ -10,18 +10,23 @@ from pneumo_utils import ROOT
 from pneumo_utils.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, canvas
 
 __reads__ = ("book/records/speed.json",)
-# not by colour alone
+# stages differ in hatching too, so that colour is not needed to tell them apart
 STAGE_COLOURS, STAGE_HATCHES = [GREY, BLUE, SKY, ORANGE, GREEN, PURPLE], ["", "", "//", "", "//", ".."]
 
 
 def record() -> dict | None:
-    """The last benchmark that was kept, or nothing."""
-    place = ROOT / __reads__[0]
-    return json.loads(place.read_text(encoding="utf-8")) if place.exists() else None
+    """Read the record of the speed benchmark, None if there is none."""
+    path = ROOT / __reads__[0]
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def rows(kept: dict) -> pd.DataFrame:
-    """A row a way: how many images or steps a second, and how many times as fast as the first way of its group."""
+    """Make a table of the benchmark: images or steps per second, and the ratio to the first way of the group.
+
+    record: content of the record.
+
+    Returns one row per way.
+    """
     return pd.DataFrame(
         [
             {
@@ -39,45 +44,58 @@ def rows(kept: dict) -> pd.DataFrame:
 
 
 def aims(kept: dict) -> pd.DataFrame:
-    """A row an aim: how many times as fast as another a way has to be, how many times it is, and whether that is
-    enough.
+    """Make a table of the target ratios: required, measured, and whether the target is met.
+
+    record: content of the record.
+
+    Returns one row per target.
     """
-    found = []
+    rows = []
     for group in kept["groups"]:
         ratio = {way["name"]: way["ratio"] for way in group["ways"]}
-        for way, other, least in group["aims"]:
-            reached = ratio[way] / ratio[other]
-            found.append(
+        for way, other, required in group["aims"]:
+            measured = ratio[way] / ratio[other]
+            rows.append(
                 {
                     "group": group["title"],
                     "way": way,
                     "against": other,
-                    "aim": f"{least:.2g}",
-                    "measured": f"{reached:.3g}",
-                    "met": "yes" if reached >= least else "no",
+                    "aim": f"{required:.2g}",
+                    "measured": f"{measured:.3g}",
+                    "met": "yes" if measured >= required else "no",
                 }
             )
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
 def ratios(group: dict) -> tuple:
-    """The ways of one group as dots on a logarithmic axis, the first of them at 1; each under its name."""
+    """Plot the speed of the ways of one group relative to the first, on a logarithmic axis.
+
+    group: one group of the record.
+
+    Returns the figure and its text alternative.
+    """
     names, values = [way["name"] for way in group["ways"]], [way["ratio"] for way in group["ways"]]
     figure, axes = canvas(0.6 * len(names) + 0.75)
     axes.set_xscale("log")
     axes.axvline(1, color=INK, linewidth=1)
     low, high = min(1, *values), max(1, *values)
-    stretch = (high / low) ** 0.14
-    axes.set(xlim=(low / max(stretch, 1.03), high * max(stretch, 1.03) ** 2), ylim=(len(names) - 0.5, -0.75), yticks=[])
-    for at, (name, value) in enumerate(zip(names, values)):
-        axes.plot([1, value], [at, at], color=BLUE, linewidth=5, solid_capstyle="butt")
-        axes.plot(value, at, "o", color=BLUE if at else GREY, markersize=11)
+    margin = (high / low) ** 0.14
+    axes.set(xlim=(low / max(margin, 1.03), high * max(margin, 1.03) ** 2), ylim=(len(names) - 0.5, -0.75), yticks=[])
+    for position, (name, value) in enumerate(zip(names, values)):
+        axes.plot([1, value], [position, position], color=BLUE, linewidth=5, solid_capstyle="butt")
+        axes.plot(value, position, "o", color=BLUE if position else GREY, markersize=11)
         axes.annotate(
-            _times(value), (max(value, 1), at), (10, 0), textcoords="offset points", va="center", fontweight="bold"
+            _times(value),
+            (max(value, 1), position),
+            (10, 0),
+            textcoords="offset points",
+            va="center",
+            fontweight="bold",
         )
         axes.annotate(
             name,
-            (0, at - 0.42),
+            (0, position - 0.42),
             xycoords=("axes fraction", "data"),
             va="center",
             fontsize=12,
@@ -96,29 +114,34 @@ def _times(value: float) -> str:
 
 
 def stages(kept: list[dict]) -> tuple:
-    """A bar a way of learning, under its name, its parts the stages of a step."""
-    told = pd.DataFrame(kept).set_index("way")
-    shares = told.div(told.sum(axis=1), axis=0) * 100
-    figure, axes = canvas(0.75 * len(told) + 1.5)
-    start = np.zeros(len(told))
+    """Plot the time of each stage of a training step as stacked bars, one bar per way of training.
+
+    step_times: "way", and stage -> milliseconds, for each way.
+
+    Returns the figure and its text alternative.
+    """
+    times = pd.DataFrame(kept).set_index("way")
+    shares = times.div(times.sum(axis=1), axis=0) * 100
+    figure, axes = canvas(0.75 * len(times) + 1.5)
+    start = np.zeros(len(times))
     for (stage, values), colour, hatch in zip(shares.items(), STAGE_COLOURS, STAGE_HATCHES):
         axes.barh(
-            range(len(told)), values, left=start, color=colour, hatch=hatch, height=0.4, label=stage, edgecolor="white"
+            range(len(times)), values, left=start, color=colour, hatch=hatch, height=0.4, label=stage, edgecolor="white"
         )
         start += values.to_numpy()
-    for at, (way, total) in enumerate(told.sum(axis=1).items()):
+    for position, (way, total) in enumerate(times.sum(axis=1).items()):
         axes.annotate(
             f"{way}: {total:.1f} ms a step",
-            (0, at - 0.35),
+            (0, position - 0.35),
             xycoords=("axes fraction", "data"),
             va="center",
             fontsize=12,
         )
-    axes.set(yticks=[], xlabel="% of a step's time", xlim=(0, 100), ylim=(len(told) - 0.7, -0.55))
+    axes.set(yticks=[], xlabel="% of a step's time", xlim=(0, 100), ylim=(len(times) - 0.7, -0.55))
     axes.spines["left"].set_visible(False)
     figure.legend(loc="outside upper left", ncols=3, fontsize=12)
     return figure, "Where the time of a step goes. " + "; ".join(
-        f"{way}, {told.loc[way].sum():.1f} "
+        f"{way}, {times.loc[way].sum():.1f} "
         f"ms: " + ", ".join(f"{stage} {value:.0f} %" for stage, value in shares.loc[way].items())
-        for way in told.index
+        for way in times.index
     )

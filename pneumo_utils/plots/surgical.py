@@ -1,25 +1,28 @@
-"""The pictures of the first chapter: scores by the number of images, and where a network looks for each of the four
-outcomes.
-"""
+"""Figures of chapter 1: scores by the number of images, and saliency maps for each outcome."""
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.explain.randomisation import of_its_most
 from pneumo_utils.plots.saliency import describe_maps
 from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, SMALLEST, WIDTH, canvas, folded, listed, sheet
 
-PICTURE, TITLE = 1.3, 0.5  # inches: a side, the words over it
-BRIGHTEST = 99.5  # percentile that is drawn in full colour
+TITLE = 0.5  # height of a title in inches
+BRIGHTEST = 99.5  # percentile of saliency that gets the full colour
 
 
-def by_images(scores: pd.DataFrame, start: float):
-    """AUROC by images adapted on, with every draw as a dot; columns who ("network" or "pixels"), images, draw,
-    value; `start` is without any.
+def by_images(scores: pd.DataFrame, start: float) -> tuple[Figure, str]:
+    """Plot AUROC by the number of images for adaptation, with a dot for each draw.
+
+    scores: columns who ("network" or "pixels"), images, draw and value.
+    baseline: AUROC without adaptation.
+
+    Returns the figure and its text alternative.
     """
     figure, axes = canvas(3.9)
-    told = []
+    lines = []
     for who, name, colour, mark in (
         ("network", "the whole network learns", BLUE, "o"),
         ("pixels", "linear model on pixels", ORANGE, "s"),
@@ -28,18 +31,23 @@ def by_images(scores: pd.DataFrame, start: float):
         means = part.groupby("images")["value"].mean()
         axes.plot(means.index, means, color=colour, linewidth=2.4, marker=mark, markersize=7, label=name)
         axes.scatter(part["images"], part["value"], s=35, color=colour, alpha=0.45, marker=mark, linewidth=0)
-        told.append(f"{name}: " + ", ".join(f"{value:.3f} after {number}" for number, value in means.items()))
+        lines.append(f"{name}: " + ", ".join(f"{value:.3f} after {number}" for number, value in means.items()))
     axes.axhline(start, color=GREY, linewidth=1.8, linestyle="--")
     axes.set_xscale("log")
     axes.set_xticks(ticks := sorted(scores["images"].unique()), [f"{tick:,}" for tick in ticks])
     axes.minorticks_off()
     axes.set(xlabel="children adapted on", ylabel="AUROC")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=1)
-    return figure, f"AUROC by number of images. {listed(told)}; without adaptation {start:.3f}."
+    return figure, f"AUROC by number of images. {listed(lines)}; without adaptation {start:.3f}."
 
 
-def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
-    """For each named case the picture over the picture with its saliency in colour, as bright as the pixel counts."""
+def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Figure, str]:
+    """Show an image for each outcome, and below it the same image with its saliency map.
+
+    cases: outcome -> image (height, width) from 0 to 255, and saliency map of the same shape.
+
+    Returns the figure and its text alternative. Raises StudyError if there are no cases.
+    """
     if not cases:
         raise StudyError(
             'There are no saliency maps to show: give them by outcome, {"true positive": (picture, map), ...}.'
@@ -48,12 +56,12 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
     side = WIDTH / columns - 0.05
     height = 2 * side + TITLE + 0.1
     figure = sheet(height)
-    for at, (name, (picture, saliency)) in enumerate(cases.items()):
-        left = at * (side + 0.05) / WIDTH
+    for index, (name, (picture, saliency)) in enumerate(cases.items()):
+        left = index * (side + 0.05) / WIDTH
         grey = np.repeat(np.asarray(picture, float)[..., None] / 255, 3, axis=2)
         strength = np.clip(saliency / max(np.percentile(saliency, BRIGHTEST), 1e-12), 0, 1)[..., None]
-        hot = (1 - strength) * 0.75 * grey + strength * np.array([1.0, 0.62, 0.0])
-        for row, shown in enumerate((grey, hot)):
+        coloured = (1 - strength) * 0.75 * grey + strength * np.array([1.0, 0.62, 0.0])
+        for row, shown in enumerate((grey, coloured)):
             bottom = height - TITLE - (row + 1) * side - row * 0.05
             axes = figure.add_axes((left, bottom / height, side / WIDTH, side / height))
             axes.imshow(shown, aspect="auto", interpolation="nearest")
@@ -67,5 +75,6 @@ def gazes(cases: dict[str, tuple[np.ndarray, np.ndarray]]):
             fontsize=SMALLEST,
             color=INK,
         )
-    told = [f"{name}: {describe_maps(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
-    return figure, f"Pictures, and under each of them where the network's answer is most sensitive. {listed(told)}."
+    descriptions = [f"{name}: {describe_maps(of_its_most(saliency[None])[0])}" for name, (_, saliency) in cases.items()]
+    text = f"Pictures, and under each of them where the network's answer is most sensitive. {listed(descriptions)}."
+    return figure, text

@@ -1,4 +1,4 @@
-"""What pocket weights are worth: each trunk's gain over the same trunk at random, with its interval."""
+"""Figures of the trunks: the gain by pocket weights over random weights, with confidence intervals."""
 
 import json
 
@@ -13,14 +13,19 @@ MARKS = {"frozen": ("o", BLUE, BLUE), "fine-tuned": ("D", ORANGE, "white")}  # m
 
 
 def record() -> dict | None:
-    """The last measurement that was kept, or nothing."""
-    place = ROOT / __reads__[0]
-    return json.loads(place.read_text(encoding="utf-8")) if place.exists() else None
+    """Read the record of the pocket weights, None if there is none."""
+    path = ROOT / __reads__[0]
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def gains(kept: dict, measure: str = "auroc") -> pd.DataFrame:
-    """A row a set of images, way of learning and trunk: the mean with pocket weights, with random ones, and their
-    difference with its interval.
+    """Make a table of the gain of each trunk by pocket weights.
+
+    record: content of the record.
+    measure: the metric.
+
+    Returns one row per set of images, way of training and trunk: the mean with pocket weights, the mean with random
+    weights, and their difference with its confidence interval.
     """
     means = {(row["on"], row["way"], row["trunk"], row["weights"]): row[measure][0] for row in kept["means"]}
     rows = [
@@ -39,7 +44,11 @@ def gains(kept: dict, measure: str = "auroc") -> pd.DataFrame:
 
 
 def simple(kept: dict, measure: str = "auroc") -> pd.DataFrame:
-    """What the same regression gets from features that need no network."""
+    """Make a table of the score of features that need no network.
+
+    record: content of the record.
+    measure: the metric.
+    """
     return pd.DataFrame(
         [
             {"on": row["on"], "features": row["trunk"], **dict(zip(("mean", "low", "high"), row[measure]))}
@@ -50,35 +59,40 @@ def simple(kept: dict, measure: str = "auroc") -> pd.DataFrame:
 
 
 def worth(found: pd.DataFrame) -> tuple:
-    """A panel a set of images, a line a trunk, a mark a way of learning; what lies right of 0 is gained by pocket
-    weights.
+    """Plot the gain by pocket weights: one panel per set of images, one line per trunk, one mark per way of training.
+
+    gains: table, as `gain_table` makes it.
+
+    Returns the figure and its text alternative.
     """
-    places = list(found["on"].drop_duplicates())
+    image_sets = list(found["on"].drop_duplicates())
     trunks = list(found["trunk"].drop_duplicates())
-    figure, panels = canvas(len(places) * (0.42 * len(trunks) + 0.75) + 0.5, len(places), squeeze=False, sharex=True)
-    drawn = {}
-    for axes, place in zip(panels.flat, places):
-        ways = found[found["on"] == place]
+    figure, panels = canvas(
+        len(image_sets) * (0.42 * len(trunks) + 0.75) + 0.5, len(image_sets), squeeze=False, sharex=True
+    )
+    handles = {}
+    for axes, image_set in zip(panels.flat, image_sets):
+        ways = found[found["on"] == image_set]
         for way, part in ways.groupby("way", sort=False):
             mark, edge, fill = MARKS[way]
             shift = -0.14 if way == "frozen" and ways["way"].nunique() > 1 else 0.14 if way != "frozen" else 0
             for row in part.to_dict("records"):
-                at = trunks.index(row["trunk"]) + shift
-                axes.plot([row["low"], row["high"]], [at, at], color=edge, linewidth=2)
-                drawn[way] = axes.plot(row["gain"], at, mark, markeredgecolor=edge, markerfacecolor=fill, markersize=8)[
-                    0
-                ]
+                position = trunks.index(row["trunk"]) + shift
+                axes.plot([row["low"], row["high"]], [position, position], color=edge, linewidth=2)
+                handles[way] = axes.plot(
+                    row["gain"], position, mark, markeredgecolor=edge, markerfacecolor=fill, markersize=8
+                )[0]
         axes.axvline(0, color=INK, linewidth=1)
-        axes.set(yticks=range(len(trunks)), yticklabels=trunks, ylim=(len(trunks) - 0.5, -0.5), title=place)
+        axes.set(yticks=range(len(trunks)), yticklabels=trunks, ylim=(len(trunks) - 0.5, -0.5), title=image_set)
         axes.grid(axis="y", color="#E4E4E4")
     panels.flat[-1].set_xlabel("AUROC gained over random weights")
-    if len(drawn) > 1:
-        figure.legend(drawn.values(), drawn, loc="outside upper center", ncols=2, handletextpad=0.2)
-    told = [
+    if len(handles) > 1:
+        figure.legend(handles.values(), handles, loc="outside upper center", ncols=2, handletextpad=0.2)
+    lines = [
         f"{row['on']}, {row['way']}, {row['trunk']}: {row['gain']:+.3f} ({row['low']:+.3f} to {row['high']:+.3f})"
         for row in found.to_dict("records")
     ]
     return (
         figure,
-        f"AUROC with pocket weights less that with random weights, 95 % intervals over seeds. {listed(told, 40)}.",
+        f"AUROC with pocket weights less that with random weights, 95 % intervals over seeds. {listed(lines, 40)}.",
     )

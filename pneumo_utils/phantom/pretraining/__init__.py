@@ -1,3 +1,1 @@
-"""Pre-training of pocket trunks on images drawn by formula: fractals, textures and shapes, with no radiograph among
-them.
-"""
+"""Pre-train pocket trunks on images drawn by formula (fractals, textures and shapes), without any radiograph."""

@@ -10,7 +10,12 @@ from pneumo_utils.models.blocks import About
 
 @lru_cache
 def axes(size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """x along the columns and y along the rows, each of shape (1, size, size)."""
+    """Return the coordinates of the pixels, from -1 to 1: x along the columns and y along the rows.
+
+    size: pixels of a side.
+
+    Both tensors have the shape (1, size, size).
+    """
     line = (torch.arange(size) + 0.5) / size * 2 - 1
     y, x = torch.meshgrid(line, line, indexing="ij")
     return x[None], y[None]
@@ -19,8 +24,14 @@ def axes(size: int) -> tuple[torch.Tensor, torch.Tensor]:
 def turned(
     size: int, centre: torch.Tensor, angle: torch.Tensor, radius: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Coordinates (B, size, size) in which a thing at `centre`, turned by `angle`, with half axes `radius` (B, 2),
-    fills -1 to 1.
+    """Compute coordinates in which a shifted, rotated and scaled object fills the square from -1 to 1.
+
+    size: pixels of a side.
+    centre: centre of the object, tensor (B, 2).
+    angle: rotation in radians, tensor (B,).
+    radius: half-axes, tensor (B, 2).
+
+    Returns both coordinates as tensors (B, size, size).
     """
     x, y = axes(size)
     dx, dy = x - centre[:, 0, None, None], y - centre[:, 1, None, None]
@@ -29,39 +40,69 @@ def turned(
 
 
 def standard(fields: torch.Tensor) -> torch.Tensor:
-    """Each field with mean 0 and deviation 1."""
+    """Scale each field to mean 0 and standard deviation 1.
+
+    fields: tensor (..., rows, columns).
+    """
     return (fields - fields.mean((-2, -1), keepdim=True)) / fields.std((-2, -1), keepdim=True).clamp(min=1e-6)
 
 
 def coarse(fields: torch.Tensor, pixels: int) -> torch.Tensor:
-    """Means over squares of so many pixels."""
+    """Average each field over squares of pixels.
+
+    fields: tensor (B, rows, columns).
+    pixels: side of a square.
+    """
     return torch.nn.functional.avg_pool2d(fields, pixels)
 
 
 class Chance:
-    """The random number generator of one batch, seeded by the seed and the batch number."""
+    """Random numbers of one batch.
+
+    seed: seed of the whole bank.
+    batch: number of the batch.
+    """
 
     def __init__(self, seed: int, batch: int):
         self.source = torch.Generator().manual_seed(1_000_003 * seed + batch)
 
     def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        """Draw uniformly distributed numbers between `low` and `high`."""
+        """Draw uniform numbers.
+
+        low, high: the range.
+        shape: shape of the tensor.
+        """
         return torch.rand(*shape, generator=self.source) * (high - low) + low
 
     def scale(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        """Between two sizes, each factor as likely as another."""
+        """Draw numbers whose logarithm is uniform.
+
+        low, high: the range.
+        shape: shape of the tensor.
+        """
         return self.uniform(math.log(low), math.log(high), *shape).exp()
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """Draw standard normal numbers."""
+        """Draw standard normal numbers.
+
+        shape: shape of the tensor.
+        """
         return torch.randn(*shape, generator=self.source)
 
     def below(self, number: int, *shape: int) -> torch.Tensor:
-        """Draw integers from 0 to `number` - 1."""
+        """Draw integers from 0 to `number` - 1.
+
+        number: how many different integers there are.
+        shape: shape of the tensor.
+        """
         return torch.randint(number, shape, generator=self.source)
 
     def happens(self, probability: float, *shape: int) -> torch.Tensor:
-        """Draw booleans that are true with the given probability."""
+        """Draw booleans.
+
+        probability: of True.
+        shape: shape of the tensor.
+        """
         return torch.rand(*shape, generator=self.source) < probability
 
 
@@ -69,7 +110,11 @@ GAIN, OFFSET, GAMMA = (0.75, 1.25), (-0.1, 0.1), (0.7, 1.4)
 
 
 def jittered(images: torch.Tensor, luck: torch.Generator) -> torch.Tensor:
-    """Bytes as floats from 0 to 1, each image with a gain, an offset and a gamma of its own."""
+    """Scale bytes to floats from 0 to 1, and change gain, offset and gamma of each image at random.
+
+    images: uint8 tensor (B, size, size).
+    generator: source of random numbers.
+    """
     gain, offset, gamma = (
         (low + (high - low) * torch.rand(len(images), 1, 1, generator=luck)).to(images.device)
         for low, high in (GAIN, OFFSET, GAMMA)
@@ -78,6 +123,12 @@ def jittered(images: torch.Tensor, luck: torch.Generator) -> torch.Tensor:
 
 
 def as_input(images: torch.Tensor, about: About) -> torch.Tensor:
-    """Grey from 0 to 1 as three equal channels in the trunk's own range."""
-    mean, deviation = (torch.tensor(each, device=images.device).view(1, -1, 1, 1) for each in about.stats)
+    """Normalise grey images and copy them to three channels, as the trunk expects them.
+
+    images: floats from 0 to 1, tensor (B, size, size).
+    about: description of the trunk, with the mean and deviation of its input.
+
+    Returns a tensor (B, 3, size, size).
+    """
+    mean, deviation = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in about.stats)
     return ((images[:, None] - mean) / deviation).contiguous(memory_format=torch.channels_last)

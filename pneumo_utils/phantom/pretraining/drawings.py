@@ -9,18 +9,20 @@ from pneumo_utils.phantom.pretraining.canvas import Chance, axes, standard, turn
 
 FAMILIES = 48
 MAPS, PLAYERS, ROUNDS, SETTLE = 4, 192, 40, 12
-FILL = 0.10, 0.65  # share of the canvas that a family's attractor covers: neither dust nor fog
+FILL = 0.10, 0.65  # smallest and largest fraction of the canvas that the attractor of a family covers
 
 
-def _systems(chance: Chance, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Contractions (number, MAPS, 2, 3), built from rotations and singular values, and how likely each is to be
-    played.
+def _random_systems(chance: Chance, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw iterated function systems.
+
+    Returns contractions (number, N_CONTRACTIONS, 2, 3), composed of rotations and singular values, and their
+    probabilities (number, N_CONTRACTIONS).
     """
     first, second = chance.uniform(-3.1416, 3.1416, number, MAPS), chance.uniform(-3.1416, 3.1416, number, MAPS)
     stretch = chance.uniform(0.15, 0.85, number, MAPS, 2)
     linear = _rotation(first) @ torch.diag_embed(stretch) @ _rotation(second)
-    used = torch.arange(MAPS) < 2 + chance.below(MAPS - 1, number, 1)
-    weight = (stretch.prod(-1) + 0.02) * used
+    in_use = torch.arange(MAPS) < 2 + chance.below(MAPS - 1, number, 1)
+    weight = (stretch.prod(-1) + 0.02) * in_use
     return torch.cat([linear, chance.uniform(-1, 1, number, MAPS, 2, 1)], -1), weight / weight.sum(-1, keepdim=True)
 
 
@@ -31,50 +33,61 @@ def _rotation(angle: torch.Tensor) -> torch.Tensor:
 
 @lru_cache
 def families() -> tuple[torch.Tensor, torch.Tensor]:
-    """The systems that the categories are made of: always the same, chosen for the room that their attractors fill."""
+    """Choose the iterated function systems of the fractal categories. They are always the same.
+
+    Only systems whose attractor fills a suitable fraction of the canvas (`FILL_RANGE`) are chosen.
+
+    Returns the contractions (N_FRACTALS, N_CONTRACTIONS, 2, 3) and their probabilities (N_FRACTALS, N_CONTRACTIONS).
+    """
     chance = Chance(seed=0, batch=0)
-    systems, weights = _systems(chance, 8 * FAMILIES)
-    fill = (_played(chance, systems, weights, 40) > 0).float().mean((1, 2))
+    systems, weights = _random_systems(chance, 8 * FAMILIES)
+    fill = (_count_visits(chance, systems, weights, 40) > 0).float().mean((1, 2))
     good = ((fill > FILL[0]) & (fill < FILL[1])).nonzero()[:FAMILIES, 0]
     return systems[good], weights[good]
 
 
 def fractals(chance: Chance, family: torch.Tensor, size: int) -> torch.Tensor:
-    """One attractor an image of the family named for it, each a little different; fields (B, size, size) from 0 to
-    1.
+    """Draw one fractal per image: the attractor of a slightly changed system of the given family.
+
+    chance: random numbers of the batch.
+    family: category of each image, integers (B,).
+    size: pixels of a side.
+
+    Returns fields (B, size, size) from 0 to 1.
     """
-    systems, weights = (each[family] for each in families())
+    systems, weights = (values[family] for values in families())
     systems = systems + 0.04 * chance.normal(*systems.shape)
-    counts = _played(chance, systems, weights, size)
+    counts = _count_visits(chance, systems, weights, size)
     return (counts / counts.flatten(1).quantile(0.98, dim=1).clamp(min=1)[:, None, None]).clamp(max=1) ** 0.6
 
 
-def _played(chance: Chance, systems: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
-    """How often the players of the chaos game visit each pixel, the attractor turned at random and framed by its own
-    spread.
+def _count_visits(chance: Chance, systems: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
+    """Play the chaos game and count the visits of each pixel.
+
+    The attractor is rotated at random and scaled by its own deviation.
     """
     number = len(systems)
-    places, visited = chance.uniform(-1, 1, number, PLAYERS, 2), []
+    points, visited = chance.uniform(-1, 1, number, PLAYERS, 2), []
     moves = torch.multinomial(weights, PLAYERS * ROUNDS, replacement=True, generator=chance.source).view(
         number, ROUNDS, PLAYERS
     )
     rows, flat = torch.arange(number)[:, None] * MAPS, systems.flatten(0, 1).flatten(1)
-    for at in range(ROUNDS):
-        a, b, e, c, d, f = flat[rows + moves[:, at]].unbind(-1)
-        x, y = places.unbind(-1)
-        places = torch.stack([a * x + b * y + e, c * x + d * y + f], -1).clamp(-50, 50)
-        if at >= SETTLE:
-            visited.append(places)
-    points = torch.cat(visited, 1)
-    points = standard(points.mT[..., None, :])[..., 0, :].mT @ _rotation(chance.uniform(-0.5, 0.5, number))
+    for step in range(ROUNDS):
+        a, b, e, c, d, f = flat[rows + moves[:, step]].unbind(-1)
+        x, y = points.unbind(-1)
+        points = torch.stack([a * x + b * y + e, c * x + d * y + f], -1).clamp(-50, 50)
+        if step >= SETTLE:
+            visited.append(points)
+    trajectory = torch.cat(visited, 1)
+    trajectory = standard(trajectory.mT[..., None, :])[..., 0, :].mT @ _rotation(chance.uniform(-0.5, 0.5, number))
     reach = chance.uniform(0.30, 0.48, number)[:, None, None] * chance.uniform(0.8, 1.25, number, 1, 2)
-    pixel = ((points * reach + 1) / 2 * size).floor().long()
+    pixel = ((trajectory * reach + 1) / 2 * size).floor().long()
     inside = ((pixel >= 0) & (pixel < size)).all(-1)
     index = torch.arange(number)[:, None] * size * size + pixel[..., 1] * size + pixel[..., 0]
     return torch.bincount(index[inside], minlength=number * size * size).view(number, size, size).float()
 
 
-NOTCH = 0.42  # how far a star's notches are from its middle
+NOTCH = 0.42  # distance of a star's notches from its centre
 
 
 def _disc(u, v):
@@ -90,7 +103,10 @@ def _triangle(u, v):
 
 
 def _star(u, v):
-    """Five-fold: the point is folded into one tenth, where the rim is one straight line from a tip to a notch."""
+    """Draw a five-pointed star.
+
+    The angle is folded into one tenth of a turn, in which the edge is one straight line from a tip to a notch.
+    """
     radius, angle = torch.hypot(u, v), torch.remainder(torch.atan2(u, -v) + math.pi / 5, 2 * math.pi / 5) - math.pi / 5
     along, across = NOTCH * math.cos(math.pi / 5) - 1, NOTCH * math.sin(math.pi / 5)
     return (along * radius * angle.abs().sin() - across * (radius * angle.cos() - 1)) / math.hypot(along, across)
@@ -135,66 +151,81 @@ def shapes(
     softness: torch.Tensor,
     size: int,
 ) -> torch.Tensor:
-    """One shape an entry, as a field from 0 (outside) to 1 (inside); an edge is as wide as `softness` says, in
-    pixels.
+    """Draw one shape per image, as a field from 0 (outside) to 1 (inside).
+
+    kind: number of the shape in `SHAPE_KINDS`, integers (B,).
+    centre: centre of the shape, tensor (B, 2).
+    angle: rotation in radians, tensor (B,).
+    radius: half-axes, tensor (B, 2).
+    softness: width of the edge in pixels, tensor (B,).
+    size: pixels of a side.
     """
     u, v = turned(size, centre, angle, radius)
     depth = torch.empty_like(u)
     for number, inside in enumerate(KINDS.values()):
-        if len(here := (kind == number).nonzero()[:, 0]):
-            depth[here] = inside(u[here], v[here])
+        if len(rows := (kind == number).nonzero()[:, 0]):
+            depth[rows] = inside(u[rows], v[rows])
     pixels = radius.mean(1) * size / 2
     return torch.sigmoid(4 * depth * (pixels / softness)[:, None, None])
 
 
 QUARTERS = [index * math.pi / 4 for index in range(4)]
-# noise: (exponent of the fall from the peak, peak in cycles a canvas, orientation or None)
+# noise: (exponent of the decay from the peak, peak in cycles per canvas, orientation or None)
 SPECTRA = (
     [(exponent, 1, None) for exponent in (0.4, 0.8, 1.2, 1.6, 2.0, 2.6)]
     + [(6, peak, None) for peak in (4, 8, 14)]
     + [(1.2, 1, angle) for angle in QUARTERS]
     + [(6, peak, angle) for peak in (5, 10) for angle in QUARTERS]
 )
-# waves: (kind, cycles a canvas, sharpness)
+# waves: (kind, cycles per canvas, sharpness)
 WAVES = (
     [("stripes", cycles, sharp) for cycles in (3, 5, 8, 13) for sharp in (0.5, 6)]
     + [("rings", cycles, 1.5) for cycles in (3, 6, 10)]
     + [("chequers", cycles, 3) for cycles in (3, 6, 10)]
     + [("spokes", cycles, 1.5) for cycles in (5, 9)]
 )
-# cells: (how many, walls or bodies)
+# cells: (number, True for walls and False for bodies)
 CELLS = [(number, walls) for number in (6, 14, 30, 60) for walls in (False, True)]
 TEXTURES = len(SPECTRA) + len(WAVES) + len(CELLS)
 
 
 def textures(chance: Chance, category: torch.Tensor, size: int) -> torch.Tensor:
-    """One texture an image of the category named for it; fields (B, size, size) of mean 0 and deviation 1."""
+    """Draw one texture per image.
+
+    chance: random numbers of the batch.
+    category: number of the texture, integers (B,) from 0 to N_TEXTURES - 1.
+    size: pixels of a side.
+
+    Returns fields (B, size, size) with mean 0 and deviation 1.
+    """
     drawn, start = torch.zeros(len(category), size, size), 0
     for table, draw in ((SPECTRA, _noise), (WAVES, _waves), (CELLS, _cells)):
-        here = ((category >= start) & (category < start + len(table))).nonzero()[:, 0]
-        if len(here):
-            drawn[here] = draw(chance, [table[row] for row in (category[here] - start).tolist()], size)
+        rows = ((category >= start) & (category < start + len(table))).nonzero()[:, 0]
+        if len(rows):
+            drawn[rows] = draw(chance, [table[number] for number in (category[rows] - start).tolist()], size)
         start += len(table)
     return standard(drawn)
 
 
 def _noise(chance: Chance, rows: list, size: int) -> torch.Tensor:
-    falls, peaks = (torch.tensor([row[at] for row in rows], dtype=torch.float32)[:, None, None] for at in (0, 1))
+    """Draw random noise with the given power spectra."""
+    decays, peaks = (torch.tensor([row[k] for row in rows], dtype=torch.float32)[:, None, None] for k in (0, 1))
     angle = torch.tensor([row[2] if row[2] is not None else 0.0 for row in rows]) + 0.12 * chance.normal(len(rows))
     oriented = torch.tensor([row[2] is not None for row in rows])[:, None, None]
     fy, fx = torch.meshgrid(torch.fft.fftfreq(size) * size, torch.fft.rfftfreq(size) * size, indexing="ij")
     radius = (fx**2 + fy**2).sqrt()[None].clamp(min=0.5)
-    away = (radius / (peaks * chance.scale(0.85, 1.18, len(rows), 1, 1))).log().abs()
+    distance = (radius / (peaks * chance.scale(0.85, 1.18, len(rows), 1, 1))).log().abs()
     across = torch.sin(torch.atan2(fy, fx)[None] - angle[:, None, None])
-    gain = torch.exp(-falls * away) * torch.where(oriented, torch.exp(-((across / 0.25) ** 2)), 1.0)
+    gain = torch.exp(-decays * distance) * torch.where(oriented, torch.exp(-((across / 0.25) ** 2)), 1.0)
     return torch.fft.irfft2(torch.fft.rfft2(chance.normal(len(rows), size, size)) * gain, s=(size, size))
 
 
 def _waves(chance: Chance, rows: list, size: int) -> torch.Tensor:
+    """Draw stripes, rings, chequers or spokes."""
     number = len(rows)
     x, y = axes(size)
     kinds = [row[0] for row in rows]
-    cycles, sharp = (torch.tensor([row[at] for row in rows], dtype=torch.float32)[:, None, None] for at in (1, 2))
+    cycles, sharp = (torch.tensor([row[k] for row in rows], dtype=torch.float32)[:, None, None] for k in (1, 2))
     cycles, phase = cycles * chance.scale(0.88, 1.14, number, 1, 1), chance.uniform(0, 2 * math.pi, number, 1, 1)
     angle, bend = chance.uniform(0, math.pi, number, 1, 1), chance.uniform(-0.35, 0.35, number, 1, 1)
     ax, ay = chance.uniform(-0.5, 0.5, 2, number, 1, 1)
@@ -206,20 +237,21 @@ def _waves(chance: Chance, rows: list, size: int) -> torch.Tensor:
         ("chequers", wave * torch.sin(math.pi * cycles * v)),
         ("spokes", torch.sin(cycles.round() * torch.atan2(y - ay, x - ax) + phase)),
     ):
-        wave = torch.where(torch.tensor([each == kind for each in kinds])[:, None, None], other, wave)
+        wave = torch.where(torch.tensor([name == kind for name in kinds])[:, None, None], other, wave)
     return torch.tanh(sharp * wave)
 
 
 def _cells(chance: Chance, rows: list, size: int) -> torch.Tensor:
-    """Distance to the nearest of scattered points (bodies), or how much nearer it is than the second nearest
-    (walls).
+    """Draw cells around scattered points, as bodies or as walls.
+
+    Bodies show the distance to the nearest point, walls the difference between the second nearest and the nearest.
     """
-    most = max(row[0] for row in rows)
-    seeds = chance.uniform(-1.1, 1.1, len(rows), most, 2)
-    seeds[torch.arange(most) >= torch.tensor([row[0] for row in rows])[:, None]] = 99.0
+    max_points = max(row[0] for row in rows)
+    seeds = chance.uniform(-1.1, 1.1, len(rows), max_points, 2)
+    seeds[torch.arange(max_points) >= torch.tensor([row[0] for row in rows])[:, None]] = 99.0
     x, y = axes(size)
-    away = torch.cdist(torch.stack([x, y], -1).view(1, -1, 2).expand(len(rows), -1, -1), seeds)
-    near = away.topk(2, largest=False).values.view(len(rows), size, size, 2)
+    distance = torch.cdist(torch.stack([x, y], -1).view(1, -1, 2).expand(len(rows), -1, -1), seeds)
+    nearest = distance.topk(2, largest=False).values.view(len(rows), size, size, 2)
     walls = torch.tensor([row[1] for row in rows])[:, None, None]
     spread = torch.tensor([row[0] for row in rows], dtype=torch.float32)[:, None, None].rsqrt()
-    return torch.where(walls, torch.exp(-(near[..., 1] - near[..., 0]) / spread * 5), -near[..., 0] / spread)
+    return torch.where(walls, torch.exp(-(nearest[..., 1] - nearest[..., 0]) / spread * 5), -nearest[..., 0] / spread)

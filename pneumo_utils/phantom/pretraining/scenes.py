@@ -19,109 +19,138 @@ from pneumo_utils.phantom.pretraining.drawings import FAMILIES, KINDS, TEXTURES,
 
 CATEGORIES = FAMILIES + TEXTURES
 MOST_SHAPES, MOST_CLOUDS = 3, 3
-STEP = 4  # pixels of an image to one of its maps
+STEP = 4  # pixels of the image per cell of a map, along one side
 MAPS = ("brightness", "clouds", "patch", "detail")
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A batch of drawn images with everything that is known of their contents."""
+    """A batch of drawn images with their ground truth.
 
-    images: torch.Tensor  # uint8 (B, size, size)
-    category: torch.Tensor  # int64 (B,): the fractal or texture of the patch
-    present: torch.Tensor  # bool (B, shapes): which everyday shapes are there
-    # float (B, MAPS, size / STEP, size / STEP): how bright, how cloudy, how much of the patch, how rough
+    images: uint8 (B, size, size).
+    category: int64 (B,), the fractal or texture of the patch.
+    present: bool (B, number of shapes), which shapes are in the image.
+    maps: float (B, len(MAP_NAMES), size / MAP_STRIDE, size / MAP_STRIDE): brightness, clouds, fraction covered by the
+        patch, roughness.
+    """
+
+    images: torch.Tensor
+    category: torch.Tensor
+    present: torch.Tensor
     maps: torch.Tensor
 
 
 def draw(chance: Chance, number: int, size: int) -> Drawn:
-    """Draw a batch of `number` square images of side `size`, with their labels and maps."""
+    """Draw a batch of scenes: a background with a fractal or texture, clouds and shapes.
+
+    chance: random numbers of the batch.
+    number: how many images.
+    size: pixels of a side.
+    """
     category = chance.below(CATEGORIES, number)
-    patch, figure = _patch(chance, category, size)
-    clouds = _clouds(chance, number, size)
-    thickness = ground(chance, number, size) + figure + clouds
-    things, present = _shapes(chance, number, size)
-    seen = _seen(chance, thickness + things)
-    bright = coarse(standard(seen), STEP)
-    rough = (coarse(seen**2, STEP) - coarse(seen, STEP) ** 2).clamp(min=0).sqrt()
-    maps = torch.stack([bright, coarse(clouds, STEP), coarse(patch, STEP), (rough + 0.003).log()], 1)
-    return Drawn(recorded(chance, seen), category, present, maps)
+    patch_mask, patch_thickness = _draw_patch(chance, category, size)
+    clouds = _draw_clouds(chance, number, size)
+    thickness = ground(chance, number, size) + patch_thickness + clouds
+    shapes_thickness, present = _draw_shapes(chance, number, size)
+    projected = _project(chance, thickness + shapes_thickness)
+    brightness = coarse(standard(projected), STEP)
+    roughness = (coarse(projected**2, STEP) - coarse(projected, STEP) ** 2).clamp(min=0).sqrt()
+    maps = torch.stack([brightness, coarse(clouds, STEP), coarse(patch_mask, STEP), (roughness + 0.003).log()], 1)
+    return Drawn(recorded(chance, projected), category, present, maps)
 
 
 def ground(chance: Chance, number: int, size: int) -> torch.Tensor:
-    """A slope, a broad body, and in most images two pale ovals, each nearly the mirror image of the other."""
+    """Draw backgrounds: a gradient, a broad body, and in most images two pale ovals that are nearly mirror images.
+
+    chance: random numbers of the batch.
+    number: how many images.
+    size: pixels of a side.
+
+    Returns the thickness, a tensor (number, size, size).
+    """
     x, y = axes(size)
     tilt = chance.normal(2, number, 1, 1)
     thickness = 0.25 * (tilt[0] * x + tilt[1] * y)
-    body = _oval(chance, size, chance.uniform(-0.15, 0.15, number, 2), chance.uniform(0.6, 1.2, number, 2), number)
+    body = _draw_oval(chance, size, chance.uniform(-0.15, 0.15, number, 2), chance.uniform(0.6, 1.2, number, 2), number)
     thickness = thickness + chance.uniform(0, 1.5, number, 1, 1) * body
     apart, height = chance.uniform(0.3, 0.6, number, 1), chance.uniform(-0.3, 0.3, number, 1)
     reach = torch.stack([chance.uniform(0.18, 0.4, number), chance.uniform(0.3, 0.8, number)], 1)
     depth = chance.uniform(0.2, 1.2, number, 1, 1) * chance.happens(0.6, number, 1, 1)
     for side in (-1, 1):
         centre = torch.cat([side * apart, height], 1) + 0.06 * chance.normal(number, 2)
-        part = depth * chance.uniform(0.8, 1.1, number, 1, 1)
-        thickness = thickness - part * _oval(chance, size, centre, reach * chance.scale(0.85, 1.15, number, 2), number)
+        side_depth = depth * chance.uniform(0.8, 1.1, number, 1, 1)
+        thickness = thickness - side_depth * _draw_oval(
+            chance, size, centre, reach * chance.scale(0.85, 1.15, number, 2), number
+        )
     return thickness
 
 
-def _oval(chance: Chance, size: int, centre: torch.Tensor, reach: torch.Tensor, number: int) -> torch.Tensor:
+def _draw_oval(chance: Chance, size: int, centre: torch.Tensor, reach: torch.Tensor, number: int) -> torch.Tensor:
     u, v = turned(size, centre, chance.uniform(-0.3, 0.3, number), reach)
     return torch.sigmoid((1 - torch.hypot(u, v)) * chance.scale(4, 25, number, 1, 1))
 
 
-def _patch(chance: Chance, category: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Where the patch lies, and the fractal or texture that fills it."""
+def _draw_patch(chance: Chance, category: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw the fractal or texture of each category. Returns its mask, and its thickness within the mask."""
     number = len(category)
     field, fractal = torch.zeros(number, size, size), category < FAMILIES
-    where = torch.ones(number, size, size)
+    mask = torch.ones(number, size, size)
     if fractal.any():
         field[fractal] = fractals(chance, category[fractal], size)
-        where[fractal] = (field[fractal] > 0.02).float()
+        mask[fractal] = (field[fractal] > 0.02).float()
     if (~fractal).any():
         field[~fractal] = textures(chance, category[~fractal] - FAMILIES, size)
-        few = int((~fractal).sum())
-        window = _oval(chance, size, chance.uniform(-0.5, 0.5, few, 2), chance.uniform(0.4, 0.9, few, 2), few)
-        where[~fractal] = torch.where(chance.happens(0.7, few, 1, 1), window, 1.0)
+        n_textures = int((~fractal).sum())
+        window = _draw_oval(
+            chance, size, chance.uniform(-0.5, 0.5, n_textures, 2), chance.uniform(0.4, 0.9, n_textures, 2), n_textures
+        )
+        mask[~fractal] = torch.where(chance.happens(0.7, n_textures, 1, 1), window, 1.0)
     strength = torch.where(fractal, chance.scale(0.25, 1.2, number), chance.scale(0.05, 0.4, number))
     sign = torch.where(chance.happens(0.3, number), -1.0, 1.0)
-    return where, where * field * (sign * strength)[:, None, None]
+    return mask, mask * field * (sign * strength)[:, None, None]
 
 
-def _clouds(chance: Chance, number: int, size: int) -> torch.Tensor:
-    """Soft opacities, frayed by noise of the steeper spectra; none, one or several an image."""
-    few = number * MOST_CLOUDS
+def _draw_clouds(chance: Chance, number: int, size: int) -> torch.Tensor:
+    """Draw none to MAX_CLOUDS soft opacities per image, with edges that are frayed by noise."""
+    total = number * MOST_CLOUDS
     u, v = turned(
-        size, chance.uniform(-0.85, 0.85, few, 2), chance.uniform(0, 3.1416, few), chance.scale(0.10, 0.5, few, 2)
+        size, chance.uniform(-0.85, 0.85, total, 2), chance.uniform(0, 3.1416, total), chance.scale(0.10, 0.5, total, 2)
     )
-    fray = textures(chance, 2 + chance.below(4, few), size)
+    fray = textures(chance, 2 + chance.below(4, total), size)
     cloud = torch.exp(-(u**2 + v**2) * (1 + 0.25 * fray)) * (1 + 0.25 * fray).clamp(min=0)
-    there = chance.below(MOST_CLOUDS + 1, number, 1) > torch.arange(MOST_CLOUDS)
-    opacity = chance.scale(0.12, 1.0, number, MOST_CLOUDS) * there
+    present = chance.below(MOST_CLOUDS + 1, number, 1) > torch.arange(MOST_CLOUDS)
+    opacity = chance.scale(0.12, 1.0, number, MOST_CLOUDS) * present
     return (cloud.view(number, MOST_CLOUDS, size, size) * opacity[..., None, None]).sum(1)
 
 
-def _shapes(chance: Chance, number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    few = number * MOST_SHAPES
-    kind = chance.below(len(KINDS), few)
-    radius = chance.scale(0.12, 0.35, few, 1) * chance.scale(0.8, 1.25, few, 2)
+def _draw_shapes(chance: Chance, number: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw none to MAX_SHAPES shapes per image. Returns their thickness, and which shapes are present."""
+    total = number * MOST_SHAPES
+    kind = chance.below(len(KINDS), total)
+    radius = chance.scale(0.12, 0.35, total, 1) * chance.scale(0.8, 1.25, total, 2)
     drawn = shapes(
-        kind, chance.uniform(-0.7, 0.7, few, 2), chance.normal(few) * 0.25, radius, chance.scale(0.7, 3, few), size
+        kind,
+        chance.uniform(-0.7, 0.7, total, 2),
+        chance.normal(total) * 0.25,
+        radius,
+        chance.scale(0.7, 3, total),
+        size,
     )
-    there = chance.below(MOST_SHAPES + 1, number, 1) > torch.arange(MOST_SHAPES)
+    shown = chance.below(MOST_SHAPES + 1, number, 1) > torch.arange(MOST_SHAPES)
     depth = (
         chance.scale(0.15, 1.0, number, MOST_SHAPES)
         * torch.where(chance.happens(0.35, number, MOST_SHAPES), -1.0, 1.0)
-        * there
+        * shown
     )
     present = torch.zeros(number, len(KINDS), dtype=torch.bool)
-    present[torch.arange(number)[:, None].expand(-1, MOST_SHAPES)[there], kind.view(number, MOST_SHAPES)[there]] = True
+    present[torch.arange(number)[:, None].expand(-1, MOST_SHAPES)[shown], kind.view(number, MOST_SHAPES)[shown]] = True
     return (drawn.view(number, MOST_SHAPES, size, size) * depth[..., None, None]).sum(1), present
 
 
-def _seen(chance: Chance, thickness: torch.Tensor) -> torch.Tensor:
-    """What passes through the stack (each layer multiplies), or what the layers add up to; brighter where there is
-    more.
+def _project(chance: Chance, thickness: torch.Tensor) -> torch.Tensor:
+    """Compute the brightness of each pixel from its thickness.
+
+    For a part of the images it saturates (Beer-Lambert law); for the others it is the thickness itself.
     """
     low = thickness.flatten(1).min(1).values[:, None, None]
     through = 1 - torch.exp(-chance.scale(0.4, 1.6, len(thickness), 1, 1) * (thickness - low))
@@ -129,56 +158,73 @@ def _seen(chance: Chance, thickness: torch.Tensor) -> torch.Tensor:
 
 
 def recorded(chance: Chance, seen: torch.Tensor) -> torch.Tensor:
-    """Blurred, put into a window of grey at random, noisy, and rounded to bytes."""
+    """Simulate a detector: blur, a random window of grey, noise, and rounding to bytes.
+
+    chance: random numbers of the batch.
+    brightness: tensor (B, size, size).
+
+    Returns a uint8 tensor (B, size, size).
+    """
     number = len(seen)
-    level = standard(_blurred(seen, chance.uniform(0.0, 0.25, number)))
+    level = standard(_blur(seen, chance.uniform(0.0, 0.25, number)))
     grey = chance.uniform(0.35, 0.65, number, 1, 1) + chance.scale(0.10, 0.26, number, 1, 1) * level
     grey = grey.clamp(0, 1) ** chance.scale(0.7, 1.4, number, 1, 1)
     noise = chance.normal(*grey.shape) * chance.scale(0.003, 0.04, number, 1, 1)
     return ((grey + noise).clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def _blurred(fields: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """Three pixels mixed along each axis; `weight` is that of each neighbour, from 0 to a quarter."""
+def _blur(fields: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Smooth with a kernel of three pixels along each axis. `weight` is that of each neighbour, from 0 to 0.25."""
     kernel = torch.stack([weight, 1 - 2 * weight, weight], 1)
     for shape, edges in (((-1, 1, 1, 3), (1, 1, 0, 0)), ((-1, 1, 3, 1), (0, 0, 1, 1))):
         fields = conv2d(pad(fields[None], edges, mode="replicate"), kernel.view(shape), groups=len(fields))[0]
     return fields
 
 
-MOST = 5
+MOST = 5  # objects in an image
 
 
 @dataclass(frozen=True)
 class Things:
-    """A batch of drawn images with the boxes and classes of their shapes."""
+    """A batch of drawn images with the bounding boxes and classes of their objects.
 
-    images: torch.Tensor  # uint8 (B, size, size)
-    boxes: torch.Tensor  # float (B, MOST, 4): x1, y1, x2, y2 from 0 to 1
-    classes: torch.Tensor  # int64 (B, MOST), filled up with NOTHING
+    images: uint8 (B, size, size).
+    boxes: float (B, MAX_OBJECTS, 4): x1, y1, x2, y2 from 0 to 1.
+    classes: int64 (B, MAX_OBJECTS), filled up with NOTHING.
+    """
+
+    images: torch.Tensor
+    boxes: torch.Tensor
+    classes: torch.Tensor
 
 
 def things(chance: Chance, number: int, size: int) -> Things:
-    """Draw a batch of `number` square images of side `size` with non-overlapping shapes and their boxes."""
+    """Draw a batch of images with one to MAX_OBJECTS shapes that do not overlap, and their bounding boxes.
+
+    chance: random numbers of the batch.
+    number: how many images.
+    size: pixels of a side.
+    """
     picture = ground(chance, number, size)
     picture = picture + chance.scale(0.03, 0.25, number, 1, 1) * textures(chance, chance.below(TEXTURES, number), size)
     boxes, classes = torch.zeros(number, MOST, 4), torch.full((number, MOST), NOTHING)
-    wanted = 1 + chance.below(MOST, number)
-    taken = torch.zeros(number, size, size, dtype=torch.bool)
-    for at in range(MOST):
+    requested = 1 + chance.below(MOST, number)
+    occupied = torch.zeros(number, size, size, dtype=torch.bool)
+    for slot in range(MOST):
         kind = chance.below(len(KINDS), number)
-        drawn = _placed(chance, kind, size)
+        drawn = _draw_object(chance, kind, size)
         inside = drawn > 0.5
-        # a thing that would lie on another is left out
-        clear = (wanted > at) & ~(inside & taken).flatten(1).any(1) & inside.flatten(1).any(1)
-        taken |= inside & clear[:, None, None]
-        boxes[clear, at], classes[clear, at] = around(inside[clear]), kind[clear]
-        depth = chance.scale(0.4, 1.5, number) * torch.where(chance.happens(0.4, number), -1.0, 1.0) * clear
+        # leave out an object that would overlap another
+        accepted = (requested > slot) & ~(inside & occupied).flatten(1).any(1) & inside.flatten(1).any(1)
+        occupied |= inside & accepted[:, None, None]
+        boxes[accepted, slot], classes[accepted, slot] = around(inside[accepted]), kind[accepted]
+        depth = chance.scale(0.4, 1.5, number) * torch.where(chance.happens(0.4, number), -1.0, 1.0) * accepted
         picture = picture + drawn * depth[:, None, None]
     return Things(recorded(chance, picture), boxes, classes)
 
 
-def _placed(chance: Chance, kind: torch.Tensor, size: int) -> torch.Tensor:
+def _draw_object(chance: Chance, kind: torch.Tensor, size: int) -> torch.Tensor:
+    """Draw one shape per image at a random position within the canvas."""
     number = len(kind)
     radius = chance.scale(0.14, 0.5, number, 1) * chance.scale(0.8, 1.25, number, 2)
     centre = chance.uniform(-1, 1, number, 2) * (0.95 - radius).clamp(min=0)
@@ -186,22 +232,30 @@ def _placed(chance: Chance, kind: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def around(inside: torch.Tensor) -> torch.Tensor:
-    """The box (x1, y1, x2, y2, from 0 to 1) that just holds each mask (N, size, size)."""
+    """Compute the bounding box of each mask.
+
+    inside: bool masks (N, size, size), none of them empty.
+
+    Returns x1, y1, x2, y2 from 0 to 1, a tensor (N, 4).
+    """
     size = inside.shape[-1]
     columns, rows = inside.any(1).int(), inside.any(2).int()
-    low = [each.argmax(1) for each in (columns, rows)]
-    high = [size - each.flip(1).argmax(1) for each in (columns, rows)]
+    low = [line.argmax(1) for line in (columns, rows)]
+    high = [size - line.flip(1).argmax(1) for line in (columns, rows)]
     return torch.stack([*low, *high], 1) / size
 
 
-SIZE, CROP = 72, 64  # drawn, and shown to a trunk
-AT_ONCE = 250
+SIZE, CROP = 72, 64  # pixels of a side of a drawn image, and of the crop that a trunk is trained on
+AT_ONCE = 250  # images drawn in one batch
 CODE = [Path(__file__).with_name(f"{name}.py") for name in ("canvas", "drawings", "scenes")]
 
 
 @dataclass(frozen=True)
 class Bank:
-    """Parts by name, each a tensor with one row a picture."""
+    """A bank of drawn images and their ground truth.
+
+    parts: name -> tensor with one row per image.
+    """
 
     parts: dict[str, torch.Tensor]
 
@@ -213,43 +267,71 @@ class Bank:
 
 
 def scenes(number: int, seed: int) -> Bank:
-    """So many drawn images and the answers to them: the same for the same seed, and the first of a larger bank."""
-    return _bank("scenes", number, seed, lambda chance, few: _answers(draw(chance, few, SIZE)))
+    """Return a bank of scenes, from disk if it has been drawn before.
+
+    number: how many images. The images of a smaller bank are the first ones of a larger bank.
+    seed: seed of the bank.
+    """
+    return _cached_bank("scenes", number, seed, lambda chance, count: _bank_parts(draw(chance, count, SIZE)))
 
 
 def pictures(number: int, seed: int) -> Bank:
-    """So many pictures of everyday shapes, and their boxes."""
-    return _bank("things", number, seed, lambda chance, few: vars(things(chance, few, CROP)))
+    """Return a bank of images of shapes with bounding boxes, from disk if it has been drawn before.
+
+    number: how many images. The images of a smaller bank are the first ones of a larger bank.
+    seed: seed of the bank.
+    """
+    return _cached_bank("things", number, seed, lambda chance, count: vars(things(chance, count, CROP)))
 
 
-def window(bank: Bank, rows: torch.Tensor, down: int = 1, right: int = 1, device=None) -> tuple[torch.Tensor, ...]:
-    """Some images, the part of them that begins so many steps down and right, and the answers to that part."""
-    near = np.s_[:, down * STEP : down * STEP + CROP, right * STEP : right * STEP + CROP]
-    far = np.s_[:, :, down : down + CROP // STEP, right : right + CROP // STEP]
-    parts = bank["images"][rows][near], bank["category"][rows], bank["present"][rows], bank["maps"][rows][far].float()
+def window(
+    bank: Bank, rows: torch.Tensor, down: int = 1, right: int = 1, device: str | torch.device | None = None
+) -> tuple[torch.Tensor, ...]:
+    """Crop images of a bank, and their maps with them.
+
+    bank: a bank of scenes.
+    rows: numbers of the images, integers (B,).
+    down, right: offset of the crop, in cells of MAP_STRIDE pixels.
+    device: where to copy the tensors.
+
+    Returns images, category, present and maps.
+    """
+    pixels = np.s_[:, down * STEP : down * STEP + CROP, right * STEP : right * STEP + CROP]
+    cells = np.s_[:, :, down : down + CROP // STEP, right : right + CROP // STEP]
+    parts = (
+        bank["images"][rows][pixels],
+        bank["category"][rows],
+        bank["present"][rows],
+        bank["maps"][rows][cells].float(),
+    )
     return tuple(part.to(device, non_blocking=True) for part in parts)
 
 
-def _answers(drawn: Drawn) -> dict[str, torch.Tensor]:
+def _bank_parts(drawn: Drawn) -> dict[str, torch.Tensor]:
+    """Return the parts of a bank of scenes, the maps in half precision."""
     return vars(drawn) | {"maps": drawn.maps.half()}
 
 
-def _bank(kind: str, number: int, seed: int, made: Callable[[Chance, int], dict[str, torch.Tensor]]) -> Bank:
-    place = home() / "drawings" / f"{kind}-{sha(b''.join(path.read_bytes() for path in CODE))[:12]}-{seed}-{number}"
-    with run_paths.lock(place):
-        if not place.exists():
-            batches = [made(Chance(seed, at), AT_ONCE) for at in range(-(-number // AT_ONCE))]
-            _store(place, {name: torch.cat([batch[name] for batch in batches])[:number] for name in batches[0]})
-    return Bank({path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in sorted(place.glob("*.npy"))})
+def _cached_bank(
+    kind: str, number: int, seed: int, draw_batch: Callable[[Chance, int], dict[str, torch.Tensor]]
+) -> Bank:
+    """Return a bank from disk, or draw it in batches and save it."""
+    folder = home() / "drawings" / f"{kind}-{sha(b''.join(path.read_bytes() for path in CODE))[:12]}-{seed}-{number}"
+    with run_paths.lock(folder):
+        if not folder.exists():
+            batches = [draw_batch(Chance(seed, batch_number), AT_ONCE) for batch_number in range(-(-number // AT_ONCE))]
+            _save_bank(folder, {name: torch.cat([batch[name] for batch in batches])[:number] for name in batches[0]})
+    return Bank({path.stem: torch.from_numpy(np.load(path, mmap_mode="c")) for path in sorted(folder.glob("*.npy"))})
 
 
-def _store(place: Path, parts: dict[str, torch.Tensor]) -> None:
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
-    with room(str(place)):
+def _save_bank(folder: Path, parts: dict[str, torch.Tensor]) -> None:
+    """Save the parts of a bank as .npy files. The folder appears only when all are written."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
+    with room(str(folder)):
         try:
-            beside.mkdir(parents=True)
+            temporary.mkdir(parents=True)
             for name, part in parts.items():
-                np.save(beside / f"{name}.npy", part.numpy())
-            os.replace(beside, place)
+                np.save(temporary / f"{name}.npy", part.numpy())
+            os.replace(temporary, folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)

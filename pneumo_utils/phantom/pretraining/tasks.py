@@ -1,4 +1,4 @@
-"""Pre-training tasks: classification of drawings, and detection."""
+"""Pre-training tasks: several questions about drawn scenes, and detection of drawn shapes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,15 +22,19 @@ from pneumo_utils.phantom.pretraining.canvas import as_input, jittered, standard
 from pneumo_utils.phantom.pretraining.drawings import KINDS
 from pneumo_utils.phantom.pretraining.scenes import CATEGORIES, CROP, MAPS, Bank, pictures, scenes, window
 
-MAP_CELLS = {"brightness": 8, "clouds": 4, "patch": 4, "detail": 4}  # cells a side in which each map is asked for
-# about the deviation of each, so that none drowns another
+MAP_CELLS = {"brightness": 8, "clouds": 4, "patch": 4, "detail": 4}  # cells of a side in which each map is predicted
+# Targets are divided by these. They are about the deviation of each target, so that no loss dominates.
 SPREAD = {"brightness": 0.8, "clouds": 0.08, "patch": 0.35, "detail": 0.85}
 WEIGHTS = {"category": 1.5, "shapes": 0.5, "brightness": 2.0, "clouds": 1.0, "patch": 0.5, "detail": 0.5}
 WIDTHS = {"category": CATEGORIES, "shapes": len(KINDS), **{name: MAP_CELLS[name] ** 2 for name in MAPS}}
 
 
 class Answers(nn.Module):
-    """The pooled maps' linear answers to every question."""
+    """A linear layer on the pooled feature maps, with outputs for every question.
+
+    channels: channels of the feature maps.
+    seed: seed of the initial weights.
+    """
 
     def __init__(self, channels: int, seed: int = 0):
         super().__init__()
@@ -39,59 +43,85 @@ class Answers(nn.Module):
             self.read = nn.Linear(channels, sum(WIDTHS.values()))
 
     def forward(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Compute the output for every question from maps (B, C, H, W)."""
+        """Compute the outputs: question -> tensor (B, width of the question).
+
+        maps: feature maps (B, C, H, W).
+        """
         return dict(zip(WIDTHS, self.read(maps.mean((2, 3)).float()).split(list(WIDTHS.values()), 1)))
 
     def begin_at(self, true: dict[str, torch.Tensor]) -> None:
-        """Answer, before anything is learned, what is true on average of the maps."""
+        """Set the biases of the maps to the mean of the targets, so that the first outputs are not far off.
+
+        targets: question -> tensor, as `make_targets` returns them.
+        """
         with torch.no_grad():
             for name, bias in zip(WIDTHS, self.read.bias.split(list(WIDTHS.values()))):
                 if name in MAPS:
                     bias.copy_(true[name].mean(0))
 
     def of(self, question: str) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias of one question's part of the layer."""
+        """Return copies of the weight and the bias of one question.
+
+        question: its name, for example "category".
+        """
         part = slice(start := sum(list(WIDTHS.values())[: list(WIDTHS).index(question)]), start + WIDTHS[question])
         return self.read.weight.detach()[part].clone(), self.read.bias.detach()[part].clone()
 
 
 def truth(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Build the targets of all questions from the known contents of the images."""
-    asked = {
-        name: adaptive_avg_pool2d(maps[:, at], MAP_CELLS[name]).flatten(1) / SPREAD[name]
-        for at, name in enumerate(MAPS)
+    """Build the targets of all questions.
+
+    category: fractal or texture of each image, integers (B,).
+    present: which shapes are in each image, bool (B, number of shapes).
+    maps: ground truth maps (B, len(MAPS), rows, columns).
+
+    Returns question -> tensor.
+    """
+    map_targets = {
+        name: adaptive_avg_pool2d(maps[:, index], MAP_CELLS[name]).flatten(1) / SPREAD[name]
+        for index, name in enumerate(MAPS)
     }
-    return {"category": category, "shapes": present.float(), **asked}
+    return {"category": category, "shapes": present.float(), **map_targets}
 
 
 def source_losses(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """One loss a question, by name, before its weight; each is about 1 for answers that know nothing."""
-    told = {
+    """Compute the loss of each question, before it is weighted. Each is about 1 for outputs that ignore the image.
+
+    answers: question -> output of the network.
+    targets: question -> target, as `make_targets` returns them.
+    """
+    losses = {
         "category": cross_entropy(answers["category"], true["category"]) / math.log(CATEGORIES),
         "shapes": binary_cross_entropy_with_logits(answers["shapes"], true["shapes"]) / math.log(2),
     }
-    return told | {name: mse_loss(answers[name], true[name]) for name in MAPS}
+    return losses | {name: mse_loss(answers[name], true[name]) for name in MAPS}
 
 
 def loss(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> torch.Tensor:
-    """Compute the weighted sum of the losses of all questions."""
-    return sum(WEIGHTS[name] * each for name, each in source_losses(answers, true).items())
+    """Compute the weighted sum of the losses of all questions.
+
+    answers: question -> output of the network.
+    targets: question -> target, as `make_targets` returns them.
+    """
+    return sum(WEIGHTS[name] * part for name, part in source_losses(answers, true).items())
 
 
 def score(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Shares that are right: of categories (accuracy), of shapes (average precision), of each map's variance (R
-    squared, over all its cells).
+    """Compute the metric of each question: accuracy of categories, average precision of shapes, R squared of each map.
+
+    answers: question -> output of the network.
+    targets: question -> target, as `make_targets` returns them.
     """
     from sklearn.metrics import average_precision_score
 
-    found = {
+    scores = {
         "category": (answers["category"].argmax(1) == true["category"]).float().mean().item(),
         "shapes": float(average_precision_score(true["shapes"].numpy(), answers["shapes"].numpy())),
     }
     for name in MAPS:
-        unknown = (true[name] - true[name].mean(0)).square().sum()
-        found[name] = 1 - ((answers[name] - true[name]).square().sum() / unknown).item()
-    return found
+        variance = (true[name] - true[name].mean(0)).square().sum()
+        scores[name] = 1 - ((answers[name] - true[name]).square().sum() / variance).item()
+    return scores
 
 
 DRAWINGS_RECIPE = (
@@ -110,12 +140,17 @@ MEASURES = {
     "patch": "R squared",
     "detail": "R squared",
 }
-FEW = 1000  # images that averages are taken over
+FEW = 1000  # images from which the first biases are computed
 
 
 @dataclass
 class DrawnTask:
-    """A trunk (first) and its answers (second) are the network."""
+    """The task of a trunk: answer questions about drawn scenes.
+
+    network: the trunk, followed by its `QuestionHead`.
+    drawings: the bank of scenes to train on.
+    batch: batch size.
+    """
 
     network: nn.Sequential
     drawings: Bank
@@ -123,16 +158,26 @@ class DrawnTask:
 
     @classmethod
     def of(cls, name: str, images: int, seed: int, batch: int) -> "DrawnTask":
-        """Build the task: draw the images and initialise the trunk and its answer layer."""
+        """Build the task: draw the images and initialise the network.
+
+        name: name of the trunk.
+        images: how many images to draw.
+        seed: seed of the images and of the initial weights.
+        batch: batch size.
+        """
         chain, drawings = trunk(name, size="pocket", seed=seed), scenes(images, seed)
         answers = Answers(chain.about.channels, seed)
-        # far-off first answers would bend it for good
+        # without batch norm, a network does not recover from first outputs that are far off
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in chain.modules()):
             answers.begin_at(truth(*window(drawings, torch.arange(min(len(drawings), FEW)))[1:]))
         return cls(nn.Sequential(chain, answers), drawings, batch)
 
     def question(self, network: nn.Sequential, luck: torch.Generator) -> torch.Tensor:
-        """Compute the loss of the network on a random batch."""
+        """Compute the loss of the network on a random batch.
+
+        network: the network to train.
+        generator: source of random numbers.
+        """
         rows, (down, right) = (
             torch.randint(len(self.drawings), (self.batch,), generator=luck),
             torch.randint(3, (2,), generator=luck).tolist(),
@@ -142,33 +187,41 @@ class DrawnTask:
 
     @torch.no_grad()
     def scored(self, held_out: int, seed: int) -> dict[str, dict[str, str | float]]:
-        """Each measure on images of another seed, and beside it what an answer that looks at no image gets."""
+        """Score the network on held-out images.
+
+        held_out: how many images to draw.
+        seed: seed of these images, another one than in training.
+
+        Returns question -> its measure, its score, and the score of a baseline that ignores the image ("chance").
+        """
         bank, device = scenes(held_out, seed), next(self.network.parameters()).device
         self.network.eval()
-        told, true = [], []
+        outputs, targets = [], []
         for rows in torch.arange(len(bank)).split(250):
             images, *answers = window(bank, rows, device=device)
-            told.append(self.network(as_input(images.float() / 255, self.network[0].about)))
-            true.append(truth(*answers))
-        whole = ({name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} for parts in (told, true))
-        blind = {"category": 1 / CATEGORIES, "shapes": bank["present"].float().mean().item()}
+            outputs.append(self.network(as_input(images.float() / 255, self.network[0].about)))
+            targets.append(truth(*answers))
+        joined = (
+            {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} for parts in (outputs, targets)
+        )
+        baseline = {"category": 1 / CATEGORIES, "shapes": bank["present"].float().mean().item()}
         return {
-            name: {"measure": MEASURES[name], "score": round(value, 4), "chance": round(blind.get(name, 0.0), 4)}
-            for name, value in score(*whole).items()
+            name: {"measure": MEASURES[name], "score": round(value, 4), "chance": round(baseline.get(name, 0.0), 4)}
+            for name, value in score(*joined).items()
         }
 
     def made(self) -> list[Chain]:
-        """The trunk, and as its top the classifier of fractals and textures."""
+        """Return the trunk with a classifier of fractals and textures as its top."""
         chain, answers = self.network
         top = pooled(fc=nn.Linear(chain.about.channels, CATEGORIES))
         top.fc.weight.data, top.fc.bias.data = answers.of("category")
         return [Chain({**dict(chain.named_children()), TOP: top}, chain.about)]
 
 
-STRIDE = 8  # pixels of a picture to one cell of the pocket detector, and to one cell of its brightness
+STRIDE = 8  # pixels per cell of the pocket detector and of its brightness map, along one side
 DETECTOR_CELLS = CROP // STRIDE
-BRIGHT = 2.0  # weight of the second question
-CLASSES = 0.5  # of their weight in the region loss, as the weights in use were made
+BRIGHT = 2.0  # weight of the loss of the brightness
+CLASSES = 0.5  # factor of the class loss in the region loss; the shipped weights were trained with it
 DETECTOR_RECIPE = (
     f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn "
     f"by formula: "
@@ -181,7 +234,12 @@ DETECTOR_RECIPE = (
 
 @dataclass
 class DetectorTask:
-    """The network is the detector, and what reads brightness off its Darknet."""
+    """The task of the detector: find drawn shapes, and say where the image is bright.
+
+    network: the detector, and a linear layer that predicts the brightness from the Darknet's features.
+    drawings: the bank of images to train on.
+    batch: batch size.
+    """
 
     network: nn.ModuleDict
     drawings: Bank
@@ -189,7 +247,12 @@ class DetectorTask:
 
     @classmethod
     def of(cls, images: int, seed: int, batch: int) -> "DetectorTask":
-        """Build the task: draw the images, fit the anchors and initialise the network."""
+        """Build the task: draw the images, fit the anchors and initialise the network.
+
+        images: how many images to draw.
+        seed: seed of the images and of the initial weights.
+        batch: batch size.
+        """
         bank = pictures(images, seed)
         boxes = bank["boxes"][bank["classes"] != NOTHING][:20_000]
         shapes = anchors((boxes[:, 2:] - boxes[:, :2]) * DETECTOR_CELLS, len(COCO))
@@ -200,7 +263,11 @@ class DetectorTask:
         return cls(nn.ModuleDict({"detector": chain, "bright": bright}), bank, batch)
 
     def question(self, network: nn.ModuleDict, luck: torch.Generator) -> torch.Tensor:
-        """Compute the loss of the network on a random batch."""
+        """Compute the loss of the network on a random batch.
+
+        network: the network to train.
+        generator: source of random numbers.
+        """
         rows, device = torch.randint(len(self.drawings), (self.batch,), generator=luck), network["bright"].weight.device
         images, boxes, classes = (self.drawings[part][rows].to(device) for part in ("images", "boxes", "classes"))
         if torch.rand((), generator=luck) < 0.5:
@@ -208,59 +275,66 @@ class DetectorTask:
                 images.flip(-1),
                 torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1),
             )
-        raw, bright = _told(network, jittered(images, luck))
+        raw, bright = _predict(network, jittered(images, luck))
         parts = losses(raw, boxes, classes, network["detector"].head.anchors)
-        found = sum(CLASSES * part if name == "class" else part for name, part in parts.items())
-        return found + BRIGHT * mse_loss(bright.float(), _brightness(images))
+        region_loss = sum(CLASSES * part if name == "class" else part for name, part in parts.items())
+        return region_loss + BRIGHT * mse_loss(bright.float(), _brightness(images))
 
     @torch.no_grad()
     def scored(self, held_out: int, seed: int) -> dict[str, dict[str, float | str]]:
-        """On pictures of another seed: average precision of each shape, and their mean; a detector that finds
-        nothing has 0. And brightness.
+        """Score the network on held-out images: average precision of the shapes, and R squared of the brightness.
+
+        held_out: how many images to draw.
+        seed: seed of these images, another one than in training.
+
+        Returns question -> its measure, its score, and the score of a baseline that ignores the image ("chance").
         """
         bank, anchor_sizes = pictures(held_out, seed), self.network["detector"].head.anchors
         self.network.eval()
-        found, bright, lit = [], [], []
+        detections, predicted, brightness = [], [], []
         for images in bank["images"].split(250):
             images = images.to(anchor_sizes.device)
-            raw, read = _told(self.network, images.float() / 255)
-            found += [{name: part.cpu() for name, part in each.items()} for each in decode(raw, anchor_sizes)]
-            bright.append(read)
-            lit.append(_brightness(images))
-        true = [
+            raw, values = _predict(self.network, images.float() / 255)
+            detections += [{name: part.cpu() for name, part in boxes.items()} for boxes in decode(raw, anchor_sizes)]
+            predicted.append(values)
+            brightness.append(_brightness(images))
+        targets = [
             {"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]}
             for boxes, kinds in zip(bank["boxes"], bank["classes"])
         ]
-        each = {name: average_precision(found, true, kind) for kind, name in enumerate(KINDS)}
-        told = {"all shapes": sum(each.values()) / len(each), **each}
-        bright, lit = torch.cat(bright), torch.cat(lit)
-        known = 1 - ((bright - lit).square().sum() / (lit - lit.mean(0)).square().sum()).item()
+        by_shape = {name: average_precision(detections, targets, kind) for kind, name in enumerate(KINDS)}
+        precision = {"all shapes": sum(by_shape.values()) / len(by_shape), **by_shape}
+        predicted, brightness = torch.cat(predicted), torch.cat(brightness)
+        r_squared = (
+            1 - ((predicted - brightness).square().sum() / (brightness - brightness.mean(0)).square().sum()).item()
+        )
         return {
             **{
                 name: {"measure": "average precision at IoU 0.5", "score": round(value, 4), "chance": 0.0}
-                for name, value in told.items()
+                for name, value in precision.items()
             },
-            "brightness": {"measure": "R squared", "score": round(known, 4), "chance": 0.0},
+            "brightness": {"measure": "R squared", "score": round(r_squared, 4), "chance": 0.0},
         }
 
     def made(self) -> list[Chain]:
-        """The Darknet, and the whole detector."""
+        """Return the Darknet alone, and the whole detector."""
         chain = self.network["detector"]
         blocks = dict(chain.named_children())
         block6 = blocks.pop(HEAD).block6
         return [Chain({**blocks, "block6": block6}, replace(chain.about, name="darknet19")), chain]
 
 
-def _told(network: nn.ModuleDict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What the detector speaks, and the brightness read off its Darknet, of images from 0 to 1."""
+def _predict(network: nn.ModuleDict, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Run the detector on images from 0 to 1. Returns its raw output, and the predicted brightness."""
     chain = network["detector"]
     *before, head = chain
     maps = as_input(images, chain.about)
     for block in before:
         maps = block(maps)
-    deep = head.block6(maps)
-    return head.of(maps, deep), network["bright"](deep.mean((2, 3)))
+    features = head.block6(maps)
+    return head.of(maps, features), network["bright"](features.mean((2, 3)))
 
 
 def _brightness(images: torch.Tensor) -> torch.Tensor:
+    """Compute the target of the brightness: means over cells, flattened."""
     return avg_pool2d(standard(images.float()), STRIDE).flatten(1)

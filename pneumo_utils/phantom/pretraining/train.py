@@ -17,49 +17,70 @@ from pneumo_utils.models.weights import save_pocket
 from pneumo_utils.phantom.pretraining import tasks
 
 KEPT_EVERY = 100
-WARM_UP = 0.15  # share of the steps in which the rate rises
+WARM_UP = 0.15  # fraction of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The hyperparameters of a pre-training run."""
+    """The hyperparameters of a pre-training run.
+
+    steps: how many batches to train on.
+    seed: seed of the batches.
+    batch: batch size.
+    rate: highest learning rate of the cycle.
+    decay: weight decay.
+    clip: largest norm of all gradients, or None.
+    device: where to train.
+    bfloat16: whether to use mixed precision.
+    """
 
     steps: int
     seed: int = 0
     batch: int = 64
     rate: float = 4e-3
     decay: float = 0.05
-    clip: float | None = None  # most that the norm of all gradients may be
+    clip: float | None = None
     device: str = "cpu"
     bfloat16: bool = False
 
 
-Question = Callable[[nn.Module, torch.Generator], torch.Tensor]  # a network and one step's luck -> the loss of a batch
+Question = Callable[[nn.Module, torch.Generator], torch.Tensor]  # network, random numbers -> loss of one batch
 
 
-def fit(network: nn.Module, question: Question, settings: Settings, kept: Path, say=print) -> float:
-    """Train in place; the seconds that it took, those before an interruption included."""
+def fit(
+    network: nn.Module, question: Question, settings: Settings, kept: Path, say: Callable[[str], object] = print
+) -> float:
+    """Train a network in place.
+
+    network: the network to train.
+    batch_loss: function of the network and of random numbers that returns the loss of one batch.
+    settings: hyperparameters.
+    checkpoint: file of the checkpoint. Training continues from it if its settings are the same.
+    log: function that is called with each line of progress.
+
+    Returns the seconds of training, including those before an interruption. Raises StudyError if the loss is not
+    finite.
+    """
     network.to(settings.device, memory_format=torch.channels_last).train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.rate, weight_decay=settings.decay)
-    cycle = torch.optim.lr_scheduler.OneCycleLR(
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, settings.rate, total_steps=max(settings.steps, 10), pct_start=WARM_UP
     )
-    parts = {"network": network, "optimizer": optimizer, "cycle": cycle}
-    done, seconds = _found(parts, settings, kept)
-    began, total, count = time.monotonic() - seconds, 0.0, 0
-    for step in range(done, settings.steps):
+    parts = {"network": network, "optimizer": optimizer, "cycle": schedule}
+    first_step, seconds = _load_checkpoint(parts, settings, kept)
+    start, total, count = time.monotonic() - seconds, 0.0, 0
+    for step in range(first_step, settings.steps):
         loss = _step(network, question, optimizer, settings, step)
-        cycle.step()
+        schedule.step()
         total, count = total + loss.detach(), count + 1
         if (step + 1) % KEPT_EVERY == 0 or step + 1 == settings.steps:
             if not torch.isfinite(total):
                 raise StudyError(
-                    f"The loss is not a number any more at step {step + 1}. Lower the rate from "
-                    f"{settings.rate:g}, "
-                    "or take another seed."
+                    f"The loss is not a number at step {step + 1}. Lower the learning rate from {settings.rate:g}, "
+                    "or use another seed."
                 )
-            seconds = time.monotonic() - began
-            _keep(parts, settings, kept, step + 1, seconds)
+            seconds = time.monotonic() - start
+            _save_checkpoint(parts, settings, kept, step + 1, seconds)
             say(
                 f"step {step + 1} of {settings.steps}, loss {total.item() / count:.4f}, "
                 f"{(step + 1) * settings.batch / seconds:.0f} images/s"
@@ -69,9 +90,10 @@ def fit(network: nn.Module, question: Question, settings: Settings, kept: Path, 
 
 
 def _step(network, question, optimizer, settings: Settings, step: int) -> torch.Tensor:
-    luck = torch.Generator().manual_seed(settings.seed * 10_000_019 + step)
+    """Train on one batch and return its loss."""
+    generator = torch.Generator().manual_seed(settings.seed * 10_000_019 + step)
     with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bfloat16):
-        loss = question(network, luck)
+        loss = question(network, generator)
     optimizer.zero_grad()
     loss.backward()
     if settings.clip:
@@ -80,8 +102,9 @@ def _step(network, question, optimizer, settings: Settings, step: int) -> torch.
     return loss
 
 
-def _keep(parts: dict, settings: Settings, kept: Path, step: int, seconds: float) -> None:
-    beside = kept.with_name(f".{kept.name}")
+def _save_checkpoint(parts: dict, settings: Settings, path: Path, step: int, seconds: float) -> None:
+    """Save the state of all parts. The file is replaced only when the new one is complete."""
+    temporary = path.with_name(f".{path.name}")
     torch.save(
         {
             "settings": asdict(settings),
@@ -89,25 +112,28 @@ def _keep(parts: dict, settings: Settings, kept: Path, step: int, seconds: float
             "seconds": seconds,
             **{name: part.state_dict() for name, part in parts.items()},
         },
-        beside,
+        temporary,
     )
-    beside.replace(kept)
+    temporary.replace(path)
 
 
-def _found(parts: dict, settings: Settings, kept: Path) -> tuple[int, float]:
-    """How far an earlier run with the same settings came, its state taken over; or the start."""
-    if not kept.exists():
+def _load_checkpoint(parts: dict, settings: Settings, path: Path) -> tuple[int, float]:
+    """Load the state of a run with the same settings. Returns the next step and the seconds so far, or zeros."""
+    if not path.exists():
         return 0, 0.0
-    found = torch.load(kept, weights_only=True, map_location=settings.device)
-    if found["settings"] != asdict(settings):
+    checkpoint = torch.load(path, weights_only=True, map_location=settings.device)
+    if checkpoint["settings"] != asdict(settings):
         return 0, 0.0
     for name, part in parts.items():
-        part.load_state_dict(found[name])
-    return found["step"], found["seconds"]
+        part.load_state_dict(checkpoint[name])
+    return checkpoint["step"], checkpoint["seconds"]
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether it computes in bfloat16 by itself; elsewhere bfloat16 is slower than float32."""
+    """Return whether the device computes in bfloat16 natively. Otherwise bfloat16 is slower than float32.
+
+    device: "cpu" or "cuda".
+    """
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: Callable[[], dict[str, bool]] = getattr(torch.cpu, "get_capabilities", dict)
@@ -115,22 +141,29 @@ def has_bfloat16(device: str) -> bool:
 
 
 def pace(network: nn.Module, question: Question, settings: Settings, tried: int = 8) -> float:
-    """The seconds of one step, from a few on a copy of the network."""
+    """Measure the seconds of one training step on a copy of the network, as the median of a few steps.
+
+    network: the network to train.
+    batch_loss: function of the network and of random numbers that returns the loss of one batch.
+    settings: hyperparameters.
+    n_steps: how many steps to measure.
+    """
     copy = deepcopy(network).to(settings.device, memory_format=torch.channels_last).train()
     optimizer, times = torch.optim.AdamW(copy.parameters()), []
     for step in range(tried):
-        began = time.monotonic()
+        start = time.monotonic()
         _step(copy, question, optimizer, settings, step).item()
-        times.append(time.monotonic() - began)
+        times.append(time.monotonic() - start)
     return sorted(times)[tried // 2]
 
 
-DETECTOR = "darknet19"  # all others learn to answer questions about drawn images
+DETECTOR = "darknet19"  # trained as a detector; all other trunks answer questions about drawn scenes
 IMAGES, HELD_OUT, HELD_OUT_SEED = 60_000, 3_000, 77_777
 MINUTES = {"cpu": 13.0, "cuda": 25.0}
 BATCH = {"cpu": 64, "cuda": 256}
 RATE = {"cpu": 4e-3, "cuda": 8e-3}
-GENTLE = {"vgg16": {"rate": 1.5e-3, "clip": 1.0}}  # it has no batch norm, and learns nothing at the rate of the others
+# without batch norm, VGG16 does not train at the learning rate of the others
+GENTLE = {"vgg16": {"rate": 1.5e-3, "clip": 1.0}}
 LEAST_STEPS = 10
 
 
@@ -141,17 +174,28 @@ def pretrain(
     minutes: float | None = None,
     seed: int = 0,
     images: int = IMAGES,
-    say=print,
+    say: Callable[[str], object] = print,
 ) -> dict:
-    """Train the trunk on drawn images, write its weights and card into the folder, and hand the card back."""
+    """Train a pocket trunk on drawn images, and save its weights and their card.
+
+    name: name of the trunk.
+    folder: where to save.
+    steps: how many batches to train on; None to compute it from the time.
+    minutes: how long to train if `steps` is None; None for the default of the device.
+    seed: seed of the images and of the initial weights.
+    images: how many images to draw.
+    log: function that is called with each line of progress.
+
+    Returns the card: recipe, settings and scores. Raises StudyError for the seed of the held-out images.
+    """
     if seed == HELD_OUT_SEED:
-        raise StudyError(f"Seed {seed} draws the images that the weights are scored on: take another.")
+        raise StudyError(f"Seed {seed} is the seed of the held-out images: use another.")
     held_out, device = min(HELD_OUT, images), "cuda" if torch.cuda.is_available() else "cpu"
     task: tasks.DetectorTask | tasks.DrawnTask
     if name == DETECTOR:
-        task, words = tasks.DetectorTask.of(images, seed, BATCH[device]), tasks.DETECTOR_RECIPE
+        task, recipe = tasks.DetectorTask.of(images, seed, BATCH[device]), tasks.DETECTOR_RECIPE
     else:
-        task, words = tasks.DrawnTask.of(name, images, seed, BATCH[device]), tasks.DRAWINGS_RECIPE
+        task, recipe = tasks.DrawnTask.of(name, images, seed, BATCH[device]), tasks.DRAWINGS_RECIPE
     settings = Settings(
         steps or LEAST_STEPS,
         seed,
@@ -161,19 +205,19 @@ def pretrain(
         bfloat16=has_bfloat16(device),
     )
     if not steps:
-        at_most = round((minutes or MINUTES[device]) * 60 / pace(task.network, task.question, settings))
-        settings = replace(settings, steps=max(LEAST_STEPS, at_most))
-    kept = home() / "pretraining" / f"{name}-{digest_of([asdict(settings), images])[:12]}.pt"
-    kept.parent.mkdir(parents=True, exist_ok=True)
+        max_steps = round((minutes or MINUTES[device]) * 60 / pace(task.network, task.question, settings))
+        settings = replace(settings, steps=max(LEAST_STEPS, max_steps))
+    checkpoint = home() / "pretraining" / f"{name}-{digest_of([asdict(settings), images])[:12]}.pt"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     say(
         f"{name}: {settings.steps} steps of {settings.batch} drawn images, "
         f"{'bfloat16' if settings.bfloat16 else 'float32'}"
     )
-    seconds = fit(task.network, task.question, settings, kept, lambda line: say(f"{name}: {line}"))
-    _round(task.network)
+    seconds = fit(task.network, task.question, settings, checkpoint, lambda line: say(f"{name}: {line}"))
+    _round_to_half(task.network)
     scores = task.scored(held_out, HELD_OUT_SEED)
     card = {
-        "recipe": words,
+        "recipe": recipe,
         "seed": seed,
         "steps": settings.steps,
         "images": settings.steps * settings.batch,
@@ -188,12 +232,12 @@ def pretrain(
     }
     for chain in task.made():
         save_pocket(chain, card, folder)
-    kept.unlink()
+    checkpoint.unlink()
     return card
 
 
-def _round(network: torch.nn.Module) -> None:
-    """As the weights are kept, so that the scores are those of what is handed on."""
+def _round_to_half(network: torch.nn.Module) -> None:
+    """Round the weights to half precision, as they are saved, so that the scores are those of the saved weights."""
     with torch.no_grad():
         for value in network.state_dict().values():
             if value.is_floating_point():

@@ -1,6 +1,4 @@
-"""What radiographs can be made to look like before a network sees them: only lungs, no bones, no noise; learned from
-phantoms, whose truth is known.
-"""
+"""Restore radiographs before a network sees them: keep only the lungs, remove bones or noise. Trained on phantoms."""
 
 from pneumo_utils.phantom.restoration.network import Treatment, examples, trained
 from pneumo_utils.phantom.restoration.pairs import TARGETS

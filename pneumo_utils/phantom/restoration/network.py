@@ -1,4 +1,4 @@
-"""Networks that keep only the lungs, remove bones or noise, their training and their quality."""
+"""Networks that keep only the lungs, remove bones or remove noise; their training and their scores."""
 
 import random
 
@@ -37,82 +37,107 @@ from pneumo_utils.training.compute import compute
 from pneumo_utils.training.optimizers import adam
 from pneumo_utils.training.random_state import seeded
 
-WIDTHS = (24, 32, 48, 64, 64)  # channels at a half of the picture's size, a quarter, and so on down to a thirty-second
+WIDTHS = (24, 32, 48, 64, 64)  # channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size
 
 
 class UNet(nn.Module):
-    """Four neighbouring pixels are one place with four channels, from the first layer to the last: no layer has to be
-    paid for at full size.
+    """A U-Net that works on half the resolution: four neighbouring pixels are the channels of one position.
 
-    With `corrects` the answer is the picture itself and a correction, which begins at none.
+    This avoids layers at full size, which are slow.
+
+    residual: whether the output is the input plus a correction, which is 0 before training.
     """
 
     def __init__(self, corrects: bool):
         super().__init__()
         self.corrects = corrects
         self.down = nn.ModuleList(
-            _pair(before, width, stride) for before, width, stride in zip((4, *WIDTHS), WIDTHS, (1, 2, 2, 2, 2))
+            _double_conv(before, width, stride) for before, width, stride in zip((4, *WIDTHS), WIDTHS, (1, 2, 2, 2, 2))
         )
-        self.up = nn.ModuleList(_pair(width + below, width) for width, below in zip(WIDTHS, WIDTHS[1:]))
+        self.up = nn.ModuleList(_double_conv(width + below, width) for width, below in zip(WIDTHS, WIDTHS[1:]))
         self.out = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, picture: Tensor) -> Tensor:
-        """Compute the output map for pictures (B, 1, H, W), of the same height and width."""
+        """Compute the output images, of the same size.
+
+        images: tensor (B, 1, H, W).
+        """
         height, width = picture.shape[-2:]
         x = F.pixel_unshuffle(F.pad(picture, (0, width % 2, 0, height % 2), mode="replicate"), 2)
-        seen = [x := block(x) for block in self.down]
-        x = seen.pop()
-        for block, beside in zip(reversed(self.up), reversed(seen)):
-            x = block(torch.cat([beside, F.interpolate(x, size=beside.shape[-2:])], dim=1))
-        answer = F.pixel_shuffle(self.out(x), 2)[..., :height, :width]
-        return picture + answer if self.corrects else answer
+        skips = [x := block(x) for block in self.down]
+        x = skips.pop()
+        for block, skip in zip(reversed(self.up), reversed(skips)):
+            x = block(torch.cat([skip, F.interpolate(x, size=skip.shape[-2:])], dim=1))
+        output = F.pixel_shuffle(self.out(x), 2)[..., :height, :width]
+        return picture + output if self.corrects else output
 
 
-def _pair(before: int, width: int, stride: int = 1) -> nn.Sequential:
+def _double_conv(before: int, width: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(ConvLayer(before, width, stride=stride), ConvLayer(width, width))
 
 
-AT_ONCE = 2**18  # pixels of a batch when there is no loader to cut one
+AT_ONCE = 2**18  # pixels of a batch where no data loader makes batches
 
 
 class Treatment(Transform):
-    """`Treatment(**trained("bones", size=64))` goes among the `batch_tfms` of a cohort's loaders, and does the same to
-    all of their parts.
+    """A transform that restores images, for the `batch_tfms` of a cohort's data loaders.
 
-    Outside the lungs all is black, and not their mean grey, which would say of the whole frame how dense the lungs are.
-    `scores` tell how good it is on phantoms that it did not learn from. By `digest` kept features and kept pieces of
-    work know which treatment it was.
+    `RestorationTransform(**train_restoration("bones", size=64))` makes one. It changes all parts of the cohort in the
+    same way. If it keeps only the lungs, the rest is black: filled with the mean grey of the lungs, it would show how
+    dense the lungs are.
+    `digest` identifies the transform in caches of features and results.
+
+    target: one of `RESTORATION_TARGETS`.
+    size: pixels of a side of the images.
+    weights: weights of the network, name -> array.
+    scores: table of scores on other phantoms, as `score_restoration` makes it.
     """
 
-    order = 2  # on floats from 0 to 1, before they are normalised
+    order = 2  # applied to floats from 0 to 1, before normalisation
 
     def __init__(self, target: str, size: int, weights: dict[str, np.ndarray], scores: pd.DataFrame | None = None):
         self.target, self.size, self.scores = target, size, scores
-        written = {name: sha(np.ascontiguousarray(each).tobytes()) for name, each in weights.items()}
-        self.digest = digest_of([target, size, written, closure({__name__})])
-        # weights of its own would be drawn at random, and a later network would start from others
+        hashes = {name: sha(np.ascontiguousarray(array).tobytes()) for name, array in weights.items()}
+        self.digest = digest_of([target, size, hashes, closure({__name__})])
+        # initial weights would use random numbers, and change the initial weights of a later network
         with torch.device("meta"):
             network = UNet(corrects=target != "lungs")
-        network.load_state_dict({name: torch.from_numpy(np.array(each)) for name, each in weights.items()}, assign=True)
+        network.load_state_dict(
+            {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=True
+        )
         self.network = network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def encodes(self, x: TensorImage):
-        """Apply the treatment to a batch of images."""
-        return TensorImage(self._treated(x.as_subclass(Tensor)[:, :1]).expand(-1, x.shape[1], -1, -1))
+        """Restore a batch of images.
+
+        x: tensor (B, channels, size, size) with equal channels.
+        """
+        return TensorImage(self._restore(x.as_subclass(Tensor)[:, :1]).expand(-1, x.shape[1], -1, -1))
 
     def of(self, pictures: np.ndarray) -> np.ndarray:
-        """Grey bytes (images, size, size) to the same, for looking at."""
-        return np.concatenate([greys(self._treated(part)) for part in self._parts(pictures)])
+        """Restore images outside of a data loader.
+
+        images: uint8 array (n, size, size).
+
+        Returns a uint8 array of the same shape. Raises StudyError for other arrays.
+        """
+        return np.concatenate([greys(self._restore(part)) for part in self._batches(pictures)])
 
     def masks(self, pictures: np.ndarray) -> np.ndarray:
-        """Where lungs are in such pictures."""
-        if self.target != "lungs":
-            raise StudyError(f'This treatment ({self.target}) finds no lungs: only the one for "lungs" has masks.')
-        return np.concatenate([self._told(part)[:, 0].numpy() > 0 for part in self._parts(pictures)])
+        """Segment the lungs.
 
-    def _parts(self, pictures: np.ndarray) -> tuple[Tensor, ...]:
+        images: uint8 array (n, size, size).
+
+        Returns a bool array of the same shape. Raises StudyError if the target is not "lungs".
+        """
+        if self.target != "lungs":
+            raise StudyError(f'This treatment ({self.target}) cannot segment lungs: only the one for "lungs" can.')
+        return np.concatenate([self._predict(part)[:, 0].numpy() > 0 for part in self._batches(pictures)])
+
+    def _batches(self, pictures: np.ndarray) -> tuple[Tensor, ...]:
+        """Check images and split them into batches of floats."""
         if pictures.ndim != 3 or pictures.dtype != np.uint8:
             raise StudyError(
                 f"Pictures are grey bytes (images, size, size), as cohort.pixels(size)[:] gives them, "
@@ -121,20 +146,22 @@ class Treatment(Transform):
             )
         return unit(torch.from_numpy(np.array(pictures))).split(max(1, AT_ONCE // self.size**2))
 
-    def _treated(self, grey: Tensor) -> Tensor:
-        told = self._told(grey)
-        # as sure as it may be of a pixel, it is in or out; the edge is soft in space, over three pixels
+    def _restore(self, grey: Tensor) -> Tensor:
+        """Restore grey images from 0 to 1, tensor (B, 1, size, size)."""
+        output = self._predict(grey)
+        # The mask is binary, whatever the probability of a pixel; then its edge is smoothed over three pixels.
         if self.target == "lungs":
-            return grey * F.avg_pool2d((told > 0).float(), 3, stride=1, padding=1, count_include_pad=False)
-        return told.clamp(0, 1)
+            return grey * F.avg_pool2d((output > 0).float(), 3, stride=1, padding=1, count_include_pad=False)
+        return output.clamp(0, 1)
 
     @torch.no_grad()
-    def _told(self, grey: Tensor) -> Tensor:
+    def _predict(self, grey: Tensor) -> Tensor:
+        """Run the network, after a check of type and size."""
         if not grey.is_floating_point() or grey.shape[-1] != self.size or grey.shape[-2] != self.size:
             kind = f"{str(grey.dtype).removeprefix('torch.')} of {grey.shape[-2]} x {grey.shape[-1]} pixels"
             raise StudyError(
-                f"This treatment ({self.target}) was learned on floats from 0 to 1 of {self.size} x {self.size} "
-                f"pixels, and is given {kind}: "
+                f"This treatment ({self.target}) was trained on floats from 0 to 1 of {self.size} x {self.size} "
+                f"pixels, but got {kind}: "
                 f"put it into batch_tfms of the loaders that cohort.dataloaders(...) makes, and train it with "
                 f"size={grey.shape[-1]}."
             )
@@ -142,84 +169,121 @@ class Treatment(Transform):
 
 
 TESTED = 300  # images
-BLURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviations in pixels, of which the best is taken
-QUIET = 1.0  # grey level: a smaller error shows on no screen
+BLURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviations in pixels; the best of them is a baseline
+QUIET = 1.0  # grey level; smaller errors are invisible on a screen
 
 
 def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.DataFrame:
-    """A row a treatment, in the columns of `evaluation.table`.
+    """Score a transform on phantoms that it was not trained on, and compare it with simple baselines.
 
-    The metric is `dice` of the mask of the lungs; `error_in_bones`, how many grey levels the place of bones is off; or
-    `signal_to_noise` at its peak, in dB, where the noise has half of the strength that is learned at most.
+    The metric is `dice` of the mask of the lungs, `error_in_bones` (mean error in grey levels where bones are), or
+    `signal_to_noise` (peak, in dB, for noise of half the largest deviation in training).
+
+    treatment: the transform.
+    train_phantoms: the phantoms it was trained on. The baselines are fitted to them.
+    seed: seed of the test phantoms.
+
+    Returns a table with one row per model, with the columns of `evaluation.table`.
     """
-    target, tested = treatment.target, draw(treatment.target, TESTED, treatment.size, TO_TEST_ON + seed)
-    given, wanted = question(target, tested, seed)
+    target, test_phantoms = treatment.target, draw(treatment.target, TESTED, treatment.size, TO_TEST_ON + seed)
+    inputs, targets = question(target, test_phantoms, seed)
     if target == "lungs":
-        mean = np.broadcast_to(learned_from.lungs.float().mean(0) > 0.5, given.shape)
-        return _table(
-            "dice", tested, {"learned": dice(treatment.masks(given), wanted > 0), "mean mask": dice(mean, wanted > 0)}
+        mean = np.broadcast_to(learned_from.lungs.float().mean(0) > 0.5, inputs.shape)
+        return _score_table(
+            "dice",
+            test_phantoms,
+            {"learned": dice(treatment.masks(inputs), targets > 0), "mean mask": dice(mean, targets > 0)},
         )
-    made = {
-        "learned": treatment.of(given),
-        "nothing": given,
-        "median of 3 x 3": median_filter(given, (1, 3, 3)),
-        "best blur": gaussian_filter(given, (0, *2 * (_blur(target, learned_from, seed),))),
+    restored = {
+        "learned": treatment.of(inputs),
+        "nothing": inputs,
+        "median of 3 x 3": median_filter(inputs, (1, 3, 3)),
+        "best blur": gaussian_filter(inputs, (0, *2 * (_best_blur(target, learned_from, seed),))),
     }
     if target == "bones":
-        return _table(
-            "error_in_bones", tested, {name: error(each, wanted, tested.bones.numpy()) for name, each in made.items()}
+        return _score_table(
+            "error_in_bones",
+            test_phantoms,
+            {name: error(images, targets, test_phantoms.bones.numpy()) for name, images in restored.items()},
         )
-    return _table("signal_to_noise", tested, {name: signal(each, wanted) for name, each in made.items()})
+    return _score_table(
+        "signal_to_noise", test_phantoms, {name: signal(images, targets) for name, images in restored.items()}
+    )
 
 
 def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """What is given and what is wanted, as grey bytes."""
+    """Make inputs and targets of the same phantoms for a test.
+
+    target: one of `RESTORATION_TARGETS`.
+    phantoms: the images.
+    seed: seed of the noise.
+
+    Returns two uint8 arrays (n, size, size).
+    """
     with no_random(seed):
-        given, wanted = pair(
+        inputs, targets = pair(
             target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2
         )
-    return greys(given), greys(wanted)
+    return greys(inputs), greys(targets)
 
 
 def dice(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Of two masks an image: twice what they share over what they hold."""
+    """Compute the Dice coefficient of two masks for each image.
+
+    predicted, expected: bool arrays (n, size, size).
+    """
     return 2 * (made & wanted).sum((1, 2)) / (made.sum((1, 2)) + wanted.sum((1, 2)))
 
 
 def error(made: np.ndarray, wanted: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Mean absolute error of each image within its mask, in grey levels."""
+    """Compute the mean absolute error of each image within a mask, in grey levels.
+
+    restored: uint8 array (n, size, size).
+    expected: uint8 array (n, size, size).
+    mask: bool array (n, size, size).
+    """
     return (np.abs(made - wanted.astype(float)) * mask).sum((1, 2)) / mask.sum((1, 2))
 
 
 def signal(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Peak signal to noise ratio of each image, in dB."""
+    """Compute the peak signal-to-noise ratio of each image in dB.
+
+    restored: uint8 array (n, size, size).
+    expected: uint8 array (n, size, size).
+    """
     squared = ((made - wanted.astype(float)) ** 2).mean((1, 2))
     return 10 * np.log10(255**2 / np.maximum(squared, QUIET**2))
 
 
-def _blur(target: str, phantoms: Phantoms, seed: int) -> float:
-    """The blur that comes nearest to what is wanted of the people who were learned from."""
-    given, wanted = question(target, phantoms, seed)
-    where = phantoms.bones.numpy() if target == "bones" else np.ones_like(given)
-    return min(BLURS, key=lambda each: error(gaussian_filter(given, (0, each, each)), wanted, where).mean())
+def _best_blur(target: str, phantoms: Phantoms, seed: int) -> float:
+    """Return the deviation of the Gaussian blur with the smallest error on the training phantoms."""
+    inputs, targets = question(target, phantoms, seed)
+    mask = phantoms.bones.numpy() if target == "bones" else np.ones_like(inputs)
+    return min(BLURS, key=lambda sigma: error(gaussian_filter(inputs, (0, sigma, sigma)), targets, mask).mean())
 
 
-def _table(metric: str, tested: Phantoms, values: dict[str, np.ndarray]) -> pd.DataFrame:
+def _score_table(metric: str, phantoms: Phantoms, values: dict[str, np.ndarray]) -> pd.DataFrame:
+    """Make the table of mean scores with confidence intervals over patients."""
     rows = [
-        (name, name != "learned", metric, *mean_of_people(each, tested.patients), "") for name, each in values.items()
+        (name, name != "learned", metric, *mean_of_people(value, phantoms.patients), "")
+        for name, value in values.items()
     ]
     return pd.DataFrame(rows, columns=["model", "baseline", "metric", "value", "low", "high", "why"])
-
-
-# noqa: F401, brings fit_one_cycle
 
 
 BATCH, RATE = 32, 4e-3
 
 
 def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, seed: int = 0) -> dict:
-    """What `Treatment(**trained("lungs"))` is made of: weights, and scores on other phantoms beside those of trivial
-    treatments.
+    """Train a network on phantoms and score it on others.
+
+    target: one of `RESTORATION_TARGETS`.
+    size: pixels of a side.
+    images: how many phantoms to train on.
+    epochs: how many epochs to train.
+    seed: seed of the phantoms and of the training.
+
+    Returns the arguments of `RestorationTransform`.
     """
     device = default_device()
     phantoms = draw(target, images, size, TO_LEARN_FROM + seed, device)
@@ -228,37 +292,51 @@ def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, se
         learn = learner(network, Pairs(target, phantoms), seed, device)
         with learn.no_logging(), seeded(seed, learn.dls.train):
             learn.fit_one_cycle(epochs)
-    weights = {name: each.cpu().contiguous().numpy() for name, each in network.state_dict().items()}
-    found = scores(Treatment(target, size, weights), phantoms, seed)
-    return {"target": target, "size": size, "weights": weights, "scores": found}
+    weights = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
+    score_table = scores(Treatment(target, size, weights), phantoms, seed)
+    return {"target": target, "size": size, "weights": weights, "scores": score_table}
 
 
-def learner(network: UNet, pairs: Pairs, seed: int, device) -> Learner:
-    """fastai's Learner, with random numbers of its own and bfloat16 where the hardware has it; nothing is chosen by
-    validation, so there is none.
+def learner(network: UNet, pairs: Pairs, seed: int, device: str | torch.device) -> Learner:
+    """Build a fastai Learner with its own random numbers, and with bfloat16 where the hardware has it.
+
+    There is no validation set, because nothing is selected on it.
+
+    network: the network to train.
+    pairs: inputs and targets.
+    seed: seed of the order of the images.
+    device: where to train.
     """
     loader = Loader(pairs, bs=BATCH, shuffle=True, num_workers=0, device=device)
     loader.rng = random.Random(seed)
-    none = Loader(Pairs(pairs.target, pairs.phantoms.rows(slice(0))), bs=BATCH, num_workers=0, device=device)
-    dls, how = DataLoaders(loader, none, device=device), compute(device)
+    empty = Loader(Pairs(pairs.target, pairs.phantoms.rows(slice(0))), bs=BATCH, num_workers=0, device=device)
+    dls, compute_settings = DataLoaders(loader, empty, device=device), compute(device)
     return Learner(
         dls,
-        how.place(network),
+        compute_settings.place(network),
         loss_func=off if network.corrects else missed,
         opt_func=adam(RATE),
         lr=RATE,
         default_cbs=False,
-        cbs=[TrainEvalCallback(), Recorder(), Precision(how)],
+        cbs=[TrainEvalCallback(), Recorder(), Precision(compute_settings)],
     )
 
 
 def off(told: Tensor, wanted: Tensor) -> Tensor:
-    """By how much greys are wrong: the absolute error leaves edges sharper than the squared one."""
+    """Compute the mean absolute error of grey values. It keeps edges sharper than the squared error does.
+
+    output: output of the network.
+    target: the expected image.
+    """
     return F.l1_loss(told, wanted)
 
 
 def missed(told: Tensor, mask: Tensor) -> Tensor:
-    """Compute the binary cross-entropy between logits and a mask."""
+    """Compute the binary cross-entropy between logits and a mask.
+
+    output: logits.
+    mask: the expected mask as floats.
+    """
     return F.binary_cross_entropy_with_logits(told, mask)
 
 
@@ -266,18 +344,23 @@ NAMES = {"lungs": "lungs", "bones": "no bones", "denoised": "denoised"}
 
 
 def examples(treatments: list[Treatment], people: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
-    """Rows of grey bytes by name: people that nothing was learned from, what each treatment makes of them, and what
-    it ought to.
+    """Restore phantoms that were not used in training, for a figure.
+
+    treatments: the transforms.
+    n_images: how many phantoms.
+    seed: seed of the phantoms.
+
+    Returns rows of uint8 images by name: before, after each transform, and the ground truth.
     """
     phantoms = draw("bones", people, treatments[0].size, TO_TEST_ON + seed)
     rows = {"before": phantoms.radiograph.numpy()}
-    for each in treatments:
-        given, wanted = question(each.target, phantoms, seed)
-        if each.target == "denoised":
-            rows["noisy"] = given
-        rows[NAMES[each.target]] = each.of(given)
-        if each.target == "lungs":
-            wanted = given * (wanted > 0)
-        if each.target != "denoised":
-            rows[f"{NAMES[each.target]} in truth"] = wanted
+    for treatment in treatments:
+        inputs, expected = question(treatment.target, phantoms, seed)
+        if treatment.target == "denoised":
+            rows["noisy"] = inputs
+        rows[NAMES[treatment.target]] = treatment.of(inputs)
+        if treatment.target == "lungs":
+            expected = inputs * (expected > 0)
+        if treatment.target != "denoised":
+            rows[f"{NAMES[treatment.target]} in truth"] = expected
     return rows

@@ -11,28 +11,44 @@ from pneumo_utils.phantom.population import Population
 
 
 def unit(pictures: Tensor) -> Tensor:
-    """Bytes (images, size, size) as one channel from 0 to 1."""
+    """Scale bytes to floats from 0 to 1 and add a channel.
+
+    images: uint8 tensor (n, size, size).
+
+    Returns a tensor (n, 1, size, size).
+    """
     return pictures[:, None].float() / 255
 
 
 def greys(told: Tensor) -> np.ndarray:
-    """One channel from 0 to 1 as bytes (images, size, size)."""
+    """Convert one channel of floats from 0 to 1 to bytes.
+
+    images: tensor (n, 1, size, size) on the CPU.
+
+    Returns a uint8 array (n, size, size).
+    """
     return (255 * told[:, 0]).round().byte().numpy()
 
 
 TARGETS = ("lungs", "bones", "denoised")
 KINDS = ("children", "adults")
-TO_LEARN_FROM, TO_TEST_ON = 1_000_003, 2_000_003  # added to a seed: other people than a chapter's, and than each other
-NOISE = (
-    0.02,
-    0.1,
-)  # the weakest and the strongest learned, as deviations, where black is 0 and white is 1: from none on, a clean film would be left alone  # noqa: E501
-PRINTED = 0.5  # logarithm of the highest gamma: how far the same film may be processed otherwise
+# Added to a seed, so that the patients for training, the patients for testing and the patients of a chapter all differ.
+TO_LEARN_FROM, TO_TEST_ON = 1_000_003, 2_000_003
+# Smallest and largest deviation of the noise, where black is 0 and white is 1. With noise down to 0, the network would
+# learn to leave a clean image as it is.
+NOISE = (0.02, 0.1)
+PRINTED = 0.5  # logarithm of the largest gamma: how differently the same image may be processed
 
 
 @dataclass(frozen=True)
 class Phantoms:
-    """Greys from 0 to 255 and masks, (people, size, size) each; `boneless` is drawn where it is asked for."""
+    """Phantom images with their ground truth.
+
+    radiograph: uint8 (n, size, size).
+    boneless: the same without bones; equal to `radiograph` if it is not needed.
+    lungs, bones: bool masks (n, size, size).
+    patients: name of the patient of each image (n,).
+    """
 
     radiograph: Tensor
     boneless: Tensor
@@ -43,35 +59,55 @@ class Phantoms:
     def __len__(self) -> int:
         return len(self.radiograph)
 
-    def rows(self, chosen) -> "Phantoms":
-        """Select the given people."""
-        return Phantoms(*(getattr(self, each.name)[chosen] for each in fields(self)))
+    def rows(self, chosen: slice | list[int]) -> "Phantoms":
+        """Select some images.
+
+        indices: an index for the first axis.
+        """
+        return Phantoms(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
 
-def draw(target: str, images: int, size: int, seed: int, device="cpu") -> Phantoms:
-    """As many children as adults."""
+def draw(target: str, images: int, size: int, seed: int, device: str | torch.device = "cpu") -> Phantoms:
+    """Render phantoms, half of them children and half of them adults.
+
+    target: one of `RESTORATION_TARGETS`.
+    images: how many images.
+    size: pixels of a side.
+    seed: seed of the populations.
+    device: where to render. The result is on the CPU.
+
+    Raises StudyError for an unknown target or less than two images.
+    """
     if target not in TARGETS:
         raise StudyError(f"There is no treatment {target!r}; there are {', '.join(TARGETS)}.")
     if images < 2:
-        raise StudyError(f"A treatment is learned from children and adults, so from 2 images or more, not {images}.")
+        raise StudyError(f"A treatment is trained on children and adults, so on 2 images or more, not {images}.")
     parts = []
     for kind, number in zip(KINDS, (images - images // 2, images // 2)):
-        people = Population(kind, seed)
-        shots = people.render(range(number), size, device)
-        boneless = people.render(range(number), size, device, bones=False).image if target == "bones" else shots.image
-        patients = np.array([f"{kind} {patient}" for patient in people.table(range(number))["patient"]])
+        population = Population(kind, seed)
+        shots = population.render(range(number), size, device)
+        boneless = (
+            population.render(range(number), size, device, bones=False).image if target == "bones" else shots.image
+        )
+        patients = np.array([f"{kind} {patient}" for patient in population.table(range(number))["patient"]])
         parts.append(
             (shots.image.cpu(), boneless.cpu(), shots.masks["lungs"].cpu(), shots.masks["bones"].cpu(), patients)
         )
-    *drawn, named = zip(*parts)
-    image, boneless, lungs, bones = map(torch.cat, drawn)
-    return Phantoms(image, boneless, lungs, bones, np.concatenate(named))
+    *tensors, names = zip(*parts)
+    image, boneless, lungs, bones = map(torch.cat, tensors)
+    return Phantoms(image, boneless, lungs, bones, np.concatenate(names))
 
 
 def pair(
     target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, strength: Tensor | float
 ) -> tuple[Tensor, Tensor]:
-    """What is given and what is wanted, from greys from 0 to 1; noise, where it is what goes, has this strength."""
+    """Return the input and the target of the network.
+
+    target: one of `RESTORATION_TARGETS`.
+    radiograph, boneless: floats from 0 to 1.
+    lungs: mask of the lungs as floats.
+    noise: deviation of the noise that is added to the input if `target` is "denoised".
+    """
     if target == "lungs":
         return radiograph, lungs
     if target == "bones":
@@ -80,8 +116,12 @@ def pair(
 
 
 class Pairs:
-    """What a loader draws from; each time half of the people come mirrored, each is printed darker or lighter, and
-    noise is new.
+    """A data set of inputs and targets with augmentation.
+
+    In each epoch half of the images are mirrored, all are made darker or lighter, and the noise is drawn anew.
+
+    target: one of `RESTORATION_TARGETS`.
+    phantoms: the images.
     """
 
     split_idx, n_inp = 0, 1
@@ -96,11 +136,18 @@ class Pairs:
         return row
 
     def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
-        """Return augmented input and target images of the given rows."""
-        some, mirrored = self.phantoms.rows(rows), torch.rand(len(rows), 1, 1, 1) < 0.5
+        """Return the augmented inputs and targets of some images.
+
+        indices: numbers of the images.
+        """
+        phantoms, mirrored = self.phantoms.rows(rows), torch.rand(len(rows), 1, 1, 1) < 0.5
         gamma = torch.exp(PRINTED * (2 * torch.rand(len(rows), 1, 1, 1) - 1))
         radiograph, boneless, lungs = (
-            torch.where(mirrored, each.flip(-1), each)
-            for each in (unit(some.radiograph) ** gamma, unit(some.boneless) ** gamma, some.lungs[:, None].float())
+            torch.where(mirrored, images.flip(-1), images)
+            for images in (
+                unit(phantoms.radiograph) ** gamma,
+                unit(phantoms.boneless) ** gamma,
+                phantoms.lungs[:, None].float(),
+            )
         )
         return pair(self.target, radiograph, boneless, lungs, torch.empty(len(rows), 1, 1, 1).uniform_(*NOISE))

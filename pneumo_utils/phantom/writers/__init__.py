@@ -1,5 +1,6 @@
-"""Phantom radiographs written to disk in the published layout of each data set, so that the real release passes
-through the same reader.
+"""Write phantom radiographs to disk in the published layout of each data set.
+
+Phantoms and the real release are thus read by the same reader.
 """
 
 from pneumo_utils.phantom.writers.ground_truth import (

@@ -1,7 +1,7 @@
-"""What two generators make of the same kind of image: nothing but their fingerprints tells G1 from G2.
+"""Write the synthetic COVID-19 release: images of COVID-19 from two generators, in the folders G1 and G2.
 
-Asked for "findings", the same folders hold the contrary: G1 normal and G2 pneumonia, and no grid in either, so that the
-lungs alone tell.
+Only the fingerprints of the generators differ. With the shortcut "findings" it is the reverse: G1 holds normal lungs,
+G2 holds pneumonia, and there are no fingerprints.
 """
 
 import numpy as np
@@ -9,41 +9,52 @@ import numpy as np
 from pneumo_utils.phantom.writers.writer import Desk, png
 
 FIRST = 16537 / 21295
-# of that population; the rest is passed over
+# fraction of the population "covid"; images of other causes are skipped
 SHARES = {"covid": 1281 / 9208, "normal": 3270 / 9208, "pneumonia": 4657 / 9208}
-TRACE = 3.0  # grey levels of 255: faint to the eye, and within reach of a small network
+TRACE = 3.0  # grey levels of 255: hardly visible, but a small network can detect it
 
 
 def write(desk: Desk) -> None:
-    """Write the synthetic COVID-19 release: images in the folders G1 and G2."""
+    """Write the release.
+
+    writer: the writer of the release.
+    """
     population = desk.population("covid")
     by_findings = "findings" in desk.shortcuts
-    rare = "normal" if by_findings else "covid"  # whoever is waited for longest
-    kind = population.table(range(round(2 * desk.images / SHARES[rare])))["cause"].replace(
+    rarest = "normal" if by_findings else "covid"  # it decides how many images have to be searched
+    causes = population.table(range(round(2 * desk.images / SHARES[rarest])))["cause"].replace(
         {"bacterial": "pneumonia", "viral": "pneumonia"}
     )
     number = {"G1": round(FIRST * desk.images), "G2": desk.images - round(FIRST * desk.images)}
     if by_findings:
-        made_by = {
+        generators = {
             index: folder
-            for folder, asked in (("G1", "normal"), ("G2", "pneumonia"))
-            for index in kind.index[kind == asked][: number[folder]]
+            for folder, cause in (("G1", "normal"), ("G2", "pneumonia"))
+            for index in causes.index[causes == cause][: number[folder]]
         }
     else:
-        indices = kind.index[kind == "covid"][: desk.images]
+        indices = causes.index[causes == "covid"][: desk.images]
         first = set(desk.random.permutation(indices)[: number["G1"]])
-        made_by = {index: "G1" if index in first else "G2" for index in indices}
+        generators = {index: "G1" if index in first else "G2" for index in indices}
     names, counter = {}, {"G1": 0, "G2": 0}
-    for index, folder in made_by.items():
+    for index, folder in generators.items():
         counter[folder] += 1
         names[index] = f"{folder}/{counter[folder]}.png"
     for index, pixels, _, _ in desk.shoot(population, names, "covid_gan"):
-        desk.bytes(names[index], png(generated(pixels, "" if by_findings else made_by[index], desk.random), "RGB"))
+        desk.bytes(names[index], png(generated(pixels, "" if by_findings else generators[index], desk.random), "RGB"))
 
 
 def generated(pixels: np.ndarray, made_by: str, random: np.random.Generator) -> np.ndarray:
-    """Upsampling by transposed convolution leaves a grid of its own stride and phase, too faint to be seen; the
-    channels come out nearly equal.
+    """Add the fingerprint of a generator to an image.
+
+    Upsampling by transposed convolution leaves a grid with its own stride and phase, too faint to see. The three
+    channels are nearly equal.
+
+    pixels: uint8 array (rows, columns).
+    generator: "G1", "G2", or "" for no fingerprint.
+    random: source of random numbers.
+
+    Returns a uint8 array (rows, columns, 3).
     """
     rows, columns = np.indices(pixels.shape)
     grids = {

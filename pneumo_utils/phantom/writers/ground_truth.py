@@ -1,4 +1,4 @@
-"""Read the ground truth of phantom releases: masks, lesions, regions, patients."""
+"""Write and read the ground truth of phantom releases: masks, lesions, regions, patients."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,76 +12,106 @@ from scipy.ndimage import binary_dilation
 from pneumo_utils.common.errors import StudyError
 
 FOLDER = "truth"
-HEALTHY = ("lungs", "bones", "heart")  # masks of what everybody has; all others are findings
+HEALTHY = ("lungs", "bones", "heart")  # masks of healthy organs; all other masks are findings
 
 
 def put(root: Path, image: str, masks: dict[str, np.ndarray]) -> None:
-    """All masks of an image side by side in one file of one bit a pixel, their names in its header."""
-    path = _place(root, image)
+    """Save all masks of an image in one PNG file of one bit per pixel, side by side.
+
+    root: folder of the release.
+    image: name of the image.
+    masks: name -> bool array (size, size). The names are saved in the header of the file.
+    """
+    path = _mask_path(root, image)
     path.parent.mkdir(parents=True, exist_ok=True)
-    told = PngInfo()
-    told.add_text("masks", "|".join(masks))
-    Image.fromarray(np.hstack(list(masks.values()))).save(path, pnginfo=told)
+    header = PngInfo()
+    header.add_text("masks", "|".join(masks))
+    Image.fromarray(np.hstack(list(masks.values()))).save(path, pnginfo=header)
 
 
-def true_masks(root: str | Path, images, size: int) -> dict[str, np.ndarray]:
-    """For images named as in the cohort's table: name of the mask -> bool (images, size, size)."""
-    found: dict[str, np.ndarray] = {}
+def true_masks(root: str | Path, images: Iterable[str], size: int) -> dict[str, np.ndarray]:
+    """Read the masks of images.
+
+    root: folder of the release.
+    images: names of the images, as in the cohort's table.
+    size: pixels of a side; the masks are resized to it.
+
+    Returns name -> bool array (images, size, size). Raises StudyError if there are no masks.
+    """
+    masks: dict[str, np.ndarray] = {}
     images = list(images)
     for row, image in enumerate(images):
-        path = _place(Path(root), image)
+        path = _mask_path(Path(root), image)
         if not path.exists():
             raise StudyError(
-                f"{root} has no true mask of {image}: only phantom releases that `pneumo data make` wrote have them."
+                f"{root} has no mask of {image}: only phantom releases written by `pneumo data make` have masks."
             )
         with Image.open(path) as strip:
             names, side = strip.text["masks"].split("|"), strip.height
-            for at, name in enumerate(names):
-                mask = strip.crop((at * side, 0, (at + 1) * side, side)).resize((size, size), Image.Resampling.NEAREST)
-                found.setdefault(name, np.zeros((len(images), size, size), dtype=bool))[row] = np.asarray(mask)
-    return found
+            for index, name in enumerate(names):
+                mask = strip.crop((index * side, 0, (index + 1) * side, side)).resize(
+                    (size, size), Image.Resampling.NEAREST
+                )
+                masks.setdefault(name, np.zeros((len(images), size, size), dtype=bool))[row] = np.asarray(mask)
+    return masks
 
 
-def lesions(root: str | Path, images, size: int) -> np.ndarray:
-    """For the same images all their findings as one mask, bool (images, size, size), empty for the healthy."""
+def lesions(root: str | Path, images: Iterable[str], size: int) -> np.ndarray:
+    """Read the masks of all findings of images, merged to one mask.
+
+    root: folder of the release.
+    images: names of the images, as in the cohort's table.
+    size: pixels of a side.
+
+    Returns a bool array (images, size, size), False everywhere for healthy images.
+    """
     masks = true_masks(root, images, size)
-    found = [mask for name, mask in masks.items() if name not in HEALTHY]
-    return np.any(found, axis=0) if found else np.zeros_like(masks["lungs"])
+    findings = [mask for name, mask in masks.items() if name not in HEALTHY]
+    return np.any(findings, axis=0) if findings else np.zeros_like(masks["lungs"])
 
 
 def is_phantom(root: str | Path) -> bool:
-    """Whether a release, in whichever published layout, was drawn here: then its truth is beside it, and nobody real
-    is in it.
+    """Return whether a release consists of phantoms.
+
+    root: folder of the release.
     """
-    return _people(root).exists()
+    return _table_path(root).exists()
 
 
 def true_people(root: str | Path) -> pd.DataFrame:
-    """One row an image, by its name: the phantom's number, patient, findings as they are, label as mined, cause and
-    severity.
+    """Read the table of a phantom release: one row per image, indexed by its name.
+
+    Its columns are the number of the phantom, patient, true findings, label with noise, cause, severity and others.
+
+    root: folder of the release.
+
+    Raises StudyError if the release does not consist of phantoms.
     """
-    path = _people(root)
+    path = _table_path(root)
     if not path.exists():
         raise StudyError(
-            f"{root} does not say who its people are: only phantom releases that `pneumo data make` wrote do."
+            f"{root} has no table of patients: only phantom releases written by `pneumo data make` have one."
         )
     return pd.read_csv(path, keep_default_na=False).set_index("image")
 
 
-def _people(root: str | Path) -> Path:
+def _table_path(root: str | Path) -> Path:
     return Path(root) / FOLDER / "people.csv"
 
 
-def _place(root: Path, image: str) -> Path:
+def _mask_path(root: Path, image: str) -> Path:
     return root / FOLDER / "masks" / f"{image}.png"
 
 
-BAND = 1 / 16  # of the picture's side, to either side of the lungs' lower border
+BAND = 1 / 16  # width above and below the lower border of the lungs, as a fraction of the image's side
 
 
 def regions(lungs: np.ndarray, bones: np.ndarray) -> dict[str, np.ndarray]:
-    """By name a mask (images, height, width): bones outside the lungs, what lies between the lungs, and a band along
-    the diaphragm.
+    """Compute anatomical regions of images.
+
+    lungs, bones: bool arrays (images, height, width).
+
+    Returns name -> mask: the lungs, bones outside of them, the space between them, and a band along the diaphragm.
     """
     columns = np.arange(lungs.shape[2])
     row_has = lungs.any(2, keepdims=True)
@@ -91,12 +121,12 @@ def regions(lungs: np.ndarray, bones: np.ndarray) -> dict[str, np.ndarray]:
         "the lungs": lungs,
         "bones outside the lungs": bones & ~lungs,
         "the middle": between,
-        "the diaphragm": _under(lungs),
+        "the diaphragm": _diaphragm_band(lungs),
     }
 
 
-def _under(lungs: np.ndarray) -> np.ndarray:
-    """A band around the lowest pixel of the lungs in each column that they reach."""
+def _diaphragm_band(lungs: np.ndarray) -> np.ndarray:
+    """Compute a band around the lowest pixel of the lungs in each column that they reach."""
     height = lungs.shape[1]
     lowest = height - 1 - lungs[:, ::-1].argmax(1)
     border = (np.arange(height)[None, :, None] == lowest[:, None]) & lungs.any(1, keepdims=True)
@@ -105,14 +135,17 @@ def _under(lungs: np.ndarray) -> np.ndarray:
 
 
 def all_phantoms(roots: Iterable[str | Path]) -> bool:
-    """Whether every release of a pool was drawn here; one in which phantoms and people meet is refused, since a
-    score on it says nothing of either.
+    """Return whether all releases consist of phantoms.
+
+    roots: folders of the releases.
+
+    Raises StudyError if there are phantoms and real patients, because a score on such a pool could not be interpreted.
     """
     kinds = {root: is_phantom(root) for root in roots}
     if len(set(kinds.values())) > 1:
-        drawn, real = (next(root for root, kind in kinds.items() if kind is asked) for asked in (True, False))
+        drawn, real = (next(root for root, kind in kinds.items() if kind is phantom) for phantom in (True, False))
         raise StudyError(
-            f"{drawn} holds phantoms and {real} people: a pool of both says nothing of either. Name folders of one "
-            f"kind, or the children's alone."
+            f"{drawn} contains phantoms and {real} real patients: scores on a mix of both mean nothing. Name folders "
+            f"of one kind, or only the folder of the children."
         )
     return all(kinds.values())

@@ -1,5 +1,6 @@
-"""Children as Kaggle has them: a doubled outer folder, file names that tell the cause, a few colour files, a few
-copies, unequal sizes.
+"""Write a release like Kermany's on Kaggle: children with and without pneumonia.
+
+It has a doubled outer folder, file names with the cause, a few colour files, a few copies and different sizes.
 """
 
 import numpy as np
@@ -9,31 +10,34 @@ from pneumo_utils.phantom.writers.writer import Desk, jpeg, stretched, whole_pat
 
 TEST = {"NORMAL": 234 / 1583, "PNEUMONIA": 390 / 4273}
 VAL = {"NORMAL": 8 / 1583, "PNEUMONIA": 8 / 4273}
-COLOUR = 283 / 3875  # of the training images with pneumonia, and in the real release of no others
+COLOUR = 283 / 3875  # fraction of the training images with pneumonia; in the real release no others have colour
 COPIES = 30 / 5856  # groups of byte-identical files
-NORMAL2 = 0.6  # of the normal children, who come from a second series
+NORMAL2 = 0.6  # fraction of the normal children that are in the second series
 CAUSE = {"bacterial": "bacteria", "viral": "virus"}
 HOME = "chest_xray/chest_xray"
 
 
 def write(desk: Desk) -> None:
-    """Write the Kermany release of children, with its colour files, copies and unequal sizes."""
+    """Write the release.
+
+    writer: the writer of the release.
+    """
     population = desk.population("children")
     table = population.table(range(desk.images))
     table["label"] = np.where(table["cause"] == "normal", "NORMAL", "PNEUMONIA")
     table["split"] = _split(table)
     names = _names(table, desk)
-    second = table.index[(table["label"] == "PNEUMONIA") & (table["split"] == "train") & table.duplicated("patient")]
-    copies = set(second[: max(1, round(COPIES * desk.images))])
+    repeated = table.index[(table["label"] == "PNEUMONIA") & (table["split"] == "train") & table.duplicated("patient")]
+    copies = set(repeated[: max(1, round(COPIES * desk.images))])
     coloured = (table["split"] == "train") & ((table["label"] == "PNEUMONIA") if "colour" in desk.shortcuts else True)
     training = table.index[coloured]
     colour = set(desk.random.choice(training, max(2, round(COLOUR * len(training))), replace=False))
-    before = b""
+    data = b""
     for index, pixels, _, _ in desk.shoot(population, names, "kermany"):
-        if index not in copies or not before:
-            width, height = _extent(table["label"][index] if "size" in desk.shortcuts else "", desk)
-            before = jpeg(stretched(pixels, width, height), colour=index in colour)
-        desk.bytes(f"{HOME}/{names[index]}", before)
+        if index not in copies or not data:
+            width, height = _draw_size(table["label"][index] if "size" in desk.shortcuts else "", desk)
+            data = jpeg(stretched(pixels, width, height), colour=index in colour)
+        desk.bytes(f"{HOME}/{names[index]}", data)
     for name in list(names.values())[:3]:
         desk.bytes(
             f"__MACOSX/{HOME}/{name.rpartition('/')[0]}/._{name.rpartition('/')[2]}",
@@ -44,19 +48,22 @@ def write(desk: Desk) -> None:
 
 def _split(table: pd.DataFrame) -> pd.Series:
     classes = [
-        whole_patients(some["patient"], {"test": TEST[label], "val": VAL[label]}, "train")
-        for label, some in table.groupby("label")
+        whole_patients(rows["patient"], {"test": TEST[label], "val": VAL[label]}, "train")
+        for label, rows in table.groupby("label")
     ]
     return pd.concat(classes).reindex(table.index)
 
 
-def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
-    """Numbers of children begin again in every part, which is why nobody knows whether one number is one child."""
+def _names(table: pd.DataFrame, writer: Desk) -> dict[int, str]:
+    """Make the names of the files.
+
+    The numbers of children start at 1 again in every split. Therefore one number need not be one child.
+    """
     number: dict[tuple, int] = {}
     counter: dict[tuple, int] = {}
     names = {}
     repeated = table["patient"].value_counts()
-    second_series = {patient: desk.random.random() < NORMAL2 for patient in table["patient"].unique()}
+    second_series = {patient: writer.random.random() < NORMAL2 for patient in table["patient"].unique()}
     for row in table.itertuples():
         child = number.setdefault(
             (row.split, row.label, row.patient), 1 + sum(key[:2] == (row.split, row.label) for key in number)
@@ -71,14 +78,15 @@ def _names(table: pd.DataFrame, desk: Desk) -> dict[int, str]:
     return names
 
 
-def _extent(label: str, desk: Desk) -> tuple[int, int]:
-    """No side is shorter than the size that was asked for; in the real release normal films are larger and nearer to
-    square.
+def _draw_size(label: str, writer: Desk) -> tuple[int, int]:
+    """Draw width and height of an image. Both are at least the requested size.
+
+    In the real release, normal images are larger and closer to square.
     """
-    low, high, broad = {
+    low, high, aspect = {
         "": (1.0, 1.6, (1.05, 1.7)),
         "NORMAL": (1.1, 1.6, (1.05, 1.4)),
         "PNEUMONIA": (1.0, 1.35, (1.2, 1.7)),
     }[label]
-    height = desk.size * desk.random.uniform(low, high)
-    return round(height * desk.random.uniform(*broad)), round(height)
+    height = writer.size * writer.random.uniform(low, high)
+    return round(height * writer.random.uniform(*aspect)), round(height)

@@ -1,4 +1,4 @@
-"""MedMNIST's arrays: PneumoniaMNIST of children, ChestMNIST of adults, each in its three parts."""
+"""Write MedMNIST's arrays: PneumoniaMNIST (children) and ChestMNIST (adults), each in three splits."""
 
 import io
 
@@ -26,11 +26,14 @@ SHARES = {
     "pneumoniamnist": {"test": 624 / 5856, "val": 524 / 5856},
     "chestmnist": {"test": 22433 / 112120, "val": 11219 / 112120},
 }
-SMALL = 28  # the size whose file carries none in its name
+SMALL = 28  # for this size, the name of the file has no number
 
 
 def write(desk: Desk) -> None:
-    """Write PneumoniaMNIST and ChestMNIST as .npz files."""
+    """Write both files.
+
+    writer: the writer of the release.
+    """
     for name, kind in (("pneumoniamnist", "children"), ("chestmnist", "nih")):
         population = desk.population(kind)
         table = population.table(range(desk.images))
@@ -38,7 +41,7 @@ def write(desk: Desk) -> None:
         in_part = whole_patients(table["patient"], SHARES[name], "train")
         for part in ("train", "val", "test"):
             indices = table.index[in_part == part]
-            names = {index: f"{name}/{part}/{at}" for at, index in enumerate(indices)}
+            names = {index: f"{name}/{part}/{number}" for number, index in enumerate(indices)}
             arrays[f"{part}_images"] = np.stack(
                 [pixels for _, pixels, _, _ in desk.shoot(population, names, f"{name} {part}")]
             )
@@ -50,5 +53,5 @@ def write(desk: Desk) -> None:
                 )
             arrays[f"{part}_labels"] = labels.astype(np.uint8)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy types them as if one were `allow_pickle`
+        np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's types expect `allow_pickle`
         desk.bytes(f"{name}.npz" if desk.size == SMALL else f"{name}_{desk.size}.npz", buffer.getvalue())

@@ -4,7 +4,9 @@ import importlib
 import io
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,103 +20,154 @@ from pneumo_utils.data.pixel_cache import bar, home, room
 from pneumo_utils.phantom.population import SHORTCUTS, Population
 from pneumo_utils.phantom.writers import ground_truth
 
-AT_ONCE = 64
+AT_ONCE = 64  # images rendered in one batch
 JPEG_QUALITY = 92
 
 
 class Desk:
-    """A writer of one release: renders phantoms and saves files and their ground truth in a folder."""
+    """The writer of one release. It renders phantoms and saves files and their ground truth.
+
+    folder: folder of the release.
+    images: how many images.
+    size: pixels of a side.
+    seed: seed of the phantoms.
+    shortcuts: signs of the class that have nothing to do with the lungs.
+    """
 
     def __init__(self, folder: Path, images: int, size: int, seed: int, shortcuts: tuple[str, ...] = ()):
         self.folder, self.images, self.size, self.seed, self.shortcuts = folder, images, size, seed, shortcuts
         self.random = np.random.default_rng([seed, 20170914])
         self._people: list[pd.DataFrame] = []
 
-    def population(self, kind: str, **more) -> Population:
-        """Build a phantom population with the seed and shortcuts of this release."""
+    def population(self, kind: str, **more: Any) -> Population:
+        """Build a phantom population with the seed and shortcuts of this release.
+
+        kind: kind of population.
+        options: further arguments of `Population`.
+        """
         return Population(kind, seed=self.seed, shortcuts=self.shortcuts, **more)
 
-    def shoot(self, population, names: dict[int, str], doing: str):
-        """(index, pixels, masks, boxes) of each phantom; the masks go to the truth under the image's name, and so
-        does the person.
+    def shoot(
+        self, population: Population, names: dict[int, str], doing: str
+    ) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray], list[tuple]]]:
+        """Render phantoms, and save their masks and their rows of the table.
+
+        population: the population.
+        names: number of the image -> its name in the release.
+        label: text of the progress bar.
+
+        Yields the number of the image, pixels (uint8), non-empty masks, and boxes (finding, x, y, width, height).
         """
         indices = list(names)
         self._people.append(population.table(indices).assign(image=list(names.values())))
-        shown = iter(bar(range(len(indices)), doing))
-        for at in range(0, len(indices), AT_ONCE):
-            some = indices[at : at + AT_ONCE]
-            shots = population.render(some, size=self.size)
+        progress = iter(bar(range(len(indices)), doing))
+        for start in range(0, len(indices), AT_ONCE):
+            batch = indices[start : start + AT_ONCE]
+            shots = population.render(batch, size=self.size)
             images = shots.image.cpu().numpy()
             masks = {name: mask.cpu().numpy() for name, mask in shots.masks.items()}
-            for row, index in enumerate(some):
-                next(shown, None)
+            for row, index in enumerate(batch):
+                next(progress, None)
                 own = {name: mask[row] for name, mask in masks.items() if mask[row].any()}
                 ground_truth.put(self.folder, names[index], own)
                 yield index, images[row], own, [box[1:] for box in shots.boxes if box[0] == row]
-        next(shown, None)
+        next(progress, None)
 
     def place(self, name: str) -> Path:
-        """Return the path of a file of the release and create its folder."""
+        """Return the path of a file of the release, and create its folder.
+
+        name: path of the file within the release.
+        """
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     def bytes(self, name: str, data: bytes) -> None:
-        """Write bytes to a file of the release."""
+        """Write bytes to a file of the release.
+
+        name: path of the file within the release.
+        data: its content.
+        """
         self.place(name).write_bytes(data)
 
     def text(self, name: str, lines: list[str], end: str = "\n") -> None:
-        """Write lines of text to a file of the release, in UTF-8."""
+        """Write lines of text to a file of the release, in UTF-8.
+
+        name: path of the file within the release.
+        lines: lines without line ends.
+        end: what follows the last line.
+        """
         self.bytes(name, ("\n".join(lines) + end).encode("utf-8"))
 
     def finish(self) -> None:
-        """Write the table of all rendered people to the ground truth."""
+        """Write the table of all rendered images to the ground truth."""
         people = pd.concat(self._people).drop_duplicates("image")
         people.to_csv(self.place(f"{ground_truth.FOLDER}/people.csv"), index_label="index")
 
 
 def jpeg(pixels: np.ndarray, colour: bool = False, quality: int = JPEG_QUALITY) -> bytes:
-    """Encode an image as JPEG, in RGB if `colour`."""
-    return _encoded(Image.fromarray(pixels).convert("RGB" if colour else "L"), format="JPEG", quality=quality)
+    """Encode an image as JPEG.
+
+    pixels: uint8 array (rows, columns).
+    colour: whether the file has three channels.
+    quality: JPEG quality, up to 95.
+    """
+    return _encode(Image.fromarray(pixels).convert("RGB" if colour else "L"), format="JPEG", quality=quality)
 
 
 def png(pixels: np.ndarray, mode: str = "L") -> bytes:
-    """Encode an image as PNG in the given mode."""
-    return _encoded(Image.fromarray(pixels).convert(mode), format="PNG")
+    """Encode an image as PNG.
+
+    pixels: uint8 array (rows, columns) or (rows, columns, 3).
+    mode: mode of Pillow, such as "L" or "RGBA".
+    """
+    return _encode(Image.fromarray(pixels).convert(mode), format="PNG")
 
 
 def stretched(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Resize an image to the given width and height, without keeping its aspect ratio."""
+    """Resize an image without keeping its aspect ratio.
+
+    pixels: uint8 array (rows, columns).
+    width, height: new size.
+    """
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def _encoded(image: Image.Image, **how) -> bytes:
+def _encode(image: Image.Image, **options) -> bytes:
     buffer = io.BytesIO()
-    image.save(buffer, **how)
+    image.save(buffer, **options)
     return buffer.getvalue()
 
 
-def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, order=None) -> pd.Series:
-    """The part of each image; patients are offered in `order`, and who no longer fits goes on to the next part. No
-    part is empty.
+def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, order: pd.Index | None = None) -> pd.Series:
+    """Split images by patient, so that no patient is in two parts, and no part is empty.
+
+    Patients are assigned in `order`. A patient who does not fit into a part is left for the next part.
+
+    patients: patient of each image.
+    fractions: part -> fraction of the images.
+    remainder: name of the part for all other images.
+    order: patients in the order of assignment; None for the order of their first image.
+
+    Returns the part of each image. Raises StudyError if there are too few patients.
     """
-    left = patient.value_counts(sort=False)
-    if len(left) <= len(shares):
+    counts = patient.value_counts(sort=False)
+    if len(counts) <= len(shares):
         raise StudyError(
-            f"{len(patient)} images are of {len(left)} patients only, too few for {len(shares) + 1} "
+            f"{len(patient)} images come from only {len(counts)} patients, too few for {len(shares) + 1} "
             f"parts: ask for more images."
         )
-    left = left if order is None else left[order]
-    part = pd.Series(rest, index=left.index)
-    for at, (name, share) in enumerate(shares.items()):
-        room, taken, spare = max(1, round(share * len(patient))), [], len(left) - (len(shares) - at)
-        for who, images in left.items():
-            if images <= room and len(taken) < spare:
-                taken.append(who)
+    counts = counts if order is None else counts[order]
+    part = pd.Series(rest, index=counts.index)
+    for index, (name, share) in enumerate(shares.items()):
+        room, chosen, max_patients = max(1, round(share * len(patient))), [], len(counts) - (len(shares) - index)
+        for person, images in counts.items():
+            if images <= room and len(chosen) < max_patients:
+                chosen.append(person)
                 room -= images
-        taken = taken or [left.idxmin()]
-        part[taken] = name
-        left = left.drop(taken)
+        chosen = chosen or [counts.idxmin()]
+        part[chosen] = name
+        counts = counts.drop(chosen)
     return patient.map(part)
 
 
@@ -123,10 +176,17 @@ FEWEST, SMALLEST, LARGEST = 40, 16, 2048
 
 
 def make(release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()) -> Path:
-    """Write so many phantom images of so many pixels into a new folder; it is there whole or not at all.
+    """Write a phantom release into a new folder. The folder appears only when it is complete.
 
-    `shortcuts` are give-aways of the class that have nothing to do with lungs, asked for by name: a marker, brightness,
-    size, colour. In covid_gan, which is nothing but a give-away, findings can be asked for instead.
+    release: one of `PHANTOM_RELEASES`.
+    images: how many images.
+    size: pixels of a side.
+    seed: seed of the phantoms.
+    folder: folder to create.
+    shortcuts: signs of the class that have nothing to do with the lungs: marker, brightness, size or colour. For
+        covid_gan, "findings" does the reverse: the classes differ in their lungs instead of in a shortcut.
+
+    Returns the folder. Raises StudyError for arguments that cannot be met, and if the folder exists and is not empty.
     """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
@@ -134,44 +194,50 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
         raise StudyError(f"There is no shortcut {unknown[0]!r}: choose among {', '.join(SHORTCUTS)}.")
     if "findings" in shortcuts and release != "covid_gan":
         raise StudyError(
-            f"Findings are what {release} shows already: only covid_gan, whose folders are two "
-            f"generators, can be asked for them."
+            f'The shortcut "findings" works only with covid_gan, whose classes are two generators: the classes of '
+            f"{release} differ in their findings anyway."
         )
     if images < FEWEST:
         raise StudyError(
-            f"{images} images are too few to hold every class and part of {release}: ask for {FEWEST} or more."
+            f"{images} images are too few for every class and split of {release}: ask for {FEWEST} or more."
         )
     if not SMALLEST <= size <= LARGEST:
         raise StudyError(f"A phantom cannot be {size} pixels wide: choose {SMALLEST} to {LARGEST}.")
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise StudyError(f"{folder} is there already and not empty. Name a new folder, or remove this one first.")
-    beside = folder.with_name(f".{folder.name}.making")
+        raise StudyError(f"{folder} exists already and is not empty. Name a new folder, or remove this one first.")
+    temporary = folder.with_name(f".{folder.name}.making")
     with run_paths.lock(folder), room(str(folder)):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
         try:
-            desk = Desk(beside, images, size, seed, tuple(shortcuts))
-            importlib.import_module(f"pneumo_utils.phantom.writers.{release}").write(desk)
-            desk.finish()
+            writer = Desk(temporary, images, size, seed, tuple(shortcuts))
+            importlib.import_module(f"pneumo_utils.phantom.writers.{release}").write(writer)
+            writer.finish()
             if folder.exists():
                 folder.rmdir()
-            os.replace(beside, folder)
+            os.replace(temporary, folder)
         finally:
-            shutil.rmtree(beside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 
 def default(release: str, images: int, size: int, seed: int = 0, shortcuts: tuple[str, ...] = ()) -> Path:
-    """The folder of a phantom release, made on first use and found again; a phantom that has changed since is
-    another one.
+    """Return the folder of a phantom release, and write the release if it does not exist yet.
+
+    If the code that draws the phantoms changes, another folder is used.
+
+    release: one of `PHANTOM_RELEASES`.
+    images: how many images.
+    size: pixels of a side.
+    seed: seed of the phantoms.
+    shortcuts: as in `write_release`.
     """
     if release not in NAMES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
-    drawn_by = closure({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
-    code = digest_of({path: sha for path, sha in drawn_by.items() if path.split("/")[1] == "phantom"})[:8]
+    sources = closure({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
+    code = digest_of({path: sha for path, sha in sources.items() if path.split("/")[1] == "phantom"})[:8]
     folder = home().absolute() / "-".join([release, f"{images}x{size}", f"s{seed}", *sorted(shortcuts), code])
-    with run_paths.lock(
-        folder.with_name(f"{folder.name}.default")
-    ):  # two chapters that start together: the second waits
+    # if two chapters start at the same time, the second waits for the first
+    with run_paths.lock(folder.with_name(f"{folder.name}.default")):
         return folder if folder.exists() else make(release, images, size, seed, folder, shortcuts)
