@@ -163,7 +163,7 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
 
     folder: the folder of the cache.
     make: the function to call; the calls must not depend on each other.
-    pieces: by name, the keyword arguments of one call.
+    calls: by name, the keyword arguments of one call.
     data: digests of the data that the function reads.
     prepare: called once before any uncached call, for data that the forked processes then share in memory.
     """

@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -57,7 +58,7 @@ class Parameter:
         words = [choice for choice in self.choices if choice not in PATHS]
         return " | ".join(words + [f"a {self.path_to}"] * bool(self.path_to))
 
-    def check(self, value: object) -> str:
+    def check(self, value: Any) -> str:
         """Return what is wrong with a value, as the end of a sentence, or an empty text if it is allowed.
 
         value: the value that a user set.
@@ -178,7 +179,7 @@ def settle(chapter: Chapter, given: dict) -> dict:
 def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
     """Convert the words of a command line to the types of their parameters.
 
-    A word that cannot be converted stays a text, so that `check` reports it.
+    A word that cannot be converted stays a text, so that checking the values later reports it.
 
     parameters: the parameters of the chapter by name.
     words: pairs of a parameter's name and the word for its value.

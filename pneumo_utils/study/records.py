@@ -132,7 +132,7 @@ def write(path: Path, raw: dict) -> None:
     """Write a record, and raise a StudyError if its content is invalid.
 
     path: the file of the record.
-    raw: the content, with the fields of `Record`.
+    content: a dictionary with the fields of `Record`.
     """
     if fault := _fault(raw, path):
         raise StudyError(f"This run cannot be kept as a record: {fault}. Nothing was written.")

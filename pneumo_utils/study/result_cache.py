@@ -212,7 +212,7 @@ def load(place: Path) -> tuple | None:
             AttributeError,
             BadZipFile,
         ):
-            pass  # the checksums are right, but `store` did not write this content
+            pass  # the checksums are right, but this module did not write the content
     print(f"{place.name}: damaged on disk, made again")
     return None
 

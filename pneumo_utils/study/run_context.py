@@ -234,17 +234,17 @@ class Run:
                 note=f"{note + ', ' if note else ''}mean of {len(model_scores)} draws",
             )
 
-    def beside(self, *surveys: str) -> None:
+    def beside(self, *names: str) -> None:
         """Show tables that compare mean scores of this run with those of the chapter's records.
 
-        surveys: the names that `survey` stored the scores under; one table is shown for each.
+        names: the first parts of the results' names; one table is shown for each.
         """
         from IPython.display import display
 
         from pneumo_utils.plots.comparison import survey_table
 
         runs = {"this run": self.results} | {record.title: record.results for record in self.recorded.values()}
-        for name in surveys:
+        for name in names:
             display(survey_table(name, runs))
 
     def figure(self, figure, name: str, alt: str, caption: str = "") -> None:
@@ -275,22 +275,22 @@ class Run:
         """
         files.write_json(self.folder / f"{name}.json", rows)
 
-    def kept(self, name: str, make, **depends_on):
-        """Return `make(**depends_on)`, from the cache if it was computed before.
+    def kept(self, name: str, make, **arguments):
+        """Return `make(**arguments)`, from the cache if it was computed before.
 
         The cache key covers the arguments, the code of the function, the run's data and the library versions.
 
         name: the first part of the cache entry's file name.
         make: a function that returns numbers, texts, lists, dictionaries, arrays, tensors or data frames.
-        depends_on: the keyword arguments of the function.
+        arguments: the keyword arguments of the function.
         """
-        return result_cache.kept(run_paths.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
+        return result_cache.kept(run_paths.runs() / "kept" / self.chapter, name, make, arguments, self._data)
 
     def kept_each(self, make, pieces: dict[str, dict], first=None) -> dict:
         """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
 
-        make: a function as for `kept`; the calls must not depend on each other.
-        pieces: by name, the keyword arguments of one call.
+        make: a function that returns values which the cache can store; the calls must not depend on each other.
+        calls: by name, the keyword arguments of one call.
         prepare: called once before any uncached call, for data that the parallel processes then share.
         """
         return kept_each(run_paths.runs() / "kept" / self.chapter, make, pieces, self._data, first)

@@ -123,7 +123,7 @@ def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
 def differences(old: dict, new: dict) -> list[str]:
     """List in plain words what has changed between two sets of dependencies; an empty list if nothing has.
 
-    old, new: dependencies as `depends_on` returns them.
+    old, new: dependencies as in the entry "depends_on" of a manifest.
     """
     reasons = ["the notebook has changed"] if old["notebook"] != new["notebook"] else []
     reasons += [
