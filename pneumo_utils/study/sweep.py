@@ -73,9 +73,7 @@ def _check_shared_names(known: dict[Chapter, dict], names: list[str]) -> None:
     """Raise a ParameterError for a parameter that only some of the chapters have."""
     for name in names:
         without = [chapter.name for chapter in known if name not in known[chapter]]
-        if without and len(without) < len(
-            known
-        ):  # a name that no chapter has is reported later, with the most similar name
+        if without and len(without) < len(known):  # a name that no chapter has is reported later
             raise ParameterError(
                 f"Nothing was run: {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no "
                 f"parameter {name!r}. A sweep over several chapters takes parameters that all of them have."
