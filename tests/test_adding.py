@@ -68,7 +68,7 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
         shutil.rmtree(brought / name, ignore_errors=True)
         (brought / name).unlink(missing_ok=True) if not (brought / name).is_dir() else None
     done = pneumo("record", "add", brought, "from-afar")
-    assert done.returncode == 0 and "paper_audit: brought in as from-afar" in done.stdout, done.stderr
+    assert done.returncode == 0 and "paper_audit: imported as from-afar" in done.stdout, done.stderr
     text = (tmp_path / "records" / "paper_audit" / "from-afar.json").read_text()
     found = records.of("paper_audit")["from-afar"]
     assert (

@@ -43,7 +43,7 @@ PIECES = {f"piece {seed}": {"seed": seed} for seed in range(5)}
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr(parallel, "_at_once", lambda: 2)
+    monkeypatch.setattr(parallel, "_max_processes", lambda: 2)
 
 
 def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
@@ -99,6 +99,6 @@ def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
 
 
 def test_one_core_makes_them_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "_at_once", lambda: 1)
+    monkeypatch.setattr(parallel, "_max_processes", lambda: 1)
     made = parallel.kept_each(tmp_path, fitted, PIECES, {})
     assert {each["process"] for each in made.values()} == {os.getpid()}

@@ -1,6 +1,4 @@
-"""Running a chapter and keeping what it made: a notebook needs only `begin`; the rest is behind the `pneumo`
-command.
-"""
+"""Run the chapters and store their results. A notebook needs only `begin`; the `pneumo` command uses the rest."""
 
 from pneumo_utils.study.run_context import begin
 

@@ -1,4 +1,4 @@
-"""The chapters: the notebooks of the table of contents, found by number, by name, or by a part of a name."""
+"""List the chapters in the table of contents, and find one by its number, its name or a part of its name."""
 
 import difflib
 import json
@@ -11,14 +11,14 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_yaml
 from pneumo_utils.common.run_paths import repository
 
-LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")
+LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A chapter of the book, by the path of its notebook."""
+    """A chapter of the book, given by its notebook."""
 
-    path: Path
+    path: Path  # of the notebook
 
     @property
     def name(self) -> str:
@@ -27,19 +27,20 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """ "1" for 01_surgical_finetuning, "5b" for the second notebook of a chapter; nothing for an appendix."""
+        """Return the number, "1" for 01_surgical_finetuning or "5b" for 05b_nih_detector; "" for an appendix."""
         first = self.name.split("_")[0]
         return first.lstrip("0") if first[:1].isdigit() else ""
 
     @property
     def short(self) -> str:
-        """The number, or the last word of an appendix: what the numbers and labels of its figures and tables begin
-        with.
-        """
+        """Return the prefix of the labels of its figures and tables: its number, or the last word of its name."""
         return self.number or self.name.split("_")[-1]
 
     def notebook(self) -> dict:
-        """The source notebook, as JSON; nbformat is left out because importing it takes longer than all else here."""
+        """Read the notebook and return the content of its JSON file; raise a StudyError if it is damaged.
+
+        This does not use nbformat, because importing nbformat takes longer than everything else in this module.
+        """
         try:
             notebook = json.loads(self.path.read_text(encoding="utf-8"))
             if not isinstance(notebook["cells"], list):
@@ -54,7 +55,10 @@ class Chapter:
             ) from error
 
     def section_of(self, source: str) -> str:
-        """The label of the section in which the cell with this source stands, for links to it."""
+        """Return the label of the section that contains a code cell, or an empty text if there is none.
+
+        source: the source of the cell.
+        """
         label = ""
         for cell in self.notebook()["cells"]:
             text = "".join(cell["source"])
@@ -65,7 +69,7 @@ class Chapter:
         return ""
 
     def labels(self) -> set[str]:
-        """What links to its sections are called."""
+        """Return the labels of the chapter's sections."""
         return {
             label
             for cell in self.notebook()["cells"]
@@ -75,7 +79,7 @@ class Chapter:
 
     @property
     def title(self) -> str:
-        """Return the first top-level heading, or the name if there is none."""
+        """Return the first top-level heading, or the chapter's name if there is none."""
         for cell in self.notebook()["cells"]:
             for line in "".join(cell["source"]).splitlines():
                 if line.startswith("# "):
@@ -84,49 +88,62 @@ class Chapter:
 
 
 def contents(root: Path = ROOT) -> list[str]:
-    """Every page of the table of contents, in order, as it is written there."""
+    """List the pages in the table of contents, in order, as paths without suffix.
+
+    root: the folder of the repository.
+    """
     return named(read_yaml(repository(root) / "_toc.yml"))
 
 
 def named(toc: dict) -> list[str]:
-    """The pages that a table of contents names."""
+    """List the pages that a table of contents names, in order.
+
+    toc: the content of `_toc.yml`.
+    """
     pages = [toc["root"]]
 
-    def collect(node):
+    def collect_pages(node):
         for entry in node.get("chapters", []) + node.get("sections", []):
             pages.append(entry["file"])
-            collect(entry)
+            collect_pages(entry)
         for part in node.get("parts", []):
-            collect(part)
+            collect_pages(part)
 
-    collect(toc)
+    collect_pages(toc)
     return pages
 
 
 def chapters(root: Path = ROOT) -> list[Chapter]:
-    """List the chapters in the order of the table of contents."""
+    """List the chapters in the order of the table of contents.
+
+    root: the folder of the repository.
+    """
     return [Chapter(root / f"{page}.ipynb") for page in contents(root) if page.startswith("notebooks/")]
 
 
 def find(asked: str, root: Path = ROOT) -> Chapter:
-    """The one chapter that a number, a name or a part of a name means; a path to a notebook means that notebook."""
+    """Find the chapter with a number, a name or a part of a name; raise a StudyError if there is not exactly one.
+
+    query: the number, name or part of a name, or the path of a notebook.
+    root: the folder of the repository.
+    """
     if asked.endswith(".ipynb") and Path(asked).is_file():
         return Chapter(Path(asked).absolute())
     known = chapters(root)
     word = Path(asked).stem if asked.endswith(".ipynb") else asked
-    for same in (
-        lambda c: c.name == word,
-        lambda c: c.number == word.lstrip("0") != "",
-        lambda c: word.lower() in c.name.lower(),
+    for is_match in (
+        lambda chapter: chapter.name == word,
+        lambda chapter: chapter.number == word.lstrip("0") != "",
+        lambda chapter: word.lower() in chapter.name.lower(),
     ):
-        hits = [chapter for chapter in known if same(chapter)]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            raise StudyError(f"{asked!r} may be any of {', '.join(c.name for c in hits)}: say more of the name.")
-    near = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
+        matches = [chapter for chapter in known if is_match(chapter)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise StudyError(f"{asked!r} may be any of {', '.join(c.name for c in matches)}: say more of the name.")
+    similar = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
     raise StudyError(
         f"There is no chapter {asked!r}."
-        + (f" Did you mean {near[0]}?" if near else "")
+        + (f" Did you mean {similar[0]}?" if similar else "")
         + f" The chapters are {', '.join(c.name for c in known)}."
     )

@@ -1,4 +1,4 @@
-"""The kernel that a notebook runs in, its progress and its output streams."""
+"""Log a notebook's kernel, print the progress of its cells, and clean up their output."""
 
 import sys
 import time
@@ -8,7 +8,10 @@ from jupyter_client import AsyncKernelManager
 
 
 def logged_to(path: Path) -> type[AsyncKernelManager]:
-    """Return a kernel manager class that appends the kernel's own output to a file."""
+    """Return a kernel manager class that appends the output of the kernel process to a file.
+
+    path: the log file.
+    """
 
     class LoggedKernelManager(AsyncKernelManager):
         async def _async_launch_kernel(self, kernel_cmd, **kw):
@@ -19,44 +22,53 @@ def logged_to(path: Path) -> type[AsyncKernelManager]:
 
 
 def heading(source: str) -> str:
-    """Return the last heading in a Markdown text, or an empty text."""
+    """Return the last heading in a Markdown text, or an empty text if there is none.
+
+    source: the Markdown text.
+    """
     return next((line.lstrip("#").strip() for line in reversed(source.splitlines()) if line.startswith("#")), "")
 
 
 def cell_name(notebook, at: int) -> str:
-    """The nearest heading above a cell."""
-    return next(
-        (
-            name
-            for cell in reversed(notebook.cells[:at])
-            if cell.cell_type == "markdown" and (name := heading(cell.source))
-        ),
-        "",
-    )
+    """Return the nearest heading above a cell, or an empty text if there is none.
+
+    notebook: an `nbformat` notebook.
+    index: the position of the cell.
+    """
+    headings = (heading(cell.source) for cell in reversed(notebook.cells[:at]) if cell.cell_type == "markdown")
+    return next(filter(None, headings), "")
 
 
 def clock(seconds: float) -> str:
-    """Format seconds as m:ss or h:mm:ss."""
-    minutes, seconds = divmod(int(seconds), 60)
+    """Format a number of seconds as m:ss or h:mm:ss."""
+    minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def took(seconds: float) -> str:
-    """A time with its unit."""
+    """Format a number of seconds with its unit, such as 42 s, 3:05 min or 1:20:00 h."""
     return f"{seconds:.0f} s" if seconds < 100 else f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
 
 
 class Progress:
-    """One line as a cell starts, what it prints behind a bar, and the same into the run's log."""
+    """Print a line when a cell starts and what the cell prints, on a stream and in the run's log.
+
+    stream: a text file to print on; by default standard output.
+    """
 
     def __init__(self, stream=None):
         self._stream, self._log = stream or sys.stdout, None
-        self._cell, self._of, self._heading, self._line_open = 0, 0, "", False
+        self._cell, self._n_cells, self._heading, self._line_open = 0, 0, "", False
 
     def start(self, name: str, code_cells: int, log: Path) -> None:
-        """Open the log and announce the run."""
-        self._log, self._began, self._of = open(log, "w", encoding="utf-8"), time.time(), code_cells
+        """Open the log and print that the run starts.
+
+        name: the name of the chapter.
+        n_cells: the number of its code cells.
+        log: the log file, which is overwritten.
+        """
+        self._log, self._start, self._n_cells = open(log, "w", encoding="utf-8"), time.time(), code_cells
         self.say(f"{name}: running its {code_cells} cells")
 
     def stop(self) -> None:
@@ -66,41 +78,53 @@ class Progress:
         self._log = None
 
     def say(self, line: str) -> None:
-        """Print a message on a line of its own."""
+        """Print a message on a new line.
+
+        line: the message, without a line break.
+        """
         if self._line_open:
             self._put("\n")
         self._put(line + "\n")
 
     def write(self, text: str) -> None:
-        """What the running cell prints; a carriage return of a progress bar starts the line anew."""
+        """Print output of the running cell, indented.
+
+        text: the output, in which a progress bar's carriage returns start a line again.
+        """
         for line in text.splitlines(keepends=True):
             if not self._line_open:
                 self._put("      | ")
             self._put(line)
 
     def flush(self) -> None:
-        """Flush the output stream."""
+        """Flush the output stream, as papermill expects of a file."""
         self._stream.flush()
 
     def cell_start(self, cell, cell_index) -> None:
-        """Print the number and heading of a code cell as it starts."""
+        """Print the number and heading of a code cell when it starts.
+
+        cell, cell_index: the cell and its position; papermill passes both by name.
+        """
         if cell.cell_type == "markdown":
             self._heading = heading(cell.source) or self._heading
         elif cell.source.strip():
-            self._cell, self._cell_began = self._cell + 1, time.time()
-            self.say(f"  [{self._cell:2}/{self._of}] {clock(time.time() - self._began):>5}  {self._heading}")
+            self._cell, self._cell_start = self._cell + 1, time.time()
+            self.say(f"  [{self._cell:2}/{self._n_cells}] {clock(time.time() - self._start):>5}  {self._heading}")
 
     def cell_executed(self, cell, cell_index, execute_reply) -> None:
-        """Print the time of a cell that took 5 seconds or more."""
-        seconds = time.time() - self._cell_began
+        """Print the time of a cell that took 5 seconds or more.
+
+        cell, cell_index, execute_reply: the cell, its position and the kernel's reply; papermill passes them by name.
+        """
+        seconds = time.time() - self._cell_start
         if seconds >= 5:
             self.say(f"        this cell took {clock(seconds)}")
 
     def where(self) -> str:
-        """Where the run is, in words."""
+        """Describe in words which cell is running."""
         if not self._cell:
             return "before its first cell"
-        return f"in cell {self._cell} of {self._of}" + (f" ({self._heading})" if self._heading else "")
+        return f"in cell {self._cell} of {self._n_cells}" + (f" ({self._heading})" if self._heading else "")
 
     def _put(self, text: str) -> None:
         self._line_open = not text.endswith(("\n", "\r"))
@@ -112,30 +136,37 @@ class Progress:
 
 
 def tidy(notebook) -> None:
-    """Join the pieces in which each stream came, play back their carriage returns, and drop what leaves no mark."""
+    """Clean the output streams of a notebook's cells, in place.
+
+    The parts of a stream are joined, their carriage returns are applied, and empty streams are removed.
+
+    notebook: an executed `nbformat` notebook.
+    """
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            cell.outputs = [each for each in _joined(cell.outputs) if each.output_type != "stream" or each.text.strip()]
+            outputs = _join_streams(cell.outputs)
+            cell.outputs = [output for output in outputs if output.output_type != "stream" or output.text.strip()]
 
 
-def _joined(outputs: list) -> list:
-    whole, open_streams = [], {}
+def _join_streams(outputs: list) -> list:
+    joined, streams = [], {}
     for output in outputs:
         if output.output_type != "stream":
-            whole.append(output)
-        elif output.name in open_streams:
-            open_streams[output.name].text += output.text
+            joined.append(output)
+        elif output.name in streams:
+            streams[output.name].text += output.text
         else:
-            open_streams[output.name] = output
-            whole.append(output)
-    for stream in open_streams.values():
+            streams[output.name] = output
+            joined.append(output)
+    for stream in streams.values():
         stream.text = "\n".join(left_of(line) for line in stream.text.split("\n"))
-    return whole
+    return joined
 
 
 def left_of(line: str) -> str:
-    """What stands in a line after its carriage returns: later text lies over earlier, and the longer one's end
-    shows.
+    """Return a line as a terminal shows it after its carriage returns: later text overwrites earlier text.
+
+    line: the text of one line, without its line break.
     """
     shown = ""
     for text in line.split("\r"):

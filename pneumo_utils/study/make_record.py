@@ -1,4 +1,4 @@
-"""Make a record: run a chapter or take a run made elsewhere, and keep what it found."""
+"""Make a record: run a chapter, or import a run from another machine, and store its results in a file to commit."""
 
 import os
 import re
@@ -19,16 +19,29 @@ FROM_THE_ROOT = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-
 
 
 def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMIT) -> tuple[Path, Outcome]:
-    """The file that was written, and the run that it tells of."""
+    """Run a chapter, or reuse its run, and write a record; return the record's file and the run.
+
+    Raises a StudyError before the run if the record would be invalid or could not be written.
+
+    chapter: the chapter.
+    name: the name of the record.
+    overrides: the parameters that differ from their defaults, by name.
+    cell_limit: the seconds that one cell may take.
+    """
     values = settle(chapter, given)
     path = place_of(chapter, name, values)
-    outcome = _that_stands(chapter, values) or run(chapter, given, cell_limit=cell_limit)
+    outcome = _reusable_run(chapter, values) or run(chapter, given, cell_limit=cell_limit)
     records.write(path, told(chapter, name, values, outcome))
     return path, outcome
 
 
 def place_of(chapter: Chapter, name: str, values: dict) -> Path:
-    """Where a record will be written, if it may be one."""
+    """Return the path of a record; raise a StudyError for an invalid name, a trial run or a folder without access.
+
+    chapter: the chapter.
+    name: the name of the record.
+    values: the value of each parameter by name.
+    """
     if not NAME.fullmatch(name):
         raise StudyError(
             f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or "
@@ -39,14 +52,14 @@ def place_of(chapter: Chapter, name: str, values: dict) -> Path:
             f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0."
         )
     if not os.environ.get("PNEUMO_RECORDS"):
-        repository()  # records lie in the book
+        repository()  # raises an error outside the repository, where records are stored
     path = records.folder(chapter.name) / f"{name}.json"
-    _can_be_written(path.parent)
+    _check_writable(path.parent)
     return path
 
 
-def _can_be_written(folder: Path) -> None:
-    """Find out before the run, which may take hours."""
+def _check_writable(folder: Path) -> None:
+    """Raise a StudyError if a folder cannot be written to, before a run that may take hours."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -57,21 +70,27 @@ def _can_be_written(folder: Path) -> None:
         raise StudyError(f"Records cannot be written to {folder}. Name another folder with PNEUMO_RECORDS.")
 
 
-def _that_stands(chapter: Chapter, values: dict) -> Outcome | None:
-    """A kept run that differs at most in the records that its page showed: no number in it comes from those."""
-    now = depends_on(chapter, values) | {"records": {}}
+def _reusable_run(chapter: Chapter, values: dict) -> Outcome | None:
+    """Return a completed run that is current apart from the records that it showed, since no result depends on them."""
+    dependencies = depends_on(chapter, values) | {"records": {}}
     return next(
         (
             Outcome(folder, manifest, found_again=True)
             for folder, manifest in runs_of(chapter)
-            if manifest["depends_on"] | {"records": {}} == now
+            if manifest["depends_on"] | {"records": {}} == dependencies
         ),
         None,
     )
 
 
 def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
-    """What a record of a run of this machine holds."""
+    """Return the content of a record of a run that was made on this machine.
+
+    chapter: the chapter.
+    name: the name of the record.
+    values: the value of each parameter by name.
+    outcome: the run.
+    """
     paths = paths_among(chapter, values)
     folders = {
         parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))}
@@ -81,8 +100,15 @@ def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
 
 
 def written(name: str, manifest: dict, results: dict, paths: dict[str, str], folders: dict) -> dict:
-    """A run as a record has it, with no path of any machine in it; `paths` are the parameters that hold one."""
-    found = {
+    """Return the content of a record, in which every path is replaced by its last part.
+
+    name: the name of the record.
+    manifest: the content of the run's manifest.json.
+    results: the content of the run's results.json.
+    paths: the parameters that are paths, by name.
+    folders: by parameter, the digest of its data and, if known, the number of files.
+    """
+    content = {
         "chapter": manifest["chapter"],
         "name": name,
         **{key: manifest[key] for key in ("tier", "data", "real", "weights", "device")},
@@ -94,69 +120,79 @@ def written(name: str, manifest: dict, results: dict, paths: dict[str, str], fol
         "results": results["results"],
         "claims": results["claims"],
     }
-    return _clean(found, _last_names(paths.values()))
+    return _shorten_paths(content, _path_spellings(paths.values()))
 
 
 def last_name(path: str) -> str:
-    """What a path ends in, also one that was written on Windows."""
+    """Return the last part of a path, also of a Windows path."""
     return PureWindowsPath(Path(path).resolve()).name
 
 
 def paths_among(chapter: Chapter, values: dict) -> dict[str, str]:
-    """The parameters that hold a path."""
+    """Return the parameters whose value is a path, by name.
+
+    chapter: the chapter.
+    values: the value of each parameter by name.
+    """
     known = of_chapter(chapter)
     return {name: value for name, value in values.items() if name in known and _is_path(known[name], value)}
 
 
 def _is_path(parameter, value) -> bool:
-    """A parameter of files, or one such as `weights` that takes a word or a file."""
+    """Check whether a value is a path; a parameter such as `weights` takes a word or a path."""
     if parameter.path_to:
         return bool(value) and value not in parameter.choices
     return isinstance(value, str) and (Path(value).is_file() or os.sep in value and Path(value).exists())
 
 
-def _last_names(given) -> dict[str, str]:
-    """The ways in which a text may have written each path, the longest first, and what is left of it."""
-    ways = {
-        way: last_name(path)
-        for path in given
-        for way in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))
+def _path_spellings(paths) -> dict[str, str]:
+    """Map each spelling of each path (as given, absolute, resolved) to its last part, the longest spelling first."""
+    spellings = {
+        spelling: last_name(path)
+        for path in paths
+        for spelling in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))
     }
     return {
-        way: ways[way]
-        for way in sorted(ways, key=len, reverse=True)
-        if os.sep in way.strip("./") or "\\" in way or Path(way).is_absolute()
+        spelling: spellings[spelling]
+        for spelling in sorted(spellings, key=len, reverse=True)
+        if os.sep in spelling.strip("./") or "\\" in spelling or Path(spelling).is_absolute()
     }
 
 
-def _clean(value, last_names: dict[str, str]):
+def _shorten_paths(value, spellings: dict[str, str]):
+    """Replace paths in all texts of a value by their last parts; raise a StudyError if another path remains."""
     if isinstance(value, dict):
-        return {_clean(key, last_names): _clean(each, last_names) for key, each in value.items()}
+        return {_shorten_paths(key, spellings): _shorten_paths(item, spellings) for key, item in value.items()}
     if isinstance(value, list):
-        return [_clean(each, last_names) for each in value]
+        return [_shorten_paths(item, spellings) for item in value]
     if not isinstance(value, str):
         return value
-    for way, name in last_names.items():
-        value = re.sub(rf"(?<![\w./]){re.escape(way)}(?![\w-])", lambda _, name=name: name, value)
+    for spelling, name in spellings.items():
+        value = re.sub(rf"(?<![\w./]){re.escape(spelling)}(?![\w-])", lambda _, name=name: name, value)
     if path := FROM_THE_ROOT.search(value):
         raise StudyError(
             f"A path of this machine, {path.group()}, stands in what the chapter keeps, and a record is "
-            f"committed for all to read: "
-            "take it out of the texts that the chapter gives to run.uses and run.result."
+            "committed for all to read: take it out of the texts that the chapter gives to run.uses and run.result."
         )
     return value
 
 
-# by the manifest and by results.json
+# entries that manifest.json and results.json both have
 TOLD_TWICE = ("chapter", "parameters", "tier", "data", "real", "weights", "device", "peak_memory_mb")
-LONGEST = 300  # letters of a text among results; a picture written as text has thousands
+LONGEST = 300  # characters in a text result; an image encoded as text has thousands
 
 
 def add(folder: Path, name: str) -> Path:
-    """Write the record of a run's folder, of which manifest.json and results.json are enough."""
+    """Write a record of a run from another machine, and return the record's file.
+
+    Raises a StudyError if the files do not fit together or the run does not fit this version of the chapter.
+
+    folder: the folder of the run, with at least manifest.json and results.json.
+    name: the name of the record.
+    """
     manifest, results = _read(folder, "manifest.json"), _read(folder, "results.json")
     try:
-        if faults := _unlike(folder, manifest, results):
+        if faults := _inconsistencies(folder, manifest, results):
             raise StudyError(f"{folder} is not whole: {'; '.join(faults)}. Copy it again from where the run was made.")
         chapter = find(manifest["chapter"])
         if chapter.name != manifest["chapter"]:
@@ -164,15 +200,10 @@ def add(folder: Path, name: str) -> Path:
                 f"{folder} is a run of {manifest['chapter']!r}, and no chapter here is called so; "
                 f"{chapter.name} comes nearest."
             )
-        paths = _fitting(chapter, manifest, results, folder)
+        paths = _check_run(chapter, manifest, results, folder)
         path = place_of(chapter, name, manifest["parameters"])
-        told = written(
-            name,
-            manifest,
-            results,
-            paths,
-            {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()},
-        )
+        folders = {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()}
+        content = written(name, manifest, results, paths, folders)
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{folder} holds no manifest that `pneumo run` wrote: {type(error).__name__} {error}."
@@ -182,7 +213,7 @@ def add(folder: Path, name: str) -> Path:
             f"There is a record {name!r} of {chapter.name} already ({os.path.relpath(path)}). Choose "
             f"another name, or delete it first."
         )
-    records.write(path, told)
+    records.write(path, content)
     return path
 
 
@@ -198,21 +229,19 @@ def _read(folder: Path, name: str) -> dict:
         raise StudyError(f"{folder / name} is damaged: {error}. Copy it again from where the run was made.") from error
 
 
-def _unlike(folder: Path, manifest: dict, results: dict) -> list[str]:
-    """What does not fit: the manifest to itself, the files to it, the results to it. Figures and the notebook may
-    have stayed where the run was made.
-    """
+def _inconsistencies(folder: Path, manifest: dict, results: dict) -> list[str]:
+    """List contradictions within the manifest, and between it and the files and results; figures may be missing."""
     faults = []
     if (
         digest_of(manifest["depends_on"])[:12] != manifest["digest"]
         or manifest["depends_on"]["parameters"] != manifest["parameters"]
     ):
         faults.append("manifest.json does not have the digest of what it lists")
-    there = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     faults += [
         f"{name} is not the file that its manifest tells of"
         for name, digest in manifest["files"].items()
-        if name in there and sha(there[name].read_bytes()) != digest
+        if name in files and sha(files[name].read_bytes()) != digest
     ]
     if "results.json" not in manifest["files"]:
         faults.append("its manifest does not tell of results.json")
@@ -221,16 +250,15 @@ def _unlike(folder: Path, manifest: dict, results: dict) -> list[str]:
     ]
 
 
-def _fitting(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> dict[str, str]:
-    """The parameters that hold paths, if parameters, claims and results are such as the chapter's own."""
+def _check_run(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> dict[str, str]:
+    """Check a run's parameters, claims and results against the chapter, and return the parameters that are paths."""
     known, values = of_chapter(chapter), manifest["parameters"]
     if values.keys() != known.keys():
         raise StudyError(
             f"{folder} was made by another version of {chapter.name}: only one of the two has "
-            f"{', '.join(sorted(values.keys() ^ known.keys()))}. "
-            "Run it again with this version."
+            f"{', '.join(sorted(values.keys() ^ known.keys()))}. Run it again with this version."
         )
-    paths = {name: value for name, value in values.items() if _is_file_path(known[name], value)}
+    paths = {name: value for name, value in values.items() if _is_remote_path(known[name], value)}
     check(known, values | dict.fromkeys(paths, ""))
     if unknown := sorted(results["claims"].keys() - {claim.id for claim in load().claims}):
         raise StudyError(f"{folder} reports on claims that the ledger has not: {', '.join(unknown)}.")
@@ -245,8 +273,8 @@ def _fitting(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> d
     return paths
 
 
-def _is_file_path(parameter: Parameter, value) -> bool:
-    """A path of the machine where the run was made, which leads nowhere here."""
+def _is_remote_path(parameter: Parameter, value) -> bool:
+    """Check whether a value is a path of the machine that made the run, where the file may be missing on this one."""
     if parameter.path_to:
         return bool(value) and value not in parameter.choices
     return isinstance(value, str) and not parameter.choices and any(mark in value for mark in "/\\")

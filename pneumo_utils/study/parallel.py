@@ -1,4 +1,4 @@
-"""Work side by side: several runs, and several calls of one function."""
+"""Make several runs in parallel, and call one function several times in parallel."""
 
 import io
 import multiprocessing
@@ -20,17 +20,22 @@ from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
 from pneumo_utils.study.run_status import Standing, standing, sums_up
 from pneumo_utils.study.sweep import Planned
 
-MOST = 4  # runs at once: each holds up to three gigabytes of memory
-CELL = "  ["  # how the line begins with which a run says that a cell starts
+MOST = 4  # runs at a time, because each needs up to three gigabytes of memory
+CELL = "  ["  # start of the line that `Progress` prints when a cell starts
 
 
 def run_each(
     planned: list[Planned], out: Path | None = None, cell_limit: int = CELL_LIMIT, say=print
 ) -> Iterator[tuple[Planned, Outcome]]:
-    """Run what is not there yet, what takes longest first; what sums up the others comes after them, if all of them are
-    there.
+    """Make the runs that are not up to date, in parallel, and yield each planned run with its outcome.
 
-    One that fails does not keep the others from being tried.
+    The longest runs start first. Summaries of other chapters start when all other runs are complete. If a run fails,
+    the others still run; at the end a StudyError lists the failed runs.
+
+    planned: the runs to make.
+    out: the folder of the run; only for a single run.
+    cell_limit: the seconds that one cell may take.
+    say: prints one line.
     """
     if len(planned) == 1:
         yield planned[0], run(planned[0].chapter, planned[0].given, out=out, cell_limit=cell_limit)
@@ -39,215 +44,227 @@ def run_each(
         raise StudyError(
             f"--out takes one run, and these are {len(planned)}. Without it each has its own folder under runs/."
         )
-    for last in (False, True):
-        yield from _found_or_made([one for one in planned if sums_up(one.chapter) == last], cell_limit, say)
+    for summaries in (False, True):
+        group = [planned_run for planned_run in planned if sums_up(planned_run.chapter) == summaries]
+        yield from _run_group(group, cell_limit, say)
 
 
-def _found_or_made(planned: list[Planned], cell_limit: int, say) -> Iterator[tuple[Planned, Outcome]]:
-    waiting, failed = [], []
-    for one in planned:
-        at = standing(one.chapter, one.given)
-        if at.state == "up to date":
-            yield one, Outcome(at.folder, at.manifest, found_again=True)
+def _run_group(planned: list[Planned], cell_limit: int, say) -> Iterator[tuple[Planned, Outcome]]:
+    """Make runs that do not depend on each other, and yield each with its outcome."""
+    missing, failed = [], []
+    for planned_run in planned:
+        status = standing(planned_run.chapter, planned_run.given)
+        if status.state == "up to date":
+            yield planned_run, Outcome(status.folder, status.manifest, found_again=True)
         else:
-            waiting.append((_took(one, at), one))
-    if not waiting:
+            missing.append((_expected_seconds(planned_run, status), planned_run))
+    if not missing:
         return
-    processes, threads = shares(len(waiting))
+    processes, threads = shares(len(missing))
     say(
-        f"{len(waiting)} of {len(planned)} runs are to be made, {processes} at a time with {threads} "
+        f"{len(missing)} of {len(planned)} runs are to be made, {processes} at a time with {threads} "
         f"{'thread' if threads == 1 else 'threads'} each"
     )
-    longest_first = [one for _, one in sorted(waiting, key=lambda pair: -pair[0])]
-    for one, error in _side_by_side(longest_first, processes, threads, cell_limit, say):
+    longest_first = [planned_run for _, planned_run in sorted(missing, key=lambda pair: -pair[0])]
+    for planned_run, error in _run_in_processes(longest_first, processes, threads, cell_limit, say):
         if error:
-            failed.append(one)
-            say(f"{one.words}: {error}")
+            failed.append(planned_run)
+            say(f"{planned_run.words}: {error}")
         else:
-            at = standing(one.chapter, one.given)
-            yield one, Outcome(at.folder, at.manifest, found_again=False)
+            status = standing(planned_run.chapter, planned_run.given)
+            yield planned_run, Outcome(status.folder, status.manifest, found_again=False)
     if failed:
         raise StudyError(
             f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them "
-            f"again. To repeat what stopped:\n" + "\n".join(f"  {one.command}" for one in failed)
+            f"again. To repeat what stopped:\n" + "\n".join(f"  {planned_run.command}" for planned_run in failed)
         )
 
 
-def _took(one: Planned, at: Standing) -> float:
-    """The seconds of the run that is nearest to it, else of the chapter when it was measured; what nobody knows
-    begins first.
+def _expected_seconds(planned_run: Planned, status: Standing) -> float:
+    """Estimate the duration of a run from the most similar run, or else from the chapter's measured duration.
+
+    Infinity if neither is known, so that this run starts first.
     """
-    return (
-        at.manifest["seconds"]
-        if at.manifest
-        else exercises.record()["chapters"].get(one.chapter.name, {}).get("seconds") or float("inf")
-    )
+    if status.manifest:
+        return status.manifest["seconds"]
+    return exercises.record()["chapters"].get(planned_run.chapter.name, {}).get("seconds") or float("inf")
 
 
 def shares(runs: int) -> tuple[int, int]:
-    """How many runs at once, and the threads of each: together never more than there are cores. A GPU is not shared."""
+    """Return the number of processes and the threads of each, together not more than there are cores.
+
+    With a GPU there is one process, because runs do not share it.
+
+    n_runs: the number of runs to make.
+    """
     import torch
 
-    there = min(cores(), int(os.environ.get("OMP_NUM_THREADS") or cores()))
-    processes = 1 if torch.cuda.is_available() else max(1, min(runs, MOST, there))
-    return processes, max(1, there // processes)
+    available = min(cores(), int(os.environ.get("OMP_NUM_THREADS") or cores()))
+    processes = 1 if torch.cuda.is_available() else max(1, min(runs, MOST, available))
+    return processes, max(1, available // processes)
 
 
-def _side_by_side(
+def _run_in_processes(
     planned: list[Planned], processes: int, threads: int, cell_limit: int, say
 ) -> Iterator[tuple[Planned, ChapterFailed | None]]:
+    """Make each run in a process of its own, and yield it with its error, if any, when it ends."""
     children = []
     with ThreadPoolExecutor(processes) as pool:
-        runs = {pool.submit(_follow, one, threads, cell_limit, say, children): one for one in planned}
+        futures = {
+            pool.submit(_run_in_process, planned_run, threads, cell_limit, say, children): planned_run
+            for planned_run in planned
+        }
         try:
-            for done in as_completed(runs):
-                yield runs[done], done.result()
+            for future in as_completed(futures):
+                yield futures[future], future.result()
         except BaseException:
-            for each in runs:
-                each.cancel()
+            for future in futures:
+                future.cancel()
             for child in children:
-                child.terminate()  # a polite end: what it has made is kept
+                child.terminate()  # SIGTERM, which a run handles: its files are kept
             raise
 
 
-def _follow(one: Planned, threads: int, cell_limit: int, say, children: list) -> ChapterFailed | None:
-    """One run as a user would make it; of all that it says, the cells that it comes to."""
+def _run_in_process(planned_run: Planned, threads: int, cell_limit: int, say, children: list) -> ChapterFailed | None:
+    """Make one run with the command `pneumo run`, and print only the lines on which a cell starts."""
     command = [
         sys.executable,
         "-m",
         "pneumo_utils.cli",
         "run",
-        str(one.chapter.path),
-        *one.settings,
+        str(planned_run.chapter.path),
+        *planned_run.settings,
         "--cell-limit",
         str(cell_limit),
     ]
-    with tempfile.TemporaryFile("w+") as complaints:
+    with tempfile.TemporaryFile("w+") as errors:
         with subprocess.Popen(
             command,
             env=os.environ | {"OMP_NUM_THREADS": str(threads)},
             stdout=subprocess.PIPE,
-            stderr=complaints,
+            stderr=errors,
             text=True,
         ) as child:
             children.append(child)
             for line in child.stdout:
                 if line.startswith(CELL):
-                    say(f"{one.called:>3} {line.strip()}")
+                    say(f"{planned_run.called:>3} {line.strip()}")
         if not child.returncode:
             return None
-        complaints.seek(0)
+        errors.seek(0)
         return ChapterFailed(
-            complaints.read().strip().removeprefix("pneumo: ")
-            or f"{one.chapter.name} was ended from outside (code {child.returncode})."
+            errors.read().strip().removeprefix("pneumo: ")
+            or f"{planned_run.chapter.name} was ended from outside (code {child.returncode})."
         )
 
 
 def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=None) -> dict:
-    """What `make` returns for each named piece, in their order; `first` is called once before any is made, for what
-    all forks then find in memory.
+    """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
+
+    folder: the folder of the cache.
+    make: the function to call; the calls must not depend on each other.
+    calls: by name, the keyword arguments of one call.
+    data: digests of the data that the function reads.
+    prepare: called once before any uncached call, for data that the forked processes then share in memory.
     """
     from pneumo_utils.data.pixel_cache import bar
 
-    began, places = (
-        time.time(),
-        {name: result_cache.place_of(folder, name, make, given, data) for name, given in pieces.items()},
-    )
-    waiting = [name for name, place in places.items() if not result_cache.load(place)]
-    missing, at_once = len(waiting), min(_at_once(), len(waiting))
-    shown = iter(bar(range(missing), "making", unit=" pieces"))
-    if first and waiting:
+    start = time.time()
+    paths = {name: result_cache.place_of(folder, name, make, arguments, data) for name, arguments in pieces.items()}
+    missing = [name for name, path in paths.items() if not result_cache.load(path)]
+    n_made, processes = len(missing), min(_max_processes(), len(missing))
+    progress = iter(bar(range(n_made), "making", unit=" pieces"))
+    if first and missing:
         first()
 
-    def one(name):
-        return result_cache.at(places[name], name, make, pieces[name], say=_silent)
+    def load_or_make(name):
+        return result_cache.at(paths[name], name, make, pieces[name], say=lambda _: None)
 
-    if at_once > 1:
-        _fork(waiting, at_once, one, shown)
-    for name in waiting if at_once == 1 else ():
-        one(name)
-        next(shown, None)
-    next(shown, None)
-    how = (
-        f"{missing} made in {time.time() - began:.1f} s" + (f", {at_once} at a time" if at_once > 1 else "")
-        if missing
+    if processes > 1:
+        _fork(missing, processes, load_or_make, progress)
+    for name in missing if processes == 1 else ():
+        load_or_make(name)
+        next(progress, None)
+    next(progress, None)  # ends the progress bar
+    summary = (
+        f"{n_made} made in {time.time() - start:.1f} s" + (f", {processes} at a time" if processes > 1 else "")
+        if n_made
         else "all found again"
     )
-    print(
-        f"{len(pieces)} pieces: {how}" + (f", {len(pieces) - missing} found again" if 0 < missing < len(pieces) else "")
-    )
-    return {name: one(name) for name in pieces}
+    n_cached = len(pieces) - n_made
+    print(f"{len(pieces)} pieces: {summary}" + (f", {n_cached} found again" if n_made and n_cached else ""))
+    return {name: load_or_make(name) for name in pieces}
 
 
-def _at_once() -> int:
+def _max_processes() -> int:
+    """Return how many processes may be forked at a time: one per core, or 1 where forking is unsafe."""
     import torch
 
     from pneumo_utils.training.compute import share_cores
 
     if "fork" not in multiprocessing.get_all_start_methods() or torch.cuda.is_available() or sys.platform == "darwin":
-        return 1  # macOS can fork, but its own libraries do not survive it
+        return 1  # macOS can fork, but its system libraries crash afterwards
     return share_cores()
 
 
-def _fork(names: list[str], at_once: int, make_one, shown) -> None:
+def _fork(names: list[str], processes: int, make_one, progress) -> None:
+    """Call `make_one(name)` for each name in a forked process, some at a time."""
     waiting, running = list(names), {}
     try:
         while waiting or running:
-            while waiting and len(running) < at_once:
+            while waiting and len(running) < processes:
                 name = waiting.pop(0)
-                said, says = multiprocessing.Pipe(duplex=False)
+                receiver, sender = multiprocessing.Pipe(duplex=False)
                 process = multiprocessing.get_context("fork").Process(
-                    target=_in_fork, args=(make_one, name, at_once, says)
+                    target=_run_in_fork, args=(make_one, name, processes, sender)
                 )
                 process.start()
-                says.close()
-                running[said] = name, process
-            for said in wait(list(running)):
-                name, process = running.pop(said)
-                _ended_well(name, process, said)
-                next(shown, None)
+                sender.close()
+                running[receiver] = name, process
+            for receiver in wait(list(running)):
+                name, process = running.pop(receiver)
+                _check_process(name, process, receiver)
+                next(progress, None)
     finally:
         for _, process in running.values():
             process.terminate()
             process.join()
 
 
-def _in_fork(make_one, name: str, at_once: int, says) -> None:
+def _run_in_fork(make_one, name: str, processes: int, sender) -> None:
+    """Call `make_one(name)` in a forked process, and send "done" or the error to the parent process."""
     from threadpoolctl import threadpool_limits
 
     from pneumo_utils.training.compute import share_cores
 
-    sys.stdout = sys.stderr = io.StringIO()  # what a piece prints would be mixed with what its neighbours print
-    share_cores(at_once)
+    sys.stdout = sys.stderr = io.StringIO()  # otherwise the output of parallel processes would mix
+    share_cores(processes)
     try:
         with threadpool_limits(1):
             make_one(name)
-        says.send_bytes(b"done")
+        sender.send_bytes(b"done")
     except StudyError as error:
-        says.send_bytes(f"StudyError: {error}".encode())
+        sender.send_bytes(f"StudyError: {error}".encode())
     except BaseException:
-        says.send_bytes(traceback.format_exc().encode())
+        sender.send_bytes(traceback.format_exc().encode())
 
 
-def _ended_well(name: str, process, said) -> None:
+def _check_process(name: str, process, receiver) -> None:
+    """Wait for a forked process to end, and raise a StudyError if it failed."""
     try:
-        told = said.recv_bytes().decode()
+        message = receiver.recv_bytes().decode()
     except EOFError:
-        told = ""
+        message = ""
     process.join()
-    if not told:
+    if not message:
         raise StudyError(
             f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system "
             f"does that runs out of memory. "
             "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time."
         )
-    if told != "done":
+    if message != "done":
         raise StudyError(
-            told.removeprefix("StudyError: ")
-            if told.startswith("StudyError: ")
-            else f"The piece {name!r} failed:\n{told}"
+            message.removeprefix("StudyError: ")
+            if message.startswith("StudyError: ")
+            else f"The piece {name!r} failed:\n{message}"
         )
-
-
-def _silent(_: str) -> None:
-    pass

@@ -1,7 +1,7 @@
-"""A chapter's parameters, read off its first code cell and held against what is given.
+"""Read the parameters of a chapter from its parameters cell, and check the values that a user sets.
 
-One literal a line, `name: type = value  # help`. The help may begin with what the value is held to:
-`{a, b}` one of these, `{folder}` or `{file}` a path that exists (or nothing), `[1, 100]` or `(0, 1]` a range.
+The cell has one parameter on each line, `name: type = value  # help`. The help may begin with the allowed values:
+`{a, b}` one of these, `{folder}` or `{file}` a path that exists (or no path), `[1, 100]` or `(0, 1]` a range.
 """
 
 import ast
@@ -10,6 +10,7 @@ import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -21,17 +22,17 @@ RANGE = re.compile(
     r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*"
 )
 PATHS = {"folder", "file"}
-MAX_FILE = 100_000  # bytes of a parameters file
+MAX_FILE = 100_000  # bytes that a parameters file may have
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a chapter: its name, type, default and help."""
+    """One parameter of a chapter."""
 
     name: str
-    type: str
+    type: str  # "int", "float", "str", "bool", "list", or a list such as "list[int]"
     default: object
-    help: str
+    help: str  # the comment behind the default, which may begin with the allowed values
 
     @property
     def choices(self) -> list[str]:
@@ -41,47 +42,50 @@ class Parameter:
 
     @property
     def says(self) -> str:
-        """The help without what the machine reads of it."""
+        """Return the help without the allowed values."""
         return RANGE.sub("", CHOICES.sub("", self.help))
 
     @property
     def path_to(self) -> str:
-        """ "folder" or "file" where the value is a path to data, else nothing."""
+        """Return "folder" or "file" if the value is a path to data, else an empty text."""
         return next((choice for choice in self.choices if choice in PATHS), "")
 
     @property
     def allowed(self) -> str:
-        """What values it takes, for people."""
+        """Return the allowed values in words, or an empty text if all values of its type are allowed."""
         if match := RANGE.match(self.help):
             return match.group().strip()
-        named = [choice for choice in self.choices if choice not in PATHS]
-        return " | ".join(named + [f"a {self.path_to}"] * bool(self.path_to))
+        words = [choice for choice in self.choices if choice not in PATHS]
+        return " | ".join(words + [f"a {self.path_to}"] * bool(self.path_to))
 
-    def check(self, value) -> str:
-        """What is wrong with a value, or nothing."""
+    def check(self, value: Any) -> str:
+        """Return what is wrong with a value, as the end of a sentence, or an empty text if it is allowed.
+
+        value: the value that a user set.
+        """
         if any(isinstance(number, int) and number.bit_length() > 63 for number in _items(value)):
             return "takes numbers of at most 18 digits"
-        if not _is(value, self.type):
-            return f"takes {_article(self.type)}, not {value!r}"
+        if not _has_type(value, self.type):
+            return f"takes {_type_name(self.type)}, not {value!r}"
         if isinstance(value, float) and not math.isfinite(value):
             return f"takes a finite number, not {value!r}"
         if match := RANGE.match(self.help):
-            for each in value if isinstance(value, list) else [value]:
-                low, high = float(match["low"]), float(match["high"])
-                above = each >= low if match["open"] == "[" else each > low
-                below = each <= high if match["close"] == "]" else each < high
+            low, high = float(match["low"]), float(match["high"])
+            for item in _items(value):
+                above = item >= low if match["open"] == "[" else item > low
+                below = item <= high if match["close"] == "]" else item < high
                 if not (above and below):
-                    return f"lies in {match.group().strip()}, and {each!r} does not"
+                    return f"lies in {match.group().strip()}, and {item!r} does not"
         if self.path_to and value and value not in self.choices:
             exists = Path(value).is_dir() if self.path_to == "folder" else Path(value).is_file()
             if not exists:
                 return f"names a {self.path_to}, and there is none at {value!r}"
         elif self.choices and not self.path_to:
-            for each in value if isinstance(value, list) else [value]:
-                if str(each) not in self.choices:
-                    near = difflib.get_close_matches(str(each), self.choices, n=1)
-                    return f"is one of {', '.join(self.choices)}, not {each!r}" + (
-                        f"; did you mean {near[0]}?" if near else ""
+            for item in _items(value):
+                if str(item) not in self.choices:
+                    similar = difflib.get_close_matches(str(item), self.choices, n=1)
+                    return f"is one of {', '.join(self.choices)}, not {item!r}" + (
+                        f"; did you mean {similar[0]}?" if similar else ""
                     )
         return ""
 
@@ -90,15 +94,16 @@ def _items(value) -> list:
     return value if isinstance(value, list) else [value]
 
 
-def _article(kind: str) -> str:
+def _type_name(kind: str) -> str:
+    """Return the name of a type in words, with its article."""
     return {"int": "a whole number", "float": "a number", "str": "a text", "bool": "True or False"}.get(
         kind, f"a {kind}"
     )
 
 
-def _is(value, kind: str) -> bool:
+def _has_type(value, kind: str) -> bool:
     if kind.startswith("list["):
-        return isinstance(value, list) and all(_is(each, kind[5:-1]) for each in value)
+        return isinstance(value, list) and all(_has_type(item, kind[5:-1]) for item in value)
     if kind == "float":
         return isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind == "int":
@@ -107,8 +112,14 @@ def _is(value, kind: str) -> bool:
 
 
 def declared(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:
-    """The parameters that a cell's source declares."""
-    lines, found = source.splitlines(), {}
+    """Parse the source of a parameters cell and return its parameters by name.
+
+    Raises a StudyError for a line that papermill would ignore.
+
+    source: the source of the cell.
+    where: what an error calls the cell.
+    """
+    lines, parameters = source.splitlines(), {}
     for node in ast.parse(source).body:
         line = lines[node.lineno - 1]
         try:
@@ -122,12 +133,12 @@ def declared(source: str, where: str = "the parameters cell") -> dict[str, Param
                 "papermill would drop it without a word."
             ) from None
         comment = line[node.end_col_offset :].strip()
-        found[node.target.id] = Parameter(node.target.id, kind, value, comment.lstrip("# "))
-    return found
+        parameters[node.target.id] = Parameter(node.target.id, kind, value, comment.lstrip("# "))
+    return parameters
 
 
 def of_chapter(chapter: Chapter) -> dict[str, Parameter]:
-    """Read the parameters of a chapter; raise `StudyError` if no cell is tagged `parameters`."""
+    """Read the parameters of a chapter; raise a StudyError if no cell is tagged `parameters`."""
     for cell in chapter.notebook()["cells"]:
         if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
             return declared("".join(cell["source"]), chapter.path.name)
@@ -135,14 +146,18 @@ def of_chapter(chapter: Chapter) -> dict[str, Parameter]:
 
 
 def check(known: dict[str, Parameter], given: dict) -> None:
-    """End with one message that names every fault: an unknown name, a wrong type, an impossible value."""
+    """Raise a ParameterError that lists every unknown name, wrong type and value that is not allowed.
+
+    parameters: the parameters of the chapter by name.
+    values: the values that the user set by name.
+    """
     faults = []
     for name, value in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+            similar = difflib.get_close_matches(name, known, n=1)
             faults.append(
-                f"there is no parameter "
-                f"{name!r}" + (f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(known)}.")
+                f"there is no parameter {name!r}; "
+                + (f"did you mean {similar[0]!r}?" if similar else f"there are {', '.join(known)}.")
             )
         elif fault := known[name].check(value):
             faults.append(f"{name} {fault}")
@@ -151,20 +166,28 @@ def check(known: dict[str, Parameter], given: dict) -> None:
 
 
 def settle(chapter: Chapter, given: dict) -> dict:
-    """All the chapter's parameters, checked, with defaults where nothing is given."""
+    """Return the value of every parameter of a chapter: the overrides, which are checked, and the defaults.
+
+    chapter: the chapter.
+    overrides: the parameters that differ from their defaults, by name.
+    """
     known = of_chapter(chapter)
     check(known, given)
     return {name: parameter.default for name, parameter in known.items()} | given
 
 
 def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
-    """What the command line gave, each word read as its parameter's type; a word that does not fit is left for
-    `check` to name.
+    """Convert the words of a command line to the types of their parameters.
+
+    A word that cannot be converted stays a text, so that checking the values later reports it.
+
+    parameters: the parameters of the chapter by name.
+    words: pairs of a parameter's name and the word for its value.
     """
-    return {name: _read(word, known[name].type) if name in known else word for name, word in words}
+    return {name: _convert(word, known[name].type) if name in known else word for name, word in words}
 
 
-def _read(word: str, kind: str):
+def _convert(word: str, kind: str):
     if kind == "str":
         return word
     try:
@@ -175,10 +198,13 @@ def _read(word: str, kind: str):
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases: a few of them within each other unfold into gigabytes."""
+    """A YAML loader that refuses aliases, because a few nested aliases can expand to gigabytes."""
 
     def compose_node(self, parent, index):
-        """Refuse an alias, and read every other node as usual."""
+        """Read a node; raise an error for an alias.
+
+        parent, index: the node's parent and its position there, as in PyYAML.
+        """
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.MarkedYAMLError(problem=f"*{event.anchor} is an alias", problem_mark=event.start_mark)
@@ -186,9 +212,11 @@ class _PlainLoader(yaml.SafeLoader):
 
 
 def from_file(path: Path) -> dict:
-    """Read parameters from a YAML file.
+    """Read parameters from a YAML file and return their values by name.
 
     Raises a StudyError for a file that cannot be read, is too large, or holds anything but names and values.
+
+    path: the file.
     """
     try:
         if not path.is_file():
@@ -205,21 +233,25 @@ def from_file(path: Path) -> dict:
         ) from error
     if not isinstance(given, dict):
         raise StudyError(f"The parameters file {path} holds {type(given).__name__}, not lines such as `seed: 1`.")
-    if odd := [name for name in given if not isinstance(name, str)]:
-        raise StudyError(f"The parameters file {path} has {odd[0]!r} in the place of a parameter's name.")
+    if wrong := [name for name in given if not isinstance(name, str)]:
+        raise StudyError(f"The parameters file {path} has {wrong[0]!r} in the place of a parameter's name.")
     return given
 
 
 def tier(chapter: Chapter, values: dict) -> str:
-    """ "pocket" for the defaults, "paper" for the paper's own settings, otherwise what was changed; where the data
-    lies is no setting.
+    """Name the settings of a run: "pocket" for the defaults, "paper" for the paper's settings, else what differs.
+
+    Paths to data do not count as settings.
+
+    chapter: the chapter.
+    values: the value of each parameter by name.
     """
     known = of_chapter(chapter)
     settings = {name: value for name, value in values.items() if not known[name].path_to}
     paper = chapter.path.parent / "params" / "paper" / f"{chapter.name}.yml"
     if paper.exists():
-        wanted = {name: p.default for name, p in known.items()} | from_file(paper)
-        if all(wanted[name] == value for name, value in settings.items()):
+        paper_values = {name: parameter.default for name, parameter in known.items()} | from_file(paper)
+        if all(paper_values[name] == value for name, value in settings.items()):
             return "paper"
     changed = [f"{name} = {value}" for name, value in settings.items() if value != known[name].default]
     return "pocket" + (f", with {', '.join(changed)}" if changed else "")

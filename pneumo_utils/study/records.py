@@ -1,5 +1,6 @@
-"""Records of runs that were made once by hand and are committed, `book/records/<chapter>/<name>.json`: what was run
-and what it found, no image and no path.
+"""Read and write records: committed files `book/records/<chapter>/<name>.json` with the settings and results of a run.
+
+A record has no images and no paths.
 """
 
 import math
@@ -15,11 +16,11 @@ from pneumo_utils.common.files import read_json, sha, write_json
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.study.kernel import took
 
-UNDEFINED = "undefined"  # in the place of a number that there is not
+UNDEFINED = "undefined"  # replaces NaN
 RESULT = {"value", "low", "high", "baseline", "note"}
 TIER = re.compile(r"(pocket(, with .+)?|paper|by hand)$")
 MARKUP = re.compile(r"[\"{}<>`\\$]|\]\(|&#")
-LONGEST = 5000  # letters of a text; the longest settings have some hundreds
+LONGEST = 5000  # characters in a text; the longest settings have some hundreds
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,13 @@ class Record:
 
     chapter: str
     name: str
-    tier: str
-    data: str
-    real: bool
+    tier: str  # the settings: "pocket", "paper", "by hand", or the pocket settings with what differs
+    data: str  # the data in words
+    real: bool  # whether the data are radiographs of real patients
     weights: str
     device: str
-    parameters: dict  # of a file or a folder only its last name
-    folders: dict  # by parameter: how many files there were, and the digest of their names, sizes and dates
+    parameters: dict  # of a path only the last part
+    folders: dict  # by parameter: the number of files, and the digest of their names, sizes and dates
     seconds: int | float
     peak_memory_mb: int | None
     finished: str
@@ -45,7 +46,10 @@ class Record:
     claims: dict
 
     def value(self, name: str) -> tuple:
-        """A result with its interval, as `run.result` was given them; where there was no interval, None twice."""
+        """Return a result and the bounds of its confidence interval, which are None if it has no interval.
+
+        name: the name of the result; an unknown name raises a StudyError.
+        """
         if name not in self.results:
             raise StudyError(
                 f"The record {self.name!r} of {self.chapter} has no result {name!r}{did_you_mean(name, self.results)}"
@@ -55,12 +59,12 @@ class Record:
 
     @property
     def title(self) -> str:
-        """What a column of its numbers is called."""
+        """Return the title of the column with its results in a table."""
         return f"on record, {self.name.replace('-', ' ')}"
 
     @property
     def words(self) -> str:
-        """One line that says what was run."""
+        """Describe the run in one line: data, settings, weights, duration, device and date."""
         return (
             f"{self.data} · settings: {self.tier} · weights: {self.weights} · {took(self.seconds)} on "
             f"{self.device} · {self.finished[:10]}"
@@ -68,7 +72,7 @@ class Record:
 
     @property
     def evidence(self) -> dict:
-        """What it says of claims, as `claims.evidence` takes it."""
+        """Return its evidence for claims, in the form that `claims.evidence` reads."""
         return {
             "chapter": self.chapter,
             "tier": self.tier,
@@ -80,17 +84,26 @@ class Record:
 
 
 def folder(chapter: str) -> Path:
-    """Where a chapter's records lie: in the book, or in the folder that PNEUMO_RECORDS names."""
+    """Return the folder of a chapter's records: in the book, or in the folder that PNEUMO_RECORDS names.
+
+    chapter: the name of the chapter.
+    """
     return Path(os.environ.get("PNEUMO_RECORDS") or ROOT / "book" / "records") / chapter
 
 
 def of(chapter: str) -> dict[str, Record]:
-    """The records of a chapter, by name."""
+    """Read the records of a chapter and return them by name.
+
+    chapter: the name of the chapter.
+    """
     return {path.stem: read(path) for path in _files(chapter)}
 
 
 def digests(chapter: str) -> dict[str, str]:
-    """What a chapter that shows its records depends on."""
+    """Return the digests of a chapter's records by name; a run that shows records depends on them.
+
+    chapter: the name of the chapter.
+    """
     return {path.stem: sha(path.read_bytes())[:16] for path in _files(chapter)}
 
 
@@ -99,31 +112,35 @@ def _files(chapter: str) -> list[Path]:
 
 
 def read(path: Path) -> Record:
-    """A record, held against what one has to be, so that a slip in the file is an error and not a wrong sentence on
-    a page.
+    """Read a record, and raise a StudyError if the file is damaged or its content invalid.
+
+    path: the file of the record.
     """
     try:
         if fault := _fault(raw := read_json(path), path):
             raise ValueError(fault)
     except (OSError, ValueError) as error:
-        place = os.path.relpath(path)
+        relative = os.path.relpath(path)
         raise StudyError(
-            f"The record {place} is damaged: {error}. Bring back the committed one with `git checkout "
-            f"-- {place}`, make it anew with "
-            f"`pneumo record {path.parent.name} {path.stem}` and its settings, or delete it."
+            f"The record {relative} is damaged: {error}. Bring back the committed one with `git checkout -- {relative}`"
+            f", make it anew with `pneumo record {path.parent.name} {path.stem}` and its settings, or delete it."
         ) from error
     return Record(**raw)
 
 
 def write(path: Path, raw: dict) -> None:
-    """Write a record, if it is one."""
+    """Write a record, and raise a StudyError if its content is invalid.
+
+    path: the file of the record.
+    content: a dictionary with the fields of `Record`.
+    """
     if fault := _fault(raw, path):
         raise StudyError(f"This run cannot be kept as a record: {fault}. Nothing was written.")
     write_json(path, raw)
 
 
 def _fault(raw, path: Path) -> str:
-    """What is wrong with what a file holds, or nothing."""
+    """Return what is wrong with the content of a file, or an empty text if it is a valid record."""
     kinds = {field.name: field.type for field in fields(Record)}
     if not isinstance(raw, dict) or raw.keys() != kinds.keys():
         return f"it does not hold what a record holds ({', '.join(kinds)})"
@@ -134,20 +151,23 @@ def _fault(raw, path: Path) -> str:
     if text := next((text for text in _texts(raw) if not is_plain(text)), None):
         return f"a text in it could be markup or a template, or is too long: {text[:60]!r}"
     faults = (
-        fault(entry, name)
-        for part, fault in (("results", _result_fault), ("claims", _claim_fault))
+        entry_fault(entry, name)
+        for part, entry_fault in (("results", _result_fault), ("claims", _claim_fault))
         for name, entry in raw[part].items()
     )
     return next(filter(None, [*faults, _origin_fault(raw)]), "")
 
 
 def is_plain(text: str) -> bool:
-    """Tell whether a text is one line of words and numbers, with nothing that a page would take for markup."""
+    """Check whether a text is one line of plain words and numbers, without characters of Markdown, HTML or templates.
+
+    text: the text.
+    """
     return len(text) <= LONGEST and text.isprintable() and not MARKUP.search(text)
 
 
 def _texts(value):
-    """All texts in a value, keys included."""
+    """Yield all texts in a value, including the keys of dictionaries."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict):
@@ -190,7 +210,7 @@ def _claim_fault(entry, name: str) -> str:
 
 
 def _origin_fault(raw: dict) -> str:
-    """What is wrong with what a record says of where it comes from."""
+    """Return what is wrong with a record's settings, data, duration, date, commit or digest, or an empty text."""
     if not TIER.match(raw["tier"]):
         return f"no chapter names its settings {raw['tier'][:40]!r}"
     if raw["real"] and ("phantom" in raw["data"].lower() or not raw["folders"]):

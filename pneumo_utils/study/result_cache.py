@@ -1,9 +1,8 @@
-"""Finished pieces of work, kept under a digest of all that they depend on, so that a run killed at any moment repeats
-at most one.
+"""A cache on disk for results of functions, so that an interrupted run repeats at most one function call.
 
-What a piece depends on is read off its function: its source, the notebook's functions and values that it names, the
-modules of the package that it uses, the arguments, the data, and the versions of the libraries. A value that cannot be
-written down is refused rather than left out.
+The cache key is a digest of everything that a result depends on: the function's source, the notebook's functions and
+values that it names, the package's modules that it uses, the arguments, the data, and the versions of the libraries.
+A value that has no canonical form raises an error, because a key without it could return a wrong result.
 """
 
 import dis
@@ -24,51 +23,80 @@ from pneumo_utils.study.run_status import versions
 
 
 def kept(folder: Path, name: str, make, depends_on: dict, data: dict, say=print):
-    """Return a stored piece of work, or make and store it."""
+    """Return `make(**arguments)` from the cache, or compute and store it.
+
+    folder: the folder of the cache.
+    name: the first part of the entry's file name.
+    make: the function to call.
+    arguments: its keyword arguments.
+    data: digests of the data that the function reads.
+    say: prints one line on where the result came from.
+    """
     return at(place_of(folder, name, make, depends_on, data), name, make, depends_on, say)
 
 
 def at(place: Path, name: str, make, depends_on: dict, say=print):
-    """The piece of a place, found again or made."""
+    """Load the result from a folder of the cache, or compute and store it there.
+
+    path: the folder of this result.
+    name: what the printed line calls the result.
+    make: the function to call.
+    arguments: its keyword arguments.
+    say: prints one line on where the result came from.
+    """
     with room_for(place):
         place.parent.mkdir(parents=True, exist_ok=True)
-    with run_paths.lock(place):  # another run that makes the same piece is waited for
-        if found := load(place):
+    with run_paths.lock(place):  # if another run computes the same result, wait for it
+        if stored := load(place):
             say(f"{name}: found again")
-            return found[0]
-        began = time.time()
+            return stored[0]
+        start = time.time()
         value = make(**depends_on)
         store(place, value)
-        say(f"{name}: made in {time.time() - began:.1f} s")
+        say(f"{name}: made in {time.time() - start:.1f} s")
         return load(place)[0]
 
 
 def place_of(folder: Path, name: str, make, depends_on: dict, data: dict) -> Path:
-    """Where a piece is kept: its name, and the digest of all that it depends on."""
+    """Return the folder of a result in the cache: its name and the digest of everything that it depends on.
+
+    folder: the folder of the cache.
+    name: the first part of the entry's file name.
+    make: the function that computes the result.
+    arguments: its keyword arguments.
+    data: digests of the data that the function reads.
+    """
     modules: set[str] = set()
-    facts = {
+    key = {
         "function": written(make, modules),
-        "arguments": {key: written(value, modules) for key, value in depends_on.items()},
+        "arguments": {argument: written(value, modules) for argument, value in depends_on.items()},
         "data": data,
         "versions": versions(),
     }
-    digest = digest_of(facts | {"package": closure(modules)})[:16]
+    digest = digest_of(key | {"package": closure(modules)})[:16]
     return folder / f"{name}-{digest}"
 
 
 def written(value, modules: set[str], seen: tuple = ()):
-    """A value as JSON, for its digest; modules of the package that it leads to are collected."""
+    """Return the canonical form of a value for the cache key: numbers, texts, lists and dictionaries.
+
+    Raises a StudyError for an object that has no such form.
+
+    value: a number, text, array, list, dictionary, function, class, module, or an object with a `digest`.
+    modules: the names of the package's modules that the value uses are added to this set.
+    seen: the notebook's functions that are being described, to stop at a recursive call.
+    """
     import numpy as np
 
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
         return [
-            written(each, modules, seen)
-            for each in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)
+            written(item, modules, seen)
+            for item in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)
         ]
     if isinstance(value, dict):
-        return {str(key): written(each, modules, seen) for key, each in value.items()}
+        return {str(key): written(item, modules, seen) for key, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):
@@ -92,44 +120,47 @@ def written(value, modules: set[str], seen: tuple = ()):
     if callable(value) and getattr(value, "__module__", None):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     raise StudyError(
-        f"a kept piece depends on a {type(value).__name__}, which has no written form: give it to the "
-        f"function as numbers, "
-        "texts, arrays or an object with a `digest`."
+        f"a cached result depends on a {type(value).__name__}, which has no written form: give it to the "
+        "function as numbers, texts, arrays or an object with a `digest`."
     )
 
 
 def _notebook_code(value, modules: set[str], seen: tuple) -> dict:
-    """A function or class of the notebook: its source, and all that the source names there."""
+    """Describe a function or class of the notebook: its source, and the values of all names that it uses."""
     functions = (
         [value]
         if isinstance(value, types.FunctionType)
         else [f for f in vars(value).values() if isinstance(f, types.FunctionType)]
     )
-    named = {}
+    names = {}
     for function in functions:
-        for name in _globals_of(function.__code__):
+        for name in _global_names(function.__code__):
             if name in function.__globals__:
-                named[name] = written(function.__globals__[name], modules, seen)
+                names[name] = written(function.__globals__[name], modules, seen)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-            named[name] = written(cell.cell_contents, modules, seen)
+            names[name] = written(cell.cell_contents, modules, seen)
     return {
         "source": inspect.getsource(value),
-        "names": named,
+        "names": names,
         "defaults": written(list(getattr(value, "__defaults__", None) or ()), modules, seen),
     }
 
 
-def _globals_of(code: types.CodeType) -> set[str]:
+def _global_names(code: types.CodeType) -> set[str]:
     names = {i.argval for i in dis.get_instructions(code) if i.opname in {"LOAD_GLOBAL", "LOAD_NAME"}}
     for inner in code.co_consts:
         if isinstance(inner, types.CodeType):
-            names |= _globals_of(inner)
+            names |= _global_names(inner)
     return names
 
 
 def store(place: Path, value) -> None:
-    """Write a value beside its place and move it in: a folder with the bare structure, the arrays, and a checksum of
-    both.
+    """Write a value to a folder of the cache: its structure, its arrays, and the checksums of both.
+
+    The folder is written under a temporary name and then renamed, so that it is never incomplete.
+
+    path: the folder of this result.
+    value: numbers, texts, lists, dictionaries, arrays, tensors or data frames; others raise a StudyError.
     """
     import io
 
@@ -139,30 +170,35 @@ def store(place: Path, value) -> None:
     structure = json.dumps(_encode(value, arrays))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    beside = place.with_name(f".{place.name}.{os.getpid()}")
+    temporary = place.with_name(f".{place.name}.{os.getpid()}")
     with room_for(place):
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-    write(beside / "arrays.npz", buffer.getvalue())
-    write(beside / "structure.json", structure)
-    write_json(beside / "piece.json", {"arrays": sha(buffer.getvalue()), "structure": sha(structure)})
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    write(temporary / "arrays.npz", buffer.getvalue())
+    write(temporary / "structure.json", structure)
+    write_json(temporary / "piece.json", {"arrays": sha(buffer.getvalue()), "structure": sha(structure)})
     shutil.rmtree(place, ignore_errors=True)
-    os.replace(beside, place)
+    os.replace(temporary, place)
 
 
 def load(place: Path) -> tuple | None:
-    """The value in a one-tuple, or nothing where there is none or it is damaged."""
+    """Load a value from a folder of the cache; return it in a tuple, or None if it is missing or damaged.
+
+    The tuple tells a stored None from a missing value.
+
+    path: the folder of this result.
+    """
     import io
 
     import numpy as np
 
     try:
-        sums = read_json(place / "piece.json")
+        checksums = read_json(place / "piece.json")
         with open_regular(place / "arrays.npz") as file, open_regular(place / "structure.json") as text:
             arrays, structure = file.read(), text.read().decode("utf-8")
     except (OSError, ValueError):
         return None
-    if sums == {"arrays": sha(arrays), "structure": sha(structure)}:
+    if checksums == {"arrays": sha(arrays), "structure": sha(structure)}:
         try:
             with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
                 return (_decode(json.loads(structure), stored),)
@@ -176,7 +212,7 @@ def load(place: Path) -> tuple | None:
             AttributeError,
             BadZipFile,
         ):
-            pass  # whole, and yet nothing that `store` has written
+            pass  # the checksums are right, but this module did not write the content
     print(f"{place.name}: damaged on disk, made again")
     return None
 
@@ -203,9 +239,9 @@ def _encode(value, arrays: dict):
             raise StudyError(
                 f"a kept dictionary has texts as keys, not {next(k for k in value if not isinstance(k, str))!r}."
             )
-        return {"dict": [[key, _encode(each, arrays)] for key, each in value.items()]}
+        return {"dict": [[key, _encode(item, arrays)] for key, item in value.items()]}
     if isinstance(value, (list, tuple)):
-        return {"tuple" if isinstance(value, tuple) else "list": [_encode(each, arrays) for each in value]}
+        return {"tuple" if isinstance(value, tuple) else "list": [_encode(item, arrays) for item in value]}
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise StudyError(
@@ -230,6 +266,6 @@ def _decode(value, arrays):
             else frame
         )
     if "dict" in value:
-        return {key: _decode(each, arrays) for key, each in value["dict"]}
+        return {key: _decode(item, arrays) for key, item in value["dict"]}
     ((kind, items),) = value.items()
-    return {"tuple": tuple, "list": list}[kind](_decode(each, arrays) for each in items)
+    return {"tuple": tuple, "list": list}[kind](_decode(item, arrays) for item in items)

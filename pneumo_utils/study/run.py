@@ -1,4 +1,4 @@
-"""Run a chapter once: execute it beside its place, and move it in only when it is whole."""
+"""Run a chapter: execute it in a temporary folder, and rename the folder once the run is complete."""
 
 import os
 import shutil
@@ -22,19 +22,19 @@ from pneumo_utils.study.kernel import Progress, cell_name, tidy
 from pneumo_utils.study.parameters import settle
 from pneumo_utils.study.run_status import depends_on, finished, is_manifest
 
-CELL_LIMIT = 3600  # seconds a cell may take before it is taken for endless
-MARKER = ".pneumo-run"  # says that a folder was made by a run, and for which name
+CELL_LIMIT = 3600  # seconds after which a cell is stopped, in case it never ends
+MARKER = ".pneumo-run"  # file that shows that a run made the folder, under its present name
 LOGS = {"log.txt", "kernel.txt", MARKER}
-STARTS = 3  # a kernel can lose the race for a free port; it is started again this often
+STARTS = 3  # attempts to start the kernel, because another process may take its port first
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of running a chapter: its folder, its manifest, and whether it already existed."""
+    """The result of running a chapter."""
 
     folder: Path
-    manifest: dict
-    found_again: bool
+    manifest: dict  # the content of manifest.json
+    found_again: bool  # whether the run existed already
 
 
 def run(
@@ -44,26 +44,35 @@ def run(
     cell_limit: int = CELL_LIMIT,
     progress: Progress | None = None,
 ) -> Outcome:
-    """Run a chapter, or return the finished run with the same digest."""
+    """Run a chapter, or return the finished run with the same digest.
+
+    Raises ChapterFailed if a cell fails, and StudyError for invalid parameters or an unusable folder.
+
+    chapter: the chapter to run.
+    overrides: the parameters that differ from their defaults, by name.
+    out: the folder to write; by default one under the runs, named by the digest.
+    cell_limit: the seconds that one cell may take.
+    progress: prints the progress; by default to standard output.
+    """
     progress = progress or Progress()
     values = settle(chapter, given)
-    stands_on = depends_on(chapter, values)
-    digest = digest_of(stands_on)[:12]
+    dependencies = depends_on(chapter, values)
+    digest = digest_of(dependencies)[:12]
     folder = Path(out).absolute() if out else run_paths.runs().absolute() / chapter.name / digest
     with room_for(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _turn(run_paths.lock(folder), progress):
+        with _hold(run_paths.lock(folder), progress):
             if manifest := finished(folder, digest):
                 return Outcome(folder, manifest, found_again=True)
             if out:
-                _refuse_what_is_not_ours(folder)
-            return Outcome(
-                folder, _execute(chapter, values, stands_on, digest, folder, cell_limit, progress), found_again=False
-            )
+                _check_replaceable(folder)
+            manifest = _execute(chapter, values, dependencies, digest, folder, cell_limit, progress)
+            return Outcome(folder, manifest, found_again=False)
 
 
 @contextmanager
-def _turn(lock: FileLock, progress: Progress):
+def _hold(lock: FileLock, progress: Progress):
+    """Hold a lock, and print a line if another process holds it."""
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -76,31 +85,31 @@ def _turn(lock: FileLock, progress: Progress):
 
 
 def _mark(folder: Path) -> str:
-    """What the marker of a run holds: it is valid for one name of a folder."""
+    """Return the content of a run's marker file, which is valid for one folder name only."""
     return sha(f"made by pneumo run for {folder.name}")
 
 
-def _refuse_what_is_not_ours(folder: Path) -> None:
-    """Refuse to replace a folder, or to remove one of its neighbours, that a run did not make as it is."""
-    for place in (folder, *(folder.with_name(f"{folder.name}.{end}") for end in ("attempt", "old", "failed"))):
-        if not place.exists() and not place.is_symlink():
+def _check_replaceable(folder: Path) -> None:
+    """Raise a StudyError if the folder, or one that is removed with it, holds files that no run made."""
+    for target in (folder, *(folder.with_name(f"{folder.name}.{suffix}") for suffix in ("attempt", "old", "failed"))):
+        if not target.exists() and not target.is_symlink():
             continue
-        if place.is_symlink() or not place.is_dir():
-            raise StudyError(f"{place} is not a folder, and would be replaced. Choose another folder with --out.")
-        files = {path.relative_to(place).as_posix() for path in place.rglob("*") if not path.is_dir()}
+        if target.is_symlink() or not target.is_dir():
+            raise StudyError(f"{target} is not a folder, and would be replaced. Choose another folder with --out.")
+        files = {path.relative_to(target).as_posix() for path in target.rglob("*") if not path.is_dir()}
         if not files:
             continue
-        marker, manifest = place / MARKER, _manifest_of(place)
-        ours = marker.is_file() and marker.read_bytes() == _mark(folder).encode()
-        if not ours or (place == folder and manifest is None):
+        marker, manifest = target / MARKER, _manifest_of(target)
+        marked = marker.is_file() and marker.read_bytes() == _mark(folder).encode()
+        if not marked or (target == folder and manifest is None):
             raise StudyError(
-                f"{place} holds other things than a run, and would be replaced. Choose an empty folder with --out."
+                f"{target} holds other things than a run, and would be replaced. Choose an empty folder with --out."
             )
-        made = (manifest or {}).get("files", {}).keys() | {"manifest.json", *LOGS}
-        if place == folder and (foreign := sorted(files - made)):
+        run_files = (manifest or {}).get("files", {}).keys() | {"manifest.json", *LOGS}
+        if target == folder and (foreign := sorted(files - run_files)):
             raise StudyError(
-                f"{place} also holds {', '.join(foreign[:3])}, which no run made, and would be replaced. Move it away, "
-                "or choose another folder with --out."
+                f"{target} also holds {', '.join(foreign[:3])}, which no run made, and would be replaced. Move it "
+                "away, or choose another folder with --out."
             )
 
 
@@ -112,34 +121,33 @@ def _manifest_of(folder: Path) -> dict | None:
     return manifest if is_manifest(manifest) else None
 
 
-def _execute(chapter, values, stands_on, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
+def _execute(chapter, values, dependencies, digest, folder: Path, cell_limit: int, progress: Progress) -> dict:
+    """Execute the notebook in FOLDER.attempt, rename that to FOLDER, and return the manifest."""
     attempt = folder.with_name(f"{folder.name}.attempt")
     shutil.rmtree(attempt, ignore_errors=True)
     attempt.mkdir()
     write(attempt / MARKER, _mark(folder))
-    began, source = time.time(), _git()  # what is run is what stood there when it began
+    start, git = time.time(), _git()  # the commit at the start is the code that runs
     try:
-        injected = 1
-        progress.start(
-            chapter.name, injected + sum(_runs(cell) for cell in chapter.notebook()["cells"]), attempt / "log.txt"
-        )
+        n_cells = 1 + sum(_is_code(cell) for cell in chapter.notebook()["cells"])  # papermill inserts one
+        progress.start(chapter.name, n_cells, attempt / "log.txt")
         notebook = _papermill(chapter, values, attempt, cell_limit, progress)
-        manifest = _manifest(chapter, values, stands_on, digest, attempt, notebook, began, source)
+        manifest = _manifest(chapter, values, dependencies, digest, attempt, notebook, start, git)
         write_json(attempt / "manifest.json", manifest)
     except (KeyboardInterrupt, Exception) as error:
-        raise _failed(chapter, attempt, folder, progress, error) from error
+        raise _failure(chapter, attempt, folder, progress, error) from error
     finally:
         progress.stop()
-    _move_in(attempt, folder)
+    _replace(folder, attempt)
     return manifest
 
 
-def _runs(cell: dict) -> bool:
+def _is_code(cell: dict) -> bool:
     return cell["cell_type"] == "code" and bool("".join(cell["source"]).strip())
 
 
 def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, progress: Progress):
-    """Execute the notebook in a kernel that knows its run's folder and stands where the user stands."""
+    """Execute the notebook with papermill in the current directory, with the run's folder in its environment."""
     import logging
 
     import nbformat
@@ -155,7 +163,7 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
         "PNEUMO_RUNS": str(run_paths.runs().absolute()),
     }
     with _environment(environment), _terminate_as_interrupt():
-        for start in range(1, STARTS + 1):
+        for trial in range(1, STARTS + 1):
             try:
                 notebook = execute_notebook(
                     str(chapter.path),
@@ -175,13 +183,14 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
                 nbformat.write(notebook, attempt / "notebook.ipynb")
                 return notebook
             except RuntimeError as error:
-                if "Kernel died before replying" not in str(error) or start == STARTS:
+                if "Kernel died before replying" not in str(error) or trial == STARTS:
                     raise
                 progress.say("the kernel did not start; trying again")
 
 
 @contextmanager
 def _environment(extra: dict):
+    """Set environment variables, and restore them afterwards."""
     before = {name: os.environ.get(name) for name in extra}
     os.environ.update(extra)
     try:
@@ -193,7 +202,7 @@ def _environment(extra: dict):
 
 @contextmanager
 def _terminate_as_interrupt():
-    """A polite kill ends as Ctrl-C does: the kernel is stopped and what was made is kept."""
+    """Handle SIGTERM as Ctrl-C: stop the kernel and keep the files."""
     try:
         before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     except ValueError:  # not in the main thread
@@ -205,13 +214,18 @@ def _terminate_as_interrupt():
         signal.signal(signal.SIGTERM, before)
 
 
-def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began: float, source: dict) -> dict:
+def _manifest(chapter, values, dependencies, digest, attempt: Path, notebook, start: float, git: dict) -> dict:
+    """Describe a completed run: its settings, its machine, its times, and the checksums of its files."""
     if not (attempt / "results.json").exists():
         raise StudyError(f"{chapter.name} ran to its end without run.finish(), so it has no results.json.")
     results = read_json(attempt / "results.json")
     cells = [
-        {"cell": at, "seconds": round(cell.metadata.papermill.get("duration") or 0, 3), "name": cell_name(notebook, at)}
-        for at, cell in enumerate(notebook.cells)
+        {
+            "cell": index,
+            "seconds": round(cell.metadata.papermill.get("duration") or 0, 3),
+            "name": cell_name(notebook, index),
+        }
+        for index, cell in enumerate(notebook.cells)
         if cell.cell_type == "code"
     ]
     return {
@@ -226,11 +240,11 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
         "device": results["device"],
         "seed": values.get("seed"),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": round(time.time() - began, 2),
+        "seconds": round(time.time() - start, 2),
         "peak_memory_mb": results["peak_memory_mb"],
         "cells": cells,
-        "git": source,
-        "depends_on": stands_on,
+        "git": git,
+        "depends_on": dependencies,
         "files": {
             path.relative_to(attempt).as_posix(): sha(path.read_bytes())
             for path in sorted(attempt.rglob("*"))
@@ -240,22 +254,24 @@ def _manifest(chapter, values, stands_on, digest, attempt: Path, notebook, began
 
 
 def _git() -> dict:
-    if not run_paths.in_repository():  # where the package is installed may lie in a repository of something else
+    """Return the commit of the working tree, and whether the tree has uncommitted changes."""
+    if not run_paths.in_repository():  # an installed package may lie in the repository of another project
         return {"commit": "", "dirty": None}
 
-    def ask(*words):
+    def git(*arguments):
         return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=20
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=20
         ).stdout.strip()
 
     try:
-        return {"commit": ask("rev-parse", "HEAD"), "dirty": bool(ask("status", "--porcelain"))}
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
     except (OSError, subprocess.TimeoutExpired):
         return {"commit": "", "dirty": None}
 
 
-def _move_in(attempt: Path, folder: Path) -> None:
-    if folder.exists():  # an older or damaged run with this place
+def _replace(folder: Path, attempt: Path) -> None:
+    """Rename the completed attempt to the run's folder, and remove the folder's older or damaged run."""
+    if folder.exists():
         old = folder.with_name(f"{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         os.replace(folder, old)
@@ -266,36 +282,30 @@ def _move_in(attempt: Path, folder: Path) -> None:
     shutil.rmtree(folder.with_name(f"{folder.name}.failed"), ignore_errors=True)
 
 
-def _failed(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, error: BaseException) -> ChapterFailed:
-    """Keep the half-executed notebook and the log where they can be read and never taken for a run; say it all in
-    one screen.
-    """
-    kept = folder.with_name(f"{folder.name}.failed")
-    shutil.rmtree(kept, ignore_errors=True)
-    os.replace(attempt, kept)
-    for whole in ("results.json", "manifest.json"):
-        (kept / whole).unlink(missing_ok=True)
+def _failure(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, error: BaseException) -> ChapterFailed:
+    """Move the incomplete run to FOLDER.failed, and return the error with its reason and the paths of the logs."""
+    failed = folder.with_name(f"{folder.name}.failed")
+    shutil.rmtree(failed, ignore_errors=True)
+    os.replace(attempt, failed)
+    for name in ("results.json", "manifest.json"):  # without these it cannot be mistaken for a finished run
+        (failed / name).unlink(missing_ok=True)
     message = f"{chapter.name} stopped {progress.where()}: {_reason(error)}"
     try:
-        write(kept / "error.txt", message + "\n\n" + "".join(traceback.format_exception(error)))
-    except StudyError:  # a full disk is what the message says already
+        write(failed / "error.txt", message + "\n\n" + "".join(traceback.format_exception(error)))
+    except StudyError:  # the disk is full, and the message says so already
         pass
     lines = [message, ""]
-    if (kept / "notebook.ipynb").exists():
-        lines.append(f"  half-executed notebook  {_near(kept / 'notebook.ipynb')}")
+    if (failed / "notebook.ipynb").exists():
+        lines.append(f"  half-executed notebook  {os.path.relpath(failed / 'notebook.ipynb')}")
     lines += [
-        f"  log                     {_near(kept / 'log.txt')}",
+        f"  log                     {os.path.relpath(failed / 'log.txt')}",
         "  Pieces that were finished before are kept: the same command goes on from there.",
     ]
     return ChapterFailed("\n".join(lines))
 
 
-def _near(path: Path) -> str:
-    return os.path.relpath(path)
-
-
 def _reason(error: BaseException) -> str:
-    """An error in a reader's words."""
+    """Explain an error in plain words, with what the user can do about it."""
     from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
@@ -321,12 +331,12 @@ def _reason(error: BaseException) -> str:
 
 
 def _excerpt(error) -> str:
-    """The lines of the cell around the one that failed."""
+    """Return the lines of the cell around the line that failed, numbered, with a mark at that line."""
     import re
 
     text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback or []))
     lines = error.source.splitlines()
-    marks = [int(n) for n in re.findall(r"(?m)^-+> *(\d+) ", text)]
-    at = marks[0] if marks and marks[0] <= len(lines) else None
-    first, last = (max(1, at - 2), min(len(lines), at + 2)) if at else (1, min(len(lines), 5))
-    return "\n".join(f"  {'>' if n == at else ' '} {n:3} {lines[n - 1]}" for n in range(first, last + 1))
+    numbers = [int(n) for n in re.findall(r"(?m)^-+> *(\d+) ", text)]
+    failed = numbers[0] if numbers and numbers[0] <= len(lines) else None
+    first, last = (max(1, failed - 2), min(len(lines), failed + 2)) if failed else (1, min(len(lines), 5))
+    return "\n".join(f"  {'>' if n == failed else ' '} {n:3} {lines[n - 1]}" for n in range(first, last + 1))

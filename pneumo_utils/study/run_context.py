@@ -1,4 +1,4 @@
-"""What a chapter calls: `begin`, and the run that keeps its results and figures."""
+"""The functions that a notebook calls: `begin` opens a run, and `Run` stores its results and figures."""
 
 import base64
 import io
@@ -22,54 +22,67 @@ from pneumo_utils.study.run_status import listing, versions
 
 PNG, JPEG = "image/png", "image/jpeg"
 ENDINGS = {PNG: "png", JPEG: "jpg"}
-BAND = 8  # of 255: by so much a smooth shade may be off before an eye sees a step
-BANDED = 0.002  # of a figure's pixels: letters and lines alone have fewer
+BAND = 8  # of 255 grey levels: a larger error in a smooth shade is visible as a step
+BANDED = 0.002  # share of a figure's pixels; a figure of only letters and lines has fewer visible steps
 
 
 def encoded(figure) -> tuple[str, bytes]:
-    """The kind of file and its bytes."""
+    """Encode a Matplotlib figure as an image file and return its media type and its bytes.
+
+    The file is a PNG with 256 colours. It is a JPEG if 256 colours would show steps in smooth shades.
+
+    figure: a `matplotlib.figure.Figure`.
+    """
     from PIL import Image
 
-    drawn, data = io.BytesIO(), io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=144, bbox_inches="tight")
-    with Image.open(drawn) as opened:
-        picture = opened.convert("RGB")
-    few = picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
-    off = abs(np.asarray(few.convert("RGB"), dtype=int) - np.asarray(picture)).max(axis=2)
-    if (off > BAND).mean() > BANDED:
-        # letters blur where colours are kept coarser than shades
-        picture.save(data, "JPEG", quality=88, subsampling=0, optimize=True)
+    rendered, data = io.BytesIO(), io.BytesIO()
+    figure.savefig(rendered, format="png", dpi=144, bbox_inches="tight")
+    with Image.open(rendered) as opened:
+        image = opened.convert("RGB")
+    quantized = image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
+    error = abs(np.asarray(quantized.convert("RGB"), dtype=int) - np.asarray(image)).max(axis=2)
+    if (error > BAND).mean() > BANDED:
+        # chroma subsampling would blur coloured letters, so it is off
+        image.save(data, "JPEG", quality=88, subsampling=0, optimize=True)
         return JPEG, data.getvalue()
-    few.save(data, "PNG", optimize=True)
+    quantized.save(data, "PNG", optimize=True)
     return PNG, data.getvalue()
 
 
 def kind_of(output: dict) -> str:
-    """Which picture an output of a notebook holds; an empty text where it holds none."""
-    return next((kind for kind in ENDINGS if kind in output.get("data", {})), "")
+    """Return the media type of the image in a notebook's output, or an empty text if it has no image.
+
+    output: one entry of a code cell's `outputs`.
+    """
+    return next((media_type for media_type in ENDINGS if media_type in output.get("data", {})), "")
 
 
-INJECTED = "# Parameters"  # how the cell begins that papermill puts behind the parameters cell
+INJECTED = "# Parameters"  # first line of the cell that papermill inserts below the parameters cell
 
 
 def begin(chapter: str) -> "Run":
-    """Check the parameters above this cell, however they came there, and open the run's folder."""
-    _still_what_no_reader_can_mend()
+    """Check the parameters in the cells above this one and open the run's folder.
+
+    chapter: the notebook's file name without its suffix.
+    """
+    _silence_library_warnings()
     known, values = parameters_above()
     return Run(chapter, known, values)
 
 
 def parameters_above() -> tuple[dict[str, Parameter], dict]:
-    """The parameters cell is found in what this kernel has run, so the check holds under papermill and in Jupyter
-    alike.
+    """Read the declared parameters and their values from the cells that this kernel has run, and check them.
+
+    This works under papermill and in Jupyter. Raises a StudyError if no parameters cell has been run, and a
+    ParameterError for an invalid value.
     """
     from IPython import get_ipython
 
     user = get_ipython().user_ns
     cells = user["In"]
-    for at in range(len(cells) - 1, -1, -1):
+    for index in range(len(cells) - 1, -1, -1):
         try:
-            known = declared(cells[at])
+            known = declared(cells[index])
         except (StudyError, SyntaxError):
             continue
         if known:
@@ -77,7 +90,7 @@ def parameters_above() -> tuple[dict[str, Parameter], dict]:
     else:
         raise StudyError("No parameters cell has been run in this kernel: run the notebook from its top.")
     given = {}
-    for source in cells[at + 1 :]:
+    for source in cells[index + 1 :]:
         if source.startswith(INJECTED):
             exec(source, {}, given)
     values = {name: user.get(name) for name in known} | given
@@ -86,27 +99,44 @@ def parameters_above() -> tuple[dict[str, Parameter], dict]:
 
 
 class Run:
-    """What a chapter made of its parameters, and where it is kept."""
+    """One run of a chapter: collects results, claims and figures, and writes them to the run's folder.
+
+    chapter: the notebook's file name without its suffix.
+    parameters: the declared parameters by name.
+    values: the value of each parameter by name.
+    """
 
     def __init__(self, chapter: str, known: dict[str, Parameter], values: dict):
         self.chapter, self.values = chapter, values
         self.folder = run_paths.current(chapter)
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
-        self._began = time.time()
+        self._start_time = time.time()
         self._data = {
             name: listing(Path(values[name]))
-            for name, p in known.items()
-            if p.path_to and Path(values[name] or " ").exists()
+            for name, parameter in known.items()
+            if parameter.path_to and Path(values[name] or " ").exists()
         }
         self._source = {"data": "", "weights": "", "real": False}
         self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
 
     def uses(self, data: str, weights: str, real: bool = False) -> None:
-        """Say in words what the run stands on; `real` when it is radiographs of people."""
+        """Describe the inputs of the run; every notebook has to call this before `finish`.
+
+        data: the data in words, such as "phantom children".
+        weights: the initial weights in words.
+        real: whether the data are radiographs of real patients.
+        """
         self._source = {"data": data, "weights": weights, "real": real}
 
     def result(self, name: str, value, low=None, high=None, baseline=None, note: str = ""):
-        """Keep a number under a name, with its interval and its trivial baseline, and hand it back."""
+        """Store a number under a name and return it.
+
+        name: the name of the result, unique in the run.
+        value: a number, also one of NumPy or torch.
+        low, high: the bounds of its confidence interval.
+        baseline: the score of a trivial baseline.
+        note: a remark for the table of results.
+        """
         entry = {
             "value": _plain(value),
             "low": _plain(low),
@@ -114,35 +144,47 @@ class Run:
             "baseline": _plain(baseline),
             "note": note,
         }
-        self.results[name] = {key: each for key, each in entry.items() if each not in (None, "")}
+        self.results[name] = {key: field for key, field in entry.items() if field not in (None, "")}
         return value
 
     def claim(self, claim_id: str, value: float, low: float, high: float) -> None:
-        """Keep what this run says of a claim of the ledger: a score, or a paired difference, with its interval."""
+        """Store this run's evidence for a claim: a score or a paired difference, with its confidence interval.
+
+        claim_id: the id of the claim in the ledger.
+        value: the score or the difference.
+        low, high: the bounds of its confidence interval.
+        """
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
         self._sections[claim_id] = self._section()
 
     def paper_says(self, claims: list[str]):
-        """What the paper claims, by ids of the ledger: the first of a chapter's tables."""
+        """Return a table of the paper's claims; it is the first table of a chapter.
+
+        claims: ids of claims in the ledger.
+        """
         import pandas as pd
 
         from pneumo_utils.claims.ledger import load
         from pneumo_utils.plots.tables import claim, table
 
         ledger = load()
-        told = [
-            claim(each.says, each.printed or (each.value if isinstance(each.value, (int, float, str)) else None))
-            for each in map(ledger.__getitem__, claims)
+        cells = [
+            claim(entry.says, entry.printed or (entry.value if isinstance(entry.value, (int, float, str)) else None))
+            for entry in map(ledger.__getitem__, claims)
         ]
         return table(
-            pd.DataFrame({"the paper says": told}),
+            pd.DataFrame({"the paper says": cells}),
             name="claims",
             caption="What the paper says, in the words of this book's ledger, with the number where there is one.",
         )
 
-    def judge(self, judged: dict, **named: str):
-        """Keep comparisons by the claims of the ledger that they decide, and lay them out: a claim shows here where
-        the difference that it needs is above 0.
+    def judge(self, judged: dict, **table_options: str):
+        """Store the comparisons that decide claims, and return a table of them.
+
+        A claim is confirmed if the confidence interval of its difference lies above 0.
+
+        comparisons: results of `evaluation.comparison` by the id of the claim in the ledger.
+        table_options: the `name` and `caption` of the table.
         """
         import pandas as pd
 
@@ -150,17 +192,18 @@ class Run:
         from pneumo_utils.plots.tables import claim, table
 
         ledger, rows = load(), []
-        for name, told in judged.items():
-            self.claim(name, *told.claim)
-            value = ledger[name].value
+        for claim_id, comparison in judged.items():
+            self.claim(claim_id, *comparison.claim)
+            value = ledger[claim_id].value
+            difference = f"{comparison.value:+z.3f} ({comparison.low:+z.3f} to {comparison.high:+z.3f})"
             rows.append(
                 {
-                    "the paper says": claim(ledger[name].says, value if isinstance(value, str) else None),
-                    "the difference that it needs": f"{told.value:+z.3f} ({told.low:+z.3f} to {told.high:+z.3f})",
-                    "shows here": "yes" if told.better else "the other way round" if told.worse else "no",
+                    "the paper says": claim(ledger[claim_id].says, value if isinstance(value, str) else None),
+                    "the difference that it needs": difference,
+                    "shows here": "yes" if comparison.better else "the other way round" if comparison.worse else "no",
                 }
             )
-        return table(pd.DataFrame(rows), **named)
+        return table(pd.DataFrame(rows), **table_options)
 
     def survey(
         self,
@@ -171,75 +214,107 @@ class Run:
         most: float = 1.0,
         overlap: float = 0.0,
     ) -> None:
-        """Keep the scores of several things, a list over draws each, as means with Student's intervals; `overlap` is
-        that of draws which share training images.
+        """Store the mean score over repeated runs of each model, with Student's confidence interval.
+
+        Each mean becomes the result "NAME: MODEL".
+
+        name: the first part of the results' names.
+        scores: by model (or setting), a list with the score of each repeated run.
+        note: a remark for the table of results.
+        min_value, max_value: the range of the score; the interval is clipped to it.
+        overlap: for runs that share training images, the number of test images over that of training images;
+            this widens the interval. With k folds it is 1 / (k - 1).
         """
         from pneumo_utils.evaluation.comparison import mean_over
 
-        for what, each in found.items():
+        for model, model_scores in found.items():
             self.result(
-                f"{name}: {what}",
-                *mean_over(each, least, most, overlap),
-                note=f"{note + ', ' if note else ''}mean of {len(each)} draws",
+                f"{name}: {model}",
+                *mean_over(model_scores, least, most, overlap),
+                note=f"{note + ', ' if note else ''}mean of {len(model_scores)} draws",
             )
 
-    def beside(self, *surveys: str) -> None:
-        """Show what this run and the chapter's records have of surveys, under their names."""
+    def beside(self, *names: str) -> None:
+        """Show tables that compare mean scores of this run with those of the chapter's records.
+
+        names: the first parts of the results' names; one table is shown for each.
+        """
         from IPython.display import display
 
         from pneumo_utils.plots.comparison import survey_table
 
         runs = {"this run": self.results} | {record.title: record.results for record in self.recorded.values()}
-        for name in surveys:
+        for name in names:
             display(survey_table(name, runs))
 
     def figure(self, figure, name: str, alt: str, caption: str = "") -> None:
-        """Keep a figure as a file and show it with words for who cannot see it."""
+        """Write a figure to a file and display it with its alternative text.
+
+        figure: a `matplotlib.figure.Figure`; it is closed.
+        name: the name of the file without its suffix.
+        alt: the alternative text for readers who cannot see the figure.
+        caption: the text below the figure.
+        """
         from IPython.display import display
 
-        kind, data = encoded(figure)
-        file = f"figures/{name}.{ENDINGS[kind]}"
+        media_type, data = encoded(figure)
+        file = f"figures/{name}.{ENDINGS[media_type]}"
         files.write(self.folder / file, data)
         self._figures[name] = {"file": file, "alt": alt, "caption": caption}
-        shown = {"alt": alt, "caption": caption, "name": name, "width": round(figure.get_size_inches()[0] * 100)}
-        display({kind: base64.b64encode(data).decode(), "text/plain": alt}, raw=True, metadata={kind: shown})
+        metadata = {"alt": alt, "caption": caption, "name": name, "width": round(figure.get_size_inches()[0] * 100)}
+        display(
+            {media_type: base64.b64encode(data).decode(), "text/plain": alt}, raw=True, metadata={media_type: metadata}
+        )
         _close(figure)
 
     def leave(self, name: str, rows: list[dict]) -> None:
-        """Leave a table in the run's folder for the pages that the book makes of it."""
+        """Write a table to the run's folder as JSON, for the pages that the book generates from it.
+
+        name: the name of the file without its suffix.
+        rows: the rows of the table.
+        """
         files.write_json(self.folder / f"{name}.json", rows)
 
-    def kept(self, name: str, make, **depends_on):
-        """What `make(**depends_on)` returns, made once: found again by all that it depends on, its own code and data
-        included.
+    def kept(self, name: str, make, **arguments):
+        """Return `make(**arguments)`, from the cache if it was computed before.
+
+        The cache key covers the arguments, the code of the function, the run's data and the library versions.
+
+        name: the first part of the cache entry's file name.
+        make: a function that returns numbers, texts, lists, dictionaries, arrays, tensors or data frames.
+        arguments: the keyword arguments of the function.
         """
-        return result_cache.kept(run_paths.runs() / "kept" / self.chapter, name, make, depends_on, self._data)
+        return result_cache.kept(run_paths.runs() / "kept" / self.chapter, name, make, arguments, self._data)
 
     def kept_each(self, make, pieces: dict[str, dict], first=None) -> dict:
-        """The same for pieces that do not need each other, name -> arguments, side by side where there are cores;
-        what they share `first` may compute.
+        """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
+
+        make: a function that returns values which the cache can store; the calls must not depend on each other.
+        calls: by name, the keyword arguments of one call.
+        prepare: called once before any uncached call, for data that the parallel processes then share.
         """
         return kept_each(run_paths.runs() / "kept" / self.chapter, make, pieces, self._data, first)
 
     @property
     def recorded(self) -> dict[str, records.Record]:
-        """The chapter's records by name: runs that were made once, longer or on real radiographs, and are shown
-        beside this one.
-        """
+        """Return the chapter's committed records by name: earlier runs, longer or on real radiographs."""
         return records.of(self.chapter)
 
     def show_records(self):
-        """What was run for the chapter's records, or how the first is made."""
+        """Return a table of the chapter's records, or a text with the command that makes one."""
         from IPython.display import Markdown
 
         from pneumo_utils.plots.tables import records_table
 
-        called = self._notebook().number or self.chapter
-        none = Markdown(f"*No record is kept yet: `pneumo record {called} NAME -p ...` makes one.*")
-        return records_table(self.recorded.values(), took) if self.recorded else none
+        chapter = self._notebook().number or self.chapter
+        hint = Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME -p ...` makes one.*")
+        return records_table(self.recorded.values(), took) if self.recorded else hint
 
     def verdicts(self, claims: list[str]):
-        """What has become of claims of the ledger, by their ids: the last of a chapter's tables of results."""
+        """Return a table of the verdicts on claims; it is the last table of a chapter.
+
+        claims: ids of claims in the ledger.
+        """
         from pneumo_utils.claims.ledger import gather, load
         from pneumo_utils.claims.verdicts import here
         from pneumo_utils.plots.tables import table
@@ -255,8 +330,9 @@ class Run:
         )
 
     def evidence(self) -> list[dict]:
-        """What this run has said of claims so far, and what the chapter's records say, as `claims.evidence.gather`
-        takes it.
+        """Return the evidence for claims from this run so far and from the chapter's records.
+
+        Each entry has the form that `claims.evidence.gather` reads.
         """
         self._verdicts = self._section()
         own = {
@@ -272,7 +348,7 @@ class Run:
         return tier(source, self.values) if source.path.exists() else "by hand"
 
     def _section(self) -> str:
-        """The label of the section in which the running cell stands."""
+        """Return the label of the section that contains the running cell."""
         from IPython import get_ipython
 
         source = self._notebook()
@@ -282,9 +358,12 @@ class Run:
         return Chapter(ROOT / "notebooks" / f"{self.chapter}.ipynb")
 
     def finish(self) -> None:
-        """Write results.json: a run without one is not a finished run."""
+        """Write results.json and print a summary; a run without this file counts as unfinished.
+
+        Raises a StudyError if the notebook has not described its inputs.
+        """
         if not self._source["data"]:
-            raise StudyError("The notebook has not said what it stands on: call run.uses(data=..., weights=...).")
+            raise StudyError("The notebook has not named its data and weights: call run.uses(data=..., weights=...).")
         files.write_json(
             self.folder / "results.json",
             {
@@ -293,7 +372,7 @@ class Run:
                 "tier": self._tier(),
                 **self._source,
                 "device": _device(),
-                "seconds": round(time.time() - self._began, 2),
+                "seconds": round(time.time() - self._start_time, 2),
                 "peak_memory_mb": _peak_memory(),
                 "versions": versions(),
                 "results": self.results,
@@ -310,15 +389,15 @@ class Run:
 
 
 def _plain(value):
-    """A number as JSON has it: what NumPy and torch hand out has an `item`."""
+    """Convert a number of NumPy or torch to one that JSON can hold; NaN becomes "undefined"."""
     value = value.item() if hasattr(value, "item") else value
     if isinstance(value, float) and value != value:
         return "undefined"
     return value
 
 
-def _still_what_no_reader_can_mend() -> None:
-    """Warnings of libraries to their own authors, which would stand in a notebook with paths of the machine."""
+def _silence_library_warnings() -> None:
+    """Ignore warnings that readers can do nothing about and that would put paths of this machine into a notebook."""
     warnings.filterwarnings("ignore", "IProgress not found")
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
 
@@ -339,7 +418,7 @@ def _device() -> str:
 def _peak_memory() -> int | None:
     try:
         import resource
-    except ModuleNotFoundError:  # Windows does not tell
+    except ModuleNotFoundError:  # not available on Windows
         return None
     unit = 2**20 if sys.platform == "darwin" else 2**10
     return round(

@@ -1,4 +1,4 @@
-"""Whether a chapter's kept run is current, stale or failed, and why."""
+"""Find out whether a chapter's stored run is current, stale or failed, and why."""
 
 import platform
 from dataclasses import dataclass
@@ -28,31 +28,47 @@ LIBRARIES = (
 
 
 def notebook_digest(notebook: dict) -> str:
-    """Compute a digest of the cells of a notebook, without their outputs."""
+    """Compute a digest of the cells of a notebook, without their outputs.
+
+    notebook: the content of the notebook's JSON file.
+    """
     return digest_of(
         [[cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})] for cell in notebook["cells"]]
     )
 
 
 def listing(path: Path) -> str:
-    """Digest of data by names, sizes and dates: reading a hundred thousand images to name them would cost more than
-    the run.
+    """Compute a digest of the names, sizes and dates of the files in a folder.
+
+    The content is not read: for a hundred thousand images this would take longer than the run.
+
+    path: a folder, or one file.
     """
     return digest_of(
         [
-            [f.relative_to(path).as_posix() if f != path else f.name, f.stat().st_size, f.stat().st_mtime_ns]
-            for f in files_of(path)
+            [
+                file.relative_to(path).as_posix() if file != path else file.name,
+                file.stat().st_size,
+                file.stat().st_mtime_ns,
+            ]
+            for file in files_of(path)
         ]
     )[:16]
 
 
 def files_of(path: Path) -> list[Path]:
-    """A file itself, or all in a folder."""
+    """List all files in a folder and its subfolders, sorted.
+
+    path: a folder; for a file, the list has this file only.
+    """
     return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
 
 
-def versions(libraries=LIBRARIES) -> dict[str, str]:
-    """Return the versions of Python and of the libraries."""
+def versions(libraries: tuple[str, ...] = LIBRARIES) -> dict[str, str]:
+    """Return the versions of Python and of libraries by name.
+
+    libraries: the names of their distributions.
+    """
     return {"python": platform.python_version(), **{name: _version(name) for name in libraries}}
 
 
@@ -64,18 +80,22 @@ def _version(name: str) -> str:
 
 
 def modules_of(chapter: Chapter) -> set[str]:
-    """The package's modules that a chapter's cells import."""
+    """Return the names of the package's modules that a chapter's cells import."""
     return set().union(
         *(
-            imports("".join(cell["source"]), f"{chapter.path.name}, cell {at},")
-            for at, cell in enumerate(chapter.notebook()["cells"])
+            imports("".join(cell["source"]), f"{chapter.path.name}, cell {index},")
+            for index, cell in enumerate(chapter.notebook()["cells"])
             if cell["cell_type"] == "code"
         )
     )
 
 
 def identity(chapter: Chapter, values: dict) -> dict:
-    """Collect everything that a run of a chapter depends on."""
+    """Collect what a run depends on, apart from the runs of other chapters.
+
+    chapter: the chapter.
+    values: the value of each parameter by name.
+    """
     return {
         "notebook": notebook_digest(chapter.notebook())[:16],
         "package": closure(modules_of(chapter)),
@@ -87,7 +107,11 @@ def identity(chapter: Chapter, values: dict) -> dict:
 
 
 def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
-    """The listings of all folders and files of data that parameters name."""
+    """Return the digest of each folder or file of data, by the name of its parameter.
+
+    chapter: the chapter.
+    values: the value of each parameter by name.
+    """
     known = of_chapter(chapter)
     return {
         name: listing(Path(values[name]))
@@ -97,35 +121,38 @@ def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
 
 
 def differences(old: dict, new: dict) -> list[str]:
-    """Why a run with the first identity does not stand for the second, in a reader's words."""
-    why = ["the notebook has changed"] if old["notebook"] != new["notebook"] else []
-    why += [
+    """List in plain words what has changed between two sets of dependencies; an empty list if nothing has.
+
+    old, new: dependencies as in the entry "depends_on" of a manifest.
+    """
+    reasons = ["the notebook has changed"] if old["notebook"] != new["notebook"] else []
+    reasons += [
         f"{path} has changed"
         for path in sorted(old["package"].keys() | new["package"].keys())
         if old["package"].get(path) != new["package"].get(path)
     ]
-    for part, called in (
+    for part, template in (
         ("parameters", "{0}: {1} then, {2} now"),
         ("versions", "{0} {1} then, {2} now"),
         ("data", "the data of {0} have changed"),
         ("results", "what {0} says of claims has changed"),
     ):
-        then, now = old.get(part, {}), new.get(part, {})  # only a chapter that sums up the others has results
-        why += [
-            called.format(name, then.get(name), now.get(name))
+        then, now = old.get(part, {}), new.get(part, {})  # only a summary of other chapters has "results"
+        reasons += [
+            template.format(name, then.get(name), now.get(name))
             for name in sorted(then.keys() | now.keys())
             if then.get(name) != now.get(name)
         ]
-    then, now = old.get("records", {}), new["records"]  # runs of before there were records have none
-    why += [
+    then, now = old.get("records", {}), new["records"]  # runs of older versions of the package have none
+    reasons += [
         f"the record {name} {'is new' if name not in then else 'has changed' if name in now else 'has gone'}"
         for name in sorted(then.keys() | now.keys())
         if then.get(name) != now.get(name)
     ]
-    return why
+    return reasons
 
 
-PARTS: dict[str, type | tuple[type, ...]] = {  # of a manifest
+PARTS: dict[str, type | tuple[type, ...]] = {  # the type of each entry of a manifest
     **dict.fromkeys(("chapter", "title", "digest", "tier", "data", "weights", "device", "finished"), str),
     **dict.fromkeys(("parameters", "git", "depends_on", "files"), dict),
     "real": bool,
@@ -136,113 +163,136 @@ PARTS: dict[str, type | tuple[type, ...]] = {  # of a manifest
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of a chapter's runs, with the reasons and the nearest run."""
+    """The status of a chapter's stored runs."""
 
-    state: str  # up to date, stale, failed or never run
-    why: list[str]
-    folder: Path | None  # the run that is nearest to what is asked
-    manifest: dict | None
+    state: str  # "up to date", "stale", "failed" or "never run"
+    why: list[str]  # the reasons
+    folder: Path | None  # the run that differs least from what would be run now
+    manifest: dict | None  # the manifest of this run
 
 
 def standing(chapter: Chapter, given: dict | None = None) -> Standing:
-    """How the kept runs of a chapter stand to what it would be now."""
-    now = depends_on(chapter, settle(chapter, given or {}))
-    digest = digest_of(now)[:12]
+    """Compare the stored runs of a chapter with what would be run now.
+
+    chapter: the chapter.
+    overrides: the parameters that differ from their defaults, by name.
+    """
+    dependencies = depends_on(chapter, settle(chapter, given or {}))
+    digest = digest_of(dependencies)[:12]
     folder = run_paths.runs() / chapter.name / digest
     if manifest := finished(folder, digest):
         return Standing("up to date", [], folder, manifest)
-    older = [(differences(manifest["depends_on"], now), folder, manifest) for folder, manifest in runs_of(chapter)]
-    why, near, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
-    failure = folder.with_name(f"{digest}.failed") / "error.txt"
-    if failure.is_file():
-        first, *_ = [*failure.read_text(encoding="utf-8", errors="replace").splitlines(), "it says no reason"]
-        return Standing("failed", [first], near, manifest)
-    return Standing("stale" if older else "never run", why, near, manifest)
+    older = [
+        (differences(manifest["depends_on"], dependencies), folder, manifest) for folder, manifest in runs_of(chapter)
+    ]
+    reasons, nearest, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
+    error = folder.with_name(f"{digest}.failed") / "error.txt"
+    if error.is_file():
+        first_line, *_ = [*error.read_text(encoding="utf-8", errors="replace").splitlines(), "it says no reason"]
+        return Standing("failed", [first_line], nearest, manifest)
+    return Standing("stale" if older else "never run", reasons, nearest, manifest)
 
 
 def finished(folder: Path, digest: str | None = None) -> dict | None:
-    """Return the manifest of a run that ended well and is still whole, or nothing."""
+    """Return the manifest of a completed run whose files are unchanged, or None if there is no such run.
+
+    folder: the folder of the run.
+    digest: the digest that the run must have; by default any.
+    """
     try:
         manifest = read_json(folder / "manifest.json")
         if not is_manifest(manifest):
             return None
-        whole = all(_sum(folder / name) == told for name, told in manifest["files"].items())
+        unchanged = all(_checksum(folder / name) == checksum for name, checksum in manifest["files"].items())
     except (OSError, ValueError):
         return None
-    return manifest if whole and digest in (None, manifest["digest"]) else None
+    return manifest if unchanged and digest in (None, manifest["digest"]) else None
 
 
-def _sum(path: Path) -> str:
+def _checksum(path: Path) -> str:
     with open_regular(path) as file:
         return sha(file.read())
 
 
-def is_manifest(manifest) -> bool:
-    """Tell whether this is a manifest that `pneumo run` wrote: all its parts, of their types, and its own digest."""
+def is_manifest(manifest: object) -> bool:
+    """Check whether a value is a manifest as `pneumo run` writes it: all entries, their types, and the right digest.
+
+    manifest: the content of a JSON file.
+    """
     if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in PARTS.items()):
         return False
     inside = all(
         isinstance(digest, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
         for name, digest in manifest["files"].items()
     )
-    whole = {"results.json", "notebook.ipynb"} <= manifest["files"].keys()
-    return inside and whole and digest_of(manifest["depends_on"])[:12] == manifest["digest"]
+    complete = {"results.json", "notebook.ipynb"} <= manifest["files"].keys()
+    return inside and complete and digest_of(manifest["depends_on"])[:12] == manifest["digest"]
 
 
 def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
-    """The whole runs of a chapter that are kept, the newest first."""
+    """List the completed runs of a chapter, the newest first, as pairs of folder and manifest."""
     folder = run_paths.runs() / chapter.name
-    found = [
+    runs = [
         (path.parent, manifest)
         for path in folder.glob("*/manifest.json")
         if not path.parent.suffix and (manifest := finished(path.parent))
     ]
-    return sorted(found, key=lambda pair: pair[1]["finished"], reverse=True)
+    return sorted(runs, key=lambda pair: pair[1]["finished"], reverse=True)
 
 
 def depends_on(chapter: Chapter, values: dict) -> dict:
-    """What a run depends on; a chapter that sums up the others depends on what those say of claims, and on nothing
-    else of them.
+    """Collect everything that a run depends on.
+
+    A summary of other chapters also depends on their evidence for claims, and on nothing else of them.
+
+    chapter: the chapter.
+    values: the value of each parameter by name.
     """
     own = identity(chapter, values)
-    return (
-        own | {"results": {name: digest_of(said)[:16] for name, said in heard().items()}} if sums_up(chapter) else own
-    )
+    if not sums_up(chapter):
+        return own
+    return own | {"results": {name: digest_of(evidence)[:16] for name, evidence in heard().items()}}
 
 
 def sums_up(chapter: Chapter) -> bool:
-    """Whether a chapter reads what the others say: whether it imports this module."""
+    """Check whether a chapter is a summary of other chapters, that is, whether its cells import this module."""
     return __name__ in modules_of(chapter)
 
 
 def to_run(asked: list[Chapter]) -> list[Chapter]:
-    """The chapters asked for, or all, and last those that sum up the others: asked for or not, they would be out of
-    date.
+    """Return the chapters to run, with the summaries of other chapters last.
+
+    Summaries are always included, because new runs of other chapters make them stale.
+
+    requested: the chapters that the user named; all if the list is empty.
     """
-    every = chapters()
-    return [chapter for chapter in asked or every if not sums_up(chapter)] + [
-        chapter for chapter in every if sums_up(chapter)
+    known = chapters()
+    return [chapter for chapter in asked or known if not sums_up(chapter)] + [
+        chapter for chapter in known if sums_up(chapter)
     ]
 
 
 def heard() -> dict[str, list[dict]]:
-    """By chapter what the run that its page shows says of claims, and what its records say, as `claims.evidence.gather`
-    takes it.
+    """Collect the evidence for claims from all chapters, by chapter, in the form that `claims.evidence.gather` reads.
 
-    A chapter that has never been run to its end is left out, as its page is; so are chapters that sum up others.
+    The evidence of a chapter is that of the run shown on its page and of its records. Chapters without a completed run
+    are left out, and so are summaries of other chapters.
     """
-    shown = {
-        chapter.name: at.folder for chapter in chapters() if not sums_up(chapter) and (at := standing(chapter)).folder
+    folders = {
+        chapter.name: status.folder
+        for chapter in chapters()
+        if not sums_up(chapter) and (status := standing(chapter)).folder
     }
-    return {name: _said(name, read_json(folder / "results.json")) for name, folder in shown.items()}
+    return {name: _evidence(name, read_json(folder / "results.json")) for name, folder in folders.items()}
 
 
-def _said(name: str, results: dict) -> list[dict]:
-    verdicts = results.get("verdicts", "")  # the section where the chapter's page shows its records' verdicts too
+def _evidence(name: str, results: dict) -> list[dict]:
+    """Return the evidence of a chapter's run, given its results.json, and of the chapter's records."""
+    verdicts = results.get("verdicts", "")  # the label of the section that also shows the records' verdicts
     own = {key: results[key] for key in ("chapter", "tier", "real", "claims")} | {
         "sections": results.get("sections", {}),
         "verdicts": verdicts,
     }
-    if results["parameters"].get("max_steps"):  # a trial of a few steps is evidence of nothing
+    if results["parameters"].get("max_steps"):  # a trial run of a few steps is no evidence
         own["claims"] = {}
     return [own, *(record.evidence | {"verdicts": verdicts} for record in records.of(name).values())]

@@ -1,4 +1,4 @@
-"""A sweep: chapters by values of their parameters; every combination is a run of its own."""
+"""Plan a sweep: one run for each combination of chapters and parameter values."""
 
 import itertools
 import os
@@ -11,18 +11,18 @@ from pneumo_utils.common.errors import ParameterError
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import Parameter, from_file, from_words, of_chapter, settle
 
-COUNTED = re.compile(r"\s*(-?\d+)\.\.(-?\d+)\s*")  # 0..4: from 0 to 4
-MOST = 1000  # runs; more are a slip of the hand
+COUNTED = re.compile(r"\s*(-?\d+)\.\.(-?\d+)\s*")  # 0..4: the integers from 0 to 4
+MOST = 1000  # runs in a sweep; more are probably a typing error
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One run of a sweep: what is given, also as the words of a command, and what tells it from the others."""
+    """One run of a sweep."""
 
     chapter: Chapter
-    given: dict
-    settings: tuple[str, ...]
-    apart: dict
+    given: dict  # the parameters that the user set, by name
+    settings: tuple[str, ...]  # the same as arguments of `pneumo run`
+    apart: dict  # those parameters in which it differs from other runs of the sweep, by name
 
     @property
     def words(self) -> str:
@@ -31,53 +31,57 @@ class Planned:
 
     @property
     def called(self) -> str:
-        """Return the chapter and the differing parameters as words of a command."""
+        """Return the chapter and the differing parameters in short form, such as `1 seed=3`."""
         return " ".join(
             [self.chapter.number or self.chapter.name, *(f"{name}={value}" for name, value in self.apart.items())]
         )
 
     @property
     def command(self) -> str:
-        """What makes this run alone."""
+        """Return the command that makes this run alone."""
         return shlex.join(["pneumo", "run", self.chapter.number or self.chapter.name, *self.settings])
 
 
 def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | None = None) -> list[Planned]:
-    """Every run that is asked for, checked before any is begun."""
+    """Plan the runs of a sweep, and check the parameters of all runs before any starts.
+
+    Raises a ParameterError for invalid parameters and for too many runs.
+
+    chapters: the chapters to run.
+    words: pairs of a parameter's name and its values as typed, such as ("seed", "0..4").
+    file: a YAML file of parameters for all runs; `words` override it.
+    """
     common, varied = from_file(file) if file else {}, dict(words)
     known = {chapter: of_chapter(chapter) for chapter in chapters}
-    _all_have_them(known, [*common, *varied])
+    _check_shared_names(known, [*common, *varied])
     planned = []
-    for chapter in known:
-        parts = {name: _parts(name, word, known[chapter].get(name)) for name, word in varied.items()}
-        for chosen in itertools.product(*parts.values()):
-            one = dict(zip(parts, chosen))
-            given = common | from_words(known[chapter], list(one.items()))
-            settle(chapter, given)
-            settings = (*(("-f", str(file)) if file else ()), *(part for pair in one.items() for part in ("-p", *pair)))
-            planned.append(
-                Planned(chapter, given, settings, {name: given[name] for name in parts if len(parts[name]) > 1})
-            )
+    for chapter, parameters in known.items():
+        values = {name: _split_values(name, word, parameters.get(name)) for name, word in varied.items()}
+        varying = [name for name in values if len(values[name]) > 1]
+        for combination in itertools.product(*values.values()):
+            pairs = list(zip(values, combination))
+            overrides = common | from_words(parameters, pairs)
+            settle(chapter, overrides)
+            arguments = (*(("-f", str(file)) if file else ()), *(word for pair in pairs for word in ("-p", *pair)))
+            planned.append(Planned(chapter, overrides, arguments, {name: overrides[name] for name in varying}))
     if len(planned) > MOST:
         raise ParameterError(f"Nothing was run: these are {len(planned)} runs, and a sweep has at most {MOST}.")
     return planned
 
 
-def _all_have_them(known: dict[Chapter, dict], names: list[str]) -> None:
+def _check_shared_names(known: dict[Chapter, dict], names: list[str]) -> None:
+    """Raise a ParameterError for a parameter that only some of the chapters have."""
     for name in names:
-        lack = [chapter.name for chapter in known if name not in known[chapter]]
-        if lack and len(lack) < len(known):  # a name that none has is a misspelt one, and `check` knows the nearest
+        without = [chapter.name for chapter in known if name not in known[chapter]]
+        if without and len(without) < len(known):  # a name that no chapter has is reported later
             raise ParameterError(
-                f"Nothing was run: {' and '.join(lack)} {'has' if len(lack) == 1 else 'have'} no "
-                f"parameter {name!r}. "
-                "A sweep over several chapters takes parameters that all of them have."
+                f"Nothing was run: {' and '.join(without)} {'has' if len(without) == 1 else 'have'} no "
+                f"parameter {name!r}. A sweep over several chapters takes parameters that all of them have."
             )
 
 
-def _parts(name: str, word: str, parameter: Parameter | None) -> list[str]:
-    """The values that a word stands for: `0..4` counts, commas list; a parameter that is a list itself takes the
-    word whole.
-    """
+def _split_values(name: str, word: str, parameter: Parameter | None) -> list[str]:
+    """Split a word such as `0..4` or `0,1,2` into single values, unless the parameter is a list or the word a path."""
     if (
         parameter is None
         or parameter.type.startswith("list")
@@ -86,17 +90,17 @@ def _parts(name: str, word: str, parameter: Parameter | None) -> list[str]:
         or os.path.exists(word)
     ):
         return [word]
-    found = []
+    values = []
     for part in word.split(","):
-        counted = COUNTED.fullmatch(part) if parameter.type == "int" else None
-        if not counted:
-            found.append(part.strip())
+        match = COUNTED.fullmatch(part) if parameter.type == "int" else None
+        if not match:
+            values.append(part.strip())
             continue
-        first, last = map(int, counted.groups())
+        first, last = map(int, match.groups())
         if not first <= last < first + MOST:
             raise ParameterError(
                 f"Nothing was run: {name} {part.strip()} counts from the first number up to the "
                 f"last, at most {MOST} of them."
             )
-        found += map(str, range(first, last + 1))
-    return list(dict.fromkeys(found))
+        values += map(str, range(first, last + 1))
+    return list(dict.fromkeys(values))
