@@ -98,7 +98,7 @@ def planned(sweep: list[Planned]) -> list[Kept]:
             missing.append(plan)
     if missing:
         raise StudyError(
-            f"{len(missing)} of {len(sweep)} runs do not exist, or the chapter has changed since. Make them first:\n"
+            f"{len(missing)} of {len(sweep)} runs are not there, or the chapter has changed since. Make them first:\n"
             + "\n".join(f"  {plan.command}" for plan in missing)
         )
     return runs
