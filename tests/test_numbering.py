@@ -117,7 +117,7 @@ def pages(demo, tmp_path_factory):
                 Path("_toc.yml"): yaml.safe_dump(toc),
             },
         )
-        html = book._run_jupyter_book(stage, stage.parent, print)
+        html = book._run_jupyter_book(stage, stage.parent)
     return {
         name: (html / name).with_suffix(".html").read_text()
         for name in ("book/intro", *(f"notebooks/{name}" for name in CELLS))

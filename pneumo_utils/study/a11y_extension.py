@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 from pneumo_utils.common.files import sha
 
 
-def name_the_arrows(app, page, template, context, doctree) -> None:
+def name_the_arrows(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """Label the arrows in the side bar that unfold the pages below another; the theme gives them no accessible name.
 
     A handler of Sphinx's event `html-page-context`, with its arguments; `context` is changed in place.
@@ -25,7 +26,7 @@ def name_the_arrows(app, page, template, context, doctree) -> None:
     context["generate_toctree_html"] = generate_labelled_toctree
 
 
-def visit_citation(writer, node) -> None:
+def visit_citation(writer: HTML5Translator, node: nodes.citation) -> None:
     """Write a citation without ARIA roles.
 
     docutils uses a deprecated role for entries, and the role `list` for lists with other content. The entries are
@@ -39,7 +40,7 @@ def visit_citation(writer, node) -> None:
     writer.body[before:] = [re.sub(r' role="(list|doc-biblioentry)"', "", part) for part in writer.body[before:]]
 
 
-def setup(app) -> dict:
+def setup(app: Sphinx) -> dict:
     """Register the extension with Sphinx.
 
     app: the Sphinx application.

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -45,7 +46,7 @@ BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-des
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
-def bind(build: Path | None = None, say=print) -> Path:
+def bind(build: Path | None = None, say: Callable[[str], object] = print) -> Path:
     """Build the book from the stored runs and return the path of its first page.
 
     Nothing is built if no input has changed since the last build. Raises `StudyError` if Jupyter Book warns, or if a
@@ -78,7 +79,7 @@ def bind(build: Path | None = None, say=print) -> Path:
         say("no page has changed")
     else:
         _write_stage(stage, files)
-        html = _run_jupyter_book(stage, build, say)
+        html = _run_jupyter_book(stage, build)
         look_at(html, toc)
         shutil.rmtree(published, ignore_errors=True)
         shutil.copytree(html, published)
@@ -97,7 +98,7 @@ def _digest_inputs(files: dict[Path, str | bytes]) -> str:
     )
 
 
-def shown_runs(say=print) -> dict[str, Standing]:
+def shown_runs(say: Callable[[str], object] = print) -> dict[str, Standing]:
     """Return the run that each chapter's page shows, by chapter name.
 
     This is the run that is up to date; if there is none, the most similar run that finished. A chapter without a
@@ -333,7 +334,7 @@ def _write_stage(stage: Path, files: dict[Path, str | bytes]) -> None:
             path.unlink()
 
 
-def _run_jupyter_book(stage: Path, build: Path, say) -> Path:
+def _run_jupyter_book(stage: Path, build: Path) -> Path:
     """Run Jupyter Book on the staged files and return the folder of its HTML; any warning is an error."""
     command = [
         sys.executable,

@@ -195,7 +195,7 @@ def compare_runs(shown: dict[str, Standing]) -> str:
 
     statuses: by chapter name the run that the book shows.
     """
-    runs = {name: _comparable_runs(name, status) for name, status in shown.items()}
+    runs = {name: _page_runs(name, status) for name, status in shown.items()}
     titles = {name: status.manifest["title"] for name, status in shown.items()}
     text = [
         INTRODUCTION,
@@ -214,7 +214,7 @@ def compare_runs(shown: dict[str, Standing]) -> str:
     return "\n".join(text)
 
 
-def _comparable_runs(name: str, status: Standing) -> list[Record]:
+def _page_runs(name: str, status: Standing) -> list[Record]:
     """Collect a chapter's runs for the page: first the book's run, then the records, then other stored runs."""
     recorded = records.of(name)
     known = {status.folder.name, *(record.digest for record in recorded.values())}

@@ -7,6 +7,9 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
+from sphinx.writers.html5 import HTML5Translator
 
 from pneumo_utils.common.files import sha
 
@@ -15,7 +18,7 @@ class defined(nodes.reference):
     """A link to a term of the glossary, with its definition in the attribute `says`."""
 
 
-def terms(env) -> dict[str, tuple[str, str]]:
+def terms(env: BuildEnvironment) -> dict[str, tuple[str, str]]:
     """Return the page and the label of each term in a glossary.
 
     env: Sphinx's build environment.
@@ -23,7 +26,7 @@ def terms(env) -> dict[str, tuple[str, str]]:
     return {name: target for (kind, name), target in env.get_domain("std").objects.items() if kind == "term"}
 
 
-def outdated(app, env, added, changed, removed) -> list[str]:
+def outdated(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
     """Return all pages if a glossary has changed, because each may show its definitions; else none.
 
     A handler of Sphinx's event `env-get-outdated`, with its arguments.
@@ -31,7 +34,7 @@ def outdated(app, env, added, changed, removed) -> list[str]:
     return list(env.found_docs) if {page for page, _ in terms(env).values()} & (changed | removed) else []
 
 
-def define(app, doctree, page: str) -> None:
+def define(app: Sphinx, doctree: nodes.document, page: str) -> None:
     """Add the definition of the term to every link to a glossary.
 
     A handler of Sphinx's event `doctree-resolved`, with its arguments; `doctree` is changed in place.
@@ -48,7 +51,7 @@ def define(app, doctree, page: str) -> None:
             )
 
 
-def _definition(app, glossary: str, label: str) -> str:
+def _definition(app: Sphinx, glossary: str, label: str) -> str:
     """Return the text of a term's definition.
 
     glossary: the page of the glossary.
@@ -79,7 +82,7 @@ def in_words(paragraph: nodes.paragraph) -> str:
     return re.sub(r"[.:;][^.:;]*$", "", text) + "." if cut else text
 
 
-def visit(writer, node) -> None:
+def visit(writer: HTML5Translator, node: defined) -> None:
     """Write the opening tag of a link, with the definition as its `aria-description`.
 
     writer: Sphinx's HTML writer.
@@ -89,7 +92,7 @@ def visit(writer, node) -> None:
     writer.body[-1] = writer.body[-1].replace("<a ", f'<a aria-description="{html.escape(node["says"])}" ', 1)
 
 
-def setup(app) -> dict:
+def setup(app: Sphinx) -> dict:
     """Register the extension with Sphinx.
 
     app: the Sphinx application.

@@ -59,7 +59,7 @@ def _versions(manifests: list[dict]) -> str:
     )
 
 
-def _records_section(kept: list[Record], manifests: list[dict]) -> list[str]:
+def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[str]:
     """Compose the section on the records, which are not computed again when the book is built."""
     links = {m["chapter"]: _chapter_link(m) for m in manifests}
     rows = [
@@ -73,7 +73,7 @@ def _records_section(kept: list[Record], manifests: list[dict]) -> list[str]:
             plain(record.finished[:10]),
             _commit(record.git),
         ]
-        for record in kept
+        for record in kept_records
     ]
     return [
         "## Kept records",

@@ -7,7 +7,10 @@ import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.writers.html5 import HTML5Translator
 
 from pneumo_utils.common.files import sha
 from pneumo_utils.study.chapters import Chapter
@@ -36,7 +39,7 @@ class NumberTables(SphinxTransform):
                 self.document.note_explicit_target(table, table)
 
 
-def visit(writer, node) -> None:
+def visit(writer: HTML5Translator, node: numbered_table) -> None:
     """Write a table as HTML, with its number in the caption.
 
     writer: Sphinx's HTML writer.
@@ -49,7 +52,7 @@ def visit(writer, node) -> None:
     writer.body.append(f"</span></caption>{node['rest']}</div>")
 
 
-def by_chapter(app, env) -> list[str]:
+def by_chapter(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Replace Sphinx's numbers by the chapter's number or name and a count that starts at 1 in each chapter.
 
     A handler of Sphinx's event `env-get-updated`, with its arguments. It reports no page as changed.
@@ -61,7 +64,7 @@ def by_chapter(app, env) -> list[str]:
     return []
 
 
-def setup(app) -> dict:
+def setup(app: Sphinx) -> dict:
     """Register the extension with Sphinx.
 
     app: the Sphinx application.
