@@ -14,7 +14,7 @@ from conftest import write_notebook
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots.comparison import survey_table
 from pneumo_utils.plots.tables import table
-from pneumo_utils.study import book, references
+from pneumo_utils.study import book, references, rerun_footer
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.run_status import Standing
@@ -93,7 +93,7 @@ def pages(demo, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(book, "chapters", lambda: list(demo))
         patch.setattr(book, "find", lambda name: next(chapter for chapter in demo if chapter.name == name))
-        patch.setattr(book.rerun_footer, "closing", lambda chapter: "## Run this chapter")
+        patch.setattr(rerun_footer, "closing", lambda chapter: "## Run this chapter")
         executed = {
             chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()
         }
