@@ -339,7 +339,7 @@ def test_a_traceback_on_a_page_fails_the_book(tmp_path):
     toc = {"root": "book/intro", "parts": [{"chapters": [{"file": "book/rerun"}]}]}
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "intro.html").write_text("fine")
-    with pytest.raises(StudyError, match="book/rerun is in the table of contents and was not made"):
+    with pytest.raises(StudyError, match="book/rerun is in the table of contents but was not built"):
         book.look_at(tmp_path, toc)
     (tmp_path / "book" / "rerun.html").write_text("Traceback (most recent call last)")
     with pytest.raises(StudyError, match="holds a traceback"):
@@ -347,8 +347,8 @@ def test_a_traceback_on_a_page_fails_the_book(tmp_path):
 
 
 def test_a_picture_without_words_fails_the_book():
-    with pytest.raises(StudyError, match="has no words"):
-        book._picture({"width": 600}, find("speed"), 3)
+    with pytest.raises(StudyError, match="has no alt text"):
+        book._figure_metadata({"width": 600}, find("speed"), 3)
 
 
 def test_each_picture_of_a_cell_has_its_own_words():
@@ -367,7 +367,7 @@ def test_each_picture_of_a_cell_has_its_own_words():
         "metadata": {"tags": ["hide-input"]},
         "outputs": [said, picture("one"), picture("two"), said, said],
     }
-    parts = book._one_picture_each(cell)
+    parts = book._split_by_figure(cell)
     assert [part["outputs"] for part in parts] == [[said], [picture("one")], [picture("two")], [said, said]]
     assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len(
         {part["id"] for part in parts}
@@ -378,25 +378,25 @@ def test_each_picture_of_a_cell_has_its_own_words():
     )
     assert len({id(part["metadata"]) for part in parts}) == 4  # where the words of each are put
     alone = cell | {"outputs": [picture("one")]}
-    assert book._one_picture_each(alone) == [alone]
+    assert book._split_by_figure(alone) == [alone]
 
 
 def test_a_warning_fails_the_book_and_the_old_one_stays(html, monkeypatch):
     before = (html / "book" / "intro.html").read_bytes()
-    prose = book._prose()
+    prose = book._read_prose()
     prose[Path("book/intro.md")] += b"\n[](no_such_page.md)\n"
-    monkeypatch.setattr(book, "_prose", lambda: prose)
+    monkeypatch.setattr(book, "_read_prose", lambda: prose)
     with pytest.raises(StudyError, match="no_such_page"):
         book.bind(html.parent)
     assert (html / "book" / "intro.html").read_bytes() == before
 
 
 def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
-    monkeypatch.setattr(book, "_jupyter_book", lambda *_: pytest.fail("bound again"))
+    monkeypatch.setattr(book, "_run_jupyter_book", lambda *_: pytest.fail("built again"))
     said = []
     assert book.bind(html.parent, said.append) == html / "index.html" and said == ["no page has changed"]
     monkeypatch.setattr(book, "versions", lambda libraries: {"sphinx": "another"})
-    with pytest.raises(pytest.fail.Exception, match="bound again"):
+    with pytest.raises(pytest.fail.Exception, match="built again"):
         book.bind(html.parent)
 
 

@@ -67,4 +67,4 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
         ["score", "0.5 (0.45 to 0.55)", "0.8 (0.75 to 0.85)", "apart"],
         ["same &#38; loss", "0.3333 (0 to 1)", "0.3333 (0 to 1)", ""],
     ]
-    assert "2 results are in one of the two alone" in plain
+    assert "2 results are in only one of the two runs" in plain

@@ -178,7 +178,7 @@ def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
     notebook = nbformat.read(chapter.path, 4)
     notebook.cells[-2].source = CHAPTER.replace(right, wrong)
     nbformat.write(notebook, chapter.path)
-    with pytest.raises(StudyError, match="demo: .* belongs to no whole exercise"):
+    with pytest.raises(StudyError, match="demo: .* is not part of a complete exercise"):
         exercises.of(chapter)
 
 
@@ -196,7 +196,7 @@ def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, mon
     )
     page = exercises.on_the_page(chapter, CHAPTER)
     assert (
-        "measured on 2026-01-02 (CPU, 2 cores) after the chapter itself, which takes 3 min from nothing" in page
+        "measured on 2026-01-02 (CPU, 2 cores), after the chapter itself, which takes 3 min the first time" in page
         and "★★★ 20 minutes" in page
     )
     assert page.count("A solution (computes: 1.5 min)") == 1 and page.count("A solution\n") == 1

@@ -14,7 +14,7 @@ from conftest import write_notebook
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots.comparison import survey_table
 from pneumo_utils.plots.tables import table
-from pneumo_utils.study import book, references
+from pneumo_utils.study import book, references, rerun_footer
 from pneumo_utils.study.chapters import Chapter, chapters, find
 from pneumo_utils.study.run import run
 from pneumo_utils.study.run_status import Standing
@@ -93,7 +93,7 @@ def pages(demo, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(book, "chapters", lambda: list(demo))
         patch.setattr(book, "find", lambda name: next(chapter for chapter in demo if chapter.name == name))
-        patch.setattr(book.rerun_footer, "closing", lambda chapter: "## Run this chapter")
+        patch.setattr(rerun_footer, "closing", lambda chapter: "## Run this chapter")
         executed = {
             chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()
         }
@@ -109,15 +109,15 @@ def pages(demo, tmp_path_factory):
             "root": "book/intro",
             "chapters": [*({"file": f"notebooks/{name}"} for name in CELLS), {"file": "book/run_statistics"}],
         }
-        book._stage(
+        book._write_stage(
             stage,
             {
-                **book._referring(prose, executed),
+                **book._resolve_references(prose, executed),
                 Path("_config.yml"): yaml.safe_dump(config),
                 Path("_toc.yml"): yaml.safe_dump(toc),
             },
         )
-        html = book._jupyter_book(stage, stage.parent, print)
+        html = book._run_jupyter_book(stage, stage.parent)
     return {
         name: (html / name).with_suffix(".html").read_text()
         for name in ("book/intro", *(f"notebooks/{name}" for name in CELLS))
@@ -184,13 +184,13 @@ def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
         "outputs": [{"data": {"text/markdown": "See {numref}`tab-5-score`."}}],
     }
     with pytest.raises(StudyError, match="05_demo, cell made, refers to tab-5-score"):
-        book._referring({}, {first: {"cells": [made_by_code, *shows("tab-5-scores")]}})
+        book._resolve_references({}, {first: {"cells": [made_by_code, *shows("tab-5-scores")]}})
     with pytest.raises(
         StudyError,
         match="05_demo, cell told, refers to tab-5-score, and there is no table of that name; did you "
         "mean 'tab-5-scores'",
     ):
-        book._referring({}, {first: page})
+        book._resolve_references({}, {first: page})
     for wrong in ("fig-5-third", "tab-6-scores", "fig-5-seed", "tab-atlas-height"):
         with pytest.raises(StudyError, match=f"here.md refers to {wrong}"):
             references.settled(f"{{numref}}`{wrong}`", "here.md", set(), list(demo))

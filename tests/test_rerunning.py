@@ -104,9 +104,9 @@ def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
     assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
 
 
-def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, monkeypatch, tmp_path):
+def test_a_chapter_of_which_nothing_is_rerun_settings_has_the_plain_commands(small, monkeypatch, tmp_path):
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
-    monkeypatch.setattr(rerun_footer, "_declared", lambda: {})
+    monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {})
     assert rerun_footer.commands(Chapter(small(name="appendix"))) == {
         "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"],
         "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"],
@@ -121,14 +121,14 @@ def test_a_chapter_of_which_nothing_is_declared_has_the_plain_commands(small, mo
         ({"data": {"seed": "rsna"}}, StudyError, "gives demo data by seed, which is no folder"),
     ],
 )
-def test_what_is_declared_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
+def test_what_is_rerun_settings_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
-    monkeypatch.setattr(rerun_footer, "_declared", lambda: {"demo": declared})
+    monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {"demo": declared})
     with pytest.raises(error, match=says):
         rerun_footer.commands(Chapter(small()))
 
 
-def test_nothing_is_declared_of_a_chapter_that_is_not_there():
+def test_nothing_is_rerun_settings_of_a_chapter_that_is_not_there():
     names = {chapter.name for chapter in chapters()}
-    assert rerun_footer._declared().keys() <= names
+    assert rerun_footer._rerun_settings().keys() <= names
     assert {path.stem for path in (ROOT / "notebooks" / "params").glob("*/*.yml")} <= names

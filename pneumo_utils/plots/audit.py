@@ -1,4 +1,4 @@
-"""The pictures of the audit: one for each paper."""
+"""Draw the figures of the audit, which recomputes what the papers' printed numbers imply."""
 
 import numpy as np
 import pandas as pd
@@ -10,8 +10,13 @@ from pneumo_utils.plots.tables import table
 
 
 def block_order(implied: pd.DataFrame, constants: dict[str, float]):
-    """Each model's accuracy and balanced accuracy with one standard error either way, beside always answering
-    pneumonia.
+    """Draw each model's accuracy and balanced accuracy with one standard error, and the baseline "always pneumonia".
+
+    The best model of each metric is orange.
+
+    implied: a row for each model and metric, with the columns `metric`, `column` (the model), `value` and
+        `standard_error`.
+    constants: the score of the baseline by metric.
     """
     titles = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
     figure, rows = canvas(6.8, rows=2)
@@ -36,7 +41,10 @@ def block_order(implied: pd.DataFrame, constants: dict[str, float]):
 
 
 def recall_and_specificity(implied: pd.DataFrame):
-    """For each column of paper 2 the share of each class that would be right, joined by a line."""
+    """Draw the recall and the specificity that each column of paper 2 implies, joined by a line.
+
+    implied: a row for each column of the paper and metric, with the columns `column`, `metric` and `value`.
+    """
     wide = (
         implied.pivot(index="column", columns="metric", values="value")
         .loc[implied["column"].drop_duplicates()]
@@ -52,7 +60,11 @@ def recall_and_specificity(implied: pd.DataFrame):
 
 
 def sorted_batches(batches: pd.DataFrame, average: float):
-    """The recall of each batch, in order, of a predictor that is never wrong."""
+    """Draw the recall of each batch for a predictor without errors, and the mean over batches.
+
+    batches: a row for each batch, in order, with the column `recall`.
+    average: the mean over batches.
+    """
     figure, axes = canvas(3.8)
     axes.fill_between(
         np.arange(len(batches) + 1),
@@ -72,11 +84,16 @@ def sorted_batches(batches: pd.DataFrame, average: float):
 
 
 def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
-    """One confusion matrix under two sets of names, each in the same order of classes."""
-    figure, both = canvas(3.5, columns=2)
-    for axes, title, order in zip(both, ("As printed", "Names that fit"), (names, renamed)):
-        place = [order.index(name) for name in names]
-        shown = counts[np.ix_(place, place)]
+    """Draw one confusion matrix under two assignments of class names to its rows and columns.
+
+    counts: the matrix; rows are true classes, columns predictions.
+    names: the class names as printed.
+    renamed: the same names in the order that fits the stated class totals.
+    """
+    figure, panels = canvas(3.5, columns=2)
+    for axes, title, order in zip(panels, ("As printed", "Names that fit"), (names, renamed)):
+        positions = [order.index(name) for name in names]
+        shown = counts[np.ix_(positions, positions)]
         errors = shown - np.diag(np.diag(shown))
         sns.heatmap(
             errors,
@@ -95,22 +112,33 @@ def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
         axes.set_yticklabels(short, rotation=90, fontsize=11, va="center")
         axes.set_title(title)
         axes.set_xlabel("predicted")
-    both[0].set_ylabel("actual")
+    panels[0].set_ylabel("actual")
     return figure
 
 
 def ways_to_name(ways: pd.DataFrame, **named: str):
-    """The ways of naming a matrix's rows, as `claims.audited.namings_of` hands them back, as a table."""
+    """Format the possible assignments of class names to a matrix's rows as a numbered table.
+
+    namings: what `claims.audit_tables.namings_of` returns.
+    named: `name` and `caption` of the table.
+    """
     return table(ways.assign(p=ways["p"].map(chance)), **{"chi-squared": "{:.2f}"}, **named)
 
 
 def chance(p: float) -> str:
-    """A p-value in words; one that is very small says no more than that."""
+    """Format a p-value with three decimals, or as "< 0.001".
+
+    p: the p-value.
+    """
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def without_an_image(scores: pd.DataFrame, printed: float):
-    """F1 of predictors that never see an image, with intervals, and the detector's printed F1 as a line."""
+    """Draw the F1 of baselines that never see an image, with confidence intervals, and a detector's F1 as a line.
+
+    scores: a row for each baseline, with the columns `predictor`, `f1`, `low` and `high`, as shares.
+    printed: the F1 that the paper prints for its detector, as a share.
+    """
     part = scores.sort_values("f1", ignore_index=True)
     figure, axes = canvas(4.3)
     above = (part["f1"] > printed).to_numpy()

@@ -1,4 +1,4 @@
-"""All verdicts in one picture: on paper, on phantoms and on real radiographs, a bar a paper."""
+"""Draw the number of claims by verdict: on paper, on phantoms and on real radiographs, with a bar for each paper."""
 
 import numpy as np
 import pandas as pd
@@ -7,14 +7,17 @@ from pneumo_utils.claims.audit_tables import tally
 from pneumo_utils.plots.scoreboard import COLUMNS
 from pneumo_utils.plots.style import BLUE, ORANGE, PALE, canvas
 
-COLOURS = (BLUE, ORANGE, PALE)  # holds, does not, nobody can tell or has looked
+COLOURS = (BLUE, ORANGE, PALE)  # claim holds; does not hold; unverifiable or not tested
 
 
 def totals(board: pd.DataFrame):
-    """The picture, and the words for who cannot see it."""
+    """Draw the claims of each paper by verdict, and return the figure and its alt text.
+
+    board: the table of claims and verdicts.
+    """
     figure, rows = canvas(8.6, rows=len(COLUMNS), sharex=True)
     figure.get_layout_engine().set(hspace=0.06)
-    told = []
+    descriptions = []
     for axes, (column, (title, verdicts)) in zip(rows, COLUMNS.items()):
         counts = tally(board, column=column, verdicts=verdicts)
         _bars(axes, counts)
@@ -22,7 +25,7 @@ def totals(board: pd.DataFrame):
         axes.legend(
             loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1, columnspacing=1.2
         )
-        told.append(
+        descriptions.append(
             f"{title}: "
             + "; ".join(
                 f"paper {paper}: " + ", ".join(f"{count} {verdict}" for verdict, count in row.items())
@@ -30,16 +33,18 @@ def totals(board: pd.DataFrame):
             )
         )
     rows[-1].set_xlabel("claims")
-    return figure, "Bars of claims by verdict, a bar a paper. " + ". ".join(told)
+    return figure, "Bars of claims by verdict, one bar for each paper. " + ". ".join(descriptions)
 
 
 def _bars(axes, counts: pd.DataFrame) -> None:
+    """Draw stacked bars: a row of the counts is a paper, a column a verdict."""
     left, papers = np.zeros(len(counts)), counts.index.astype(str)
-    for (verdict, each), colour in zip(counts.items(), COLOURS):
-        axes.barh(papers, each, left=left, color=colour, label=verdict)
-        left += each.to_numpy()
-    for at, (end, row) in enumerate(zip(left, counts.to_numpy())):  # beside the bars: in them few would fit
-        axes.text(end + 0.02 * left.max(), at, " · ".join(map(str, row)), va="center", fontsize=13)
+    for (verdict, numbers), colour in zip(counts.items(), COLOURS):
+        axes.barh(papers, numbers, left=left, color=colour, label=verdict)
+        left += numbers.to_numpy()
+    # the numbers are beside the bars, because few would fit into them
+    for index, (end, row) in enumerate(zip(left, counts.to_numpy())):
+        axes.text(end + 0.02 * left.max(), index, " · ".join(map(str, row)), va="center", fontsize=13)
     axes.set_xlim(0, 1.4 * left.max())
     axes.invert_yaxis()
     axes.set_ylabel("paper")

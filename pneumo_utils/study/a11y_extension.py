@@ -1,40 +1,52 @@
-"""A Sphinx extension: mends what the theme and docutils leave for screen readers to stumble over, as axe-core tells."""
+"""A Sphinx extension that corrects accessibility errors of the theme and of docutils, as reported by axe-core."""
 
 import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
 from pneumo_utils.common.files import sha
 
 
-def name_the_arrows(app, page, template, context, doctree) -> None:
-    """The theme folds the pages below another behind an arrow without a name; it says what it opens."""
-    make = context["generate_toctree_html"]
+def name_the_arrows(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+    """Label the arrows in the side bar that unfold the pages below another; the theme gives them no accessible name.
 
-    def named(*asked, **more):
-        made = make(*asked, **more)
-        for summary in made.find_all("summary") if made else []:
+    A handler of Sphinx's event `html-page-context`, with its arguments; `context` is changed in place.
+    """
+    generate_toctree = context["generate_toctree_html"]
+
+    def generate_labelled_toctree(*args, **options):
+        toctree = generate_toctree(*args, **options)
+        for summary in toctree.find_all("summary") if toctree else []:
             summary["aria-label"] = f"Pages below {summary.find_parent('li').find('a').get_text(strip=True)}"
-        return made
+        return toctree
 
-    context["generate_toctree_html"] = named
+    context["generate_toctree_html"] = generate_labelled_toctree
 
 
-def visit_citation(writer, node) -> None:
-    """docutils gives works a role that is no longer one, in a list that holds other things too; they are paragraphs
-    as well without.
+def visit_citation(writer: HTML5Translator, node: nodes.citation) -> None:
+    """Write a citation without ARIA roles.
+
+    docutils uses a deprecated role for entries, and the role `list` for lists with other content. The entries are
+    readable paragraphs without these roles.
+
+    writer: Sphinx's HTML writer.
+    node: the citation.
     """
     before = len(writer.body)
     HTML5Translator.visit_citation(writer, node)
     writer.body[before:] = [re.sub(r' role="(list|doc-biblioentry)"', "", part) for part in writer.body[before:]]
 
 
-def setup(app) -> dict:
-    """Register the extension with Sphinx."""
+def setup(app: Sphinx) -> dict:
+    """Register the extension with Sphinx.
+
+    app: the Sphinx application.
+    """
     app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
-    app.connect("html-page-context", name_the_arrows, priority=900)  # behind the theme
+    app.connect("html-page-context", name_the_arrows, priority=900)  # after the theme
     return {
         "version": "1",
         "env_version": sha(Path(__file__).read_bytes()),

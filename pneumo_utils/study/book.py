@@ -1,5 +1,5 @@
-"""Bind the book: stage the prose beside the executed chapters, let Jupyter Book make the pages, and look at each
-before it is published.
+"""Build the book: stage the prose and the executed notebooks, run Jupyter Book, and check every page before it is
+published.
 """
 
 import importlib.util
@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -39,46 +40,55 @@ from pneumo_utils.study.run_context import kind_of
 from pneumo_utils.study.run_status import Standing, standing, versions
 
 EXPRESSION = re.compile(r"\{\{.*?\}\}")
-MADE_OF = "made_of.txt"  # beside the pages: the digest of what they were bound from
+MADE_OF = "made_of.txt"  # next to the pages: the digest of all their inputs
 EXTENSIONS = (a11y_extension, glossary_tooltips, table_numbering)
 BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
 MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
-def bind(build: Path | None = None, say=print) -> Path:
-    """Make the book from the runs that are kept; hands back the page to open."""
+def bind(build: Path | None = None, say: Callable[[str], object] = print) -> Path:
+    """Build the book from the stored runs and return the path of its first page.
+
+    Nothing is built if no input has changed since the last build. Raises `StudyError` if Jupyter Book warns, or if a
+    page is missing or contains a traceback; the previous book is then kept.
+
+    build: the folder of all build products; None for the usual one.
+    say: called with each line of progress.
+    """
     build = build or run_paths.build()
     stage = build / "stage"
     shown = shown_runs(say)
-    wanted = _toc_of_what_is_there(shown)
-    results = {name: read_json(at.folder / "results.json") for name, at in shown.items()}
+    toc = _filtered_toc(shown)
+    scoreboard = shown.get("scoreboard")
+    results = {name: read_json(status.folder / "results.json") for name, status in shown.items()}
     recorded = [record for name in shown for record in records.of(name).values()]
-    executed = {find(name): page(at) for name, at in shown.items()}
-    keep = {
-        **_referring(_filled(_prose(), _values(results, shown.get("scoreboard"))), executed),
-        Path("book/run_statistics.md"): pages.statistics([at.manifest for at in shown.values()], recorded),
+    notebooks = {find(name): page(status) for name, status in shown.items()}
+    files = {
+        **_resolve_references(_filled(_read_prose(), _template_values(results, scoreboard)), notebooks),
+        Path("book/run_statistics.md"): pages.statistics([status.manifest for status in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters(),
-        **_papers(shown.get("scoreboard")),
+        **_paper_pages(scoreboard),
         Path("book/compare_runs.md"): compare.compare_runs(shown),
-        Path("_toc.yml"): yaml.safe_dump(wanted, sort_keys=False),
+        Path("_toc.yml"): yaml.safe_dump(toc, sort_keys=False),
         Path("_config.yml"): (ROOT / "_config.yml").read_bytes(),
-        **_mathjax(),
+        **_mathjax_files(),
     }
-    published, made_of = build / "html", _made_of(keep)
-    if _told(published / MADE_OF) == made_of:
+    published, digest = build / "html", _digest_inputs(files)
+    digest_file = published / MADE_OF
+    if digest_file.is_file() and digest_file.read_text(encoding="utf-8") == digest:
         say("no page has changed")
     else:
-        _stage(stage, keep)
-        html = _jupyter_book(stage, build, say)
-        look_at(html, wanted)
+        _write_stage(stage, files)
+        html = _run_jupyter_book(stage, build)
+        look_at(html, toc)
         shutil.rmtree(published, ignore_errors=True)
         shutil.copytree(html, published)
-        write(published / MADE_OF, made_of)
+        write(digest_file, digest)
     return published / "index.html"
 
 
-def _made_of(files: dict[Path, str | bytes]) -> str:
-    """A digest of all that is bound, and of what binds it."""
+def _digest_inputs(files: dict[Path, str | bytes]) -> str:
+    """Compute a digest of all staged files and of the software that builds the book."""
     return digest_of(
         [
             versions(BINDERS),
@@ -88,51 +98,62 @@ def _made_of(files: dict[Path, str | bytes]) -> str:
     )
 
 
-def _told(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.is_file() else ""
+def shown_runs(say: Callable[[str], object] = print) -> dict[str, Standing]:
+    """Return the run that each chapter's page shows, by chapter name.
 
+    This is the run that is up to date; if there is none, the most similar run that finished. A chapter without a
+    finished run is left out.
 
-def shown_runs(say=print) -> dict[str, Standing]:
-    """For each chapter the run that its page shows: the one that is up to date, else the nearest that ended well."""
-    found = {}
+    say: called with a line for each chapter that is left out.
+    """
+    shown = {}
     for chapter in chapters():
-        at = standing(chapter)
-        if at.folder:
-            found[chapter.name] = at
+        status = standing(chapter)
+        if status.folder:
+            shown[chapter.name] = status
         else:
-            say(f"{chapter.name} has never been run to its end; its page is left out")
-    return found
+            say(f"{chapter.name} has no finished run; its page is left out")
+    return shown
 
 
-def _toc_of_what_is_there(shown: dict) -> dict:
+def _filtered_toc(shown: dict[str, Standing]) -> dict:
+    """Read the table of contents without the chapters that have no run, and without parts that are then empty."""
     toc = read_yaml(ROOT / "_toc.yml")
-    for part in toc["parts"]:  # the pages below one that is left out go with it
+    for part in toc["parts"]:  # the pages below a chapter that is left out are left out too
         part["chapters"] = [
-            c for c in part["chapters"] if not c["file"].startswith("notebooks/") or Path(c["file"]).name in shown
+            entry
+            for entry in part["chapters"]
+            if not entry["file"].startswith("notebooks/") or Path(entry["file"]).name in shown
         ]
     toc["parts"] = [part for part in toc["parts"] if part["chapters"]]
     return toc
 
 
 def page(at: Standing) -> dict:
-    """An executed notebook as a page: what was run stands under its title, and nothing of the machine that ran it."""
+    """Turn the executed notebook of a run into a page of the book, as notebook JSON.
+
+    A summary of the run is added below the title, and the commands that repeat it at the end. Traces of the machine
+    that ran it are removed. Raises `StudyError` if an output is a traceback or a figure has no alt text.
+
+    status: the chapter's run, with its folder and manifest.
+    """
     notebook, chapter = read_json(at.folder / "notebook.ipynb"), find(at.manifest["chapter"])
     notebook["metadata"].pop("papermill", None)
-    notebook["cells"] = [part for cell in notebook["cells"] for part in _one_picture_each(cell)]
+    notebook["cells"] = [part for cell in notebook["cells"] for part in _split_by_figure(cell)]
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
         if exercises.holds_them(cell):
             cell["source"] = exercises.on_the_page(chapter, "".join(cell["source"]))
         if "injected-parameters" in cell["metadata"].get("tags", []):
-            # the line under the title names every setting that was changed
+            # the summary below the title already lists every changed setting
             cell["metadata"]["tags"].append("remove-cell")
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 raise StudyError(f"{chapter.name}: cell {number} of the run holds a traceback; run the chapter again.")
             references.labelled(output, chapter)
             if kind := kind_of(output):
-                cell["metadata"]["mystnb"] = _picture(output.get("metadata", {}).get(kind, {}), chapter, number)
+                cell["metadata"]["mystnb"] = _figure_metadata(output.get("metadata", {}).get(kind, {}), chapter, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
     notebook["cells"].append(
@@ -141,108 +162,114 @@ def page(at: Standing) -> dict:
     return notebook
 
 
-def _one_picture_each(cell: dict) -> list[dict]:
-    """A cell whose outputs are pictures and more, as several: the words for a picture are the cell's, so each
-    picture needs one of its own.
+def _split_by_figure(cell: dict) -> list[dict]:
+    """Split a cell so that each of its figures has a cell of its own.
+
+    MyST-NB takes the caption and the alt text of a figure from the metadata of the cell, so a cell can describe only
+    one figure.
     """
-    parts = [
-        list(part)
-        for _, part in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)
+    groups = [
+        list(outputs)
+        for _, outputs in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)
     ]
-    if len(parts) < 2:
+    if len(groups) < 2:
         return [cell]
     tags = [*(tag for tag in cell["metadata"].get("tags", []) if tag != "hide-input"), "remove-input"]
     below = cell | {"source": ["# more of what the cell above shows"]}
     return [
-        cell | {"outputs": parts[0]},
+        cell | {"outputs": groups[0]},
         *(
-            below | {"id": f"{cell['id']}-{at}", "outputs": part, "metadata": cell["metadata"] | {"tags": tags}}
-            for at, part in enumerate(parts[1:], 2)
+            below | {"id": f"{cell['id']}-{number}", "outputs": outputs, "metadata": cell["metadata"] | {"tags": tags}}
+            for number, outputs in enumerate(groups[1:], 2)
         ),
     ]
 
 
-def _picture(shown: dict, chapter: Chapter, number: int) -> dict:
-    if not shown.get("alt"):
-        raise StudyError(
-            f"{chapter.name}: the picture of cell {number} has no words for who cannot see it; show it "
-            f"with run.figure(..., alt=...)."
-        )
-    look = {"image": {"alt": " ".join(shown["alt"].split()), "width": f"{shown['width']}px"}}
-    return look | (
-        {"figure": {"caption": shown["caption"], "name": references.label("fig", chapter, shown["name"])}}
-        if shown.get("caption")
-        else {}
-    )
+def _figure_metadata(figure: dict, chapter: Chapter, number: int) -> dict:
+    """Build MyST-NB's metadata of a figure: alt text and width, and where there is a caption also its label.
 
-
-def _referring(prose: dict[Path, bytes], executed: dict[Chapter, dict]) -> dict[Path, str | bytes]:
-    """Prose and chapters, in which every reference to a figure, a table or a chapter leads to one that is shown or
-    says that it was left out.
+    figure: what `Run.figure` stored with the output: `alt`, `caption`, `name` and `width`.
+    number: the index of the cell, for the error message.
     """
-    shown, every = (
-        set().union(*(references.labels(notebook, chapter) for chapter, notebook in executed.items())),
-        chapters(),
-    )
-    left_out = [chapter for chapter in every if chapter not in executed]
+    if not figure.get("alt"):
+        raise StudyError(
+            f"{chapter.name}: the figure of cell {number} has no alt text; show it with run.figure(..., alt=...)."
+        )
+    image = {"alt": " ".join(figure["alt"].split()), "width": f"{figure['width']}px"}
+    if not figure.get("caption"):
+        return {"image": image}
+    label = references.label("fig", chapter, figure["name"])
+    return {"image": image, "figure": {"caption": figure["caption"], "name": label}}
 
-    def settled(text: str, where: str) -> str:
+
+def _resolve_references(prose: dict[Path, bytes], notebooks: dict[Chapter, dict]) -> dict[Path, str | bytes]:
+    """Return prose and notebooks by path, with every reference to a figure, table or chapter that the book does not
+    show replaced by plain words.
+    """
+    shown = set().union(*(references.labels(notebook, chapter) for chapter, notebook in notebooks.items()))
+    every = chapters()
+    left_out = [chapter for chapter in every if chapter not in notebooks]
+
+    def resolve(text: str, where: str) -> str:
         return references.linked(references.settled(text, where, shown, every), left_out)
 
-    for chapter, notebook in executed.items():
+    for chapter, notebook in notebooks.items():
         for cell in notebook["cells"]:
             where = f"{chapter.name}, cell {cell['id']},"
             if cell["cell_type"] == "markdown":
-                cell["source"] = settled("".join(cell["source"]), where)
-            for data in (
-                output["data"] for output in cell.get("outputs", []) if "text/markdown" in output.get("data", {})
-            ):
-                data["text/markdown"] = settled("".join(data["text/markdown"]), where)
+                cell["source"] = resolve("".join(cell["source"]), where)
+            for output in cell.get("outputs", []):
+                if "text/markdown" in output.get("data", {}):
+                    output["data"]["text/markdown"] = resolve("".join(output["data"]["text/markdown"]), where)
     return {
-        path: settled(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content
+        path: resolve(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content
         for path, content in prose.items()
-    } | {Path("notebooks") / f"{chapter.name}.ipynb": _json(notebook) for chapter, notebook in executed.items()}
+    } | {
+        Path("notebooks") / f"{chapter.name}.ipynb": json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        for chapter, notebook in notebooks.items()
+    }
 
 
-def _papers(scoreboard: Standing | None) -> dict[Path, str]:
-    """The pages below the scoreboard, from the table that its run left."""
+def _paper_pages(scoreboard: Standing | None) -> dict[Path, str]:
+    """Compose the page of each paper's claims, by path; none if the scoreboard has no run."""
     if not scoreboard:
         return {}
-    rows = _board(scoreboard)
+    rows = _read_board(scoreboard)
     return {
         Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper])
         for paper in load().papers
     }
 
 
-def _json(notebook: dict) -> str:
-    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-
-
-def _prose() -> dict[Path, bytes]:
-    files = [path for path in sorted((ROOT / "book").rglob("*")) if path.is_file()]
+def _read_prose() -> dict[Path, bytes]:
+    """Read all files of the folder `book`, except the records, by their path below the repository."""
+    book = ROOT / "book"
     return {
         path.relative_to(ROOT): path.read_bytes()
-        for path in files
-        if path.relative_to(ROOT / "book").parts[0] != "records"
+        for path in sorted(book.rglob("*"))
+        if path.is_file() and path.relative_to(book).parts[0] != "records"
     }
 
 
-def _values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
-    """What was found, for the prose: the chapters' results, `{{ found.paper_audit.claims.value }}`, what the first
-    page makes of them, and what labs need. Words among results are text, whatever they hold.
+def _template_values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
+    """Collect the values that expressions in the prose can use, by the first part of the expression.
+
+    `found` has the chapters' results, for example `{{ found.paper_audit.claims.value }}`; `front` the tables of the
+    first page; `lab` what a lab needs. Text among the results is escaped, so that it cannot act as markup.
+
+    results: the content of `results.json` by chapter name.
     """
-    found = {name: told["results"] for name, told in results.items()}
-    as_text = {
+    by_chapter = {name: content["results"] for name, content in results.items()}
+    escaped = {
         name: {
             key: {part: plain(value) if isinstance(value, str) else value for part, value in entry.items()}
             for key, entry in entries.items()
         }
-        for name, entries in found.items()
+        for name, entries in by_chapter.items()
     }
     front = {
-        "headlines": pages.headlines(_board(scoreboard)) if scoreboard else "",
-        "beside_no_network": pages.beside_no_network({find(name): each for name, each in found.items()}),
+        "headlines": pages.headlines(_read_board(scoreboard)) if scoreboard else "",
+        "beside_no_network": pages.beside_no_network({find(name): entries for name, entries in by_chapter.items()}),
     }
     lab = {
         "needs": references.linked(
@@ -252,14 +279,14 @@ def _values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
         "measured": exercises.dates(),
         "minutes": exercises.MINUTES,
     }
-    return {"found": as_text, "front": front, "lab": lab}
+    return {"found": escaped, "front": front, "lab": lab}
 
 
 def _filled(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
-    """The prose with values in the place of its `{{ expressions }}`.
+    """Replace the `{{ expressions }}` in Markdown files by their values.
 
-    Only what the book's authors wrote is ever a template, and even that has no way out of its sandbox: MyST's own
-    substitutions would render again what a value holds.
+    Only the prose of the book's authors is a template, and it is evaluated in a sandbox. MyST's own substitutions are
+    not used, because they would evaluate the text of a value once more.
     """
     environment = SandboxedEnvironment(undefined=StrictUndefined)
 
@@ -278,25 +305,24 @@ def _filled(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
     }
 
 
-def _board(scoreboard: Standing) -> list[dict]:
-    """The table that the scoreboard's run left."""
+def _read_board(scoreboard: Standing) -> list[dict]:
+    """Read the table of claims and verdicts that the scoreboard's run wrote."""
     return read_json(scoreboard.folder / "board.json")
 
 
-def _mathjax() -> dict[Path, bytes]:
-    """MathJax from the package that carries it: a page that is read offline cannot ask a CDN."""
-    home = Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax" / "es5"
-    found = {}
-    for name in MATHJAX:
-        for path in (
-            [home / name] if (home / name).is_file() else sorted(p for p in (home / name).rglob("*") if p.is_file())
-        ):
-            found[Path("book/_static/mathjax") / path.relative_to(home)] = path.read_bytes()
-    return found
+def _mathjax_files() -> dict[Path, bytes]:
+    """Read MathJax from its Python package: a book that is read offline cannot load it from a CDN."""
+    root = Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax" / "es5"
+    paths = [
+        path
+        for source in (root / name for name in MATHJAX)
+        for path in ([source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file()))
+    ]
+    return {Path("book/_static/mathjax") / path.relative_to(root): path.read_bytes() for path in paths}
 
 
-def _stage(stage: Path, files: dict[Path, str | bytes]) -> None:
-    """Write what has changed and remove what has gone, so that Sphinx reads again only what it must."""
+def _write_stage(stage: Path, files: dict[Path, str | bytes]) -> None:
+    """Write changed files and delete files that are no longer needed, so that Sphinx reads only changed pages again."""
     for name, content in files.items():
         data = content.encode("utf-8") if isinstance(content, str) else content
         target = stage / name
@@ -308,7 +334,8 @@ def _stage(stage: Path, files: dict[Path, str | bytes]) -> None:
             path.unlink()
 
 
-def _jupyter_book(stage: Path, build: Path, say) -> Path:
+def _run_jupyter_book(stage: Path, build: Path) -> Path:
+    """Run Jupyter Book on the staged files and return the folder of its HTML; any warning is an error."""
     command = [
         sys.executable,
         "-c",
@@ -321,31 +348,34 @@ def _jupyter_book(stage: Path, build: Path, say) -> Path:
         "--keep-going",
         "-n",
     ]
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     )
-    log = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout + done.stderr)
+    log = re.sub(r"\x1b\[[0-9;]*m", "", process.stdout + process.stderr)
     write(build / "sphinx.log", log)
-    if done.returncode:
-        told = [
+    if process.returncode:
+        problems = [
             line.replace(f"{stage}{os.sep}", "")
             for line in log.splitlines()
             if re.search(r"WARNING|ERROR|Error|error:", line)
         ]
         raise StudyError(
-            "The book was not bound; the one that was there before stays.\n "
-            " "
-            + "\n  ".join(told[:20] or log.splitlines()[-20:])
+            "The book could not be built; the previous one is kept.\n  "
+            + "\n  ".join(problems[:20] or log.splitlines()[-20:])
             + f"\n  The whole log is in {os.path.relpath(build / 'sphinx.log')}."
         )
     return build / "sphinx" / "_build" / "html"
 
 
 def look_at(html: Path, toc: dict) -> None:
-    """A page that is missing or holds a traceback fails the book."""
+    """Raise `StudyError` if a page of the table of contents is missing or contains a traceback.
+
+    html: the folder of the built pages.
+    toc: the table of contents, as `_toc.yml` has it.
+    """
     for name in named(toc):
         path = html / f"{name}.html"
         if not path.exists():
-            raise StudyError(f"The page {name} is in the table of contents and was not made.")
+            raise StudyError(f"The page {name} is in the table of contents but was not built.")
         if "Traceback (most recent call last)" in path.read_text(encoding="utf-8"):
             raise StudyError(f"The page {name} holds a traceback.")

@@ -1,4 +1,4 @@
-"""Compare runs, on the command line and on a page of the book."""
+"""Compare stored runs: as one table for the command line, and two at a time on a page of the book."""
 
 import json
 from dataclasses import dataclass, replace
@@ -15,18 +15,18 @@ from pneumo_utils.study.records import Record
 from pneumo_utils.study.run_status import Standing, data_of, identity, runs_of
 from pneumo_utils.study.sweep import Planned
 
-# in these, runs of one and the same chapter may differ; no number comes from records
+# inputs in which comparable runs of a chapter may differ; records do not change any number of a run
 OWN = {"parameters", "data", "records"}
 SHOWN = ["result", "value", "low", "high", "baseline"]
 
 
 @dataclass(frozen=True)
 class Kept:
-    """A run that is kept, as it is compared."""
+    """A stored run of a chapter."""
 
-    chapter: str
+    chapter: str  # name of the chapter
     folder: Path
-    manifest: dict
+    manifest: dict  # what the run stored about its inputs, settings and machine
 
     @property
     def name(self) -> str:
@@ -45,65 +45,88 @@ class Kept:
 
 
 def as_it_is(chapter: Chapter) -> list[Kept]:
-    """The kept runs of a chapter as it is now, the oldest first; those of an earlier notebook or package answer
-    another question.
+    """Find the stored runs of a chapter's current notebook and package, the oldest first.
+
+    Runs of earlier versions are left out, because their results are not comparable.
+
+    chapter: the chapter whose runs are wanted.
     """
     return alike(chapter, identity(chapter, settle(chapter, {})))
 
 
 def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
-    """The kept runs that differ in parameters and data alone from one with this identity, the oldest first; of runs
-    that differ in nothing but records the latest.
+    """Find the stored runs that differ from a given run at most in parameters, data and records, the oldest first.
+
+    Of several runs with the same parameters and data only the latest is returned.
+
+    chapter: the chapter whose runs are searched.
+    depends_on: the inputs of the given run, as its manifest has them.
     """
     runs = [
         Kept(chapter.name, folder, manifest)
         for folder, manifest in reversed(runs_of(chapter))
-        if _without_own(manifest["depends_on"]) == _without_own(depends_on)
+        if _fixed_inputs(manifest["depends_on"]) == _fixed_inputs(depends_on)
     ]
     return list({digest_of([run.parameters, run.manifest["depends_on"]["data"]]): run for run in runs}.values())
 
 
-def _without_own(depends_on: dict) -> dict:
-    return {part: value for part, value in depends_on.items() if part not in OWN}
+def _fixed_inputs(depends_on: dict) -> dict:
+    """Select the inputs that comparable runs must have in common."""
+    return {name: value for name, value in depends_on.items() if name not in OWN}
 
 
 def planned(sweep: list[Planned]) -> list[Kept]:
-    """The runs of a sweep; those that are missing are named with the command that makes them."""
-    found, missing = [], []
-    kept = {chapter: as_it_is(chapter) for chapter in dict.fromkeys(one.chapter for one in sweep)}
-    for one in sweep:
-        values = settle(one.chapter, one.given)
-        data = data_of(one.chapter, values)
-        run = next(
-            (
-                run
-                for run in reversed(kept[one.chapter])
-                if run.parameters == values and run.manifest["depends_on"]["data"] == data
-            ),
-            None,
-        )
-        found, missing = ([*found, run], missing) if run else (found, [*missing, one])
+    """Find the stored run of each run of a sweep.
+
+    Raises `StudyError` if runs are missing; the message lists the commands that make them.
+
+    sweep: the planned runs.
+    """
+    runs, missing = [], []
+    stored = {chapter: as_it_is(chapter) for chapter in dict.fromkeys(plan.chapter for plan in sweep)}
+    for plan in sweep:
+        values = settle(plan.chapter, plan.given)
+        data = data_of(plan.chapter, values)
+        matches = [
+            run
+            for run in stored[plan.chapter]
+            if run.parameters == values and run.manifest["depends_on"]["data"] == data
+        ]
+        if matches:
+            runs.append(matches[-1])
+        else:
+            missing.append(plan)
     if missing:
         raise StudyError(
-            f"{len(missing)} of {len(sweep)} runs are not there, or the chapter has changed since. Make "
-            f"them first:\n" + "\n".join(f"  {one.command}" for one in missing)
+            f"{len(missing)} of {len(sweep)} runs are not there, or the chapter has changed since. Make them first:\n"
+            + "\n".join(f"  {plan.command}" for plan in missing)
         )
-    return found
+    return runs
 
 
 def varied(runs: list[Kept]) -> list[str]:
-    """The parameters in which runs of one chapter differ."""
+    """List the parameters that differ between runs of the same chapter.
+
+    runs: the runs, of one or of several chapters.
+    """
     names = dict.fromkeys(name for run in runs for name in run.parameters)
     by_chapter = {run.chapter: [other.parameters for other in runs if other.chapter == run.chapter] for run in runs}
     return [
         name
         for name in names
-        if any(len({repr(each.get(name)) for each in those}) > 1 for those in by_chapter.values())
+        if any(len({repr(parameters.get(name)) for parameters in group}) > 1 for group in by_chapter.values())
     ]
 
 
 def tidy(runs: list[Kept], only: str = ""):
-    """A row a result of a run; where seeds differ, also a row for its mean over them, with Student's interval."""
+    """Build a data frame with a row for each result of each run.
+
+    If the runs differ in their seed, rows with the mean over seeds and its confidence interval, by Student's t, follow.
+    Raises `StudyError` if no result is left.
+
+    runs: the runs, of one or of several chapters.
+    name_part: keep only results with this text in their name, in any case; empty keeps all.
+    """
     import pandas as pd
 
     names = varied(runs)
@@ -123,79 +146,88 @@ def tidy(runs: list[Kept], only: str = ""):
             else "There are no runs of the chapter as it is now; make one with `pneumo run`."
         )
     frame = pd.DataFrame(rows).reindex(columns=["chapter", "run", *names, *SHOWN])
-    return pd.concat([frame, _over_seeds(frame, names)], ignore_index=True) if "seed" in names else frame
+    return pd.concat([frame, _seed_means(frame, names)], ignore_index=True) if "seed" in names else frame
 
 
 def _cell(value):
     return str(value) if isinstance(value, list) else value
 
 
-def _over_seeds(frame, names: list[str]):
+def _seed_means(frame, names: list[str]):
+    """Average each result over runs that differ only in their seed.
+
+    names: the parameters that differ between the runs.
+    """
     import pandas as pd
 
     from pneumo_utils.evaluation.comparison import mean_over
 
-    rows, endless = [], float("inf")
-    for keys, same in frame.groupby(
-        by := ["chapter", *(name for name in names if name != "seed"), "result"], sort=False, dropna=False
-    ):
-        values = pd.to_numeric(same["value"], errors="coerce")
-        if len(same) > 1 and values.notna().all():
+    rows, infinity = [], float("inf")
+    keys = ["chapter", *(name for name in names if name != "seed"), "result"]
+    for key_values, group in frame.groupby(keys, sort=False, dropna=False):
+        values = pd.to_numeric(group["value"], errors="coerce")
+        if len(group) > 1 and values.notna().all():
             rows.append(
-                dict(zip(by, keys))
-                | {"run": f"mean of {len(same)} seeds"}
-                | dict(zip(("value", "low", "high"), mean_over(values.to_numpy(), -endless, endless)))
+                dict(zip(keys, key_values))
+                | {"run": f"mean of {len(group)} seeds"}
+                | dict(zip(("value", "low", "high"), mean_over(values.to_numpy(), -infinity, infinity)))
             )
     return pd.DataFrame(rows).reindex(columns=frame.columns)
 
 
 HERE = "the book's run"
-MOST_KEPT = 20  # runs of the machine that binds the book, the latest of a chapter
+MOST_KEPT = 20  # stored runs of a chapter on the page, the latest ones, besides the book's run and the records
 
 INTRODUCTION = """\
 # Compare two runs
 
-Two runs of a chapter side by side: first the parameters in which they differ, then all that both have found. Here are the run behind each page, the
-[kept records](run_statistics.md), and other runs of the same chapter that were kept where this book was bound. `pneumo compare` writes any number of runs as one table; see
-[](rerun.md).
+Choose two runs of a chapter. The page lists the parameters in which they differ, then the results of both. The choice includes the run behind each page, the
+[kept records](run_statistics.md), and other runs of the chapter that were stored on the machine that built this book. `pneumo compare` writes any number of runs as one
+table; see [](rerun.md).
 
-A row is marked *apart* where the two intervals do not overlap. Intervals that do overlap say nothing either way: what was measured on the same images is told apart by
-paired differences, and those are in the chapters.
+A row is marked *apart* if the two confidence intervals do not overlap. If they overlap, the runs may still differ: results on the same images need paired differences,
+which are in the chapters.
 """  # noqa: E501
 
 
 def compare_runs(shown: dict[str, Standing]) -> str:
-    """The page, from the runs that the book shows."""
-    runs = {name: _runs(name, at) for name, at in shown.items()}
-    titles = {name: at.manifest["title"] for name, at in shown.items()}
-    text = [INTRODUCTION, _chooser({titles[name]: [_as_data(run) for run in those] for name, those in runs.items()})]
+    """Compose the page that compares two runs, in Markdown.
+
+    statuses: by chapter name the run that the book shows.
+    """
+    runs = {name: _page_runs(name, status) for name, status in shown.items()}
+    titles = {name: status.manifest["title"] for name, status in shown.items()}
+    text = [
+        INTRODUCTION,
+        _selection_form({titles[name]: [_run_data(run) for run in group] for name, group in runs.items()}),
+    ]
     for name, (first, *others) in runs.items():
         if recorded := others[: len(records.of(name))]:
             text += [
                 f"## {plain(titles[name])}",
                 "",
                 "```{raw} html",
-                *(_folded(first, run) for run in recorded),
+                *(_comparison(first, run) for run in recorded),
                 "```",
                 "",
             ]
     return "\n".join(text)
 
 
-def _runs(name: str, at: Standing) -> list[Record]:
+def _page_runs(name: str, status: Standing) -> list[Record]:
+    """Collect a chapter's runs for the page: first the book's run, then the records, then other stored runs."""
     recorded = records.of(name)
-    known = {at.folder.name, *(record.digest for record in recorded.values())}
-    kept = [
-        (f"kept run {run.name}", run.folder, run.manifest)
-        for run in alike(find(name), at.manifest["depends_on"])
-        if run.name not in known
+    known = {status.folder.name, *(record.digest for record in recorded.values())}
+    stored = [run for run in alike(find(name), status.manifest["depends_on"]) if run.name not in known]
+    return [
+        _as_record(HERE, status.folder, status.manifest),
+        *(replace(record, name=f"record {record.name}") for record in recorded.values()),
+        *(_as_record(f"kept run {run.name}", run.folder, run.manifest) for run in stored[::-1][:MOST_KEPT]),
     ]
-    here, *others = (_read(*each) for each in [(HERE, at.folder, at.manifest), *kept[::-1][:MOST_KEPT]])
-    return [here, *(replace(record, name=f"record {record.name}") for record in recorded.values()), *others]
 
 
-def _read(name: str, folder, manifest: dict) -> Record:
-    """A run as a record would have it: no path of the machine stands on a page."""
+def _as_record(name: str, folder: Path, manifest: dict) -> Record:
+    """Convert a stored run to a record, so that no path of this machine gets onto the page."""
     return Record(
         **written(
             name,
@@ -207,27 +239,32 @@ def _read(name: str, folder, manifest: dict) -> Record:
     )
 
 
-def _as_data(run: Record) -> dict:
+def _run_data(run: Record) -> dict:
+    """Select what the page's script and tables show of a run."""
     return {
         "name": run.name,
         "words": run.words,
-        "parameters": {name: _plain(value) for name, value in run.parameters.items()},
+        "parameters": {name: _format_parameter(value) for name, value in run.parameters.items()},
         "results": {
-            name: [_short(entry.get(key)) for key in ("value", "low", "high")] for name, entry in run.results.items()
+            name: [_rounded(entry.get(key)) for key in ("value", "low", "high")] for name, entry in run.results.items()
         },
     }
 
 
-def _plain(value) -> str:
+def _format_parameter(value) -> str:
     return str(value) if value != "" else "none"
 
 
-def _short(value):
-    """Digits that nobody reads would be half of the page."""
+def _rounded(value):
+    """Round decimals to five digits: all digits would double the size of the page."""
     return float(f"{value:.5g}") if isinstance(value, float) else value
 
 
-def _chooser(data: dict) -> str:
+def _selection_form(data: dict[str, list[dict]]) -> str:
+    """Format the form in which a reader chooses a chapter and two of its runs, with the data that its script needs.
+
+    data: the runs by the title of their chapter.
+    """
     stored = json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     fields = "".join(
         f'<label>{label} <select name="{name}"></select></label>'
@@ -236,7 +273,7 @@ def _chooser(data: dict) -> str:
     return "\n".join(
         [
             "```{raw} html",
-            "<noscript><p>Without scripts, each record stands beside the run behind its page below.</p></noscript>",
+            "<noscript><p>Without scripts, each record is compared below with the run behind its page.</p></noscript>",
             f'<form class="compare-runs" hidden>{fields}</form>',
             '<div class="compared" aria-live="polite"></div>',
             f'<script type="application/json" id="runs-to-compare">{stored}</script>',
@@ -247,47 +284,56 @@ def _chooser(data: dict) -> str:
     )
 
 
-def _folded(first: Record, second: Record) -> str:
+def _comparison(first: Record, second: Record) -> str:
+    """Format the comparison of two runs as HTML that unfolds."""
     return (
-        f"<details><summary>{plain(first.name)} beside the {plain(second.name)}</summary>"
+        f"<details><summary>{plain(first.name)} compared with the {plain(second.name)}</summary>"
         f"<p>{plain(first.name)}: {plain(first.words)}<br>{plain(second.name)}: "
-        f"{plain(second.words)}</p>{_tables(_as_data(first), _as_data(second))}</details>"
+        f"{plain(second.words)}</p>{_comparison_tables(_run_data(first), _run_data(second))}</details>"
     )
 
 
-def _tables(first: dict, second: dict) -> str:
+def _comparison_tables(first: dict, second: dict) -> str:
+    """Format two HTML tables: the parameters in which two runs differ, and the results that both have."""
     names = first["parameters"] | second["parameters"]
     differ = [
         (name, first["parameters"].get(name, ""), second["parameters"].get(name, ""))
         for name in names
         if first["parameters"].get(name) != second["parameters"].get(name)
     ]
-    both = [
-        (name, told, second["results"][name]) for name, told in first["results"].items() if name in second["results"]
-    ]
-    rows = [
-        (name, _in_words(*one), _in_words(*other), "apart" if apart(one, other) else "") for name, one, other in both
-    ]
-    alone = len(first["results"]) + len(second["results"]) - 2 * len(both)
+    shared = [name for name in first["results"] if name in second["results"]]
+    rows = []
+    for name in shared:
+        result, other = first["results"][name], second["results"][name]
+        rows.append(
+            (name, _format_interval(*result), _format_interval(*other), "apart" if apart(result, other) else "")
+        )
+    n_unshared = len(first["results"]) + len(second["results"]) - 2 * len(shared)
     return (
-        _html("Parameters that differ", ["parameter", first["name"], second["name"]], differ)
-        + _html("Results", ["result", first["name"], second["name"], ""], rows)
-        + (f"<p>{alone} results are in one of the two alone.</p>" if alone else "")
+        _html_table("Parameters that differ", ["parameter", first["name"], second["name"]], differ)
+        + _html_table("Results", ["result", first["name"], second["name"], ""], rows)
+        + (f"<p>{n_unshared} results are in only one of the two runs.</p>" if n_unshared else "")
     )
 
 
 def apart(one: list, other: list) -> bool:
-    """Whether two intervals have nothing in common; what has none is never apart."""
+    """Return whether two confidence intervals do not overlap; False if a result has no interval.
+
+    result, other: value, low and high of a result.
+    """
     bounds = (*one[1:], *other[1:])
-    return all(isinstance(each, (int, float)) for each in bounds) and (one[2] < other[1] or other[2] < one[1])
+    return all(isinstance(bound, (int, float)) for bound in bounds) and (one[2] < other[1] or other[2] < one[1])
 
 
-def _in_words(value, low, high) -> str:
-    told = [f"{each:.4g}" if isinstance(each, (int, float)) else str(each) for each in (value, low, high)]
-    return told[0] if low is None else f"{told[0]} ({told[1]} to {told[2]})"
+def _format_interval(value, low, high) -> str:
+    """Format a result with its confidence interval, if it has one."""
+    value, low, high = (
+        f"{number:.4g}" if isinstance(number, (int, float)) else number for number in (value, low, high)
+    )
+    return str(value) if low is None else f"{value} ({low} to {high})"
 
 
-def _html(caption: str, head: list[str], rows: list[tuple]) -> str:
+def _html_table(caption: str, head: list[str], rows: list[tuple]) -> str:
     cells = "".join("<tr>" + "".join(f"<td>{plain(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
     heads = "".join(f'<th scope="col">{plain(cell)}</th>' for cell in head)
     return (

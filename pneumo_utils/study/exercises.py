@@ -1,6 +1,7 @@
-"""Exercises of a chapter, and labs made from them."""
+"""Parse a chapter's exercises, show them with measured times, and write lab notebooks with and without solutions."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pneumo_utils.study.pages import table
 
 HEADING = "## Exercises"
 UNDER = re.compile(rf"(?m)^{HEADING}$")
-MINUTES = {1: 5, 2: 10, 3: 20}  # of work that a lab plans by stars: thinking can be planned, only computing is measured
+MINUTES = {1: 5, 2: 10, 3: 20}  # planned minutes of work by number of stars; only computing time is measured
 SOLVED = ":::{dropdown} A solution"
 EACH = re.compile(
     rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) "
@@ -25,12 +26,12 @@ RECORD = ROOT / "book" / "records" / "exercises.json"
 
 @dataclass(frozen=True)
 class Exercise:
-    """One exercise of a chapter, with its difficulty in stars and its solution."""
+    """One exercise of a chapter, with its solution."""
 
     number: int
-    stars: int
-    asks: str
-    solution: str  # Markdown; its code is to be run in order at the end of the chapter
+    stars: int  # difficulty, from 1 to 3
+    asks: str  # the question, in Markdown
+    solution: str  # in Markdown; its code blocks run in order at the end of the chapter
 
     @property
     def code(self) -> list[str]:
@@ -39,54 +40,73 @@ class Exercise:
 
     @property
     def digest(self) -> str:
-        """Of the code: a time that was measured is that of this code and of no other."""
+        """Compute a digest of the code, which tells whether a measured time belongs to this version of it."""
         return sha("\n\n".join(self.code))[:16]
 
 
 def holds_them(cell: dict) -> bool:
-    """Return whether a cell holds the exercises of a chapter."""
+    """Return whether a notebook cell contains the exercises of a chapter.
+
+    cell: a cell, as notebook JSON.
+    """
     return cell["cell_type"] == "markdown" and UNDER.search("".join(cell["source"])) is not None
 
 
 def has_exercises(chapter: Chapter) -> bool:
-    """Return whether a chapter has exercises."""
+    """Return whether a chapter has exercises.
+
+    chapter: the chapter.
+    """
     return any(map(holds_them, chapter.notebook()["cells"]))
 
 
 def of(chapter: Chapter) -> list[Exercise]:
-    """A chapter's exercises in order, none where it has no such section; what looks like one and cannot be read as
-    one is an error.
+    """Read the exercises of a chapter, in order; an empty list if it has none.
+
+    Raises `StudyError` if a part of the section looks like an exercise but does not have its form.
+
+    chapter: the chapter.
     """
     source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
-    if left := PARTS.search(EACH.sub("", source)):
+    if rest := PARTS.search(EACH.sub("", source)):
         raise StudyError(
-            f"{chapter.name}: {left[0][:60]!r} belongs to no whole exercise. One is a line `**3.** ★★ What is "
-            f"asked`, an empty line, and the solution between `{SOLVED}` and `:::`."
+            f"{chapter.name}: {rest[0][:60]!r} is not part of a complete exercise. An exercise is a line `**3.** ★★ "
+            f"Question`, an empty line, and the solution between `{SOLVED}` and `:::`."
         )
     return read_off(source)
 
 
 def read_off(source: str) -> list[Exercise]:
-    """Parse the exercises from the source of a cell."""
+    """Parse the exercises from the source of a cell.
+
+    source: the Markdown of the cell.
+    """
     return [
-        Exercise(int(each["number"]), len(each["stars"]), each["asks"], each["solution"])
-        for each in EACH.finditer(source)
+        Exercise(int(match["number"]), len(match["stars"]), match["asks"], match["solution"])
+        for match in EACH.finditer(source)
     ]
 
 
 def record() -> dict:
-    """What `benchmarks/exercises.py` has measured: by chapter its first run, and each solution."""
+    """Read what `benchmarks/exercises.py` measured: the run of each chapter and each of its solutions."""
     return read_json(RECORD)
 
 
 def seconds(chapter: str, exercise: Exercise) -> float | None:
-    """How long the solution computed when it was measured; nothing where its code is another by now."""
-    told = record()["chapters"].get(chapter, {}).get("solutions", {}).get(str(exercise.number), {})
-    return told["seconds"] if told.get("code") == exercise.digest else None
+    """Return the measured seconds of an exercise's solution; None if its code has changed since.
+
+    chapter: the name of the chapter.
+    exercise: one of its exercises.
+    """
+    timing = record()["chapters"].get(chapter, {}).get("solutions", {}).get(str(exercise.number), {})
+    return timing["seconds"] if timing.get("code") == exercise.digest else None
 
 
 def rounded(seconds: float | None) -> str:
-    """A time on a machine that others use too, with no more digits than it deserves."""
+    """Format a time with few digits, because it was measured on a machine that others use too.
+
+    seconds: the time; None if it was not measured.
+    """
     if seconds is None:
         return "not measured"
     if seconds < 1:
@@ -98,37 +118,42 @@ def rounded(seconds: float | None) -> str:
 
 
 def on_the_page(chapter: Chapter, source: str) -> str:
-    """The cell of the exercises as the page has it: what the stars mean, and beside each solution how long it
-    computes.
+    """Add to the exercises what the stars mean, and to each solution how long it computes.
+
+    chapter: the chapter, whose measured times are used.
+    source: the Markdown of the cell with its exercises, as the chapter was run.
     """
-    measured = record()["chapters"].get(chapter.name)
+    timings = record()["chapters"].get(chapter.name)
     planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
-    words = f"Stars say how hard: for {planned} minutes of work are planned in [a lab](../book/teach.md)."
-    if measured:
-        whole = f", which takes {rounded(measured['seconds'])} from nothing" if measured["seconds"] else ""
-        words += (
-            f" How long a solution computes was measured on {measured['date']} ({measured['device']}) after "
-            f"the chapter itself{whole}."
+    text = f"Stars show the difficulty: [a lab](../book/teach.md) plans {planned} minutes of work."
+    if timings:
+        first_run = f", which takes {rounded(timings['seconds'])} the first time" if timings["seconds"] else ""
+        text += (
+            f" The computing time of a solution was measured on {timings['date']} ({timings['device']}), after the "
+            f"chapter itself{first_run}."
         )
-    for each in read_off(source):
-        if each.code and (took := seconds(chapter.name, each)) is not None:
+    for exercise in read_off(source):
+        if exercise.code and (duration := seconds(chapter.name, exercise)) is not None:
             source = source.replace(
-                f"{each.asks}\n\n{SOLVED}\n", f"{each.asks}\n\n{SOLVED} (computes: {rounded(took)})\n"
+                f"{exercise.asks}\n\n{SOLVED}\n", f"{exercise.asks}\n\n{SOLVED} (computes: {rounded(duration)})\n"
             )
-    return UNDER.sub(f"{HEADING}\n\n{words}", source, count=1)
+    return UNDER.sub(f"{HEADING}\n\n{text}", source, count=1)
 
 
 def needs(chapters: list[Chapter]) -> str:
-    """What a lab on each chapter needs of a laptop, as a table."""
+    """Format a table of the time, memory and disk space that a lab on each chapter needs on a laptop.
+
+    chapters: the chapters; those without exercises are left out.
+    """
     rows = []
     for chapter in filter(has_exercises, chapters):
-        told = record()["chapters"].get(chapter.name, {})
-        memory, disk = (told.get(name) for name in ("peak_memory_mb", "disk_mb"))
+        timings = record()["chapters"].get(chapter.name, {})
+        memory, disk = timings.get("peak_memory_mb"), timings.get("disk_mb")
         rows.append(
             [
                 f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)",
-                rounded(told.get("seconds")),
-                rounded(told.get("seconds_again")),
+                rounded(timings.get("seconds")),
+                rounded(timings.get("seconds_again")),
                 f"{memory / 1000:.1f} GB" if memory else "not measured",
                 f"{disk} MB" if disk else "not measured",
             ]
@@ -137,90 +162,102 @@ def needs(chapters: list[Chapter]) -> str:
 
 
 def environment() -> str:
-    """How much disk the installed environment takes."""
+    """Format the disk space of the installed Python environment."""
     return f"{record()['environment_mb'] / 1000:.0f} GB"
 
 
 def dates() -> str:
-    """The first day and the last of all that was measured."""
-    days = sorted(told["date"] for told in record()["chapters"].values())
+    """Format the first and the last day of the measurements."""
+    days = sorted(timings["date"] for timings in record()["chapters"].values())
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 
 FIRST = (
-    "Run all cells above first: each exercise goes on from where the chapter ends. Write down what you expect "
-    "before you run anything."
+    "Run all cells above first: each exercise continues where the chapter ends. Write down what you expect before "
+    "you run anything."
 )
 
 
 def write_lab(chapter: Chapter, out: Path) -> list[Path]:
-    """Write both notebooks into a folder; what is there already may be a student's work, and stays."""
-    made = {
+    """Write the lab notebooks of a chapter, without and with solutions, and return their paths.
+
+    Raises `StudyError` if one of the files exists, because it may contain a student's work.
+
+    chapter: the chapter.
+    out: the folder to write to; it is created if needed.
+    """
+    notebooks = {
         out / f"{chapter.name}.ipynb": students(chapter),
         out / f"{chapter.name}_solutions.ipynb": teachers(chapter),
     }
-    for path in made:
+    for path in notebooks:
         if path.exists():
-            raise StudyError(f"{path} is there already and may hold somebody's work. Choose another folder with --out.")
+            raise StudyError(f"{path} exists and may hold somebody's work. Choose another folder with --out.")
     with room_for(out):
         out.mkdir(parents=True, exist_ok=True)
-    for path, notebook in made.items():
+    for path, notebook in notebooks.items():
         write_json(path, notebook)
-    return list(made)
+    return list(notebooks)
 
 
 def students(chapter: Chapter) -> dict:
-    """The chapter, and each exercise with room for an answer."""
-    return _notebook(
+    """Compose the students' lab notebook: the chapter, and each exercise with empty cells for an answer.
+
+    chapter: the chapter.
+    """
+    return _lab_notebook(
         chapter,
-        lambda each: [
-            _markdown(f"expected-{each.number}", "*What I expect, and why:*"),
-            _code(f"work-{each.number}", f"# exercise {each.number}"),
+        lambda exercise: [
+            _markdown_cell(f"expected-{exercise.number}", "*What I expect, and why:*"),
+            _code_cell(f"work-{exercise.number}", f"# exercise {exercise.number}"),
         ],
     )
 
 
 def teachers(chapter: Chapter) -> dict:
-    """The chapter, and each exercise with its solution; a cell of its code carries its number, so that what it takes
-    can be told.
+    """Compose the teacher's lab notebook: the chapter, and each exercise with its solution.
+
+    The metadata of each code cell of a solution have the exercise's number, so that its time can be measured.
+
+    chapter: the chapter.
     """
-    return _notebook(chapter, _solution)
+    return _lab_notebook(chapter, _solution_cells)
 
 
-def _notebook(chapter: Chapter, below) -> dict:
-    found, notebook = of(chapter), chapter.notebook()
-    if not found:
+def _lab_notebook(chapter: Chapter, answer_cells: Callable[[Exercise], list[dict]]) -> dict:
+    """Compose a notebook of a chapter and its exercises, as JSON.
+
+    answer_cells: returns the cells below the question of an exercise.
+    """
+    exercises, notebook = of(chapter), chapter.notebook()
+    if not exercises:
         raise StudyError(f"{chapter.name} has no exercises, so no lab can be made of it.")
     cells = [cell for cell in notebook["cells"] if not holds_them(cell)]
-    cells.append(_markdown("exercises", f"{HEADING}\n\n{FIRST}"))
-    for each in found:
-        cells += [
-            _markdown(
-                f"exercise-{each.number}",
-                f"**{each.number}.** {'★' * each.stars} ({MINUTES[each.stars]} minutes) {each.asks}",
-            ),
-            *below(each),
-        ]
+    cells.append(_markdown_cell("exercises", f"{HEADING}\n\n{FIRST}"))
+    for exercise in exercises:
+        question = f"**{exercise.number}.** {'★' * exercise.stars} ({MINUTES[exercise.stars]} minutes) {exercise.asks}"
+        cells += [_markdown_cell(f"exercise-{exercise.number}", question), *answer_cells(exercise)]
     return notebook | {"cells": cells}
 
 
-def _solution(exercise: Exercise) -> list[dict]:
-    """Its words and its code, in their order: what is split at blocks of code has every second piece from one."""
+def _solution_cells(exercise: Exercise) -> list[dict]:
+    """Convert a solution to text and code cells, in order."""
     cells = []
-    for at, text in enumerate(CODE.split(exercise.solution)):
-        name = f"solution-{exercise.number}-{at}"
-        if at % 2:
-            cells.append(_code(name, text, exercise=exercise.number))
+    # a split at the code blocks has text at even indices and code at odd ones
+    for index, text in enumerate(CODE.split(exercise.solution)):
+        name = f"solution-{exercise.number}-{index}"
+        if index % 2:
+            cells.append(_code_cell(name, text, exercise=exercise.number))
         elif text.strip():
-            cells.append(_markdown(name, text.strip()))
+            cells.append(_markdown_cell(name, text.strip()))
     return cells
 
 
-def _markdown(name: str, text: str) -> dict:
+def _markdown_cell(name: str, text: str) -> dict:
     return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text.splitlines(keepends=True)}
 
 
-def _code(name: str, text: str, **metadata) -> dict:
+def _code_cell(name: str, text: str, **metadata) -> dict:
     return {
         "cell_type": "code",
         "id": name,

@@ -1,4 +1,4 @@
-"""Pages of the book that are made from runs and records."""
+"""Compose the pages and tables of the book that show runs, records, parameters and claims, as Markdown."""
 
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.common.markup import code, plain
@@ -13,14 +13,23 @@ from pneumo_utils.study.records import Record
 
 
 def table(head: list[str], rows: list[list], caption: str = "") -> str:
-    """Format a Markdown table, with an optional caption in bold above it."""
+    """Format a Markdown table.
+
+    head: the column names.
+    rows: a list of cells for each row; a cell may be of any type and may hold Markdown.
+    caption: a line in bold above the table; empty for none.
+    """
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     lines += ["| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows]
     return (f"**{caption}**\n\n" if caption else "") + "\n".join(lines) + "\n"
 
 
 def what_was_run(manifest: dict, state: str) -> str:
-    """The line under a chapter's title."""
+    """Format the line below a chapter's title that summarises its run.
+
+    manifest: the manifest that the run stored.
+    state: the state of the run; any state except "up to date" adds a remark.
+    """
     parts = [
         f"{plain(manifest['tier'])} settings",
         plain(manifest["data"]),
@@ -29,7 +38,7 @@ def what_was_run(manifest: dict, state: str) -> str:
         f"{took(manifest['seconds'])}, {plain(manifest['finished'][:10])}",
     ]
     if state != "up to date":
-        parts.append("made before the last change of this chapter")
+        parts.append("computed before the last change of this chapter")
     return (
         f":::{{container}} what-was-run\n**What was run:** {' · '.join(parts)} · "
         f"[more](../book/run_statistics.md)\n:::\n"
@@ -37,20 +46,22 @@ def what_was_run(manifest: dict, state: str) -> str:
 
 
 def _versions(manifests: list[dict]) -> str:
-    """Versions in which all the runs agree, once."""
+    """Format one sentence with the library versions that all runs have in common."""
     shared = {
         name: version
         for name, version in manifests[0]["depends_on"]["versions"].items()
         if all(m["depends_on"]["versions"].get(name) == version for m in manifests)
     }
     return (
-        "All these runs had " + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shared.items()) + ".\n"
+        "All these runs used "
+        + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shared.items())
+        + ".\n"
     )
 
 
-def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
-    """The runs that no page of the book makes anew."""
-    links = {m["chapter"]: _linked(m) for m in manifests}
+def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[str]:
+    """Compose the section on the records, which are not computed again when the book is built."""
+    links = {m["chapter"]: _chapter_link(m) for m in manifests}
     rows = [
         [
             links[record.chapter],
@@ -62,14 +73,14 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
             plain(record.finished[:10]),
             _commit(record.git),
         ]
-        for record in kept
+        for record in kept_records
     ]
     return [
         "## Kept records",
         "",
-        "Runs that were made once by hand, longer than those above or on radiographs that cannot be handed on. Their "
-        "numbers are "
-        "kept in `book/records`, and their chapters show them beside their own.",
+        "Runs that were started once by hand because they take longer than those above, or because they need "
+        "radiographs that may not be redistributed. Their numbers are stored in `book/records`, and each chapter shows "
+        "them next to its own.",
         "",
         table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
         if rows
@@ -78,40 +89,39 @@ def _records(kept: list[Record], manifests: list[dict]) -> list[str]:
     ]
 
 
-def _linked(manifest: dict) -> str:
+def _chapter_link(manifest: dict) -> str:
     return f"[{plain(manifest['title'])}](../notebooks/{manifest['chapter']}.ipynb)"
 
 
-def _where_the_time_goes(manifests: list[dict]) -> list[str]:
-    """Each chapter's share of the whole, and its slowest cells."""
+def _run_times_section(manifests: list[dict]) -> list[str]:
+    """Compose the section on run times: each chapter's share of the total, and its slowest cells."""
     total = sum(m["seconds"] for m in manifests)
     rows = [
         [
-            _linked(m),
+            _chapter_link(m),
             took(m["seconds"]),
-            _bar(m["seconds"], total),
-            "; ".join(f"{plain(c['name'])}, {took(c['seconds'])}" for c in _slowest(m, 3)),
+            _share_bar(m["seconds"], total),
+            "; ".join(f"{plain(cell['name'])}, {took(cell['seconds'])}" for cell in _slowest_cells(m, 3)),
         ]
         for m in sorted(manifests, key=lambda m: -m["seconds"])
     ]
     return [
         "## Where the time goes",
         "",
-        f"All runs together took {took(total)}, each counted by itself, though several may have run side by side. "
-        f"The slowest chapter comes first; "
-        "further down each has a table of its own.",
+        f"All runs together took {took(total)}. This is the sum of their times, although several may have run at the "
+        "same time. The slowest chapter comes first. A table for each chapter follows below.",
         "",
-        table(["chapter", "time", "share of all", "its slowest cells, by the heading above them"], rows),
+        table(["chapter", "time", "share of the total", "its slowest cells, by the heading above them"], rows),
     ]
 
 
-def _slowest(manifest: dict, number: int) -> list[dict]:
+def _slowest_cells(manifest: dict, number: int) -> list[dict]:
     return sorted(manifest["cells"], key=lambda cell: cell["seconds"], reverse=True)[:number]
 
 
-def _bar(part: float, whole: float) -> str:
-    """A share as a bar and a number."""
-    return f'<span class="share" style="--of: {100 * part / (whole or 1):.1f}%"></span> {share(part, whole)}'
+def _share_bar(part: float, total: float) -> str:
+    """Format a share of a total as a bar and a number, in HTML."""
+    return f'<span class="share" style="--of: {100 * part / (total or 1):.1f}%"></span> {share(part, total)}'
 
 
 def _commit(git: dict) -> str:
@@ -119,20 +129,23 @@ def _commit(git: dict) -> str:
 
 
 def statistics(manifests: list[dict], kept: list[Record]) -> str:
-    """Compose the page of run statistics from the manifests and records."""
+    """Compose the page of run statistics.
+
+    manifests: the manifests of the runs that the book shows.
+    kept_records: the records of these chapters.
+    """
     text = [
         "# Run statistics",
         "",
-        "What each page of this book was made by. The table is read off the manifests "
-        "that the runs left; "
-        "nothing in it is typed in.",
+        "How each page of this book was computed. All entries come from the manifests that the runs wrote; none is "
+        "typed by hand.",
         "",
     ]
     if not manifests:
-        return "\n".join([*text, "No chapter has been run.", "", *_records(kept, manifests)])
+        return "\n".join([*text, "No chapter has been run.", "", *_records_section(kept, manifests)])
     rows = [
         [
-            _linked(m),
+            _chapter_link(m),
             plain(m["tier"]),
             took(m["seconds"]),
             f"{plain(m['peak_memory_mb'])} MB" if m["peak_memory_mb"] else "not known",
@@ -141,12 +154,12 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         for m in manifests
     ]
     text += [
-        *_where_the_time_goes(manifests),
+        *_run_times_section(manifests),
         "## Settings and machines",
         "",
         table(["chapter", "settings", "time", "peak memory", "device"], rows),
         _versions(manifests),
-        *_records(kept, manifests),
+        *_records_section(kept, manifests),
     ]
     for m in manifests:
         text += [
@@ -169,9 +182,14 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
             table(
                 ["cell", "under the heading", "seconds", "share"],
                 [
-                    [plain(c["cell"]), plain(c["name"]), f"{c['seconds']:.1f}", _bar(c["seconds"], total)]
-                    for c in _slowest(m, 8)
-                    if c["seconds"] > total / 100
+                    [
+                        plain(cell["cell"]),
+                        plain(cell["name"]),
+                        f"{cell['seconds']:.1f}",
+                        _share_bar(cell["seconds"], total),
+                    ]
+                    for cell in _slowest_cells(m, 8)
+                    if cell["seconds"] > total / 100
                 ],
                 "Where the time went",
             ),
@@ -184,50 +202,51 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
 
 
 def paper(paper: Paper, rows: list[dict]) -> str:
-    """A paper's claims in the order in which it makes them, with all verdicts and reasons, as the scoreboard's run
-    left them.
+    """Compose the page of a paper's claims, with all verdicts and reasons, in the order of the paper.
+
+    paper: the paper, from the ledger.
+    rows: the paper's rows of the scoreboard's table.
     """
     text = [
         f"# Paper {paper.paper}, claim by claim",
         "",
         f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
-        f"*On paper* is what its own numbers and public tables say, explained in [](paper-{paper.paper}); *rerun* is "
-        f"what runs of this book's chapters say, "
-        "and leads to where they were made. [](../notebooks/scoreboard.ipynb) has all papers on one page.",
+        f"*On paper* is the verdict from the paper's own numbers and public tables, explained in "
+        f"[](paper-{paper.paper}). *Rerun* is the verdict from runs of this book's chapters, with links to them. "
+        "[](../notebooks/scoreboard.ipynb) has all papers on one page.",
         "",
     ]
     for section in paper.sections:
-        if here := [row for row in rows if row["where"] == section]:
-            text += [f"## {section}", "", of_a_paper(here), ""]
+        if claims := [row for row in rows if row["where"] == section]:
+            text += [f"## {section}", "", of_a_paper(claims), ""]
     return "\n".join(text)
 
 
-def _told(parameter: Parameter) -> str:
+def _parameter_help(parameter: Parameter) -> str:
+    """Format what a parameter means and which values it accepts."""
     if parameter.path_to:
         return f"{parameter.allowed} {parameter.says}"
     return "; ".join(filter(None, [parameter.says, parameter.allowed.replace("inf", "∞")]))
 
 
 def parameters() -> str:
-    """Compose the page of all chapters' parameters."""
+    """Compose the page of the parameters of all chapters."""
     text = [
         "# Parameters",
         "",
-        "Every chapter's settings, read off its notebook. Change them with `pneumo run "
-        "CHAPTER -p name value`, with "
-        "`papermill ... -p name value`, or in the first code cell of the notebook itself; a name or a value that "
-        "cannot be is refused before "
-        "anything runs.",
+        "The parameters of every chapter, read from its notebook. Change them with `pneumo run CHAPTER -p name "
+        "value`, with `papermill ... -p name value`, or in the first code cell of the notebook. An unknown name or a "
+        "value that is not allowed is an error before anything runs.",
         "",
     ]
     for chapter in chapters():
-        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _told(p)] for p in of_chapter(chapter).values()]
+        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _parameter_help(p)] for p in of_chapter(chapter).values()]
         text += [
             f"## {chapter.title}",
             "",
             f"`{chapter.name}`",
             "",
-            table(["name and type", "default", "what it is, and what it takes"], rows),
+            table(["name and type", "default", "meaning and allowed values"], rows),
         ]
     return "\n".join(text)
 
@@ -244,9 +263,10 @@ HEADLINES = (
     "p5-multi-better",
     "p5-transfer-is-majority",
     "p5-f1-learned",
-)  # what each paper is remembered for
-REAL = "real-radiographs"  # the record of a chapter that has one
-MEASURED = {  # by chapter: what is measured, the paper's network, and the best of what needs none; names of results
+)  # the best-known claims of each paper, by id
+REAL = "real-radiographs"  # name of a chapter's record on real radiographs
+# by chapter: the metric, then the names of two results: of the paper's network, and of the best baseline without one
+MEASURED = {
     "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
     "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
     "03_xception_kfold": (
@@ -270,27 +290,33 @@ MEASURED = {  # by chapter: what is measured, the paper's network, and the best 
 
 
 def headlines(board: list[dict]) -> str:
-    """The claims that each paper is remembered for, as the scoreboard's run left them."""
+    """Format a table of the best-known claims of each paper with their verdicts.
+
+    rows: the scoreboard's table.
+    """
     by_id = {row["id"]: row for row in board}
     return "```{raw} html\n" + at_a_glance([by_id[name] for name in HEADLINES]) + "\n```"
 
 
 def beside_no_network(shown: dict[Chapter, dict]) -> str:
-    """A row a chapter: its network and what needs none, in the run of this book and in its record on real
-    radiographs; `shown` is results by chapter.
+    """Format a table that compares each chapter's network with a baseline that uses no network.
+
+    A row for each chapter, with scores of the book's run on phantoms and of the record on real radiographs.
+
+    results_by_chapter: the results of the runs that the book shows.
     """
     rows = []
     for chapter, results in shown.items():
         if chapter.name not in MEASURED:
             continue
-        what, *asked = MEASURED[chapter.name]
+        metric, *names = MEASURED[chapter.name]
         real = records.of(chapter.name).get(REAL)
         rows.append(
             [
                 f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)",
-                what,
-                *(_front_page_values(results, name) for name in asked),
-                *(_front_page_values(real.results if real else {}, name) for name in asked),
+                metric,
+                *(_format_result(results, name) for name in names),
+                *(_format_result(real.results if real else {}, name) for name in names),
             ]
         )
     return table(
@@ -299,7 +325,8 @@ def beside_no_network(shown: dict[Chapter, dict]) -> str:
     )
 
 
-def _front_page_values(results: dict, name: str) -> str:
+def _format_result(results: dict, name: str) -> str:
+    """Format a result with its confidence interval, or "-" if there is no such number."""
     entry = results.get(name)
     if entry is None or isinstance(entry["value"], str):
         return "-"

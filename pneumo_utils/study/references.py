@@ -1,7 +1,8 @@
-"""What prose calls figures and tables by, and what becomes of a reference to one that a run did not show."""
+"""Label figures and tables, and resolve references to them, also where a run did not show what is referred to."""
 
 import ast
 import re
+from collections import Counter
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
@@ -10,103 +11,132 @@ from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
 TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
-# tables that a run names by itself
+# methods of a run that name their table themselves, with that name
 RUNS_OWN = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
 KINDS = {"fig": "figure", "tab": "table"}
 
 
 def label(kind: str, chapter: Chapter, name: str) -> str:
-    """Build the label of a figure or table from its kind, chapter and name."""
+    """Build the label of a figure or table, unique in the book.
+
+    kind: "fig" or "tab".
+    chapter: the chapter that shows it.
+    name: its name in the chapter.
+    """
     return f"{kind}-{chapter.short}-{name}"
 
 
 def labelled(output: dict, chapter: Chapter) -> None:
-    """Give the tables of an output the labels that they have in the book; in the chapter they have only their names."""
+    """Replace the names of the tables in a cell's output by their labels in the book, in place.
+
+    output: an output, as notebook JSON.
+    chapter: the chapter of the cell.
+    """
     data = output.get("data", {})
     if "text/html" in data:
         data["text/html"] = TABLE.sub(
-            lambda found: found[1] + label("tab", chapter, found[2]), "".join(data["text/html"])
+            lambda match: match[1] + label("tab", chapter, match[2]), "".join(data["text/html"])
         )
 
 
 def labels(page: dict, chapter: Chapter) -> set[str]:
-    """The labels of all figures and tables that a page shows."""
-    told = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "") for cell in page["cells"]]
-    told += [
+    """Collect the labels of all figures and tables on a page.
+
+    Raises `StudyError` if a label occurs twice.
+
+    page: an executed notebook, as JSON, with labelled tables.
+    chapter: its chapter, for the error message.
+    """
+    shown = [cell["metadata"].get("mystnb", {}).get("figure", {}).get("name", "") for cell in page["cells"]]
+    shown += [
         "tab-" + name
         for cell in page["cells"]
         for output in cell.get("outputs", [])
         for _, name in TABLE.findall(output.get("data", {}).get("text/html", ""))
     ]
-    told = [each for each in told if each]
-    if twice := sorted(each for each in set(told) if told.count(each) > 1):
+    counts = Counter(filter(None, shown))
+    if repeated := sorted(name for name, count in counts.items() if count > 1):
         raise StudyError(
-            f"{chapter.name} shows two figures or tables of one name, {twice[0]}: give each a name of its own."
+            f"{chapter.name} shows two figures or tables of one name, {repeated[0]}: give each a name of its own."
         )
-    return set(told)
+    return set(counts)
 
 
 def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> str:
-    """Prose in which a reference to what this book's runs did not show is plain words; one to what no chapter ever
-    shows is an error.
+    """Replace references to figures and tables that the book's runs did not show by plain words.
+
+    Raises `StudyError` if no chapter can show what is referred to.
+
+    text: the prose, in Markdown.
+    where: the file or cell of the text, for the error message.
+    shown_labels: the labels of all figures and tables in the book.
+    chapters: all chapters, also those that the book leaves out.
     """
 
-    def settle(found):
-        if found["label"] in shown:
-            return found[0]
-        known = [
-            label(found["kind"], chapter, name)
+    def resolve(match: re.Match) -> str:
+        if match["label"] in shown:
+            return match[0]
+        patterns = [
+            label(match["kind"], chapter, name)
             for chapter in chapters
-            if chapter.short == found["chapter"]
-            for name in names(chapter, found["kind"])
+            if chapter.short == match["chapter"]
+            for name in names(chapter, match["kind"])
         ]
-        if not any(re.fullmatch(each, found["label"]) for each in known):
+        if not any(re.fullmatch(pattern, match["label"]) for pattern in patterns):
             raise StudyError(
-                f"{where} refers to {found['label']}, and there is no {KINDS[found['kind']]} of that "
-                f"name{did_you_mean(found['label'], shown)}"
+                f"{where} refers to {match['label']}, and there is no {KINDS[match['kind']]} of that "
+                f"name{did_you_mean(match['label'], shown)}"
             )
-        return f"*a {KINDS[found['kind']]} left out of this run*"
+        return f"*a {KINDS[match['kind']]} left out of this run*"
 
-    return REFERENCE.sub(settle, text)
+    return REFERENCE.sub(resolve, text)
 
 
 def linked(text: str, left_out: list[Chapter]) -> str:
-    """Prose whose links into chapters that are left out are their words alone, or the chapter's title."""
+    """Replace links to chapters that the book leaves out by their text, or by the chapter's title if they have none.
+
+    text: the prose, in Markdown.
+    left_out: the chapters that are not in the book.
+    """
     for chapter in left_out:
         targets = "|".join(
             map(re.escape, (f"../notebooks/{chapter.name}.ipynb", f"{chapter.name}.ipynb", *chapter.labels()))
         )
         title = f"*{chapter.title}*"
-        text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda found, title=title: found[1] or title, text)
+        text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda match, title=title: match[1] or title, text)
     return text
 
 
 def names(chapter: Chapter, kind: str) -> set[str]:
-    """Patterns of the names that a chapter's source gives its figures (`fig`) or its tables (`tab`), whether a run
-    comes to show them or not.
+    """Collect patterns of the names of all figures or tables that a chapter's code can show, also under conditions.
+
+    chapter: the chapter, whose source notebook is read.
+    kind: "fig" for figures, "tab" for tables.
     """
     code = [ast.parse("".join(cell["source"])) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
     calls = [node for tree in code for node in ast.walk(tree) if isinstance(node, ast.Call)]
-    told = set()
+    patterns = set()
     for call in calls:
-        function, keywords = ast.unparse(call.func), {word.arg: word.value for word in call.keywords}
+        function, keywords = ast.unparse(call.func), {keyword.arg: keyword.value for keyword in call.keywords}
         if function in RUNS_OWN:
-            told |= {RUNS_OWN[function]} if kind == "tab" else set()
+            if kind == "tab":
+                patterns.add(RUNS_OWN[function])
         elif function == "run.beside":
-            told |= {name for each in call.args for name in _surveys(each, code)} if kind == "tab" else set()
+            if kind == "tab":
+                patterns |= {pattern for argument in call.args for pattern in _survey_patterns(argument, code)}
         elif (
             function == "run.figure"
             if kind == "fig"
             else {"name", "caption"} <= keywords.keys() and function != "run.figure"
         ):
-            told |= _patterns(keywords.get("name") or call.args[1], code)
-    return told
+            patterns |= _name_patterns(keywords.get("name") or call.args[1], code)
+    return patterns
 
 
-def _surveys(told: ast.expr, code: list[ast.Module]) -> set[str]:
-    """Names of the tables of surveys; where these are worked out, of any text with a gap in it."""
-    if isinstance(told, ast.Constant):
-        return {survey_name(told.value)}
+def _survey_patterns(survey: ast.expr, code: list[ast.Module]) -> set[str]:
+    """Return patterns of the table names of a survey; if its name is computed, of every f-string in the code."""
+    if isinstance(survey, ast.Constant):
+        return {survey_name(survey.value)}
     texts = [
         node
         for tree in code
@@ -121,14 +151,16 @@ def _surveys(told: ast.expr, code: list[ast.Module]) -> set[str]:
     }
 
 
-def _patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
+def _name_patterns(name: ast.expr, code: list[ast.Module]) -> set[str]:
+    """Return patterns of a name that is a constant, an f-string or a variable."""
     if isinstance(name, ast.Constant):
         return {re.escape(name.value)}
     if isinstance(name, ast.JoinedStr):
         return {"".join(re.escape(part.value) if isinstance(part, ast.Constant) else r"[\w-]+" for part in name.values)}
+    # a variable may hold any text of the code
     return {
         re.escape(node.value)
         for tree in code
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }  # a variable: any word that it may hold
+    }

@@ -1,9 +1,10 @@
-"""How a chapter's page ends: the commands that run it again, written from its parameters and from
+"""Compose the last section of a chapter's page: commands that run it again, from its parameters and
 `notebooks/params/`.
 """
 
 import shlex
 from functools import cache
+from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
@@ -12,99 +13,120 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.pages import table
 from pneumo_utils.study.parameters import check, from_file, of_chapter
 
-SEEDS = "0..4"
+SEEDS = "0..4"  # the seeds of the commands that repeat a chapter
 
 
 @cache
-def _declared() -> dict:
+def _rerun_settings() -> dict:
+    """Read, by chapter name, the parameters worth trying and the data releases of the chapter's data parameters."""
     return read_yaml(ROOT / "notebooks" / "params" / "rerun.yml")
 
 
 def worth_trying(chapter: Chapter) -> dict:
-    """The parameters that matter most, each with a value to try."""
-    values = _declared().get(chapter.name, {}).get("try", {})
+    """Return the most important parameters of a chapter, each with a value to try.
+
+    Raises `ParameterError` if `notebooks/params/rerun.yml` has an unknown parameter or a value that is not allowed.
+
+    chapter: the chapter.
+    """
+    values = _rerun_settings().get(chapter.name, {}).get("try", {})
     check(of_chapter(chapter), values)
     return values
 
 
 def commands(chapter: Chapter) -> dict[str, list[str]]:
-    """The chapter's own commands by what they are for, with `path/to/...` where data lie."""
-    called, known = chapter.number or chapter.name, of_chapter(chapter)
-    start, tried = f"pneumo run {called}", _words(worth_trying(chapter))
-    found = {"here": [start, f"papermill {_below_root(chapter.path)} out.ipynb"]}
-    if tried:
-        found["other settings"] = [f"{start} {tried}", f"papermill {_below_root(chapter.path)} out.ipynb {tried}"]
+    """Compose the commands that run a chapter, by purpose: "here", "other settings", "seeds" and "real data".
+
+    Folders of data are written as `path/to/...`. Raises `StudyError` if `notebooks/params/rerun.yml` names data for a
+    parameter that is not a path.
+
+    chapter: the chapter.
+    """
+    short_name, known = chapter.number or chapter.name, of_chapter(chapter)
+    run, settings = f"pneumo run {short_name}", _options(worth_trying(chapter))
+    papermill = f"papermill {_below_root(chapter.path)} out.ipynb"
+    lines = {"here": [run, papermill]}
+    if settings:
+        lines["other settings"] = [f"{run} {settings}", f"{papermill} {settings}"]
     if "seed" in known:
-        found["seeds"] = [f"pneumo {word} {called} -p seed {SEEDS}" for word in ("run", "compare")]
-    releases = _declared().get(chapter.name, {}).get("data", {})
-    if strangers := sorted(releases.keys() - {name for name in known if known[name].path_to}):
+        lines["seeds"] = [f"pneumo {command} {short_name} -p seed {SEEDS}" for command in ("run", "compare")]
+    releases = _rerun_settings().get(chapter.name, {}).get("data", {})
+    if wrong := sorted(releases.keys() - {name for name in known if known[name].path_to}):
         raise StudyError(
-            f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(strangers)}, which is no folder or "
+            f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(wrong)}, which is no folder or "
             f"file among its parameters."
         )
     if releases:
-        data = _words({name: f"path/to/{release}" for name, release in releases.items()})
-        files = [path for tier in ("trial", "paper") if (path := _settings(chapter, tier)).exists()]
-        found["real data"] = [f"{start} -f {_below_root(path)} {data}" for path in files] or [f"{start} {data}"]
-    return found
+        data = _options({name: f"path/to/{release}" for name, release in releases.items()})
+        files = [path for tier in ("trial", "paper") if (path := _settings_file(chapter, tier)).exists()]
+        lines["real data"] = [f"{run} -f {_below_root(path)} {data}" for path in files] or [f"{run} {data}"]
+    return lines
 
 
 def closing(chapter: Chapter) -> str:
-    """The section itself, in Markdown."""
-    said = commands(chapter)
+    """Compose the section "Run this chapter", in Markdown.
+
+    chapter: the chapter.
+    """
+    lines = commands(chapter)
     text = [
         "## Run this chapter",
         "",
-        "With nothing downloaded, as this page was made; `papermill` alone does what `pneumo` does, and keeps no run "
-        "to be found again. "
-        "[](../book/rerun.md) has the rest.",
+        "These commands compute this page again and need no download. `papermill` alone computes the same as `pneumo` "
+        "but does not store the run for later use. [](../book/rerun.md) explains more.",
         "",
-        _block(said["here"]),
+        _block(lines["here"]),
     ]
-    if "other settings" in said:
+    if "other settings" in lines:
         text += [
-            "These parameters matter most; [](../book/parameters.md) has all of them.",
+            "These are the most important parameters; [](../book/parameters.md) lists all of them.",
             "",
             _settings_table(chapter),
-            _block(said["other settings"]),
+            _block(lines["other settings"]),
         ]
-    if "seeds" in said:
+    if "seeds" in lines:
         text += [
-            "How much is luck? The same with several seeds, and all that they found as one table. "
-            "[](../book/compare_runs.md) lays any two runs beside each other.",
+            "How much do the results depend on the random seed? Run the chapter with several seeds and write all "
+            "results as one table. [](../book/compare_runs.md) compares any two runs.",
             "",
-            _block(said["seeds"]),
+            _block(lines["seeds"]),
         ]
-    if "real data" in said:
-        first = (
-            "first a trial, two steps of every training, then the paper's own settings, which need ImageNet "
+    if "real data" in lines:
+        steps = (
+            "First a trial with two steps of every training, then the paper's own settings, which need ImageNet "
             "weights and, in practice, a GPU."
-            if len(said["real data"]) > 1
-            else "the folder is all that changes."
+            if len(lines["real data"]) > 1
+            else "Only the folder changes."
         )
-        text += [f"On real data ([](../book/data.md) says where to get them): {first}", "", _block(said["real data"])]
+        text += [f"On real data ([](../book/data.md) says where to get them): {steps}", "", _block(lines["real data"])]
     return "\n".join(text)
 
 
 def _settings_table(chapter: Chapter) -> str:
-    known, paper = of_chapter(chapter), _settings(chapter, "paper")
-    papers = from_file(paper) if paper.exists() else {}
+    """Format a table of the most important parameters: default, value to try, and the paper's setting."""
+    known, file = of_chapter(chapter), _settings_file(chapter, "paper")
+    paper = from_file(file) if file.exists() else {}
     rows = [
-        [f"`{name}`", known[name].default, value, *([papers[name]] if papers else []), known[name].says]
+        [f"`{name}`", known[name].default, value, *([paper[name]] if paper else []), known[name].says]
         for name, value in worth_trying(chapter).items()
     ]
-    return table(["parameter", "here", "to try", *(["paper"] if papers else []), "what it is"], rows)
+    return table(["parameter", "here", "to try", *(["paper"] if paper else []), "what it is"], rows)
 
 
-def _settings(chapter: Chapter, tier: str):
+def _settings_file(chapter: Chapter, tier: str) -> Path:
+    """Return the path of a chapter's parameter file.
+
+    tier: "trial" or "paper".
+    """
     return chapter.path.parent / "params" / tier / f"{chapter.name}.yml"
 
 
-def _below_root(path) -> str:
+def _below_root(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _words(values: dict) -> str:
+def _options(values: dict) -> str:
+    """Format parameters as options `-p name value` of a shell command."""
     return shlex.join(word for name, value in values.items() for word in ("-p", name, str(value)))
 
 

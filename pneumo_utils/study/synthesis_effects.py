@@ -1,5 +1,6 @@
-"""What the chapters' records found about effects that several papers speak of: the same question, other data,
-networks and protocols; and a run held against a record.
+"""Collect from the chapters' records the effects that several papers report, and compare a run with a record.
+
+The same question is asked on different data, networks and protocols.
 """
 
 import numpy as np
@@ -25,8 +26,8 @@ START, LAST_OPEN, ALL_OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = (
     "more images",
     "shift",
 )
-# effect, chapter, what is measured, then the names of two results: with it and without; one that is a paired difference
-# already stands alone
+# effect, chapter, measure, then the names of two results: with the effect and without it; the second name is empty if
+# the first result already is a paired difference
 ASKED = [
     (
         START,
@@ -138,10 +139,11 @@ ASKED = [
 
 
 def recorded() -> pd.DataFrame:
-    """A row an effect and record that speaks of it: difference, low, high, and whether draws were paired.
+    """Build a table of the recorded effects, with a row for each effect and record.
 
-    Where a record has only two means with their intervals, that of their difference is taken as if the two had nothing
-    in common; pairs would make it narrower.
+    Columns: effect, chapter, record, data, measure, difference, the limits `low` and `high` of its 95 % confidence
+    interval, and `paired`. If a record has only two means with their intervals, `paired` is False and the interval of
+    the difference treats the means as independent; it is then wider than a paired one.
     """
     rows = [
         {
@@ -150,11 +152,11 @@ def recorded() -> pd.DataFrame:
             "record": record.name.replace("-", " "),
             "data": record.data,
             "measure": measure,
-            **found,
+            **difference,
         }
-        for effect, chapter, measure, given, without in ASKED
+        for effect, chapter, measure, with_effect, without_effect in ASKED
         for record in records.of(chapter).values()
-        if (found := _difference(record, given, without))
+        if (difference := _recorded_difference(record, with_effect, without_effect))
     ]
     return pd.DataFrame(
         rows, columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired"]
@@ -162,19 +164,26 @@ def recorded() -> pd.DataFrame:
 
 
 def held_against(results: dict, record: Record, asked: dict[str, str], here: str, there: str) -> pd.DataFrame:
-    """A row a difference that a run and a record both have, of those asked (words -> name of a result): both with
-    their intervals, by how much the record's is above the run's, and what the two say.
+    """Compare differences of a run with those of a record, in a table with a row for each difference that both have.
+
+    Columns: the label (`asked`); the run's difference with its interval; the record's (`other_`); the record's less
+    the run's (`apart`), with its interval; and whether both agree in sign, in words (`so`).
+
+    results: the results of the run, by name.
+    record: the record.
+    result_names: the name of the result for each label.
+    run_label, record_label: what the data of the run and of the record are called in words.
     """
     rows = []
-    for words, name in asked.items():
+    for description, name in asked.items():
         if name in results and name in record.results:
             ours, theirs = (
-                tuple(_number(entry.get(key)) for key in ("value", "low", "high"))
+                tuple(_to_number(entry.get(key)) for key in ("value", "low", "high"))
                 for entry in (results[name], record.results[name])
             )
-            rows.append(
-                (words, *ours, *theirs, *_apart(theirs, ours).values(), _agree(_side(ours), _side(theirs), here, there))
-            )
+            gap = _independent_difference(theirs, ours)
+            agreement = _describe_agreement(_interval_sign(ours), _interval_sign(theirs), here, there)
+            rows.append((description, *ours, *theirs, *gap.values(), agreement))
     return pd.DataFrame(
         rows,
         columns=[
@@ -193,40 +202,42 @@ def held_against(results: dict, record: Record, asked: dict[str, str], here: str
     )
 
 
-def _side(told: tuple) -> int:
-    """On which side of 0 an interval lies whole; 0 where on neither."""
-    _, low, high = told
+def _interval_sign(result: tuple) -> int:
+    """Return 1 if the whole interval is above 0, -1 if it is below, 0 if it contains 0 or is undefined."""
+    _, low, high = result
     return int(low > 0) - int(high < 0)
 
 
-def _agree(ours: int, theirs: int, here: str, there: str) -> str:
+def _describe_agreement(ours: int, theirs: int, run_label: str, record_label: str) -> str:
+    """Describe in words whether a run and a record agree, from the signs of their intervals."""
     if not (ours or theirs):
         return "clear on neither"
     if ours == -theirs:
         return "opposite ways"
     return f"a {'gain' if (ours or theirs) > 0 else 'loss'} on " + (
-        "both" if ours == theirs else f"{here if ours else there} alone"
+        "both" if ours == theirs else f"{run_label if ours else record_label} alone"
     )
 
 
-def _difference(record: Record, given: str, without: str) -> dict | None:
-    if not {given, without} - {""} <= record.results.keys():
+def _recorded_difference(record: Record, with_effect: str, without_effect: str) -> dict | None:
+    """Return the difference of two results of a record with its interval; None if the record lacks one of them."""
+    if not {with_effect, without_effect} - {""} <= record.results.keys():
         return None
-    value, low, high = map(_number, record.value(given))
-    if not without:
+    value, low, high = map(_to_number, record.value(with_effect))
+    if not without_effect:
         return {"difference": value, "low": low, "high": high, "paired": True}
-    return _apart((value, low, high), tuple(map(_number, record.value(without)))) | {"paired": False}
+    other = tuple(map(_to_number, record.value(without_effect)))
+    return _independent_difference((value, low, high), other) | {"paired": False}
 
 
-def _apart(one: tuple, other: tuple) -> dict:
-    """The difference of two means that have nothing in common, with its interval."""
-    reach = np.hypot(
-        *(max(value - low, high - value) for value, low, high in (one, other))
-    )  # the longer side: an interval may end where its score does
-    difference = one[0] - other[0]
-    return {"difference": difference, "low": difference - reach, "high": difference + reach}
+def _independent_difference(mean: tuple, other: tuple) -> dict:
+    """Return the difference of two independent means with its interval; each mean is (value, low, high)."""
+    # an interval that ends at the limit of its score is not symmetric, so the longer side counts
+    margin = np.hypot(*(max(value - low, high - value) for value, low, high in (mean, other)))
+    difference = mean[0] - other[0]
+    return {"difference": difference, "low": difference - margin, "high": difference + margin}
 
 
-def _number(value) -> float:
-    """A word stands where a number is undefined."""
+def _to_number(value) -> float:
+    """Return a result's value as a float; NaN for the text that marks an undefined number."""
     return float(value) if isinstance(value, (int, float)) else np.nan

@@ -1,12 +1,16 @@
-"""A Sphinx extension: tables that chapters show are numbered as figures are, and both by chapter, so that a number
-stays when another chapter is left out.
+"""A Sphinx extension that numbers the tables of notebooks, as Sphinx numbers figures, and both by chapter.
+
+A number then stays the same when another chapter is left out.
 """
 
 import re
 from pathlib import Path
 
 from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
+from sphinx.writers.html5 import HTML5Translator
 
 from pneumo_utils.common.files import sha
 from pneumo_utils.study.chapters import Chapter
@@ -18,27 +22,29 @@ NUMBERED = re.compile(
 
 
 class numbered_table(nodes.General, nodes.Element):
-    """A table as HTML, with its caption apart, so that the number can be put before it when all numbers are known."""
+    """An HTML table with its caption as a separate attribute, so that the number can be added once it is known."""
 
 
 class NumberTables(SphinxTransform):
-    """Puts a table with a label and a caption, as `figures.tables.table` writes it, where Sphinx counts it and finds
-    it.
-    """
+    """Make tables with a label and a caption known to Sphinx, in the form that `plots.tables.table` writes."""
 
     default_priority = 500
 
     def apply(self, **_):
         """Replace every labelled HTML table with a node that Sphinx numbers."""
         for raw in list(self.document.findall(nodes.raw)):
-            if raw.get("format") == "html" and (found := NUMBERED.fullmatch(raw.astext())):
-                table = numbered_table(names=[found["label"]], ids=[found["label"]], **found.groupdict())
+            if raw.get("format") == "html" and (match := NUMBERED.fullmatch(raw.astext())):
+                table = numbered_table(names=[match["label"]], ids=[match["label"]], **match.groupdict())
                 raw.replace_self(table)
                 self.document.note_explicit_target(table, table)
 
 
-def visit(writer, node) -> None:
-    """Write a table as HTML, with its number in the caption."""
+def visit(writer: HTML5Translator, node: numbered_table) -> None:
+    """Write a table as HTML, with its number in the caption.
+
+    writer: Sphinx's HTML writer.
+    node: the table.
+    """
     writer.body.append(f'<div class="output text_html">{node["head"]}<caption><span class="caption-words">')
     writer.add_fignumber(node)
     writer.body.append(f'<span class="caption-text">{node["caption"]}</span>')
@@ -46,22 +52,28 @@ def visit(writer, node) -> None:
     writer.body.append(f"</span></caption>{node['rest']}</div>")
 
 
-def by_chapter(app, env) -> list[str]:
-    """Number from 1 in each chapter, behind its own number or name, once Sphinx has counted through the whole book."""
+def by_chapter(app: Sphinx, env: BuildEnvironment) -> list[str]:
+    """Replace Sphinx's numbers by the chapter's number or name and a count that starts at 1 in each chapter.
+
+    A handler of Sphinx's event `env-get-updated`, with its arguments. It reports no page as changed.
+    """
     for page, kinds in env.toc_fignumbers.items():
         for numbers in kinds.values():
-            for count, label in enumerate(numbers, 1):
-                numbers[label] = (Chapter(Path(page)).short, count)
+            for number, label in enumerate(numbers, 1):
+                numbers[label] = (Chapter(Path(page)).short, number)
     return []
 
 
-def setup(app) -> dict:
-    """Register the extension with Sphinx."""
+def setup(app: Sphinx) -> dict:
+    """Register the extension with Sphinx.
+
+    app: the Sphinx application.
+    """
     app.add_enumerable_node(
         numbered_table, "table", lambda node: node["caption"], html=(visit, lambda writer, node: None)
     )
     app.add_transform(NumberTables)
-    app.connect("env-get-updated", by_chapter, priority=600)  # behind Sphinx's own counting
+    app.connect("env-get-updated", by_chapter, priority=600)  # after Sphinx's own numbering
     return {
         "version": "1",
         "env_version": sha(Path(__file__).read_bytes()),
