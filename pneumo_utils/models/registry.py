@@ -320,7 +320,7 @@ def _torchvision_blocks(name: str, net: nn.Module) -> dict[str, nn.Module]:
                 net.train()
                 return {**blocks, TOP: nn.Sequential(*classifier.values())}
     raise StudyError(
-        f"torchvision's {name} cannot be taken split_blocks: its parts do not run one after the other. "
+        f"torchvision's {name} cannot be taken apart: its parts do not run one after the other. "
         f"Choose another; timm has many."
     )
 

@@ -261,7 +261,7 @@ class FeatureRows(Rows):
 
 
 class FeatureLoader(Loader):
-    """A loader of features that new_positions one view of each image at random in each epoch.
+    """A loader of features that draws one view of each image at random in each epoch.
 
     The order of the images is the same as in the loader of images.
     """
