@@ -1,7 +1,7 @@
 """Bounding boxes: overlap, grids of cells, training targets and Pascal VOC files."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -213,7 +213,7 @@ def surer(found: list[dict], least: float) -> list[dict]:
 
 
 def _targets(
-    images: Sequence, image_of_box: Sequence, boxes: np.ndarray, names: pd.Series, labels: list[str]
+    images: Iterable, image_of_box: ArrayLike, boxes: np.ndarray, names: pd.Series, labels: list[str]
 ) -> list[dict[str, torch.Tensor]]:
     """Gather the boxes (N, 4) and class names of each image."""
     number = {name: index for index, name in enumerate(labels)}

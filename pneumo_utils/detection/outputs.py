@@ -172,12 +172,12 @@ def pooled(parts: list[Said]) -> Said:
     """
     first = parts[0]
     return Said(
-        None if first.found is None else [image for part in parts for image in part.found],
+        None if first.found is None else [image for part in parts for image in part.found or []],
         np.concatenate([part.cell_confidences for part in parts]),
         first.has_labels,
         first.min_score,
         first.cell_threshold,
-        None if first.whatever is None else [image for part in parts for image in part.whatever],
+        None if first.whatever is None else [image for part in parts for image in part.whatever or []],
     )
 
 

@@ -1,6 +1,6 @@
 """Baseline detectors that never see an image: they predict where boxes usually are."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -73,7 +73,7 @@ GRID_PREDICTORS = {
 
 
 def box_baselines(
-    boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors: dict[str, Fit] = GRID_PREDICTORS
+    boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors: Mapping[str, Fit] = GRID_PREDICTORS
 ) -> pd.DataFrame:
     """Score predictors of grids on all images with a box, by cross-validation over patients: a row per predictor.
 

@@ -246,7 +246,7 @@ def _check(pictures: dict, heats: Mapping[str, ArrayLike], outlines: ArrayLike |
     return scaled
 
 
-def _masks(outlines: ArrayLike | None) -> list[np.ndarray]:
+def _masks(outlines: ArrayLike | None) -> list[np.ndarray | None]:
     return [] if outlines is None else list(np.asarray(outlines, bool))
 
 

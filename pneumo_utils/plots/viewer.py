@@ -73,7 +73,9 @@ def viewer(
     return _page(list(images.numbers), case_data, views, options, pictures[0].shape, title)
 
 
-def _check(cases, maps, masks, answers, groups):
+def _check(
+    cases: Mapping, maps: Mapping, masks: ArrayLike | None, answers: Mapping | None, groups: Sequence[str]
+) -> tuple[list[np.ndarray], dict[tuple[str, ...], np.ndarray], np.ndarray | None]:
     """Return images, maps scaled from 0 to 1, and masks as arrays; raise `StudyError` if they do not go together."""
     if not cases or not maps:
         raise StudyError(
@@ -133,8 +135,8 @@ def _outline(mask: np.ndarray) -> Image.Image:
 
 def _describe(heat: np.ndarray, masks: np.ndarray | None, index: int) -> str:
     """Describe a map in words, with its share on the lesion if the mask has the same size."""
-    fits = masks is not None and masks[index].shape == heat.shape
-    return describe_maps(heat, masks[index] if fits else None)
+    mask = None if masks is None or masks[index].shape != heat.shape else masks[index]
+    return describe_maps(heat, mask)
 
 
 def _page(
