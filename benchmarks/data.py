@@ -27,12 +27,12 @@ def main(place: Path) -> None:
     from PIL import Image
 
     from pneumo_utils.data import duplicates, pixel_cache
-    from pneumo_utils.data.image_reader import grey
-    from pneumo_utils.data.readers import recognise
-    from pneumo_utils.phantom.writers.writer import default
+    from pneumo_utils.data.image_reader import read_grey
+    from pneumo_utils.data.readers import find_reader
+    from pneumo_utils.phantom.writers.writer import cached_release
 
-    root = Path(sys.argv[1]) if len(sys.argv) > 1 else default("kermany", images=200, size=256)
-    module = recognise(root)
+    root = Path(sys.argv[1]) if len(sys.argv) > 1 else cached_release("kermany", images=200, size=256)
+    module = find_reader(root)
     everything = module.read(root)
     cohort = everything.sample(MOST, seed=0).split(by="image", test=0, valid=0.1)
     paths = [cohort.images.paths[row] for row in cohort.table.index]
@@ -41,7 +41,7 @@ def main(place: Path) -> None:
         return np.asarray(Image.open(path).convert("L").resize((SIZE, SIZE), Image.Resampling.BILINEAR))
 
     def build(threads: int):
-        pixel_cache.cores = lambda: threads
+        pixel_cache.available_cores = lambda: threads
         for folder in (place / "pixels").glob("*"):
             for each in folder.iterdir():
                 each.unlink()
@@ -53,10 +53,10 @@ def main(place: Path) -> None:
         f"decoding to {SIZE} px",
         {
             "Pillow, whole image": (len(paths), lambda: [whole(path) for path in paths]),
-            "the package's decoder": (len(paths), lambda: [grey(path, SIZE) for path in paths]),
+            "the package's decoder": (len(paths), lambda: [read_grey(path, SIZE) for path in paths]),
         },
     )
-    cores = pixel_cache.cores()
+    cores = pixel_cache.available_cores()
     measured(
         "building the cache",
         {"one thread": (len(paths), lambda: build(1)), f"{cores} threads": (len(paths), lambda: build(cores))},
@@ -73,7 +73,7 @@ def main(place: Path) -> None:
             "from the pixel cache, flipped": (EPOCHS * count, lambda: [list(flipped.train) for _ in range(EPOCHS)]),
         },
     )
-    measured("looking for copies", {"all pairs": (len(paths), lambda: duplicates.near(cohort))})
+    measured("looking for copies", {"all pairs": (len(paths), lambda: duplicates.near_duplicates(cohort))})
 
 
 if __name__ == "__main__":

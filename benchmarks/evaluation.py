@@ -8,7 +8,7 @@ import time
 import numpy as np
 
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scores import scores
+from pneumo_utils.evaluation.scores import compute_scores
 
 METRICS = (
     "accuracy balanced_accuracy precision recall specificity f1 f1_macro f1_weighted mcc auroc auprc brier "
@@ -29,7 +29,7 @@ def main() -> None:
     seconds = []
     for _ in range(ROUNDS):
         began = time.process_time()
-        scores(predictions, METRICS)
+        compute_scores(predictions, METRICS)
         seconds.append(time.process_time() - began)
     print(f"{len(METRICS)} metrics with intervals: {min(seconds):.2f} s, the least of {ROUNDS} rounds")
 

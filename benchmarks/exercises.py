@@ -22,9 +22,9 @@ from papermill import execute_notebook
 
 from pneumo_utils.common.files import write_json
 from pneumo_utils.study import exercises
-from pneumo_utils.study.chapters import Chapter, chapters, find
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import runs_of, versions
+from pneumo_utils.study.run_status import completed_runs, versions
 
 MB = 1e6
 
@@ -39,20 +39,22 @@ def main() -> None:
             "Other work is going on here: what is measured now is too slow. Measure again when it has ended.",
             flush=True,
         )
-    found = exercises.record() | {"environment_mb": _megabytes(Path(sys.prefix))}
+    found = exercises.read_timings() | {"environment_mb": _megabytes(Path(sys.prefix))}
     with ExitStack() as stack:
         folder = given.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        for chapter in map(find, given.chapters) if given.chapters else filter(exercises.has_exercises, chapters()):
+        for chapter in (
+            map(find_chapter, given.chapters) if given.chapters else filter(exercises.has_exercises, chapters())
+        ):
             found["chapters"][chapter.name] = measured(chapter, folder.absolute() / chapter.name)
-            write_json(exercises.RECORD, found)
-            print(f"{chapter.name}: in {exercises.RECORD}", flush=True)
+            write_json(exercises.TIMINGS_FILE, found)
+            print(f"{chapter.name}: in {exercises.TIMINGS_FILE}", flush=True)
 
 
 def measured(chapter: Chapter, place: Path) -> dict:
     os.environ["PNEUMO_RUNS"], os.environ["PNEUMO_DATA"] = str(place), str(place / "data")
-    if not runs_of(chapter):
+    if not completed_runs(chapter):
         run(chapter, {})
-    folder, first = runs_of(chapter)[-1]
+    folder, first = completed_runs(chapter)[-1]
     from_nothing = "found again" not in (folder / "log.txt").read_text(encoding="utf-8")
     again, solutions = solved(chapter, place)
     return {
@@ -72,7 +74,7 @@ def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:
     cell takes, and ends at the first error.
     """
     notebook, done = place / "solutions.ipynb", place / "solved.ipynb"
-    write_json(notebook, exercises.teachers(chapter))
+    write_json(notebook, exercises.teacher_notebook(chapter))
     executed = execute_notebook(str(notebook), str(done), cwd=str(place), progress_bar=False)
     again, took = 0.0, defaultdict(float)
     for cell in executed.cells:
@@ -81,7 +83,7 @@ def solved(chapter: Chapter, place: Path) -> tuple[float, dict]:
             took[cell.metadata["exercise"]] += seconds
         else:
             again += seconds
-    of = {each.number: each for each in exercises.of(chapter)}
+    of = {each.number: each for each in exercises.read_exercises(chapter)}
     return again, {
         str(number): {"seconds": round(seconds, 1), "code": of[number].digest} for number, seconds in took.items()
     }

@@ -43,7 +43,7 @@ def ways(name: str, pixels: int) -> dict:
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     made = trunk(name, size="full", seed=0)
-    net = with_head(made, heads.two_layers(made.about.channels, 2, seed=0)).to(device).eval()
+    net = with_head(made, heads.two_hidden_layers(made.about.channels, 2, seed=0)).to(device).eval()
     images = torch.randn(BATCH * BATCHES, 3, pixels, pixels, generator=torch.Generator().manual_seed(0)).to(device)
     batches = images.split(BATCH)
 
@@ -52,11 +52,11 @@ def ways(name: str, pixels: int) -> dict:
             return [net(batch).cpu() for batch in batches]
 
     def by_captum():
-        plain = LayerGradCam(net, net.get_submodule(net.about.cam))
+        plain = LayerGradCam(net, net.get_submodule(net.about.cam_layer))
         return [plain.attribute(batch, target=1).cpu() for batch in batches]
 
     def ours(method, images=batches):
-        return lambda: explain.maps(net, images, method)
+        return lambda: explain.saliency_maps(net, images, method)
 
     return {
         "forward pass alone": (len(images), forward),

@@ -62,21 +62,21 @@ def everything() -> dict:
 
 def cohort(release: str, images: int, size: int):
     """Phantoms; two of a hundred validate, so that an epoch is training and little else."""
-    from pneumo_utils.data.readers import recognise
-    from pneumo_utils.phantom.writers.writer import default
+    from pneumo_utils.data.readers import find_reader
+    from pneumo_utils.phantom.writers.writer import cached_release
 
-    root = default(release, images=images, size=size)
-    return recognise(root).read(root, say=None).split(by="image", test=0, valid=0.02)
+    root = cached_release(release, images=images, size=size)
+    return find_reader(root).read(root, say=None).split(by="image", test=0, valid=0.02)
 
 
 def resnet18(size: str, learn: str):
     from pneumo_utils.models import heads
     from pneumo_utils.models.blocks import with_head
     from pneumo_utils.models.create import trunk
-    from pneumo_utils.models.freezing import learns
+    from pneumo_utils.models.freezing import set_trainable
 
     made = trunk("resnet18", size=size, seed=0)
-    return learns(with_head(made, heads.linear(made.about.channels, 2)), learn)
+    return set_trainable(with_head(made, heads.linear(made.about.channels, 2)), learn)
 
 
 def ours(children, size: str, pixels: int, learn: str, prefix: str, **more):
@@ -149,7 +149,7 @@ def bare_loop(children, size: str, compute):
 
     def loss_of(images, answers):
         with compute.autocast():
-            told = made(compute.taken(images))
+            told = made(compute.prepare_batch(images))
         return cross_entropy(told.float(), answers.as_subclass(torch.Tensor))
 
     def epochs():
@@ -172,7 +172,7 @@ def head_only(children) -> dict:
     """Only the head learns: plain, from the cache, with the cache's own cost over some epochs, and as fastai freezes
     by default.
     """
-    from pneumo_utils.training.feature_store import STORE
+    from pneumo_utils.training.feature_store import FEATURE_STORE
 
     plain, kept, theirs, count = (
         *(ours(children, "full", LARGE, "head", prefix) for prefix in ("off", "on")),
@@ -182,7 +182,7 @@ def head_only(children) -> dict:
     theirs[0].freeze()
 
     def with_its_cost():
-        STORE.held.clear()
+        FEATURE_STORE.held.clear()
         fit(ours(children, "full", LARGE, "head", "on"), EPOCHS)
 
     frozen, cached, with_cost, by_fastai = (
@@ -235,7 +235,7 @@ def grid() -> dict:
     from pneumo_utils.models import heads
     from pneumo_utils.models.blocks import with_head
     from pneumo_utils.models.create import trunk
-    from pneumo_utils.models.freezing import learns
+    from pneumo_utils.models.freezing import set_trainable
     from pneumo_utils.training.learner import learner
     from pneumo_utils.training.optimizers import adam
 
@@ -244,7 +244,7 @@ def grid() -> dict:
 
     def cell(opened: int, images: int, prefix: str, learn: str = "last {} + head") -> None:
         made = trunk("resnet50", size="pocket", top=True, seed=0)
-        made = learns(with_head(made, heads.on_top(1000, len(people.classes))), learn.format(opened))
+        made = set_trainable(with_head(made, heads.after_classifier(1000, len(people.classes))), learn.format(opened))
         some = people.where(
             people.table.index.isin(known.sample(images, seed=0).table.index)
             | (people.table["split"] == "valid").to_numpy()

@@ -48,7 +48,7 @@ from pneumo_utils.common.files import read_json, write_json
 from pneumo_utils.data.readers import kermany
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.registry import names
+from pneumo_utils.models.registry import trunk_names
 from pneumo_utils.phantom.population import Population
 
 SEEDS, LABELS, TEST, SIZE = 10, 200, 800, 64
@@ -250,7 +250,7 @@ def put(new: list[dict], out: Path) -> list[dict]:
     """Beside what was measured before, in place of what is measured anew; written at once, so that a run that stops
     loses little.
     """
-    with run_paths.lock(out):
+    with run_paths.path_lock(out):
         old = read_json(out)["rows"] if out.exists() else []
         keys = {(row["on"], row["way"], row["trunk"]) for row in new}
         rows = [row for row in old if (row["on"], row["way"], row["trunk"]) not in keys] + new
@@ -286,7 +286,7 @@ def main() -> None:
         rows = put(baselines(children), given.out)
     for way, measure in (("frozen", frozen), ("fine-tuned", fine)):
         for children in cohorts if given.way in (None, way) else []:
-            for name in given.names or names():
+            for name in given.names or trunk_names():
                 print(f"{children.name}: {name}, {way}", flush=True)
                 rows = put(measure(name, children), given.out)
     show(*summary(rows))

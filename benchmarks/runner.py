@@ -72,7 +72,10 @@ def main() -> None:
         row("pneumo run, up to date", [seconds([*PNEUMO, "run", "audit"], cwd=ROOT) for _ in range(PAIRS)])
         row("pneumo status", [seconds([*PNEUMO, "status"], cwd=ROOT) for _ in range(PAIRS)])
 
-        bind = "import sys; from pathlib import Path; from pneumo_utils.study.book import bind; bind(Path(sys.argv[1]))"
+        bind = (
+            "import sys; from pathlib import Path; from pneumo_utils.study.book import build_book; "
+            "build_book(Path(sys.argv[1]))"
+        )
         row(
             "binding the book from nothing",
             [seconds([sys.executable, "-c", bind, folder / f"build{n}"], cwd=ROOT) for n in range(3)],

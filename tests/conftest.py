@@ -196,35 +196,35 @@ def planned(command: str, **folders) -> list:
     `path/to/...`.
     """
     from pneumo_utils.cli import main
-    from pneumo_utils.study.chapters import find
-    from pneumo_utils.study.sweep import plan
+    from pneumo_utils.study.chapters import find_chapter
+    from pneumo_utils.study.sweep import plan_sweep
 
     for name, folder in folders.items():
         command = command.replace(f"path/to/{name}", str(folder))
     _, verb, *words = shlex.split(command)
     given = main.commands[verb].make_context(verb, words).params
     with contextlib.chdir(ROOT):
-        return plan([find(chapter) for chapter in given["chapters"]], given["words"], given["params"])
+        return plan_sweep([find_chapter(chapter) for chapter in given["chapters"]], given["words"], given["params"])
 
 
 def on_the_page(chapter, tier: str, **folders) -> dict:
     """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these
     folders.
     """
-    from pneumo_utils.study.rerun_footer import commands
+    from pneumo_utils.study.rerun_footer import rerun_commands
 
-    (command,) = (each for each in commands(chapter)["real data"] if f"/{tier}/" in each)
+    (command,) = (each for each in rerun_commands(chapter)["real data"] if f"/{tier}/" in each)
     (one,) = planned(command, **folders)
-    return one.given
+    return one.overrides
 
 
 def other_settings(chapter, small: dict) -> dict:
     """The settings that a chapter's page says are worth trying; of numbers no more than in `small`."""
-    from pneumo_utils.study.rerun_footer import worth_trying
+    from pneumo_utils.study.rerun_footer import suggested_values
 
     return {
         name: min(value, small.get(name, value)) if isinstance(value, int) else value
-        for name, value in worth_trying(chapter).items()
+        for name, value in suggested_values(chapter).items()
     }
 
 
@@ -295,7 +295,7 @@ def execute(tmp_path_factory):
         if records and settings and settings == of_the_book(chapter):
             folder = run(chapter, settings).folder
             return results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
-        runs = run_paths.runs()
+        runs = run_paths.runs_dir()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("PNEUMO_RUNS", str(apart := tmp_path_factory.mktemp("runs")))
             for name in ("kept", "data", ".locks"):

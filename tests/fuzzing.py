@@ -66,18 +66,18 @@ class Release:
 
     def make(self, folder: Path) -> None:
         """Write the release."""
-        from pneumo_utils.phantom.writers.writer import make
+        from pneumo_utils.phantom.writers.writer import write_release
 
-        make(self.name, IMAGES, SIDE, 7, folder / "release")
+        write_release(self.name, IMAGES, SIDE, 7, folder / "release")
         if self.name == "medmnist":  # of two sets, a reader has to be told which one
             (folder / "release" / f"chestmnist_{SIDE}.npz").unlink()
 
     def read(self, folder: Path) -> dict:
         """Read the release as a user would: the table, the pixels of what can be decoded, and what was reported."""
-        from pneumo_utils.data.readers import recognise
+        from pneumo_utils.data.readers import find_reader
 
         root = folder / "release"
-        cohort = recognise(root).read(root, say=None)
+        cohort = find_reader(root).read(root, say=None)
         broken = cohort.undecodable(SIDE)
         whole = cohort.without(list(broken))
         pixels = whole.pixels(SIDE)[:] if len(whole) else []
@@ -97,7 +97,7 @@ class Release:
                 facts["image"], stems, facts.index, facts.itertuples(index=False, name=None), pixels
             )
         }
-        aside = sorted(map(tuple, cohort.aside.itertuples(index=False)))
+        aside = sorted(map(tuple, cohort.excluded.itertuples(index=False)))
         return {"parts": rows, "aside": [aside, sorted(broken.items())], "notes": cohort.notes}
 
 
@@ -182,7 +182,7 @@ def _read_weights(place: Path) -> dict:
     if path.suffix == ".weights":
         load_darknet(network, path)
     else:
-        checkpoint.load(network, checkpoint.read(path), path)
+        checkpoint.load_weights(network, checkpoint.read_weights(path), path)
     return _tensors_of(network.state_dict().items())
 
 
@@ -207,9 +207,9 @@ def _make_parameters(folder: Path) -> None:
 
 
 def _read_parameters(place: Path) -> dict:
-    from pneumo_utils.study.parameters import from_file
+    from pneumo_utils.study.parameters import read_parameters_file
 
-    return from_file(place / "settings.yml")
+    return read_parameters_file(place / "settings.yml")
 
 
 VALUES = [
@@ -262,46 +262,46 @@ def _read_record(place: Path):
     from pneumo_utils.study import records
 
     path = next(place.rglob("*.json"))
-    found = records.read(path)
+    found = records.read_record(path)
     return found, found.words, found.title, found.evidence, [found.value(name) for name in found.results]
 
 
 def _make_manifest(folder: Path) -> None:
-    from pneumo_utils.common.files import digest_of, sha, write_json
+    from pneumo_utils.common.files import json_digest, sha256_hex, write_json
 
     place = folder / "release"
     place.mkdir()
     (place / "results.json").write_text('{"accuracy": 0.9}')
     (place / "notebook.ipynb").write_text('{"cells": []}')
     (place / "figure.png").write_bytes(bytes(range(256)))
-    files = {path.name: sha(path.read_bytes()) for path in place.iterdir()}
+    files = {path.name: sha256_hex(path.read_bytes()) for path in place.iterdir()}
     texts = dict.fromkeys(("chapter", "title", "tier", "data", "weights", "device", "finished"), "a")
     facts = {"depends_on": {"a": "1"}, "parameters": {"seed": 1}, "git": {}, "real": False, "seconds": 3.5, "cells": []}
-    digest = digest_of(facts["depends_on"])[:12]
+    digest = json_digest(facts["depends_on"])[:12]
     write_json(place / "manifest.json", texts | facts | {"digest": digest, "files": files})
 
 
 def _read_manifest(place: Path):
-    from pneumo_utils.common.files import digest_of
-    from pneumo_utils.study.run_status import finished
+    from pneumo_utils.common.files import json_digest
+    from pneumo_utils.study.run_status import completed_manifest
 
-    return finished(place, digest_of({"a": "1"})[:12])
+    return completed_manifest(place, json_digest({"a": "1"})[:12])
 
 
 def _make_kept(folder: Path) -> None:
     import numpy as np
     import pandas as pd
 
-    from pneumo_utils.study.result_cache import store
+    from pneumo_utils.study.result_cache import store_result
 
     frame = pd.DataFrame({"name": ["a", "b"], "value": [0.5, 1.5]})
-    store(folder / "release", {"scores": np.arange(100.0), "table": frame, "text": ["x", 1, None]})
+    store_result(folder / "release", {"scores": np.arange(100.0), "table": frame, "text": ["x", 1, None]})
 
 
 def _read_kept(place: Path):
-    from pneumo_utils.study.result_cache import load
+    from pneumo_utils.study.result_cache import load_result
 
-    return load(place)
+    return load_result(place)
 
 
 LAYOUTS = {

@@ -6,17 +6,17 @@ import shutil
 import pytest
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, sha
+from pneumo_utils.common.files import json_digest, sha256_hex
 from pneumo_utils.study import records
-from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.make_record import add
-from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.make_record import import_record
+from pneumo_utils.study.parameters import chapter_parameters
 from pneumo_utils.study.run import run
 
 AUDIT = "".join(
-    next(cell for cell in find("audit").notebook()["cells"] if "parameters" in cell["metadata"].get("tags", []))[
-        "source"
-    ]
+    next(
+        cell for cell in find_chapter("audit").notebook()["cells"] if "parameters" in cell["metadata"].get("tags", [])
+    )["source"]
 )
 FINISH = (
     "run.uses(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, baseline=6.0, "
@@ -58,8 +58,8 @@ def change(folder, alter, sign=True):
     (folder / "results.json").write_text(json.dumps(results))
     if sign:
         manifest["depends_on"]["parameters"] = manifest["parameters"]
-        manifest["digest"] = digest_of(manifest["depends_on"])[:12]
-        manifest["files"]["results.json"] = sha((folder / "results.json").read_bytes())
+        manifest["digest"] = json_digest(manifest["depends_on"])[:12]
+        manifest["files"]["results.json"] = sha256_hex((folder / "results.json").read_bytes())
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -70,7 +70,7 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
     done = pneumo("record", "add", brought, "from-afar")
     assert done.returncode == 0 and "paper_audit: imported as from-afar" in done.stdout, done.stderr
     text = (tmp_path / "records" / "paper_audit" / "from-afar.json").read_text()
-    found = records.of("paper_audit")["from-afar"]
+    found = records.read_records("paper_audit")["from-afar"]
     assert (
         found.parameters["nih_tables"] == "tables"
         and found.data == "tables in tables"
@@ -84,7 +84,7 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
         }
     }
     with pytest.raises(StudyError, match="a record 'from-afar' of paper_audit already"):
-        add(brought, "from-afar")
+        import_record(brought, "from-afar")
 
 
 def both(**told):
@@ -92,7 +92,9 @@ def both(**told):
 
 
 def a_trial(manifest, results):
-    values = {name: parameter.default for name, parameter in of_chapter(find("1")).items()} | {"max_steps": 2}
+    values = {name: parameter.default for name, parameter in chapter_parameters(find_chapter("1")).items()} | {
+        "max_steps": 2
+    }
     both(chapter="01_surgical_finetuning", parameters=values)(manifest, results)
 
 
@@ -128,7 +130,7 @@ def a_trial(manifest, results):
 def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
     change(brought, alter)
     with pytest.raises(StudyError, match=says):
-        add(brought, "from-afar")
+        import_record(brought, "from-afar")
     assert not list((tmp_path / "records").rglob("*.json"))
 
 
@@ -154,10 +156,10 @@ def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
 def test_a_manifest_that_does_not_fit_its_files_is_refused(brought, tmp_path, harm, says):
     harm(brought)
     with pytest.raises(StudyError, match=says):
-        add(brought, "from-afar")
+        import_record(brought, "from-afar")
     assert not list((tmp_path / "records").rglob("*.json"))
 
 
 def test_its_name_is_a_plain_word(brought):
     with pytest.raises(StudyError, match="lower-case letters"):
-        add(brought, "From afar")
+        import_record(brought, "From afar")

@@ -9,7 +9,7 @@ import pytest
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import parallel
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.sweep import plan
+from pneumo_utils.study.sweep import plan_sweep
 
 WAITS = """
 import os, time
@@ -27,7 +27,7 @@ run.result("threads", float(os.environ["OMP_NUM_THREADS"]))
 def folder(tmp_path, monkeypatch, runs):
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pneumo_utils.study.parallel.cores", lambda: 2)
+    monkeypatch.setattr("pneumo_utils.study.parallel.available_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path
 
@@ -38,16 +38,16 @@ def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
         Chapter(small(WAITS.format(mine=folder / one, other=folder / other), name=one))
         for one, other in (("first", "second"), ("second", "first"))
     ]
-    made = list(parallel.run_each(plan(both, []), say=said.append))
+    made = list(parallel.run_all(plan_sweep(both, []), say=said.append))
     for name in ("first", "second"):
         results = json.loads(next((runs / name).glob("*/results.json")).read_text())["results"]
         assert results["met"]["value"] == 1 and results["threads"]["value"] == 1
     assert said[0] == "2 of 2 runs are to be made, 2 at a time with 1 thread each"
-    assert {one.words for one, outcome in made if not outcome.found_again} == {"first", "second"}
+    assert {one.words for one, outcome in made if not outcome.from_cache} == {"first", "second"}
     assert any(line.startswith("first [ 1/") for line in said)
     said.clear()
-    again = list(parallel.run_each(plan(both, []), say=said.append))
-    assert not said and [outcome.folder for _, outcome in again if outcome.found_again] == [
+    again = list(parallel.run_all(plan_sweep(both, []), say=said.append))
+    assert not said and [outcome.folder for _, outcome in again if outcome.from_cache] == [
         outcome.folder for _, outcome in sorted(made, key=lambda pair: pair[0].words)
     ]
 
@@ -55,7 +55,7 @@ def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
 def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_tried(folder, small, runs):
     said = []
     chapters = [Chapter(small("1 / 0", name="broken")), Chapter(small("run.result('score', 1.0)", name="whole"))]
-    made = parallel.run_each(plan(chapters, []), say=said.append)
+    made = parallel.run_all(plan_sweep(chapters, []), say=said.append)
     with pytest.raises(StudyError, match="1 of 2 runs stopped; the others are kept(.|\n)*pneumo run broken"):
         for one, outcome in made:
             assert one.words == "whole" and outcome.manifest
@@ -71,7 +71,7 @@ def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
         f"time.sleep(0.1)\nrun.result('score', 1.0)",
         name="short",
     )
-    made = parallel.run_each(plan([Chapter(endless), Chapter(short)], []), say=lambda line: None)
+    made = parallel.run_all(plan_sweep([Chapter(endless), Chapter(short)], []), say=lambda line: None)
     assert next(made)[0].words == "short"
     made.close()
     assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["short"]
@@ -85,7 +85,8 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
         parallel.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}}
     )
     order = [
-        one.words for one, _ in parallel.run_each(plan(list(map(Chapter, told.values())), []), say=lambda line: None)
+        one.words
+        for one, _ in parallel.run_all(plan_sweep(list(map(Chapter, told.values())), []), say=lambda line: None)
     ]
     assert order == ["new", "long", "short"]
 
@@ -103,11 +104,11 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     ],
 )
 def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, asked, told):
-    monkeypatch.setattr("pneumo_utils.study.parallel.cores", lambda: cores)
+    monkeypatch.setattr("pneumo_utils.study.parallel.available_cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert parallel.shares(chapters) == told and told[0] * told[1] <= cores
+    assert parallel.allocate_cores(chapters) == told and told[0] * told[1] <= cores
 
 
 def test_a_gpu_is_not_shared(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
-    assert parallel.shares(10)[0] == 1
+    assert parallel.allocate_cores(10)[0] == 1

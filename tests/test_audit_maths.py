@@ -12,13 +12,18 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from pneumo_utils.claims import audit_tables, confusion_solver, public_counts, recompute
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.files import read_yaml
-from pneumo_utils.detection.boxes import corners, covered, without_cell
+from pneumo_utils.detection.boxes import cell_coverage, corners_from_table, count_boxes_without_cell
 from pneumo_utils.detection.grid import soft_f1
-from pneumo_utils.detection.prior_baselines import box_baselines, grids_out_of_patient, large_box_baselines, prior
+from pneumo_utils.detection.prior_baselines import (
+    cross_validate_grids,
+    prior_grid,
+    score_grid_baselines,
+    score_large_box_baseline,
+)
 from pneumo_utils.plots import audit as pictures
-from pneumo_utils.plots.tables import claim, table
+from pneumo_utils.plots.tables import format_claim, html_table
 
 # ---------------------------------------------------------------- feasible
 
@@ -48,12 +53,12 @@ SCIKIT = {
 @pytest.mark.parametrize("matrix", [(7, 2, 3, 5), (9, 0, 8, 0), (0, 9, 0, 8), (4, 5, 0, 8)])
 @pytest.mark.parametrize("name", SCIKIT)
 def test_metrics_are_scikit_learns(name, matrix):
-    assert confusion_solver.metric(name, *matrix) == pytest.approx(SCIKIT[name](*labels_of(*matrix)))
+    assert confusion_solver.confusion_metric(name, *matrix) == pytest.approx(SCIKIT[name](*labels_of(*matrix)))
 
 
 def test_an_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="no metric is called 'auroc'"):
-        confusion_solver.metric("auroc", 1, 1, 1, 1)
+        confusion_solver.confusion_metric("auroc", 1, 1, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -67,11 +72,11 @@ def test_an_unknown_metric_is_refused():
     ],
 )
 def test_a_printed_number_has_half_a_unit_of_room(printed, low, high):
-    assert confusion_solver.room(printed) == pytest.approx((low, high))
+    assert confusion_solver.rounding_interval(printed) == pytest.approx((low, high))
 
 
 def test_cut_digits_have_a_whole_unit_of_room_above():
-    low, high = confusion_solver.room("0.842", cut=True)
+    low, high = confusion_solver.rounding_interval("0.842", truncated=True)
     assert low == 0.842 and 0.8429 < high < 0.843
 
 
@@ -83,21 +88,21 @@ def test_the_solver_finds_what_trying_each_matrix_by_hand_finds():
         right = [abs(SCIKIT[name](truth, told) - float(text)) <= 0.005 for name, text in printed.items()]
         if all(right):
             expected.append((tp, 23 - tp, fp, 19 - fp))
-    found = confusion_solver.feasible(23, 19, printed)
+    found = confusion_solver.feasible_matrices(23, 19, printed)
     assert expected and [tuple(row) for row in found.to_numpy()] == expected
 
 
 def test_every_matrix_is_found_again_from_its_own_metrics():
     truth, told = labels_of(1977, 153, 449, 345)
     printed = {name: f"{SCIKIT[name](truth, told):.4f}" for name in ("accuracy", "precision", "recall", "f1")}
-    found = confusion_solver.feasible(2130, 794, printed)
+    found = confusion_solver.feasible_matrices(2130, 794, printed)
     assert (1977, 153, 449, 345) in [tuple(row) for row in found.to_numpy()]
 
 
 def test_two_printed_forms_of_one_metric_must_both_hold():
-    assert set(confusion_solver.feasible(100, 10, {"recall": "0.5"})["TP"]) == set(range(45, 56))
-    assert set(confusion_solver.feasible(100, 10, {"recall": ["0.5", "50.0%"]})["TP"]) == {50}
-    assert confusion_solver.feasible(100, 10, {"recall": ["0.5", "60.0%"]}).empty
+    assert set(confusion_solver.feasible_matrices(100, 10, {"recall": "0.5"})["TP"]) == set(range(45, 56))
+    assert set(confusion_solver.feasible_matrices(100, 10, {"recall": ["0.5", "50.0%"]})["TP"]) == {50}
+    assert confusion_solver.feasible_matrices(100, 10, {"recall": ["0.5", "60.0%"]}).empty
 
 
 PAPER_2 = {
@@ -112,7 +117,9 @@ PAPER_2 = {
 
 @pytest.mark.parametrize("column", PAPER_2)
 def test_paper_2_fits_only_as_macro_averages_with_precision_and_recall_swapped(column):
-    table = confusion_solver.readings(390, 234, dict(zip(("accuracy", "precision", "recall", "f1"), PAPER_2[column])))
+    table = confusion_solver.count_by_interpretation(
+        390, 234, dict(zip(("accuracy", "precision", "recall", "f1"), PAPER_2[column]))
+    )
     fits = table[table["matrices"] > 0]
     assert (fits["precision, recall and F1"] == "macro average").all() and (
         fits["precision and recall"] == "swapped"
@@ -122,32 +129,34 @@ def test_paper_2_fits_only_as_macro_averages_with_precision_and_recall_swapped(c
 
 def test_paper_1_block_2_cannot_be_rounded_but_can_be_cut():
     both = {"accuracy": ".784", "precision": ".828", "recall": [".889", "88.9%"], "f1": ".857", "specificity": "50.5%"}
-    assert confusion_solver.feasible(2130, 794, both).empty
-    assert confusion_solver.feasible(2130, 794, both, cut=True).to_numpy().tolist() == [[1894, 236, 393, 401]]
-    assert 1 < confusion_solver.nearest(2130, 794, both)["misses by"] < 2
+    assert confusion_solver.feasible_matrices(2130, 794, both).empty
+    assert confusion_solver.feasible_matrices(2130, 794, both, truncated=True).to_numpy().tolist() == [
+        [1894, 236, 393, 401]
+    ]
+    assert 1 < confusion_solver.nearest_matrix(2130, 794, both)["misses by"] < 2
 
 
 @pytest.mark.parametrize("name", ["accuracy", "recall", "specificity", "precision", "f1", "balanced_accuracy", "mcc"])
 def test_standard_errors_are_what_random_test_sets_show(name):
     matrix = np.array([1977, 153, 449, 345])
     drawn = np.random.default_rng(0).multinomial(matrix.sum(), matrix / matrix.sum(), size=20000)
-    assert confusion_solver.standard_error(name, matrix) == pytest.approx(
-        confusion_solver.metric(name, *drawn.T).std(), rel=0.03
+    assert confusion_solver.metric_standard_error(name, matrix) == pytest.approx(
+        confusion_solver.confusion_metric(name, *drawn.T).std(), rel=0.03
     )
 
 
 def test_the_standard_error_of_accuracy_is_the_binomial_one():
     right, total = 1977 + 345, 2924
-    assert confusion_solver.standard_error("accuracy", (1977, 153, 449, 345)) == pytest.approx(
+    assert confusion_solver.metric_standard_error("accuracy", (1977, 153, 449, 345)) == pytest.approx(
         np.sqrt(right / total * (1 - right / total) / total), rel=1e-6
     )
 
 
 def test_implied_metrics_bracket_the_middle_matrix():
-    table = confusion_solver.implied(
+    table = confusion_solver.implied_metrics(
         {
-            "one": confusion_solver.feasible(30, 20, {"accuracy": "0.8"}),
-            "none": confusion_solver.feasible(30, 20, {"accuracy": "0.811"}),
+            "one": confusion_solver.feasible_matrices(30, 20, {"accuracy": "0.8"}),
+            "none": confusion_solver.feasible_matrices(30, 20, {"accuracy": "0.811"}),
         }
     )
     assert (
@@ -179,21 +188,23 @@ def test_the_batch_average_is_what_a_loop_gives():
 
 
 def test_paper_3_prints_what_a_perfect_predictor_averages_over_batches():
-    table = recompute.perfect_predictor(recompute.in_class_order(16537, 4758))
+    table = recompute.perfect_predictor_recall(recompute.labels_in_class_order(16537, 4758))
     printed = table.groupby("part")["batch average"].apply(lambda values: {f"{value:.4f}" for value in values})
     assert printed["train"] == {"0.2237"} and printed["validation"] == {"0.2256"}
     assert (table["on the whole"] == 1).all()
 
 
 def test_one_matrix_cannot_have_paper_3s_accuracy_and_precision():
-    assert confusion_solver.feasible(952, 3307, {"accuracy": ".9995", "precision": ".2256", "recall": ".2256"}).empty
+    assert confusion_solver.feasible_matrices(
+        952, 3307, {"accuracy": ".9995", "precision": ".2256", "recall": ".2256"}
+    ).empty
 
 
 # ---------------------------------------------------------------- counting
 
 
 def test_mobilenet_in_keras_layers():
-    model = recompute.build("MobileNetV2", 3)
+    model = recompute.build_published_network("MobileNetV2", 3)
     layers = recompute.mobilenet_layers(model)
     assert len(layers) == 154  # as the TensorFlow tutorial prints that the paper follows
     assert len({layer.name for layer in layers}) == 154
@@ -206,8 +217,12 @@ def test_mobilenet_in_keras_layers():
         + (320 * 1280 + 2 * 1280)
         + (1280 * 3 + 3)
     )
-    assert recompute.opened(model, 14)["trainable"] == by_hand == 1_043_843
-    assert recompute.opened(model, 14)["total"] == recompute.count(model)["keras_total"] == 2_261_827
+    assert recompute.unfrozen_parameters(model, 14)["trainable"] == by_hand == 1_043_843
+    assert (
+        recompute.unfrozen_parameters(model, 14)["total"]
+        == recompute.count_parameters(model)["keras_total"]
+        == 2_261_827
+    )
 
 
 @pytest.mark.parametrize(
@@ -215,14 +230,17 @@ def test_mobilenet_in_keras_layers():
     [("VGG16", 138_357_544), ("DenseNet201", 20_242_984), ("MobileNetV2", 3_538_984), ("Xception", 22_910_480)],
 )
 def test_counts_are_those_of_keras_applications(name, keras):
-    assert recompute.count(recompute.build(name, 1000))["keras_total"] == keras
+    assert recompute.count_parameters(recompute.build_published_network(name, 1000))["keras_total"] == keras
 
 
 @pytest.mark.parametrize(
     "name, torch_parameters", [("ResNet18", 11_689_512), ("ResNet50", 25_557_032), ("ResNet50V2", 25_549_352)]
 )
 def test_counts_are_those_that_torch_publishes(name, torch_parameters):
-    assert recompute.count(recompute.build(name, 1000))["torch_parameters"] == torch_parameters
+    assert (
+        recompute.count_parameters(recompute.build_published_network(name, 1000))["torch_parameters"]
+        == torch_parameters
+    )
 
 
 def test_region_filters_of_yolov2():
@@ -274,7 +292,7 @@ def tables(request, tmp_path):
 
 
 def test_counts_of_a_small_table(tables):
-    counts = public_counts.nih(str(tables))
+    counts = public_counts.nih_counts(str(tables))
     assert (counts["images"], counts["patients"], counts["no_finding"], counts["images_under_18"]) == (4, 3, 2, 2)
     assert counts["labels"] == {"Mass": 2, "No Finding": 2, "Nodule": 1} and counts["single_label"] == {
         "Mass": 1,
@@ -292,22 +310,24 @@ def test_counts_of_a_small_table(tables):
 
 def test_shipped_files_are_what_the_tables_give(tables, tmp_path, monkeypatch):
     shipped = (tmp_path / "nih.yml", tmp_path / "nih_boxes.csv")
-    monkeypatch.setattr(public_counts, "COUNTS", shipped[0])
-    monkeypatch.setattr(public_counts, "BOXES", shipped[1])
+    monkeypatch.setattr(public_counts, "COUNTS_FILE", shipped[0])
+    monkeypatch.setattr(public_counts, "BOXES_FILE", shipped[1])
     public_counts.main(str(tables))
     written = read_yaml(shipped[0])["nih"]
-    assert {key: written[key] for key in written if key not in ("source", "cite")} == public_counts.nih(str(tables))
+    assert {key: written[key] for key in written if key not in ("source", "cite")} == public_counts.nih_counts(
+        str(tables)
+    )
     pd.testing.assert_frame_equal(public_counts.nih_boxes(), public_counts.nih_boxes(str(tables)), check_dtype=False)
     assert ".png" not in shipped[1].read_text()
 
 
 def test_a_folder_without_the_tables_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="Data_Entry_2017"):
-        public_counts.nih(str(tmp_path))
+        public_counts.nih_counts(str(tmp_path))
 
 
 def test_shipped_counts_agree_with_each_other():
-    counts, boxes = public_counts.nih(), public_counts.nih_boxes()
+    counts, boxes = public_counts.nih_counts(), public_counts.nih_boxes()
     assert (
         sum(counts["labels_per_image"].values())
         == counts["images"]
@@ -331,8 +351,8 @@ def test_shipped_counts_agree_with_each_other():
 
 
 def test_facts_by_name():
-    assert public_counts.fact("nih.images") == 112120 and public_counts.fact("nih.labels.Pneumonia") == 1431
-    assert "Wang" in public_counts.source("nih.images")
+    assert public_counts.get_count("nih.images") == 112120 and public_counts.get_count("nih.labels.Pneumonia") == 1431
+    assert "Wang" in public_counts.count_source("nih.images")
 
 
 # ---------------------------------------------------------------- baselines
@@ -368,7 +388,7 @@ def test_expected_share_of_shared_patients_is_what_random_splits_show():
         order = rng.permutation(patients)
         train, test = order[: round(0.8 * len(order))], order[-round(0.1 * len(order)) :]
         shares.append(np.isin(test, train).mean())
-    assert recompute.shared_patients(histogram) == pytest.approx(np.mean(shares), abs=0.006)
+    assert recompute.expected_patient_overlap(histogram) == pytest.approx(np.mean(shares), abs=0.006)
 
 
 def box(x, y, w, h, image=1, patient=1, label="Mass"):
@@ -377,7 +397,7 @@ def box(x, y, w, h, image=1, patient=1, label="Mass"):
 
 def test_cells_by_painting_every_pixel():
     boxes = pd.DataFrame([box(30, 100, 200, 90), box(0, 0, 40, 60), box(900, 1000, 124, 24)])
-    for one, grid in zip(boxes.itertuples(), covered(corners(boxes))):
+    for one, grid in zip(boxes.itertuples(), cell_coverage(corners_from_table(boxes))):
         painted = np.zeros((1024, 1024))
         painted[one.y : one.y + one.h, one.x : one.x + one.w] = 1
         np.testing.assert_allclose(grid, painted.reshape(16, 64, 16, 64).mean(axis=(1, 3)))
@@ -385,7 +405,7 @@ def test_cells_by_painting_every_pixel():
 
 def test_a_box_that_covers_no_cell_by_half_has_none():
     boxes = pd.DataFrame([box(32, 32, 64, 64), box(0, 0, 64, 64)])
-    assert without_cell(boxes).loc["Mass"].tolist() == [2, 1]
+    assert count_boxes_without_cell(boxes).loc["Mass"].tolist() == [2, 1]
 
 
 def test_soft_f1_on_two_images_by_hand():
@@ -402,23 +422,23 @@ def test_soft_f1_on_two_images_by_hand():
 def test_a_prior_never_sees_the_patient_it_is_asked_about():
     rng = np.random.default_rng(0)
     grids, patients = rng.random((40, 16, 16)) < 0.3, np.repeat(np.arange(20), 2)
-    told = grids_out_of_patient(grids, patients, prior)
+    told = cross_validate_grids(grids, patients, prior_grid)
     for patient in range(20):
         assert not np.isclose(told[patients == patient], grids.mean(axis=0)).all()
         changed = grids.copy()
         changed[patients == patient] = ~changed[patients == patient]
-        again = grids_out_of_patient(changed, patients, prior)
+        again = cross_validate_grids(changed, patients, prior_grid)
         np.testing.assert_array_equal(told[patients == patient], again[patients == patient])
 
 
 def test_paper_5s_detector_against_priors_on_the_public_boxes():
-    table = box_baselines(public_counts.nih_boxes(), samples=200).set_index("predictor")
+    table = score_grid_baselines(public_counts.nih_boxes(), n_resamples=200).set_index("predictor")
     assert table.loc["everywhere", "recall"] == 1 and table.loc["everywhere", "f1"] == pytest.approx(0.146, abs=0.001)
     assert (
         table.loc["prior", "f1"] < 0.1908 < table.loc["prior, rescaled", "f1"] < table.loc["prior, thresholded", "f1"]
     )
     assert (table["low"] < table["f1"]).all() and (table["f1"] < table["high"]).all()
-    assert (large_box_baselines(public_counts.nih_boxes())["f1"] > 0.2471).all()
+    assert (score_large_box_baseline(public_counts.nih_boxes())["f1"] > 0.2471).all()
 
 
 # ---------------------------------------------------------------- the audit page's tables
@@ -426,17 +446,17 @@ def test_paper_5s_detector_against_priors_on_the_public_boxes():
 
 @pytest.fixture(scope="module")
 def ledger():
-    return load()
+    return load_ledger()
 
 
 def test_block_2_is_the_only_column_of_paper_1_without_a_matrix(ledger):
-    tenths = audit_tables.surgical_fits(ledger)["I and II in tenths"]
+    tenths = audit_tables.paper_1_matrix_counts(ledger)["I and II in tenths"]
     assert tenths.index[tenths == 0].tolist() == ["block 2"]
 
 
 def test_block_4_leads_by_counted_images(ledger):
-    matrices = audit_tables.surgical_matrices(ledger)
-    gap = audit_tables.gap_in_images(ledger, matrices["block 4"], matrices["baseline"])
+    matrices = audit_tables.paper_1_matrices(ledger)
+    gap = audit_tables.accuracy_lead(ledger, matrices["block 4"], matrices["baseline"])
     assert (gap["low"], gap["high"]) == (11, 13) and gap["se_least"] < gap["se_most"]
     # two models that disagree on 12 images only, then two that never err together
     one, other = np.zeros(2924), np.zeros(2924)
@@ -446,8 +466,8 @@ def test_block_4_leads_by_counted_images(ledger):
 
 
 def test_chi_squared_of_each_naming_is_scipys(ledger):
-    table_of = audit_tables.namings(ledger).set_index("rows are")
-    rows, mix = audit_tables.printed_matrix(ledger).sum(axis=1), np.array([32.2, 38.3, 29.5])
+    table_of = audit_tables.paper_4_row_namings(ledger).set_index("rows are")
+    rows, mix = audit_tables.paper_4_matrix(ledger).sum(axis=1), np.array([32.2, 38.3, 29.5])
     found = stats.chisquare(rows, rows.sum() * mix / mix.sum())
     assert table_of.loc["normal, bacterial, viral", ["chi-squared", "p"]].tolist() == pytest.approx(
         [found.statistic, found.pvalue]
@@ -459,7 +479,7 @@ def test_chi_squared_of_each_naming_is_scipys(ledger):
 def test_any_matrix_can_be_named_in_six_ways():
     """Rows of 10, 20 and 30 under a mix of 1, 2 and 3: the order as given lies on it."""
     counts = np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]])
-    ways = audit_tables.namings_of(counts, [1, 2, 3], ["well", "a", "b"])
+    ways = audit_tables.row_namings(counts, [1, 2, 3], ["well", "a", "b"])
     first = ways.iloc[0]
     assert (
         len(ways) == 6
@@ -476,8 +496,8 @@ def test_any_matrix_can_be_named_in_six_ways():
 
 
 def test_ways_to_name_are_a_numbered_table_with_p_in_words():
-    told = pictures.ways_to_name(
-        audit_tables.namings_of(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]),
+    told = pictures.namings_table(
+        audit_tables.row_namings(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]),
         name="ways",
         caption="Six ways.",
     ).data
@@ -488,10 +508,12 @@ def test_ways_to_name_are_a_numbered_table_with_p_in_words():
         and "<td>53.33</td>" in told
         and "<td>&lt; 0.001</td>" in told
     )
-    assert [pictures.chance(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
+    assert [pictures.format_p_value(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
 
 
 def test_tables_escape_and_format():
-    html = table(pd.DataFrame({"a<b": [0.12345], "n": [1234], "list": [["x", "y"]], "none": [None]}), _="{:.2f}").data
+    html = html_table(
+        pd.DataFrame({"a<b": [0.12345], "n": [1234], "list": [["x", "y"]], "none": [None]}), _="{:.2f}"
+    ).data
     assert "a&lt;b" in html and "0.12<" in html and "1,234" in html and "x, y" in html and "None" not in html
-    assert claim("images", 7) == "images: 7" and claim("it is best", None) == "it is best"
+    assert format_claim("images", 7) == "images: 7" and format_claim("it is best", None) == "it is best"

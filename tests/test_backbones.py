@@ -10,18 +10,18 @@ from torch import nn
 from torchvision import models
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.models.blocks import About, Chain, units, with_head
-from pneumo_utils.models.create import multiply_adds, table, trunk
-from pneumo_utils.models.layer_table import Layer, check_size, layers, maps, smallest
+from pneumo_utils.models.blocks import Chain, TrunkInfo, list_units, with_head
+from pneumo_utils.models.create import count_multiply_adds, trunk, trunk_table
+from pneumo_utils.models.layer_table import Layer, check_image_size, list_layers, min_image_size, output_shape
 from pneumo_utils.models.registry import (
+    ARCHITECTURES,
     IMAGENET,
-    KINDS,
     MINUS_HALF_TO_HALF,
     MINUS_ONE_TO_ONE,
     POCKET_SCALING,
     ZERO_TO_ONE,
-    full,
-    names,
+    build_full,
+    trunk_names,
 )
 
 torch.set_num_threads(1)
@@ -70,7 +70,7 @@ def weights(module):
 
 @pytest.fixture(scope="module")
 def pockets():
-    return {name: trunk(name, size="pocket", seed=1) for name in names()}
+    return {name: trunk(name, size="pocket", seed=1) for name in trunk_names()}
 
 
 # ---------------------------------------------------------------- the published networks
@@ -118,11 +118,11 @@ def test_darknet_is_the_papers_table():
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2"])
 def test_blocks_in_order_are_the_published_network(name):
-    net = KINDS[name].published.build(7).eval()
+    net = ARCHITECTURES[name].published.build(7).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         wanted = net(image)
-        blocks = KINDS[name].split_blocks(net)
+        blocks = ARCHITECTURES[name].split_blocks(net)
         value = image
         for block in blocks.values():
             value = block(value)
@@ -133,18 +133,18 @@ def test_vgg_is_its_own_layers_in_their_order():
     with torch.device("meta"):
         net = models.vgg16()
         wanted = [*net.features, net.avgpool, *net.classifier]
-        blocks = KINDS["vgg16"].split_blocks(net)
-    found = [layer for _, layer in units(Chain(blocks, None)) if not isinstance(layer, nn.Flatten)]
+        blocks = ARCHITECTURES["vgg16"].split_blocks(net)
+    found = [layer for _, layer in list_units(Chain(blocks, None)) if not isinstance(layer, nn.Flatten)]
     assert [id(each) for each in found] == [id(each) for each in wanted]
     assert list(dict(blocks["block3"].named_children())) == ["conv1", "act1", "conv2", "act2", "conv3", "act3", "pool"]
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_every_published_tensor_has_its_place(name):
     with torch.device("meta"):
-        built = full(KINDS[name], 1000)
+        built = build_full(ARCHITECTURES[name], 1000)
     ours = nn.ModuleDict(built.blocks).state_dict()
-    published = KINDS[name].published
+    published = ARCHITECTURES[name].published
     with torch.device("meta"):
         theirs = published.build(1000).state_dict()
     assert sorted(built.published[key] for key in theirs) == sorted(ours)
@@ -162,7 +162,7 @@ def test_multiply_adds_are_the_published_ones():
         "darknet19": 5.58 / 2,
     }
     for name, published in billions.items():
-        assert multiply_adds(hollow(name, top=True), 224) / 1e9 == pytest.approx(published, abs=0.003), name
+        assert count_multiply_adds(hollow(name, top=True), 224) / 1e9 == pytest.approx(published, abs=0.003), name
 
 
 def test_multiply_adds_by_hand():
@@ -173,16 +173,16 @@ def test_multiply_adds_by_hand():
             "flat": nn.Flatten(),
             "three": nn.Linear(4 * 5 * 5, 7),
         },
-        About("small", "full", (), (), 4, "two"),
+        TrunkInfo("small", "full", (), (), 4, "two"),
     )
-    assert multiply_adds(chain, 10) == 10 * 10 * 4 * 3 * 9 + 5 * 5 * 4 * 9 + 100 * 7
-    assert maps(chain, 10) == (7,)
+    assert count_multiply_adds(chain, 10) == 10 * 10 * 4 * 3 * 9 + 5 * 5 * 4 * 9 + 100 * 7
+    assert output_shape(chain, 10) == (7,)
 
 
 # ---------------------------------------------------------------- pocket
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
     chain = pockets[name]
     assert 0.2e6 < weights(chain) < 1.5e6
@@ -192,7 +192,7 @@ def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
     assert chain.about.stats == POCKET_SCALING
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_pocket_has_every_layer_of_the_published_network(name, pockets):
     """Same layers of the same kernels in the same order; only a pool may have gone, and depthwise stays depthwise."""
 
@@ -210,22 +210,24 @@ def test_pocket_has_every_layer_of_the_published_network(name, pockets):
     assert kinds(pockets[name]) == kinds(hollow(name))
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_no_step_writes_over_what_it_is_given(name, pockets):
     value = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        for path, step in units(pockets[name]):
+        for path, step in list_units(pockets[name]):
             before = value.clone()
             after = step(value)
             assert torch.equal(value, before), path
             value = after
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
     seen = []
     chain = pockets[name]
-    hook = chain.get_submodule(chain.about.cam).register_forward_hook(lambda module, given, maps: seen.append(maps))
+    hook = chain.get_submodule(chain.about.cam_layer).register_forward_hook(
+        lambda module, given, maps: seen.append(maps)
+    )
     chain(torch.randn(2, 3, 64, 64))
     hook.remove()
     assert seen[0].ndim == 4 and min(seen[0].shape[2:]) >= 7
@@ -233,12 +235,12 @@ def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
         assert seen[0].min() >= 0
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_steps_compose_to_the_trunk(name, pockets):
     chain = pockets[name].eval()
     value = image = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
-        for _, step in units(chain):
+        for _, step in list_units(chain):
             value = step(value)
         assert torch.equal(value, chain(image))
     assert "top" not in chain.blocks
@@ -296,19 +298,19 @@ def test_scalings_carry_grey_values_where_the_papers_say():
 @pytest.mark.parametrize("name, size, least", [("xception", "full", 32), ("vgg16", "full", 32), ("vgg16", "pocket", 8)])
 def test_too_small_images_are_refused(name, size, least):
     chain = hollow(name, size=size)
-    check_size(chain, least)
+    check_image_size(chain, least)
     with pytest.raises(
         StudyError, match=f"Images of {least - 1} pixels are too small for {size} {name}: it takes {least} or more"
     ):
-        check_size(chain, least - 1)
-    assert maps(chain, least)[1:] == (1, 1)
+        check_image_size(chain, least - 1)
+    assert output_shape(chain, least)[1:] == (1, 1)
 
 
 def test_the_smallest_size_is_that_of_the_body_whatever_the_head():
     chain = hollow("vgg16", size="pocket")
     assert (
-        smallest(with_head(chain, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))))
-        == smallest(chain)
+        min_image_size(with_head(chain, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))))
+        == min_image_size(chain)
         == 8
     )
 
@@ -334,9 +336,9 @@ def test_layers_of_a_small_network_by_hand():
             "both": Branches(),
             "head": nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten(), fc=nn.Linear(6, 2))),
         },
-        About("small", "pocket", (), (), 6, "both"),
+        TrunkInfo("small", "pocket", (), (), 6, "both"),
     )
-    assert layers(chain) == [
+    assert list_layers(chain) == [
         Layer("stem", "conv", 3 * 4 * 9 + 4),
         Layer("both.far.0", "conv", 4 * 4 * 9),
         Layer("both.far.1", "batchnorm", 8, 8),
@@ -352,7 +354,7 @@ def test_layers_of_a_small_network_by_hand():
 
 def test_top_14_of_mobilenet():
     """Paper 4: 1,043,843 of 2,261,827 parameters learn, by Keras's count of layers and with its statistics."""
-    listed = layers(hollow("mobilenetv2"))
+    listed = list_layers(hollow("mobilenetv2"))
     assert len(listed) == 153  # and the input: 154 in Keras
     assert listed[-14].path == "block_15.conv.project" and [layer.kind for layer in listed[-14:][:3]] == [
         "conv",
@@ -372,7 +374,7 @@ def test_top_14_of_mobilenet():
 
 def test_last_layers_of_resnet50_stand_as_in_keras():
     """Paper 5: of the block with two branches, 2c and its shortcut by turns, convolutions before norms."""
-    weighty = [layer.path for layer in layers(hollow("resnet50", top=True)) if layer.weights]
+    weighty = [layer.path for layer in list_layers(hollow("resnet50", top=True)) if layer.weights]
     assert weighty[-1] == "top.fc"
     assert [path.removeprefix("conv5_x.") for path in weighty[-21:-13]] == [
         "1.conv1",
@@ -395,11 +397,11 @@ def test_last_layers_of_resnet50_stand_as_in_keras():
     assert len(weighty) == 2 * 53 + 1
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_layers_hold_all_weights_and_touch_none(name, pockets):
     chain = pockets[name].train()
     before = {key: tensor.clone() for key, tensor in chain.state_dict().items()}
-    listed = layers(chain)
+    listed = list_layers(chain)
     assert sum(layer.weights for layer in listed) == weights(chain)
     assert sum(layer.statistics for layer in listed) == sum(
         b.numel() for key, b in chain.named_buffers() if not key.endswith("num_batches_tracked")
@@ -411,7 +413,7 @@ def test_layers_hold_all_weights_and_touch_none(name, pockets):
 
 
 def test_additions_are_one_for_each_shortcut(pockets):
-    count = {name: [layer.kind for layer in layers(chain)] for name, chain in pockets.items()}
+    count = {name: [layer.kind for layer in list_layers(chain)] for name, chain in pockets.items()}
     assert {name: kinds.count("add") for name, kinds in count.items()} == {
         "resnet18": 8,
         "resnet50": 16,
@@ -426,8 +428,8 @@ def test_additions_are_one_for_each_shortcut(pockets):
 
 
 def test_the_table():
-    frame = table("pocket")
-    assert list(frame.index) == names()
+    frame = trunk_table("pocket")
+    assert list(frame.index) == trunk_names()
     assert set(frame["maps"]) == {"8 x 8"} and set(frame["pixels"]) == {64}
     assert frame.loc["vgg16", "parameters"] == weights(hollow("vgg16", size="pocket"))
     assert frame.loc["resnet18", "blocks"] == "conv1 conv2_x conv3_x conv4_x conv5_x"
@@ -465,7 +467,7 @@ def test_a_network_of_timm(name):
         found = chain(image)
     assert torch.allclose(found, wanted if found.shape == wanted.shape else wanted.permute(0, 3, 1, 2), atol=1e-4)
     assert found.shape[1] == chain.about.channels
-    assert len(chain.blocks) > 3 and chain.about.cam == chain.blocks[-1]
+    assert len(chain.blocks) > 3 and chain.about.cam_layer == chain.blocks[-1]
     assert chain.about.stats == (tuple(net.pretrained_cfg["mean"]), tuple(net.pretrained_cfg["std"]))
 
 

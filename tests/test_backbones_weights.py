@@ -18,15 +18,22 @@ from torchvision import models
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import with_head
-from pneumo_utils.models.checkpoint import own_keys, read
+from pneumo_utils.models.checkpoint import map_published_keys, read_weights
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.darknet import Header, conv, convolutions, ends_after, load_darknet, save_darknet
-from pneumo_utils.models.registry import KINDS, Source, Torchvision
-from pneumo_utils.models.weights import CARD, load_pocket, save_pocket
+from pneumo_utils.models.darknet import (
+    DarknetHeader,
+    conv_layers,
+    convolution_tensors,
+    count_stored_convolutions,
+    load_darknet,
+    save_darknet,
+)
+from pneumo_utils.models.registry import ARCHITECTURES, TorchvisionModel, WeightsSource
+from pneumo_utils.models.weights import CARD_FIELDS, load_pocket, save_pocket
 
 torch.set_num_threads(1)
 
-CARD_SAYS = {**dict.fromkeys(CARD, 1), "date": "2026-01-02"}
+CARD_SAYS = {**dict.fromkeys(CARD_FIELDS, 1), "date": "2026-01-02"}
 
 
 @pytest.fixture(autouse=True)
@@ -112,7 +119,7 @@ def test_a_card_that_cannot_be_read(tmp_path, small, content):
 
 def test_a_card_must_say_all(tmp_path, small):
     with pytest.raises(StudyError, match="does not say: seed, date"):
-        save_pocket(small, {key: 1 for key in CARD if key not in ("seed", "date")}, tmp_path)
+        save_pocket(small, {key: 1 for key in CARD_FIELDS if key not in ("seed", "date")}, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -156,7 +163,7 @@ def hashed(folder, official):
 
 def test_torchs_cache(tmp_path, monkeypatch, official):
     path = hashed(tmp_path / "torch" / "hub" / "checkpoints", official)
-    monkeypatch.setattr(Torchvision, "source", Source(f"https://example.org/{path.name}"))
+    monkeypatch.setattr(TorchvisionModel, "source", WeightsSource(f"https://example.org/{path.name}"))
     assert torch.equal(trunk("resnet18", "imagenet").conv1.conv.weight, official.conv1.weight)
 
 
@@ -170,7 +177,7 @@ def test_a_cached_file_that_is_not_what_its_name_says(tmp_path, official):
 
 
 def test_the_hugging_face_cache(tmp_path):
-    published = KINDS["resnet50v2"].published
+    published = ARCHITECTURES["resnet50v2"].published
     net = published.build(1000)
     kept = tmp_path / "hub" / f"models--{published.source.hub.replace('/', '--')}"
     (kept / "snapshots" / "abc").mkdir(parents=True)
@@ -186,7 +193,7 @@ def test_the_network_is_tried_last_and_its_file_kept(tmp_path, monkeypatch, offi
     path = hashed(tmp_path / "far", official)
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    monkeypatch.setattr(Torchvision, "source", Source(path.as_uri()))
+    monkeypatch.setattr(TorchvisionModel, "source", WeightsSource(path.as_uri()))
     assert torch.equal(trunk("resnet18", "imagenet").conv1.conv.weight, official.conv1.weight)
     path.unlink()
     assert trunk("resnet18", "imagenet").about.weights == f"ImageNet ({path.name})"
@@ -267,7 +274,7 @@ def test_published_and_own_keys_are_not_taken_for_one_another(tmp_path):
     """
     with torch.random.fork_rng():
         torch.manual_seed(4)
-        net = KINDS["xception"].published.build(10)
+        net = ARCHITECTURES["xception"].published.build(10)
         torch.save(net.state_dict(), tmp_path / "theirs.pth")
     theirs = trunk("xception", tmp_path / "theirs.pth", top=True, classes=10)
     save_file(theirs.state_dict(), tmp_path / "ours.safetensors")
@@ -280,7 +287,7 @@ def test_densenets_official_file_spells_its_keys_in_the_old_way():
     with torch.device("meta"):
         net = models.densenet201()
         published = net.state_dict(keep_vars=True)
-        keys = own_keys(published, KINDS["densenet201"].split_blocks(net))
+        keys = map_published_keys(published, ARCHITECTURES["densenet201"].split_blocks(net))
     assert (
         keys["features.denseblock3.denselayer7.norm.1.weight"]
         == keys["features.denseblock3.denselayer7.norm1.weight"]
@@ -404,7 +411,7 @@ def holding_itself():
 def test_a_table_that_holds_itself_or_names_nothing(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match="odd.pth holds no table of weights by name"):
-        read(tmp_path / "odd.pth")
+        read_weights(tmp_path / "odd.pth")
 
 
 @pytest.mark.parametrize(
@@ -426,7 +433,7 @@ def test_a_table_that_holds_itself_or_names_nothing(tmp_path, content):
 def test_tensors_that_no_network_can_take_are_named(tmp_path, key, tensor, message):
     torch.save({"conv.weight": torch.ones(1), key: tensor}, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match=rf"odd.pth (holds {key} as no network can take it: .*{message}|is not a)"):
-        read(tmp_path / "odd.pth")
+        read_weights(tmp_path / "odd.pth")
 
 
 def test_damaged_pickles_and_lying_headers_end_in_a_message(tmp_path):
@@ -443,7 +450,7 @@ def test_damaged_pickles_and_lying_headers_end_in_a_message(tmp_path):
                 damaged[place] = draw.integers(0, 256)
             (tmp_path / f"case{case}.{name}").write_bytes(damaged)
             try:
-                assert {tensor.numel() for tensor in read(tmp_path / f"case{case}.{name}").values()} == {8}
+                assert {tensor.numel() for tensor in read_weights(tmp_path / f"case{case}.{name}").values()} == {8}
             except StudyError as error:
                 assert str(tmp_path) in str(error)
 
@@ -454,7 +461,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
     (tmp_path / "folder.safetensors").mkdir()
     for name in ("pipe.pth", "folder.safetensors"):
         with pytest.raises(StudyError, match="There is no file of weights at"):
-            read(tmp_path / name)
+            read_weights(tmp_path / name)
     with pytest.raises(StudyError, match="There is no file of weights at"):
         load_darknet(tiny(), tmp_path / "pipe.weights")
 
@@ -475,7 +482,7 @@ def test_a_trained_chain_gives_its_trunk_back(tmp_path):
 
 def tiny():
     """A convolution with batch norm, a pool, and one with a bias, as darknet's classifiers end."""
-    return nn.Sequential(nn.Sequential(conv(1, 2, 1)), nn.MaxPool2d(2, 2), nn.Conv2d(2, 3, 1))
+    return nn.Sequential(nn.Sequential(conv_layers(1, 2, 1)), nn.MaxPool2d(2, 2), nn.Conv2d(2, 3, 1))
 
 
 NUMBERS = [
@@ -517,7 +524,7 @@ def test_a_darknet_file_by_hand(tmp_path, start):
     assert found == pytest.approx([0.7 + one * 1 + two * 2, 0.8 + one * 3 + two * 4, 0.9 + one * 5 + two * 6], rel=1e-5)
 
 
-@pytest.mark.parametrize("header", [Header(0, 1, 0, 7), Header(0, 2, 0, 7)])
+@pytest.mark.parametrize("header", [DarknetHeader(0, 1, 0, 7), DarknetHeader(0, 2, 0, 7)])
 def test_darknet_files_are_written_as_they_are_read(tmp_path, header):
     one, two = trunk("darknet19", size="pocket", top=True, seed=1), trunk("darknet19", size="pocket", top=True, seed=2)
     one.block3[1].norm.running_mean.normal_()
@@ -536,14 +543,14 @@ def test_the_published_files_have_the_size_that_is_read():
     """
     with torch.device("meta"):
         network = trunk("darknet19", top=True)
-    sizes = [4 * sum(each.numel() for each in part) for part in convolutions(network)]
+    sizes = [4 * sum(each.numel() for each in part) for part in convolution_tensors(network)]
     assert len(sizes) == 19 and 16 + sum(sizes[:18]) == 79_327_120
 
 
 def test_trunks_from_darknet_files(tmp_path):
     whole = trunk("darknet19", size="pocket", top=True, seed=1)
     save_darknet(whole, tmp_path / "whole.weights")
-    save_darknet(whole, tmp_path / "darknet19_448.conv.23", first=18)
+    save_darknet(whole, tmp_path / "darknet19_448.conv.23", n_convolutions=18)
     wanted = trunk("darknet19", size="pocket", seed=1)
     assert same(trunk("darknet19", tmp_path / "whole.weights", size="pocket", top=True), whole)
     for file in ("whole.weights", "darknet19_448.conv.23"):
@@ -560,9 +567,9 @@ def test_trunks_from_darknet_files(tmp_path):
 def test_the_first_convolutions_alone(tmp_path):
     one, two = trunk("darknet19", size="pocket", seed=1), trunk("darknet19", size="pocket", seed=2)
     before = {key: tensor.clone() for key, tensor in two.state_dict().items()}
-    save_darknet(one, tmp_path / "x.conv.3", first=3)
-    assert ends_after(two, tmp_path / "x.conv.3") == 3
-    load_darknet(two, tmp_path / "x.conv.3", first=3)
+    save_darknet(one, tmp_path / "x.conv.3", n_convolutions=3)
+    assert count_stored_convolutions(two, tmp_path / "x.conv.3") == 3
+    load_darknet(two, tmp_path / "x.conv.3", n_convolutions=3)
     changed = {
         key.rpartition(".")[0] for key, tensor in two.state_dict().items() if not torch.equal(tensor, before[key])
     }
@@ -599,7 +606,7 @@ def test_a_longer_darknet_file_says_how_far_it_goes(tmp_path):
     with pytest.raises(
         StudyError, match="has 96 bytes; 1 convolutions .* take 60. It goes on to convolution 2: load that many"
     ):
-        load_darknet(network, tmp_path / "x.weights", first=1)
+        load_darknet(network, tmp_path / "x.weights", n_convolutions=1)
 
 
 def test_a_darknet_file_is_for_darknet(tmp_path):

@@ -11,13 +11,13 @@ import yaml
 from axe_playwright_python.sync_playwright import Axe
 from settings import of_the_book
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
 from pneumo_utils.study import book, records
-from pneumo_utils.study.chapters import chapters, contents, find
+from pneumo_utils.study.chapters import chapters, find_chapter, list_toc_pages
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import standing, to_run
+from pneumo_utils.study.run_status import chapter_status, chapters_to_run
 
 
 @pytest.fixture(scope="session")
@@ -25,15 +25,15 @@ def html(tmp_path_factory):
     """The book as `make book` makes it: every chapter of the contents, from a real run in which little is made more
     than twice.
     """
-    for chapter in to_run([]):
+    for chapter in chapters_to_run([]):
         run(chapter, of_the_book(chapter))
-    return book.bind(tmp_path_factory.mktemp("build")).parent
+    return book.build_book(tmp_path_factory.mktemp("build")).parent
 
 
 @pytest.fixture(scope="session")
 def manifests(html):
     """The manifest of the run behind each chapter's page, by the chapter's name."""
-    return {chapter.name: standing(chapter).manifest for chapter in chapters()}
+    return {chapter.name: chapter_status(chapter).manifest for chapter in chapters()}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -108,7 +108,7 @@ def set_width(page, width: int) -> None:
 
 
 @pytest.mark.browser
-@pytest.mark.parametrize("name", contents())
+@pytest.mark.parametrize("name", list_toc_pages())
 def test_every_page_is_complete_and_accessible_wide_narrow_and_dark(look, name):
     page = look(name)
     page.add_style_tag(content="* { transition: none !important }")  # or contrast is measured in mid-change
@@ -149,7 +149,7 @@ def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
 @pytest.mark.browser
 def test_two_runs_are_chosen_with_keys_and_compared(look):
     page = look("book/compare_runs")
-    runs = records.of("05_nih_multilabel")
+    runs = records.read_records("05_nih_multilabel")
     page.get_by_label("Chapter").focus()
     page.keyboard.type("Fifteen")
     page.get_by_label("Another run").focus()
@@ -168,7 +168,8 @@ def test_two_runs_are_compared_without_scripts(browser, site):
     page = context.new_page()
     page.goto(f"{site}/book/compare_runs.html")
     assert (
-        page.locator("article details").count() == sum(len(records.of(chapter.name)) for chapter in chapters())
+        page.locator("article details").count()
+        == sum(len(records.read_records(chapter.name)) for chapter in chapters())
         and page.locator("form.compare-runs").is_hidden()
     )
     page.locator("article details summary").first.click()
@@ -287,7 +288,7 @@ def test_pages_and_downloads_hold_nothing_of_the_machine(html):
 
 
 def test_pages_are_light(html):
-    for name in contents():
+    for name in list_toc_pages():
         page = html / f"{name}.html"
         pictures = sum(
             (page.parent / source).stat().st_size
@@ -304,16 +305,16 @@ def test_run_statistics_come_from_the_manifests(html, manifests):
 def test_parameters_page_lists_every_parameter(html):
     text = (html / "book" / "parameters.html").read_text(encoding="utf-8")
     for chapter in chapters():
-        from pneumo_utils.study.parameters import of_chapter
+        from pneumo_utils.study.parameters import chapter_parameters
 
-        assert all(f">{name}</span>" in text for name in of_chapter(chapter))
+        assert all(f">{name}</span>" in text for name in chapter_parameters(chapter))
 
 
 def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
-    board = read_json(standing(find("scoreboard")).folder / "board.json")
-    assert [row["id"] for row in board] == [claim.id for claim in load().claims]
+    board = read_json(chapter_status(find_chapter("scoreboard")).folder / "board.json")
+    assert [row["id"] for row in board] == [claim.id for claim in load_ledger().claims]
     places = {}
-    for name in ["notebooks/scoreboard", *(f"book/paper_{paper.paper}" for paper in load().papers)]:
+    for name in ["notebooks/scoreboard", *(f"book/paper_{paper.paper}" for paper in load_ledger().papers)]:
         page = html / f"{name}.html"
         for link in re.findall(r'<a href="([^"]+)"><span class="verdict', page.read_text(encoding="utf-8")):
             file, _, place = link.partition("#")
@@ -328,10 +329,10 @@ def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
 @pytest.mark.browser
 def test_the_scoreboard_is_filtered_with_keys(look):
     page = look("notebooks/scoreboard")
-    second = next(paper for paper in load().papers if paper.paper == 2)
+    second = next(paper for paper in load_ledger().papers if paper.paper == 2)
     page.get_by_role("combobox", name="Paper", exact=True).focus()
     page.keyboard.press("2")
-    assert page.get_by_role("status").inner_text() == f"{len(second.claims)} of {len(load().claims)} claims"
+    assert page.get_by_role("status").inner_text() == f"{len(second.claims)} of {len(load_ledger().claims)} claims"
     assert page.locator(".pneumo-scoreboard tbody tr:visible").count() == len(second.claims) and page.complaints == []
 
 
@@ -340,15 +341,15 @@ def test_a_traceback_on_a_page_fails_the_book(tmp_path):
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "intro.html").write_text("fine")
     with pytest.raises(StudyError, match="book/rerun is in the table of contents but was not built"):
-        book.look_at(tmp_path, toc)
+        book.check_pages(tmp_path, toc)
     (tmp_path / "book" / "rerun.html").write_text("Traceback (most recent call last)")
     with pytest.raises(StudyError, match="holds a traceback"):
-        book.look_at(tmp_path, toc)
+        book.check_pages(tmp_path, toc)
 
 
 def test_a_picture_without_words_fails_the_book():
     with pytest.raises(StudyError, match="has no alt text"):
-        book._figure_metadata({"width": 600}, find("speed"), 3)
+        book._figure_metadata({"width": 600}, find_chapter("speed"), 3)
 
 
 def test_each_picture_of_a_cell_has_its_own_words():
@@ -387,17 +388,17 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, monkeypatch):
     prose[Path("book/intro.md")] += b"\n[](no_such_page.md)\n"
     monkeypatch.setattr(book, "_read_prose", lambda: prose)
     with pytest.raises(StudyError, match="no_such_page"):
-        book.bind(html.parent)
+        book.build_book(html.parent)
     assert (html / "book" / "intro.html").read_bytes() == before
 
 
 def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
     monkeypatch.setattr(book, "_run_jupyter_book", lambda *_: pytest.fail("built again"))
     said = []
-    assert book.bind(html.parent, said.append) == html / "index.html" and said == ["no page has changed"]
+    assert book.build_book(html.parent, said.append) == html / "index.html" and said == ["no page has changed"]
     monkeypatch.setattr(book, "versions", lambda libraries: {"sphinx": "another"})
     with pytest.raises(pytest.fail.Exception, match="built again"):
-        book.bind(html.parent)
+        book.build_book(html.parent)
 
 
 def test_the_contents_name_pages_that_exist():
@@ -405,8 +406,8 @@ def test_the_contents_name_pages_that_exist():
         "book/run_statistics",
         "book/parameters",
         "book/compare_runs",
-        *(f"book/paper_{paper.paper}" for paper in load().papers),
+        *(f"book/paper_{paper.paper}" for paper in load_ledger().papers),
     }
-    for name in contents():
+    for name in list_toc_pages():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"

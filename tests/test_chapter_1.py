@@ -6,7 +6,7 @@ import pytest
 from conftest import ROOT, html_of
 from settings import of_the_book
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots import surgical
 from pneumo_utils.study.chapters import Chapter
@@ -29,7 +29,7 @@ def test_it_keeps_scores_claims_and_figures_with_words(executed):
 
 
 def test_every_claim_it_speaks_of_is_in_the_ledger(executed):
-    ledger = load()
+    ledger = load_ledger()
     assert all(ledger[name].kind in ("metric", "ordering") for name in executed[0]["claims"])
 
 
@@ -41,4 +41,4 @@ def test_both_tables_have_the_baselines(executed):
 
 def test_nothing_to_draw_is_said():
     with pytest.raises(StudyError, match="no saliency maps"):
-        surgical.gazes({})
+        surgical.outcome_maps({})

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.rerun_footer import commands
+from pneumo_utils.study.rerun_footer import rerun_commands
 from pneumo_utils.study.run import run
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
@@ -74,7 +74,7 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
             assert told["low"] <= told["value"] <= told["high"], name
     orders = {
         claim.id
-        for claim in load().claims
+        for claim in load_ledger().claims
         if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]
     }
     assert {
@@ -95,7 +95,7 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
 
 def test_plain_papermill_takes_a_seed(tmp_path, runs):
     """As the chapter's page gives the command, and with as little to do as here is time for."""
-    _, notebook, _, *words = shlex.split(commands(CHAPTER)["other settings"][1])
+    _, notebook, _, *words = shlex.split(rerun_commands(CHAPTER)["other settings"][1])
     done = subprocess.run(
         [
             sys.executable,
@@ -122,8 +122,8 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of
     each training.
     """
-    adults = writers.make("rsna", 60, 256, 0, tmp_path / "adults")
-    children = writers.make("kermany", 120, 256, 0, tmp_path / "children")
+    adults = writers.write_release("rsna", 60, 256, 0, tmp_path / "adults")
+    children = writers.write_release("kermany", 120, 256, 0, tmp_path / "children")
     assert list(adults.rglob("*.dcm"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
@@ -153,14 +153,15 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 
 def test_adults_may_be_nihs(tmp_path):
-    adults = writers.make("nih", 400, 48, 0, tmp_path / "adults")
+    adults = writers.write_release("nih", 400, 48, 0, tmp_path / "adults")
     found = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
     assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {
-        name: writers.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 120), ("kermany", 160))
+        name: writers.write_release(name, images, 48, 0, tmp_path / name)
+        for name, images in (("rsna", 120), ("kermany", 160))
     }
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "fine-tuned 1-*")
     assert "source: found again" in done.stdout and before == after and len(after) == 1

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.data.readers import kermany
 from pneumo_utils.models.create import trunk
 from pneumo_utils.phantom import writers
@@ -40,7 +40,7 @@ def test_six_networks_stand_beside_what_needs_none(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load(), executed[0]["claims"]
+    ledger, said = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in said)
     assert {
         "p2-vgg-better",
@@ -104,7 +104,8 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
     found = executed[0]["parameters"]
     children = kermany.read(
-        writers.default("kermany", found["phantom_children"], found["image_size"], found["seed"]), say=lambda _: None
+        writers.cached_release("kermany", found["phantom_children"], found["image_size"], found["seed"]),
+        say=lambda _: None,
     )
     learned = children.part("train")
     copied = learned.with_copies({name: ["hue and saturation"] for name in learned.classes}).pixels(32)
@@ -113,7 +114,7 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
 
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    children = writers.make("kermany", 120, 48, 0, tmp_path / "children")
+    children = writers.write_release("kermany", 120, 48, 0, tmp_path / "children")
     found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
     assert found["parameters"]["split"] == "image" and found["data"] == "phantom children"
     assert {name.split(": ")[0] for name in found["results"]} >= set(SIX)
@@ -131,7 +132,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(
         timm.create_model("resnetv2_50", pretrained=False).state_dict(), tmp_path / "weights" / "resnet50v2.safetensors"
     )
-    children = writers.make("kermany", 80, 64, 0, tmp_path / "children")
+    children = writers.write_release("kermany", 80, 64, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
     fewer = {
         "seeds": 2,

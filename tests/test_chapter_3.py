@@ -11,8 +11,8 @@ from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 
-from pneumo_utils.claims.ledger import load
-from pneumo_utils.models.registry import KINDS
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.models.registry import ARCHITECTURES
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
@@ -80,7 +80,7 @@ def test_a_kept_prefix_changes_nothing(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load(), executed[0]["claims"]
+    ledger, said = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in said)
     assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
     assert not SYNTHETIC & set(said)  # of phantoms that were written without pneumonia nothing follows
@@ -144,9 +144,11 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
-    save_file(KINDS["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors")
+    save_file(
+        ARCHITECTURES["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors"
+    )
     generated, others = (
-        writers.make(name, images, 32, 0, tmp_path / name)
+        writers.write_release(name, images, 32, 0, tmp_path / name)
         for name, images in (("covid_gan", 60), ("curated_covid", 100))
     )
     for root in (generated, others):
@@ -172,7 +174,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
     releases_of = {
-        name: writers.make(name, images, 32, 0, tmp_path / name)
+        name: writers.write_release(name, images, 32, 0, tmp_path / name)
         for name, images in (("covid_gan", 60), ("curated_covid", 100))
     }
     _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "generators, fold *")

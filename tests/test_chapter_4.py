@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.run import run
@@ -94,7 +94,7 @@ def test_the_order_of_classes_is_told_from_the_rows(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load(), executed[0]["claims"]
+    ledger, said = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in said)
     assert {
         "p4-head-train",
@@ -185,7 +185,8 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(models.mobilenet_v2().state_dict(), tmp_path / "weights" / "mobilenetv2.safetensors")
     children, curated = (
-        writers.make(name, images, 96, 0, tmp_path / name) for name, images in (("kermany", 80), ("curated_covid", 100))
+        writers.write_release(name, images, 96, 0, tmp_path / name)
+        for name, images in (("kermany", 80), ("curated_covid", 100))
     )
     for folder in (children, curated):
         shutil.rmtree(folder / "truth")
@@ -210,7 +211,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     """Split by group, without a curated set and without surveys."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    children = writers.make("kermany", 160, 32, 0, tmp_path / "children")
+    children = writers.write_release("kermany", 160, 32, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")
     folder = run(CHAPTER, SHORTEST | {"data_root": str(children), "split": "group"}).folder
     found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
@@ -221,7 +222,7 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
     releases_of = {
-        name: writers.make(name, images, 32, 0, tmp_path / name)
+        name: writers.write_release(name, images, 32, 0, tmp_path / name)
         for name, images in (("kermany", 100), ("curated_covid", 150))
     }
     before, after, done = begun_again(

@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.data.readers import nih
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.study.parameters import chapter_parameters, check_parameters, tier
 from pneumo_utils.study.run import run
 
 CHAPTER = Chapter(ROOT / "notebooks" / "05_nih_multilabel.ipynb")
@@ -127,7 +127,7 @@ def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load(), executed[0]["claims"]
+    ledger, said = load_ledger(), executed[0]["claims"]
     assert set(said) == ORDERS | METRICS and TRAINED < ORDERS
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
     assert said["p5-multi-accuracy"]["value"] == pytest.approx(
@@ -196,9 +196,14 @@ def test_each_survey_is_kept(executed):
 
 def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own():
     _, *sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
-    below, known, given, ledger = "\n".join(sources), of_chapter(CHAPTER), yaml.safe_load(PAPER.read_text()), load()
+    below, known, given, ledger = (
+        "\n".join(sources),
+        chapter_parameters(CHAPTER),
+        yaml.safe_load(PAPER.read_text()),
+        load_ledger(),
+    )
     assert not [name for name in known if name not in below]
-    check(known, given)
+    check_parameters(known, given)
     assert set(known) - set(given) == {"data_root", "phantom_images"}
     assert tier(CHAPTER, {name: each.default for name, each in known.items()} | given) == "paper"
     first, last = ledger.value("p5-open-layers")
@@ -225,7 +230,7 @@ def stand_in(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     (tmp_path / "weights").mkdir()
     save_file(models.resnet50().state_dict(), tmp_path / "weights" / "resnet50.safetensors")
-    root = writers.make("nih", 60, 32, 0, tmp_path / "nih")
+    root = writers.write_release("nih", 60, 32, 0, tmp_path / "nih")
     shutil.rmtree(root / "truth")
     return root
 
@@ -267,7 +272,7 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
 
     Then with another c and another rate: what is the same is found again, and no cell of another rate.
     """
-    root = writers.make("nih", 240, 32, 0, tmp_path / "nih")
+    root = writers.write_release("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
     asked = tried_on_the_page(CHAPTER, nih=root)
@@ -306,7 +311,7 @@ def test_a_size_beyond_the_images_ends_before_anything_is_trained(tmp_path, monk
 
 
 def test_values_that_make_no_grid_are_refused_at_once():
-    known = of_chapter(CHAPTER)
+    known = chapter_parameters(CHAPTER)
     for given, said in (
         ({"grid_layers": [-1]}, "lies in"),
         ({"grid_sizes": "100"}, "takes"),
@@ -314,7 +319,7 @@ def test_values_that_make_no_grid_are_refused_at_once():
         ({"split": "persons"}, "is one of"),
     ):
         with pytest.raises(ParameterError, match=said):
-            check(known, given)
+            check_parameters(known, given)
 
 
 def relabelled(root, label):
@@ -329,11 +334,11 @@ def relabelled(root, label):
 
 def test_one_class_only_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    root = relabelled(writers.make("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
+    root = relabelled(writers.write_release("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
     with pytest.raises(StudyError, match="of 15 test images 15 are No Finding and 0"):
         run(CHAPTER, SHORTEST | {"data_root": str(root)})
 
 
 def test_an_unknown_label_is_said(tmp_path):
     with pytest.raises(StudyError, match="Pneumonitis"):
-        nih.read(relabelled(writers.make("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))
+        nih.read(relabelled(writers.write_release("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))

@@ -12,9 +12,9 @@ from settings import OF_THE_BOOK
 from torchvision.models import resnet50
 from torchvision.models.detection import fcos_resnet50_fpn
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.detection.yolov2 import published, yolov2_detector
+from pneumo_utils.detection.yolov2 import load_published, yolov2_detector
 from pneumo_utils.models.darknet import save_darknet
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
@@ -129,7 +129,7 @@ def test_every_study_is_kept(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, claims = load(), executed[0]["claims"]
+    ledger, claims = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert set(claims) == {
         "p5-few-detections",
@@ -189,7 +189,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     save_file(
         fcos_resnet50_fpn(weights=None, weights_backbone=None).state_dict(), weights / "fcos_resnet50_fpn.safetensors"
     )
-    folder = writers.make("nih", 140, 64, 0, tmp_path / "nih")
+    folder = writers.write_release("nih", 140, 64, 0, tmp_path / "nih")
     shutil.rmtree(folder / "truth")
     fewer = {
         "train_images": 12,
@@ -229,10 +229,10 @@ def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
         "pneumo_utils.models.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network"))
     )
     with pytest.raises(StudyError, match=r"yolov2\.weights"):
-        published("imagenet", "pocket")
+        load_published("imagenet", "pocket")
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
-    folder = writers.make("nih", 300, 48, 0, tmp_path / "nih")
+    folder = writers.write_release("nih", 300, 48, 0, tmp_path / "nih")
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=folder), "yolo, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1

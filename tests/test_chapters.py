@@ -8,9 +8,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from pneumo_utils.claims.ledger import load
-from pneumo_utils.study.chapters import chapters, find
-from pneumo_utils.study.parameters import check, of_chapter, tier
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.study.chapters import chapters, find_chapter
+from pneumo_utils.study.parameters import chapter_parameters, check_parameters, tier
 
 PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
 IN_LEDGER = {  # parameters that a paper prints, by its claims
@@ -78,15 +78,15 @@ def of_the_paper(name: str) -> dict:
 def test_every_parameter_is_read(name):
     _, *sources = ["".join(cell["source"]) for cell in PAPERS[name].notebook()["cells"] if cell["cell_type"] == "code"]
     below = "\n".join(sources)
-    assert not [each for each in of_chapter(PAPERS[name]) if not re.search(rf"\b{each}\b", below)]
+    assert not [each for each in chapter_parameters(PAPERS[name]) if not re.search(rf"\b{each}\b", below)]
 
 
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_papers_settings_are_whole_and_are_its_tier(name):
-    known, given, ledger = of_chapter(PAPERS[name]), of_the_paper(name), load()
-    check(known, given)
+    known, given, ledger = chapter_parameters(PAPERS[name]), of_the_paper(name), load_ledger()
+    check_parameters(known, given)
     assert not {
-        each for each in known if each not in given and not known[each].path_to and not each.startswith("phantom_")
+        each for each in known if each not in given and not known[each].path_kind and not each.startswith("phantom_")
     }
     assert tier(PAPERS[name], {each: parameter.default for each, parameter in known.items()} | given) == "paper"
     assert given["weights"] == "imagenet" and given["max_steps"] == 0
@@ -96,7 +96,7 @@ def test_the_papers_settings_are_whole_and_are_its_tier(name):
 
 
 def test_a_chapter_of_two_notebooks_has_two_numbers():
-    assert [find(number).name for number in ("5", "05", "5b")] == [
+    assert [find_chapter(number).name for number in ("5", "05", "5b")] == [
         "05_nih_multilabel",
         "05_nih_multilabel",
         "05b_nih_detector",

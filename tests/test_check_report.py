@@ -7,7 +7,7 @@ import shutil
 import pytest
 from click.testing import CliRunner
 
-from pneumo_utils.cli import WRONG_EXIT, data
+from pneumo_utils.cli import FAULT_EXIT_CODE, data
 from pneumo_utils.phantom import writers
 
 NAME = "person9<b>&x_bacteria_1.jpeg"
@@ -16,7 +16,7 @@ NAME = "person9<b>&x_bacteria_1.jpeg"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Children with one picture in two parts, under a name that is markup."""
-    root = writers.make("kermany", 60, 32, 0, tmp_path_factory.mktemp("release") / "children")
+    root = writers.write_release("kermany", 60, 32, 0, tmp_path_factory.mktemp("release") / "children")
     train = next(path for path in root.rglob("*.jpeg") if "train/PNEUMONIA" in path.as_posix() and path.stat().st_size)
     test = next(path for path in root.rglob("NORMAL") if path.parent.name == "test" and "truth" not in path.parts)
     shutil.copy(train, test / NAME)
@@ -28,24 +28,26 @@ def check(*words):
 
 
 def test_the_exit_code_tells_a_script(folder, tmp_path):
-    assert check(folder).exit_code == WRONG_EXIT == 3
+    assert check(folder).exit_code == FAULT_EXIT_CODE == 3
     (tmp_path / "empty").mkdir()
     assert check(tmp_path / "empty").exit_code == 1  # it could not be checked
 
 
 def test_strict_counts_what_is_worth_knowing():
-    from pneumo_utils.data.quality_report import GOOD, TOLD, WRONG, Finding, failed
+    from pneumo_utils.data.quality_report import GOOD, NOTABLE, WRONG, QualityFinding, has_problems
 
-    fine, licence = Finding(GOOD, "counts", "."), Finding(TOLD, "licence", ".")
-    assert not failed([fine, licence]) and not failed([fine, licence], strict=True)
-    assert not failed([Finding(TOLD, "counts", ".")]) and failed([Finding(TOLD, "counts", ".")], strict=True)
-    assert failed([fine, Finding(WRONG, "counts", ".")])
+    fine, licence = QualityFinding(GOOD, "counts", "."), QualityFinding(NOTABLE, "licence", ".")
+    assert not has_problems([fine, licence]) and not has_problems([fine, licence], strict=True)
+    assert not has_problems([QualityFinding(NOTABLE, "counts", ".")]) and has_problems(
+        [QualityFinding(NOTABLE, "counts", ".")], strict=True
+    )
+    assert has_problems([fine, QualityFinding(WRONG, "counts", ".")])
 
 
 def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
     done = check(folder, "--json")
     found = json.loads(done.stdout)
-    assert found["failed"] is True and done.exit_code == WRONG_EXIT
+    assert found["failed"] is True and done.exit_code == FAULT_EXIT_CODE
     assert {"level", "about", "text", "images"} == set(found["findings"][0])
     (same, *_) = (finding for finding in found["findings"] if finding["about"] == "duplicates")
     assert same["level"] == "wrong" and any(NAME in name for group in same["images"] for name in group)
@@ -54,7 +56,7 @@ def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
 def test_the_report_shows_the_pictures_and_runs_nothing(folder, tmp_path):
     done = check(folder, "--html", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert done.exit_code == WRONG_EXIT and "report.html" in done.stdout
+    assert done.exit_code == FAULT_EXIT_CODE and "report.html" in done.stdout
     assert "<b>" not in text and "<script" not in text and NAME.replace("<", "&lt;").split("&")[0] in text
     assert not re.findall(r'(?:src|href)="(?!data:image/png)', text)  # nothing is fetched
     assert text.count("<img") == text.count('alt="') >= 4

@@ -5,12 +5,29 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from pneumo_utils.claims.checks.registry import JUDGES
-from pneumo_utils.claims.ledger import FOLDER, KINDS, ON_PAPER, RERUN, Claim, LedgerError, gather, load, read_paper
-from pneumo_utils.claims.numeral_coverage import NUMERAL, accounted, body, inventory, inventory_file, unaccounted
-from pneumo_utils.claims.verdicts import on_paper, rerun, scoreboard
+from pneumo_utils.claims.checks.registry import CHECKS
+from pneumo_utils.claims.ledger import (
+    CLAIM_KINDS,
+    EVIDENCE_VERDICTS,
+    LEDGER_FOLDER,
+    PAPER_VERDICTS,
+    Claim,
+    LedgerError,
+    load_ledger,
+    merge_evidence,
+    read_paper,
+)
+from pneumo_utils.claims.numeral_coverage import (
+    NUMERAL_PATTERN,
+    accounted_numerals,
+    compare_with_ledger,
+    inventory_path,
+    list_numerals,
+    strip_references,
+)
+from pneumo_utils.claims.verdicts import check_on_paper, check_rerun, scoreboard
 
-LEDGER = load()
+LEDGER = load_ledger()
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +38,13 @@ def board():
 def test_all_five_papers_are_there_and_well_over_200_claims():
     assert [paper.paper for paper in LEDGER.papers] == [1, 2, 3, 4, 5]
     assert len(LEDGER.claims) > 300
-    assert {claim.kind for claim in LEDGER.claims} == set(KINDS)
+    assert {claim.kind for claim in LEDGER.claims} == set(CLAIM_KINDS)
 
 
 @pytest.mark.parametrize("claim", LEDGER.claims, ids=lambda c: c.id)
 def test_every_claim_has_a_judge_and_a_reason(claim):
-    found = on_paper(claim, LEDGER)
-    assert found.verdict in ON_PAPER
+    found = check_on_paper(claim, LEDGER)
+    assert found.verdict in PAPER_VERDICTS
     assert (
         len(found.because) > 15
         and found.because[0].isupper() | found.because[0].isdigit() | (found.because[0] in "(|'\"p")
@@ -37,16 +54,16 @@ def test_every_claim_has_a_judge_and_a_reason(claim):
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
 def test_every_numeral_of_the_text_is_accounted_for(paper):
-    found = yaml.safe_load(inventory_file(paper.chapter.lstrip("0")).read_text())
+    found = yaml.safe_load(inventory_path(paper.chapter.lstrip("0")).read_text())
     assert sum(map(len, found["sections"].values())) > 50
-    assert unaccounted(paper, found) == {}
+    assert compare_with_ledger(paper, found) == {}
 
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
 def test_exclusions_are_few_and_have_a_reason(paper):
     assert all(exclusion["why"] for exclusion in paper.excluded)
     numerals = sum(len(exclusion["numerals"]) for exclusion in paper.excluded)
-    assert numerals <= 0.15 * sum(sum(counts.values()) for counts in accounted(paper).values())
+    assert numerals <= 0.15 * sum(sum(counts.values()) for counts in accounted_numerals(paper).values())
 
 
 def test_printed_numbers_are_the_values():
@@ -64,7 +81,7 @@ def test_no_rerun_has_been_invented(board):
 
 
 def test_both_verdicts_are_kept_apart(board):
-    assert set(board["on paper"]) == set(ON_PAPER) and not set(ON_PAPER) & set(RERUN)
+    assert set(board["on paper"]) == set(PAPER_VERDICTS) and not set(PAPER_VERDICTS) & set(EVIDENCE_VERDICTS)
     assert board["id"].is_unique
 
 
@@ -85,7 +102,7 @@ ORDER = replace(METRIC, kind="ordering", printed="", value=None)
     ],
 )
 def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdict):
-    assert rerun(METRIC, {"m": evidence}).verdict == verdict
+    assert check_rerun(METRIC, {"m": evidence}).verdict == verdict
 
 
 @pytest.mark.parametrize(
@@ -94,7 +111,7 @@ def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdic
 )
 def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
     evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
-    found = rerun(ORDER, {"m": evidence})
+    found = check_rerun(ORDER, {"m": evidence})
     assert found.verdict == verdict and "phantom" in found.because
 
 
@@ -106,8 +123,8 @@ def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
         "data": "phantom",
         "tier": "pocket, with seeds = 3, grid_layers = [0, 2]",
     }
-    assert rerun(ORDER, {"m": evidence}).because.endswith("on phantom data at pocket settings, some changed.")
-    assert "at pocket settings, some changed, which cannot judge" in rerun(METRIC, {"m": evidence}).because
+    assert check_rerun(ORDER, {"m": evidence}).because.endswith("on phantom data at pocket settings, some changed.")
+    assert "at pocket settings, some changed, which cannot judge" in check_rerun(METRIC, {"m": evidence}).because
 
 
 def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people():
@@ -116,7 +133,7 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
         {"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
         for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])
     ]
-    found = gather(runs)
+    found = merge_evidence(runs)
     assert found["real"]["m"] == {
         "value": 0,
         "low": 0.78,
@@ -128,7 +145,7 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
         "section": "",
     }
     assert found["phantom"]["m"]["value"] == 1
-    assert (rerun(METRIC, found["real"]).verdict, rerun(METRIC, found["phantom"]).verdict) == (
+    assert (check_rerun(METRIC, found["real"]).verdict, check_rerun(METRIC, found["phantom"]).verdict) == (
         "reproduced",
         "not tested here",
     )
@@ -139,19 +156,22 @@ def test_what_is_undefined_says_nothing():
         "m": {"value": "undefined", "low": "undefined", "high": "undefined"},
         "n": {"value": 0.1, "low": 0.05, "high": "undefined"},
     }
-    assert gather([{"chapter": "demo", "real": False, "tier": "pocket", "claims": said}]) == {"phantom": {}, "real": {}}
+    assert merge_evidence([{"chapter": "demo", "real": False, "tier": "pocket", "claims": said}]) == {
+        "phantom": {},
+        "real": {},
+    }
 
 
 def test_a_missing_judge_is_an_error():
     with pytest.raises(LedgerError, match="no judge is called 'oracle'"):
-        on_paper(replace(METRIC, judge="oracle"), LEDGER)
+        check_on_paper(replace(METRIC, judge="oracle"), LEDGER)
     with pytest.raises(LedgerError, match="no rerun judge"):
-        rerun(replace(METRIC, rerun="oracle"), {})
+        check_rerun(replace(METRIC, rerun="oracle"), {})
 
 
 def test_no_judge_is_idle():
     """A judge that no entry asks for is dead code."""
-    assert {claim.judge for claim in LEDGER.claims} == set(JUDGES)
+    assert {claim.judge for claim in LEDGER.claims} == set(CHECKS)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +203,7 @@ def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
 
 
 def test_numerals_are_cut_as_a_reader_would():
-    assert NUMERAL.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == [
+    assert NUMERAL_PATTERN.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == [
         "29,352",
         "1,043,843",
         ".2256",
@@ -199,15 +219,15 @@ def test_numerals_are_cut_as_a_reader_would():
 
 def test_an_inventory_leaves_furniture_and_references_aside():
     text = "A Title\n# 1. Data\nWe used ResNet18 [3], see Figure 2: 100 images.\n# References\n1. Somebody, 1999.\n"
-    found = inventory(text, ("Front matter", "1. Data"))
+    found = list_numerals(text, ("Front matter", "1. Data"))
     assert found["sections"] == {"Front matter": [], "1. Data": ["100"]}
     assert sum(found["furniture"].values()) == 3  # the model's name, the citation, the figure
-    assert "1999" not in body(text)
+    assert "1999" not in strip_references(text)
     with pytest.raises(ValueError, match="no line '2. Model'"):
-        inventory(text, ("Front matter", "2. Model"))
+        list_numerals(text, ("Front matter", "2. Model"))
 
 
 def test_ledger_files_are_named_for_their_chapters():
-    assert [path.stem for path in sorted(FOLDER.glob("[0-9]_*.yml"))] == [
+    assert [path.stem for path in sorted(LEDGER_FOLDER.glob("[0-9]_*.yml"))] == [
         f"{paper.chapter.lstrip('0')}" for paper in LEDGER.papers
     ]

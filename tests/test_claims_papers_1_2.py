@@ -2,9 +2,9 @@
 
 import pytest
 
-from pneumo_utils.claims.checks.registry import JUDGES
-from pneumo_utils.claims.ledger import FOLDER, Claim, Ledger, LedgerError, Paper, read_paper
-from pneumo_utils.claims.verdicts import on_paper
+from pneumo_utils.claims.checks.registry import CHECKS
+from pneumo_utils.claims.ledger import LEDGER_FOLDER, Claim, Ledger, LedgerError, Paper, read_paper
+from pneumo_utils.claims.verdicts import check_on_paper
 
 
 def ledger_of(*claims):
@@ -16,7 +16,7 @@ def claim(name, value=None, printed="", judge="setting", where="here", **other):
 
 
 def verdict(entry, *others):
-    return on_paper(entry, ledger_of(entry, *others))
+    return check_on_paper(entry, ledger_of(entry, *others))
 
 
 def column(judge="one_confusion_matrix", **printed):
@@ -38,7 +38,7 @@ def test_a_matrix_that_exists():
 
 def test_one_number_that_does_not_belong_is_named_and_the_rest_stand():
     claims = column(**{**GOOD, "accuracy": "0.90"})
-    verdicts = {entry.id: on_paper(entry, ledger_of(*claims)).verdict for entry in claims}
+    verdicts = {entry.id: check_on_paper(entry, ledger_of(*claims)).verdict for entry in claims}
     # Recall and precision alone fix the matrix, and F1 goes with them: only the accuracy can be left out.
     assert verdicts == {
         "accuracy": "inconsistent",
@@ -50,7 +50,7 @@ def test_one_number_that_does_not_belong_is_named_and_the_rest_stand():
 
 def test_a_column_that_no_single_number_explains():
     claims = column(accuracy="0.10", precision="0.889", recall="0.80", f1="0.10")
-    assert {on_paper(entry, ledger_of(*claims)).verdict for entry in claims} == {"inconsistent"}
+    assert {check_on_paper(entry, ledger_of(*claims)).verdict for entry in claims} == {"inconsistent"}
 
 
 def test_swapped_macro_averages_are_recognised():
@@ -81,7 +81,7 @@ def test_zeros_after_a_percentage_are_padding_only_where_that_is_said():
             "recall", 33.3, "33.30%", "one_confusion_matrix", metric="recall", args={**args, "padded": padded}
         )
         assert verdict(entry).verdict == expected
-    whole = claim("digits", 2, judge="shares_of_whole_images", args={"shares": {"recall": "three"}})
+    whole = claim("digits", 2, judge="possible_percentages", args={"shares": {"recall": "three"}})
     assert verdict(whole, claim("recall", 33.3, "33.30%"), claim("three", 3)).verdict == "inconsistent"
     assert verdict(whole, claim("recall", 33.33, "33.33%"), claim("three", 3)).verdict == "consistent"
 
@@ -105,9 +105,14 @@ def test_a_wrong_formula_shows_on_the_matrix():
 
 def test_a_constant_answer():
     claims = column(accuracy="0.500", precision="0.500", recall="1.000", f1="0.667")
-    assert verdict(claim("constant", judge="only_one_answer", args=claims[0].args), *claims).verdict == "consistent"
     assert (
-        verdict(claim("constant", judge="only_one_answer", args=column(**GOOD)[0].args), *column(**GOOD)).verdict
+        verdict(claim("constant", judge="always_predicts_pneumonia", args=claims[0].args), *claims).verdict
+        == "consistent"
+    )
+    assert (
+        verdict(
+            claim("constant", judge="always_predicts_pneumonia", args=column(**GOOD)[0].args), *column(**GOOD)
+        ).verdict
         == "unverifiable"
     )
 
@@ -126,7 +131,7 @@ def test_the_largest_with_a_tie(second, expected):
 
 
 def test_a_ranking_breaks_by_a_step_up_and_is_open_at_a_tie():
-    entry = claim("rank", judge="in_order", args={"best_first": ["a", "b", "c"]})
+    entry = claim("rank", judge="ranking_order", args={"best_first": ["a", "b", "c"]})
     a, b = claim("a", 3), claim("b", 2)
     assert verdict(entry, a, b, claim("c", 1)).verdict == "consistent"
     assert verdict(entry, a, b, claim("c", 2)).verdict == "unverifiable"
@@ -137,7 +142,7 @@ def test_a_ranking_breaks_by_a_step_up_and_is_open_at_a_tie():
 def test_a_lead_has_to_be_more_than_chance(first, expected):
     # On 400 images the standard error at .80 is .02: a lead of .01 is nothing, one of .10 is (.10 / sqrt(.02^2 +
     # .015^2) = 4).
-    entry = claim("lead", judge="ahead_by", args={"first": "a", "second": "b", "images": 400})
+    entry = claim("lead", judge="significantly_higher", args={"first": "a", "second": "b", "images": 400})
     finding = verdict(entry, claim("a", first), claim("b", 0.80))
     assert finding.verdict == expected
     if first == 0.90:
@@ -170,10 +175,10 @@ def test_a_constant_answer_is_the_least_that_a_good_model_beats():
     [
         ("largest_of", {"winner": "nobody", "among": ["nobody", "a"]}),
         ("largest_of", {"winner": "rsna.nothing", "among": ["rsna.nothing", "a"]}),
-        ("in_order", {"best_first": ["a", "nobody"]}),
-        ("says_the_same", {"as_in": "nobody"}),
-        ("none_of", {"exceptions": "nowhere.images"}),
-        ("moves", {"before": 1, "after": 2, "way": "sideways"}),
+        ("ranking_order", {"best_first": ["a", "nobody"]}),
+        ("same_value", {"as_in": "nobody"}),
+        ("no_exceptions", {"exceptions": "nowhere.images"}),
+        ("direction_of_change", {"before": 1, "after": 2, "way": "sideways"}),
     ],
 )
 def test_names_that_do_not_exist_are_errors(judge, args):
@@ -183,9 +188,9 @@ def test_names_that_do_not_exist_are_errors(judge, args):
 
 @pytest.mark.parametrize("name", ["1_surgical_finetuning", "2_gradcam_comparison"])
 def test_every_entry_is_judged_in_one_plain_sentence_or_two(name):
-    paper = read_paper(FOLDER / f"{name}.yml")
+    paper = read_paper(LEDGER_FOLDER / f"{name}.yml")
     ledger = Ledger((paper,))
     for entry in paper.claims:
-        assert entry.judge in JUDGES
-        because = on_paper(entry, ledger).because
+        assert entry.judge in CHECKS
+        because = check_on_paper(entry, ledger).because
         assert because.endswith(".") and "nan" not in because.split(), entry.id

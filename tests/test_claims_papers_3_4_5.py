@@ -3,9 +3,9 @@
 import pytest
 
 from pneumo_utils.claims.checks import arithmetic, baselines, printed_confusion, sizes
-from pneumo_utils.claims.checks.registry import JUDGES
-from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load
-from pneumo_utils.claims.verdicts import on_paper
+from pneumo_utils.claims.checks.registry import CHECKS
+from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load_ledger
+from pneumo_utils.claims.verdicts import check_on_paper
 
 
 def ledger_of(**values) -> Ledger:
@@ -26,12 +26,12 @@ def ledger_of(**values) -> Ledger:
 
 
 def judged(judge, ledger, on, **args):
-    return JUDGES[judge](ledger[on], ledger, **args)
+    return CHECKS[judge](ledger[on], ledger, **args)
 
 
 @pytest.fixture(scope="module")
 def ledger():
-    return load()
+    return load_ledger()
 
 
 # arithmetic of rounded numbers
@@ -55,9 +55,9 @@ def test_f1_leaves_its_rounded_inputs_their_room():
 
 
 def test_least_and_greatest_deviation_of_rounded_values():
-    low, high = arithmetic.spread_within([1.0, 1.0], 0.5)
+    low, high = arithmetic.std_range([1.0, 1.0], 0.5)
     assert (low, high) == (0, 0.5)  # both may be the same, or 0.5 and 1.5
-    low, high = arithmetic.spread_within([0.0, 4.0], 0.5)
+    low, high = arithmetic.std_range([0.0, 4.0], 0.5)
     assert low == pytest.approx(1.5) and high == pytest.approx(2.5)
 
 
@@ -71,20 +71,22 @@ def test_deviation_by_n_or_by_n_less_1(printed, verdict):
 
 
 def test_few_wrong_answers_bound_recall_and_precision():
-    assert sizes.least_possible("recall", 100, 10) == 0.9  # all ten missed
-    assert sizes.least_possible("precision", 100, 25) == 0.8  # all 25 called positive
+    assert sizes.lowest_possible_score("recall", 100, 10) == 0.9  # all ten missed
+    assert sizes.lowest_possible_score("precision", 100, 25) == 0.8  # all 25 called positive
 
 
 def test_a_model_that_is_never_wrong_scores_the_share_of_batches_with_positives():
-    parts = sizes.never_wrong(16537, 4758, 5, 16, 32)
+    parts = sizes.perfect_predictor_batches(16537, 4758, 5, 16, 32)
     assert (parts["validation"]["with positives"], parts["validation"]["batches"]) == (30, 133)
     assert (parts["train"]["with positives"], parts["train"]["batches"]) == (238, 1064)
 
 
 def test_not_every_accuracy_can_be_had_on_few_images():
     book = ledger_of(half="0.500", odd="0.512", images=50, folds=5)
-    assert judged("whole_images", book, "half", images="images", folds="folds").verdict == "consistent"
-    assert judged("whole_images", book, "odd", images="images", folds="folds").verdict == "inconsistent"  # tenths only
+    assert judged("possible_fold_accuracy", book, "half", images="images", folds="folds").verdict == "consistent"
+    assert (
+        judged("possible_fold_accuracy", book, "odd", images="images", folds="folds").verdict == "inconsistent"
+    )  # tenths only
 
 
 # a printed confusion matrix
@@ -103,8 +105,8 @@ def test_accuracy_of_a_table():
 
 
 def test_chi_squared_by_hand():
-    assert printed_confusion.misfit([60, 40], [50, 50]) == pytest.approx(4)  # 100/50 + 100/50
-    assert printed_confusion.best_naming([100, 50, 51], [25, 50, 25.5]) == (1, 0, 2)
+    assert printed_confusion.rows_chi_squared([60, 40], [50, 50]) == pytest.approx(4)  # 100/50 + 100/50
+    assert printed_confusion.best_row_naming([100, 50, 51], [25, 50, 25.5]) == (1, 0, 2)
 
 
 def test_rows_under_wrong_names():
@@ -138,7 +140,7 @@ def test_most_confused_pair_and_hardest_class():
 
 def test_a_test_set_of_whole_batches():
     book = table(short=21, images=1000, batch=50)
-    found = judged("share_set_aside", book, "short", cells=CELLS, images="images", batch="batch")
+    found = judged("test_set_size", book, "short", cells=CELLS, images="images", batch="batch")
     assert found.verdict == "inconsistent" and "200 = 4 x 50" in found.because  # 21 % of 1,000 would be 210
 
 
@@ -147,13 +149,13 @@ def test_a_test_set_of_whole_batches():
 
 def test_the_sign_of_a_sigmoid():
     book = ledger_of(z=1)
-    assert judged("rises_to_one", book, "z", sign=-1).verdict == "consistent"
-    assert judged("rises_to_one", book, "z", sign=1).verdict == "inconsistent"
+    assert judged("sigmoid_rises", book, "z", sign=-1).verdict == "consistent"
+    assert judged("sigmoid_rises", book, "z", sign=1).verdict == "inconsistent"
 
 
 def test_softmax_by_hand():
     assert arithmetic.softmax([0, 0]) == [0.5, 0.5]
-    assert judged("logits_are", ledger_of(z=1), "z", transform="none", outputs=[0, 1]).verdict == "consistent"
+    assert judged("logits_definition", ledger_of(z=1), "z", transform="none", outputs=[0, 1]).verdict == "consistent"
 
 
 def test_filters_of_yolo():
@@ -164,7 +166,12 @@ def test_filters_of_yolo():
 
 
 def test_larger_boxes_are_easier_for_any_predictor():
-    assert 100 * baselines.box_scores()["everywhere"]["f1"] < 15 < 29 < min(baselines.everywhere_on_larger()["f1"])
+    assert (
+        100 * baselines.box_baseline_scores()["everywhere"]["f1"]
+        < 15
+        < 29
+        < min(baselines.large_box_baseline_scores()["f1"])
+    )
 
 
 # the ledgers
@@ -198,7 +205,7 @@ def test_larger_boxes_are_easier_for_any_predictor():
     ],
 )
 def test_what_the_audit_rests_on(ledger, claim, verdict, words):
-    found = on_paper(ledger[claim], ledger)
+    found = check_on_paper(ledger[claim], ledger)
     assert found.verdict == verdict
     assert words in found.because
 
@@ -206,5 +213,5 @@ def test_what_the_audit_rests_on(ledger, claim, verdict, words):
 def test_every_claim_of_these_papers_is_judged_in_one_sentence_or_two(ledger):
     for claim in ledger.claims:
         if claim.paper in (3, 4, 5):
-            because = on_paper(claim, ledger).because
+            because = check_on_paper(claim, ledger).because
             assert because.endswith(".") and ".." not in because and len(because) < 420, (claim.id, because)

@@ -13,12 +13,12 @@ from dicoms import dicom
 from PIL import Image
 from sklearn.utils.class_weight import compute_class_weight
 
-from pneumo_utils.common.errors import StudyError, Unreadable
+from pneumo_utils.common.errors import StudyError, UnreadableImage
 from pneumo_utils.data import pixel_cache
-from pneumo_utils.data.cohort import BOXES, COLUMNS, Cohort, together
-from pneumo_utils.data.dicom import years
-from pneumo_utils.data.image_reader import grey
-from pneumo_utils.data.pixel_cache import Images
+from pneumo_utils.data.cohort import BOX_COLUMNS, TABLE_COLUMNS, Cohort, concat_cohorts
+from pneumo_utils.data.dicom import age_in_years
+from pneumo_utils.data.image_reader import read_grey
+from pneumo_utils.data.pixel_cache import ImageFiles
 
 SIDE = 24
 
@@ -49,14 +49,14 @@ def on_paper(labels, patients=None, several=False, classes=None, boxes=None, spl
             "bytes": 1,
             "source": "paper",
         }
-    )[COLUMNS]
+    )[TABLE_COLUMNS]
     found = {} if boxes is None else {"boxes": boxes}
     return Cohort(
         "On paper",
         table,
-        Images(tuple(names), tuple((name, 1, 1) for name in names)),
+        ImageFiles(tuple(names), tuple((name, 1, 1) for name in names)),
         classes or sorted(set(labels)),
-        several=several,
+        multilabel=several,
         **found,
     )
 
@@ -93,8 +93,8 @@ def on_disk(tmp_path):
             stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
         return Cohort(
             folder,
-            pd.DataFrame(rows)[COLUMNS],
-            Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+            pd.DataFrame(rows)[TABLE_COLUMNS],
+            ImageFiles(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
             ["well", "ill"],
         )
 
@@ -113,27 +113,27 @@ def saved(tmp_path, image, name="x.png", **how):
 
 
 def test_grey_bytes_come_back_as_they_are(tmp_path):
-    assert (grey(saved(tmp_path, Image.fromarray(GREY))) == GREY).all()
+    assert (read_grey(saved(tmp_path, Image.fromarray(GREY))) == GREY).all()
 
 
 def test_sixteen_bits_are_scaled_and_not_saturated(tmp_path):
     deep = GREY.astype(np.uint16) * 257
-    assert (grey(saved(tmp_path, Image.fromarray(deep))) == GREY).all()
+    assert (read_grey(saved(tmp_path, Image.fromarray(deep))) == GREY).all()
     twelve = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
-    assert np.abs(grey(saved(tmp_path, Image.fromarray(twelve))).astype(int) - GREY).max() <= 1
+    assert np.abs(read_grey(saved(tmp_path, Image.fromarray(twelve))).astype(int) - GREY).max() <= 1
 
 
 def test_colour_palette_cmyk_and_alpha_become_the_grey_that_is_seen(tmp_path):
     colour = np.stack([GREY, GREY.T, 255 - GREY], axis=-1)
     luma = (colour @ [0.299, 0.587, 0.114]).round()
-    assert np.abs(grey(saved(tmp_path, Image.fromarray(colour))) - luma).max() <= 1
+    assert np.abs(read_grey(saved(tmp_path, Image.fromarray(colour))) - luma).max() <= 1
     few = np.repeat(np.array([[10, 200, 90, 255]], dtype=np.uint8), 4, axis=0)
     palette = Image.fromarray(few).convert("RGB").convert("P", palette=Image.Palette.ADAPTIVE)
-    assert palette.mode == "P" and (grey(saved(tmp_path, palette)) == few).all()
+    assert palette.mode == "P" and (read_grey(saved(tmp_path, palette)) == few).all()
     cmyk = Image.fromarray(np.full((16, 16, 3), 120, dtype=np.uint8)).convert("CMYK")
-    assert np.abs(grey(saved(tmp_path, cmyk, "x.jpg", quality=98)).astype(int) - 120).max() <= 2
+    assert np.abs(read_grey(saved(tmp_path, cmyk, "x.jpg", quality=98)).astype(int) - 120).max() <= 2
     half = np.dstack([GREY, np.where(np.arange(16) < 8, 255, 0).astype(np.uint8)[None].repeat(16, 0)])
-    assert (grey(saved(tmp_path, Image.fromarray(half, "LA"))) == np.where(np.arange(16) < 8, GREY, 0)).all(), (
+    assert (read_grey(saved(tmp_path, Image.fromarray(half, "LA"))) == np.where(np.arange(16) < 8, GREY, 0)).all(), (
         "what is transparent is black"
     )
 
@@ -141,13 +141,13 @@ def test_colour_palette_cmyk_and_alpha_become_the_grey_that_is_seen(tmp_path):
 def test_a_photograph_taken_sideways_is_upright(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate clockwise to see it upright
-    assert (grey(saved(tmp_path, Image.fromarray(GREY), exif=exif)) == np.rot90(GREY, -1)).all()
+    assert (read_grey(saved(tmp_path, Image.fromarray(GREY), exif=exif)) == np.rot90(GREY, -1)).all()
 
 
 def test_a_size_squeezes_the_whole_image_into_the_square(tmp_path):
     wide = np.zeros((20, 80), dtype=np.uint8)
     wide[:, 40:] = 200
-    small = grey(saved(tmp_path, Image.fromarray(wide)), 10)
+    small = read_grey(saved(tmp_path, Image.fromarray(wide)), 10)
     assert small.shape == (10, 10) and small[:, 0].max() < 5 and small[:, -1].min() > 195
 
 
@@ -158,7 +158,7 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
     )
     path = saved(tmp_path, image, "x.jpg", quality=95)
     whole = Image.open(path).convert("L").resize((64, 64), Image.Resampling.BILINEAR)
-    assert np.abs(grey(path, 64).astype(float) - np.asarray(whole)).mean() < 2
+    assert np.abs(read_grey(path, 64).astype(float) - np.asarray(whole)).mean() < 2
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
     ids=["plain", "MONOCHROME1", "12 bits", "stray bits above 12", "signed", "rescaled", "rescaled downwards", "RGB"],
 )
 def test_dicom_pixels(tmp_path, stored, told, seen):
-    assert np.abs(grey(dicom(tmp_path / "x.dcm", stored, **told)).astype(float) - seen).max() <= 0.5
+    assert np.abs(read_grey(dicom(tmp_path / "x.dcm", stored, **told)).astype(float) - seen).max() <= 0.5
 
 
 def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
     path = dicom(tmp_path / "x.dcm", np.stack([GREY, GREY]), Rows=16, Columns=16, NumberOfFrames=2)
-    with pytest.raises(Unreadable, match="holds 2 frames"):
-        grey(path)
+    with pytest.raises(UnreadableImage, match="holds 2 frames"):
+        read_grey(path)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
     ],
 )
 def test_ages(text, age):
-    assert years(text) == pytest.approx(age) if age is not None else np.isnan(years(text))
+    assert age_in_years(text) == pytest.approx(age) if age is not None else np.isnan(age_in_years(text))
 
 
 # splits
@@ -311,7 +311,7 @@ def test_zhaos_weight_counts_box_rows_as_images():
     rows = np.concatenate([np.arange(20672, 26684), np.arange(20672, 20672 + 9555 - 6012)])
     boxes = pd.DataFrame(
         {"row": rows, "image": "", "finding": "Lung Opacity", "x": 0.1, "y": 0.1, "width": 0.2, "height": 0.2}
-    )[BOXES]
+    )[BOX_COLUMNS]
     cohort = on_paper(labels, boxes=boxes)
     assert round(cohort.weights("zhao")["pneumonia"], 4) == 2.1635
     assert round(cohort.weights("ratio")["pneumonia"], 3) == 3.438
@@ -323,11 +323,11 @@ def test_a_class_without_images_has_no_weight():
 
 
 def test_labels_can_be_renamed_and_what_has_none_is_counted():
-    cohort = on_paper(["Normal"] * 3 + ["Lung Opacity"] * 2 + ["Other"]).labelled(
+    cohort = on_paper(["Normal"] * 3 + ["Lung Opacity"] * 2 + ["Other"]).relabel(
         {"Normal": "normal", "Lung Opacity": "pneumonia"}
     )
     assert cohort.classes == ["normal", "pneumonia"] and cohort.targets().tolist() == [0, 0, 0, 1, 1]
-    assert cohort.aside.to_dict("records") == [{"image": "5.png", "reason": "no label taken from labels"}]
+    assert cohort.excluded.to_dict("records") == [{"image": "5.png", "reason": "no label taken from labels"}]
 
 
 def test_few_patients_are_split_as_finely_as_they_can_be():
@@ -383,9 +383,9 @@ def counting(monkeypatch, stop_after=None):
         if stop_after is not None and len(decoded) >= stop_after:
             raise KeyboardInterrupt
         decoded.append(path)
-        return grey(path, size)
+        return read_grey(path, size)
 
-    monkeypatch.setattr(pixel_cache, "grey", grey_and_count)
+    monkeypatch.setattr(pixel_cache, "read_grey", grey_and_count)
     return decoded
 
 
@@ -407,18 +407,18 @@ def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
     decoded = counting(monkeypatch)
     pixels = cohort.pixels(12)
     assert 0 < len(decoded) <= 15
-    assert all((pixels[at] == grey(path, 12)).all() for at, path in enumerate(cohort.images.paths))
+    assert all((pixels[at] == read_grey(path, 12)).all() for at, path in enumerate(cohort.images.paths))
 
 
 def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypatch):
     cohort = on_disk()
     cohort.pixels(12)
     shutil.copytree(tmp_path / "images", tmp_path / "moved", copy_function=shutil.copy2)
-    moved = Images(tuple(path.replace("/images/", "/moved/") for path in cohort.images.paths), cohort.images.stamps)
+    moved = ImageFiles(tuple(path.replace("/images/", "/moved/") for path in cohort.images.paths), cohort.images.stamps)
     decoded = counting(monkeypatch)
     pixel_cache.pixels(moved, range(30), 12)
     assert decoded == []
-    changed = Images(cohort.images.paths, ((*cohort.images.stamps[0][:2], 1), *cohort.images.stamps[1:]))
+    changed = ImageFiles(cohort.images.paths, ((*cohort.images.stamps[0][:2], 1), *cohort.images.stamps[1:]))
     pixel_cache.pixels(changed, range(30), 12)
     assert len(decoded) == 30
 
@@ -427,8 +427,9 @@ def test_two_processes_decode_one_set(on_disk, tmp_path):
     cohort = on_disk()
     script = (
         "import sys, numpy as np\nfrom pneumo_utils.data import pixel_cache as cache\n"
-        "from pneumo_utils.data.pixel_cache import Images\n"
-        f"images = Images({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], cache.grey\ncache.grey = "
+        "from pneumo_utils.data.pixel_cache import ImageFiles\n"
+        f"images = ImageFiles({cohort.images.paths!r}, {cohort.images.stamps!r})\nn, grey = [], "
+        f"cache.read_grey\ncache.read_grey = "
         f"lambda *a: n.append(1) or grey(*a)\n"
         "total = int(cache.pixels(images, range(30), 12)[:].sum())\nprint(total, len(n))"
     )
@@ -442,13 +443,13 @@ def test_two_processes_decode_one_set(on_disk, tmp_path):
 
 def test_cohorts_together(on_disk):
     one, other = on_disk(8, "one"), on_disk(6, "other", start=9)
-    both = together(one, other.where(other.table["labels"] == "well"))
+    both = concat_cohorts(one, other.where(other.table["labels"] == "well"))
     assert both.table["image"].str.startswith(("one/", "other/")).all() and both.table["patient"].nunique() == 4 + 2
     assert (both.pixels(12)[:8] == one.pixels(12)[:]).all() and (
         both.pixels(12)[8:] == other.where(other.table["labels"] == "well").pixels(12)[:]
     ).all()
     with pytest.raises(StudyError, match="have the same classes: one has well, ill; Other"):
-        together(one, other.labelled({"well": "fine", "ill": "ill"}).but(name="Other"))
+        concat_cohorts(one, other.relabel({"well": "fine", "ill": "ill"}).replace(name="Other"))
 
 
 def test_the_digest_tells_images_and_tables_apart(on_disk):
@@ -462,7 +463,7 @@ def test_the_digest_tells_images_and_tables_apart(on_disk):
                 cohort.sample(10, 0).digest,
                 cohort.split(seed=1).digest,
                 cohort.split(seed=2).digest,
-                cohort.labelled({"well": "fine", "ill": "ill"}).digest,
+                cohort.relabel({"well": "fine", "ill": "ill"}).digest,
             }
         )
         == 5
@@ -470,10 +471,10 @@ def test_the_digest_tells_images_and_tables_apart(on_disk):
 
 
 def test_a_kept_piece_can_depend_on_a_cohort(on_disk):
-    from pneumo_utils.study.result_cache import written
+    from pneumo_utils.study.result_cache import canonical_form
 
     cohort = on_disk()
-    assert written(cohort, set()) == cohort.digest
+    assert canonical_form(cohort, set()) == cohort.digest
 
 
 # fastai
@@ -521,7 +522,7 @@ def test_flip_turns_about_half_of_the_training_images_and_no_others(ready):
 
 def test_a_last_batch_of_one_joins_the_one_before(on_disk):
     cohort = on_disk(17)
-    cohort = cohort.but(table=cohort.table.assign(split=["train"] * 13 + ["valid"] * 4))
+    cohort = cohort.replace(table=cohort.table.assign(split=["train"] * 13 + ["valid"] * 4))
     loaders = cohort.dataloaders(size=8, batch_size=4, device="cpu")
     assert sorted(len(y) for _, y in loaders.train) == [4, 4, 5] and len(loaders.train) == 3
     assert sorted(row for rows in loaders.train.batches(list(range(13))) for row in rows) == list(range(13))
@@ -538,7 +539,7 @@ def test_a_training_part_smaller_than_a_batch(ready):
 def test_one_training_image(on_disk):
     cohort = on_disk(4)
     with pytest.raises(StudyError, match="has one image: batch norm cannot learn from it"):
-        cohort.but(table=cohort.table.assign(split=["train"] + ["valid"] * 3)).dataloaders(size=8, batch_size=2)
+        cohort.replace(table=cohort.table.assign(split=["train"] + ["valid"] * 3)).dataloaders(size=8, batch_size=2)
 
 
 @pytest.mark.parametrize("several", [False, True])
@@ -548,9 +549,9 @@ def test_fastai_learns_from_it(ready, several):
     from torch import nn
 
     if several:
-        ready = ready.but(
+        ready = ready.replace(
             table=ready.table.assign(labels=["well|ill" if at % 3 else "No Finding" for at in range(len(ready))]),
-            several=True,
+            multilabel=True,
         )
     loaders = ready.dataloaders(size=12, batch_size=4, stats=([0.5] * 3, [0.25] * 3), device="cpu")
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))

@@ -9,9 +9,9 @@ import pytest
 
 from pneumo_utils.study import compare
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.make_record import record
+from pneumo_utils.study.make_record import record_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import standing
+from pneumo_utils.study.run_status import chapter_status
 
 SCORES = (
     "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same & loss', "
@@ -32,7 +32,7 @@ USES = "run.uses(data=f'images in {data_root}', weights='none')\nrun.finish()"
     ],
 )
 def test_intervals_that_have_nothing_in_common(one, other, told):
-    assert compare.apart(one, other) is told
+    assert compare.intervals_disjoint(one, other) is told
 
 
 def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch, runs):
@@ -41,11 +41,11 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
     data = tmp_path / "private" / "children"
     data.mkdir(parents=True)
     chapter = Chapter(small(SCORES, finish=USES))
-    monkeypatch.setattr(compare, "find", lambda name: chapter)
-    record(chapter, "long", {"seed": 3})
+    monkeypatch.setattr(compare, "find_chapter", lambda name: chapter)
+    record_chapter(chapter, "long", {"seed": 3})
     kept = run(chapter, {"seed": 3, "data_root": str(data)})
     run(chapter, {})
-    text = compare.compare_runs({"demo": standing(chapter)})
+    text = compare.comparison_page({"demo": chapter_status(chapter)})
     assert str(tmp_path) not in text and "private" not in text
 
     stored = json.loads(re.search(r'<script type="application/json" id="runs-to-compare">(.*?)</script>', text)[1])

@@ -14,15 +14,15 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.augmented_copies import AUGMENTATIONS
-from pneumo_utils.data.cohort import together
+from pneumo_utils.data.cohort import concat_cohorts
 from pneumo_utils.data.readers import kermany, nih
 from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import learns
+from pneumo_utils.models.freezing import set_trainable
 from pneumo_utils.phantom import writers
-from pneumo_utils.training.feature_cache import cached, plan
-from pneumo_utils.training.feature_store import Store
+from pneumo_utils.training.feature_cache import cache_features, plan_cache
+from pneumo_utils.training.feature_store import FeatureStore
 from pneumo_utils.training.learner import fitting, learner
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -35,7 +35,7 @@ TINTED = {"normal": ["flip", "tint"], "pneumonia": ["hue and saturation", "tint"
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return kermany.read(writers.default("kermany", 60, SIDE, 5), say=None).split(
+    return kermany.read(writers.cached_release("kermany", 60, SIDE, 5), say=None).split(
         by="patient", test=0.2, valid=0.2, seed=1
     )
 
@@ -109,7 +109,7 @@ def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
     assert len(some) == 40 and 0 < (some.copies != "").sum() < 40
     rows = more.pixels(SIDE).rows.tolist()
     assert (some.pixels(SIDE)[:] == pixels[[rows.index(row) for row in some.pixels(SIDE).rows]]).all()
-    renamed = more.labelled({"normal": "well", "pneumonia": "ill"})
+    renamed = more.relabel({"normal": "well", "pneumonia": "ill"})
     assert (renamed.pixels(SIDE)[:] == pixels).all() and renamed.counts().tolist() == more.counts().tolist()
     left = more.without([more.table["image"].iloc[-1]])
     assert len(left) == len(more) - 3, "an image goes with its copies"
@@ -118,7 +118,7 @@ def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
 
 
 def test_what_is_not_split_comes_again_whole(cohort):
-    whole = cohort.but(table=cohort.table.assign(split=""))
+    whole = cohort.replace(table=cohort.table.assign(split=""))
     more = whole.with_copies({"normal": ["flip"]})
     assert more.counts().to_dict() == whole.counts().to_dict() | {"normal": 2 * whole.counts()["normal"]}
     split = more.split(by="patient", test=0.3)
@@ -126,11 +126,11 @@ def test_what_is_not_split_comes_again_whole(cohort):
 
 
 def test_an_image_with_several_labels_comes_again_once(home):
-    cohort = nih.read(writers.default("nih", 120, SIDE, 5), say=None)
-    cohort = cohort.but(table=cohort.table.assign(split=""))
+    cohort = nih.read(writers.cached_release("nih", 120, SIDE, 5), say=None)
+    cohort = cohort.replace(table=cohort.table.assign(split=""))
     one, other = cohort.classes[:2]
     table = cohort.table.assign(labels=[f"{one}|{other}", one, other, "No Finding"] * 30)
-    more = cohort.but(table=table).with_copies({one: ["flip", "contrast"], other: ["flip"]})
+    more = cohort.replace(table=table).with_copies({one: ["flip", "contrast"], other: ["flip"]})
     assert pd.Series(more.copies[120:]).value_counts().to_dict() == {"flip": 90, "contrast": 60}
     assert more.pixels(SIDE).rows.size == len(set(more.pixels(SIDE).rows))
 
@@ -326,11 +326,11 @@ def test_a_batch_can_be_shown(cohort, recipe):
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
 def test_cached_and_plain_give_the_same_weights(cohort, recipe):
-    more, start = cohort.with_copies(recipe, seed=4), learns(network(), "conv5_x + head")
+    more, start = cohort.with_copies(recipe, seed=4), set_trainable(network(), "conv5_x + head")
     results = []
     for kept in (False, True):
         whole = copy.deepcopy(start)
-        rest, dls = cached(whole, loaders(more), store=Store()) if kept else (whole, loaders(more))
+        rest, dls = cache_features(whole, loaders(more), store=FeatureStore()) if kept else (whole, loaders(more))
         torch.manual_seed(7)
         optimizer = torch.optim.SGD(
             [weight for weight in rest.parameters() if weight.requires_grad], lr=1e-3, momentum=0.9
@@ -364,24 +364,32 @@ def test_cached_and_plain_give_the_same_weights(cohort, recipe):
 
 
 def test_features_are_kept_for_their_copies_only(cohort):
-    store, chain = Store(), learns(network(), "head")
-    cached(chain, loaders(cohort), store=store)
+    store, chain = FeatureStore(), set_trainable(network(), "head")
+    cache_features(chain, loaders(cohort), store=store)
     more = cohort.with_copies(RECIPE, seed=4)
-    assert plan(chain, loaders(more), store=store).todo == len(more.part("train")), (
+    assert plan_cache(chain, loaders(more), store=store).n_missing == len(more.part("train")), (
         "and those of the validation part are found again"
     )
-    cached(chain, loaders(more), store=store)
-    assert plan(chain, loaders(more), store=store).todo == 0 == plan(chain, loaders(cohort), store=store).todo
-    assert plan(chain, loaders(cohort.with_copies(RECIPE, seed=5)), store=store).todo == len(more.part("train"))
+    cache_features(chain, loaders(more), store=store)
+    assert (
+        plan_cache(chain, loaders(more), store=store).n_missing
+        == 0
+        == plan_cache(chain, loaders(cohort), store=store).n_missing
+    )
+    assert plan_cache(chain, loaders(cohort.with_copies(RECIPE, seed=5)), store=store).n_missing == len(
+        more.part("train")
+    )
     flipped = cohort.with_copies({"normal": ["flip"]}, seed=4)
-    assert plan(chain, loaders(flipped), store=store).todo == 0, "which copies there are beside it is nothing to a copy"
+    assert plan_cache(chain, loaders(flipped), store=store).n_missing == 0, (
+        "which copies there are beside it is nothing to a copy"
+    )
 
 
 def test_the_books_learner_learns_from_copies(cohort):
     histories = []
     for cache in ("off", "auto"):
         made = trunk("resnet18", size="pocket", seed=0)
-        net = learns(with_head(made, heads.linear(made.about.channels, 2, seed=0)), "head")
+        net = set_trainable(with_head(made, heads.linear(made.about.channels, 2, seed=0)), "head")
         learn = learner(loaders(cohort.with_copies(TINTED, seed=4)), net, precision="float32")
         with learn.no_logging(), fitting(learn, cache=cache):
             learn.fit(1)
@@ -414,7 +422,7 @@ def test_copies_of_copies_and_of_no_training_part(cohort):
     with pytest.raises(StudyError, match="has no part 'train': its split has test"):
         cohort.part("test").with_copies(RECIPE)
     with pytest.raises(StudyError, match="put cohorts together first"):
-        together(cohort, more)
+        concat_cohorts(cohort, more)
     assert len(cohort.with_copies({})) == len(cohort)
 
 

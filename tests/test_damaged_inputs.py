@@ -19,7 +19,7 @@ from PIL import Image
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from pneumo_utils.common import files
-from pneumo_utils.common.errors import StudyError, Unreadable
+from pneumo_utils.common.errors import StudyError, UnreadableImage
 from pneumo_utils.data import image_reader
 from pneumo_utils.data.readers import archives, csv_reader, kermany, medmnist, nih
 from pneumo_utils.models import checkpoint
@@ -176,7 +176,7 @@ def test_limits_let_the_largest_published_release_pass():
     assert (
         images * 100 < archives.MAX_LISTING_BYTES and images < csv_reader.MAX_ROWS and 10_000_000 < csv_reader.MAX_BYTES
     )
-    assert images * 224 * 224 <= files.most_unpacked(3_000_000_000), "the arrays of ChestMNIST"
+    assert images * 224 * 224 <= files.max_unpacked_size(3_000_000_000), "the arrays of ChestMNIST"
 
 
 # folders
@@ -195,7 +195,7 @@ def test_a_pipe_is_left_alone(tmp_path, name):
     os.mkfifo(folder(tmp_path / "children") / name)
     cohort = kermany.read(tmp_path / "children", say=None)
     assert len(cohort) == 6
-    assert cohort.aside.to_dict("records") == [
+    assert cohort.excluded.to_dict("records") == [
         {"image": name, "reason": "no regular file (a pipe, a device or a folder)"}
     ]
 
@@ -211,7 +211,7 @@ def test_a_link_to_nothing_is_named(tmp_path, name):
     (folder(tmp_path / "children") / name).symlink_to("nowhere")
     cohort = kermany.read(tmp_path / "children", say=None)
     assert len(cohort) == 6
-    assert cohort.aside.to_dict("records") == [{"image": name, "reason": "a link to a file that does not exist"}]
+    assert cohort.excluded.to_dict("records") == [{"image": name, "reason": "a link to a file that does not exist"}]
 
 
 def test_a_name_that_is_no_text(tmp_path, capsys):
@@ -219,7 +219,7 @@ def test_a_name_that_is_no_text(tmp_path, capsys):
     (root / "NORMAL" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture())
     cohort = kermany.read(root)
     assert len(cohort) == 6 and cohort.pixels(8).shape == (6, 8, 8)
-    assert cohort.aside.to_dict("records") == [
+    assert cohort.excluded.to_dict("records") == [
         {"image": "NORMAL/caf\\xe9.png", "reason": "its name is not text in UTF-8"}
     ]
     assert "caf\\xe9.png" in capsys.readouterr().out
@@ -296,7 +296,7 @@ def test_tables_that_are_none(adults, name, data, told):
 @pytest.mark.parametrize("name", ["train_val_list.txt", "test_list.txt"])
 def test_a_list_of_the_official_split_that_is_none_is_named(adults, name, data, why):
     cohort = adults({name: data})
-    assert list(cohort.aside["image"]) == [name] and why in cohort.aside["reason"][0]
+    assert list(cohort.excluded["image"]) == [name] and why in cohort.excluded["reason"][0]
     assert list(cohort.table["split"]) == (["", "", "test"] if name == "train_val_list.txt" else ["train", "train", ""])
     assert any(name in line and "set aside" in line for line in cohort.summary())
 
@@ -321,7 +321,7 @@ def test_an_image_in_both_lists_is_told(adults):
 def test_a_packed_table_that_is_damaged(tmp_path, data):
     (tmp_path / "table.csv.gz").write_bytes(data)
     with pytest.raises(StudyError, match="table.csv.gz cannot be read.*Fetch it again"):
-        csv_reader.read(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
+        csv_reader.read_csv_table(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
 
 
 @pytest.mark.parametrize("limit, told", [("MAX_BYTES", "holds more than 100 bytes"), ("MAX_ROWS", "has 200 lines")])
@@ -329,7 +329,7 @@ def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, told):
     monkeypatch.setattr(csv_reader, limit, 100)
     (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
     with pytest.raises(StudyError, match=f"boxes.csv.gz {told}.*Fetch it from the publisher"):
-        csv_reader.rows(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
+        csv_reader.read_csv_by_position(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
 
 
 # arrays
@@ -451,8 +451,8 @@ def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
     path.write_bytes(
         data[: at - 9] + len(other).to_bytes(4, "big") + b"IDAT" + other + old_sum + data[at + 3 + length :]
     )
-    with pytest.raises(Unreadable, match="damaged: broken PNG file"):
-        image_reader.grey(path)
+    with pytest.raises(UnreadableImage, match="damaged: broken PNG file"):
+        image_reader.read_grey(path)
 
 
 def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
@@ -461,14 +461,14 @@ def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
     data = path.read_bytes()
     path.write_bytes(flipped(data, data.index(np.full(50, 1.5, "<f4").tobytes()) + 9))
     with pytest.raises(StudyError, match="x.pth is not a whole torch checkpoint .*sum"):
-        checkpoint.read(path)
+        checkpoint.read_weights(path)
 
 
 def test_a_column_that_is_there_twice_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,Class,class\n1,a,b\n")
     with pytest.raises(StudyError, match="x.csv is not a table throughout: 2 of its columns are called 'Class'"):
-        csv_reader.read(path, {"labels": ("class",)})
+        csv_reader.read_csv_table(path, {"labels": ("class",)})
 
 
 # DICOM
@@ -515,9 +515,9 @@ def one_dicom(tmp_path, drop=(), **changes):
 )
 def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, why):
     cohort = one_dicom(tmp_path, **changes)
-    assert list(cohort.aside["image"]) == ["NORMAL/odd.dcm"] and why in cohort.aside["reason"][0], cohort.aside
-    with pytest.raises(Unreadable, match=re.escape(why)):
-        image_reader.grey(tmp_path / "children" / "NORMAL" / "odd.dcm")
+    assert list(cohort.excluded["image"]) == ["NORMAL/odd.dcm"] and why in cohort.excluded["reason"][0], cohort.excluded
+    with pytest.raises(UnreadableImage, match=re.escape(why)):
+        image_reader.read_grey(tmp_path / "children" / "NORMAL" / "odd.dcm")
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -526,15 +526,15 @@ def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, w
 )
 def test_dicom_whose_window_is_nonsense_or_whose_rescale_is_empty_is_read(tmp_path, changes):
     cohort = one_dicom(tmp_path, **changes)
-    assert len(cohort) == 7 and (image_reader.grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
+    assert len(cohort) == 7 and (image_reader.read_grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
 
 
 def test_dicom_that_is_inflated_in_memory_is_set_aside(tmp_path):
     """A small file of this kind may ask for any amount of memory."""
     cohort = one_dicom(tmp_path, syntax=DeflatedExplicitVRLittleEndian)
-    assert "Deflated Explicit VR Little Endian, which is not read" in cohort.aside["reason"][0]
+    assert "Deflated Explicit VR Little Endian, which is not read" in cohort.excluded["reason"][0]
 
 
 def test_dicom_larger_than_any_radiograph_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("pneumo_utils.data.dicom.LARGEST_FILE", 900)
-    assert "more than any radiograph" in one_dicom(tmp_path).aside["reason"][0]
+    assert "more than any radiograph" in one_dicom(tmp_path).excluded["reason"][0]

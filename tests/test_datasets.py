@@ -20,24 +20,24 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
-from pneumo_utils.cli import WRONG_EXIT, data
+from pneumo_utils.cli import FAULT_EXIT_CODE, data
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data import duplicates, shortcuts
-from pneumo_utils.data.cohort import together as pooled
-from pneumo_utils.data.quality_report import check
+from pneumo_utils.data.cohort import concat_cohorts as pooled
+from pneumo_utils.data.quality_report import check_release
 from pneumo_utils.data.readers import (
     covid_gan,
     curated_covid,
     download,
+    find_reader,
     kermany,
     labels,
     medmnist,
     nih,
-    recognise,
     rsna,
 )
-from pneumo_utils.phantom.writers.ground_truth import true_masks, true_people
-from pneumo_utils.phantom.writers.writer import default
+from pneumo_utils.phantom.writers.ground_truth import phantom_table, true_masks
+from pneumo_utils.phantom.writers.writer import cached_release
 
 SIZE = 48
 IMAGES = {"nih": 240, "medmnist": 240, "kermany": 200, "rsna": 120, "curated_covid": 120, "covid_gan": 120}
@@ -53,7 +53,7 @@ def home(tmp_path_factory, monkeypatch):
 
 
 def released(name):
-    return default(name, IMAGES[name], SIZE, seed=3)
+    return cached_release(name, IMAGES[name], SIZE, seed=3)
 
 
 def told(findings, about, level=None):
@@ -65,7 +65,7 @@ def told(findings, about, level=None):
 
 @pytest.mark.parametrize("name", IMAGES)
 def test_a_release_is_recognised(name):
-    assert recognise(released(name)).__name__.endswith(name)
+    assert find_reader(released(name)).__name__.endswith(name)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_a_release_is_recognised(name):
 def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
     """The lungs of the true mask are darker than what is outside them, in the picture as it was read."""
     root = released(name)
-    some = recognise(root).read(root, say=None, **how).sample(12, seed=0)
+    some = find_reader(root).read(root, say=None, **how).sample(12, seed=0)
     lungs, pixels = true_masks(root, some.table["image"], 32)["lungs"], some.pixels(32)[:].astype(float)
     darker = [image[mask].mean() < image[4:-4, 4:-4][~mask[4:-4, 4:-4]].mean() for image, mask in zip(pixels, lungs)]
     assert sum(darker) >= 9, "most of them: a lung may be full"
@@ -82,8 +82,8 @@ def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
 
 def test_rsna():
     root = released("rsna")
-    cohort, truth = rsna.read(root, say=None), true_people(root)
-    assert len(cohort) == 120 and cohort.aside.empty
+    cohort, truth = rsna.read(root, say=None), phantom_table(root)
+    assert len(cohort) == 120 and cohort.excluded.empty
     truth = truth.loc[cohort.table["image"]]
     pneumonia = truth["findings"].str.contains("Pneumonia").to_numpy()
     assert (cohort.table["target"] == 1).sum() <= pneumonia.sum() and pneumonia[
@@ -109,15 +109,15 @@ def test_rsna():
 
 def test_kermany():
     root = released("kermany")
-    cohort, truth = kermany.read(root, say=None), true_people(root)
-    assert len(cohort) == 200 and cohort.aside.empty
+    cohort, truth = kermany.read(root, say=None), phantom_table(root)
+    assert len(cohort) == 200 and cohort.excluded.empty
     truth = truth.loc[cohort.table["image"]]
     assert (cohort.table["cause"].to_numpy() == truth["cause"].to_numpy()).all()
     assert ((cohort.table["labels"] == "normal").to_numpy() == (truth["cause"] == "normal").to_numpy()).all()
     together = pd.DataFrame({"told": cohort.table["patient_in_folder"].to_numpy(), "true": truth["patient"].to_numpy()})
     assert (together.groupby("true")["told"].nunique() == 1).all(), "images of one child have one number"
     assert any("numbers of children that occur in more than one part" in note for note in cohort.notes)
-    causes = cohort.labelled({"normal": "normal", "bacterial": "bacterial", "viral": "viral"}, column="cause")
+    causes = cohort.relabel({"normal": "normal", "bacterial": "bacterial", "viral": "viral"}, column="cause")
     assert causes.counts().to_dict() == truth["cause"].value_counts().to_dict()
 
 
@@ -152,20 +152,22 @@ def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, fold
     )
     with pytest.raises(StudyError, match="no official split here"):
         cohort.split(by="official")
-    assert cohort.labelled(column="cause").aside["image"].str.endswith("strange.jpg").all()
+    assert cohort.relabel(column="cause").excluded["image"].str.endswith("strange.jpg").all()
 
 
 def test_a_doubled_copy_is_read_once(tmp_path):
     shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray")
     shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray" / "chest_xray")
     cohort = kermany.read(tmp_path, say=None)
-    assert len(cohort) == 200 and (cohort.aside["reason"] == "the same file once more in a doubled folder").sum() == 200
+    assert (
+        len(cohort) == 200 and (cohort.excluded["reason"] == "the same file once more in a doubled folder").sum() == 200
+    )
 
 
 def test_nih():
     root = released("nih")
     cohort = nih.read(root, say=None)
-    assert len(cohort) == 240 and cohort.several and cohort.aside.empty
+    assert len(cohort) == 240 and cohort.multilabel and cohort.excluded.empty
     raw = pd.read_csv(root / "Data_Entry_2017_v2020.csv").set_index("Image Index").loc[cohort.table["image"]]
     assert (
         cohort.counts()
@@ -196,7 +198,7 @@ def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
         (tmp_path / f"{name}.gz").write_bytes(gzip.compress((root / name).read_bytes()))
     cohort, whole = nih.read(tmp_path, say=None), nih.read(root, say=None)
     assert len(cohort) == 50
-    assert (cohort.aside["reason"] == "in the table, and no image of that name").sum() == 190
+    assert (cohort.excluded["reason"] == "in the table, and no image of that name").sum() == 190
     theirs = whole.where(whole.table["image"].isin(cohort.table["image"]))
     assert sorted(zip(cohort.table["image"], cohort.table["labels"])) == sorted(
         zip(theirs.table["image"], theirs.table["labels"])
@@ -269,8 +271,8 @@ def test_readers_say_what_they_read(capsys):
 
 
 def test_check_finds_the_faults_of_kermany():
-    root = default("kermany", IMAGES["kermany"], SIZE, seed=3, shortcuts=("colour", "size"))
-    findings, cohort = check(root), kermany.read(root, say=None)
+    root = cached_release("kermany", IMAGES["kermany"], SIZE, seed=3, shortcuts=("colour", "size"))
+    findings, cohort = check_release(root), kermany.read(root, say=None)
     colour = int((cohort.table["mode"] == "RGB").sum())
     assert f"all {colour} RGB files are pneumonia" in told(findings, "shortcuts", "wrong")
     assert any(text.startswith("height alone tells pneumonia") for text in told(findings, "shortcuts", "wrong"))
@@ -287,12 +289,12 @@ def test_check_finds_the_faults_of_kermany():
 
 
 def test_check_finds_the_children_inside_the_curated_set():
-    findings = check(released("curated_covid"), against=released("kermany"))
-    mine, theirs = true_people(released("curated_covid")), true_people(released("kermany"))
+    findings = check_release(released("curated_covid"), other_root=released("kermany"))
+    mine, theirs = phantom_table(released("curated_covid")), phantom_table(released("kermany"))
     children = mine[mine["age"] < 10]["index"]
     copied = kermany.read(released("kermany"), say=None)
     # a copy there stands in the place of a picture of its own
-    lost = {row for rows in duplicates.identical(copied) for row in rows[1:]}
+    lost = {row for rows in duplicates.identical_files(copied) for row in rows[1:]}
     there = set(theirs.loc[copied.table["image"].drop(list(lost)), "index"])
     assert told(findings, "overlap", "wrong")[0].startswith(
         f"{len(set(children) & there)} of 120 pictures are also in Kermany"
@@ -300,7 +302,7 @@ def test_check_finds_the_children_inside_the_curated_set():
 
 
 def test_check_finds_the_generators_fingerprint():
-    findings = check(released("covid_gan"))
+    findings = check_release(released("covid_gan"))
     texture = [text for text in told(findings, "shortcuts", "wrong") if text.startswith("the fine texture")]
     assert len(texture) == 1 and float(texture[0].rsplit(" ", 1)[1]) > 0.97
     frame = next(text for text in told(findings, "shortcuts") if text.startswith("the outermost pixels"))
@@ -312,14 +314,14 @@ def test_check_counts_the_young_among_adults():
     young = int((cohort.table["age"] < 18).sum())
     assert any(
         text.startswith(f"{young} of 240 images are of people under 18")
-        for text in told(check(released("nih")), "ages")
+        for text in told(check_release(released("nih")), "ages")
     )
-    assert any("people under 18" in text for text in told(check(released("rsna")), "ages", "wrong"))
+    assert any("people under 18" in text for text in told(check_release(released("rsna")), "ages", "wrong"))
 
 
 def test_check_knows_an_altered_array_file(tmp_path):
     shutil.copy(released("medmnist") / "pneumoniamnist_48.npz", tmp_path / "pneumoniamnist.npz")
-    assert "is not the published file: md5" in told(check(tmp_path), "checksum", "wrong")[0]
+    assert "is not the published file: md5" in told(check_release(tmp_path), "checksum", "wrong")[0]
 
 
 def test_check_names_what_cannot_be_read(tmp_path):
@@ -328,7 +330,7 @@ def test_check_names_what_cannot_be_read(tmp_path):
     victims[0].write_bytes(b"")
     victims[1].write_bytes(victims[1].read_bytes()[:-100])
     victims[2].write_text("hello")
-    findings = told(check(tmp_path), "set aside", "wrong")
+    findings = told(check_release(tmp_path), "set aside", "wrong")
     assert len(findings) == 3 and all(any(victim.name in text for text in findings) for victim in victims)
 
 
@@ -338,24 +340,26 @@ def test_near_copies_are_found_and_others_are_not():
     """
     cohort = rsna.read(released("rsna"), say=None)
     pixels = cohort.pixels(32)[:].astype(float)
-    assert duplicates.near(cohort).empty
+    assert duplicates.near_duplicates(cohort).empty
     again = []
     for image in pixels[:40]:
         small = Image.fromarray((0.8 * image + 25).astype(np.uint8)).resize((27, 27), Image.Resampling.BILINEAR)
         again.append(np.asarray(small.resize((32, 32), Image.Resampling.BILINEAR)))
-    differ = (duplicates.bits(pixels)[:40, None] != duplicates.bits(np.array(again))[None]).sum(-1)
-    assert differ.diagonal().max() <= duplicates.NEAR < differ[~np.eye(40, dtype=bool)].min()
+    differ = (duplicates.perceptual_hash(pixels)[:40, None] != duplicates.perceptual_hash(np.array(again))[None]).sum(
+        -1
+    )
+    assert differ.diagonal().max() <= duplicates.MAX_HASH_DISTANCE < differ[~np.eye(40, dtype=bool)].min()
 
 
 def test_groups_of_lookalikes_can_be_split_by():
     cohort = kermany.read(released("kermany"), say=None)
-    pairs = duplicates.near(cohort)
-    groups = duplicates.groups(cohort, pairs)
+    pairs = duplicates.near_duplicates(cohort)
+    groups = duplicates.duplicate_groups(cohort, pairs)
     assert all(
         groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])
     ) and groups.nunique() == len(cohort) - len(pairs)
     table = cohort.table.assign(picture=groups.astype(str))
-    split = cohort.but(table=table).split(by="picture", test=0.25)
+    split = cohort.replace(table=table).split(by="picture", test=0.25)
     assert (split.table.groupby("picture")["split"].nunique() == 1).all()
 
 
@@ -365,28 +369,28 @@ def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
         {"image": list("abcd"), "patient": ["", "p", "p", ""], "split": ["train", "test", "valid", "test"]},
         index=[3, 5, 8, 9],
     )
-    cohort = kermany.read(released("kermany"), say=None).but(table=table)
+    cohort = kermany.read(released("kermany"), say=None).replace(table=table)
     pairs = pd.DataFrame({"one": [3], "other": [5], "bits": [2]})
-    kin = duplicates.kin(cohort, pairs)
+    kin = duplicates.linked_groups(cohort, pairs)
     assert kin[3] == kin[5] == kin[8] != kin[9] and kin.nunique() == 2
-    assert duplicates.copied_in(cohort, pairs).tolist() == [False, True, False, False]
-    assert duplicates.copied_in(cohort, pairs, "test").tolist() == [True, False, False, False]
+    assert duplicates.has_duplicate_in(cohort, pairs).tolist() == [False, True, False, False]
+    assert duplicates.has_duplicate_in(cohort, pairs, "test").tolist() == [True, False, False, False]
     none = pairs[:0]
-    assert duplicates.kin(cohort, none).nunique() == 3 and not duplicates.copied_in(cohort, none).any()
+    assert duplicates.linked_groups(cohort, none).nunique() == 3 and not duplicates.has_duplicate_in(cohort, none).any()
 
 
 def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
-    pool = pooled(labels.of_children(released("kermany")), labels.of_curated(released("curated_covid")))
-    pairs = duplicates.near(pool)
-    pool = pool.but(table=pool.table.assign(kin=duplicates.kin(pool, pairs)))
+    pool = pooled(labels.read_children(released("kermany")), labels.read_curated(released("curated_covid")))
+    pairs = duplicates.near_duplicates(pool)
+    pool = pool.replace(table=pool.table.assign(kin=duplicates.linked_groups(pool, pairs)))
     by_image, by_kin = (pool.split(by=by, test=0.25, valid=0.25, seed=1) for by in ("image", "kin"))
     tested = (by_kin.table["split"] == "test").to_numpy()
     assert (
         len(pairs)
-        and not duplicates.copied_in(by_kin, pairs)[tested].any()
+        and not duplicates.has_duplicate_in(by_kin, pairs)[tested].any()
         and not by_kin.shared_patients()["patients"].any()
     )
-    assert duplicates.copied_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
+    assert duplicates.has_duplicate_in(by_image, pairs)[(by_image.table["split"] == "test").to_numpy()].any()
 
 
 # three causes
@@ -394,8 +398,8 @@ def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
 
 def test_three_causes_are_read_off_names_and_folders():
     children, curated = (
-        labels.of_children(released("kermany")),
-        labels.of_curated(released("curated_covid")),
+        labels.read_children(released("kermany")),
+        labels.read_curated(released("curated_covid")),
     )
     plain, everyone = (
         kermany.read(released("kermany"), say=None),
@@ -407,11 +411,11 @@ def test_three_causes_are_read_off_names_and_folders():
 
 
 def test_covid_may_be_left_out_and_is_counted():
-    whole, without = (labels.of_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
+    whole, without = (labels.read_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
     covid = curated_covid.read(released("curated_covid"), say=None).counts()["covid"]
-    assert len(whole) - len(without) == covid == len(without.aside) - len(whole.aside)
+    assert len(whole) - len(without) == covid == len(without.excluded) - len(whole.excluded)
     with pytest.raises(StudyError, match="cannot count as 'flu'"):
-        labels.of_curated(released("curated_covid"), "flu")
+        labels.read_curated(released("curated_covid"), "flu")
 
 
 def test_a_missing_cause_is_said(tmp_path):
@@ -419,16 +423,16 @@ def test_a_missing_cause_is_said(tmp_path):
     for path in (tmp_path / "children").rglob("*_virus_*"):
         path.unlink()
     with pytest.raises(StudyError, match="has no viral image here, and three classes are asked for"):
-        labels.of_children(tmp_path / "children")
+        labels.read_children(tmp_path / "children")
     with pytest.raises(StudyError, match="curated_covid.read takes"):
-        labels.of_children(released("curated_covid"))
+        labels.read_children(released("curated_covid"))
 
 
 def test_auroc_is_the_share_of_ordered_pairs():
     rng = np.random.default_rng(0)
     member, value = rng.random(80) < 0.3, rng.integers(0, 10, 80)
     pairs = [(a > b) + 0.5 * (a == b) for a in value[member] for b in value[~member]]
-    assert np.isclose(shortcuts.auroc(member, value, turned=False), np.mean(pairs))
+    assert np.isclose(shortcuts.property_auroc(member, value, either_direction=False), np.mean(pairs))
 
 
 # the command
@@ -454,7 +458,7 @@ def test_the_command_makes_and_checks(tmp_path):
     assert made.exit_code == 0 and "60 phantom images" in made.output, made.output
     checked = CliRunner().invoke(data, ["check", str(tmp_path / "new")])
     assert (
-        checked.exit_code == WRONG_EXIT
+        checked.exit_code == FAULT_EXIT_CODE
         and "RGB files are pneumonia" in checked.output
         and "CC BY 4.0" in checked.output
     ), checked.output
@@ -471,14 +475,14 @@ def test_nothing_heavy_is_imported_for_the_command():
 def test_get_without_a_network_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": "http://127.0.0.1:9/pneumoniamnist.npz"})
     with pytest.raises(StudyError, match="cannot be fetched from here.*By hand: https://zenodo.org.*pneumo data check"):
-        download.get("medmnist", tmp_path / "new", say=lambda line: None)
+        download.download_release("medmnist", tmp_path / "new", say=lambda line: None)
 
 
 def test_get_from_kaggle_names_what_is_missing(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StudyError, match="pip install kagglehub.*By hand: kaggle competitions download rsna"):
-        download.get("rsna", tmp_path / "new", say=lambda line: None)
+        download.download_release("rsna", tmp_path / "new", say=lambda line: None)
 
 
 @pytest.fixture
@@ -496,11 +500,11 @@ def server():
 def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": f"{server}/pneumoniamnist_48.npz"})
     said = []
-    got = download.get("medmnist", tmp_path / "new", say=said.append)
+    got = download.download_release("medmnist", tmp_path / "new", say=said.append)
     assert (got / "pneumoniamnist.npz").read_bytes() == (released("medmnist") / "pneumoniamnist_48.npz").read_bytes()
     assert "CC BY 4.0" in said[0] and any("is not the published file" in line for line in said)
     with pytest.raises(StudyError, match="not empty"):
-        download.get("medmnist", tmp_path / "new")
+        download.download_release("medmnist", tmp_path / "new")
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
@@ -512,7 +516,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in lines:
         done = CliRunner().invoke(data, line.removeprefix("pneumo data ").split())
-        assert done.exit_code in (0, WRONG_EXIT if "check" in line else 0), (line, done.output, done.exception)
+        assert done.exit_code in (0, FAULT_EXIT_CODE if "check" in line else 0), (line, done.output, done.exception)
         assert "--against" not in line or "pictures are also in Kermany" in done.output
 
 
@@ -524,17 +528,17 @@ def test_the_code_of_the_page_runs():
     exec(first.replace("my_children", str(released("kermany"))), named)
     assert len(named["loaders"].train) > 1 and named["split"].shared_patients()["patients"].sum() == 0
     same = {"normal": "normal", "bacterial": "bacterial", "viral": "viral"}
-    one = curated_covid.read(released("curated_covid"), say=None).labelled(same)
-    other = kermany.read(released("kermany"), say=None).labelled(same, column="cause")
+    one = curated_covid.read(released("curated_covid"), say=None).relabel(same)
+    other = kermany.read(released("kermany"), say=None).relabel(same, column="cause")
     names = {"one": one, "other": other}
     exec(second, names)
     split = names["split"]
-    pairs = duplicates.near(split)
+    pairs = duplicates.near_duplicates(split)
     sides = split.table["split"]
     assert len(pairs) > 20 and (sides[pairs["one"]].to_numpy() == sides[pairs["other"]].to_numpy()).all()
 
 
 def test_chance_is_the_spread_of_the_auroc_of_a_property_without_meaning():
     draw, member = np.random.default_rng(0), np.arange(60) < 19
-    drawn = [shortcuts.auroc(member, draw.random(60), turned=False) for _ in range(4000)]
-    assert np.isclose(shortcuts.chance(member), np.std(drawn), rtol=0.05)
+    drawn = [shortcuts.property_auroc(member, draw.random(60), either_direction=False) for _ in range(4000)]
+    assert np.isclose(shortcuts.auroc_chance_std(member), np.std(drawn), rtol=0.05)

@@ -21,7 +21,7 @@ from PIL import Image
 from pydicom.uid import JPEGLSLossless
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.readers import kermany, medmnist, nih, recognise, rsna
+from pneumo_utils.data.readers import find_reader, kermany, medmnist, nih, rsna
 
 SIDE = 40
 RAMP = np.tile(np.linspace(20, 220, SIDE).astype(np.uint8), (SIDE, 1))
@@ -67,7 +67,7 @@ def test_no_folder(tmp_path):
 
 def test_empty_folder(tmp_path):
     with pytest.raises(StudyError, match="is empty.*pneumo data make"):
-        recognise(tmp_path)
+        find_reader(tmp_path)
 
 
 def test_wrong_folder_says_what_it_is(children):
@@ -81,7 +81,7 @@ def test_folder_of_nothing_known(tmp_path):
     with pytest.raises(
         StudyError, match="is none of the releases.*1 images.*holidays(.|\n)*kermany +folders NORMAL and PNEUMONIA"
     ):
-        recognise(tmp_path)
+        find_reader(tmp_path)
 
 
 def test_half_a_release(children):
@@ -111,8 +111,8 @@ def test_an_archive_of_something_else(tmp_path):
 )
 def test_broken_files_are_set_aside_by_name(children, name, data, why):
     cohort = children(name, data)
-    assert len(cohort) == 8 and list(cohort.aside["image"]) == [f"NORMAL/{name}"]
-    assert cohort.aside["reason"].str.contains(why).all(), cohort.aside["reason"][0]
+    assert len(cohort) == 8 and list(cohort.excluded["image"]) == [f"NORMAL/{name}"]
+    assert cohort.excluded["reason"].str.contains(why).all(), cohort.excluded["reason"][0]
     assert any(name in line and "set aside" in line for line in cohort.summary())
 
 
@@ -133,7 +133,7 @@ def bomb():
 
 def test_decompression_bomb(children):
     cohort = children("bomb.png", bomb())
-    assert "decompression bomb" in cohort.aside["reason"][0]
+    assert "decompression bomb" in cohort.excluded["reason"][0]
 
 
 def test_a_file_damaged_in_its_middle_is_named_when_it_is_decoded(children):
@@ -156,7 +156,7 @@ def test_a_switch_that_fastai_users_know_does_not_let_half_images_in(children):
 
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
-        assert "truncated" in children("cut.jpeg", picture()[:-200]).aside["reason"][0]
+        assert "truncated" in children("cut.jpeg", picture()[:-200]).excluded["reason"][0]
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = False
 
@@ -170,14 +170,14 @@ def dicom_bytes(path, **changes):
 
 def test_dicom_without_pixels(children, tmp_path):
     assert (
-        children("empty.dcm", dicom_bytes(tmp_path / "x.dcm", drop=("PixelData",))).aside["reason"][0]
+        children("empty.dcm", dicom_bytes(tmp_path / "x.dcm", drop=("PixelData",))).excluded["reason"][0]
         == "DICOM without pixels"
     )
 
 
 def test_dicom_shorter_than_its_rows(children, tmp_path):
     cohort = children("short.dcm", dicom_bytes(tmp_path / "x.dcm", Rows=400))
-    assert cohort.aside["reason"][0].startswith("truncated: 40 x 400 pixels of 8 bits need 16,000 bytes")
+    assert cohort.excluded["reason"][0].startswith("truncated: 40 x 400 pixels of 8 bits need 16,000 bytes")
 
 
 def test_dicom_longer_than_its_rows(children, tmp_path):
@@ -189,7 +189,9 @@ def test_dicom_longer_than_its_rows(children, tmp_path):
 
 @pytest.mark.parametrize("bits", [{"BitsStored": 12}, {"BitsStored": 0}, {"HighBit": 3}, {"BitsAllocated": 12}])
 def test_dicom_with_bits_that_make_no_image(children, tmp_path, bits):
-    assert "its bits make no image" in children("bits.dcm", dicom_bytes(tmp_path / "x.dcm", **bits)).aside["reason"][0]
+    assert (
+        "its bits make no image" in children("bits.dcm", dicom_bytes(tmp_path / "x.dcm", **bits)).excluded["reason"][0]
+    )
 
 
 def test_dicom_compressed_without_a_decoder(children, tmp_path):
@@ -199,8 +201,8 @@ def test_dicom_compressed_without_a_decoder(children, tmp_path):
         tmp_path / "x.dcm", syntax=JPEGLSLossless, PixelData=encapsulate([b"\xff\xd8 not for us \xff\xd9"])
     )
     cohort = children("exotic.dcm", data)
-    assert len(cohort) == 8 and cohort.aside["reason"][0].startswith("compressed as JPEG-LS Lossless")
-    assert "no decoder is installed; `pip install pylibjpeg" in cohort.aside["reason"][0]
+    assert len(cohort) == 8 and cohort.excluded["reason"][0].startswith("compressed as JPEG-LS Lossless")
+    assert "no decoder is installed; `pip install pylibjpeg" in cohort.excluded["reason"][0]
 
 
 # tables
@@ -292,7 +294,9 @@ def test_a_label_nobody_knows(adults):
 )
 def test_boxes_that_are_none_are_set_aside(adults, box, why):
     cohort = adults(boxes=["00000002_000.png,Infiltrate,102.4,204.8,512,256,,,", box])
-    assert cohort.aside.to_dict("records") == [{"image": "00000002_000.png, BBox_List_2017.csv line 3", "reason": why}]
+    assert cohort.excluded.to_dict("records") == [
+        {"image": "00000002_000.png, BBox_List_2017.csv line 3", "reason": why}
+    ]
     assert cohort.boxes[["finding", "x", "y", "width", "height"]].round(6).values.tolist() == [
         ["Infiltration", 0.1, 0.2, 0.5, 0.25]
     ]
@@ -330,7 +334,7 @@ def test_two_files_of_one_name(adults):
     again = adults.root / "images_002" / "images" / "00000001_000.png"
     again.write_bytes((adults.root / "images" / "00000001_000.png").read_bytes())
     cohort = nih.read(adults.root, say=None)
-    assert len(cohort) == 3 and cohort.aside["reason"][0].startswith("the same file once more")
+    assert len(cohort) == 3 and cohort.excluded["reason"][0].startswith("the same file once more")
     again.write_bytes(picture("PNG", seed=99))
     with pytest.raises(
         StudyError,

@@ -8,19 +8,19 @@ from torchvision.ops import box_convert, box_iou
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.metrics import average_precision
 from pneumo_utils.detection.yolov2 import (
-    NOTHING,
+    PADDING_CLASS,
     Reorganise,
-    anchors,
-    decode,
-    filters,
-    losses,
-    overlap,
-    responsible,
-    spoken,
+    assign_anchors,
+    cluster_anchors,
+    count_filters,
+    decode_boxes,
+    decode_raw,
+    loss_terms,
+    size_iou,
     yolov2_detector,
 )
-from pneumo_utils.models.blocks import HEAD, units
-from pneumo_utils.models.darknet import Header, load_darknet, save_darknet
+from pneumo_utils.models.blocks import HEAD, list_units
+from pneumo_utils.models.darknet import DarknetHeader, load_darknet, save_darknet
 
 
 def boxes(*rows):
@@ -39,7 +39,7 @@ def there(rows, kinds=None):
 
 
 def test_each_cell_speaks_as_many_numbers_as_the_published_detector():
-    assert filters(80) == 425 and filters(8) == 65 and filters(20) == 125
+    assert count_filters(80) == 425 and count_filters(8) == 65 and count_filters(20) == 125
 
 
 def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
@@ -49,7 +49,7 @@ def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
     assert 16 + 4 * numbers == 203_934_260  # bytes of yolov2.weights with its header
 
 
-@pytest.mark.parametrize("header", [Header(0, 1, 0, 12_800), Header(0, 2, 0, 32_013_312)])
+@pytest.mark.parametrize("header", [DarknetHeader(0, 1, 0, 12_800), DarknetHeader(0, 2, 0, 32_013_312)])
 def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
     trained, fresh = (yolov2_detector(8, "pocket", seed=seed).eval() for seed in (1, 2))
     save_darknet(trained, path := tmp_path / "yolov2-drawn.weights", header)
@@ -79,7 +79,7 @@ def test_the_pocket_detector_is_a_chain_whose_parts_compose():
     images = torch.rand(2, 3, 64, 64)
     step = images
     with torch.no_grad():
-        for _, unit in units(chain):
+        for _, unit in list_units(chain):
             step = unit(step)
         whole = chain(images)
     assert whole.shape == (2, 65, 8, 8) and torch.equal(step, whole)
@@ -118,13 +118,13 @@ def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
     sizes = (truth[torch.randint(3, (600,), generator=luck)] * (1 + 0.05 * torch.randn(600, 2, generator=luck))).clamp(
         min=0.1
     )
-    assert torch.allclose(anchors(sizes, 3, seed=4), truth, rtol=0.03)
+    assert torch.allclose(cluster_anchors(sizes, 3, seed=4), truth, rtol=0.03)
 
 
 def test_overlap_of_sizes_is_that_of_boxes_laid_corner_on_corner():
     some, others = torch.rand(5, 2) + 0.1, torch.rand(4, 2) + 0.1
     expected = box_iou(torch.cat([torch.zeros(5, 2), some], 1), torch.cat([torch.zeros(4, 2), others], 1))
-    assert torch.allclose(overlap(some, others), expected, atol=1e-6)
+    assert torch.allclose(size_iou(some, others), expected, atol=1e-6)
 
 
 # the loss, on a grid of 2 x 2 with one anchor as large as a cell, where zeros speak of the cell itself
@@ -134,7 +134,7 @@ ONE = torch.ones(1, 2)
 
 
 def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
-    parts = losses(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
+    parts = loss_terms(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
     told = {name: part.item() for name, part in parts.items()}
     assert told == pytest.approx(
         {"object": 5 * 0.25, "no object": 3 * 0.25, "coordinates": 0.0, "class": 2 * math.log(3)}
@@ -142,7 +142,7 @@ def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
 
 
 def test_the_loss_of_a_box_that_is_too_wide_and_aside():
-    parts = losses(torch.zeros(1, 8, 2, 2), boxes([0.175, 0, 0.425, 0.5])[None], torch.tensor([[2]]), ONE)
+    parts = loss_terms(torch.zeros(1, 8, 2, 2), boxes([0.175, 0, 0.425, 0.5])[None], torch.tensor([[2]]), ONE)
     assert parts["coordinates"].item() == pytest.approx((2 - 0.25 * 0.5) * (0.1**2 + math.log(0.5) ** 2))
     # it says one half, and overlaps the thing by one half
     assert parts["object"].item() == pytest.approx(0.0, abs=1e-9)
@@ -150,26 +150,28 @@ def test_the_loss_of_a_box_that_is_too_wide_and_aside():
 
 def test_a_box_that_overlaps_a_thing_well_is_not_blamed_for_seeing_it():
     two = torch.tensor([[1.0, 1.0], [0.9, 0.9]])
-    parts = losses(torch.zeros(1, 16, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[0]]), two)
+    parts = loss_terms(torch.zeros(1, 16, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[0]]), two)
     assert parts["no object"].item() == pytest.approx(6 * 0.25)  # the second anchor in the first cell overlaps by 0.81
 
 
 def test_an_image_without_things_is_blamed_for_every_box_and_filled_up_rows_change_nothing():
-    nothing = losses(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 4), torch.full((1, 3), NOTHING), ONE)
+    nothing = loss_terms(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 4), torch.full((1, 3), PADDING_CLASS), ONE)
     assert (
         nothing["no object"].item() == pytest.approx(1.0) and nothing["object"].item() == nothing["class"].item() == 0
     )
     box = boxes([0.1, 0.1, 0.4, 0.3])
-    short = losses(torch.zeros(1, 8, 2, 2), box[None], torch.tensor([[1]]), ONE)
-    long = losses(torch.zeros(1, 8, 2, 2), torch.cat([box, torch.zeros(1, 4)])[None], torch.tensor([[1, NOTHING]]), ONE)
+    short = loss_terms(torch.zeros(1, 8, 2, 2), box[None], torch.tensor([[1]]), ONE)
+    long = loss_terms(
+        torch.zeros(1, 8, 2, 2), torch.cat([box, torch.zeros(1, 4)])[None], torch.tensor([[1, PADDING_CLASS]]), ONE
+    )
     assert short == long
 
 
 def test_the_loss_of_two_images_is_the_mean_of_theirs():
     raw = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(1))
     true, kinds = boxes([0.1, 0.1, 0.4, 0.3], [0.5, 0.2, 0.9, 0.9]).view(2, 1, 4), torch.tensor([[1], [2]])
-    both = losses(raw, true, kinds, ONE)
-    each = [losses(raw[at : at + 1], true[at : at + 1], kinds[at : at + 1], ONE) for at in (0, 1)]
+    both = loss_terms(raw, true, kinds, ONE)
+    each = [loss_terms(raw[at : at + 1], true[at : at + 1], kinds[at : at + 1], ONE) for at in (0, 1)]
     assert all(
         both[name].item() == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-5) for name in both
     )
@@ -181,14 +183,14 @@ def test_the_loss_of_two_images_is_the_mean_of_theirs():
 def test_decoding_undoes_what_a_cell_should_say():
     shapes, classes = torch.tensor([[1.0, 1.5], [3.0, 2.0]]), 4
     true, kinds = boxes([0.05, 0.1, 0.2, 0.3], [0.5, 0.55, 0.95, 0.9], [0.6, 0.05, 0.8, 0.35]), torch.tensor([3, 0, 2])
-    row, column, anchor, numbers = responsible(true, shapes, 8, 8)
+    row, column, anchor, numbers = assign_anchors(true, shapes, 8, 8)
     raw = torch.full((1, 2, 5 + classes, 8, 8), -20.0)
     for at in range(3):
         raw[0, anchor[at], :2, row[at], column[at]] = numbers[at, :2].logit()
         raw[0, anchor[at], 2:4, row[at], column[at]] = numbers[at, 2:]
         raw[0, anchor[at], 4, row[at], column[at]] = 20
         raw[0, anchor[at], 5 + kinds[at], row[at], column[at]] = 20
-    (got,) = decode(raw.flatten(1, 2), shapes)
+    (got,) = decode_boxes(raw.flatten(1, 2), shapes)
     order = got["classes"].argsort()
     assert torch.equal(got["classes"][order], kinds.sort().values)
     assert torch.allclose(got["boxes"][order], true[kinds.argsort()], atol=1e-5)
@@ -198,13 +200,13 @@ def test_decoding_undoes_what_a_cell_should_say():
 def test_of_two_boxes_on_one_thing_the_surer_stays():
     raw = torch.full((1, 2, 6, 1, 1), 0.0)
     raw[0, 0, 4], raw[0, 1, 4] = 1.0, 3.0
-    (got,) = decode(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
+    (got,) = decode_boxes(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
     assert got["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3))])
 
 
 def test_boxes_are_spoken_of_in_cells():
     raw = torch.zeros(1, 7, 4, 4)
-    said = spoken(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
+    said = decode_raw(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
     box = box_convert(said[0, 1, 2, 0], "cxcywh", "xyxy")
     assert box.tolist() == pytest.approx([2.5 / 4 - 0.25, 1.5 / 4 - 0.125, 2.5 / 4 + 0.25, 1.5 / 4 + 0.125])
 
@@ -252,7 +254,7 @@ def test_a_detector_learns_a_scene():
     )
     optimizer, told = torch.optim.Adam(chain.parameters(), lr=2e-3), []
     for _ in range(12):
-        loss = sum(losses(chain(images), true, kinds, chain.head.anchors).values())
+        loss = sum(loss_terms(chain(images), true, kinds, chain.head.anchors).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -20,26 +20,36 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import NO_BOXES
 from pneumo_utils.detection import boxes, grid, metrics, prior_baselines
 from pneumo_utils.detection.boxes import (
-    CELLS,
-    LARGER,
-    cells,
-    cells_by_size,
-    confidences,
-    grids,
-    larger,
-    one_kind,
-    surer,
-    targets,
-    things,
-    things_of_table,
+    CELLS_PER_SIDE,
+    LARGER_READINGS,
+    above_score,
+    confidences_from_boxes,
+    covered_cells,
+    drop_classes,
+    grids_by_box_size,
+    grids_from_table,
+    grids_from_targets,
+    select_larger,
+    targets_from_cohort,
+    targets_from_table,
 )
-from pneumo_utils.detection.matching import ANY, MEAN, Beside, Boxes, by_label
-from pneumo_utils.detection.metric_ci import ALL, COLUMNS, Measure, better, mean_of, ratio, scores, share, table
+from pneumo_utils.detection.matching import ANY_LABEL, MEAN_LABEL, BoxArrays, Matching, measures_by_label
+from pneumo_utils.detection.metric_ci import (
+    ALL,
+    DETECTION_COLUMNS,
+    Measure,
+    compare_detectors,
+    mean_measure,
+    proportion_measure,
+    ratio_of_sums,
+    score_detectors,
+    score_measures,
+)
 from pneumo_utils.detection.metrics import average_precision
-from pneumo_utils.detection.outputs import boxes_from, grids_from, together
-from pneumo_utils.detection.prior_baselines import BOX_PREDICTORS, fitted
-from pneumo_utils.evaluation.scores import mean_of_people
-from pneumo_utils.plots.detection import accuracy_over_overlap, boxes_on, grid_rows, in_words
+from pneumo_utils.detection.outputs import boxes_from_maps, grids_from_maps, merge_labels
+from pneumo_utils.detection.prior_baselines import BOX_PREDICTORS, fit_box_predictor
+from pneumo_utils.evaluation.scores import clustered_mean_ci
+from pneumo_utils.plots.detection import box_plot, confidence_plot, describe_boxes, localisation_plot
 
 matplotlib.use("Agg")
 LABELS = ["Mass", "Nodule", "Effusion"]
@@ -62,7 +72,7 @@ def found(rows=(), scores=None, kinds=None):
 
 
 def beside(found_, true):
-    return Beside(Boxes.of(found_), Boxes.of(true), len(true))
+    return Matching(BoxArrays.of(found_), BoxArrays.of(true), len(true))
 
 
 def values(measures, weights=None):
@@ -92,7 +102,7 @@ def crowd():
 def nih():
     boxes = public_counts.nih_boxes()
     labels = sorted(boxes["label"].unique())
-    return boxes, labels, things_of_table(boxes, labels)
+    return boxes, labels, targets_from_table(boxes, labels)
 
 
 # ---------------------------------------------------------------- what is there
@@ -116,7 +126,7 @@ class Few:
 
 
 def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_none():
-    got = things(Few, LABELS)
+    got = targets_from_cohort(Few, LABELS)
     assert [each["boxes"].shape for each in got] == [(1, 4), (0, 4), (2, 4)]
     assert torch.allclose(got[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and got[0]["classes"].tolist() == [0]
     assert torch.allclose(got[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and got[2][
@@ -129,36 +139,40 @@ def test_a_cohort_without_boxes_has_things_without_boxes():
     class Clear:
         table, boxes = Few.table, NO_BOXES
 
-    assert [len(each["boxes"]) for each in things(Clear, LABELS)] == [0, 0, 0] and not grids(
-        things(Clear, LABELS)
+    assert [len(each["boxes"]) for each in targets_from_cohort(Clear, LABELS)] == [0, 0, 0] and not grids_from_targets(
+        targets_from_cohort(Clear, LABELS)
     ).any()
 
 
 def test_an_unknown_label_is_an_error_that_names_the_nearest():
     with pytest.raises(StudyError, match="'Nodule', which is none of Mass, Nodules; did you mean 'Nodules'"):
-        things(Few, ["Mass", "Nodules"])
+        targets_from_cohort(Few, ["Mass", "Nodules"])
 
 
 def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
     boxes, labels, true = nih
-    pixels, _ = targets(boxes)
+    pixels, _ = grids_from_table(boxes)
     assert len(true) == 880 and sum(len(each["boxes"]) for each in true) == 984
-    assert (grids(true) == pixels).all()
+    assert (grids_from_targets(true) == pixels).all()
     counted = pd.Series(np.concatenate([each["classes"] for each in true])).map(dict(enumerate(labels))).value_counts()
     assert counted.to_dict() == boxes["label"].value_counts().to_dict()
 
 
-@pytest.mark.parametrize("reading", LARGER)
+@pytest.mark.parametrize("reading", LARGER_READINGS)
 def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
     boxes, _, true = nih
-    kept = larger(boxes, reading)
-    got, boxed = cells_by_size(true, reading)
-    assert boxed.sum() == kept["image"].nunique() and (got[boxed] == targets(kept)[0]).all() and not got[~boxed].any()
+    kept = select_larger(boxes, reading)
+    got, boxed = grids_by_box_size(true, reading)
+    assert (
+        boxed.sum() == kept["image"].nunique()
+        and (got[boxed] == grids_from_table(kept)[0]).all()
+        and not got[~boxed].any()
+    )
 
 
 def test_the_readings_of_larger_differ():
     sides = np.array([[400, 300], [300, 400], [900, 200], [384, 256]])
-    told = {name: larger(*sides.T).tolist() for name, larger in LARGER.items()}
+    told = {name: larger(*sides.T).tolist() for name, larger in LARGER_READINGS.items()}
     assert told == {
         "384 wide and 256 high": [True, False, False, False],
         "either way round": [True, True, False, False],
@@ -178,30 +192,33 @@ def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
             "h": 256.0,
         }
     )
-    for reading in LARGER:
-        assert not cells_by_size(things_of_table(boxes, LABELS), reading)[1].any()
+    for reading in LARGER_READINGS:
+        assert not grids_by_box_size(targets_from_table(boxes, LABELS), reading)[1].any()
 
 
 def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
-    assert not cells(np.array([[0.3, 0.3, 0.3, 0.8]])).any() and not cells(np.array([[0.5, 0.5, 0.4, 0.4]])).any()
-    outside = cells(np.array([[-0.5, -0.5, 0.125, 0.0625], [2, 2, 3, 3]]))
+    assert (
+        not covered_cells(np.array([[0.3, 0.3, 0.3, 0.8]])).any()
+        and not covered_cells(np.array([[0.5, 0.5, 0.4, 0.4]])).any()
+    )
+    outside = covered_cells(np.array([[-0.5, -0.5, 0.125, 0.0625], [2, 2, 3, 3]]))
     assert outside[0].sum() == 2 and outside[0, 0, :2].all() and not outside[1].any()
 
 
 def test_found_boxes_fill_their_cells_with_the_highest_score():
-    got = confidences([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
+    got = confidences_from_boxes([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
     assert (
         got[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7])
         and got[0, 1, 0] == pytest.approx(0.4)
         and (got[0] > 0).sum() == 6
     )
-    assert got.shape == (2, CELLS, CELLS) and not got[1].any()
+    assert got.shape == (2, CELLS_PER_SIDE, CELLS_PER_SIDE) and not got[1].any()
 
 
 def test_surer_boxes_and_boxes_of_one_kind():
     both = [found([A, B], [0.5, 0.3], [1, 2])]
-    assert len(surer(both, 0.5)[0]["boxes"]) == 1 and len(surer(both, 0.51)[0]["classes"]) == 0
-    assert one_kind(both)[0]["classes"].tolist() == [0, 0] and both[0]["classes"].tolist() == [1, 2]
+    assert len(above_score(both, 0.5)[0]["boxes"]) == 1 and len(above_score(both, 0.51)[0]["classes"]) == 0
+    assert drop_classes(both)[0]["classes"].tolist() == [0, 0] and both[0]["classes"].tolist() == [1, 2]
 
 
 def test_the_claims_need_no_torch():
@@ -220,7 +237,7 @@ def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
     some, others = (torch.cat([each[:, :2], each[:, :2] + each[:, 2:]], 1) for each in (some, others))
     got = boxes.iou(some.numpy()[:, None], others.numpy())
     assert got.shape == (20, 20) and np.allclose(got, box_iou(some, others))
-    both = boxes.shared(some.numpy()[:, None], others.numpy())
+    both = boxes.intersection_area(some.numpy()[:, None], others.numpy())
     sides = (some[:, 2:] - some[:, :2]).prod(1).numpy()
     assert np.allclose(boxes.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
 
@@ -246,47 +263,50 @@ def test_localisation_worked_by_hand():
     """
     true = [there([A], [0]), there([B], [1]), there([C], [0]), there()]
     told = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
-    got = values(by_label(told, true, LABELS[:2], metrics.measures), 4)
+    got = values(measures_by_label(told, true, LABELS[:2], metrics.localisation_measures), 4)
     assert got["IoU accuracy at 0.3", "Mass"] == 1 / 2 and got["IoU accuracy at 0.4", "Mass"] == 0
     # half of it: not more than half
     assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0
-    assert got["IoU accuracy at 0.1", "Nodule"] == 0 and got["IoU accuracy at 0.3", MEAN] == 1 / 4
+    assert got["IoU accuracy at 0.1", "Nodule"] == 0 and got["IoU accuracy at 0.3", MEAN_LABEL] == 1 / 4
     assert (
         got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4
         and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
     )
     assert got["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
-    assert got["IoU accuracy at 0.3", ANY] == 2 / 3 and got["false positives an image, IoU at 0.3", ANY] == 2 / 4
+    assert (
+        got["IoU accuracy at 0.3", ANY_LABEL] == 2 / 3
+        and got["false positives an image, IoU at 0.3", ANY_LABEL] == 2 / 4
+    )
 
 
 def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
     half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
-    got = values(metrics.measures(half, "x"), 1)
+    got = values(metrics.localisation_measures(half, "x"), 1)
     assert (
         got["IoU accuracy at 0.4", "x"] == 1
         and got["IoU accuracy at 0.5", "x"] == 0
         and got["false positives an image, IoU at 0.5", "x"] == 1
     )
-    assert metrics.image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
+    assert metrics.rsna_image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
 
 
 def test_several_boxes_of_one_label_count_once():
-    got = values(metrics.measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
+    got = values(metrics.localisation_measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
     assert got["IoU accuracy at 0.5", "x"] == 1 and got["false positives an image, IoU at 0.5", "x"] == 1
 
 
 def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one():
     true = [there([A]), there([A]), there([A]), there()]
     told = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
-    assert metrics.pointed(beside(told, true)).tolist() == [True, False, False, False]
+    assert metrics.pointing_hits(beside(told, true)).tolist() == [True, False, False, False]
     astray = [
         found([A]) | {"points": torch.tensor([[0.5, 0.5]])},
         found([B]) | {"points": torch.tensor([[0.1, 0.1]])},
         found(),
         found(),
     ]
-    assert metrics.pointed(beside(astray, true)).tolist() == [False, True, False, False]
-    assert values([metrics.pointing(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
+    assert metrics.pointing_hits(beside(astray, true)).tolist() == [False, True, False, False]
+    assert values([metrics.pointing_measure(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
 
 
 # ---------------------------------------------------------------- RSNA
@@ -319,7 +339,7 @@ def test_rsna_worked_by_hand():
     shifted = [0.04, 0, 0.24, 0.2]
     told = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
     true = [there([A]), there([A, B]), there([C]), there(), there()]
-    assert metrics.image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
+    assert metrics.rsna_image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
     (metric,) = metrics.rsna_measures(beside(told, true), "x")
     assert metric.of(np.ones((1, 5)))[0] == pytest.approx((6 / 8 + 1 / 3) / 4) and metric.counted == 4
 
@@ -330,14 +350,14 @@ def test_rsna_tries_the_surest_box_first():
     """
     rough = [0.02, 0, 0.22, 0.2]
     for sure in ([0.9, 0.1], [0.1, 0.9]):
-        assert metrics.image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
+        assert metrics.rsna_image_scores(beside([found([rough, A], sure)], [there([A])]))[0] == pytest.approx(1 / 2)
     two = [there([A, [0.02, 0, 0.22, 0.2]])]
-    assert metrics.image_scores(beside([found([rough, A])], two))[0] == 1
+    assert metrics.rsna_image_scores(beside([found([rough, A])], two))[0] == 1
 
 
 def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
     told, true, _ = crowd
-    assert metrics.image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
+    assert metrics.rsna_image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
 
 
 # ---------------------------------------------------------------- average precision
@@ -353,7 +373,7 @@ def test_average_precision_worked_by_hand():
 
 def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
     told, true, _ = crowd
-    judged = metrics.evaluated(beside(told, true), metrics.LOOSE + metrics.STRICT)
+    judged = metrics.evaluate_with_coco(beside(told, true), metrics.LOOSE_IOUS + metrics.COCO_IOUS)
     with redirect_stdout(io.StringIO()):
         judged.accumulate()
     theirs = judged.eval["precision"].mean(axis=(1, 2, 3, 4))
@@ -369,7 +389,7 @@ def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
 def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
     told, true, _ = crowd
     got = values(metrics.coco_measures(beside(told, true), "x"), 60)["AP at 0.5", "x"]
-    assert got == pytest.approx(average_precision(one_kind(told), one_kind(true), 0), abs=0.02)
+    assert got == pytest.approx(average_precision(drop_classes(told), drop_classes(true), 0), abs=0.02)
 
 
 def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
@@ -401,14 +421,19 @@ def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_chang
 
 
 def image_of(*cells_):
-    grid = np.zeros((CELLS, CELLS))
+    grid = np.zeros((CELLS_PER_SIDE, CELLS_PER_SIDE))
     for row, column in cells_:
         grid[row, column] = 1
     return grid
 
 
 def block(row, column, high=1, wide=1):
-    return [column / CELLS, row / CELLS, (column + wide) / CELLS, (row + high) / CELLS]
+    return [
+        column / CELLS_PER_SIDE,
+        row / CELLS_PER_SIDE,
+        (column + wide) / CELLS_PER_SIDE,
+        (row + high) / CELLS_PER_SIDE,
+    ]
 
 
 def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_nothing():
@@ -416,10 +441,10 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     counts nowhere.
     """
     true = [there([block(0, 0, 2, 2)]), there([block(4, 4)]), there([[0.5, 0.5, 0.51, 0.51]]), there()]
-    told = np.zeros((4, CELLS, CELLS))
+    told = np.zeros((4, CELLS_PER_SIDE, CELLS_PER_SIDE))
     told[0, 0, :2] = 0.6, 0.4
     told[2, 8, 8] = told[3, 0, 0] = 1
-    got = values(grid.measures(true, told), 4)
+    got = values(grid.area_measures(true, told), 4)
     precision, recall = (1 + 0) / 2, (0.25 + 0) / 2
     assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
     assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -428,7 +453,7 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
         2 * precision * recall / (precision + recall)
     )
     assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
-    counted = {(one.metric, one.label): one.counted for one in grid.measures(true, told)}
+    counted = {(one.metric, one.label): one.counted for one in grid.area_measures(true, told)}
     assert [
         counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")
     ] == [2, 2, 1, 3]
@@ -438,27 +463,27 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
 
 def test_the_one_hot_version_asks_for_a_confidence():
     true, told = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
-    assert np.isnan(values(grid.measures(true, told), 1)["area precision, one-hot", ALL])
-    assert values(grid.measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
-    assert values(grid.measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
+    assert np.isnan(values(grid.area_measures(true, told), 1)["area precision, one-hot", ALL])
+    assert values(grid.area_measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
+    assert values(grid.area_measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
 
 
 def test_area_of_larger_boxes_looks_at_these_alone():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
-    told = np.stack([grids(true)[0].astype(float), image_of((3, 3))])
-    got = values(grid.measures(true, told), 2)
+    told = np.stack([grids_from_targets(true)[0].astype(float), image_of((3, 3))])
+    got = values(grid.area_measures(true, told), 2)
     assert got["area precision, confidence", ALL] == 1 and got[
         "area precision, confidence", "384 wide and 256 high"
     ] == pytest.approx(35 / 36)
-    assert {one.counted for one in grid.measures(true, told) if one.label in LARGER} == {1}
+    assert {one.counted for one in grid.area_measures(true, told) if one.label in LARGER_READINGS} == {1}
 
 
 def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
     boxes, _, true = nih
-    pixels, patients = targets(boxes)
-    told = prior_baselines.grids_out_of_patient(pixels, patients, prior_baselines.prior)
-    plain = prior_baselines.box_baselines(boxes, predictors={"prior": prior_baselines.prior}).iloc[0]
-    got = values(grid.measures(true, told), 880)
+    pixels, patients = grids_from_table(boxes)
+    told = prior_baselines.cross_validate_grids(pixels, patients, prior_baselines.prior_grid)
+    plain = prior_baselines.score_grid_baselines(boxes, predictors={"prior": prior_baselines.prior_grid}).iloc[0]
+    got = values(grid.area_measures(true, told), 880)
     assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
         plain[["precision", "recall", "f1"]].tolist()
     )
@@ -471,10 +496,10 @@ def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
 def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
     told, true, patients = crowd
     boxed = np.array([len(each["boxes"]) > 0 for each in true])
-    hits = metrics.pointed(beside(told, true)).astype(float)
-    row = scores([metrics.pointing(beside(told, true), "x")], patients, 300).iloc[0]
+    hits = metrics.pointing_hits(beside(told, true)).astype(float)
+    row = score_measures([metrics.pointing_measure(beside(told, true), "x")], patients, 300).iloc[0]
     assert row[["value", "low", "high"]].tolist() == pytest.approx(
-        mean_of_people(np.where(boxed, hits, np.nan), patients, 300)
+        clustered_mean_ci(np.where(boxed, hits, np.nan), patients, 300)
     )
 
 
@@ -482,17 +507,17 @@ def test_a_table_is_tidy_and_the_same_again(crowd):
     told, true, patients = crowd
     systems = {
         "detector": metrics.all_measures(told, true, LABELS),
-        "half of it": metrics.all_measures(told, true, LABELS, least=0.5),
+        "half of it": metrics.all_measures(told, true, LABELS, min_score=0.5),
     }
-    frame = table(systems, patients, 100)
-    assert list(frame) == COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
-    assert set(frame["label"]) == {*LABELS, MEAN, ANY, ALL, *LARGER}
-    pd.testing.assert_frame_equal(frame, table(systems, patients, 100))
+    frame = score_detectors(systems, patients, 100)
+    assert list(frame) == DETECTION_COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
+    assert set(frame["label"]) == {*LABELS, MEAN_LABEL, ANY_LABEL, ALL, *LARGER_READINGS}
+    pd.testing.assert_frame_equal(frame, score_detectors(systems, patients, 100))
     sure = frame.dropna()
     assert ((sure["low"] <= sure["value"] + 1e-9) & (sure["value"] <= sure["high"] + 1e-9)).all()
     assert (
-        frame.set_index(["system", "metric", "label"]).loc[("half of it", "AP at 0.5", ANY), "value"]
-        == frame.set_index(["system", "metric", "label"]).loc[("detector", "AP at 0.5", ANY), "value"]
+        frame.set_index(["system", "metric", "label"]).loc[("half of it", "AP at 0.5", ANY_LABEL), "value"]
+        == frame.set_index(["system", "metric", "label"]).loc[("detector", "AP at 0.5", ANY_LABEL), "value"]
     )  # which takes all boxes
 
 
@@ -500,14 +525,14 @@ def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
     told, true, patients = crowd
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
     first, second = metrics.all_measures(perfect, true, LABELS), metrics.all_measures(told, true, LABELS)
-    assert better(first, second, "IoU accuracy at 0.7", patients, MEAN, 200).better
-    assert better(first, second, "false positives an image, IoU at 0.5", patients, ANY, 200).better
-    same = better(second, second, "AP at 0.5", patients, ANY, 200)
+    assert compare_detectors(first, second, "IoU accuracy at 0.7", patients, MEAN_LABEL, 200).better
+    assert compare_detectors(first, second, "false positives an image, IoU at 0.5", patients, ANY_LABEL, 200).better
+    same = compare_detectors(second, second, "AP at 0.5", patients, ANY_LABEL, 200)
     assert same.value == same.low == same.high == 0 and not same.better
     with pytest.raises(StudyError, match="did you mean 'AP at 0.5'"):
-        better(first, second, "AP at 0.55", patients)
+        compare_detectors(first, second, "AP at 0.55", patients)
     with pytest.raises(StudyError, match="not scored for 'Masses'.*did you mean 'Mass'"):
-        better(first, second, "AP at 0.5", patients, "Masses")
+        compare_detectors(first, second, "AP at 0.5", patients, "Masses")
 
 
 def test_the_interval_of_average_precision_lies_about_its_value(crowd):
@@ -516,29 +541,31 @@ def test_the_interval_of_average_precision_lies_about_its_value(crowd):
     """
     told, true, patients = crowd
     (one,) = [each for each in metrics.coco_measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
-    row = scores([one], patients, 400).iloc[0]
+    row = score_measures([one], patients, 400).iloc[0]
     assert row["low"] < row["value"] < row["high"]
-    plain = scores([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
+    plain = score_measures([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
     assert plain["high"] - plain["low"] == pytest.approx(row["high"] - row["low"]) and plain["low"] > row["low"]
 
 
 def test_a_share_without_exception_has_an_exact_interval():
-    one = share("found", ALL, np.ones(10, bool), np.ones(10, bool))
-    row = scores([one], list("abcdefghij"), 50).iloc[0]
+    one = proportion_measure("found", ALL, np.ones(10, bool), np.ones(10, bool))
+    row = score_measures([one], list("abcdefghij"), 50).iloc[0]
     assert row["value"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 10))
 
 
 def test_the_mean_over_labels_leaves_out_what_is_undefined():
     each = [
-        Measure("m", name, ratio(np.array(part), np.array(whole)), 1)
+        Measure("m", name, ratio_of_sums(np.array(part), np.array(whole)), 1)
         for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))
     ]
-    assert mean_of(each).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(mean_of(each[1:]).of(np.ones((1, 2)))[0])
+    assert mean_measure(each).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(
+        mean_measure(each[1:]).of(np.ones((1, 2)))[0]
+    )
 
 
 def test_an_image_whose_patient_nobody_knows_is_its_own():
-    one = [Measure("m", ALL, ratio(np.arange(6.0), np.ones(6)), 6)]
-    pd.testing.assert_frame_equal(scores(one, [""] * 6, 50), scores(one, list("abcdef"), 50))
+    one = [Measure("m", ALL, ratio_of_sums(np.arange(6.0), np.ones(6)), 6)]
+    pd.testing.assert_frame_equal(score_measures(one, [""] * 6, 50), score_measures(one, list("abcdef"), 50))
 
 
 # ---------------------------------------------------------------- properties
@@ -550,7 +577,7 @@ def test_a_perfect_detector_scores_1_everywhere(crowd):
     got = values(metrics.all_measures(perfect, true, LABELS), 60)
     for (metric, label), value in got.items():
         wanted = 0 if "false" in metric or "error" in metric else 45 / 60 if metric.startswith("images") else 1
-        if label in LARGER and "recall" not in metric:
+        if label in LARGER_READINGS and "recall" not in metric:
             assert value < 1  # its smaller boxes are none there
         else:
             assert value == pytest.approx(wanted, abs=1e-9), (metric, label)
@@ -565,7 +592,7 @@ def test_the_order_of_images_does_not_matter(crowd):
 
 def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
     _, true, _ = crowd
-    said = prior_baselines.answers(true, LABELS, 60)
+    said = prior_baselines.predict_baselines(true, LABELS, 60)
     order = np.random.default_rng(1).permutation(60)
     for name, answers in said.items():
         there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[at] for at in order], LABELS)
@@ -577,18 +604,20 @@ def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(
 
 def test_image_free_boxes_worked_by_hand():
     train = [there([A, B], [0, 1]), there([[0, 0, 0.4, 0.4]], [0]), there([[0, 0, 0.3, 0.3]], [0]), there()]
-    assert len(fitted(BOX_PREDICTORS["nothing"], train, 3)["boxes"]) == 0
-    whole = fitted(BOX_PREDICTORS["everything"], train, 3)
+    assert len(fit_box_predictor(BOX_PREDICTORS["nothing"], train, 3)["boxes"]) == 0
+    whole = fit_box_predictor(BOX_PREDICTORS["everything"], train, 3)
     assert (
         whole["boxes"].tolist() == [[0, 0, 1, 1]] * 2
         and whole["classes"].tolist() == [0, 1]
         and whole["scores"].tolist() == pytest.approx([3 / 4, 1 / 4])
     )
-    assert fitted(BOX_PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(
+    assert fit_box_predictor(BOX_PREDICTORS["mean box"], train, 3)["boxes"].numpy() == pytest.approx(
         np.array([[0, 0, 0.3, 0.3], B]), abs=1e-6
     )
-    assert fitted(BOX_PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx([0, 0, 0.3, 0.3])
-    prior = fitted(
+    assert fit_box_predictor(BOX_PREDICTORS["typical box"], train, 3)["boxes"][0].tolist() == pytest.approx(
+        [0, 0, 0.3, 0.3]
+    )
+    prior = fit_box_predictor(
         BOX_PREDICTORS["location prior"], [there([block(2, 2, 4, 4)])] * 3 + [there([block(2, 10, 4, 4)])], 1
     )
     assert (
@@ -600,24 +629,24 @@ def test_image_free_boxes_worked_by_hand():
 def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
     tiny = [there([[0.5, 0.5, 0.51, 0.51]])] * 2
     assert (
-        fitted(BOX_PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
-        == fitted(BOX_PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
+        fit_box_predictor(BOX_PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
+        == fit_box_predictor(BOX_PREDICTORS["typical box"], tiny, 1)["boxes"].tolist()
     )
 
 
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     _, true, patients = crowd
-    said = prior_baselines.boxes_out_of_patient(true, patients, LABELS, folds=3)
+    said = prior_baselines.cross_validate_baselines(true, patients, LABELS, n_folds=3)
     changed = [
         each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"]))
         for each, patient in zip(true, patients)
     ]
-    again = prior_baselines.boxes_out_of_patient(changed, patients, LABELS, folds=3)
+    again = prior_baselines.cross_validate_baselines(changed, patients, LABELS, n_folds=3)
     for name in said:
         for at in (2, 3):  # the images of p1
             assert (said[name].cell_confidences[at] == again[name].cell_confidences[at]).all()
-            if said[name].found is not None:
-                assert torch.equal(said[name].found[at]["boxes"], again[name].found[at]["boxes"])
+            if said[name].predicted is not None:
+                assert torch.equal(said[name].predicted[at]["boxes"], again[name].predicted[at]["boxes"])
         if name in ("mean box", "location prior"):
             assert any(
                 (one != other).any() for one, other in zip(said[name].cell_confidences, again[name].cell_confidences)
@@ -626,14 +655,16 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
 
 def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
-    frame = prior_baselines.of_table(boxes, labels, resamples=20).set_index(["system", "metric", "label"])["value"]
-    plain = prior_baselines.box_baselines(boxes).set_index("predictor")["f1"]
+    frame = prior_baselines.score_baselines(boxes, labels, n_resamples=20).set_index(["system", "metric", "label"])[
+        "value"
+    ]
+    plain = prior_baselines.score_grid_baselines(boxes).set_index("predictor")["f1"]
     assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain[
         "everywhere"
     ] == pytest.approx(0.146, abs=0.001)
     assert frame["location prior, thresholded", "area F1, one-hot", ALL] == pytest.approx(plain["prior, thresholded"])
     for name in ("IoU accuracy at 0.1", "AP at 0.3", "RSNA 2018", "pointing"):
-        assert frame["nothing", name, MEAN] == 0 < frame["location prior", name, MEAN]
+        assert frame["nothing", name, MEAN_LABEL] == 0 < frame["location prior", name, MEAN_LABEL]
     heart = frame["typical box", "IoU accuracy at 0.5", "Cardiomegaly"]
     assert heart > 0.8 > 0.1 > frame["typical box", "IoU accuracy at 0.5", "Nodule"]  # a heart is where hearts are
 
@@ -647,7 +678,7 @@ def test_boxes_from_a_map_worked_by_hand():
     heat[0, 1, 2] = 4
     heat[0, 6, 7] = 3
     heat[0, 7, 6] = 1  # touches the other at a corner
-    (got,) = boxes_from(heat, sure=[0.5], kind=2)
+    (got,) = boxes_from_maps(heat, probabilities=[0.5], class_index=2)
     told = {
         tuple(8 * x for x in box): (score, tuple(8 * x for x in point))
         for box, score, point in zip(got["boxes"].tolist(), got["scores"].tolist(), got["points"].tolist())
@@ -662,37 +693,37 @@ def test_boxes_from_a_map_worked_by_hand():
 
 
 def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
-    full, empty = boxes_from(np.stack([np.ones((4, 4)), np.zeros((4, 4))]))
+    full, empty = boxes_from_maps(np.stack([np.ones((4, 4)), np.zeros((4, 4))]))
     assert (
         full["boxes"].tolist() == [[0, 0, 1, 1]] and empty["boxes"].shape == (0, 4) and empty["points"].shape == (0, 2)
     )
 
 
 def test_a_network_s_own_confidences_are_cut_as_they_are():
-    grid = np.full((1, CELLS, CELLS), 0.4)
+    grid = np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 0.4)
     grid[0, 2:4, 2:4] = 0.6
-    (got,) = boxes_from(grid, [0.5], over_most=False)
+    (got,) = boxes_from_maps(grid, [0.5], normalise=False)
     assert got["boxes"].tolist() == [block(2, 2, 2, 2)] and got["scores"].tolist() == pytest.approx([0.6])
-    assert len(boxes_from(grid, [0.7], over_most=False)[0]["boxes"]) == 0  # no cell reaches it
+    assert len(boxes_from_maps(grid, [0.7], normalise=False)[0]["boxes"]) == 0  # no cell reaches it
 
 
 def test_maps_of_several_labels_go_together_and_are_scored(crowd):
     _, true, _ = crowd
-    maps = grids(true).astype(float)
-    told = together(*(boxes_from(maps, [0.5], kind=kind) for kind in range(3)))
+    maps = grids_from_targets(true).astype(float)
+    told = merge_labels(*(boxes_from_maps(maps, [0.5], class_index=kind) for kind in range(3)))
     assert len(told) == 60 and told[3]["classes"].unique().tolist() == [0, 1, 2]
-    assert values(metrics.all_measures(told, true, LABELS), 60)["pointing", ANY] > 0.8
+    assert values(metrics.all_measures(told, true, LABELS), 60)["pointing", ANY_LABEL] > 0.8
 
 
 def test_grids_from_maps_are_the_mean_of_each_cell():
     heat = np.zeros((1, 64, 64))
     heat[0, :4, :2] = 2
-    got = grids_from(heat)
-    assert got.shape == (1, CELLS, CELLS) and got[0, 0, 0] == 0.5 and got.sum() == 0.5
+    got = grids_from_maps(heat)
+    assert got.shape == (1, CELLS_PER_SIDE, CELLS_PER_SIDE) and got[0, 0, 0] == 0.5 and got.sum() == 0.5
     assert (
-        grids_from(heat / 4, over_most=False)[0, 0, 0] == 0.25
-        and grids_from(np.ones((2, 7, 7))).min() == 1
-        and not grids_from(np.zeros((1, 8, 8))).any()
+        grids_from_maps(heat / 4, normalise=False)[0, 0, 0] == 0.25
+        and grids_from_maps(np.ones((2, 7, 7))).min() == 1
+        and not grids_from_maps(np.zeros((1, 8, 8))).any()
     )
 
 
@@ -703,17 +734,17 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
     true, told = [there([A]), there([B])], [found(), found()]
     got = values(metrics.all_measures(told, true, LABELS), 2)
     assert (
-        got["IoU accuracy at 0.1", ANY]
+        got["IoU accuracy at 0.1", ANY_LABEL]
         == got["AP at 0.5", "Mass"]
-        == got["RSNA 2018", ANY]
+        == got["RSNA 2018", ANY_LABEL]
         == got["images with a found box", ALL]
         == 0
     )
     assert np.isnan(got["area F1, confidence", ALL]) and got["area F1 with undefined as 0, confidence", ALL] == 0
     # no image has a nodule
-    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN] == 0
+    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN_LABEL] == 0
     row = (
-        scores(metrics.all_measures(told, true, LABELS), ["a", "b"], 50)
+        score_measures(metrics.all_measures(told, true, LABELS), ["a", "b"], 50)
         .set_index(["metric", "label"])
         .loc[("AP at 0.5", "Nodule")]
     )
@@ -721,28 +752,35 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
 
 
 def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
-    got = values(metrics.all_measures([found([A], [0.3])], [there([A])], least=0.5), 1)
-    assert got["IoU accuracy at 0.1", ANY] == got["images with a found box", ALL] == 0 and got["AP at 0.5", ANY] == 1
+    got = values(metrics.all_measures([found([A], [0.3])], [there([A])], min_score=0.5), 1)
+    assert (
+        got["IoU accuracy at 0.1", ANY_LABEL] == got["images with a found box", ALL] == 0
+        and got["AP at 0.5", ANY_LABEL] == 1
+    )
 
 
 def test_images_without_any_thing_leave_all_but_false_positives_undefined():
     got = values(metrics.all_measures([found([A]), found()], [there(), there()], LABELS), 2)
-    assert np.isnan([got[name, ANY] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
-    assert got["false positives an image, IoU at 0.5", ANY] == 1 / 2 and got["RSNA 2018", ANY] == 0
+    assert np.isnan([got[name, ANY_LABEL] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
+    assert got["false positives an image, IoU at 0.5", ANY_LABEL] == 1 / 2 and got["RSNA 2018", ANY_LABEL] == 0
 
 
 def test_one_label_alone_is_its_own_mean():
     got = values(metrics.all_measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
-    assert all(got[metric, MEAN] == got[metric, "Mass"] == got[metric, ANY] for metric, label in got if label == MEAN)
+    assert all(
+        got[metric, MEAN_LABEL] == got[metric, "Mass"] == got[metric, ANY_LABEL]
+        for metric, label in got
+        if label == MEAN_LABEL
+    )
 
 
 def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
     odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
     got = values(metrics.all_measures([odd], [there([A])]), 1)
     assert (
-        got["IoU accuracy at 0.4", ANY] == 1
-        and got["false positives an image, IoU at 0.4", ANY] == 2
-        and got["AP at 0.3", ANY] == pytest.approx(1 / 3)
+        got["IoU accuracy at 0.4", ANY_LABEL] == 1
+        and got["false positives an image, IoU at 0.4", ANY_LABEL] == 2
+        and got["AP at 0.3", ANY_LABEL] == pytest.approx(1 / 3)
     )
     assert got["area F1, confidence", ALL] > 0
 
@@ -755,20 +793,20 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(StudyError, match="a found box or score that is no number"):
         metrics.all_measures([found([A], [float("nan")])], [there([A])])
     with pytest.raises(StudyError, match="one grid of 16 x 16"):
-        grid.measures([there([A])], np.zeros((1, 8, 8)))
+        grid.area_measures([there([A])], np.zeros((1, 8, 8)))
     with pytest.raises(StudyError, match="from 0 to 1"):
-        grid.measures([there([A])], np.full((1, CELLS, CELLS), 2.0))
+        grid.area_measures([there([A])], np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 2.0))
     with pytest.raises(StudyError, match="is no heat map"):
-        boxes_from(-np.ones((1, 4, 4)))
+        boxes_from_maps(-np.ones((1, 4, 4)))
     with pytest.raises(StudyError, match="2 maps do not go with 1 probabilities"):
-        boxes_from(np.ones((2, 4, 4)), sure=[0.5])
+        boxes_from_maps(np.ones((2, 4, 4)), probabilities=[0.5])
     with pytest.raises(StudyError, match="no image to score"):
-        scores([], [])
+        score_measures([], [])
 
 
 def test_labels_that_no_training_box_has_are_not_found():
-    assert fitted(BOX_PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
-    assert len(fitted(BOX_PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
+    assert fit_box_predictor(BOX_PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
+    assert len(fit_box_predictor(BOX_PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
 
 
 # ---------------------------------------------------------------- figures
@@ -783,7 +821,7 @@ def test_boxes_on_pictures_say_in_words_where_they_are():
         [there([B]), there()],
         {"YOLOv2": [found([B, A], [0.3, 0.8]), found()], "location prior": [found([C]), found([A])]},
     )
-    figure, alt = boxes_on(pictures, true, told)
+    figure, alt = box_plot(pictures, true, told)
     legible(figure)
     assert {"Mass", "YOLOv2", "no box", "true box"} <= set(texts(figure)) and len(figure.axes) == 4
     assert (
@@ -792,18 +830,18 @@ def test_boxes_on_pictures_say_in_words_where_they_are():
         and "IoU of 1.00" in alt
     )
     assert "YOLOv2, Effusion and Nodule: no true box, no box found" in alt
-    plain, words = boxes_on(pictures, true)
+    plain, words = box_plot(pictures, true)
     legible(plain)
     assert "found" not in " ".join(texts(plain)) + words
 
 
 def test_words_on_a_box_that_misses():
-    assert in_words(there([A]), found([C])).endswith("the best overlapping by an IoU of 0.00")
+    assert describe_boxes(there([A]), found([C])).endswith("the best overlapping by an IoU of 0.00")
 
 
 def test_grids_stand_above_their_truth():
-    true = grids([there([block(2, 2, 4, 4)]), there([block(8, 8, 2, 2)])])
-    figure, alt = grid_rows(true, {"trained on 670": true * 0.7, "trained on 764": true * 0.2})
+    true = grids_from_targets([there([block(2, 2, 4, 4)]), there([block(8, 8, 2, 2)])])
+    figure, alt = confidence_plot(true, {"trained on 670": true * 0.7, "trained on 764": true * 0.2})
     legible(figure)
     assert {"truth", "image 1", "image 2"} <= set(texts(figure)) and len(figure.axes) == 7
     assert (
@@ -815,7 +853,7 @@ def test_grids_stand_above_their_truth():
 def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
     told, true, patients = crowd
     perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    frame = table(
+    frame = score_detectors(
         {
             name: metrics.all_measures(each, true, LABELS)
             for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()
@@ -824,7 +862,7 @@ def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
         50,
     )
     for overlap in ("IoU", "IoBB"):
-        figure, alt = accuracy_over_overlap(frame, overlap)
+        figure, alt = localisation_plot(frame, overlap)
         legible(figure)
         lines = figure.axes[0].get_lines()
         assert len(lines) == 3 and (lines[1].get_ydata() == 1).all() and (lines[2].get_ydata() == 0).all()
@@ -833,15 +871,17 @@ def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
 
 def test_figures_refuse_what_cannot_be_shown(crowd):
     with pytest.raises(StudyError, match="no boxes to show"):
-        boxes_on({}, [])
+        box_plot({}, [])
     with pytest.raises(StudyError, match="1 pictures do not go with boxes of 2"):
-        boxes_on({"a": PICTURE}, [there(), there()])
+        box_plot({"a": PICTURE}, [there(), there()])
     with pytest.raises(StudyError, match="grey bytes"):
-        boxes_on({"a": PICTURE / 255}, [there()])
+        box_plot({"a": PICTURE / 255}, [there()])
     with pytest.raises(StudyError, match="6 pictures"):
-        boxes_on({str(at): PICTURE for at in range(6)}, [there()] * 6)
+        box_plot({str(at): PICTURE for at in range(6)}, [there()] * 6)
     with pytest.raises(StudyError, match="cannot be shown above each other"):
-        grid_rows(np.zeros((1, 16, 16)), {"a": np.zeros((2, 16, 16))})
+        confidence_plot(np.zeros((1, 16, 16)), {"a": np.zeros((2, 16, 16))})
     told, true, patients = crowd
     with pytest.raises(StudyError, match="no IoU accuracy at ... for 'Hernia'"):
-        accuracy_over_overlap(table({"a": metrics.all_measures(told, true, LABELS)}, patients, 10), label="Hernia")
+        localisation_plot(
+            score_detectors({"a": metrics.all_measures(told, true, LABELS)}, patients, 10), label="Hernia"
+        )

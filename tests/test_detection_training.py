@@ -14,19 +14,19 @@ from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import BOXES, NO_BOXES, fewer
+from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, subsample_train
 from pneumo_utils.data.readers import nih
 from pneumo_utils.detection import boxes, grid, outputs, yolov2
-from pneumo_utils.detection.boxes import grids, things
+from pneumo_utils.detection.boxes import grids_from_targets, targets_from_cohort
 from pneumo_utils.detection.fcos import FcosLoss, fcos_detector
-from pneumo_utils.detection.grid import CONVOLUTIONS, GridLoss, as_grids, grid_net, halvings
-from pneumo_utils.detection.outputs import answers
-from pneumo_utils.detection.prior_baselines import answers as without_looking
-from pneumo_utils.detection.yolov2 import NOTHING, losses, yolov2_detector
+from pneumo_utils.detection.grid import N_CONVOLUTIONS, GridLoss, count_halvings, grid_net, grids_from_logits
+from pneumo_utils.detection.outputs import raw_outputs
+from pneumo_utils.detection.prior_baselines import predict_baselines as without_looking
+from pneumo_utils.detection.yolov2 import PADDING_CLASS, loss_terms, yolov2_detector
 from pneumo_utils.models.darknet import save_darknet
-from pneumo_utils.models.freezing import learning, learns
+from pneumo_utils.models.freezing import set_trainable, trainable_paths
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.detection import sightings
+from pneumo_utils.plots.detection import best_score_plot
 from pneumo_utils.training.learner import fitting, learner
 from pneumo_utils.training.optimizers import adam
 
@@ -36,23 +36,23 @@ pytestmark = pytest.mark.usefixtures("one_thread", "closed_figures")
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return nih.read(writers.make("nih", 300, 32, 0, home / "nih"), say=lambda *_: None)
+    return nih.read(writers.write_release("nih", 300, 32, 0, home / "nih"), say=lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def boxed(cohort):
-    return grid.boxed(cohort, LABELS)
+    return grid.select_boxed(cohort, LABELS)
 
 
 @pytest.fixture(scope="module")
 def dealt(boxed):
-    return grid.dealt(boxed, 30, "image", 0)
+    return grid.split_boxed(boxed, 30, "image", 0)
 
 
 def with_boxes(cohort, *boxes):
     """The cohort with these boxes alone: row, finding, x, y, width, height."""
     names = cohort.table["image"]
-    return cohort.but(boxes=pd.DataFrame([(row, names[row], *rest) for row, *rest in boxes], columns=BOXES))
+    return cohort.replace(boxes=pd.DataFrame([(row, names[row], *rest) for row, *rest in boxes], columns=BOX_COLUMNS))
 
 
 # splits
@@ -65,17 +65,17 @@ def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
     )
     row = boxed.table.index[0]
     assert set(boxed.table["labels"][row].split("|")) == set(boxed.boxes.loc[boxed.boxes["row"] == row, "finding"])
-    assert set(grid.boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
+    assert set(grid.select_boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
 
 
 def test_so_many_images_are_trained_on_and_no_image_is_in_both(boxed, dealt):
     assert len(dealt.part("train")) == 30 and len(dealt.part("valid")) == len(boxed) - 30
-    other = grid.dealt(boxed, 30, "image", 1)
+    other = grid.split_boxed(boxed, 30, "image", 1)
     assert set(other.part("train").table.index) != set(dealt.part("train").table.index)
 
 
 def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
-    told = grid.told(dealt).set_index("label")
+    told = grid.count_split_boxes(dealt).set_index("label")
     common = boxed.boxes["finding"].value_counts().index[0]
     trained, tested = told.loc[common, ["boxes to train on", "boxes tested"]]
     assert trained + tested == (boxed.boxes["finding"] == common).sum()
@@ -83,15 +83,15 @@ def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
 
 
 def test_split_by_patient_shares_none(boxed):
-    parts = grid.dealt(boxed, 30, "patient", 0)
+    parts = grid.split_boxed(boxed, 30, "patient", 0)
     train, test = (set(parts.part(name).table["patient"]) for name in ("train", "valid"))
     assert not train & test and 27 <= len(parts.part("train")) <= 30
-    assert grid.told(parts)["whose patient is trained on"].sum() == 0
+    assert grid.count_split_boxes(parts)["whose patient is trained on"].sum() == 0
 
 
 def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
     """A patient of many images must not be on the same side every time."""
-    tested = [set(grid.dealt(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
+    tested = [set(grid.split_boxed(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
     often = (
         pd.Series([image for each in tested for image in each]).value_counts().reindex(boxed.table.index, fill_value=0)
     )
@@ -99,7 +99,7 @@ def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
 
 
 def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
-    less = fewer(dealt, 12)
+    less = subsample_train(dealt, 12)
     assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(
         dealt.part("valid").table.index
     )
@@ -109,33 +109,33 @@ def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
 @pytest.mark.parametrize("train", [0, 1, 10_000])
 def test_a_split_that_leaves_nothing_is_refused(boxed, train):
     with pytest.raises(StudyError, match="boxed images"):
-        grid.dealt(boxed, train)
+        grid.split_boxed(boxed, train)
 
 
 def test_boxes_of_an_unknown_label_and_no_boxes_at_all_are_refused(cohort):
     with pytest.raises(StudyError, match="Cat"):
-        grid.boxed(cohort.but(boxes=cohort.boxes.assign(finding="Cat")), LABELS)
+        grid.select_boxed(cohort.replace(boxes=cohort.boxes.assign(finding="Cat")), LABELS)
     with pytest.raises(StudyError, match="no box"):
-        grid.boxed(cohort.but(boxes=NO_BOXES), LABELS)
+        grid.select_boxed(cohort.replace(boxes=NO_BOXES), LABELS)
 
 
 # Pascal VOC
 
 
 def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
-    again = boxes.read(boxes.save(boxed, tmp_path), boxed)
+    again = boxes.read_voc(boxes.write_voc(boxed, tmp_path), boxed)
     assert len(list(tmp_path.glob("*.xml"))) == len(boxed)
     order = ["row", "finding", "x", "y", "width", "height"]
     before, after = (each.boxes.sort_values(order, ignore_index=True) for each in (boxed, again))
     assert list(before["finding"]) == list(after["finding"]) and list(before["image"]) == list(after["image"])
     assert np.allclose(before[order[2:]], after[order[2:]], atol=1e-9)
-    for one, other in zip(things(boxed, LABELS), things(again, LABELS)):
+    for one, other in zip(targets_from_cohort(boxed, LABELS), targets_from_cohort(again, LABELS)):
         assert torch.allclose(one["boxes"].sort(0).values, other["boxes"].sort(0).values)
 
 
 def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
     row = int(boxed.table.index[0])
-    boxes.save(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
+    boxes.write_voc(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
     text = next(tmp_path.glob("*.xml")).read_text()
     for line in (
         "<name>Mass</name>",
@@ -150,9 +150,9 @@ def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
 
 def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
     alone = cohort.where(~cohort.table.index.isin(cohort.boxes["row"])).sample(4, 0)
-    again = boxes.read(boxes.save(alone, tmp_path), alone)
+    again = boxes.read_voc(boxes.write_voc(alone, tmp_path), alone)
     assert len(list(tmp_path.glob("*.xml"))) == 4 and again.boxes.empty
-    assert all(len(each["boxes"]) == 0 for each in things(again, LABELS))
+    assert all(len(each["boxes"]) == 0 for each in targets_from_cohort(again, LABELS))
 
 
 @pytest.mark.parametrize(
@@ -173,56 +173,60 @@ def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
 def test_a_damaged_annotation_is_refused_by_name(boxed, tmp_path, old, new, match):
     row = int(boxed.table.index[0])
     one = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
-    boxes.save(one, tmp_path)
+    boxes.write_voc(one, tmp_path)
     path = next(tmp_path.glob("*.xml"))
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(StudyError, match=match) as told:
-        boxes.read(tmp_path, one)
+        boxes.read_voc(tmp_path, one)
     assert path.name in str(told.value)
 
 
 def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
     with pytest.raises(StudyError, match="no annotation"):
-        boxes.read(tmp_path, boxed)
+        boxes.read_voc(tmp_path, boxed)
 
 
 # targets
 
 
 def test_targets_are_boxes_filled_up_with_nothing(boxed):
-    made = outputs.as_boxes(LABELS)(boxed)
-    true = things(boxed, LABELS)
+    made = outputs.box_targets(LABELS)(boxed)
+    true = targets_from_cohort(boxed, LABELS)
     assert made.shape == (len(boxed), max(len(each["boxes"]) for each in true), 5)
     for row, each in zip(made, true):
         number = len(each["boxes"])
         assert (
             torch.equal(row[:number, :4], each["boxes"])
             and torch.equal(row[:number, 4].long(), each["classes"])
-            and (row[number:] == NOTHING).all()
+            and (row[number:] == PADDING_CLASS).all()
         )
 
 
 def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
     row = int(boxed.table.index[0])
-    assert torch.equal(outputs.as_cells(boxed).bool(), torch.from_numpy(grids(things(boxed, LABELS))))
+    assert torch.equal(
+        outputs.cell_targets(boxed).bool(), torch.from_numpy(grids_from_targets(targets_from_cohort(boxed, LABELS)))
+    )
     tiny = with_boxes(boxed.where(boxed.table.index == row), (row, "Nodule", 0.03, 0.03, 0.04, 0.04))
-    assert outputs.as_cells(tiny).sum() == 0 and outputs.as_boxes(LABELS)(tiny).shape == (1, 1, 5)
-    none = tiny.but(boxes=NO_BOXES)
-    assert outputs.as_cells(none).shape == (1, 16, 16) and (outputs.as_boxes(LABELS)(none) == NOTHING).all()
+    assert outputs.cell_targets(tiny).sum() == 0 and outputs.box_targets(LABELS)(tiny).shape == (1, 1, 5)
+    none = tiny.replace(boxes=NO_BOXES)
+    assert (
+        outputs.cell_targets(none).shape == (1, 16, 16) and (outputs.box_targets(LABELS)(none) == PADDING_CLASS).all()
+    )
 
 
 def test_loaders_keep_the_order_of_the_table_and_hand_out_the_targets(dealt):
-    batches = list(outputs.loader(dealt.part("valid"), 32, 5, outputs.as_cells))
+    batches = list(outputs.detection_loader(dealt.part("valid"), 32, 5, outputs.cell_targets))
     assert torch.equal(
         torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(),
-        outputs.as_cells(dealt.part("valid")),
+        outputs.cell_targets(dealt.part("valid")),
     )
     assert batches[0][0].shape == (5, 3, 32, 32)
 
 
 def test_training_images_without_a_box_are_refused(dealt):
     with pytest.raises(StudyError, match="nothing to learn to find"):
-        outputs.dataloaders(dealt.but(boxes=NO_BOXES), 32, 4, outputs.as_cells)
+        outputs.detection_dataloaders(dealt.replace(boxes=NO_BOXES), 32, 4, outputs.cell_targets)
 
 
 # the grid network
@@ -233,7 +237,7 @@ def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
     net = grid_net(64, "full", batch_norm, seed=0)
     kinds = [type(module) for module in net.modules()]
     assert (
-        kinds.count(nn.Conv2d) == CONVOLUTIONS == 18
+        kinds.count(nn.Conv2d) == N_CONVOLUTIONS == 18
         and kinds.count(nn.Linear) == 1
         and kinds.count(nn.BatchNorm2d) == 18 * batch_norm
     )
@@ -241,10 +245,10 @@ def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
 
 @pytest.mark.parametrize("pixels, times", [(16, 0), (32, 1), (64, 2), (100, 2), (256, 4), (1024, 6)])
 def test_the_grid_network_takes_images_of_any_size(pixels, times):
-    assert halvings(pixels) == times
+    assert count_halvings(pixels) == times
     net = grid_net(pixels, "pocket", seed=0).eval()
     with torch.inference_mode():
-        told = as_grids(net(torch.rand(1, 3, pixels, pixels)))
+        told = grids_from_logits(net(torch.rand(1, 3, pixels, pixels)))
     assert told.shape == (1, 16, 16) and ((told > 0) & (told < 1)).all()
 
 
@@ -287,12 +291,16 @@ def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1
 
 def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
     net = grid_net(32, "pocket", seed=0)
-    dls = outputs.dataloaders(dealt, 32, 1, outputs.as_cells, stats=net.about.stats)
-    learn = learner(dls, learns(net, "all"), GridLoss(), adam(0.005))
+    dls = outputs.detection_dataloaders(dealt, 32, 1, outputs.cell_targets, stats=net.about.stats)
+    learn = learner(dls, set_trainable(net, "all"), GridLoss(), adam(0.005))
     with fitting(learn):
         learn.fit(2)
     assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0] < 0.25
-    told = as_grids(answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_cells, stats=net.about.stats)))
+    told = grids_from_logits(
+        raw_outputs(
+            net, outputs.detection_loader(dealt.part("valid"), 32, 16, outputs.cell_targets, stats=net.about.stats)
+        )
+    )
     assert told.shape == (len(dealt.part("valid")), 16, 16)
 
 
@@ -311,13 +319,13 @@ def test_the_loss_is_the_sum_of_its_parts():
     )
     shapes = torch.tensor([[1.0, 1.0], [3.0, 2.0]])
     whole = yolov2.RegionLoss(shapes)(raw, torch.cat([true, kinds[..., None]], -1))
-    assert whole.item() == pytest.approx(sum(losses(raw, true, kinds.long(), shapes).values()).item())
+    assert whole.item() == pytest.approx(sum(loss_terms(raw, true, kinds.long(), shapes).values()).item())
 
 
 def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
     shapes, raw = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.zeros(1, 2 * 6, 2, 2)
     small, large = [0.0, 0.0, 0.5, 0.5], [-0.25, -0.25, 0.75, 0.75]
-    parts = losses(raw, torch.tensor([[small, large]]), torch.zeros(1, 2, dtype=torch.long), shapes)
+    parts = loss_terms(raw, torch.tensor([[small, large]]), torch.zeros(1, 2, dtype=torch.long), shapes)
     assert parts["object"].item() == pytest.approx(2 * 5 * 0.25) and parts["coordinates"].item() == pytest.approx(
         0, abs=1e-9
     )
@@ -325,17 +333,17 @@ def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
 
 
 def test_a_box_on_the_edge_of_the_image_has_a_cell():
-    row, column, anchor, numbers = yolov2.responsible(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
+    row, column, anchor, numbers = yolov2.assign_anchors(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
     assert (row.item(), column.item()) == (3, 3) and torch.isfinite(numbers).all()
 
 
 def test_the_last_convolutions_apart_are_the_same_detector():
     chain = drawn().eval()
-    apart = yolov2.last_apart(chain).eval()
+    apart = yolov2.split_head(chain).eval()
     images = torch.rand(2, 3, 32, 32)
     with torch.inference_mode():
         assert torch.equal(apart(images), chain(images))
-    opened = learning(learns(apart, "head"))
+    opened = trainable_paths(set_trainable(apart, "head"))
     assert opened and all(path.startswith(("head.mixed", "head.spoken")) for path in opened)
     assert sum(isinstance(module, nn.Conv2d) for module in apart.head.modules()) == 2
 
@@ -343,37 +351,41 @@ def test_the_last_convolutions_apart_are_the_same_detector():
 def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
     chain, shapes = drawn(4), torch.rand(5, 2) + 0.5
     kept = chain.head.mixed.conv.weight.clone()
-    again = yolov2.for_labels(chain, 8, shapes, seed=3)
+    again = yolov2.replace_output_layer(chain, 8, shapes, seed=3)
     assert (
         again.head.spoken.out_channels == 65
         and torch.equal(again.head.anchors, shapes)
         and torch.equal(again.head.mixed.conv.weight, kept)
     )
-    assert torch.equal(yolov2.for_labels(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight)
+    assert torch.equal(
+        yolov2.replace_output_layer(drawn(4), 8, shapes, seed=3).head.spoken.weight, again.head.spoken.weight
+    )
 
 
 def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
     source = yolov2_detector(80, "pocket", seed=5)
     save_darknet(source, tmp_path / "yolov2.weights")
-    found = yolov2.published("imagenet", "pocket", seed=1)
+    found = yolov2.load_published("imagenet", "pocket", seed=1)
     assert torch.equal(found.head.spoken.weight, source.head.spoken.weight) and found.head.spoken.out_channels == 425
 
 
 def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
-    one = dealt.but(boxes=dealt.boxes.assign(finding="Mass"))
+    one = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
-    net = yolov2.last_apart(yolov2.for_labels(drawn(4), 1, shapes, seed=0))
-    seen = yolov2.Sightings(shapes)
-    dls = outputs.dataloaders(one, 32, 8, outputs.as_boxes(["Mass"]), stats=net.about.stats)
-    learn = learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
+    net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 1, shapes, seed=0))
+    seen = yolov2.BestScoreRecorder(shapes)
+    dls = outputs.detection_dataloaders(one, 32, 8, outputs.box_targets(["Mass"]), stats=net.about.stats)
+    learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
     with fitting(learn):
         learn.fit(3)
     assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
-    raw = answers(net, outputs.loader(one.part("valid"), 32, 7, outputs.as_boxes(["Mass"]), stats=net.about.stats))
+    raw = raw_outputs(
+        net, outputs.detection_loader(one.part("valid"), 32, 7, outputs.box_targets(["Mass"]), stats=net.about.stats)
+    )
     # training may be computed in bfloat16
     assert torch.allclose(seen.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
-    found = yolov2.decode(raw, shapes, least=0)
+    found = yolov2.decode_boxes(raw, shapes, min_score=0)
     assert torch.allclose(
         torch.stack([each["scores"].max() for each in found]), yolov2.best_score(raw, shapes), atol=1e-6
     )
@@ -382,9 +394,9 @@ def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
 def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
     shapes, told = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
     for how in ("on", "off"):
-        net = yolov2.last_apart(yolov2.for_labels(drawn(4), 8, shapes, seed=0))
-        dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
-        learn = learner(dls, learns(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3))
+        net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 8, shapes, seed=0))
+        dls = outputs.detection_dataloaders(dealt, 32, 8, outputs.box_targets(LABELS), stats=net.about.stats)
+        learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3))
         with fitting(learn, seed=1, cache=how):
             learn.fit(1)
         told[how] = net.state_dict()
@@ -396,7 +408,7 @@ def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
 
 def test_fcos_loss_is_torchvisions_own(dealt):
     net = fcos_detector(8, "pocket", seed=0).eval()
-    loss, targets = FcosLoss(net, 8, 32), torch.full((2, 2, 5), float(NOTHING))
+    loss, targets = FcosLoss(net, 8, 32), torch.full((2, 2, 5), float(PADDING_CLASS))
     targets[0, 0] = torch.tensor([0.1, 0.1, 0.6, 0.7, 3])
     raw = net(torch.rand(2, 3, 32, 32))
     assert raw.shape == (2, 16, 13) and isinstance(net.head.head, FCOSHead)
@@ -437,13 +449,16 @@ def _near_the_centre(loss, box):
 def test_fcos_finds_what_it_learned(dealt):
     net = fcos_detector(8, "pocket", seed=0)
     loss = FcosLoss(net, 8, 32)
-    dls = outputs.dataloaders(dealt, 32, 8, outputs.as_boxes(LABELS), stats=net.about.stats)
-    learn = learner(dls, learns(net, "conv5_x + head"), loss, adam(2e-3))
+    dls = outputs.detection_dataloaders(dealt, 32, 8, outputs.box_targets(LABELS), stats=net.about.stats)
+    learn = learner(dls, set_trainable(net, "conv5_x + head"), loss, adam(2e-3))
     with fitting(learn):
         learn.fit(12)
     assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0]
     found = loss.decode(
-        answers(net, outputs.loader(dealt.part("valid"), 32, 16, outputs.as_boxes(LABELS), stats=net.about.stats))
+        raw_outputs(
+            net,
+            outputs.detection_loader(dealt.part("valid"), 32, 16, outputs.box_targets(LABELS), stats=net.about.stats),
+        )
     )
     assert len(found) == len(dealt.part("valid")) and all(
         ((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found
@@ -470,7 +485,7 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
         },
         {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)},
     ]
-    loose, strict = outputs.of_boxes(found, 0.3), outputs.of_boxes(found, 0.95)
+    loose, strict = outputs.output_from_boxes(found, 0.3), outputs.output_from_boxes(found, 0.95)
     assert (
         np.allclose(loose.cell_confidences[0, :8, :8], 0.9)
         and np.allclose(loose.cell_confidences[0, 8:], 0.4)
@@ -487,18 +502,18 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
 def test_a_grids_boxes_lie_around_its_own_hottest_cells():
     told = np.zeros((2, 16, 16))
     told[0, 2:6, 4:8], told[0, 10, 10] = 0.2, 0.05
-    made = outputs.of_grids(told)
-    assert torch.allclose(made.found[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.found[0][
+    made = outputs.output_from_grids(told)
+    assert torch.allclose(made.predicted[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.predicted[0][
         "scores"
     ].tolist() == pytest.approx([0.2])
-    assert len(made.found[1]["boxes"]) == 0 and not made.has_labels
+    assert len(made.predicted[1]["boxes"]) == 0 and not made.has_labels
 
 
 def test_parts_are_put_together_in_their_order(dealt):
-    true = things(dealt.part("valid"), LABELS)
+    true = targets_from_cohort(dealt.part("valid"), LABELS)
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
-    whole = outputs.pooled(parts)
-    assert len(whole.found) == len(whole.whatever) == len(whole.cell_confidences) == 7
+    whole = outputs.concat_outputs(parts)
+    assert len(whole.predicted) == len(whole.any_label) == len(whole.cell_confidences) == 7
     assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {
         "area F1, confidence",
         "AP at 0.5",
@@ -509,7 +524,7 @@ def test_parts_are_put_together_in_their_order(dealt):
 
 def test_found_boxes_can_be_kept_and_come_back(tmp_path):
     found = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
-    (back,) = outputs.again(outputs.as_kept(found))
+    (back,) = outputs.to_tensors(outputs.to_arrays(found))
     assert all(torch.equal(back[name], found[0][name]) for name in back)
 
 
@@ -518,7 +533,7 @@ def test_found_boxes_can_be_kept_and_come_back(tmp_path):
 
 def test_the_figure_of_sightings_tells_shares_by_epoch():
     best = [np.array([[0.5, 0.1, 0.3], [0.1, 0.1, 0.1], [0.6, 0.7, 0.1]])] * 2
-    figure, alt = sightings(best, [0.2, 0.4], printed=0.186)
+    figure, alt = best_score_plot(best, [0.2, 0.4], paper_share=0.186)
     above, below = figure.axes
     mean = next(line for line in above.lines if line.get_label() == "0.2")
     assert mean.get_ydata().tolist() == pytest.approx([2 / 3, 0, 2 / 3])
@@ -526,4 +541,4 @@ def test_the_figure_of_sightings_tells_shares_by_epoch():
     assert below.lines[-1].get_ydata()[0] == pytest.approx(0.3)
     for nothing in ([], [np.zeros((0, 3))]):
         with pytest.raises(StudyError, match="no epoch"):
-            sightings(nothing, [0.2])
+            best_score_plot(nothing, [0.2])

@@ -4,49 +4,52 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pneumo_utils.evaluation.comparison import ahead, mean_over, one_more, weakest
+from pneumo_utils.evaluation.comparison import mean_ci, paired_difference, prediction_interval, weakest_comparison
 
 
 def test_the_interval_of_a_mean_is_students():
     found = [0.2, 0.4, 0.6]
     low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(found))
-    assert mean_over(found, -9, 9) == pytest.approx((0.4, low, high))
-    assert mean_over(found) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
+    assert mean_ci(found, -9, 9) == pytest.approx((0.4, low, high))
+    assert mean_ci(found) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
 
 
 def test_one_more_draw_falls_where_a_prediction_interval_says():
     found = [0.5, 0.52, 0.54, 0.56]
     reach = 3.182446 * np.std(found, ddof=1) * np.sqrt(1.25)
-    assert one_more(found) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
+    assert prediction_interval(found) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
     draws = np.random.default_rng(0).normal(0.5, 0.05, size=(4000, 5))
-    held = np.mean([low <= last <= high for *first, last in draws for _, low, high in [one_more(first)]])
+    held = np.mean([low <= last <= high for *first, last in draws for _, low, high in [prediction_interval(first)]])
     assert held == pytest.approx(0.95, abs=0.015)  # as promised, on draws of a known kind
 
 
 def test_an_interval_ends_where_the_score_does():
-    assert mean_over([0.9, 1.0])[1:] == (pytest.approx(0.31469, abs=1e-4), 1.0)
-    assert mean_over([3.0, 5.0], most=np.inf)[2] == pytest.approx(4 + 12.7062, abs=1e-3)
+    assert mean_ci([0.9, 1.0])[1:] == (pytest.approx(0.31469, abs=1e-4), 1.0)
+    assert mean_ci([3.0, 5.0], max_value=np.inf)[2] == pytest.approx(4 + 12.7062, abs=1e-3)
 
 
 def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
     found = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
-    value, low, high = mean_over(found, overlap=1 / 4)
+    value, low, high = mean_ci(found, overlap=1 / 4)
     assert (value, high - value) == pytest.approx(
         (0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6
     ) and value - low == pytest.approx(high - value)
-    plain = mean_over(found)
+    plain = mean_ci(found)
     # half as wide again: the root of (1/5 + 1/4) over 1/5
     assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)
-    assert ahead(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
-    many = mean_over(found * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
+    assert paired_difference(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
+    many = mean_ci(found * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
     assert many[2] - many[0] > 1.96 * np.sqrt(0.0008 / 4)
 
 
 def test_ahead_is_a_paired_difference():
-    told = ahead([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
+    told = paired_difference([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
     assert told.claim == pytest.approx((0.1, 0.1, 0.1)) and told.better
-    assert ahead([0.1, 0.2, 0.3], 0.2).claim[0] == pytest.approx(0) and not ahead([0.1, 0.2, 0.3], 0.2).better
-    assert ahead([0.1, 0.11, 0.1], 0.2).worse
+    assert (
+        paired_difference([0.1, 0.2, 0.3], 0.2).claim[0] == pytest.approx(0)
+        and not paired_difference([0.1, 0.2, 0.3], 0.2).better
+    )
+    assert paired_difference([0.1, 0.11, 0.1], 0.2).worse
 
 
 def test_splits_that_share_images_widen_a_difference():
@@ -54,20 +57,24 @@ def test_splits_that_share_images_widen_a_difference():
     1 / n.
     """
     gains = np.array([0.1, 0.2, 0.3, 0.2])
-    alone, shared = ahead(gains), ahead(gains, overlap=0.25)
+    alone, shared = paired_difference(gains), paired_difference(gains, overlap=0.25)
     assert shared.value == alone.value and (shared.high - shared.low) / (alone.high - alone.low) == pytest.approx(
         np.sqrt(0.5 / 0.25)
     )
 
 
 def test_the_weakest_of_several_decides():
-    strong, weak = ahead([0.9, 0.8]), ahead([0.1, 0.2])
-    assert weakest([strong, weak]) is weak
+    strong, weak = paired_difference([0.9, 0.8]), paired_difference([0.1, 0.2])
+    assert weakest_comparison([strong, weak]) is weak
 
 
 def test_against_all_of_several_stands_the_one_that_is_least_sure():
-    sure, wide, below = ahead([0.10, 0.11, 0.12]), ahead([-0.8, 0.5, 0.9]), ahead([-0.03, -0.02, -0.025])
-    undefined = ahead([np.nan, 0.1, 0.2])
-    assert weakest([sure, wide]) is wide and not wide.better and wide.value > sure.value
-    assert weakest([wide, below, sure]) is below and below.worse  # though the wide one begins lower
-    assert weakest([below, undefined]) is undefined and weakest([undefined, below]) is undefined
+    sure, wide, below = (
+        paired_difference([0.10, 0.11, 0.12]),
+        paired_difference([-0.8, 0.5, 0.9]),
+        paired_difference([-0.03, -0.02, -0.025]),
+    )
+    undefined = paired_difference([np.nan, 0.1, 0.2])
+    assert weakest_comparison([sure, wide]) is wide and not wide.better and wide.value > sure.value
+    assert weakest_comparison([wide, below, sure]) is below and below.worse  # though the wide one begins lower
+    assert weakest_comparison([below, undefined]) is undefined and weakest_comparison([undefined, below]) is undefined

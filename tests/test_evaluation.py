@@ -15,14 +15,20 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.baselines import baselines, frame_only, grey_pixels, majority
-from pneumo_utils.evaluation.bootstrap import Answers, Weighed, interval, weights
-from pneumo_utils.evaluation.comparison import better, mcnemar
-from pneumo_utils.evaluation.metrics import confusion, label, metric
-from pneumo_utils.evaluation.predictions import Predictions, by_class, shown, table, together
-from pneumo_utils.evaluation.scores import Score, in_words, score, scores, values
-from pneumo_utils.evaluation.thresholds import answered, reliability, threshold
-from pneumo_utils.study.result_cache import load, store, written
+from pneumo_utils.evaluation.baselines import fit_baselines, frame_only, grey_pixels, majority
+from pneumo_utils.evaluation.bootstrap import BootstrapCounts, ClassifierOutputs, bootstrap_weights, percentile_interval
+from pneumo_utils.evaluation.comparison import compare_models, mcnemar
+from pneumo_utils.evaluation.metrics import confusion_matrix, find_metric, metric_label
+from pneumo_utils.evaluation.predictions import (
+    Predictions,
+    class_score_table,
+    concat_predictions,
+    format_score_table,
+    score_table,
+)
+from pneumo_utils.evaluation.scores import Score, compute_score, compute_scores, format_ci, metric_values
+from pneumo_utils.evaluation.thresholds import choose_threshold, reliability_table, selective_accuracy
+from pneumo_utils.study.result_cache import canonical_form, load_result, store_result
 
 pytestmark = pytest.mark.filterwarnings("error")  # an undefined metric says so and does not warn
 BINARY = ["NORMAL", "PNEUMONIA"]
@@ -57,7 +63,7 @@ def of_cells(tp, fn, fp, tn):
 
 
 def seen(predictions, rows):
-    return Weighed(Answers(predictions), np.asarray(rows, float))
+    return BootstrapCounts(ClassifierOutputs(predictions), np.asarray(rows, float))
 
 
 # what scikit-learn gives
@@ -88,11 +94,11 @@ def plain(each):
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_every_resample_has_scikit_learns_figures(classes, digits):
     held = made(80, classes, digits=digits, each=3)
-    rows = np.concatenate([np.ones((1, 80)), *weights(held.groups, 10, seed=1)])
+    rows = np.concatenate([np.ones((1, 80)), *bootstrap_weights(held.groups, 10, seed=1)])
     block = seen(held, rows)
     predicted, told = held.probabilities.argmax(axis=1), held.probabilities
     for name, expected in DECIDED.items():
-        assert metric(name, held)(block) == pytest.approx(
+        assert find_metric(name, held)(block) == pytest.approx(
             [plain(expected)(held.truth, predicted, row) for row in rows]
         ), name
     for at, each in enumerate(held.classes):
@@ -102,51 +108,51 @@ def test_every_resample_has_scikit_learns_figures(classes, digits):
             "auprc": sk.average_precision_score,
             "brier": sk.brier_score_loss,
         }.items():
-            assert metric(f"{name} of {each}", held)(block) == pytest.approx(
+            assert find_metric(f"{name} of {each}", held)(block) == pytest.approx(
                 [expected(true, told[:, at], sample_weight=row) for row in rows]
             ), name
         for name, expected in {"f1": sk.f1_score, "mcc": sk.matthews_corrcoef, "specificity": specificity}.items():
             said = predicted == at
-            assert metric(f"{name} of {each}", held)(block) == pytest.approx(
+            assert find_metric(f"{name} of {each}", held)(block) == pytest.approx(
                 [expected(true, said, sample_weight=row) for row in rows]
             ), name
     if classes == 2:
         for name, expected in AVERAGED.items():
-            assert metric(name, held)(block) == pytest.approx(
+            assert find_metric(name, held)(block) == pytest.approx(
                 [expected(held.truth, predicted, sample_weight=row) for row in rows]
             )
-        assert (metric("auroc", held)(block) == metric("auroc of PNEUMONIA", held)(block)).all()
+        assert (find_metric("auroc", held)(block) == find_metric("auroc of PNEUMONIA", held)(block)).all()
     else:
         for how in ("macro", "weighted"):
-            mine = metric(f"auroc_{how}", held)(block)
+            mine = find_metric(f"auroc_{how}", held)(block)
             assert mine[0] == pytest.approx(sk.roc_auc_score(held.truth, told, multi_class="ovr", average=how))
             drawn = [np.repeat(np.arange(80), row) for row in rows[1:].astype(int)]
             assert mine[1:] == pytest.approx(
                 [sk.roc_auc_score(held.truth[each], told[each], multi_class="ovr", average=how) for each in drawn]
             )
-        assert (metric("auroc", held)(block) == metric("auroc_macro", held)(block)).all()
-        assert metric("brier", held)(block)[0] == pytest.approx(((told - held.indicators) ** 2).sum(axis=1).mean())
+        assert (find_metric("auroc", held)(block) == find_metric("auroc_macro", held)(block)).all()
+        assert find_metric("brier", held)(block)[0] == pytest.approx(((told - held.indicators) ** 2).sum(axis=1).mean())
 
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
 def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_does(digits):
     held = made(90, 4, several=True, digits=digits, each=2)
-    rows = np.concatenate([np.ones((1, 90)), *weights(held.groups, 15, seed=2)])
+    rows = np.concatenate([np.ones((1, 90)), *bootstrap_weights(held.groups, 15, seed=2)])
     block, said = seen(held, rows), held.probabilities >= 0.5
     for how in ("macro", "weighted"):
         for name, expected in AVERAGED.items():
-            assert metric(f"{name}_{how}", held)(block) == pytest.approx(
+            assert find_metric(f"{name}_{how}", held)(block) == pytest.approx(
                 [expected(held.truth, said, average=how, sample_weight=row) for row in rows]
             )
         for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score}.items():
-            assert metric(f"{name}_{how}", held)(block) == pytest.approx(
+            assert find_metric(f"{name}_{how}", held)(block) == pytest.approx(
                 [expected(held.truth, held.probabilities, average=how, sample_weight=row) for row in rows]
             )
-    assert metric("exact_match", held)(block) == pytest.approx(
+    assert find_metric("exact_match", held)(block) == pytest.approx(
         [sk.accuracy_score(held.truth, said, sample_weight=row) for row in rows]
     )
-    assert metric("accuracy", held)(block)[0] == pytest.approx((held.truth == said).mean())
-    assert metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
+    assert find_metric("accuracy", held)(block)[0] == pytest.approx((held.truth == said).mean())
+    assert find_metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
 
 
 def test_papers_confuse_three_kinds_of_f1():
@@ -155,7 +161,7 @@ def test_papers_confuse_three_kinds_of_f1():
     of_pneumonia, of_normal = 80 / 120, 40 / 80
     found = {
         each.metric: each.value
-        for each in scores(
+        for each in compute_scores(
             held,
             [
                 "f1",
@@ -187,30 +193,32 @@ def test_papers_confuse_three_kinds_of_f1():
         }
     )
     unequal = of_cells(60, 15, 15, 10)
-    assert score(unequal, "f1_weighted", resamples=2).value == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
+    assert compute_score(unequal, "f1_weighted", resamples=2).value == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
 
 
 def test_calibration_error_in_closed_form():
     """Ten images called 0.75 of which nine come true, ten called 0.25 of which one does: bins miss by .15 and .15."""
     held = binary([1] * 9 + [0] + [1] + [0] * 9, [0.75] * 10 + [0.25] * 10)
-    assert score(held, "calibration_error", resamples=10).value == pytest.approx(0.15)
+    assert compute_score(held, "calibration_error", resamples=10).value == pytest.approx(0.15)
     sure = binary([1, 1, 0, 0], [1.0, 1.0, 0.0, 0.0])
-    assert score(sure, "calibration_error", resamples=10).value == 0
+    assert compute_score(sure, "calibration_error", resamples=10).value == 0
     # two at .95, both true; ten at .05, of which one is true
     lopsided = binary([1] * 3 + [0] * 9, [0.95] * 2 + [0.05] * 10)
-    assert score(lopsided, "calibration_error", resamples=10).value == pytest.approx((2 * 0.05 + 10 * 0.05) / 12)
+    assert compute_score(lopsided, "calibration_error", resamples=10).value == pytest.approx(
+        (2 * 0.05 + 10 * 0.05) / 12
+    )
 
 
 def test_the_likeliest_class_is_what_three_classes_are_calibrated_by():
     told = np.array([[0.62, 0.2, 0.18], [0.1, 0.68, 0.22], [0.3, 0.3, 0.4], [0.31, 0.31, 0.38]])
     held = Predictions(list("abcd"), [""] * 4, [0, 0, 2, 2], told, ["x", "y", "z"])
     by_hand = (abs((0.62 - 1) + (0.68 - 0)) + abs(0.38 - 1) + abs(0.40 - 1)) / 4
-    assert score(held, "calibration_error", resamples=10).value == pytest.approx(by_hand)
+    assert compute_score(held, "calibration_error", resamples=10).value == pytest.approx(by_hand)
 
 
 def test_intervals_of_calibration_errors_hold_their_value():
     held = made(300, seed=3)
-    found = score(held, "calibration_error")
+    found = compute_score(held, "calibration_error")
     assert 0 <= found.low < found.value < found.high < 0.3
 
 
@@ -219,12 +227,12 @@ def test_intervals_of_calibration_errors_hold_their_value():
 
 def test_resamples_draw_whole_patients_and_as_many_as_there_are():
     held = made(31, each=4)
-    rows = np.concatenate(list(weights(held.groups, 500, seed=0)))
+    rows = np.concatenate(list(bootstrap_weights(held.groups, 500, seed=0)))
     first = np.unique(held.groups, return_index=True)[1]
     assert rows.shape == (500, 31) and (rows[:, first].sum(axis=1) == 8).all()
     assert (rows == rows[:, first][:, held.groups]).all()
     assert rows.mean() == pytest.approx(1, abs=0.05)
-    again, other = (np.concatenate(list(weights(held.groups, 500, seed))) for seed in (0, 1))
+    again, other = (np.concatenate(list(bootstrap_weights(held.groups, 500, seed))) for seed in (0, 1))
     assert (rows == again).all() and not (rows == other).all()
 
 
@@ -241,7 +249,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     for run in range(runs):
         true = np.repeat([0, 1], 60)
         drawn = binary(true, 1 / (1 + np.exp(-(draw.normal(size=120) + true - 0.5))))
-        for found in scores(drawn, list(truth), resamples=300, seed=run):
+        for found in compute_scores(drawn, list(truth), resamples=300, seed=run):
             held[found.metric] += found.low <= truth[found.metric] <= found.high
     assert all(0.90 * runs <= count <= 0.99 * runs for count in held.values()), held
 
@@ -253,7 +261,7 @@ def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
         true = np.tile([0, 1], 120)
         told = np.where(right == (true == 1), 0.9, 0.1)
         for kind, patients in {"patient": np.repeat(np.arange(40), 6).astype(str), "image": [""] * 240}.items():
-            found = score(
+            found = compute_score(
                 Predictions(np.arange(240), patients, true, told, BINARY), "accuracy", resamples=300, seed=run
             )
             covered[kind] += found.low <= 0.7 <= found.high
@@ -265,7 +273,7 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
     once = made(100)
     many = once.where(np.repeat(np.arange(100), 5))
     forgotten = Predictions(np.arange(500), [""] * 500, many.truth, many.probabilities, BINARY)
-    wide, same, narrow = ((found := score(each, name)).high - found.low for each in (once, many, forgotten))
+    wide, same, narrow = ((found := compute_score(each, name)).high - found.low for each in (once, many, forgotten))
     assert same == pytest.approx(wide) and narrow < 0.55 * wide
 
 
@@ -280,16 +288,16 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
     ],
 )
 def test_a_share_without_exception_gets_the_exact_binomial_interval(cells, name, count):
-    found = score(of_cells(*cells), name)
+    found = compute_score(of_cells(*cells), name)
     exact = stats.binomtest(int(found.value) * count, count).proportion_ci(0.95, method="exact")
     assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_interval():
     rare = binary([1, 1] + [0] * 28, [0.9, 0.4] + [0.5, 0.1] * 14)
-    found = score(rare, "auroc", resamples=500)
+    found = compute_score(rare, "auroc", resamples=500)
     assert 0 < found.low <= found.value <= found.high <= 1 and not found.why
-    assert np.isnan(interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and interval(
+    assert np.isnan(percentile_interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and percentile_interval(
         np.array([1.0] * 6 + [np.nan] * 4)
     ) == (1, 1)
 
@@ -298,24 +306,29 @@ def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_inter
     "name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"]
 )
 def test_an_undefined_metric_says_so_and_why(name):
-    found = score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
+    found = compute_score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
     assert str(found) == "undefined" and np.isnan(found.value) and found.why == "undefined: no image is PNEUMONIA"
-    assert str(score(binary([1] * 10, np.linspace(0, 1, 10)), "specificity", resamples=20)) == "undefined"
+    assert str(compute_score(binary([1] * 10, np.linspace(0, 1, 10)), "specificity", resamples=20)) == "undefined"
 
 
 def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
     held = of_cells(0, 10, 0, 30)
-    assert [each.value for each in scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [0, 0, 0, 0]
+    assert [each.value for each in compute_scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [
+        0,
+        0,
+        0,
+        0,
+    ]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)
-        assert score(held, "f1_macro", resamples=5).value == pytest.approx(
+        assert compute_score(held, "f1_macro", resamples=5).value == pytest.approx(
             sk.f1_score(held.truth, [0] * 40, average="macro")
         )
 
 
 def test_the_surest_are_answered_first():
     told = binary([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6])  # sure by .9, .8, .6 and .6; the last two wrong
-    rows = answered(told, (0.25, 0.5, 0.75, 1))
+    rows = selective_accuracy(told, (0.25, 0.5, 0.75, 1))
     assert rows["images"].tolist() == [1, 2, 3, 4] and rows["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3, 0.5])
     low, high = stats.binomtest(2, 4).proportion_ci(method="wilson")
     assert rows[["low", "high"]].iloc[-1].tolist() == pytest.approx([low, high])
@@ -323,11 +336,15 @@ def test_the_surest_are_answered_first():
 
 def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
     told = made(200, classes=3, digits=1)
-    assert answered(told)["accuracy"].iloc[-1] == pytest.approx(score(told, "accuracy", resamples=2).value)
+    assert selective_accuracy(told)["accuracy"].iloc[-1] == pytest.approx(
+        compute_score(told, "accuracy", resamples=2).value
+    )
     shuffled = told.where(np.random.default_rng(1).permutation(200))
-    assert answered(told)["accuracy"].tolist() == pytest.approx(answered(shuffled)["accuracy"].tolist())
+    assert selective_accuracy(told)["accuracy"].tolist() == pytest.approx(
+        selective_accuracy(shuffled)["accuracy"].tolist()
+    )
     constant = binary([1, 1, 1, 0], [0.7] * 4)
-    assert answered(constant)["accuracy"].unique().tolist() == pytest.approx([0.75])
+    assert selective_accuracy(constant)["accuracy"].unique().tolist() == pytest.approx([0.75])
 
 
 @pytest.mark.parametrize(
@@ -336,12 +353,12 @@ def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
 )
 def test_shares_that_cannot_be_answered(told, shares, message):
     with pytest.raises(StudyError, match=message):
-        answered(told, shares)
+        selective_accuracy(told, shares)
 
 
 def test_a_value_of_each_of_several_answers():
     told = [made(seed=seed) for seed in range(3)]
-    assert values(told, "balanced_accuracy").tolist() == [
+    assert metric_values(told, "balanced_accuracy").tolist() == [
         sk.balanced_accuracy_score(each.truth, each.probabilities[:, 1] > 0.5) for each in told
     ]
 
@@ -354,7 +371,8 @@ def test_figures_for_people():
         and str(Score("auroc", 0.5, np.nan, np.nan)) == "0.500 (undefined)"
     )
     assert [
-        label(name) for name in ("f1_macro", "auroc", "recall of virus", "balanced_accuracy", "mcc", "exact_match")
+        metric_label(name)
+        for name in ("f1_macro", "auroc", "recall of virus", "balanced_accuracy", "mcc", "exact_match")
     ] == ["F1 (macro)", "AUROC", "Recall of virus", "Balanced accuracy", "MCC", "Exact match"]
 
 
@@ -371,13 +389,13 @@ def test_figures_for_people():
 )
 def test_an_unknown_metric_is_refused_with_the_nearest(name, told):
     with pytest.raises(StudyError, match=told):
-        score(made(), name)
+        compute_score(made(), name)
 
 
 @pytest.mark.parametrize("several", [False, True])
 def test_a_bare_f1_of_many_classes_is_refused(several):
     with pytest.raises(StudyError, match='f1_macro, f1_weighted, or "f1 of class 2"'):
-        score(made(classes=3, several=several), "f1")
+        compute_score(made(classes=3, several=several), "f1")
 
 
 # predictions
@@ -408,9 +426,9 @@ def test_texts_that_look_like_something_else_stay_texts(tmp_path):
 
 def test_predictions_can_be_a_kept_piece_and_stand_in_anothers_digest(tmp_path):
     held = made(20, 3)
-    store(tmp_path / "piece", held.arrays())
-    assert Predictions(**load(tmp_path / "piece")[0]).digest == held.digest
-    assert written(held, set()) == held.digest != made(20, 3, seed=1).digest
+    store_result(tmp_path / "piece", held.arrays())
+    assert Predictions(**load_result(tmp_path / "piece")[0]).digest == held.digest
+    assert canonical_form(held, set()) == held.digest != made(20, 3, seed=1).digest
 
 
 def test_the_digest_hangs_on_all_and_the_question_not_on_the_answers():
@@ -427,25 +445,25 @@ def test_one_column_is_that_of_the_positive_class():
 
 def test_folds_are_put_together():
     whole = made(30)
-    assert together([whole.where(np.arange(30) < 12), whole.where(np.arange(12, 30))]).digest == whole.digest
+    assert concat_predictions([whole.where(np.arange(30) < 12), whole.where(np.arange(12, 30))]).digest == whole.digest
     with pytest.raises(StudyError, match="same classes"):
-        together([whole, made(5, 3)])
+        concat_predictions([whole, made(5, 3)])
 
 
 def test_labels_that_nobody_has_can_be_left_out():
     held = made(30, 4, several=True)
     bare = Predictions(
-        held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, several=True
+        held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, multilabel=True
     )
-    assert score(bare, "auroc", resamples=5).why == "undefined: no image is class 2"
-    there = bare.only(["class 0", "class 1", "class 3"])
-    assert score(there, "auroc", resamples=5).value == pytest.approx(
+    assert compute_score(bare, "auroc", resamples=5).why == "undefined: no image is class 2"
+    there = bare.select_labels(["class 0", "class 1", "class 3"])
+    assert compute_score(there, "auroc", resamples=5).value == pytest.approx(
         sk.roc_auc_score(there.truth, there.probabilities, average="macro")
     )
     with pytest.raises(StudyError, match="no class 'class 9'"):
-        bare.only(["class 9"])
+        bare.select_labels(["class 9"])
     with pytest.raises(StudyError, match="sum to one"):
-        made(5, 3).only(["class 1"])
+        made(5, 3).select_labels(["class 1"])
 
 
 @pytest.mark.parametrize(
@@ -462,7 +480,7 @@ def test_labels_that_nobody_has_can_be_left_out():
         ({"images": [], "patients": [], "truth": [], "probabilities": np.zeros((0, 2))}, "no images"),
         ({"classes": ["x", "x"]}, "different names"),
         ({"classes": ["x"], "probabilities": [[1.0], [1.0]], "truth": [0, 0]}, "two or more"),
-        ({"several": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
+        ({"multilabel": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
     ],
 )
 def test_predictions_that_cannot_be_are_refused(change, told):
@@ -524,42 +542,44 @@ def test_a_threshold_is_the_best_of_all_there_are(by, digits):
         kept, other = (recall, specificity) if by[0] == "recall" else (specificity, recall)
         return other if kept >= by[1] else -1
 
-    chosen = threshold(valid, by)
+    chosen = choose_threshold(valid, by)
     assert worth(chosen.values[0]) == pytest.approx(max(worth(cut) for cut in np.unique(told)))
     assert not np.isin(chosen.values[0], told), "half way between two probabilities, so that rounding decides nothing"
 
 
 def test_a_threshold_decides_on_other_images_and_is_refused_on_its_own():
     valid, test = made(50, seed=1, name="valid "), made(80, seed=2)
-    chosen = threshold(valid, ("recall", 0.95))
-    found = score(test, "recall", chosen, resamples=10).value
+    chosen = choose_threshold(valid, ("recall", 0.95))
+    found = compute_score(test, "recall", chosen, resamples=10).value
     assert found == pytest.approx((test.probabilities[test.truth == 1, 1] >= chosen.values[0]).mean())
-    assert found > score(test, "recall", resamples=10).value
+    assert found > compute_score(test, "recall", resamples=10).value
     with pytest.raises(StudyError, match="chosen on 50 of the 50 images"):
-        score(valid, "recall", chosen)
+        compute_score(valid, "recall", chosen)
     with pytest.raises(StudyError, match="chosen on 1 of the 80 images"):
-        threshold(together([valid, test.where([3])])).decide(test)
+        choose_threshold(concat_predictions([valid, test.where([3])])).decide(test)
     with pytest.raises(StudyError, match="cannot decide on"):
         chosen.decide(made(20, 3))
-    assert threshold(valid).digest != threshold(valid, "f1").digest
+    assert choose_threshold(valid).digest != choose_threshold(valid, "f1").digest
 
 
 def test_each_label_has_its_own_threshold():
     valid, test = made(200, 3, several=True, name="v"), made(200, 3, several=True, seed=9)
-    chosen = threshold(valid, "f1")
+    chosen = choose_threshold(valid, "f1")
     assert len(set(chosen.values)) == 3
     assert (chosen.decide(test) == (test.probabilities >= np.array(chosen.values))).all()
-    assert score(test, "f1_macro", chosen, resamples=5).value != score(test, "f1_macro", resamples=5).value
+    assert (
+        compute_score(test, "f1_macro", chosen, resamples=5).value != compute_score(test, "f1_macro", resamples=5).value
+    )
 
 
 @pytest.mark.parametrize(
     "make, told",
     [
-        (lambda: threshold(made(), "best"), 'chosen by "youden"'),
-        (lambda: threshold(made(), ("recall", 1.5)), "not by"),
-        (lambda: threshold(made(classes=3)), "the most probable is taken"),
-        (lambda: threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
-        (lambda: threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
+        (lambda: choose_threshold(made(), "best"), 'chosen by "youden"'),
+        (lambda: choose_threshold(made(), ("recall", 1.5)), "not by"),
+        (lambda: choose_threshold(made(classes=3)), "the most probable is taken"),
+        (lambda: choose_threshold(binary([0, 0], [0.1, 0.2])), "none of the 2 validation images"),
+        (lambda: choose_threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
     ],
 )
 def test_thresholds_that_cannot_be_chosen(make, told):
@@ -589,7 +609,7 @@ def test_mcnemar_by_hand():
 def test_better_is_said_only_where_the_interval_says_so():
     good, twin = made(400, skill=2.0), made(400, skill=2.0)
     poor = Predictions(good.images, good.patients, good.truth, made(400, skill=0.5).probabilities, BINARY)
-    found = better(good, poor, "auroc")
+    found = compare_models(good, poor, "auroc")
     assert (
         found.better
         and found.says.startswith(f"better by {found.value:.3f} (")
@@ -597,14 +617,14 @@ def test_better_is_said_only_where_the_interval_says_so():
     )
     areas = [sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in (good, poor)]
     assert found.value == pytest.approx(areas[0] - areas[1])
-    back = better(poor, good, "auroc")
+    back = compare_models(poor, good, "auroc")
     assert back.worse and not back.better and back.says == found.says.replace("better", "worse")
-    same = better(good, twin, "auroc")
+    same = compare_models(good, twin, "auroc")
     assert same.claim == (0, 0, 0) and same.says == "not clearly different (+0.000, from +0.000 to +0.000)"
-    assert in_words(-0.0001, -0.0002, 0.0001) == "0.000 (0.000 to 0.000)"  # no zero has a sign
-    less = better(good, poor, "brier")
+    assert format_ci(-0.0001, -0.0002, 0.0001) == "0.000 (0.000 to 0.000)"  # no zero has a sign
+    less = compare_models(good, poor, "brier")
     assert less.better and less.value == pytest.approx(
-        score(poor, "brier", resamples=2).value - score(good, "brier", resamples=2).value
+        compute_score(poor, "brier", resamples=2).value - compute_score(good, "brier", resamples=2).value
     )
 
 
@@ -615,8 +635,8 @@ def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
     wrong = np.flatnonzero(told.argmax(axis=1) != base.truth)[:12]
     told[wrong] = told[wrong][:, ::-1]
     helped = Predictions(base.images, base.patients, base.truth, told, BINARY)
-    first, second = score(helped, "accuracy"), score(base, "accuracy")
-    assert first.low < second.high and better(helped, base, "accuracy").better
+    first, second = compute_score(helped, "accuracy"), compute_score(base, "accuracy")
+    assert first.low < second.high and compare_models(helped, base, "accuracy").better
 
 
 def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
@@ -624,30 +644,33 @@ def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
     other = Predictions(base.images, base.patients, base.truth, made(600, skill=1.6, seed=1).probabilities, BINARY)
     right = [each.probabilities.argmax(axis=1) == each.truth for each in (other, base)]
     error = np.std(right[0].astype(int) - right[1].astype(int)) / np.sqrt(600)
-    found = better(other, base, "accuracy")
+    found = compare_models(other, base, "accuracy")
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
 
 
 def test_over_draws_by_student_and_wilcoxon():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
-    found = better(first, second, "auroc")
+    found = compare_models(first, second, "auroc")
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.p == pytest.approx(
         stats.wilcoxon(first, second).pvalue
     )
-    assert better(first, second, "brier").value == pytest.approx(-found.value)
-    assert found.how == "5 draws"
+    assert compare_models(first, second, "brier").value == pytest.approx(-found.value)
+    assert found.interval_basis == "5 draws"
 
 
 def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_bengio():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
     gains = np.subtract(first, second)
     reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
-    found = better(first, second, "auroc", overlap=1 / 4)
+    found = compare_models(first, second, "auroc", overlap=1 / 4)
     assert (found.low, found.high) == pytest.approx(
         (gains.mean() - reach, gains.mean() + reach)
-    ) and found.how == "5 folds"
-    assert better(first, second, "auroc").high - better(first, second, "auroc").low < found.high - found.low
+    ) and found.interval_basis == "5 folds"
+    assert (
+        compare_models(first, second, "auroc").high - compare_models(first, second, "auroc").low
+        < found.high - found.low
+    )
 
 
 def test_predictions_of_several_seeds_are_compared_pair_by_pair():
@@ -655,10 +678,10 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
     pairs = [
         (good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs
     ]
-    found = better(*zip(*pairs), "auroc")
+    found = compare_models(*zip(*pairs), "auroc")
     areas = [[sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in pair] for pair in pairs]
     assert found.value == pytest.approx(-np.diff(areas).mean()) and found.better
-    level = better([0.5, 0.6], [0.5, 0.6], "auroc")
+    level = compare_models([0.5, 0.6], [0.5, 0.6], "auroc")
     assert level.p == 1 and not level.better and not level.worse
 
 
@@ -679,9 +702,9 @@ def test_models_that_were_asked_different_questions_are_not_compared(other, told
     base = made()
     second = other(base)
     for compare in (
-        lambda: better(base, second, "accuracy"),
+        lambda: compare_models(base, second, "accuracy"),
         lambda: mcnemar(base, second),
-        lambda: better([base] * 2, [second] * 2, "accuracy"),
+        lambda: compare_models([base] * 2, [second] * 2, "accuracy"),
     ):
         with pytest.raises(StudyError, match=told):
             compare()
@@ -690,12 +713,12 @@ def test_models_that_were_asked_different_questions_are_not_compared(other, told
 @pytest.mark.parametrize("first, second", [([0.5], [0.4]), ([0.5, 0.6], [0.4]), (0.5, 0.4), ([0.5, 0.6], made())])
 def test_what_is_no_pair_is_refused(first, second):
     with pytest.raises(StudyError, match="pair|compared"):
-        better(first, second, "auroc")
+        compare_models(first, second, "auroc")
 
 
 def test_undefined_is_not_better():
     alone = binary([0] * 10, np.linspace(0, 1, 10))
-    found = better(alone, alone, "auroc", resamples=20)
+    found = compare_models(alone, alone, "auroc", resamples=20)
     assert found.says == "not to be compared: undefined" and not found.better and not found.worse
 
 
@@ -707,70 +730,74 @@ def test_a_table_has_its_baselines_as_rows():
         made(80, skill=2),
         Predictions(made(80).images, made(80).patients, made(80, skill=2).truth, np.tile([0.6, 0.4], (80, 1)), BINARY),
     )
-    tidy = table({"ResNet": model}, {"majority": trivial}, ["accuracy", "auroc", "f1_macro"], resamples=200)
+    tidy = score_table({"ResNet": model}, {"majority": trivial}, ["accuracy", "auroc", "f1_macro"], resamples=200)
     assert tidy.columns.tolist() == ["model", "baseline", "metric", "value", "low", "high", "why"] and len(tidy) == 6
     assert tidy.set_index(["model", "metric"])["value"]["majority", "auroc"] == 0.5 and tidy.groupby("model")[
         "baseline"
     ].first().to_dict() == {"ResNet": False, "majority": True}
-    wide = shown(tidy)
+    wide = format_score_table(tidy)
     assert wide.columns.tolist() == ["model", "Accuracy", "AUROC", "F1 (macro)"] and wide["model"].tolist() == [
         "ResNet",
         "majority",
     ]
     assert (
-        wide.loc[0, "AUROC"] == str(score(model, "auroc", resamples=200))
+        wide.loc[0, "AUROC"] == str(compute_score(model, "auroc", resamples=200))
         and wide.loc[1, "AUROC"] == "0.500 (0.500 to 0.500)"
     )
     with pytest.raises(StudyError, match="both called 'x'"):
-        table({"x": model}, {"x": trivial}, ["accuracy"])
+        score_table({"x": model}, {"x": trivial}, ["accuracy"])
     with pytest.raises(StudyError, match="threshold for 'y'"):
-        table({"x": model}, {}, ["accuracy"], {"y": threshold(made(name="v"))})
+        score_table({"x": model}, {}, ["accuracy"], {"y": choose_threshold(made(name="v"))})
 
 
 def test_a_table_by_class_names_what_is_undefined():
     held = made(40, 3)
     held = Predictions(held.images, held.patients, held.truth % 2, held.probabilities, held.classes)
-    tidy = by_class(held, ("recall", "auroc"), resamples=50)
+    tidy = class_score_table(held, ("recall", "auroc"), resamples=50)
     assert tidy["images"].tolist() == np.repeat(held.indicators.sum(axis=0), 2).tolist()
     assert tidy["value"][0] == pytest.approx(
         sk.recall_score(held.truth, held.probabilities.argmax(axis=1), labels=[0], average=None)[0]
     )
-    wide = shown(tidy)
+    wide = format_score_table(tidy)
     assert wide.columns.tolist() == ["class", "images", "Recall", "AUROC"] and wide["class"].tolist() == held.classes
     assert wide.loc[2, "AUROC"] == "undefined" and tidy["why"].iloc[-1] == "undefined: no image is class 2"
 
 
 def test_confusion_matrices_are_scikit_learns():
     held = made(70, 3)
-    assert (confusion(held).to_numpy() == sk.confusion_matrix(held.truth, held.probabilities.argmax(axis=1))).all()
-    one = confusion(held, of="class 1")
+    assert (
+        confusion_matrix(held).to_numpy() == sk.confusion_matrix(held.truth, held.probabilities.argmax(axis=1))
+    ).all()
+    one = confusion_matrix(held, class_name="class 1")
     assert one.columns.tolist() == ["not class 1", "class 1"]
     assert (one.to_numpy() == sk.confusion_matrix(held.truth == 1, held.probabilities.argmax(axis=1) == 1)).all()
     labels = made(70, 3, several=True)
     assert (
-        confusion(labels, of="class 2").to_numpy()
+        confusion_matrix(labels, class_name="class 2").to_numpy()
         == sk.multilabel_confusion_matrix(labels.truth, labels.probabilities >= 0.5)[2]
     ).all()
     with pytest.raises(StudyError, match="confusion matrix of its own"):
-        confusion(labels)
+        confusion_matrix(labels)
     with pytest.raises(StudyError, match="no class 'class 7'"):
-        confusion(held, of="class 7")
+        confusion_matrix(held, class_name="class 7")
 
 
 def test_reliability_counts_each_image_once_and_agrees_with_the_calibration_error():
     held = made(200)
-    bins = reliability(held)
+    bins = reliability_table(held)
     assert bins["images"].sum() == 200 and len(bins) == 10
     full = bins.dropna()
     error = (full["images"] * (full["predicted"] - full["observed"]).abs()).sum() / 200
-    assert error == pytest.approx(score(held, "calibration_error", resamples=5).value)
+    assert error == pytest.approx(compute_score(held, "calibration_error", resamples=5).value)
     row = full.iloc[0]
     wilson = stats.binomtest(round(row["observed"] * row["images"]), int(row["images"])).proportion_ci(method="wilson")
     assert (row["low"], row["high"]) == pytest.approx((wilson.low, wilson.high))
-    assert reliability(made(50, 3))["images"][:3].sum() == 0, "the likeliest of three classes has a third at least"
-    assert reliability(made(50, 3), of="class 1")["images"].sum() == 50
+    assert reliability_table(made(50, 3))["images"][:3].sum() == 0, (
+        "the likeliest of three classes has a third at least"
+    )
+    assert reliability_table(made(50, 3), class_name="class 1")["images"].sum() == 50
     with pytest.raises(StudyError):
-        reliability(made(50, 3, several=True), of="class 9")
+        reliability_table(made(50, 3, several=True), class_name="class 9")
 
 
 # baselines
@@ -780,7 +807,7 @@ class Drawn:
     """As much of a cohort as a baseline asks for: grey pictures whose brightness, or whose frame, tells the class."""
 
     def __init__(self, truth, frame=0.0, inside=0.0, seed=0, classes=tuple(BINARY), several=False):
-        self.truth, self.classes, self.several = np.asarray(truth), list(classes), several
+        self.truth, self.classes, self.multilabel = np.asarray(truth), list(classes), several
         ill = (self.truth.any(axis=1) if several else self.truth > 0).astype(float)[:, None, None]
         border = np.ones((32, 32))
         border[3:-3, 3:-3] = 0
@@ -803,7 +830,7 @@ class Drawn:
         return self.truth
 
     def indicators(self):
-        return self.truth if self.several else np.eye(len(self.classes), dtype=np.uint8)[self.truth]
+        return self.truth if self.multilabel else np.eye(len(self.classes), dtype=np.uint8)[self.truth]
 
 
 def test_the_majority_answers_with_the_training_shares():
@@ -811,7 +838,10 @@ def test_the_majority_answers_with_the_training_shares():
     assert (
         (found.probabilities == [0.3, 0.7]).all() and found.truth.tolist() == [0, 1, 0, 1] and found.images[0] == "1-0"
     )
-    assert score(found, "accuracy", resamples=5).value == 0.5 and score(found, "auroc", resamples=5).value == 0.5
+    assert (
+        compute_score(found, "accuracy", resamples=5).value == 0.5
+        and compute_score(found, "auroc", resamples=5).value == 0.5
+    )
 
 
 def test_grey_pixels_are_the_logistic_regression_that_is_said():
@@ -821,7 +851,7 @@ def test_grey_pixels_are_the_logistic_regression_that_is_said():
         test.grey.reshape(60, -1).astype(np.float32)
     )
     found = grey_pixels(train, test)
-    assert found.probabilities == pytest.approx(expected) and score(found, "auroc", resamples=5).value > 0.9
+    assert found.probabilities == pytest.approx(expected) and compute_score(found, "auroc", resamples=5).value > 0.9
 
 
 def test_the_frame_alone_sees_the_frame_alone():
@@ -830,14 +860,15 @@ def test_the_frame_alone_sees_the_frame_alone():
         for where in ({"frame": 8.0}, {"inside": 8.0})
     )
     assert (
-        score(tells, "auroc", resamples=5).value > 0.95 and abs(score(silent, "auroc", resamples=5).value - 0.5) < 0.15
+        compute_score(tells, "auroc", resamples=5).value > 0.95
+        and abs(compute_score(silent, "auroc", resamples=5).value - 0.5) < 0.15
     )
 
 
 def test_baselines_of_several_labels_are_one_against_the_rest():
     draw = np.random.default_rng(0)
     truth = (draw.random((60, 3)) < [0.3, 0.5, 0.0]).astype(np.uint8)
-    held = baselines(
+    held = fit_baselines(
         Drawn(truth, inside=9.0, classes="abc", several=True),
         Drawn(truth, inside=9.0, seed=1, classes="abc", several=True),
     )
@@ -846,7 +877,7 @@ def test_baselines_of_several_labels_are_one_against_the_rest():
     assert (held["32 x 32 pixels"].probabilities[:, 2] == 0).all(), (
         "a label that nobody had in training is never expected"
     )
-    assert score(held["32 x 32 pixels"], "auroc of a", resamples=5).value > 0.6
+    assert compute_score(held["32 x 32 pixels"], "auroc of a", resamples=5).value > 0.6
 
 
 def test_classes_that_are_absent_from_training_are_never_expected():

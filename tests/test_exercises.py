@@ -16,7 +16,7 @@ from conftest import ROOT, write_notebook
 from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import exercises
-from pneumo_utils.study.chapters import Chapter, chapters, find
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
 
 ALL = {chapter.name: chapter for chapter in chapters() if exercises.has_exercises(chapter)}
 
@@ -68,10 +68,10 @@ def test_every_notebook_but_the_sums_has_exercises():
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_chapter_ends_with_four_to_six_that_rise(name):
-    found = exercises.of(ALL[name])
+    found = exercises.read_exercises(ALL[name])
     assert 4 <= len(found) <= 6 and [each.number for each in found] == list(range(1, len(found) + 1))
     stars = [each.stars for each in found]
-    assert stars == sorted(stars) and stars[0] == 1 and stars[-1] == 3 and set(stars) <= set(exercises.MINUTES)
+    assert stars == sorted(stars) and stars[0] == 1 and stars[-1] == 3 and set(stars) <= set(exercises.MINUTES_BY_STARS)
     headings = re.findall(
         r"(?m)^## (.+)$",
         "\n".join("".join(cell["source"]) for cell in ALL[name].notebook()["cells"] if cell["cell_type"] == "markdown"),
@@ -90,7 +90,7 @@ def test_a_chapter_ends_with_four_to_six_that_rise(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
-    sources, found = cells_of(ALL[name]), exercises.of(ALL[name])
+    sources, found = cells_of(ALL[name]), exercises.read_exercises(ALL[name])
     known = names(sources, STORED) | set(dir(builtins)) | {"display"}
     needs = {each.number: names(each.code, LOADED) - names(each.code, STORED) for each in found}
     for each in found:
@@ -108,10 +108,10 @@ def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_solution_was_run_as_it_stands(name):
-    told = exercises.record()["chapters"][name]
+    told = exercises.read_timings()["chapters"][name]
     assert told["seconds_again"] > 0 and told["peak_memory_mb"] > 100 and told["disk_mb"] > 0
-    for each in exercises.of(ALL[name]):
-        assert exercises.seconds(name, each) is not None, (
+    for each in exercises.read_exercises(ALL[name]):
+        assert exercises.solution_seconds(name, each) is not None, (
             f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its "
             f"solution changed"
         )
@@ -157,8 +157,8 @@ def chapter(tmp_path):
 
 
 def test_exercises_are_read_off_a_chapter(chapter):
-    first, second = exercises.of(chapter)
-    assert (first.number, first.stars, first.asks) == (1, 1, "What is twice the seed?") and (
+    first, second = exercises.read_exercises(chapter)
+    assert (first.number, first.stars, first.question) == (1, 1, "What is twice the seed?") and (
         second.number,
         second.stars,
     ) == (2, 3)
@@ -179,28 +179,28 @@ def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
     notebook.cells[-2].source = CHAPTER.replace(right, wrong)
     nbformat.write(notebook, chapter.path)
     with pytest.raises(StudyError, match="demo: .* is not part of a complete exercise"):
-        exercises.of(chapter)
+        exercises.read_exercises(chapter)
 
 
 def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, monkeypatch):
-    first, second = exercises.of(chapter)
+    first, second = exercises.read_exercises(chapter)
     solutions = {"1": {"seconds": 81.3, "code": first.digest}, "2": {"seconds": 3, "code": first.digest}}
     monkeypatch.setattr(
         exercises,
-        "record",
+        "read_timings",
         lambda: {
             "chapters": {
                 "demo": {"date": "2026-01-02", "device": "CPU, 2 cores", "seconds": 190, "solutions": solutions}
             }
         },
     )
-    page = exercises.on_the_page(chapter, CHAPTER)
+    page = exercises.annotate_exercises(chapter, CHAPTER)
     assert (
         "measured on 2026-01-02 (CPU, 2 cores), after the chapter itself, which takes 3 min the first time" in page
         and "★★★ 20 minutes" in page
     )
     assert page.count("A solution (computes: 1.5 min)") == 1 and page.count("A solution\n") == 1
-    assert exercises.on_the_page(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith(
+    assert exercises.annotate_exercises(chapter, "## Exercises\n\n**1.** (5 minutes) Of before.").endswith(
         "**1.** (5 minutes) Of before."
     )
 
@@ -219,7 +219,7 @@ def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, mon
     ],
 )
 def test_times_are_rounded(seconds, words):
-    assert exercises.rounded(seconds) == words
+    assert exercises.approximate_duration(seconds) == words
 
 
 def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
@@ -264,7 +264,7 @@ def test_a_lab_never_writes_over_work_and_needs_exercises(chapter, tmp_path):
         exercises.write_lab(chapter, tmp_path / "labs")
     assert [path.name for path in (tmp_path / "labs").iterdir()] == ["demo_solutions.ipynb"]
     with pytest.raises(StudyError, match="has no exercises"):
-        exercises.write_lab(find("scoreboard"), tmp_path / "others")
+        exercises.write_lab(find_chapter("scoreboard"), tmp_path / "others")
 
 
 PAGE = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
@@ -274,9 +274,9 @@ WEEKS = {week: text for week, text in zip(range(1, 6), re.split(r"(?m)^## Week \
 @pytest.mark.parametrize("week", WEEKS)
 def test_a_lab_of_the_plan_fits_its_90_minutes(week):
     text = WEEKS[week]
-    chapter = find(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
+    chapter = find_chapter(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
     assert chapter.number == str(week)
-    stars = {each.number: each.stars for each in exercises.of(chapter)}
+    stars = {each.number: each.stars for each in exercises.read_exercises(chapter)}
     slots = [(int(start), int(end), what) for start, end, what in re.findall(r"(?m)^\| (\d+)–(\d+) \| (.+) \|$", text)]
     assert (
         slots[0][0] == 0
@@ -286,7 +286,7 @@ def test_a_lab_of_the_plan_fits_its_90_minutes(week):
     start, end, asked = next(
         (start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises")
     )
-    assert len(asked) >= 3 and sum(exercises.MINUTES[stars[number]] for number in asked) <= end - start
+    assert len(asked) >= 3 and sum(exercises.MINUTES_BY_STARS[stars[number]] for number in asked) <= end - start
     at_home = numbers_in(text.split("**To hand in.**")[1].partition(".")[0].partition(";")[0])
     assert at_home and not set(at_home) & set(asked) and set(at_home) <= set(stars)
     assert 3 <= text.count('| "') <= 5, "what students get wrong"

@@ -11,15 +11,15 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from pneumo_utils import explain
-from pneumo_utils.common.code_digest import closure
+from pneumo_utils.common.code_digest import digest_dependencies
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.explain.randomisation import randomised
-from pneumo_utils.explain.target_scores import blank, probabilities
+from pneumo_utils.explain.randomisation import randomise_blocks
+from pneumo_utils.explain.target_scores import blank_images, class_probabilities
 from pneumo_utils.models import heads
-from pneumo_utils.models.blocks import About, Chain, with_head
+from pneumo_utils.models.blocks import Chain, TrunkInfo, with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import learns
-from pneumo_utils.models.registry import names
+from pneumo_utils.models.freezing import set_trainable
+from pneumo_utils.models.registry import trunk_names
 
 SIDE = 16
 
@@ -37,7 +37,7 @@ def small(outputs: int = 2, inplace: bool = False, seed: int = 0) -> Chain:
             block.add_module("act", nn.ReLU(inplace))
             block.add_module("pool", nn.MaxPool2d(2))
         head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, outputs))
-    return with_head(Chain(blocks, About("small", "pocket", (0.5,) * 3, (0.5,) * 3, 5, "block2")), head)
+    return with_head(Chain(blocks, TrunkInfo("small", "pocket", (0.5,) * 3, (0.5,) * 3, 5, "block2")), head)
 
 
 def images(number: int = 3, seed: int = 1) -> torch.Tensor:
@@ -66,7 +66,7 @@ def test_gradcam_is_what_its_paper_says(target):
     net, pictures = small().eval(), images()
     found = features(net, pictures)
     by_hand = torch.einsum("c,nchw->nhw", net.head[2].weight[target] / found[0, 0].numel(), found).relu().detach()
-    made = explain.maps(net, pictures, target=target)
+    made = explain.saliency_maps(net, pictures, target=target)
     np.testing.assert_allclose(made.raw, by_hand, atol=1e-6)
     np.testing.assert_allclose(
         made, LayerAttribution.interpolate(by_hand[:, None], (SIDE, SIDE), "bilinear")[:, 0], atol=1e-6
@@ -74,7 +74,7 @@ def test_gradcam_is_what_its_paper_says(target):
     assert made.maps.dtype == np.float32 and made.layer == "block2" and made.classes.tolist() == [target] * 3
     theirs = LayerGradCam(net, net.block1.conv).attribute(pictures, target=target, relu_attributions=True)[:, 0]
     np.testing.assert_allclose(
-        explain.maps(net, pictures, layer="block1.conv", target=target).raw, theirs.detach(), atol=1e-6
+        explain.saliency_maps(net, pictures, layer="block1.conv", target=target).raw, theirs.detach(), atol=1e-6
     )
 
 
@@ -88,7 +88,7 @@ def test_gradcam_plus_plus_is_what_its_paper_says():
     gradient = net.head[2].weight[1].detach()[None] / places
     weights = places * gradient.clamp(min=0) / (2 + gradient * found.sum((2, 3)))
     by_hand = torch.einsum("nc,nchw->nhw", weights, found).relu()
-    np.testing.assert_allclose(explain.maps(net, pictures, "gradcam++", target=1).raw, by_hand, atol=1e-5)
+    np.testing.assert_allclose(explain.saliency_maps(net, pictures, "gradcam++", target=1).raw, by_hand, atol=1e-5)
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
@@ -99,48 +99,50 @@ def test_one_output_is_two_classes_of_which_one_raises_it(method):
         for mine, its in ((two.head[2].weight, one.head[2].weight), (two.head[2].bias, one.head[2].bias)):
             mine.copy_(torch.cat([-its, its]))
     for target in (0, 1, None):
-        first, second = (explain.maps(net, pictures, method, target=target) for net in (one, two))
+        first, second = (explain.saliency_maps(net, pictures, method, target=target) for net in (one, two))
         np.testing.assert_allclose(first, second, atol=1e-6)
         assert first.classes.tolist() == second.classes.tolist()
     if explain.METHODS[method].signed:
         np.testing.assert_allclose(
-            explain.maps(one, pictures, method, target=0),
-            -explain.maps(one, pictures, method, target=1).maps,
+            explain.saliency_maps(one, pictures, method, target=0),
+            -explain.saliency_maps(one, pictures, method, target=1).maps,
             atol=1e-6,
         )
     told = one.eval()(pictures).detach()
-    np.testing.assert_allclose(probabilities(told)[:, 1], torch.sigmoid(told[:, 0]))
-    assert explain.maps(one, pictures, method).classes.tolist() == (told[:, 0] > 0).long().tolist()
+    np.testing.assert_allclose(class_probabilities(told)[:, 1], torch.sigmoid(told[:, 0]))
+    assert explain.saliency_maps(one, pictures, method).classes.tolist() == (told[:, 0] > 0).long().tolist()
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("layer", ["block2", "block2.conv", "block1.norm", "block1.act"])
 def test_layers_that_write_over_their_input_change_no_map(method, layer):
-    pictures, more = images(), {"layer": layer} if explain.METHODS[method].at_a_layer else {}
+    pictures, more = images(), {"layer": layer} if explain.METHODS[method].uses_layer else {}
     before = pictures.clone()
     plain, over = (
-        explain.maps(small(inplace=inplace), pictures, method, target=1, **more) for inplace in (False, True)
+        explain.saliency_maps(small(inplace=inplace), pictures, method, target=1, **more) for inplace in (False, True)
     )
     np.testing.assert_array_equal(plain, over)
     first = nn.Sequential(
         nn.ReLU(inplace=True), nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()
     )
-    assert np.isfinite(explain.maps(first, pictures, method, **({"layer": "0"} if more else {}))).all()
+    assert np.isfinite(explain.saliency_maps(first, pictures, method, **({"layer": "0"} if more else {}))).all()
     assert torch.equal(pictures, before), "the images were written over"
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("what", ["all", "head", "none"])
 def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what):
-    open_, net, pictures = small().train(), learns(small(), what, batch_norm="moving").train(), images()
+    open_, net, pictures = small().train(), set_trainable(small(), what, batch_norm="moving").train(), images()
     for weight in net.parameters():
         weight.grad = torch.ones_like(weight)
     hooked = net.block1.register_forward_hook(lambda *_: None)
     before = copy.deepcopy(net.state_dict())
     modes, learning = [each.training for each in net.modules()], [weight.requires_grad for weight in net.parameters()]
-    np.testing.assert_array_equal(explain.maps(net, pictures, method), explain.maps(open_, pictures, method))
+    np.testing.assert_array_equal(
+        explain.saliency_maps(net, pictures, method), explain.saliency_maps(open_, pictures, method)
+    )
     with pytest.raises(StudyError):
-        explain.maps(net, pictures, method, target=7)
+        explain.saliency_maps(net, pictures, method, target=7)
     assert [each.training for each in net.modules()] == modes and [
         weight.requires_grad for weight in net.parameters()
     ] == learning
@@ -160,26 +162,31 @@ def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what
 def test_nothing_before_the_layer_is_differentiated(method):
     net, seen = small(), []
     net.block1.register_forward_hook(lambda module, taken, given: seen.append(given.requires_grad))
-    explain.maps(net, images(), method)
+    explain.saliency_maps(net, images(), method)
     assert seen == [False]
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
 def test_maps_are_made_where_gradients_are_off(method, around):
-    net, expected = small(), explain.maps(small(), images(), method)
+    net, expected = small(), explain.saliency_maps(small(), images(), method)
     with around():
-        np.testing.assert_array_equal(explain.maps(net, images() + 0, method), expected)
+        np.testing.assert_array_equal(explain.saliency_maps(net, images() + 0, method), expected)
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
 def test_a_batch_a_loader_and_single_images_have_the_same_maps(method):
     net, pictures, classes = small(), images(5), [0, 1, 1, 0, 1]
-    whole = explain.maps(net, pictures, method, target=classes)
+    whole = explain.saliency_maps(net, pictures, method, target=classes)
     batches = [(pictures[:2], torch.zeros(2)), (pictures[2:], torch.zeros(3))]
     for given in (batches, iter(batches), [pictures[:4], pictures[4:]]):
-        np.testing.assert_allclose(explain.maps(net, given, method, target=np.array(classes)), whole, atol=1e-6)
-    alone = [explain.maps(net, picture[None], method, target=each).maps[0] for picture, each in zip(pictures, classes)]
+        np.testing.assert_allclose(
+            explain.saliency_maps(net, given, method, target=np.array(classes)), whole, atol=1e-6
+        )
+    alone = [
+        explain.saliency_maps(net, picture[None], method, target=each).maps[0]
+        for picture, each in zip(pictures, classes)
+    ]
     np.testing.assert_allclose(alone, whole, atol=1e-6)
     assert len(whole) == 5 and whole.classes.tolist() == classes
 
@@ -187,8 +194,8 @@ def test_a_batch_a_loader_and_single_images_have_the_same_maps(method):
 def test_integrated_gradients_add_up_to_what_the_picture_adds():
     net, pictures = small().eval(), images()
     with torch.no_grad():
-        apart = (net(pictures) - net(blank(pictures, "mean")))[:, 1]
-    made = explain.maps(net, pictures, "integrated gradients", target=1, steps=300)
+        apart = (net(pictures) - net(blank_images(pictures, "mean")))[:, 1]
+    made = explain.saliency_maps(net, pictures, "integrated gradients", target=1, steps=300)
     np.testing.assert_allclose(made.maps.sum((1, 2)), apart, rtol=0.02, atol=2e-3)
 
 
@@ -196,11 +203,11 @@ def test_maps_of_a_linear_network_are_its_weights():
     net, pictures = Linear(), images()
     weight = net.weight.detach()
     np.testing.assert_allclose(
-        explain.maps(net, pictures, "saliency", target=0), weight.sum(0).abs().expand(3, -1, -1), atol=1e-5
+        explain.saliency_maps(net, pictures, "saliency", target=0), weight.sum(0).abs().expand(3, -1, -1), atol=1e-5
     )
     away = ((pictures - pictures.mean((2, 3), keepdim=True)) * weight).sum(1)
-    np.testing.assert_allclose(explain.maps(net, pictures, "integrated gradients", target=1), away, atol=1e-4)
-    np.testing.assert_allclose(explain.maps(net, pictures, "occlusion", target=1, window=1), away, atol=1e-4)
+    np.testing.assert_allclose(explain.saliency_maps(net, pictures, "integrated gradients", target=1), away, atol=1e-4)
+    np.testing.assert_allclose(explain.saliency_maps(net, pictures, "occlusion", target=1, window=1), away, atol=1e-4)
 
 
 def test_a_map_of_nothing_is_said():
@@ -208,17 +215,17 @@ def test_a_map_of_nothing_is_said():
     with torch.no_grad():
         net.head[2].weight[1] = -1.0
         net.head[2].weight[0] = 1.0
-    made = explain.maps(net, images(), target=1)
+    made = explain.saliency_maps(net, images(), target=1)
     assert made.empty.all() and not made.maps.any()
     assert made.note == "3 of 3 maps are zero everywhere: Grad-CAM finds nothing at block2 that speaks for the class."
-    assert not explain.maps(net, images(), target=0).note
+    assert not explain.saliency_maps(net, images(), target=0).note
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_every_trunk_names_a_layer_that_has_maps(name):
     body = trunk(name, size="pocket", seed=0)
-    net = learns(with_head(body, heads.one_neuron(body.about.channels, 8, seed=0)), "head")
-    made = explain.maps(net, torch.randn(2, 3, 48, 48), target=1)
+    net = set_trainable(with_head(body, heads.single_output(body.about.channels, 8, seed=0)), "head")
+    made = explain.saliency_maps(net, torch.randn(2, 3, 48, 48), target=1)
     assert made.maps.shape == (2, 48, 48) and 1 < made.raw.shape[1] < 48 and (made.maps >= 0).all()
 
 
@@ -240,25 +247,27 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
 )
 def test_what_cannot_be_asked_is_said(asked, told):
     with pytest.raises(StudyError, match=told):
-        explain.maps(small(), images(), **asked)
+        explain.saliency_maps(small(), images(), **asked)
 
 
 def test_what_cannot_be_looked_at_is_said():
     with pytest.raises(StudyError, match="does not name a layer"):
-        explain.maps(nn.Sequential(nn.Conv2d(3, 2, 3)), images())
+        explain.saliency_maps(nn.Sequential(nn.Conv2d(3, 2, 3)), images())
     for none in ([], images()[:0]):
         with pytest.raises(StudyError, match="is empty"):
-            explain.maps(small(), none)
+            explain.saliency_maps(small(), none)
     with pytest.raises(StudyError, match="not one row per image"):
-        explain.maps(nn.Conv2d(3, 2, 3), images(), "saliency")
+        explain.saliency_maps(nn.Conv2d(3, 2, 3), images(), "saliency")
     with pytest.raises(StudyError, match="1 of 3 images is not a number"):
-        explain.maps(small(), torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images()), "saliency")
+        explain.saliency_maps(
+            small(), torch.where(torch.arange(3)[:, None, None, None] == 1, torch.nan, images()), "saliency"
+        )
 
 
 def test_weights_are_drawn_anew_from_the_top_and_stay_so():
     net = small()
     before = copy.deepcopy(net.state_dict())
-    stages = [(name, copy.deepcopy(made)) for name, made in randomised(net, seed=3)]
+    stages = [(name, copy.deepcopy(made)) for name, made in randomise_blocks(net, seed=3)]
     assert [name for name, _ in stages] == ["head", "block2", "block1"]
     for at, (_, made) in enumerate(stages):
         changed = {
@@ -266,24 +275,24 @@ def test_weights_are_drawn_anew_from_the_top_and_stay_so():
         }
         assert changed == {name for name, _ in stages[: at + 1]}
     assert all(torch.equal(weight, before[path]) for path, weight in net.state_dict().items())
-    again = list(randomised(net, seed=3))[-1][1]
+    again = list(randomise_blocks(net, seed=3))[-1][1]
     assert all(torch.equal(weight, stages[-1][1].state_dict()[path]) for path, weight in again.state_dict().items())
 
 
 def test_the_sanity_check_holds_maps_of_the_same_classes_to_the_first():
     net, pictures = small(), images(4)
     state = torch.get_rng_state()
-    rows = explain.sanity(net, pictures, seed=3)
+    rows = explain.sanity_check(net, pictures, seed=3)
     assert torch.equal(torch.get_rng_state(), state)
     assert rows.groupby("block", sort=False).size().to_dict() == {"head": 4, "block2": 4, "block1": 4}
-    first = explain.maps(net, pictures)
-    last = explain.maps(list(randomised(net, seed=3))[-1][1], pictures, target=first.classes)
+    first = explain.saliency_maps(net, pictures)
+    last = explain.saliency_maps(list(randomise_blocks(net, seed=3))[-1][1], pictures, target=first.classes)
     np.testing.assert_allclose(rows["rank correlation"][-4:], explain.rank_correlation(first, last))
     assert rows["empty"][-4:].tolist() == last.empty.tolist()
     with pytest.raises(StudyError, match="does not say how its weights are drawn"):
-        explain.sanity(nn.Sequential(Linear()), pictures, "saliency")
+        explain.sanity_check(nn.Sequential(Linear()), pictures, "saliency")
 
 
 def test_the_room_stands_on_those_below_it():
-    rooms = {path.split("/")[1] for path in closure({"pneumo_utils.explain"})} - {"__init__.py"}
+    rooms = {path.split("/")[1] for path in digest_dependencies({"pneumo_utils.explain"})} - {"__init__.py"}
     assert rooms <= {"explain", "models", "data", "common"}

@@ -10,7 +10,7 @@ from torch import nn
 
 from pneumo_utils import explain
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.explain.target_scores import blank
+from pneumo_utils.explain.target_scores import blank_images
 
 random = np.random.default_rng(0)
 HEAT = random.random((5, 12, 10))
@@ -22,22 +22,22 @@ NONE = np.array([False] * 4 + [True])
 
 
 def test_a_map_that_is_the_region_scores_all_there_is():
-    for score in (explain.pointing, explain.share, explain.iou_area):
+    for score in (explain.pointing_game, explain.heat_share, explain.iou_auc):
         np.testing.assert_allclose(score(REGION.astype(float), REGION), [1, 1, 1, 1, np.nan])
-    np.testing.assert_allclose(explain.emphasis(REGION.astype(float), REGION)[:4], 1 / AREA[:4])
+    np.testing.assert_allclose(explain.relative_heat_share(REGION.astype(float), REGION)[:4], 1 / AREA[:4])
 
 
 def test_an_even_map_scores_what_the_region_takes():
     even = np.full(HEAT.shape, 0.3)
-    for score in (explain.pointing, explain.share, explain.iou_area):
+    for score in (explain.pointing_game, explain.heat_share, explain.iou_auc):
         np.testing.assert_allclose(score(even, REGION), np.where(NONE, np.nan, AREA))
-    np.testing.assert_allclose(explain.emphasis(even, REGION), [1, 1, 1, 1, np.nan])
+    np.testing.assert_allclose(explain.relative_heat_share(even, REGION), [1, 1, 1, 1, np.nan])
 
 
 def test_an_empty_map_points_nowhere_and_has_no_share():
     empty = np.zeros(HEAT.shape)
-    np.testing.assert_array_equal(explain.pointing(empty, REGION), [0, 0, 0, 0, np.nan])
-    for score in (explain.share, explain.emphasis, explain.iou_area):
+    np.testing.assert_array_equal(explain.pointing_game(empty, REGION), [0, 0, 0, 0, np.nan])
+    for score in (explain.heat_share, explain.relative_heat_share, explain.iou_auc):
         assert np.isnan(score(empty, REGION)).all()
 
 
@@ -47,10 +47,10 @@ def test_pointing_forgives_a_miss_by_so_many_pixels():
     region = np.zeros(heat.shape, bool)
     region[0, 0, 4] = region[1, 5, 3] = region[2, 8, 5] = True  # 3 to the right; a hit; 3 down and 4 to the right
     for tolerance, expected in ((0, [0, 1, 0]), (2.9, [0, 1, 0]), (3, [1, 1, 0]), (4.9, [1, 1, 0]), (5, [1, 1, 1])):
-        assert explain.pointing(heat, region, tolerance).tolist() == expected
+        assert explain.pointing_game(heat, region, tolerance).tolist() == expected
     heat, region = np.zeros((2, 12, 10)), np.zeros((2, 12, 10), bool)
     heat[:, 6, 6] = region[0, 6, 6] = region[1, 0, 0] = True
-    assert explain.pointing(heat, region, 2).tolist() == [1, 0], "a neighbour's region was taken for its own"
+    assert explain.pointing_game(heat, region, 2).tolist() == [1, 0], "a neighbour's region was taken for its own"
 
 
 def test_emphasis_is_that_of_the_first_chapter():
@@ -59,19 +59,21 @@ def test_emphasis_is_that_of_the_first_chapter():
         part = (maps * region).sum((1, 2)) / np.maximum(maps.sum((1, 2)), 1e-12)
         return np.where(area > 0, part / np.maximum(area, 1e-12), np.nan)
 
-    np.testing.assert_allclose(explain.emphasis(HEAT, REGION), there(HEAT, REGION))
+    np.testing.assert_allclose(explain.relative_heat_share(HEAT, REGION), there(HEAT, REGION))
 
 
 def test_the_area_under_iou_is_the_mean_over_thresholds():
     thresholds = (np.arange(20000) + 0.5) / 20000
-    for heat, region, area in zip(HEAT[:4], REGION[:4], explain.iou_area(HEAT, REGION)):
+    for heat, region, area in zip(HEAT[:4], REGION[:4], explain.iou_auc(HEAT, REGION)):
         hot = heat.ravel()[None] > thresholds[:, None] * heat.max()
         iou = (hot & region.ravel()).sum(1) / (hot | region.ravel()).sum(1)
         assert area == pytest.approx(iou.mean(), abs=1e-3)
-    np.testing.assert_allclose(explain.iou_area(7 * HEAT, REGION), explain.iou_area(HEAT, REGION))
+    np.testing.assert_allclose(explain.iou_auc(7 * HEAT, REGION), explain.iou_auc(HEAT, REGION))
 
 
-@pytest.mark.parametrize("score", [explain.pointing, explain.share, explain.emphasis, explain.iou_area])
+@pytest.mark.parametrize(
+    "score", [explain.pointing_game, explain.heat_share, explain.relative_heat_share, explain.iou_auc]
+)
 @pytest.mark.parametrize(
     "heat, region, told",
     [
@@ -103,18 +105,18 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
     8.5, 10.
     """
     net, image = Sum(np.ones((2, 2))), torch.tensor([[[[4.0, 1.0], [2.0, 3.0]]]])
-    told = explain.deletion(
+    told = explain.deletion_curve(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
     np.testing.assert_allclose(told.fractions, [0, 0.25, 0.5, 0.75, 1])
     np.testing.assert_allclose(told.outputs, [[10, 8.5, 8, 8.5, 10]])
     np.testing.assert_allclose(told.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
-    back = explain.insertion(
+    back = explain.insertion_curve(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
     np.testing.assert_allclose(back.outputs, [[10, 11.5, 12, 11.5, 10]])
     np.testing.assert_allclose(
-        explain.deletion(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").outputs,
+        explain.deletion_curve(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").outputs,
         1 / (1 + np.exp(-told.outputs)),
         rtol=1e-6,
     )
@@ -123,18 +125,18 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
 def test_the_true_order_falls_fastest_and_rises_fastest():
     weights = random.random((8, 8))
     net, images = Sum(weights), torch.from_numpy(random.random((6, 1, 8, 8))).float()
-    worth = weights * (images - blank(images, "mean")).numpy()[:, 0]
+    worth = weights * (images - blank_images(images, "mean")).numpy()[:, 0]
     worth -= worth.min()
     settings = {"target": 1, "fill": "mean", "output": lambda logits: logits}
     right, wrong, chance = (heat for heat in (worth, worth.max() - worth, random.random(worth.shape)))
     for other in (chance, wrong):
         assert (
-            explain.deletion(net, images, right, **settings).area
-            < explain.deletion(net, images, other, **settings).area
+            explain.deletion_curve(net, images, right, **settings).area
+            < explain.deletion_curve(net, images, other, **settings).area
         ).all()
         assert (
-            explain.insertion(net, images, right, **settings).area
-            > explain.insertion(net, images, other, **settings).area
+            explain.insertion_curve(net, images, right, **settings).area
+            > explain.insertion_curve(net, images, other, **settings).area
         ).all()
 
 
@@ -149,21 +151,21 @@ def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
     ).train()
     images = torch.randn(40, 3, 20, 20)  # more than one batch of them
     heat = random.random((40, 20, 20))
-    away, back = explain.deletion(net, images, heat, steps=3), explain.insertion(net, images, heat, steps=3)
+    away, back = explain.deletion_curve(net, images, heat, steps=3), explain.insertion_curve(net, images, heat, steps=3)
     np.testing.assert_allclose(away.outputs[:, [0, -1]], back.outputs[:, [-1, 0]], atol=1e-6)
     assert (away.outputs[:, 0] >= 0.5).all(), "the class is the one that the whole image is given"
     assert net.training and net[1].num_batches_tracked == 0 and all(weight.requires_grad for weight in net.parameters())
-    even = [explain.deletion(net, images, np.ones_like(heat), seed=seed).outputs for seed in (1, 1, 2)]
+    even = [explain.deletion_curve(net, images, np.ones_like(heat), seed=seed).outputs for seed in (1, 1, 2)]
     assert np.array_equal(even[0], even[1]) and not np.array_equal(even[0], even[2])
     with pytest.raises(StudyError, match="one map per image"):
-        explain.deletion(net, images, heat[:3])
+        explain.deletion_curve(net, images, heat[:3])
     with pytest.raises(StudyError, match="2 targets for 40 images"):
-        explain.insertion(net, images, heat, target=[0, 1])
+        explain.insertion_curve(net, images, heat, target=[0, 1])
 
 
 def test_what_is_out_of_focus_keeps_its_grey():
     images = torch.rand(2, 3, 32, 32)
-    soft = blank(images, "blur")
+    soft = blank_images(images, "blur")
     assert soft.shape == images.shape and (soft.std((2, 3)) < 0.3 * images.std((2, 3))).all()
     np.testing.assert_allclose(soft.mean((2, 3)), images.mean((2, 3)), atol=0.02)
 
@@ -190,35 +192,35 @@ def test_structural_similarity_is_what_its_paper_says():
 def test_overlap_counts_the_hottest_pixels():
     one = np.arange(100.0).reshape(1, 10, 10)
     two = np.roll(one, 5, 1)
-    np.testing.assert_allclose(explain.overlap(one, one), 1)
-    np.testing.assert_allclose(explain.overlap(one, two, 0.1), 0)  # the last row against the fifth
-    np.testing.assert_allclose(explain.overlap(one, two, 0.6), 20 / 100)  # rows 4 to 9 and 9, 0 to 4
+    np.testing.assert_allclose(explain.top_pixel_iou(one, one), 1)
+    np.testing.assert_allclose(explain.top_pixel_iou(one, two, 0.1), 0)  # the last row against the fifth
+    np.testing.assert_allclose(explain.top_pixel_iou(one, two, 0.6), 20 / 100)  # rows 4 to 9 and 9, 0 to 4
     few = np.zeros((1, 10, 10))
     few[0, 0, :3] = 1
-    np.testing.assert_allclose(explain.overlap(few, one, 0.1), 0)
+    np.testing.assert_allclose(explain.top_pixel_iou(few, one, 0.1), 0)
     # three pixels each, one of them in both, and no zero
-    np.testing.assert_allclose(explain.overlap(few, np.roll(few, 2, 2), 0.1), 1 / 5)
-    assert np.isnan(explain.overlap(0 * few, 0 * few)).all()
+    np.testing.assert_allclose(explain.top_pixel_iou(few, np.roll(few, 2, 2), 0.1), 1 / 5)
+    assert np.isnan(explain.top_pixel_iou(0 * few, 0 * few)).all()
     with pytest.raises(StudyError, match="between 0 and 1"):
-        explain.overlap(one, two, 10)
+        explain.top_pixel_iou(one, two, 10)
 
 
 def test_all_pairs_are_held_to_each_other():
-    table = explain.agreement({"a": HEAT, "b": 2 * HEAT, "c": HEAT[:, ::-1]})
+    table = explain.map_agreement({"a": HEAT, "b": 2 * HEAT, "c": HEAT[:, ::-1]})
     assert table.groupby(["first", "second"]).size().to_dict() == {("a", "b"): 5, ("a", "c"): 5, ("b", "c"): 5}
     assert table["image"].tolist() == 3 * list(range(5))
     same = table[table["second"] == "b"]
     np.testing.assert_allclose(same[["rank correlation", "ssim", "overlap"]], 1)
     with pytest.raises(StudyError, match="there is one"):
-        explain.agreement({"a": HEAT})
+        explain.map_agreement({"a": HEAT})
     with pytest.raises(StudyError, match="of one size"):
-        explain.agreement({"a": HEAT, "b": HEAT[:, :3]})
+        explain.map_agreement({"a": HEAT, "b": HEAT[:, :3]})
 
 
 def test_maps_of_nothing_know_no_network():
     pictures = np.zeros((3, 32, 32), np.uint8)
     pictures[:, :, 16:] = 200
-    made = explain.nothing(pictures, seed=4)
+    made = explain.control_maps(pictures, seed=4)
     assert all(each.shape == pictures.shape and (each >= 0).all() for each in made.values())
     middle = made["centre of the picture"]
     np.testing.assert_allclose(middle, middle[:, ::-1, ::-1])
@@ -226,8 +228,8 @@ def test_maps_of_nothing_know_no_network():
     edge = made["edges of the picture"]
     assert edge[:, :, 15:17].min() == 100 and edge[:, :, :15].max() == 0 == edge[:, :, 17:].max()
     noise = made["smooth noise"]
-    np.testing.assert_array_equal(noise, explain.smooth(pictures.shape, 4))
-    assert not np.array_equal(noise, explain.smooth(pictures.shape, 5)) and not np.array_equal(noise[0], noise[1])
+    np.testing.assert_array_equal(noise, explain.noise_maps(pictures.shape, 4))
+    assert not np.array_equal(noise, explain.noise_maps(pictures.shape, 5)) and not np.array_equal(noise[0], noise[1])
     assert np.corrcoef(noise[0, :, :-1].ravel(), noise[0, :, 1:].ravel())[0, 1] > 0.9
     with pytest.raises(StudyError, match="height, width"):
-        explain.nothing(pictures[0])
+        explain.control_maps(pictures[0])

@@ -15,10 +15,18 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.auto_rgn import AutoRGN, relative_gradient_norms
-from pneumo_utils.models.blocks import About, Chain, units, with_head
+from pneumo_utils.models.blocks import Chain, TrunkInfo, list_units, with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import first, groups, learning, learns, must_learn, what_learns, what_moves
-from pneumo_utils.models.registry import names
+from pneumo_utils.models.freezing import (
+    frozen_prefix_length,
+    moving_batch_norms,
+    parameter_groups,
+    require_trainable,
+    set_trainable,
+    trainable_paths,
+    trainable_table,
+)
+from pneumo_utils.models.registry import trunk_names
 
 torch.set_num_threads(1)
 
@@ -49,7 +57,7 @@ def small(seed=0):
         for number, wide in ((1, 3), (2, 4))
     }
     return with_head(
-        Chain(blocks, About("small", "pocket", (0.5,) * 3, (0.25,) * 3, channels=4, cam="block2")), head(4)
+        Chain(blocks, TrunkInfo("small", "pocket", (0.5,) * 3, (0.25,) * 3, channels=4, cam_layer="block2")), head(4)
     )
 
 
@@ -68,7 +76,13 @@ def loaders(size=32):
 
 def learner(chain, callbacks=(), size=32, **more):
     made = Learner(
-        loaders(size), chain, loss_func=nn.CrossEntropyLoss(), splitter=groups, cbs=list(callbacks), wd=0.1, **more
+        loaders(size),
+        chain,
+        loss_func=nn.CrossEntropyLoss(),
+        splitter=parameter_groups,
+        cbs=list(callbacks),
+        wd=0.1,
+        **more,
     )
     made.remove_cb(fastai.callback.progress.ProgressCallback)
     made.logger = noop
@@ -101,12 +115,12 @@ def under(chain, *blocks):
 # what is frozen keeps still
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
     chain = pocket(name)
     middle = chain.blocks[len(chain.blocks) // 2]
-    learns(chain, f"{middle} + head")
-    before, weights, everything = snapshot(chain), set(learning(chain)), under(chain, middle, "head")
+    set_trainable(chain, f"{middle} + head")
+    before, weights, everything = snapshot(chain), set(trainable_paths(chain)), under(chain, middle, "head")
     made = learner(chain, opt_func=SGD)
     made.fit_one_cycle(2, slice(1e-3, 1e-1))
     assert weights <= moved(before, chain) <= everything, "fastai, one-cycle"
@@ -121,7 +135,7 @@ def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
 
 
 def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
-    chain = learns(small(), "block2 + head")
+    chain = set_trainable(small(), "block2 + head")
     before, made = snapshot(chain), learner(chain)
     made.freeze()
     made.fit(1, 0.1)
@@ -129,7 +143,7 @@ def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
     assert moved(before, chain) <= under(chain, "head") | norms, "fastai trains the norms of what it froze itself"
     made.fine_tune(1, 0.1)
     assert (
-        set(learning(chain))
+        set(trainable_paths(chain))
         == {path for path, _ in chain.named_parameters() if not path.startswith("block1")}
         <= moved(before, chain)
     )
@@ -146,19 +160,19 @@ def test_fastai_left_to_itself_does_not_freeze():
 
 
 def test_an_optimiser_with_a_past_moves_nothing_frozen():
-    chain = learns(small(), "all")
+    chain = set_trainable(small(), "all")
     optimizer = steps(chain)  # every weight has a gradient and momentum now
-    learns(chain, "head")
+    set_trainable(chain, "head")
     before = snapshot(chain)
     chain.train()
     x, y = images()
     nn.functional.cross_entropy(chain(x), y).backward()
     optimizer.step()
     assert moved(before, chain) == under(chain, "head")
-    chain = learns(small(), "all")
+    chain = set_trainable(small(), "all")
     made = learner(chain)
     made.fit(1, 0.1)
-    learns(chain, "head")
+    set_trainable(chain, "head")
     before = snapshot(chain)
     made.fit(1, 0.1)
     assert moved(before, chain) == under(chain, "head")
@@ -166,7 +180,7 @@ def test_an_optimiser_with_a_past_moves_nothing_frozen():
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "moving"])
 def test_dropout_of_frozen_parts_is_off(batch_norm):
-    chain = learns(small(), "head", batch_norm)
+    chain = set_trainable(small(), "head", batch_norm)
     chain.train()
     assert (
         not any(chain.get_submodule(f"block{number}.3").training for number in (1, 2))
@@ -178,7 +192,7 @@ def test_dropout_of_frozen_parts_is_off(batch_norm):
 
 
 def test_the_two_policies_of_batch_norm():
-    frozen, moving = (learns(small(), "head", policy) for policy in ("frozen", "moving"))
+    frozen, moving = (set_trainable(small(), "head", policy) for policy in ("frozen", "moving"))
     assert moving.state_dict().keys() == frozen.state_dict().keys()
     before = snapshot(frozen)
     for chain in (frozen, moving):
@@ -190,7 +204,7 @@ def test_the_two_policies_of_batch_norm():
         for name in ("running_mean", "running_var", "num_batches_tracked")
     }
     assert moved(before, moving) == under(moving, "head") | statistics
-    assert what_moves(frozen) == [] and what_moves(moving) == ["block1.1", "block2.1"]
+    assert moving_batch_norms(frozen) == [] and moving_batch_norms(moving) == ["block1.1", "block2.1"]
     x, _ = images()
     conv = moving.get_submodule("block1.0")(x)
     assert torch.allclose(
@@ -203,7 +217,7 @@ def test_the_two_policies_of_batch_norm():
 
 def test_all_but_batch_norm():
     for policy in ("frozen", "moving"):
-        chain = learns(pocket("xception"), "all but batch norm", policy)
+        chain = set_trainable(pocket("xception"), "all but batch norm", policy)
         norms = {path for path, module in chain.named_modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))}
         before = snapshot(chain)
         steps(chain, count=1)
@@ -214,7 +228,7 @@ def test_all_but_batch_norm():
 
 
 def test_modes_hold_in_copies_and_inside_other_modules():
-    chain = learns(small(), "head")
+    chain = set_trainable(small(), "head")
     outer = nn.Sequential(copy.deepcopy(chain), nn.Identity())
     for _ in range(2):
         outer.train()
@@ -224,20 +238,22 @@ def test_modes_hold_in_copies_and_inside_other_modules():
 
 
 def test_only_what_asks_for_the_mode_is_held_still():
-    assert learns(small(), "head").still == ("block1", "block2")
-    assert learns(small(), "all").still == ()
-    assert learns(small(), "all but batch norm").still == ("block1.1", "block2.1", "head.3")
-    assert learns(small(), "last 1").still == ("block1", "head"), "what stands behind the last norm is open with it"
-    assert learns(small(), "last 1 + block1").still == ("head",)
-    assert learns(small(), "head", "moving").still == ("block1.3", "block2.3")
+    assert set_trainable(small(), "head").frozen_paths == ("block1", "block2")
+    assert set_trainable(small(), "all").frozen_paths == ()
+    assert set_trainable(small(), "all but batch norm").frozen_paths == ("block1.1", "block2.1", "head.3")
+    assert set_trainable(small(), "last 1").frozen_paths == ("block1", "head"), (
+        "what stands behind the last norm is open with it"
+    )
+    assert set_trainable(small(), "last 1 + block1").frozen_paths == ("head",)
+    assert set_trainable(small(), "head", "moving").frozen_paths == ("block1.3", "block2.3")
 
 
 def test_what_is_said_again_replaces_what_was_said():
-    chain = learns(learns(learns(small(), "none"), "all but batch norm", "moving"), "block1")
-    fresh = learns(small(), "block1")
-    assert learning(chain) == learning(fresh) and chain.still == fresh.still
-    assert all(weight.requires_grad for weight in learns(chain, "all").parameters())
-    assert [module.training for module in learns(small().eval(), "head").modules()].count(True) == 0, (
+    chain = set_trainable(set_trainable(set_trainable(small(), "none"), "all but batch norm", "moving"), "block1")
+    fresh = set_trainable(small(), "block1")
+    assert trainable_paths(chain) == trainable_paths(fresh) and chain.frozen_paths == fresh.frozen_paths
+    assert all(weight.requires_grad for weight in set_trainable(chain, "all").parameters())
+    assert [module.training for module in set_trainable(small().eval(), "head").modules()].count(True) == 0, (
         "saying what learns does not start training"
     )
 
@@ -252,10 +268,10 @@ def test_the_top_fourteen_layers_of_mobilenetv2_are_the_papers():
     chain = with_head(
         trunk("mobilenetv2", seed=0), nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 3))
     )
-    learns(chain, "top 14 + head")
+    set_trainable(chain, "top 14 + head")
     convolutions = 320 * 1280 + 960 * 320 + 9 * 960 + 160 * 960 + 960 * 160
     norms = 2 * (1280 + 320 + 960 + 960 + 160)
-    table = what_learns(chain)
+    table = trainable_table(chain)
     assert convolutions + norms == 1_040_000 and table["learning"].sum() == 1_040_000 + 3 * 1281 == 1_043_843
     statistics = sum(buffer.numel() for path, buffer in chain.named_buffers() if "running" in path)
     assert table["parameters"].sum() + statistics == 2_261_827, "Keras counts statistics too"
@@ -265,7 +281,7 @@ def test_the_last_layers_with_weights():
     chain = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 15))
 
     def opened(what):
-        return {path.rpartition(".")[0] for path in learning(learns(chain, what))}
+        return {path.rpartition(".")[0] for path in trainable_paths(set_trainable(chain, what))}
 
     assert (
         opened("last 0") == set()
@@ -282,21 +298,21 @@ def test_the_last_layers_with_weights():
         if not path.startswith("head")
     )
     assert len(opened(f"last {count}")) == count
-    sizes = [len(learning(learns(chain, f"last {number}"))) for number in range(0, 20, 4)]
+    sizes = [len(trainable_paths(set_trainable(chain, f"last {number}"))) for number in range(0, 20, 4)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 5
     told = (
         f"resnet50 has {count} layers with weights before its head, so there is no 'last {count + 1}': choose at "
         f"most {count}"
     )
     with pytest.raises(StudyError, match=told):
-        learns(chain, f"last {count + 1}")
+        set_trainable(chain, f"last {count + 1}")
 
 
 def test_last_counts_for_every_trunk():
-    for name in names():
+    for name in trunk_names():
         chain = pocket(name)
-        learns(chain, "last 5 + head")
-        inner = {path.rpartition(".")[0] for path in learning(chain) if not path.startswith("head")}
+        set_trainable(chain, "last 5 + head")
+        inner = {path.rpartition(".")[0] for path in trainable_paths(chain) if not path.startswith("head")}
         assert len(inner) == 5, name
 
 
@@ -313,41 +329,41 @@ def test_last_counts_for_every_trunk():
 def test_names_that_are_none(what, told):
     chain = small()
     with pytest.raises(StudyError, match=told):
-        learns(chain, what)
-    assert len(learning(chain)) == len(list(chain.parameters())), "a refusal changes nothing"
+        set_trainable(chain, what)
+    assert len(trainable_paths(chain)) == len(list(chain.parameters())), "a refusal changes nothing"
 
 
 def test_a_chain_without_a_head():
     bare = trunk("resnet18", size="pocket", seed=0)
     with pytest.raises(StudyError, match="resnet18 has no head yet: add one by with_head"):
-        learns(bare, "head")
-    assert learning(learns(bare, "conv5_x"))
+        set_trainable(bare, "head")
+    assert trainable_paths(set_trainable(bare, "conv5_x"))
 
 
 def test_a_policy_that_is_none():
     with pytest.raises(StudyError, match='cannot be \'thawed\': choose "frozen".*or "moving"'):
-        learns(small(), "head", "thawed")
+        set_trainable(small(), "head", "thawed")
 
 
 def test_training_needs_something_that_learns():
-    chain = learns(small(), "none")
-    assert learning(chain) == [] and groups(chain) == []
+    chain = set_trainable(small(), "none")
+    assert trainable_paths(chain) == [] and parameter_groups(chain) == []
     with pytest.raises(StudyError, match="Nothing of small learns, so there is nothing to train"):
-        must_learn(chain)
-    assert must_learn(learns(chain, "head")) is chain
+        require_trainable(chain)
+    assert require_trainable(set_trainable(chain, "head")) is chain
 
 
 # what follows from it
 
 
 def test_groups_are_the_blocks_that_learn():
-    chain = learns(small(), "all but batch norm")
-    by_block = [[path for path in learning(chain) if path.startswith(block)] for block in chain.blocks]
+    chain = set_trainable(small(), "all but batch norm")
+    by_block = [[path for path in trainable_paths(chain) if path.startswith(block)] for block in chain.blocks]
     places = dict(chain.named_parameters())
-    assert [[id(weight) for weight in group] for group in groups(chain)] == [
+    assert [[id(weight) for weight in group] for group in parameter_groups(chain)] == [
         [id(places[path]) for path in paths] for paths in by_block
     ]
-    assert len(groups(learns(chain, "block1 + head"))) == 2
+    assert len(parameter_groups(set_trainable(chain, "block1 + head"))) == 2
     made = learner(chain)
     made.create_opt()
     made.opt.set_hyper("lr", slice(1e-4, 1e-2))
@@ -356,18 +372,18 @@ def test_groups_are_the_blocks_that_learn():
 
 def test_the_first_unit_that_changes():
     def at(chain):
-        paths = [path for path, _ in units(chain)]
-        return (paths + ["end"])[first(chain)]
+        paths = [path for path, _ in list_units(chain)]
+        return (paths + ["end"])[frozen_prefix_length(chain)]
 
-    assert at(learns(small(), "head")) == "head.2", "pooling is a fixed function, wherever it stands"
-    assert at(learns(small(), "block2 + head")) == "block2.0" and at(learns(small(), "all")) == "block1.0"
-    assert at(learns(small(), "head", "moving")) == "block1.1" and at(learns(small(), "none")) == "end"
-    assert at(learns(small(), "last 1 + head")) == "block2.1"
+    assert at(set_trainable(small(), "head")) == "head.2", "pooling is a fixed function, wherever it stands"
+    assert at(set_trainable(small(), "block2 + head")) == "block2.0" and at(set_trainable(small(), "all")) == "block1.0"
+    assert at(set_trainable(small(), "head", "moving")) == "block1.1" and at(set_trainable(small(), "none")) == "end"
+    assert at(set_trainable(small(), "last 1 + head")) == "block2.1"
     vgg = trunk("vgg16", size="pocket", seed=0)
     dropping = with_head(
         vgg, nn.Sequential(nn.Dropout(0.5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(vgg.about.channels, 2))
     )
-    assert at(learns(dropping, "head", "moving")) == "head.0", (
+    assert at(set_trainable(dropping, "head", "moving")) == "head.0", (
         "dropout is drawn anew at each step; vgg has no batch norm that could move"
     )
 
@@ -375,7 +391,7 @@ def test_the_first_unit_that_changes():
 def test_batch_norm_without_statistics_is_never_fixed():
     chain = small()
     chain.get_submodule("block1")[1] = nn.BatchNorm2d(4, track_running_stats=False)
-    assert [path for path, _ in units(chain)][first(learns(chain, "head"))] == "block1.1"
+    assert [path for path, _ in list_units(chain)][frozen_prefix_length(set_trainable(chain, "head"))] == "block1.1"
 
 
 def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_for_the_mode():
@@ -388,16 +404,19 @@ def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_fo
             return x * 2
 
     def chain(module):
-        return learns(
+        return set_trainable(
             with_head(small(), nn.Sequential(module, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))), "head"
         )
 
-    paths = [path for path, _ in units(chain(Own()))]
-    assert paths[first(chain(Own()))] == "head.0" and paths[first(chain(Fixed()))] == "head.3"
+    paths = [path for path, _ in list_units(chain(Own()))]
+    assert (
+        paths[frozen_prefix_length(chain(Own()))] == "head.0"
+        and paths[frozen_prefix_length(chain(Fixed()))] == "head.3"
+    )
 
 
 def test_the_table_of_what_learns():
-    table = what_learns(learns(small(), "block2 + head"))
+    table = trainable_table(set_trainable(small(), "block2 + head"))
     assert table["block"].tolist() == ["block1", "block2", "head"]
     assert table["parameters"].tolist() == [3 * 4 * 9 + 4 + 8, 4 * 4 * 9 + 4 + 8, 4 * 16 + 32 + 16 * 2 + 2]
     assert table["learning"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == [
@@ -405,12 +424,12 @@ def test_the_table_of_what_learns():
         "learns",
         "learns",
     ]
-    assert what_learns(learns(small(), "head", "moving"))["batch norm"].tolist() == [
+    assert trainable_table(set_trainable(small(), "head", "moving"))["batch norm"].tolist() == [
         "statistics move",
         "statistics move",
         "learns",
     ]
-    assert what_learns(learns(pocket("vgg16"), "block5"))["batch norm"].tolist() == ["none"] * 5 + ["frozen"]
+    assert trainable_table(set_trainable(pocket("vgg16"), "block5"))["batch norm"].tolist() == ["none"] * 5 + ["frozen"]
 
 
 # Auto-RGN
@@ -423,7 +442,7 @@ def test_relative_gradient_norms_by_hand():
         "three": nn.BatchNorm1d(1),
         "four": nn.Linear(1, 1),
     }
-    chain = Chain(blocks, About("hand", "pocket", (0,), (1,), channels=1, cam="one"))
+    chain = Chain(blocks, TrunkInfo("hand", "pocket", (0,), (1,), channels=1, cam_layer="one"))
     for path, weight, gradient in [
         ("one.weight", [[3.0, 0.0]], [[0.0, 1.0]]),
         ("one.bias", [4.0], [2.0]),
@@ -444,7 +463,7 @@ def test_a_single_block_is_trained_as_without_it():
     """Its factor is always 1, so measuring must leave no trace: not in the order, the dropout, the statistics or the
     weights.
     """
-    plain, tuned = (learns(small(), "head") for _ in range(2))
+    plain, tuned = (set_trainable(small(), "head") for _ in range(2))
     callback = AutoRGN(batches=2)
     for chain, callbacks in ((plain, ()), (tuned, (callback,))):
         torch.manual_seed(5)
@@ -454,7 +473,7 @@ def test_a_single_block_is_trained_as_without_it():
 
 
 def test_each_block_steps_at_its_own_rate():
-    chain, seen = learns(small(), "all"), []
+    chain, seen = set_trainable(small(), "all"), []
     callback = AutoRGN(batches=3)
 
     class Looking(fastai.callback.core.Callback):
@@ -477,7 +496,7 @@ def test_each_block_steps_at_its_own_rate():
 
 def test_the_norms_are_the_mean_of_the_first_batches():
     """Without dropout the measured values are worked out once more in a bare loop over the same batches."""
-    chain = learns(small(), "all")
+    chain = set_trainable(small(), "all")
     for module in chain.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
@@ -502,7 +521,7 @@ def test_the_norms_are_the_mean_of_the_first_batches():
 
 
 def test_auto_rgn_needs_a_group_a_block():
-    made = Learner(loaders(), learns(small(), "all"), loss_func=nn.CrossEntropyLoss(), cbs=[AutoRGN()])
+    made = Learner(loaders(), set_trainable(small(), "all"), loss_func=nn.CrossEntropyLoss(), cbs=[AutoRGN()])
     with (
         made.no_bar(),
         made.no_logging(),

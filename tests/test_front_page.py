@@ -2,23 +2,23 @@
 
 import re
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.claims.verdicts import scoreboard
 from pneumo_utils.study import pages, records
-from pneumo_utils.study.chapters import chapters, find
+from pneumo_utils.study.chapters import chapters, find_chapter
 
 
 def test_every_paper_has_claims_by_which_it_is_remembered():
-    ledger = load()
-    assert {ledger[name].paper for name in pages.HEADLINES} == {paper.paper for paper in ledger.papers}
+    ledger = load_ledger()
+    assert {ledger[name].paper for name in pages.HEADLINE_CLAIMS} == {paper.paper for paper in ledger.papers}
 
 
 def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
-    evidence = [record.evidence for chapter in chapters() for record in records.of(chapter.name).values()]
-    board = scoreboard(load(), evidence).to_dict("records")
-    rows = re.findall(r"<tr><td.*?</tr>", pages.headlines(board))
-    assert len(rows) == len(pages.HEADLINES)
-    for name, row in zip(pages.HEADLINES, rows):
+    evidence = [record.evidence for chapter in chapters() for record in records.read_records(chapter.name).values()]
+    board = scoreboard(load_ledger(), evidence).to_dict("records")
+    rows = re.findall(r"<tr><td.*?</tr>", pages.headline_table(board))
+    assert len(rows) == len(pages.HEADLINE_CLAIMS)
+    for name, row in zip(pages.HEADLINE_CLAIMS, rows):
         held = next(each for each in board if each["id"] == name)
         assert re.findall(
             r'<span class="verdict '
@@ -29,15 +29,17 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
 
 
 def test_every_chapter_names_what_its_records_hold():
-    for name, (_, *asked) in pages.MEASURED.items():
-        kept = records.of(name)
+    for name, (_, *asked) in pages.FRONT_PAGE_RESULTS.items():
+        kept = records.read_records(name)
         assert kept and all(each in record.results for record in kept.values() for each in asked), name
 
 
 def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
-    chapter, real = find("4"), records.of("04_mobilenetv2_three_class")["real-radiographs"].results
-    _, network, pixels = pages.MEASURED[chapter.name]
-    told = pages.beside_no_network({chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find("speed"): {}})
+    chapter, real = find_chapter("4"), records.read_records("04_mobilenetv2_three_class")["real-radiographs"].results
+    _, network, pixels = pages.FRONT_PAGE_RESULTS[chapter.name]
+    told = pages.baseline_table(
+        {chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find_chapter("speed"): {}}
+    )
     *_, row = told.strip().splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert (
@@ -52,8 +54,8 @@ def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
 
 
 def test_the_chapter_across_the_papers_has_a_row_of_its_own():
-    real = records.of("synthesis")["real-radiographs"].results
-    *_, row = pages.beside_no_network({find("synthesis"): {}}).strip().splitlines()
+    real = records.read_records("synthesis")["real-radiographs"].results
+    *_, row = pages.baseline_table({find_chapter("synthesis"): {}}).strip().splitlines()
     assert (
         row.startswith("| [across](../notebooks/synthesis.ipynb) ")
         and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row

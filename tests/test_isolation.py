@@ -13,7 +13,7 @@ from pathlib import Path
 
 from conftest import write_notebook
 
-from pneumo_utils.data.pixel_cache import home
+from pneumo_utils.data.pixel_cache import data_dir
 from pneumo_utils.common import run_paths
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter

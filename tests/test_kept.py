@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
-from pneumo_utils.study.result_cache import kept, load, store
+from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.study.result_cache import cached_result, load_result, store_result
 
 
 def notebook(**cells):
@@ -27,7 +27,7 @@ def notebook(**cells):
 @pytest.fixture
 def keep(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path))
-    return lambda make, data=None, **arguments: kept(tmp_path, "piece", make, arguments, data or {})
+    return lambda make, data=None, **arguments: cached_result(tmp_path, "piece", make, arguments, data or {})
 
 
 COUNT = "calls = []\ndef work(n):\n    mark()\n    return n * scale"
@@ -97,8 +97,8 @@ def test_values_come_back_as_they_were(tmp_path):
         "frame": pd.DataFrame({"x": [1, 2], "y": [0.5, np.nan], "name": ["a", "b"]}),
         "by_name": pd.DataFrame({"x": [1]}, index=pd.Index(["k"], name="key")),
     }
-    store(tmp_path / "v", value)
-    (back,) = load(tmp_path / "v")
+    store_result(tmp_path / "v", value)
+    (back,) = load_result(tmp_path / "v")
     np.testing.assert_array_equal(back["scores"], value["scores"])
     np.testing.assert_array_equal(back["weights"]["w"], np.arange(4.0))
     pd.testing.assert_frame_equal(back["frame"], value["frame"])
@@ -109,17 +109,17 @@ def test_values_come_back_as_they_were(tmp_path):
 
 
 def test_a_flipped_bit_is_found(tmp_path, capsys):
-    store(tmp_path / "v", {"w": np.zeros(100)})
+    store_result(tmp_path / "v", {"w": np.zeros(100)})
     arrays = tmp_path / "v" / "arrays.npz"
     data = bytearray(arrays.read_bytes())
     data[len(data) // 2] ^= 1
     arrays.write_bytes(data)
-    assert load(tmp_path / "v") is None and "damaged" in capsys.readouterr().out
+    assert load_result(tmp_path / "v") is None and "damaged" in capsys.readouterr().out
 
 
 def test_an_object_that_would_need_a_pickle_is_refused(tmp_path):
     with pytest.raises(StudyError, match="cannot be kept"):
-        store(tmp_path / "v", object())
+        store_result(tmp_path / "v", object())
 
 
 def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
@@ -136,11 +136,11 @@ def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
 def test_a_piece_whose_inside_is_of_another_kind_is_made_again(tmp_path, structure, capsys):
     """Its checksums are right: somebody, or another version, wrote it so."""
     place = tmp_path / "piece"
-    store(place, {"numbers": np.arange(3)})
+    store_result(place, {"numbers": np.arange(3)})
     (place / "structure.json").write_text(structure)
-    sums = {"arrays": sha((place / "arrays.npz").read_bytes()), "structure": sha(structure)}
+    sums = {"arrays": sha256_hex((place / "arrays.npz").read_bytes()), "structure": sha256_hex(structure)}
     (place / "piece.json").write_text(json.dumps(sums))
-    found = load(place)
+    found = load_result(place)
     assert found is None or not isinstance(found[0], dict)
     (place / "piece.json").write_text("[1]")
-    assert load(place) is None and "made again" in capsys.readouterr().out
+    assert load_result(place) is None and "made again" in capsys.readouterr().out

@@ -9,66 +9,66 @@ import torch
 from sklearn.metrics import log_loss as of_sklearn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import dealt, drawn
+from pneumo_utils.data.cohort import random_split, subsample
 from pneumo_utils.data.loaders import Flip
 from pneumo_utils.data.readers import nih
-from pneumo_utils.evaluation.baselines import judged
+from pneumo_utils.evaluation.baselines import labels_with_support
 from pneumo_utils.evaluation.metrics import log_loss
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.variance_components import best_of
+from pneumo_utils.evaluation.variance_components import max_under_null
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import grid, pairs
+from pneumo_utils.models.freezing import layer_size_grid, layer_size_pairs
 from pneumo_utils.phantom import writers
 from pneumo_utils.plots.learning_curves import learning_curves
-from pneumo_utils.plots.saliency import heat_map
+from pneumo_utils.plots.saliency import matrix_plot
 from pneumo_utils.training.losses import categorical_cross_entropy, multi_label_cross_entropy
-from pneumo_utils.training.metrics import LikeliestAccuracy
+from pneumo_utils.training.metrics import CategoricalAccuracy
 
 
 @pytest.fixture(scope="module")
 def cohort(tmp_path_factory):
-    return nih.read(writers.make("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None).but(
-        classes=[*nih.FINDINGS, nih.NONE]
-    )
+    return nih.read(
+        writers.write_release("nih", 200, 32, 0, tmp_path_factory.mktemp("labels") / "nih"), say=None
+    ).replace(classes=[*nih.FINDINGS, nih.NO_FINDING])
 
 
 # images by chance
 
 
 def test_images_are_dealt_in_their_shares_and_each_once(cohort):
-    told = dealt(cohort, 0.1, 0.2, 3)
+    told = random_split(cohort, 0.1, 0.2, 3)
     images = len(cohort)
     assert told.table["split"].value_counts().to_dict() == {
         "train": images - round(0.1 * images) - round(0.2 * images),
         "valid": round(0.2 * images),
         "test": round(0.1 * images),
     }
-    assert (told.table["split"] == dealt(cohort, 0.1, 0.2, 3).table["split"]).all() and (
-        told.table["split"] != dealt(cohort, 0.1, 0.2, 4).table["split"]
+    assert (told.table["split"] == random_split(cohort, 0.1, 0.2, 3).table["split"]).all() and (
+        told.table["split"] != random_split(cohort, 0.1, 0.2, 4).table["split"]
     ).any()
     # nobody looks at patients
     assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()
 
 
 def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
-    whole = dealt(cohort, 0.1, 0.1, 0)
-    some = drawn(whole, 100, 1)
+    whole = random_split(cohort, 0.1, 0.1, 0)
+    some = subsample(whole, 100, 1)
     assert some.table["split"].value_counts().to_dict() == {"train": 80, "valid": 10, "test": 10}
     assert (whole.table["split"][some.table.index] == some.table["split"]).all()
-    assert set(drawn(whole, 100, 2).table.index) != set(some.table.index)
-    assert len(drawn(whole, len(whole), 5)) == len(whole)
+    assert set(subsample(whole, 100, 2).table.index) != set(some.table.index)
+    assert len(subsample(whole, len(whole), 5)) == len(whole)
 
 
 def test_too_many_or_too_few_images_are_an_error_that_says_how_many_there_are(cohort):
-    whole = dealt(cohort, 0.1, 0.1, 0)
+    whole = random_split(cohort, 0.1, 0.1, 0)
     with pytest.raises(
         StudyError, match=f"5,000 images cannot be drawn from the {len(cohort)} .* at most {len(cohort)}"
     ):
-        drawn(whole, 5000, 0)
+        subsample(whole, 5000, 0)
     with pytest.raises(StudyError, match="4 images are too few for a valid part, .* at least 10"):
-        drawn(whole, 4, 0)
+        subsample(whole, 4, 0)
     with pytest.raises(StudyError, match="less than 1"):
-        dealt(cohort, 0.6, 0.4, 0)
+        random_split(cohort, 0.6, 0.4, 0)
 
 
 def test_upside_down_is_another_axis_than_a_mirror():
@@ -86,14 +86,14 @@ def test_upside_down_is_another_axis_than_a_mirror():
 
 
 def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
-    net, whole = trunk("resnet50", weights="random", size="pocket", top=True), dealt(cohort, 0.1, 0.1, 0)
-    assert grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
-    assert pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
+    net, whole = trunk("resnet50", weights="random", size="pocket", top=True), random_split(cohort, 0.1, 0.1, 0)
+    assert layer_size_grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
+    assert layer_size_pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
     for ask, said in (
-        (lambda: grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"),
-        (lambda: grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
-        (lambda: grid(net, whole, [], [50]), "at least; here are 0 and 1"),
-        (lambda: pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2"),
+        (lambda: layer_size_grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"),
+        (lambda: layer_size_grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
+        (lambda: layer_size_grid(net, whole, [], [50]), "at least; here are 0 and 1"),
+        (lambda: layer_size_pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2"),
     ):
         with pytest.raises(StudyError, match=said):
             ask()
@@ -111,7 +111,7 @@ def several(rows=40, labels=4, seed=0):
         truth,
         random.random((rows, labels)),
         list("abcd")[:labels],
-        several=True,
+        multilabel=True,
     )
 
 
@@ -125,7 +125,7 @@ def test_losses_of_kept_predictions_are_those_of_the_training():
             truth.numpy(),
             loss.activation(logits).numpy(),
             list("abcd"),
-            several=True,
+            multilabel=True,
         )
         assert log_loss(told, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
 
@@ -140,7 +140,7 @@ def test_the_loss_of_a_class_is_scikit_learns():
 
 
 def test_a_certain_mistake_costs_what_keras_says():
-    wrong = Predictions(["one"], [""], [[1, 0]], [[0.0, 0.0]], ["a", "b"], several=True)
+    wrong = Predictions(["one"], [""], [[1, 0]], [[0.0, 0.0]], ["a", "b"], multilabel=True)
     assert log_loss(wrong)[0] == pytest.approx(-np.log(1e-7) / 2, rel=1e-6)
     with pytest.raises(StudyError, match="each"):
         log_loss(wrong, "all")
@@ -151,7 +151,7 @@ def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
         pred = torch.tensor([[0.1, 2.0, 1.0], [3.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
         yb = (torch.tensor([[0, 1, 1], [0, 1, 0], [0, 1, 1]]),)
 
-    metric = LikeliestAccuracy()
+    metric = CategoricalAccuracy()
     metric.reset()
     metric.accumulate(Learn)
     assert float(metric.value) == pytest.approx(1 / 3)
@@ -162,7 +162,10 @@ def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
 
 def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
     draws = np.random.default_rng(0).normal(5, 2, 4000)
-    alone, many = best_of({"a": draws}, {"a": 1}, resamples=20000), best_of({"a": draws}, {"a": 20}, resamples=20000)
+    alone, many = (
+        max_under_null({"a": draws}, {"a": 1}, resamples=20000),
+        max_under_null({"a": draws}, {"a": 20}, resamples=20000),
+    )
     assert alone[0] == pytest.approx(0, abs=0.1) and many[0] == pytest.approx(
         2 * 1.824, abs=0.1
     )  # the median of the highest of 20 standard normal numbers
@@ -177,7 +180,7 @@ def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations
     random, held, above, tries = np.random.default_rng(0), 0, 0, 400
     for at in range(tries):
         found = max(random.normal(0, each, 20).max() for each in deviations.values())
-        middle, low, high = best_of(
+        middle, low, high = max_under_null(
             {name: random.normal(0.9, each, 6) for name, each in deviations.items()},
             dict.fromkeys(deviations, 20),
             resamples=500,
@@ -190,26 +193,28 @@ def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations
 def test_of_several_kinds_the_noisiest_gives_the_best():
     random = np.random.default_rng(0)
     kinds = {"still": random.normal(0, 0.01, 50), "noisy": random.normal(0, 1, 50)}
-    assert best_of(kinds, {"still": 10, "noisy": 10})[0] > 20 * best_of(kinds, {"still": 10, "noisy": 0})[0]
+    assert (
+        max_under_null(kinds, {"still": 10, "noisy": 10})[0] > 20 * max_under_null(kinds, {"still": 10, "noisy": 0})[0]
+    )
     with pytest.raises(StudyError, match="two draws or more, and of noisy there are 1"):
-        best_of(kinds | {"noisy": [1.0]}, {"noisy": 3})
+        max_under_null(kinds | {"noisy": [1.0]}, {"noisy": 3})
 
 
 # labels that can be judged
 
 
 def test_labels_need_images_on_both_sides_in_every_part(cohort):
-    parts = [dealt(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
-    found, counts = judged(parts, 4), [part.counts() for part in parts]
-    assert nih.NONE in found and found == [
+    parts = [random_split(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
+    found, counts = labels_with_support(parts, 4), [part.counts() for part in parts]
+    assert nih.NO_FINDING in found and found == [
         name for name in cohort.classes if all(4 <= each[name] <= len(part) - 4 for each, part in zip(counts, parts))
     ]
 
 
 def test_one_class_only_is_said(cohort):
-    healthy = cohort.where(cohort.table["labels"] == nih.NONE)
+    healthy = cohort.where(cohort.table["labels"] == nih.NO_FINDING)
     with pytest.raises(StudyError, match=f"of {len(healthy)} test images {len(healthy)} are No Finding and 0 "):
-        judged([healthy], 5)
+        labels_with_support([healthy], 5)
 
 
 # figures
@@ -222,17 +227,19 @@ def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
         columns=pd.Index(["0", "2", "5", "19"], name="c"),
     )
     numbers.iloc[0, 0] = np.nan
-    figure, alt = heat_map(numbers, "points", "{:+.0f}", centre=0, named=2)
+    figure, alt = matrix_plot(numbers, "points", "{:+.0f}", centre=0, n_named=2)
     assert "3 rows by 4 columns" in alt and "300, 19 +7" in alt and "100, 2 -3" in alt and "nan" not in alt
     shown = [text.get_text() for text in figure.axes[0].texts]
     assert "+7" in shown and "–" in shown
     with pytest.raises(StudyError, match="no number"):
-        heat_map(numbers * np.nan, "points")
+        matrix_plot(numbers * np.nan, "points")
 
 
 def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
     names = [f"label {at}" for at in range(14)]
-    figure, _ = heat_map(pd.DataFrame(np.random.default_rng(0).random((14, 14)), index=names, columns=names), "share")
+    figure, _ = matrix_plot(
+        pd.DataFrame(np.random.default_rng(0).random((14, 14)), index=names, columns=names), "share"
+    )
     assert not figure.axes[0].texts and len(figure.axes[0].get_xticklabels()) == 14
 
 

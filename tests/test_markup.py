@@ -9,7 +9,7 @@ from myst_parser.docutils_ import Parser
 
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.markup import code, plain
+from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.study import book, pages, records
 
 HOSTILE = [
@@ -35,7 +35,12 @@ def rendered(text: str) -> str:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_value_reads_as_it_was_written(text):
-    for page in (f"a {plain(text)} b", f"| head |\n| --- |\n| {plain(text)} |", f"## {plain(text)}", code(text)):
+    for page in (
+        f"a {escape_markup(text)} b",
+        f"| head |\n| --- |\n| {escape_markup(text)} |",
+        f"## {escape_markup(text)}",
+        code_markup(text),
+    ):
         shown = rendered(page)
         body = shown[shown.index("<body") :]
         for tag in ("<script", "<img", "<b>", "<strong", "<em>", "<a ", "<math", 'onmouseover="'):
@@ -43,7 +48,7 @@ def test_a_value_reads_as_it_was_written(text):
     # back from entities, it is the text in one line
     import html
 
-    assert html.unescape(plain(text)) == " ".join(text.split())
+    assert html.unescape(escape_markup(text)) == " ".join(text.split())
 
 
 def test_the_page_of_statistics_runs_nothing(monkeypatch, tmp_path):
@@ -69,7 +74,7 @@ def test_the_page_of_statistics_runs_nothing(monkeypatch, tmp_path):
             peak_memory_mb=None,
             git={"commit": text, "dirty": False},
         )
-        page = pages.statistics([manifest], [record]) + pages.what_was_run(manifest, "stale")
+        page = pages.statistics_page([manifest], [record]) + pages.run_summary(manifest, "stale")
         shown = rendered(page)
         assert "{{" not in page and "{%" not in page
         for mark in ("<script", "<img", 'javascript:harm()"', 'onmouseover="', "<strong>harm"):
@@ -84,7 +89,7 @@ def test_only_the_books_own_prose_is_a_template():
         Path("b.png"): b"{{",
     }
     values = {"found": {"x": {"note": {"value": "{{ 7 * 7 }}"}, "n": {"value": 0.25}}}}
-    filled = book._filled(prose, values)
+    filled = book._fill_templates(prose, values)
     assert filled == {Path("book/a.md"): b"{{ 7 * 7 }} and 0.2", Path("b.png"): b"{{"}
     for harm in (
         b"{{ found.__class__.__mro__ }}",
@@ -93,7 +98,7 @@ def test_only_the_books_own_prose_is_a_template():
         b"{{ ( }}",
     ):
         with pytest.raises(StudyError, match=r"book/a.md: .* cannot be filled in"):
-            book._filled({Path("book/a.md"): harm}, values)
+            book._fill_templates({Path("book/a.md"): harm}, values)
     config = (ROOT / "_config.yml").read_text(encoding="utf-8")
     assert "substitution" not in config and all(name in config for name in EXTENSIONS)
 
@@ -109,7 +114,7 @@ def record(tmp_path, monkeypatch):
 
     def changed(**changes):
         path.write_text(json.dumps(raw | changes), encoding="utf-8")
-        return records.read(path)
+        return records.read_record(path)
 
     return changed
 

@@ -13,17 +13,17 @@ from conftest import write_notebook
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots.comparison import survey_table
-from pneumo_utils.plots.tables import table
+from pneumo_utils.plots.tables import html_table
 from pneumo_utils.study import book, references, rerun_footer
-from pneumo_utils.study.chapters import Chapter, chapters, find
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import Standing
+from pneumo_utils.study.run_status import ChapterStatus
 
 SHOW = """
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import Markdown, display
-from pneumo_utils.plots.tables import table
+from pneumo_utils.plots.tables import html_table
 
 SCORES = pd.DataFrame({"model": ["a < b", "c"], "F1": [0.5, 0.25]})
 def draw(name):
@@ -92,10 +92,11 @@ def pages(demo, tmp_path_factory):
     stage = tmp_path_factory.mktemp("stage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(book, "chapters", lambda: list(demo))
-        patch.setattr(book, "find", lambda name: next(chapter for chapter in demo if chapter.name == name))
-        patch.setattr(rerun_footer, "closing", lambda chapter: "## Run this chapter")
+        patch.setattr(book, "find_chapter", lambda name: next(chapter for chapter in demo if chapter.name == name))
+        patch.setattr(rerun_footer, "rerun_section", lambda chapter: "## Run this chapter")
         executed = {
-            chapter: book.page(Standing("up to date", [], done.folder, done.manifest)) for chapter, done in demo.items()
+            chapter: book.notebook_page(ChapterStatus("up to date", [], done.folder, done.manifest))
+            for chapter, done in demo.items()
         }
         prose = {
             Path("book/intro.md"): PROSE.encode(),
@@ -193,12 +194,12 @@ def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
         book._resolve_references({}, {first: page})
     for wrong in ("fig-5-third", "tab-6-scores", "fig-5-seed", "tab-atlas-height"):
         with pytest.raises(StudyError, match=f"here.md refers to {wrong}"):
-            references.settled(f"{{numref}}`{wrong}`", "here.md", set(), list(demo))
+            references.resolve_references(f"{{numref}}`{wrong}`", "here.md", set(), list(demo))
 
 
 def test_a_survey_whose_name_is_worked_out_may_be_left_out(demo):
     assert (
-        references.settled("Look at {numref}`tab-atlas-depth-by-half`.", "here.md", set(), list(demo))
+        references.resolve_references("Look at {numref}`tab-atlas-depth-by-half`.", "here.md", set(), list(demo))
         == "Look at *a table left out of this run*."
     )
 
@@ -215,11 +216,11 @@ def shows(label):
 
 def test_a_name_stands_once_in_a_chapter(demo):
     with pytest.raises(StudyError, match="two figures or tables of one name, tab-5-scores"):
-        references.labels({"cells": 2 * shows("tab-5-scores")}, next(iter(demo)))
+        references.page_labels({"cells": 2 * shows("tab-5-scores")}, next(iter(demo)))
 
 
 def test_every_chapter_has_its_own_short_name():
-    told = [chapter.short for chapter in chapters()]
+    told = [chapter.label_prefix for chapter in chapters()]
     assert (
         len(set(told)) == len(told)
         and {"1", "5b", "audit", "atlas"} <= set(told)
@@ -230,12 +231,12 @@ def test_every_chapter_has_its_own_short_name():
 def test_a_numbered_table_has_a_name_and_a_caption():
     frame = pd.DataFrame({"a": [1]})
     assert (
-        "<caption>Of &lt;a&gt;</caption>" in table(frame, name="a", caption="Of\n<a>").data
-        and "caption" not in table(frame).data
+        "<caption>Of &lt;a&gt;</caption>" in html_table(frame, name="a", caption="Of\n<a>").data
+        and "caption" not in html_table(frame).data
     )
     for name, caption in (("", "Something"), ("scores", " "), ("two words", "Something"), ('a"b', "Something")):
         with pytest.raises(StudyError, match="has a name .* and a caption"):
-            table(frame, name=name, caption=caption)
+            html_table(frame, name=name, caption=caption)
     assert (
         'id="tab-f1-of-all-50"'
         in survey_table("F1, of all (50 %)", {"this run": {"F1, of all (50 %): x": {"value": 1.0}}}).data
@@ -243,10 +244,16 @@ def test_a_numbered_table_has_a_name_and_a_caption():
 
 
 def test_a_link_into_a_chapter_that_is_left_out_is_its_words_alone():
-    audit, first = find("audit"), find("1")
+    audit, first = find_chapter("audit"), find_chapter("1")
     text = (
         "[How](surgical-claims) it is told in [](01_surgical_finetuning.ipynb), "
         "[there](../notebooks/01_surgical_finetuning.ipynb) and in [the audit](verdicts)."
     )
-    assert references.linked(text, [first]) == f"How it is told in *{first.title}*, there and in [the audit](verdicts)."
-    assert references.linked(text, [audit]).endswith("and in the audit.") and references.linked(text, []) == text
+    assert (
+        references.unlink_chapters(text, [first])
+        == f"How it is told in *{first.title}*, there and in [the audit](verdicts)."
+    )
+    assert (
+        references.unlink_chapters(text, [audit]).endswith("and in the audit.")
+        and references.unlink_chapters(text, []) == text
+    )

@@ -10,9 +10,16 @@ from papermill.inspection import inspect_notebook
 
 from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter, chapters
-from pneumo_utils.study.parameters import check, declared, from_file, from_words, of_chapter, tier
+from pneumo_utils.study.parameters import (
+    chapter_parameters,
+    check_parameters,
+    convert_words,
+    parse_parameters,
+    read_parameters_file,
+    tier,
+)
 
-KNOWN = declared(
+KNOWN = parse_parameters(
     "epochs: int = 3  # [1, 100] epochs\n"
     "lr: float = 0.001  # (0, 1] learning rate\n"
     'weights: str = "pocket"  # {pocket, imagenet, file} weights of the trunk\n'
@@ -25,7 +32,7 @@ KNOWN = declared(
 def test_a_cell_is_read_with_types_defaults_limits_and_help():
     lr, weights = KNOWN["lr"], KNOWN["weights"]
     assert (lr.type, lr.default, lr.allowed, lr.says) == ("float", 0.001, "(0, 1]", "learning rate")
-    assert (weights.allowed, weights.says, weights.path_to) == (
+    assert (weights.allowed, weights.says, weights.path_kind) == (
         "pocket | imagenet | a file",
         "weights of the trunk",
         "file",
@@ -38,7 +45,7 @@ def test_a_cell_is_read_with_types_defaults_limits_and_help():
 )
 def test_a_line_that_papermill_would_drop_is_an_error(line):
     with pytest.raises(StudyError, match="one literal on one line"):
-        declared(line)
+        parse_parameters(line)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +63,7 @@ def test_a_line_that_papermill_would_drop_is_an_error(line):
     ],
 )
 def test_what_fits_is_accepted(given):
-    check(KNOWN, given)
+    check_parameters(KNOWN, given)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +84,12 @@ def test_what_fits_is_accepted(given):
 )
 def test_what_does_not_fit_is_named(given, says):
     with pytest.raises(ParameterError, match=says):
-        check(KNOWN, given)
+        check_parameters(KNOWN, given)
 
 
 def test_all_faults_are_told_at_once():
     with pytest.raises(ParameterError) as told:
-        check(KNOWN, {"epoch": 3, "lr": 5})
+        check_parameters(KNOWN, {"epoch": 3, "lr": 5})
     assert "epochs" in str(told.value) and "(0, 1]" in str(told.value)
 
 
@@ -95,7 +102,7 @@ def test_words_of_the_command_line_are_read_by_type():
         ("blocks", "[1, 4]"),
         ("typo", "x"),
     ]
-    assert from_words(KNOWN, words) == {
+    assert convert_words(KNOWN, words) == {
         "epochs": 7,
         "lr": 0.001,
         "weights": "123",
@@ -112,25 +119,25 @@ def test_words_of_the_command_line_are_read_by_type():
 def test_a_params_file_that_is_none(tmp_path, content, says):
     (tmp_path / "p.yml").write_text(content)
     with pytest.raises(StudyError, match=says):
-        from_file(tmp_path / "p.yml")
+        read_parameters_file(tmp_path / "p.yml")
 
 
 def test_a_params_file_that_is_not_there(tmp_path):
     with pytest.raises(StudyError, match="cannot be read"):
-        from_file(tmp_path / "none.yml")
+        read_parameters_file(tmp_path / "none.yml")
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
 def test_papermill_sees_the_same_parameters(chapter):
     """papermill drops a line that it cannot read without a word; the chapters' own lines are all ones that it can."""
     seen = inspect_notebook(chapter.path)
-    assert list(seen) == list(of_chapter(chapter))
+    assert list(seen) == list(chapter_parameters(chapter))
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
 def test_every_parameter_is_read_by_its_notebook(chapter):
     code = ["".join(cell["source"]) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
-    for name in of_chapter(chapter):
+    for name in chapter_parameters(chapter):
         assert any(name in cell for cell in code[2:]), f"{name} is accepted and never read"
 
 
@@ -146,7 +153,7 @@ def test_notebooks_are_stored_without_outputs_and_begin_as_agreed(chapter):
 
 def test_the_tier_names_what_was_changed(tmp_path, small):
     chapter = Chapter(small())
-    defaults = {name: p.default for name, p in of_chapter(chapter).items()}
+    defaults = {name: p.default for name, p in chapter_parameters(chapter).items()}
     assert tier(chapter, defaults) == "pocket"
     assert tier(chapter, defaults | {"seed": 4, "data_root": str(tmp_path)}) == "pocket, with seed = 4"
     paper = tmp_path / "params" / "paper" / "demo.yml"
@@ -204,7 +211,7 @@ def test_a_file_that_is_none_of_parameters_ends_in_one_message(tmp_path, content
     path = tmp_path / "settings.yml"
     path.write_text(content)
     with pytest.raises(StudyError, match=message):
-        from_file(path)
+        read_parameters_file(path)
 
 
 def test_what_is_no_file_of_parameters_is_not_opened(tmp_path):
@@ -212,14 +219,14 @@ def test_what_is_no_file_of_parameters_is_not_opened(tmp_path):
     (tmp_path / "latin.yml").write_bytes(b"seed: \xe9")
     for name, message in (("pipe.yml", "there is no such file"), ("latin.yml", "cannot be read")):
         with pytest.raises(StudyError, match=message):
-            from_file(tmp_path / name)
+            read_parameters_file(tmp_path / name)
     with pytest.raises(StudyError, match="there is no such file"):
-        from_file(tmp_path)
+        read_parameters_file(tmp_path)
 
 
 @pytest.mark.parametrize("word", ["9" * 5000, "9" * 30, "0x" + "f" * 5000, "[" * 3000])
 def test_a_number_beyond_all_measure_is_refused(word):
-    known = declared("seed: int = 0  # [0, 100] the seed\nlr: float = 0.1  # (0, 1] the rate")
+    known = parse_parameters("seed: int = 0  # [0, 100] the seed\nlr: float = 0.1  # (0, 1] the rate")
     for name in known:
         with pytest.raises(StudyError, match="Nothing was run"):
-            check(known, from_words(known, [(name, word)]))
+            check_parameters(known, convert_words(known, [(name, word)]))

@@ -5,13 +5,13 @@ import pytest
 import torch
 
 from pneumo_utils.phantom.patients import FINDING_SET_COUNTS, FINDING_SETS, FINDINGS
-from pneumo_utils.phantom.population import KINDS, Population
+from pneumo_utils.phantom.population import POPULATION_KINDS, Population
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", POPULATION_KINDS)
 def test_an_image_does_not_depend_on_its_batch(kind):
     people = Population(kind, seed=3)
     whole = people.render(range(20), size=64)
@@ -130,7 +130,7 @@ def test_findings_come_together_as_in_the_public_table():
     assert np.corrcoef(observed.ravel(), expected.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", POPULATION_KINDS)
 @pytest.mark.parametrize("rate", [0.0, 0.2])
 def test_labels_are_wrong_as_often_as_asked(kind, rate):
     table = Population(kind, seed=1, label_noise=rate).table(range(8000))

@@ -64,14 +64,14 @@ def test_the_page_is_kept_without_outputs_and_reads_all_its_parameters():
 def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
     shots = Population("adults", 0).render([0, 1], size=48, force={"findings": []})
     absent = figures.mask_of(shots, "Hernia", 1)
-    assert absent.shape == (48, 48) and not absent.any() and figures.where(absent).startswith("nowhere")
+    assert absent.shape == (48, 48) and not absent.any() and figures.describe_location(absent).startswith("nowhere")
     film = shots.image[0].numpy()
     plain, lined = (
-        np.asarray(saved(figures.plate([film], ["film"], 1, outlines=each)).convert("RGB"))
+        np.asarray(saved(figures.image_plate([film], ["film"], 1, outlines=each)).convert("RGB"))
         for each in (None, [{figures.AMBER: absent}])
     )
     assert np.array_equal(plain, lined)
-    saved(figures.beside([{"name": "Hernia", "without": film, "with": film, "mask": absent}]))
+    saved(figures.finding_comparison([{"name": "Hernia", "without": film, "with": film, "mask": absent}]))
 
 
 @pytest.mark.parametrize(
@@ -85,8 +85,8 @@ def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
 def test_a_place_in_words(mask, says):
     field = np.zeros((48, 48), bool)
     field[mask] = True
-    assert figures.where(field).startswith(says)
-    assert figures.where(field | field[:, ::-1]).startswith(
+    assert figures.describe_location(field).startswith(says)
+    assert figures.describe_location(field | field[:, ::-1]).startswith(
         says if "centre" in says else f"{says.split()[0]} left and right"
     )
 
@@ -96,24 +96,26 @@ def test_a_place_in_words(mask, says):
 )
 def test_an_outline_is_drawn_round_any_mask(mask):
     film = np.full((48, 48), 90, np.uint8)
-    picture = np.asarray(saved(figures.plate([film], None, 1, outlines=[{figures.AMBER: mask}])).convert("RGB")).astype(
-        int
-    )
+    picture = np.asarray(
+        saved(figures.image_plate([film], None, 1, outlines=[{figures.AMBER: mask}])).convert("RGB")
+    ).astype(int)
     assert (picture[..., 0] - picture[..., 2] > 100).any(), "amber on grey"
 
 
 def test_a_plate_takes_maps_that_are_flat_and_rows_that_are_not_full():
-    picture = saved(figures.plate([np.zeros((48, 48)), np.ones((48, 48), np.uint8)] * 3, ["a"] * 6, 4, ["one", "two"]))
+    picture = saved(
+        figures.image_plate([np.zeros((48, 48)), np.ones((48, 48), np.uint8)] * 3, ["a"] * 6, 4, ["one", "two"])
+    )
     assert picture.mode == "P" and picture.width > 500
 
 
 def test_phantom_and_real_are_compared_as_the_record_has_them(monkeypatch):
-    scores = figures.profile(RECORD)
+    scores = figures.difficulty_table(RECORD)
     assert scores["gap"].round(3).tolist() == [-0.05, -0.05] and len(scores) == 2
-    assert saved(figures.realism(RECORD)).height > 1000
-    assert figures.looks(RECORD)["real"].tolist() == [120.0, 40.0, 20.0]
-    alone = figures.profile({"phantom": RECORD["phantom"]})
+    assert saved(figures.realism_plot(RECORD)).height > 1000
+    assert figures.grey_and_edge_statistics(RECORD)["real"].tolist() == [120.0, 40.0, 20.0]
+    alone = figures.difficulty_table({"phantom": RECORD["phantom"]})
     assert alone["real"].isna().all()
-    saved(figures.realism({"phantom": RECORD["phantom"]}))
+    saved(figures.realism_plot({"phantom": RECORD["phantom"]}))
     monkeypatch.setattr(figures, "ROOT", ROOT / "nowhere")
-    assert figures.record("phantom_realism") is None
+    assert figures.load_phantom_record("phantom_realism") is None

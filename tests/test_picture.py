@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pneumo_utils.study.run_context import JPEG, PNG, encoded, kind_of
+from pneumo_utils.study.run_context import JPEG, PNG, encode_figure, image_media_type
 
 pytestmark = pytest.mark.usefixtures("closed_figures")
 
@@ -31,7 +31,7 @@ def test_lines_are_kept_in_a_palette_and_look_as_they_were_drawn():
     figure, axes = plt.subplots()
     axes.plot([0, 1, 0], color="tab:blue")
     axes.bar([0, 1], [0.3, 0.6], color="tab:orange")
-    kind, data = encoded(figure)
+    kind, data = encode_figure(figure)
     assert kind == PNG and abs(read(data) - drawn(figure)).mean() < 0.1
     full = io.BytesIO()
     figure.savefig(full, format="png", dpi=144, bbox_inches="tight")
@@ -41,7 +41,7 @@ def test_lines_are_kept_in_a_palette_and_look_as_they_were_drawn():
 def test_smooth_colour_has_no_bands():
     figure, axes = plt.subplots()
     heat(figure, axes)
-    kind, data = encoded(figure)
+    kind, data = encode_figure(figure)
     assert kind == JPEG
     off = abs(read(data) - drawn(figure)).max(axis=2)
     assert (off > 16).mean() < 0.01 and len(np.unique(read(data).reshape(-1, 3), axis=0)) > 1000
@@ -50,12 +50,13 @@ def test_smooth_colour_has_no_bands():
 def test_a_grey_picture_needs_no_more_than_a_palette():
     figure, axes = plt.subplots()
     axes.imshow(np.tile(np.arange(256), (256, 1)), cmap="gray")
-    kind, data = encoded(figure)
+    kind, data = encode_figure(figure)
     assert kind == PNG and abs(read(data) - drawn(figure)).max(axis=2).mean() < 1
 
 
 def test_an_output_tells_its_kind():
     assert (
-        kind_of({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG and kind_of({"data": {"image/png": ""}}) == PNG
+        image_media_type({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG
+        and image_media_type({"data": {"image/png": ""}}) == PNG
     )
-    assert kind_of({"data": {"text/html": ""}}) == kind_of({"output_type": "stream"}) == ""
+    assert image_media_type({"data": {"text/html": ""}}) == image_media_type({"output_type": "stream"}) == ""

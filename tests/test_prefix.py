@@ -20,15 +20,15 @@ from PIL import Image
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import COLUMNS, Cohort
-from pneumo_utils.data.pixel_cache import Images
-from pneumo_utils.models.blocks import About, Chain, units, with_head
+from pneumo_utils.data.cohort import TABLE_COLUMNS, Cohort
+from pneumo_utils.data.pixel_cache import ImageFiles
+from pneumo_utils.models.blocks import Chain, TrunkInfo, list_units, with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import groups, learns
-from pneumo_utils.models.registry import names
-from pneumo_utils.training.feature_cache import cached, plan
+from pneumo_utils.models.freezing import parameter_groups, set_trainable
+from pneumo_utils.models.registry import trunk_names
+from pneumo_utils.training.feature_cache import cache_features, plan_cache
 from pneumo_utils.training.feature_loaders import FeatureLoader
-from pneumo_utils.training.feature_store import Store, folder
+from pneumo_utils.training.feature_store import FeatureStore, feature_folder
 
 torch.set_num_threads(1)
 SIDE = 32
@@ -43,7 +43,7 @@ def home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def store():
-    return Store()
+    return FeatureStore()
 
 
 def written(root, count=54, side=SIDE):
@@ -80,8 +80,8 @@ def read(root):
         stamps.append((path.name, stat.st_size, stat.st_mtime_ns))
     return Cohort(
         "Noise",
-        pd.DataFrame(rows)[COLUMNS],
-        Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+        pd.DataFrame(rows)[TABLE_COLUMNS],
+        ImageFiles(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
         ["well", "ill"],
     )
 
@@ -138,14 +138,14 @@ def apart(one, other):
 def work(chain):
     """Counts the images that go through the first layer of a chain."""
     seen = []
-    units(chain)[0][1].register_forward_hook(lambda module, taken, given: seen.append(len(given)))
+    list_units(chain)[0][1].register_forward_hook(lambda module, taken, given: seen.append(len(given)))
     return seen
 
 
 # equality
 
 
-@pytest.mark.parametrize("name", names())
+@pytest.mark.parametrize("name", trunk_names())
 def test_cached_and_plain_give_the_same_weights(name, cohort, store):
     few = cohort.where(np.arange(len(cohort)) < 24)
     assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], (
@@ -154,33 +154,35 @@ def test_cached_and_plain_give_the_same_weights(name, cohort, store):
     start = pocket(name)
     blocks = start.blocks
     for what in ("last 5 + head", f"{blocks[len(blocks) // 2]} + head", blocks[-2], "head"):
-        learns(start, what)
+        set_trainable(start, what)
         one, other = copy.deepcopy(start), copy.deepcopy(start)
         ten_steps(one, plain(few, 3))
-        rest, dls = cached(other, plain(few, 3), store=store)
-        assert len(units(rest)) < len(units(other))
+        rest, dls = cache_features(other, plain(few, 3), store=store)
+        assert len(list_units(rest)) < len(list_units(other))
         ten_steps(rest, dls)
         assert apart(one, other) < 1e-5 < apart(one, start), what
 
 
 def test_channels_last_stays_channels_last(cohort, store):
-    start = learns(pocket(), "conv5_x + head").to(memory_format=torch.channels_last)
+    start = set_trainable(pocket(), "conv5_x + head").to(memory_format=torch.channels_last)
     one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cached(other, plain(cohort), store=store)
+    rest, dls = cache_features(other, plain(cohort), store=store)
     x, _ = next(iter(dls.valid))
     assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
     assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
-    usual = learns(pocket(), "conv5_x + head")
-    assert plan(usual, plain(cohort), store=store).todo == len(cohort), "another memory format is another cache"
+    usual = set_trainable(pocket(), "conv5_x + head")
+    assert plan_cache(usual, plain(cohort), store=store).n_missing == len(cohort), (
+        "another memory format is another cache"
+    )
 
 
 def test_fastai_trains_both_alike(cohort, store):
     results = []
     for kept in (False, True):
-        whole = learns(pocket(), "conv5_x + head")
-        model, dls = cached(whole, plain(cohort), store=store) if kept else (whole, plain(cohort))
+        whole = set_trainable(pocket(), "conv5_x + head")
+        model, dls = cache_features(whole, plain(cohort), store=store) if kept else (whole, plain(cohort))
         torch.manual_seed(1)
-        learner = Learner(dls, model, splitter=groups)
+        learner = Learner(dls, model, splitter=parameter_groups)
         with learner.no_bar(), learner.no_logging():
             learner.fit_one_cycle(2, slice(1e-4, 1e-2))
             answers, truth = learner.get_preds()
@@ -202,9 +204,9 @@ def test_fastai_trains_both_alike(cohort, store):
 
 
 def test_the_batches_are_the_plain_ones_in_their_order(cohort, store):
-    chain = learns(pocket(), "head")
+    chain = set_trainable(pocket(), "head")
     for more in ({}, {"drop_last": True}):
-        images, (_, features) = plain(cohort, **more), cached(chain, plain(cohort, **more), store=store)
+        images, (_, features) = plain(cohort, **more), cache_features(chain, plain(cohort, **more), store=store)
         chain.eval()
         before = nn.Sequential(*list(chain.children())[:-1], *chain.get_submodule("head")[:2])
         for _ in range(2):
@@ -225,26 +227,26 @@ def test_no_random_number_is_used_up(cohort, store):
     states = []
     for kept in (False, True):
         random.seed(4), np.random.seed(4), torch.manual_seed(4)
-        chain, dls = learns(pocket(), "head"), plain(cohort, flip=True)
+        chain, dls = set_trainable(pocket(), "head"), plain(cohort, flip=True)
         torch.manual_seed(4)
         if kept:
-            plan(chain, dls, views=2, store=store)
-            cached(chain, dls, views=2, store=store)
+            plan_cache(chain, dls, views=2, store=store)
+            cache_features(chain, dls, views=2, store=store)
         states.append((random.random(), np.random.rand(), torch.rand(3).tolist(), dls.train.rng.random()))
     assert states[0] == states[1]
 
 
 def test_the_rest_is_the_chain_itself(cohort, store):
-    chain = learns(pocket(), "last 2 + head")
-    rest, _ = cached(chain, plain(cohort), store=store)
-    assert rest.blocks == ["conv5_x", "head"] and [path for path, _ in units(rest)][0] == "conv5_x.2"
+    chain = set_trainable(pocket(), "last 2 + head")
+    rest, _ = cache_features(chain, plain(cohort), store=store)
+    assert rest.blocks == ["conv5_x", "head"] and [path for path, _ in list_units(rest)][0] == "conv5_x.2"
     whole = chain.state_dict(keep_vars=True)
     assert all(tensor is whole[path] for path, tensor in rest.state_dict(keep_vars=True).items())
     rest.train()
     assert not rest.get_submodule("conv5_x.2.bn1").training and rest.get_submodule("conv5_x.2.bn2").training
-    assert set(map(id, sum(groups(rest), []))) == set(map(id, sum(groups(chain), [])))
+    assert set(map(id, sum(parameter_groups(rest), []))) == set(map(id, sum(parameter_groups(chain), [])))
     chain.eval()
-    rest, _ = cached(chain, plain(cohort), store=store)
+    rest, _ = cache_features(chain, plain(cohort), store=store)
     assert not rest.training and not chain.training
 
 
@@ -261,24 +263,24 @@ class Inplace(nn.Module):
 
 def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
     torch.manual_seed(0)
-    start = learns(
+    start = set_trainable(
         with_head(
             Chain(
                 {"one": nn.Sequential(nn.Conv2d(3, 4, 3, stride=4)), "two": nn.Sequential(Inplace(), Inplace())},
-                About("inplace", "pocket", *HALF, channels=4, cam="two"),
+                TrunkInfo("inplace", "pocket", *HALF, channels=4, cam_layer="two"),
             ),
             head(4),
         ),
         "two + head",
     )
     one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cached(other, plain(cohort), store=store)
+    rest, dls = cache_features(other, plain(cohort), store=store)
     kept = dls.train_ds.features.values
     before = kept.clone()
     assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
     assert torch.equal(kept, before)
-    learns(other, "head")  # now those units belong to the prefix, and begin from what is kept
-    cached(other, plain(cohort), store=store)
+    set_trainable(other, "head")  # now those units belong to the prefix, and begin from what is kept
+    cache_features(other, plain(cohort), store=store)
     assert torch.equal(kept, before)
 
 
@@ -286,32 +288,34 @@ def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
 
 
 def refusal(chain, dls, **more):
-    planned = plan(chain, dls, store=Store(), **more)
-    assert planned.refusal and str(planned) == planned.refusal and not planned.pays
+    planned = plan_cache(chain, dls, store=FeatureStore(), **more)
+    assert planned.refusal and str(planned) == planned.refusal and not planned.is_worthwhile
     with pytest.raises(StudyError) as told:
-        cached(chain, dls, store=Store(), **more)
+        cache_features(chain, dls, store=FeatureStore(), **more)
     assert str(told.value) == planned.refusal
     return planned.refusal
 
 
 def test_moving_batch_norm_is_refused(cohort):
-    told = refusal(learns(pocket(), "head", "moving"), plain(cohort))
+    told = refusal(set_trainable(pocket(), "head", "moving"), plain(cohort))
     assert (
         "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told
         and 'Call set_trainable(..., batch_norm="frozen")' in told
     )
-    refusal(learns(pocket(), "all but batch norm", "moving"), plain(cohort))
-    assert not plan(learns(pocket("vgg16"), "head", "moving"), plain(cohort), store=Store()).refusal, (
-        "there is none in vgg16 that could move"
-    )
+    refusal(set_trainable(pocket(), "all but batch norm", "moving"), plain(cohort))
+    assert not plan_cache(
+        set_trainable(pocket("vgg16"), "head", "moving"), plain(cohort), store=FeatureStore()
+    ).refusal, "there is none in vgg16 that could move"
 
 
 def test_where_nothing_is_frozen_first(cohort):
     for what in ("all", "conv1 + head"):
-        assert "conv1.conv, the first layer of resnet18, is trainable" in refusal(learns(pocket(), what), plain(cohort))
-    for call in (plan, cached):
+        assert "conv1.conv, the first layer of resnet18, is trainable" in refusal(
+            set_trainable(pocket(), what), plain(cohort)
+        )
+    for call in (plan_cache, cache_features):
         with pytest.raises(StudyError, match="Nothing of resnet18 learns"):
-            call(learns(pocket(), "none"), plain(cohort))
+            call(set_trainable(pocket(), "none"), plain(cohort))
 
 
 def test_augmentation_is_refused(cohort):
@@ -321,7 +325,7 @@ def test_augmentation_is_refused(cohort):
         def encodes(self, x: TensorImage):
             return x + 0.1 * torch.randn_like(x)
 
-    chain = learns(pocket(), "head")
+    chain = set_trainable(pocket(), "head")
     assert "The training images are augmented (Flip)" in refusal(chain, plain(cohort, flip=True))
     assert "Take views=4 to draw four fixed views" in refusal(chain, plain(cohort, batch_tfms=[Noise()])), (
         "found by trying"
@@ -329,8 +333,8 @@ def test_augmentation_is_refused(cohort):
 
 
 def test_loaders_that_are_not_the_cohorts(cohort, store):
-    chain = learns(pocket(), "head")
-    rest, features = cached(chain, plain(cohort), store=store)
+    chain = set_trainable(pocket(), "head")
+    rest, features = cache_features(chain, plain(cohort), store=store)
     assert "hand out cached features already" in refusal(chain, features)
     pairs = TfmdDL([(torch.rand(3, SIDE, SIDE), 0)] * 8, bs=4, num_workers=0, device="cpu")
     assert "for the loaders that cohort.dataloaders(...) makes" in refusal(
@@ -342,67 +346,67 @@ def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
     from collections import namedtuple
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
-    assert "would take 0.0 GiB" in refusal(learns(pocket(), "head"), plain(cohort), limit=0)
-    assert not plan(learns(pocket(), "head"), plain(cohort), store=Store()).refusal
+    assert "would take 0.0 GiB" in refusal(set_trainable(pocket(), "head"), plain(cohort), limit=0)
+    assert not plan_cache(set_trainable(pocket(), "head"), plain(cohort), store=FeatureStore()).refusal
 
 
 # what is kept, and for what
 
 
 def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
-    chain = learns(pocket(), "conv5_x + head")
-    planned = plan(chain, plain(cohort), store=store)
-    assert planned.bytes == len(cohort) * 64 * 4 * 4 * 4 and planned.todo == len(cohort) and not store.held
+    chain = set_trainable(pocket(), "conv5_x + head")
+    planned = plan_cache(chain, plain(cohort), store=store)
+    assert planned.bytes == len(cohort) * 64 * 4 * 4 * 4 and planned.n_missing == len(cohort) and not store.held
     assert (
         str(planned) == "resnet18 before conv5_x.1, computed once: 54 images, 64 x 4 x 4 in float32, 216 KiB in memory"
     )
-    cached(chain, plain(cohort), store=store)
+    cache_features(chain, plain(cohort), store=store)
     assert (
         capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
     )
-    assert str(plan(chain, plain(cohort), store=store)).endswith(", already stored")
-    cached(chain, plain(cohort), store=store)
+    assert str(plan_cache(chain, plain(cohort), store=store)).endswith(", already stored")
+    cache_features(chain, plain(cohort), store=store)
     assert capsys.readouterr().out == "", "what takes nothing says nothing"
-    assert plan(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
+    assert plan_cache(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
 
 
 def test_the_share_of_the_work_that_is_saved(cohort, store):
     shares = [
-        plan(learns(pocket(), f"{block} + head"), plain(cohort), store=store)
+        plan_cache(set_trainable(pocket(), f"{block} + head"), plain(cohort), store=store)
         for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
     ]
-    shares.append(plan(learns(pocket(), "head"), plain(cohort), store=store))
+    shares.append(plan_cache(set_trainable(pocket(), "head"), plain(cohort), store=store))
     assert [each.share for each in shares] == sorted(each.share for each in shares) and shares[-1].share > 0.99
-    assert not shares[0].pays and shares[-1].pays
-    chain = learns(
+    assert not shares[0].is_worthwhile and shares[-1].is_worthwhile
+    chain = set_trainable(
         with_head(
             Chain(
                 {"one": nn.Sequential(nn.Conv2d(3, 4, 1)), "two": nn.Sequential(nn.Conv2d(4, 8, 1))},
-                About("hand", "pocket", *HALF, channels=8, cam="two"),
+                TrunkInfo("hand", "pocket", *HALF, channels=8, cam_layer="two"),
             ),
             head(8),
         ),
         "two + head",
     )
     by_hand = 12 * SIDE**2 / (12 * SIDE**2 + 32 * SIDE**2 + 16)
-    assert plan(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
+    assert plan_cache(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
 
 
 def test_the_share_is_that_of_the_images_where_some_are_kept_already(cohort, store):
-    chain = learns(pocket(), "conv5_x + head")
-    alone = plan(chain, plain(cohort), store=Store())
-    cached(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), store=store)
-    planned = plan(chain, plain(cohort), store=store)
-    assert planned.todo == 24 and planned.share == alone.share > 0 and planned.pays
+    chain = set_trainable(pocket(), "conv5_x + head")
+    alone = plan_cache(chain, plain(cohort), store=FeatureStore())
+    cache_features(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), store=store)
+    planned = plan_cache(chain, plain(cohort), store=store)
+    assert planned.n_missing == 24 and planned.share == alone.share > 0 and planned.is_worthwhile
 
 
 def test_what_is_kept_is_planned_without_computing(cohort, store):
-    chain = learns(pocket(), "conv2_x + head")
-    assert not plan(chain, plain(cohort), store=store).pays
-    cached(chain, plain(cohort), store=store)
+    chain = set_trainable(pocket(), "conv2_x + head")
+    assert not plan_cache(chain, plain(cohort), store=store).is_worthwhile
+    cache_features(chain, plain(cohort), store=store)
     seen = work(chain)
-    planned = plan(chain, plain(cohort), store=store)
-    assert planned.pays and planned.shape == (16, 16, 16) and not seen
+    planned = plan_cache(chain, plain(cohort), store=store)
+    assert planned.is_worthwhile and planned.shape == (16, 16, 16) and not seen
 
 
 def changed_pixel(chain, cohort, tmp_path):
@@ -447,61 +451,65 @@ CHANGES = {
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_whatever_it_depends_on_makes_another_cache(change, cohort, store, tmp_path):
-    chain = learns(pocket(), "conv5_x + head")
-    cached(chain, plain(cohort), store=store)
-    assert plan(chain, plain(cohort), store=store).todo == 0
-    assert plan(*CHANGES[change](chain, cohort, tmp_path), store=store).todo == len(cohort)
+    chain = set_trainable(pocket(), "conv5_x + head")
+    cache_features(chain, plain(cohort), store=store)
+    assert plan_cache(chain, plain(cohort), store=store).n_missing == 0
+    assert plan_cache(*CHANGES[change](chain, cohort, tmp_path), store=store).n_missing == len(cohort)
 
 
 def test_what_it_does_not_depend_on_finds_it_again(cohort, store):
-    cached(learns(pocket(), "conv5_x + head"), plain(cohort), store=store)
+    cache_features(set_trainable(pocket(), "conv5_x + head"), plain(cohort), store=store)
     chain = pocket(seed=0)
     nn.init.normal_(chain.get_submodule("head.3").weight)
     nn.init.normal_(chain.get_submodule("conv5_x.1.conv1").weight)
-    relabelled = cohort.labelled({"well": "fine", "ill": "ill"})
-    assert plan(learns(chain, "conv5_x"), plain(relabelled, batch_size=5, seed=9), store=store).todo == 0
+    relabelled = cohort.relabel({"well": "fine", "ill": "ill"})
+    assert (
+        plan_cache(set_trainable(chain, "conv5_x"), plain(relabelled, batch_size=5, seed=9), store=store).n_missing == 0
+    )
 
 
 def test_fewer_images_need_nothing_and_more_only_what_is_missing(cohort, store):
-    chain = learns(pocket(), "head")
+    chain = set_trainable(pocket(), "head")
     seen = work(chain)
     some, all_of_them = cohort.where(np.arange(len(cohort)) < 30), cohort
-    cached(chain, plain(some), store=store)
-    assert plan(chain, plain(all_of_them), store=store).todo == 24
+    cache_features(chain, plain(some), store=store)
+    assert plan_cache(chain, plain(all_of_them), store=store).n_missing == 24
     seen.clear()
-    _, dls = cached(chain, plain(all_of_them), store=store)
+    _, dls = cache_features(chain, plain(all_of_them), store=store)
     assert [count for count in seen if count == 7] == [7] * (3 + 2), (
         "16 and 8 images in full batches; those of two only learn the shape"
     )
-    _, expected = cached(chain, plain(all_of_them), store=Store())
+    _, expected = cache_features(chain, plain(all_of_them), store=FeatureStore())
     for (x, y), (again, answers) in zip(dls.train, expected.train, strict=True):
         assert torch.allclose(x, again, atol=1e-6) and y.tolist() == answers.tolist()
-    assert plan(chain, plain(some), store=store).todo == 0 and len(store.held) == 1
+    assert plan_cache(chain, plain(some), store=store).n_missing == 0 and len(store.held) == 1
 
 
 def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
     chain = pocket()
     seen = work(chain)
-    cached(learns(chain, "conv3_x + head"), plain(cohort), store=store)
+    cache_features(set_trainable(chain, "conv3_x + head"), plain(cohort), store=store)
     seen.clear()
     for what, begins in (("conv4_x + head", "conv3_x.1"), ("head", "conv4_x.1"), ("conv5_x + head", "conv4_x.1")):
-        rest, dls = cached(learns(chain, what), plain(cohort), store=store)
+        rest, dls = cache_features(set_trainable(chain, what), plain(cohort), store=store)
         assert f"from the stored features before {begins}" in capsys.readouterr().out
-        _, expected = cached(chain, plain(cohort), store=Store())
+        _, expected = cache_features(chain, plain(cohort), store=FeatureStore())
         for (x, _), (again, _) in zip(dls.valid, expected.valid, strict=True):
             assert torch.equal(x, again)
     assert seen.count(7) == 3 * (6 + 3), "the three from nothing; none of the three from the store"
-    assert plan(learns(chain, "conv4_x"), plain(cohort), store=store).todo == 0, "growing openness finds what it had"
+    assert plan_cache(set_trainable(chain, "conv4_x"), plain(cohort), store=store).n_missing == 0, (
+        "growing openness finds what it had"
+    )
 
 
 def test_paper_fives_final_layers_share_their_cuts(cohort, store):
     made = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 2))
     cuts = []
     for count in (0, 1, 2, 5, 9, 14, 19):
-        chain = learns(made, f"last {count} + head")
-        planned = plan(chain, plain(cohort), store=store)
-        cuts.append((planned.cut, planned.todo > 0))
-        cached(chain, plain(cohort), store=store)
+        chain = set_trainable(made, f"last {count} + head")
+        planned = plan_cache(chain, plain(cohort), store=store)
+        cuts.append((planned.cut, planned.n_missing > 0))
+        cache_features(chain, plain(cohort), store=store)
     assert cuts == [
         ("head", True),
         ("top.fc", True),
@@ -515,11 +523,16 @@ def test_paper_fives_final_layers_share_their_cuts(cohort, store):
 
 def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
     chain, blocks = pocket(), ("conv3_x", "conv4_x", "conv5_x")
-    size = {block: plan(learns(chain, f"{block} + head"), plain(cohort), store=store).bytes for block in blocks}
+    size = {
+        block: plan_cache(set_trainable(chain, f"{block} + head"), plain(cohort), store=store).bytes for block in blocks
+    }
     store.memory = size["conv3_x"] + size["conv4_x"]
     for block in ("conv4_x", "conv3_x", "conv5_x"):
-        cached(learns(chain, f"{block} + head"), plain(cohort), store=store)
-    left = {block: plan(learns(chain, f"{block} + head"), plain(cohort), store=store).todo == 0 for block in blocks}
+        cache_features(set_trainable(chain, f"{block} + head"), plain(cohort), store=store)
+    left = {
+        block: plan_cache(set_trainable(chain, f"{block} + head"), plain(cohort), store=store).n_missing == 0
+        for block in blocks
+    }
     assert left == {"conv3_x": False, "conv4_x": True, "conv5_x": True}, "conv4_x was older, but gone on from since"
     assert sum(each.bytes for each in store.held.values()) <= store.memory
 
@@ -528,24 +541,26 @@ def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
 
 
 def test_mapped_features_are_those_of_memory(cohort, store):
-    start = learns(pocket(), "conv5_x + head")
+    start = set_trainable(pocket(), "conv5_x + head")
     one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cached(one, plain(cohort), store=store)
-    planned = plan(other, plain(cohort), limit=1000, store=Store())
-    mapped_rest, mapped = cached(other, plain(cohort), limit=1000, store=(on_disk := Store()))
+    rest, dls = cache_features(one, plain(cohort), store=store)
+    planned = plan_cache(other, plain(cohort), memory_limit=1000, store=FeatureStore())
+    mapped_rest, mapped = cache_features(other, plain(cohort), memory_limit=1000, store=(on_disk := FeatureStore()))
     assert not on_disk.held and planned.disk_folder in str(planned) and "on disk in" in str(planned)
     assert mapped.train_ds.features.values.shape == dls.train_ds.features.values.shape
     for (x, _), (again, _) in zip(dls.valid, mapped.valid, strict=True):
         assert torch.equal(x, again)
     assert apart(ten_steps(rest, dls) and one, ten_steps(mapped_rest, mapped) and other) == 0
-    later = Store()
-    assert plan(start, plain(cohort), limit=1000, store=later).todo == 0, "another process finds the file"
-    _, again = cached(start, plain(cohort), limit=1000, store=later)
+    later = FeatureStore()
+    assert plan_cache(start, plain(cohort), memory_limit=1000, store=later).n_missing == 0, (
+        "another process finds the file"
+    )
+    _, again = cache_features(start, plain(cohort), memory_limit=1000, store=later)
     assert torch.equal(again.train_ds.features.values, mapped.train_ds.features.values)
 
 
 def places():
-    return list(folder("").iterdir())
+    return list(feature_folder("").iterdir())
 
 
 def flip_a_bit(place):
@@ -575,24 +590,24 @@ DAMAGES = {
 
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
-    chain = learns(pocket(), "conv5_x + head")
-    _, dls = cached(chain, plain(cohort), limit=0, store=Store())
+    chain = set_trainable(pocket(), "conv5_x + head")
+    _, dls = cache_features(chain, plain(cohort), memory_limit=0, store=FeatureStore())
     expected = dls.train_ds.features.values.clone()
     (place,) = places()
     DAMAGES[damage](place)
     capsys.readouterr()
-    _, again = cached(chain, plain(cohort), limit=0, store=Store())
+    _, again = cache_features(chain, plain(cohort), memory_limit=0, store=FeatureStore())
     assert "damaged, computing the features again" in capsys.readouterr().out
     assert (
         torch.equal(again.train_ds.features.values, expected)
-        and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0
+        and plan_cache(chain, plain(cohort), memory_limit=0, store=FeatureStore()).n_missing == 0
     )
 
 
 def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
-    from pneumo_utils.training.feature_loaders import Making
+    from pneumo_utils.training.feature_loaders import FeatureBuilder
 
-    chain, calls, real = learns(pocket(), "head"), [], Making._to_stored_format
+    chain, calls, real = set_trainable(pocket(), "head"), [], FeatureBuilder._to_stored_format
 
     def stops(self, output):
         calls.append(1)
@@ -600,29 +615,31 @@ def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
             raise KeyboardInterrupt
         return real(self, output)
 
-    monkeypatch.setattr(Making, "_to_stored_format", stops)
+    monkeypatch.setattr(FeatureBuilder, "_to_stored_format", stops)
     with pytest.raises(KeyboardInterrupt):
-        cached(chain, plain(cohort), limit=0, store=store)
+        cache_features(chain, plain(cohort), memory_limit=0, store=store)
     assert places() == [] and chain.training
-    _, dls = cached(chain, plain(cohort), limit=0, store=store)
+    _, dls = cache_features(chain, plain(cohort), memory_limit=0, store=store)
     assert len(places()) == 1 and len(dls.train_ds.features.images) == len(cohort)
 
 
 def test_more_images_are_added_on_disk_too(cohort):
-    chain = learns(pocket(), "head")
-    cached(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), limit=0, store=Store())
-    assert plan(chain, plain(cohort), limit=0, store=Store()).todo == 24
-    _, dls = cached(chain, plain(cohort), limit=0, store=Store())
-    _, expected = cached(chain, plain(cohort), store=Store())
+    chain = set_trainable(pocket(), "head")
+    cache_features(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), memory_limit=0, store=FeatureStore())
+    assert plan_cache(chain, plain(cohort), memory_limit=0, store=FeatureStore()).n_missing == 24
+    _, dls = cache_features(chain, plain(cohort), memory_limit=0, store=FeatureStore())
+    _, expected = cache_features(chain, plain(cohort), store=FeatureStore())
     for (x, _), (again, _) in zip(dls.train, expected.train, strict=True):
         assert torch.allclose(x, again, atol=1e-6)
 
 
 def test_the_disk_is_bounded(cohort):
-    chain, store = pocket(), Store(disk=0)
+    chain, store = pocket(), FeatureStore(disk=0)
     for block in ("conv4_x", "conv5_x"):
-        cached(learns(chain, f"{block} + head"), plain(cohort), limit=0, store=store)
-    assert len(places()) == 1 and plan(chain, plain(cohort), limit=0, store=Store()).todo == 0, "the newest stays"
+        cache_features(set_trainable(chain, f"{block} + head"), plain(cohort), memory_limit=0, store=store)
+    assert (
+        len(places()) == 1 and plan_cache(chain, plain(cohort), memory_limit=0, store=FeatureStore()).n_missing == 0
+    ), "the newest stays"
 
 
 # number formats
@@ -631,9 +648,9 @@ def test_the_disk_is_bounded(cohort):
 @pytest.mark.parametrize("dtype, close", [(torch.float16, 1e-3), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("limit", [0, 2**30])
 def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
-    chain = learns(pocket(), "conv5_x + head")
-    _, exact = cached(chain, plain(cohort), store=Store())
-    _, half = cached(chain, plain(cohort), dtype=dtype, limit=limit, store=Store())
+    chain = set_trainable(pocket(), "conv5_x + head")
+    _, exact = cache_features(chain, plain(cohort), store=FeatureStore())
+    _, half = cache_features(chain, plain(cohort), dtype=dtype, memory_limit=limit, store=FeatureStore())
     assert half.train_ds.features.values.dtype == dtype
     for (x, _), (rounded, _) in zip(exact.train, half.train, strict=True):
         assert rounded.dtype == torch.float32 and 0 < (x - rounded).abs().max() <= close * x.abs().max()
@@ -641,8 +658,8 @@ def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
 
 def test_half_precision_is_made_from_the_exact_only(cohort, store):
     chain = pocket()
-    cached(learns(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
-    assert plan(learns(chain, "head"), plain(cohort), dtype=torch.float16, store=store).start_unit == ""
+    cache_features(set_trainable(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
+    assert plan_cache(set_trainable(chain, "head"), plain(cohort), dtype=torch.float16, store=store).start_unit == ""
 
 
 def test_features_too_large_for_half_precision(cohort, store):
@@ -650,8 +667,8 @@ def test_features_too_large_for_half_precision(cohort, store):
     with torch.no_grad():
         chain.get_submodule("conv1.norm").weight.mul_(1e6)
     with pytest.raises(StudyError, match="which float16 cannot hold: keep them as they are computed"):
-        cached(learns(chain, "conv2_x + head"), plain(cohort), dtype=torch.float16, store=store)
-    assert cached(chain, plain(cohort), dtype=torch.bfloat16, store=store)
+        cache_features(set_trainable(chain, "conv2_x + head"), plain(cohort), dtype=torch.float16, store=store)
+    assert cache_features(chain, plain(cohort), dtype=torch.bfloat16, store=store)
 
 
 # views
@@ -660,9 +677,9 @@ def test_features_too_large_for_half_precision(cohort, store):
 def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, store):
     torch.manual_seed(0)
     blocks = {"same": nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 1, 1))}
-    chain = learns(
+    chain = set_trainable(
         with_head(
-            Chain(blocks, About("same", "pocket", *HALF, channels=1, cam="same")),
+            Chain(blocks, TrunkInfo("same", "pocket", *HALF, channels=1, cam_layer="same")),
             nn.Sequential(nn.Dropout(0.1), nn.Flatten(), nn.Linear(64, 2)),
         ),
         "head",
@@ -675,7 +692,7 @@ def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, sto
         .detach()
         .view(36, 2, 1, 8, 8)
     )
-    _, dls = cached(chain, plain(cohort, flip=True), views=5, store=store)
+    _, dls = cache_features(chain, plain(cohort, flip=True), views=5, store=store)
     kept = dls.train_ds.features
     assert kept.values.shape == (36, 5, 1, 8, 8)
     turned = torch.stack([torch.isclose(kept.values, both[:, [way]], atol=1e-4).flatten(2).all(2) for way in (0, 1)])
@@ -695,10 +712,12 @@ def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, sto
 
 
 def test_views_are_the_seeds(cohort):
-    chain = learns(pocket(), "head")
+    chain = set_trainable(pocket(), "head")
 
     def values(seed, loader_seed=3):
-        _, dls = cached(chain, plain(cohort, flip=True, seed=loader_seed), views=2, seed=seed, store=Store())
+        _, dls = cache_features(
+            chain, plain(cohort, flip=True, seed=loader_seed), views=2, seed=seed, store=FeatureStore()
+        )
         return dls.train_ds.features.values, torch.cat([x for x, _ in dls.train])
 
     (one, epoch), (again, epoch_again), (other, _) = values(0), values(0), values(1)
@@ -709,24 +728,24 @@ def test_views_are_the_seeds(cohort):
 
 def test_views_are_kept_and_gone_on_from(cohort, store):
     chain = pocket()
-    cached(learns(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
-    planned = plan(learns(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
+    cache_features(set_trainable(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
+    planned = plan_cache(set_trainable(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
     assert (
         planned.start_unit == "conv4_x.1"
         and "36 images x 3 views + 18 images" in str(planned)
         and planned.bytes == (36 * 3 + 18) * 64 * 4 * 4 * 4
     )
-    _, gone_on = cached(chain, plain(cohort, flip=True), views=3, store=store)
-    _, fresh = cached(chain, plain(cohort, flip=True), views=3, store=Store())
+    _, gone_on = cache_features(chain, plain(cohort, flip=True), views=3, store=store)
+    _, fresh = cache_features(chain, plain(cohort, flip=True), views=3, store=FeatureStore())
     assert torch.equal(gone_on.train_ds.features.values, fresh.train_ds.features.values)
-    assert plan(chain, plain(cohort, flip=True), views=2, store=store).todo > 0
-    assert plan(chain, plain(cohort), views=3, store=store).group_sizes == ((54, 1),), (
+    assert plan_cache(chain, plain(cohort, flip=True), views=2, store=store).n_missing > 0
+    assert plan_cache(chain, plain(cohort), views=3, store=store).group_sizes == ((54, 1),), (
         "without augmentation there is one view"
     )
 
 
 def test_a_new_loader_of_the_same_features(cohort, store):
-    _, dls = cached(learns(pocket(), "head"), plain(cohort), store=store)
+    _, dls = cache_features(set_trainable(pocket(), "head"), plain(cohort), store=store)
     again = dls.train.new(shuffle=False)
     assert (
         isinstance(again, FeatureLoader)
@@ -736,10 +755,10 @@ def test_a_new_loader_of_the_same_features(cohort, store):
 
 @pytest.mark.parametrize("sizes", [(4, 16), (16, 4)])
 def test_loaders_of_other_batch_sizes_get_the_features_of_their_own_images(cohort, store, sizes):
-    chain = learns(pocket(), "head").eval()
+    chain = set_trainable(pocket(), "head").eval()
     small, large = (plain(cohort, batch_size=size) for size in sizes)
     mixed = DataLoaders(small.train, large.valid, device=torch.device("cpu"))
-    rest, fed = cached(chain, mixed, store=store)
+    rest, fed = cache_features(chain, mixed, store=store)
     with torch.no_grad():
         straight = torch.cat([chain(x) for x, _ in mixed.valid])
         kept = torch.cat([rest.eval()(x) for x, _ in fed.valid])

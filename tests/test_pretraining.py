@@ -11,41 +11,49 @@ from torch.nn.functional import avg_pool2d
 
 from pneumo_utils.cli import pretrain
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
-from pneumo_utils.detection.yolov2 import NOTHING
-from pneumo_utils.models.blocks import About, Chain
+from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.detection.yolov2 import PADDING_CLASS
+from pneumo_utils.models.blocks import Chain, TrunkInfo
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.registry import names
-from pneumo_utils.models.weights import POCKET, load_pocket
-from pneumo_utils.phantom.pretraining.canvas import Chance, axes
+from pneumo_utils.models.registry import trunk_names
+from pneumo_utils.models.weights import POCKET_FOLDER, load_pocket
+from pneumo_utils.phantom.pretraining.canvas import BatchRNG, pixel_coordinates
 from pneumo_utils.phantom.pretraining.drawings import (
-    CELLS,
-    FAMILIES,
-    KINDS,
-    NOTCH,
-    SPECTRA,
-    TEXTURES,
-    WAVES,
-    fractals,
-    shapes,
-    textures,
+    CELL_TEXTURES,
+    N_FRACTALS,
+    N_TEXTURES,
+    NOISE_TEXTURES,
+    NOTCH_RADIUS,
+    SHAPE_KINDS,
+    WAVE_TEXTURES,
+    draw_fractals,
+    draw_shapes,
+    draw_textures,
 )
 from pneumo_utils.phantom.pretraining.scenes import (
-    AT_ONCE,
-    CATEGORIES,
-    CROP,
-    MAPS,
-    SIZE,
-    STEP,
-    around,
-    draw,
-    pictures,
-    scenes,
-    things,
-    window,
+    BANK_BATCH_SIZE,
+    CANVAS_SIZE,
+    CROP_SIZE,
+    MAP_NAMES,
+    MAP_STRIDE,
+    N_CATEGORIES,
+    bounding_boxes,
+    crop_scenes,
+    draw_objects,
+    draw_scenes,
+    object_bank,
+    scene_bank,
 )
-from pneumo_utils.phantom.pretraining.tasks import SPREAD, WIDTHS, Answers, loss, score, source_losses, truth
-from pneumo_utils.phantom.pretraining.train import KEPT_EVERY, Settings, fit, pace
+from pneumo_utils.phantom.pretraining.tasks import (
+    QUESTION_WIDTHS,
+    TARGET_SCALE,
+    QuestionHead,
+    make_targets,
+    question_losses,
+    question_scores,
+    weighted_loss,
+)
+from pneumo_utils.phantom.pretraining.train import CHECKPOINT_EVERY, PretrainSettings, seconds_per_step, train_network
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +64,8 @@ def place(tmp_path, monkeypatch):
 
 
 def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8), softness=0.5):
-    kind = torch.tensor([list(KINDS).index(name)])
-    return shapes(
+    kind = torch.tensor([list(SHAPE_KINDS).index(name)])
+    return draw_shapes(
         kind, torch.tensor([centre]), torch.tensor([angle]), torch.tensor([radius]), torch.tensor([softness]), size
     )[0]
 
@@ -67,24 +75,24 @@ def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8),
 
 def test_a_drawing_is_its_seed_s_alone():
     one, again, other, next_batch = (
-        draw(Chance(seed, batch), 20, SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1))
+        draw_scenes(BatchRNG(seed, batch), 20, CANVAS_SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1))
     )
     assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(again).values()))
     assert not torch.equal(one.images, other.images) and not torch.equal(one.images, next_batch.images)
 
 
 def test_no_two_images_of_a_bank_are_alike_and_none_is_blank():
-    images = draw(Chance(0, 0), 100, SIZE).images.float()
+    images = draw_scenes(BatchRNG(0, 0), 100, CANVAS_SIZE).images.float()
     assert (images.std((1, 2)) > 5).all()
     assert len(torch.unique(images.flatten(1), dim=0)) == 100
 
 
 def test_a_small_bank_is_the_beginning_of_a_larger_one_and_is_found_again(place):
-    few, more = scenes(30, seed=5), scenes(AT_ONCE + 20, seed=5)
-    assert len(few) == 30 and len(more) == AT_ONCE + 20
+    few, more = scene_bank(30, seed=5), scene_bank(BANK_BATCH_SIZE + 20, seed=5)
+    assert len(few) == 30 and len(more) == BANK_BATCH_SIZE + 20
     assert all(torch.equal(few[part], more[part][:30]) for part in ("images", "category", "present", "maps"))
     stamps = {path: path.stat().st_mtime_ns for path in (place / "data").rglob("*.npy")}
-    assert torch.equal(scenes(30, seed=5)["images"], few["images"])
+    assert torch.equal(scene_bank(30, seed=5)["images"], few["images"])
     assert stamps == {path: path.stat().st_mtime_ns for path in (place / "data").rglob("*.npy")}
 
 
@@ -94,7 +102,7 @@ AREAS = {
     "triangle": (0.75 + 0.95) ** 2 / 1.8,
     "cross": 2 * 0.64 * 1.9 - 0.64**2,
     "ring": math.pi * (0.98**2 - 0.54**2),
-    "star": 5 * NOTCH * math.sin(math.pi / 5),
+    "star": 5 * NOTCH_RADIUS * math.sin(math.pi / 5),
     "house": 1.3 * 0.95 + (0.95 - 0.02) ** 2 / 0.95,
 }
 
@@ -109,7 +117,7 @@ def test_a_shape_covers_the_area_that_geometry_gives_it(name):
 
 def test_a_shape_is_moved_turned_and_stretched():
     moved = shape_alone("disc", centre=(0.4, -0.2), radius=(0.3, 0.3))
-    x, y = axes(200)
+    x, y = pixel_coordinates(200)
     assert ((moved * x[0]).sum() / moved.sum()).item() == pytest.approx(0.4, abs=0.01)
     assert ((moved * y[0]).sum() / moved.sum()).item() == pytest.approx(-0.2, abs=0.01)
     assert torch.allclose(shape_alone("cross", angle=math.pi / 2), shape_alone("cross"), atol=1e-3)
@@ -127,30 +135,35 @@ def test_an_edge_is_as_soft_as_asked():
 
 
 def test_the_textures_have_the_spectra_that_their_rows_say():
-    rows = [row for row, (fall, _, angle) in enumerate(SPECTRA) if fall == 6 and angle is None]
-    fields = textures(Chance(1, 0), torch.tensor(rows).repeat_interleave(8), 64)
+    rows = [row for row, (fall, _, angle) in enumerate(NOISE_TEXTURES) if fall == 6 and angle is None]
+    fields = draw_textures(BatchRNG(1, 0), torch.tensor(rows).repeat_interleave(8), 64)
     radius = torch.fft.fftfreq(64).mul(64).square()
     radius = (radius[:, None] + radius[None]).sqrt()
     power = torch.fft.fft2(fields).abs().square().view(len(rows), 8, 64, 64).mean(1)
     for row, spectrum in zip(rows, power):
-        assert (radius * spectrum).sum() / spectrum.sum() == pytest.approx(SPECTRA[row][1], rel=0.25)
+        assert (radius * spectrum).sum() / spectrum.sum() == pytest.approx(NOISE_TEXTURES[row][1], rel=0.25)
 
 
 def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
-    fields = textures(Chance(2, 0), torch.arange(TEXTURES), 72)
-    assert TEXTURES == len(SPECTRA) + len(WAVES) + len(CELLS) and FAMILIES + TEXTURES == CATEGORIES
-    assert torch.allclose(fields.mean((1, 2)), torch.zeros(TEXTURES), atol=1e-4)
-    assert torch.allclose(fields.std((1, 2)), torch.ones(TEXTURES), atol=1e-3)
-    drawn = fractals(Chance(2, 0), torch.arange(FAMILIES), 72)
+    fields = draw_textures(BatchRNG(2, 0), torch.arange(N_TEXTURES), 72)
+    assert (
+        N_TEXTURES == len(NOISE_TEXTURES) + len(WAVE_TEXTURES) + len(CELL_TEXTURES)
+        and N_FRACTALS + N_TEXTURES == N_CATEGORIES
+    )
+    assert torch.allclose(fields.mean((1, 2)), torch.zeros(N_TEXTURES), atol=1e-4)
+    assert torch.allclose(fields.std((1, 2)), torch.ones(N_TEXTURES), atol=1e-3)
+    drawn = draw_fractals(BatchRNG(2, 0), torch.arange(N_FRACTALS), 72)
     share = (drawn > 0).float().mean((1, 2))
-    assert len(drawn) == FAMILIES and drawn.max() <= 1 and (share > 0.02).all() and (share < 0.9).all()
+    assert len(drawn) == N_FRACTALS and drawn.max() <= 1 and (share > 0.02).all() and (share < 0.9).all()
 
 
 def test_a_fractal_family_looks_more_like_itself_than_like_others():
     """Means of ten members each, framed alike: nearest are the family's own other ten."""
     few = torch.arange(12)
     halves = [
-        avg_pool2d(fractals(Chance(seed, 0), few.repeat_interleave(10), 64).view(12, 10, 64, 64).mean(1), 4).flatten(1)
+        avg_pool2d(
+            draw_fractals(BatchRNG(seed, 0), few.repeat_interleave(10), 64).view(12, 10, 64, 64).mean(1), 4
+        ).flatten(1)
         for seed in (1, 2)
     ]
     one, other = (nn.functional.normalize(each - each.mean(0), dim=1) for each in halves)
@@ -161,60 +174,70 @@ def test_a_fractal_family_looks_more_like_itself_than_like_others():
 
 
 def test_the_answers_are_those_of_the_image():
-    drawn = draw(Chance(6, 0), 200, SIZE)
-    seen = avg_pool2d(drawn.images.float(), STEP).flatten(1)
-    bright = drawn.maps[:, MAPS.index("brightness")].flatten(1)
+    drawn = draw_scenes(BatchRNG(6, 0), 200, CANVAS_SIZE)
+    seen = avg_pool2d(drawn.images.float(), MAP_STRIDE).flatten(1)
+    bright = drawn.maps[:, MAP_NAMES.index("brightness")].flatten(1)
     likeness = torch.stack([torch.corrcoef(torch.stack(pair))[0, 1] for pair in zip(seen, bright)])
     # what is cut off by the window, or lost in noise, is less alike
     assert likeness.median() > 0.98 and (likeness > 0.7).float().mean() > 0.95
     assert drawn.present.any(1).float().mean() == pytest.approx(0.75, abs=0.12)  # none, one, two or three shapes
-    assert drawn.maps[:, MAPS.index("clouds")].min() >= 0
-    cloudy = drawn.maps[:, MAPS.index("clouds")].flatten(1).max(1).values > 0.02
+    assert drawn.maps[:, MAP_NAMES.index("clouds")].min() >= 0
+    cloudy = drawn.maps[:, MAP_NAMES.index("clouds")].flatten(1).max(1).values > 0.02
     assert cloudy.float().mean() == pytest.approx(0.75, abs=0.12)
-    assert torch.bincount(drawn.category, minlength=CATEGORIES).max() < 12
+    assert torch.bincount(drawn.category, minlength=N_CATEGORIES).max() < 12
 
 
 def test_a_window_s_answers_move_with_it():
-    bank = scenes(10, seed=1)
+    bank = scene_bank(10, seed=1)
     rows = torch.arange(10)
     for down, right in ((0, 0), (2, 1)):
-        images, category, present, maps = window(bank, rows, down, right)
-        assert images.shape == (10, CROP, CROP)
+        images, category, present, maps = crop_scenes(bank, rows, down, right)
+        assert images.shape == (10, CROP_SIZE, CROP_SIZE)
         assert torch.equal(
-            images, bank["images"][:, down * STEP : down * STEP + CROP, right * STEP : right * STEP + CROP]
+            images,
+            bank["images"][
+                :,
+                down * MAP_STRIDE : down * MAP_STRIDE + CROP_SIZE,
+                right * MAP_STRIDE : right * MAP_STRIDE + CROP_SIZE,
+            ],
         )
-        assert torch.equal(maps, bank["maps"][:, :, down : down + CROP // STEP, right : right + CROP // STEP].float())
+        assert torch.equal(
+            maps,
+            bank["maps"][:, :, down : down + CROP_SIZE // MAP_STRIDE, right : right + CROP_SIZE // MAP_STRIDE].float(),
+        )
         assert torch.equal(category, bank["category"]) and torch.equal(present, bank["present"])
-    asked = truth(category, present, maps)["brightness"].view(10, 8, 8) * SPREAD["brightness"]
+    asked = make_targets(category, present, maps)["brightness"].view(10, 8, 8) * TARGET_SCALE["brightness"]
     assert torch.allclose(asked, avg_pool2d(maps[:, 0], 2), atol=1e-5)
 
 
 def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_nothing():
-    true = truth(*window(scenes(200, seed=2), torch.arange(200))[1:])
-    blind = {name: torch.zeros(200, width) for name, width in WIDTHS.items()}
-    told = source_losses(blind, true)
+    true = make_targets(*crop_scenes(scene_bank(200, seed=2), torch.arange(200))[1:])
+    blind = {name: torch.zeros(200, width) for name, width in QUESTION_WIDTHS.items()}
+    told = question_losses(blind, true)
     assert told["category"].item() == pytest.approx(1) and told["shapes"].item() == pytest.approx(1)
     assert all(
         0.3
-        < source_losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)[name].item()
+        < question_losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAP_NAMES}}, true)[
+            name
+        ].item()
         < 2
-        for name in MAPS
+        for name in MAP_NAMES
     )
     right = {
-        "category": 50 * nn.functional.one_hot(true["category"], CATEGORIES).float(),
+        "category": 50 * nn.functional.one_hot(true["category"], N_CATEGORIES).float(),
         "shapes": 100 * (true["shapes"] - 0.5),
-        **{name: true[name] for name in MAPS},
+        **{name: true[name] for name in MAP_NAMES},
     }
-    assert loss(right, true).item() == pytest.approx(0, abs=1e-6)
-    assert set(score(right, true).values()) == {1.0}
-    flat = score({**right, **{name: true[name].mean(0).expand(200, -1) for name in MAPS}}, true)
-    assert all(flat[name] == pytest.approx(0, abs=1e-5) for name in MAPS)
+    assert weighted_loss(right, true).item() == pytest.approx(0, abs=1e-6)
+    assert set(question_scores(right, true).values()) == {1.0}
+    flat = question_scores({**right, **{name: true[name].mean(0).expand(200, -1) for name in MAP_NAMES}}, true)
+    assert all(flat[name] == pytest.approx(0, abs=1e-5) for name in MAP_NAMES)
 
 
 def test_one_question_s_part_of_the_answers():
-    answers = Answers(12, seed=3)
+    answers = QuestionHead(12, seed=3)
     maps = torch.rand(4, 12, 5, 5)
-    for name in WIDTHS:
+    for name in QUESTION_WIDTHS:
         weight, bias = answers.of(name)
         assert torch.allclose(answers(maps)[name], maps.mean((2, 3)) @ weight.T + bias, atol=1e-6)
 
@@ -225,21 +248,21 @@ def test_one_question_s_part_of_the_answers():
 def test_a_box_just_holds_its_mask():
     mask = torch.zeros(1, 10, 10, dtype=torch.bool)
     mask[0, 2:5, 3:9] = True
-    assert around(mask).tolist() == [pytest.approx([0.3, 0.2, 0.9, 0.5])]
+    assert bounding_boxes(mask).tolist() == [pytest.approx([0.3, 0.2, 0.9, 0.5])]
 
 
 def test_boxes_hold_what_was_drawn_and_nothing_is_drawn_outside_them(monkeypatch):
     """On an empty ground, unrecorded, a picture is its shapes alone: each box's sides touch one, and none is beyond
     the boxes.
     """
-    module = sys.modules[things.__module__]
+    module = sys.modules[draw_objects.__module__]
     monkeypatch.setattr(module, "ground", lambda chance, number, size: torch.zeros(number, size, size))
     monkeypatch.setattr(module, "textures", lambda chance, category, size: torch.zeros(len(category), size, size))
     monkeypatch.setattr(module, "recorded", lambda chance, picture: picture)
-    drawn = things(Chance(8, 0), 80, CROP)
-    known = drawn.classes != NOTHING
+    drawn = draw_objects(BatchRNG(8, 0), 80, CROP_SIZE)
+    known = drawn.classes != PADDING_CLASS
     assert known.any(1).float().mean() > 0.9 and (drawn.boxes[~known] == 0).all()
-    for picture, boxes in zip(drawn.images.abs(), drawn.boxes * CROP):
+    for picture, boxes in zip(drawn.images.abs(), drawn.boxes * CROP_SIZE):
         beyond = picture > 0.8  # deeper than half of the deepest shape: inside of some mask for certain
         for left, top, right, bottom in boxes.round().int().tolist():
             if right:
@@ -264,40 +287,40 @@ def squares(network, luck):
 
 
 def test_the_loop_finds_what_it_looks_for_and_a_killed_run_goes_on_to_the_same_end(place):
-    settings = Settings(3 * KEPT_EVERY, seed=4, rate=0.1, decay=0.0)
+    settings = PretrainSettings(3 * CHECKPOINT_EVERY, seed=4, rate=0.1, decay=0.0)
     straight, broken = Line(), Line()
-    fit(straight, squares, settings, place / "one.pt", say=lambda line: None)
+    train_network(straight, squares, settings, place / "one.pt", log=lambda line: None)
     assert torch.allclose(straight.weight, torch.tensor([1.0, -2.0, 0.5, 3.0]), atol=1e-3)
 
-    def killed(network, luck, left=iter(range(KEPT_EVERY + 20))):
+    def killed(network, luck, left=iter(range(CHECKPOINT_EVERY + 20))):
         if next(left, None) is None:
             raise KeyboardInterrupt
         return squares(network, luck)
 
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, killed, settings, place / "two.pt", say=lambda line: None)
+        train_network(broken, killed, settings, place / "two.pt", log=lambda line: None)
     again, told = Line(), []
-    fit(again, squares, settings, place / "two.pt", say=told.append)
+    train_network(again, squares, settings, place / "two.pt", log=told.append)
     assert torch.equal(again.weight, straight.weight)
     assert len(told) == 2  # the first hundred steps were not taken again
 
 
 def test_a_run_with_other_settings_starts_over(place):
     one = Line()
-    fit(one, squares, Settings(KEPT_EVERY, rate=0.1), place / "kept.pt", say=lambda line: None)
+    train_network(one, squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.1), place / "kept.pt", log=lambda line: None)
     told = []
-    fit(Line(), squares, Settings(KEPT_EVERY, rate=0.2), place / "kept.pt", say=told.append)
+    train_network(Line(), squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.2), place / "kept.pt", log=told.append)
     assert len(told) == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run(place):
     with pytest.raises(StudyError, match="not a number"):
-        fit(
+        train_network(
             Line(),
             lambda network, luck: network.weight.sum() * math.nan,
-            Settings(KEPT_EVERY),
+            PretrainSettings(CHECKPOINT_EVERY),
             place / "nan.pt",
-            say=lambda line: None,
+            log=lambda line: None,
         )
     assert not (place / "nan.pt").exists()
 
@@ -305,31 +328,31 @@ def test_a_loss_that_is_no_number_stops_the_run(place):
 def test_measuring_the_pace_leaves_the_network_as_it_was():
     chain = trunk("mobilenetv2", size="pocket", seed=1)
     before = {key: value.clone() for key, value in chain.state_dict().items()}
-    seconds = pace(
+    seconds = seconds_per_step(
         chain,
         lambda network, luck: network(torch.rand(4, 3, 32, 32, generator=luck)).square().mean(),
-        Settings(1),
-        tried=2,
+        PretrainSettings(1),
+        n_steps=2,
     )
     assert 0 < seconds < 10
     assert all(torch.equal(before[key], value) for key, value in chain.state_dict().items())
 
 
 def test_a_few_steps_of_the_source_task_lower_its_loss(place):
-    from pneumo_utils.phantom.pretraining.tasks import DrawnTask
+    from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
-    task = DrawnTask.of("resnet18", images=100, seed=1, batch=16)
+    task = SceneTask.of("resnet18", images=100, seed=1, batch=16)
     told = []
-    fit(
+    train_network(
         task.network,
         lambda network, luck: told.append(task.question(network, luck)) or told[-1],
-        Settings(25, batch=16, rate=3e-3),
+        PretrainSettings(25, batch=16, rate=3e-3),
         place / "kept.pt",
-        say=lambda line: None,
+        log=lambda line: None,
     )
     assert torch.stack(told[-5:]).mean() < 0.8 * torch.stack(told[:5]).mean()
     (chain,) = task.made()
-    assert chain.blocks[-1] == "top" and chain.top.fc.out_features == CATEGORIES
+    assert chain.blocks[-1] == "top" and chain.top.fc.out_features == N_CATEGORIES
 
 
 # the command
@@ -348,7 +371,7 @@ def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, f
     }
     for each in files:
         card = json.loads((place / "made" / f"{each}.json").read_text())
-        assert card["sha256"] == sha((place / "made" / f"{each}.safetensors").read_bytes())
+        assert card["sha256"] == sha256_hex((place / "made" / f"{each}.safetensors").read_bytes())
         assert (card["name"], card["steps"], card["seed"], card["images"]) == (each, 3, 2, 3 * 64)
         assert all(np.isfinite(row["score"]) and "chance" in row for row in card["scores"].values())
     assert not list((place / "data" / "pretraining").iterdir())
@@ -366,14 +389,14 @@ def test_the_same_steps_and_seed_give_the_same_weights(place):
 
 
 def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
-    from pneumo_utils.phantom.pretraining.tasks import DrawnTask
+    from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
-    true = truth(*window(scenes(150, seed=0), torch.arange(150))[1:])
+    true = make_targets(*crop_scenes(scene_bank(150, seed=0), torch.arange(150))[1:])
     told = {
-        name: dict(zip(MAPS, (DrawnTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAPS)))
+        name: dict(zip(MAP_NAMES, (SceneTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAP_NAMES)))
         for name in ("vgg16", "resnet18")
     }
-    for each in MAPS:
+    for each in MAP_NAMES:
         assert torch.allclose(told["vgg16"][each], true[each].mean(0), atol=1e-5)
         assert not torch.allclose(told["resnet18"][each], true[each].mean(0), atol=1e-2)
 
@@ -397,21 +420,21 @@ def test_the_seed_of_the_held_out_images_is_refused(place):
 
 
 def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
-    files = sorted(POCKET.glob("*.safetensors"))
-    assert {path.stem for path in files} == {*names(), "yolov2"}
-    assert sum(path.stat().st_size for path in POCKET.iterdir()) < 15e6
+    files = sorted(POCKET_FOLDER.glob("*.safetensors"))
+    assert {path.stem for path in files} == {*trunk_names(), "yolov2"}
+    assert sum(path.stat().st_size for path in POCKET_FOLDER.iterdir()) < 15e6
     for path in files:
         card = json.loads(path.with_suffix(".json").read_text())
-        assert card["sha256"] == sha(path.read_bytes())
+        assert card["sha256"] == sha256_hex(path.read_bytes())
         assert "formula" in card["recipe"] and card["images"] > 50_000 and card["held out"] >= 1000
 
 
-@pytest.mark.parametrize("name", [name for name in names() if name != "darknet19"])
+@pytest.mark.parametrize("name", [name for name in trunk_names() if name != "darknet19"])
 def test_pocket_weights_know_drawings_that_they_never_met(name):
     """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250
     images and 93 categories.
     """
-    images, category, *_ = window(scenes(250, seed=4321), torch.arange(250))
+    images, category, *_ = crop_scenes(scene_bank(250, seed=4321), torch.arange(250))
     chain = trunk(name, weights="pocket", top=True).eval()
     with torch.no_grad():
         told = chain(((images[:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1)).argmax(1)
@@ -420,15 +443,15 @@ def test_pocket_weights_know_drawings_that_they_never_met(name):
 
 def test_the_pocket_detector_finds_shapes_that_it_never_met():
     from pneumo_utils.detection.metrics import average_precision
-    from pneumo_utils.detection.yolov2 import decode, yolov2_detector
+    from pneumo_utils.detection.yolov2 import decode_boxes, yolov2_detector
 
-    bank, chain = pictures(250, seed=4321), yolov2_detector(weights="pocket").eval()
+    bank, chain = object_bank(250, seed=4321), yolov2_detector(weights="pocket").eval()
     with torch.no_grad():
         raw = chain(((bank["images"][:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1))
     true = [
-        {"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]}
+        {"boxes": boxes[kinds != PADDING_CLASS], "classes": kinds[kinds != PADDING_CLASS]}
         for boxes, kinds in zip(bank["boxes"], bank["classes"])
     ]
-    found = decode(raw, chain.head.anchors)
-    assert np.mean([average_precision(found, true, kind) for kind in range(len(KINDS))]) > 0.3
-    assert isinstance(chain, Chain) and isinstance(chain.about, About)
+    found = decode_boxes(raw, chain.head.anchors)
+    assert np.mean([average_precision(found, true, kind) for kind in range(len(SHAPE_KINDS))]) > 0.3
+    assert isinstance(chain, Chain) and isinstance(chain.about, TrunkInfo)

@@ -7,9 +7,9 @@ from fastai.torch_core import TensorImage
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.readers import covid_gan
-from pneumo_utils.evaluation.baselines import CELLS, EDGE, PROBES, cells, probe, spectrum
-from pneumo_utils.evaluation.scores import values
-from pneumo_utils.explain.map_metrics import OnlyPart, coarse, fine
+from pneumo_utils.evaluation.baselines import BORDER_WIDTH, GRID_SIZE, PROBES, fine_spectrum, grid_means, linear_probe
+from pneumo_utils.evaluation.scores import metric_values
+from pneumo_utils.explain.map_metrics import KeepImagePart, high_pass, low_pass
 from pneumo_utils.phantom import writers
 
 SIDE = 48
@@ -21,7 +21,8 @@ def sets(tmp_path_factory):
         patch.setenv("PNEUMO_RUNS", str(tmp_path_factory.mktemp("runs")))
         yield {
             name: covid_gan.read(
-                writers.make("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts), say=None
+                writers.write_release("covid_gan", 160, SIDE, 1, tmp_path_factory.mktemp("sets") / name, shortcuts),
+                say=None,
             )
             for name, shortcuts in (("generators", ()), ("findings", ("findings",)))
         }
@@ -43,10 +44,10 @@ def test_statistics_are_those_of_the_greys_wherever_they_lie():
 
 def test_cells_are_means_also_where_they_do_not_fit():
     planes = np.arange(2 * 45 * 23, dtype=float).reshape(2, 45, 23)
-    found = cells(planes).reshape(2, CELLS, CELLS)
+    found = grid_means(planes).reshape(2, GRID_SIZE, GRID_SIZE)
     assert found[0, 0, 0] == planes[0, :2, :1].mean() and found[1, -1, -1] == planes[1, 42:, 21:].mean()
-    assert cells(np.ones((1, 44, 44))).tolist() == [[1.0] * CELLS**2]
-    assert cells(np.ones((1, 16, 9))).shape == (1, 16 * 9)
+    assert grid_means(np.ones((1, 44, 44))).tolist() == [[1.0] * GRID_SIZE**2]
+    assert grid_means(np.ones((1, 16, 9))).shape == (1, 16 * 9)
 
 
 def test_no_probe_has_more_than_about_500_parameters():
@@ -56,16 +57,16 @@ def test_no_probe_has_more_than_about_500_parameters():
 
 def test_a_grid_stands_where_its_frequency_is_and_anatomy_in_no_cell():
     checkers = np.where(np.add.outer(range(44), range(44)) % 2, 90, 110)[None].astype(np.uint8)
-    seen = spectrum(checkers).reshape(CELLS, -1)
+    seen = fine_spectrum(checkers).reshape(GRID_SIZE, -1)
     assert np.unravel_index(seen.argmax(), seen.shape) == (11, seen.shape[1] - 1)  # half a cycle a pixel both ways
     slow = (128 + 100 * np.sin(2 * np.pi * np.arange(44) / 44))[None, None].repeat(44, 1).astype(np.uint8)
-    assert spectrum(slow).max() < seen.max() / 2
+    assert fine_spectrum(slow).max() < seen.max() / 2
 
 
 def test_borders_do_not_see_the_middle():
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32), dtype=np.uint8)
     other = pictures.copy()
-    other[:, EDGE:-EDGE, EDGE:-EDGE] = 7
+    other[:, BORDER_WIDTH:-BORDER_WIDTH, BORDER_WIDTH:-BORDER_WIDTH] = 7
     assert PROBES["borders"](pictures) == pytest.approx(PROBES["borders"](other))
     other[:, 0, 5] += 60
     assert PROBES["borders"](pictures) != pytest.approx(PROBES["borders"](other))
@@ -73,7 +74,10 @@ def test_borders_do_not_see_the_middle():
 
 def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
     parts = sets["generators"].split(by="image", test=0.5, seed=0)
-    found = {name: values([probe(name, parts.part("train"), parts.part("test"), SIDE)], "auroc")[0] for name in PROBES}
+    found = {
+        name: metric_values([linear_probe(name, parts.part("train"), parts.part("test"), SIDE)], "auroc")[0]
+        for name in PROBES
+    }
     assert (
         min(found["fine detail"], found["borders"]) > 0.97
         and max(found["coarse shapes"], found["image statistics"]) < 0.75
@@ -82,32 +86,34 @@ def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
 
 def test_without_a_fingerprint_fine_detail_tells_little(sets):
     parts = sets["findings"].split(by="image", test=0.5, seed=0)
-    assert values([probe("fine detail", parts.part("train"), parts.part("test"), SIDE)], "auroc")[0] < 0.85
+    assert (
+        metric_values([linear_probe("fine detail", parts.part("train"), parts.part("test"), SIDE)], "auroc")[0] < 0.85
+    )
 
 
 def test_a_probe_wants_the_same_classes(sets):
     with pytest.raises(StudyError, match="cannot be tested on"):
-        probe("borders", sets["findings"], sets["findings"].but(classes=["a", "b"]), SIDE)
+        linear_probe("borders", sets["findings"], sets["findings"].replace(classes=["a", "b"]), SIDE)
 
 
 def test_fine_and_coarse_add_up_to_the_picture():
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    assert torch.allclose(fine(pictures) - 0.5 + coarse(pictures), pictures, atol=1e-6)
-    assert coarse(pictures)[0, 0, 8, 8] == pytest.approx(float(pictures[0, 0, 6:11, 6:11].mean()), abs=1e-6)
-    assert torch.allclose(coarse(torch.full((1, 1, 8, 8), 0.3)), torch.full((1, 1, 8, 8), 0.3))
+    assert torch.allclose(high_pass(pictures) - 0.5 + low_pass(pictures), pictures, atol=1e-6)
+    assert low_pass(pictures)[0, 0, 8, 8] == pytest.approx(float(pictures[0, 0, 6:11, 6:11].mean()), abs=1e-6)
+    assert torch.allclose(low_pass(torch.full((1, 1, 8, 8), 0.3)), torch.full((1, 1, 8, 8), 0.3))
 
 
 def test_the_frame_is_kept_and_the_middle_is_grey():
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    left = OnlyPart("frame")(TensorImage(pictures), split_idx=1)
+    left = KeepImagePart("frame")(TensorImage(pictures), split_idx=1)
     assert (
         (left[..., 2:-2, 2:-2] == 0.5).all()
         and (left[..., :2, :] == pictures[..., :2, :]).all()
         and (left[..., -2:] == pictures[..., -2:]).all()
     )
-    assert (OnlyPart("whole")(TensorImage(pictures)) == pictures).all()
+    assert (KeepImagePart("whole")(TensorImage(pictures)) == pictures).all()
 
 
 def test_an_unknown_part_is_named():
     with pytest.raises(StudyError, match="no part 'middle'.*whole, frame, fine, coarse"):
-        OnlyPart("middle")
+        KeepImagePart("middle")

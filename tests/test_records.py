@@ -9,15 +9,15 @@ import re
 import pytest
 from conftest import results_of
 
-from pneumo_utils.claims.ledger import gather, load
-from pneumo_utils.claims.verdicts import here, reruns
+from pneumo_utils.claims.ledger import load_ledger, merge_evidence
+from pneumo_utils.claims.verdicts import rerun_verdicts, verdict_table
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.make_record import record
+from pneumo_utils.study.make_record import record_chapter
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import finished, standing
+from pneumo_utils.study.run_status import chapter_status, completed_manifest
 
 PARAMETERS = """\
 seed: int = 0  # [0, 100] seed of all that is random
@@ -55,7 +55,7 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
     assert made.returncode == 0, made.stderr
     assert "records/demo/long.json" in made.stdout and "Commit this file" in made.stdout
     (folder,) = (path.parent for path in (runs / "demo").glob("*/manifest.json"))
-    manifest, told = finished(folder), json.loads((kept / "demo" / "long.json").read_text())
+    manifest, told = completed_manifest(folder), json.loads((kept / "demo" / "long.json").read_text())
     for key in ("device", "seconds", "peak_memory_mb", "finished", "git", "digest", "parameters"):
         assert told[key] == manifest[key], key
     assert told["versions"] == manifest["depends_on"]["versions"]
@@ -70,7 +70,7 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
 
 
 SURVEY = """
-from pneumo_utils.evaluation.comparison import ahead
+from pneumo_utils.evaluation.comparison import paired_difference
 run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
 display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))
@@ -81,7 +81,7 @@ display(run.paper_says(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-i
 def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, kept):
     made = chapter(SURVEY, "run.beside('depth', 'breadth')")
     assert set(results_of(run(made, {}).folder)["claims"]) == {"p1-best-f1", "p1-worst"}
-    record(made, "deeper-well", {"seed": 9})
+    record_chapter(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder
     results = results_of(folder)["results"]
     assert (
@@ -106,8 +106,8 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
 
 
 def test_what_a_chapter_reads_of_its_record(chapter, kept):
-    record(chapter(), "long", {"draws": 7, "seed": 3})
-    found = records.of("demo")["long"]
+    record_chapter(chapter(), "long", {"draws": 7, "seed": 3})
+    found = records.read_records("demo")["long"]
     assert found.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
     assert (
         found.words == f"nothing · settings: by hand · weights: pocket · {found.seconds:.0f} s on {found.device} · "
@@ -134,36 +134,36 @@ def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
     weights = tmp_path / "private" / "mine.safetensors"
     weights.write_bytes(b"numbers")
     given = {"data_root": os.path.relpath(data) + "/", "weights": str(weights)}
-    path, _ = record(chapter(), "real-children", given)
+    path, _ = record_chapter(chapter(), "real-children", given)
     told = path.read_text()
     assert str(tmp_path) not in told and "private" not in told and not re.search(r'[" ]/\w', told)
-    found = records.read(path)
+    found = records.read_record(path)
     assert found.data == found.parameters["data_root"] == "kermany_224"
     assert found.weights == found.parameters["weights"] == "mine.safetensors"
     assert found.results["f1"]["note"] == "weights mine.safetensors and data kermany_224"
     assert {name: each["files"] for name, each in found.folders.items()} == {"data_root": 2, "weights": 1}
     before = found.folders["data_root"]["digest"]
     (data / "c.png").write_bytes(b"more")
-    path, _ = record(chapter(), "real-children", given)
+    path, _ = record_chapter(chapter(), "real-children", given)
     assert (
-        records.read(path).folders["data_root"]["digest"] != before
-        and records.read(path).folders["data_root"]["files"] == 3
+        records.read_record(path).folders["data_root"]["digest"] != before
+        and records.read_record(path).folders["data_root"]["files"] == 3
     )
 
 
 def test_a_path_that_cannot_be_told_apart_is_refused(chapter, kept):
     speaks = chapter("run.result('found', 1, note='read from /srv/hospital/private/list.csv')")
     with pytest.raises(StudyError, match="/srv/hospital/private/list.csv.*a record is committed"):
-        record(speaks, "long", {})
+        record_chapter(speaks, "long", {})
     assert not list(kept.rglob("*.json"))
     web = chapter("run.result('found', 1, note='see https://example.org/a/b, and/or 3/4/5')")
-    assert record(web, "long", {})[0].exists()
+    assert record_chapter(web, "long", {})[0].exists()
 
 
 @pytest.mark.parametrize("name", ["Long", "long run", "../long", "long.json", "", "-long", "long_run"])
 def test_a_name_is_a_plain_word(chapter, kept, name):
     with pytest.raises(StudyError, match="lower-case letters, digits and hyphens"):
-        record(chapter(), name, {})
+        record_chapter(chapter(), name, {})
 
 
 def test_a_trial_is_no_record(chapter, kept, pneumo, runs):
@@ -175,7 +175,7 @@ def test_a_trial_is_no_record(chapter, kept, pneumo, runs):
 def test_a_folder_that_cannot_be_written_is_found_before_the_run(chapter, kept, runs):
     kept.write_text("in the way")
     with pytest.raises(StudyError, match="Records cannot be written .* PNEUMO_RECORDS"):
-        record(chapter(), "long", {})
+        record_chapter(chapter(), "long", {})
     assert not (runs / "demo").exists()
 
 
@@ -184,20 +184,20 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
     for each in (one, other):
         run(each, {"seed": 1})
     pieces = {path.name for path in (runs / "kept").rglob("piece-*")}
-    record(one, "long", {"seed": 1})  # found, not run again
+    record_chapter(one, "long", {"seed": 1})  # found, not run again
     assert len(list((runs / "demo").glob("*/manifest.json"))) == 1
-    at = standing(one, {"seed": 1})
-    assert (at.state, at.why) == ("stale", ["the record long is new"]) and standing(
+    at = chapter_status(one, {"seed": 1})
+    assert (at.state, at.why) == ("stale", ["the record long is new"]) and chapter_status(
         other, {"seed": 1}
     ).state == "up to date"
     capsys.readouterr()
-    assert not run(one, {"seed": 1}).found_again and "piece: found again" in capsys.readouterr().out
+    assert not run(one, {"seed": 1}).from_cache and "piece: found again" in capsys.readouterr().out
     assert {path.name for path in (runs / "kept").rglob("piece-*")} == pieces
     path = kept / "demo" / "long.json"
     path.write_text(path.read_text().replace("0.9", "0.8"))
-    assert standing(one, {"seed": 1}).why == ["the record long has changed"]
+    assert chapter_status(one, {"seed": 1}).why == ["the record long has changed"]
     path.unlink()
-    assert standing(one, {"seed": 1}).state == "up to date"  # the first run stands again
+    assert chapter_status(one, {"seed": 1}).state == "up to date"  # the first run stands again
 
 
 @pytest.mark.parametrize(
@@ -216,10 +216,10 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
     ],
 )
 def test_a_damaged_record_is_named(chapter, kept, harm, says):
-    path, _ = record(chapter(), "long", {})
+    path, _ = record_chapter(chapter(), "long", {})
     path.write_text(harm(path.read_text()))
     with pytest.raises(StudyError, match=re.escape(says)) as told:
-        records.of("demo")
+        records.read_records("demo")
     assert (
         "records/demo/long.json" in str(told.value)
         and "git checkout" in str(told.value)
@@ -228,16 +228,16 @@ def test_a_damaged_record_is_named(chapter, kept, harm, says):
 
 
 def test_records_are_listed_with_the_statistics(chapter, kept):
-    assert "None has been kept yet." in pages.statistics([], [])
-    record(chapter(), "long", {"draws": 7})
+    assert "None has been kept yet." in pages.statistics_page([], [])
+    record_chapter(chapter(), "long", {"draws": 7})
     manifest = run(chapter(), {}).manifest
-    text = pages.statistics([manifest], list(records.of("demo").values()))
+    text = pages.statistics_page([manifest], list(records.read_records("demo").values()))
     (row,) = (
         line
         for line in text.splitlines()
         if line.startswith(f"| [{manifest['title']}](../notebooks/demo.ipynb) | long | nothing |")
     )
-    found = records.of("demo")["long"]
+    found = records.read_records("demo")["long"]
     assert found.device in row and found.finished[:10] in row
 
 
@@ -255,18 +255,18 @@ FRESH, LONG, REAL = (
     ran(0.05, 0.15, record="long", finished="2026-01-02"),
     ran(-0.2, -0.1, real=True, record="children", finished="2026-01-03"),
 )
-CLAIM = load()["p1-best-f1"]  # an ordering
+CLAIM = load_ledger()["p1-best-f1"]  # an ordering
 
 
 def test_phantoms_and_radiographs_are_judged_apart():
-    told = reruns(CLAIM, gather([FRESH, REAL]))
+    told = rerun_verdicts(CLAIM, merge_evidence([FRESH, REAL]))
     assert (told["phantom"], told["real"]) == ("not reproduced", "not reproduced")
     assert (
         "does not show: difference +0.1" in told["because"]
         and "the other way round: difference -0.15" in told["because"]
     )
     assert told["because"].endswith("on real data at pocket settings. Kept record: children.")
-    assert reruns(CLAIM, gather([])) == {
+    assert rerun_verdicts(CLAIM, merge_evidence([])) == {
         "phantom": "not tested",
         "real": "not tested",
         "because": "No run has reported on it.",
@@ -278,28 +278,30 @@ def test_a_record_outweighs_the_short_run_the_papers_settings_outweigh_both(orde
     runs = [FRESH, LONG, ran(0.01, 0.02, record="longer", finished="2026-02-01"), ran(-0.3, -0.2, tier="paper")]
 
     def heard(*which):
-        return gather([runs[at] for at in order if at in which])["phantom"]["p1-best-f1"]
+        return merge_evidence([runs[at] for at in order if at in which])["phantom"]["p1-best-f1"]
 
     assert heard(0)["record"] == "" and heard(0, 1)["record"] == "long" and heard(0, 1, 2)["record"] == "longer"
     assert heard(0, 1, 2, 3)["high"] == -0.2
 
 
 def test_a_chapters_table_says_what_runs_and_records_do():
-    ledger = load()
-    table = here(ledger, ["p1-best-f1", "p1-best-f1-score", "p1-best-f1"], gather([FRESH, LONG, REAL]))
+    ledger = load_ledger()
+    table = verdict_table(ledger, ["p1-best-f1", "p1-best-f1-score", "p1-best-f1"], merge_evidence([FRESH, LONG, REAL]))
     assert list(table) == ["claim", "printed", "on paper", "phantom", "real", "because"]
     assert table["claim"].tolist() == [CLAIM.says, ledger["p1-best-f1-score"].says, CLAIM.says]
     assert table["phantom"].tolist() == ["reproduced", "not tested", "reproduced"]
     assert table["real"].tolist() == ["not reproduced", "not tested", "not reproduced"]
     assert table["printed"][1] == "0.868" and table["on paper"][1] == "consistent"
-    assert table["because"][0] == reruns(CLAIM, gather([FRESH, LONG, REAL]))["because"]
+    assert table["because"][0] == rerun_verdicts(CLAIM, merge_evidence([FRESH, LONG, REAL]))["because"]
     assert "Kept record: long." in table["because"][0] and "Kept record: children." in table["because"][0]
 
 
 def test_the_committed_records_are_whole():
     for place in (records.ROOT / "book" / "records").iterdir():
         if place.is_dir():
-            assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.of(place.name), place
+            assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.read_records(place.name), (
+                place
+            )
 
 
 def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept, pneumo):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pneumo_utils.evaluation.scores import mean_of_people
-from pneumo_utils.phantom.writers.ground_truth import lesions, regions, true_masks, true_people
-from pneumo_utils.phantom.writers.writer import make
+from pneumo_utils.evaluation.scores import clustered_mean_ci
+from pneumo_utils.phantom.writers.ground_truth import anatomical_regions, lesion_masks, phantom_table, true_masks
+from pneumo_utils.phantom.writers.writer import write_release
 
 
 def drawn(*lines):
@@ -15,7 +15,7 @@ def drawn(*lines):
 def test_regions_of_a_chest_of_eight_pixels():
     lungs = drawn("........", ".xx..xx.", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........", "........")
     bones = drawn("xxxxxxxx", "x......x", ".xx.....", "........", "...xx...", "........", "........", "........")
-    found = regions(lungs, bones)
+    found = anatomical_regions(lungs, bones)
     assert (found["the lungs"] == lungs).all()
     assert (
         found["bones outside the lungs"]
@@ -33,14 +33,14 @@ def test_regions_of_a_chest_of_eight_pixels():
 
 def test_no_lungs_have_no_diaphragm():
     nothing = np.zeros((2, 8, 8), bool)
-    assert not any(mask.any() for mask in regions(nothing, nothing).values())
+    assert not any(mask.any() for mask in anatomical_regions(nothing, nothing).values())
 
 
 def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
-    root = make("kermany", 60, 64, 0, tmp_path / "children")
-    people = true_people(root)
+    root = write_release("kermany", 60, 64, 0, tmp_path / "children")
+    people = phantom_table(root)
     masks = true_masks(root, list(people.index), 64)
-    found, ill = regions(masks["lungs"], masks["bones"]), lesions(root, list(people.index), 64)
+    found, ill = anatomical_regions(masks["lungs"], masks["bones"]), lesion_masks(root, list(people.index), 64)
     rows = np.arange(64)[:, None]
 
     def height(mask):
@@ -53,16 +53,16 @@ def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
 
 
 def test_a_mean_over_people_by_hand():
-    value, low, high = mean_of_people([1.0, 0.0, np.nan, 1.0], ["a", "a", "b", "c"])
+    value, low, high = clustered_mean_ci([1.0, 0.0, np.nan, 1.0], ["a", "a", "b", "c"])
     assert value == pytest.approx(2 / 3)
     assert low == pytest.approx(0.5) and high == 1.0  # a alone, and c alone
-    assert all(np.isnan(each) for each in mean_of_people([np.nan, np.nan], ["a", "b"]))
+    assert all(np.isnan(each) for each in clustered_mean_ci([np.nan, np.nan], ["a", "b"]))
 
 
 def test_images_without_a_patient_are_people_of_their_own():
     told = np.random.default_rng(0).normal(size=400)
-    _, low, high = mean_of_people(told, [""] * 400)
+    _, low, high = clustered_mean_ci(told, [""] * 400)
     assert (high - low) / 2 == pytest.approx(1.96 * told.std() / 20, rel=0.1)
-    _, low, high = mean_of_people(np.repeat(told[:100], 4), np.repeat(np.arange(100).astype(str), 4))
+    _, low, high = clustered_mean_ci(np.repeat(told[:100], 4), np.repeat(np.arange(100).astype(str), 4))
     # four films of one child tell no more than one
     assert (high - low) / 2 == pytest.approx(1.96 * told[:100].std() / 10, rel=0.15)

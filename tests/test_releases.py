@@ -17,8 +17,8 @@ from PIL import Image
 from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import SHORTCUTS
-from pneumo_utils.phantom.writers.ground_truth import all_phantoms, is_phantom, true_masks, true_people
-from pneumo_utils.phantom.writers.writer import NAMES, Desk, default, make
+from pneumo_utils.phantom.writers.ground_truth import all_phantoms, is_phantom, phantom_table, true_masks
+from pneumo_utils.phantom.writers.writer import PHANTOM_RELEASES, ReleaseWriter, cached_release, write_release
 
 IMAGES, SIZE = 120, 48
 
@@ -31,7 +31,7 @@ def released(tmp_path_factory, monkeypatch):
     torch.set_num_threads(1)  # several processes of several threads wait for each other
     monkeypatch.setenv("PNEUMO_DATA", str(shared))
     monkeypatch.setenv("PNEUMO_RUNS", str(shared / "runs"))
-    return lambda name, images=IMAGES, shortcuts=(): default(name, images, SIZE, seed=3, shortcuts=shortcuts)
+    return lambda name, images=IMAGES, shortcuts=(): cached_release(name, images, SIZE, seed=3, shortcuts=shortcuts)
 
 
 def rows(path):
@@ -90,7 +90,7 @@ def test_kermany_keeps_its_faults(released):
     assert set(folders) == {
         f"{split}/{label}" for split in ("train", "val", "test") for label in ("NORMAL", "PNEUMONIA")
     }
-    people = true_people(root)
+    people = phantom_table(root)
     where = people.groupby("patient")["cause"].size().index
     assert (
         people.reset_index()
@@ -161,19 +161,19 @@ def test_nih_boxes_are_the_extents_of_the_true_masks(released):
 
 def test_nih_labels_are_noisy_and_the_truth_says_so(released):
     root = released("nih", 240)
-    people = true_people(root)
+    people = phantom_table(root)
     told = {row[0]: row[1] for row in rows(root / "Data_Entry_2017_v2020.csv")[1:]}
     wrong = np.mean([told[name] != people["findings"][name] for name in told])
     assert 0.03 < wrong < 0.2
 
 
 def test_curated_covid_holds_children_of_kermany_again(released):
-    root, other = released("curated_covid"), true_people(released("kermany"))
+    root, other = released("curated_covid"), phantom_table(released("kermany"))
     names = files(root, ".jpg")
     assert (
         all(name.startswith("Curated X-Ray Dataset/Curated X-Ray Dataset/") for name in names) and len(names) == IMAGES
     )
-    people = true_people(root)
+    people = phantom_table(root)
     children = people[people["age"] < 10]
     assert 0.2 * IMAGES < len(children) < 0.4 * IMAGES
     again = other.set_index("index").loc[children["index"]]
@@ -183,7 +183,7 @@ def test_curated_covid_holds_children_of_kermany_again(released):
 def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
     root = released("covid_gan")
     assert len(files(root / "G1", ".png")) == 93 and len(files(root / "G2", ".png")) == 27
-    people = true_people(root)
+    people = phantom_table(root)
     assert set(people["cause"]) == {"covid"}
     checkerboard = np.where(np.add.outer(range(SIZE), range(SIZE)) % 2, 1, -1)
     strength = {
@@ -200,7 +200,7 @@ def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
 def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(released):
     root, plain = released("covid_gan", shortcuts=("findings",)), released("covid_gan")
     assert files(root, ".png") == files(plain, ".png")
-    people = true_people(root)
+    people = phantom_table(root)
     of = {folder: set(people["cause"][people.index.str.startswith(folder)]) for folder in ("G1", "G2")}
     assert of == {"G1": {"normal"}, "G2": {"bacterial", "viral"}}
     fine = {
@@ -221,7 +221,7 @@ def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(r
 
 def test_findings_are_asked_of_the_generators_release_alone(tmp_path):
     with pytest.raises(StudyError, match="only with covid_gan.* classes of kermany"):
-        make("kermany", 40, 16, 0, tmp_path / "made", ("findings",))
+        write_release("kermany", 40, 16, 0, tmp_path / "made", ("findings",))
 
 
 def test_medmnist_arrays(released):
@@ -248,7 +248,8 @@ def content(root):
 def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     one, again, other = (
-        make("kermany", 40, 32, seed, tmp_path / name) for name, seed in (("one", 5), ("again", 5), ("other", 6))
+        write_release("kermany", 40, 32, seed, tmp_path / name)
+        for name, seed in (("one", 5), ("again", 5), ("other", 6))
     )
     assert content(one) == content(again) != content(other)
 
@@ -264,7 +265,7 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         lambda *a, **k: b"x" if next(shots, None) is not None else (_ for _ in ()).throw(KeyboardInterrupt),
     )
     with pytest.raises(KeyboardInterrupt):
-        make("kermany", 40, 32, 0, tmp_path / "half")
+        write_release("kermany", 40, 32, 0, tmp_path / "half")
     assert [path.name for path in tmp_path.iterdir()] == ["runs"]
 
 
@@ -279,7 +280,7 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_what_cannot_be_made_is_said(tmp_path, monkeypatch, ask, told):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(StudyError, match=told):
-        make(*ask, tmp_path / "new")
+        write_release(*ask, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
@@ -288,13 +289,13 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
     with pytest.raises(StudyError, match="not empty"):
-        make("nih", 40, 32, 0, tmp_path / "mine")
+        write_release("nih", 40, 32, 0, tmp_path / "mine")
 
 
 def test_two_that_start_together_make_it_once(tmp_path):
-    class_name, function_name = Desk.__name__, default.__name__
+    class_name, function_name = ReleaseWriter.__name__, cached_release.__name__
     script = (
-        f"import {Desk.__module__} as m\nmade, original = [], m.{class_name}\n"
+        f"import {ReleaseWriter.__module__} as m\nmade, original = [], m.{class_name}\n"
         f"m.{class_name} = lambda *a: made.append(1) or original(*a)\n"
         f"print(m.{function_name}('rsna', 40, 32, 1), len(made))"
     )
@@ -312,17 +313,17 @@ def test_two_that_start_together_make_it_once(tmp_path):
 
 
 def test_every_release_is_offered_by_the_command():
-    from pneumo_utils.cli import MADE
-    from pneumo_utils.data.readers import NAMES as READ
+    from pneumo_utils.cli import RELEASES
+    from pneumo_utils.data.readers import RELEASE_NAMES as READ
 
-    assert set(MADE) == set(NAMES) == set(READ)
+    assert set(RELEASES) == set(PHANTOM_RELEASES) == set(READ)
 
 
 def test_true_masks_of_what_is_no_phantom(tmp_path, released):
     with pytest.raises(StudyError, match="only phantom releases"):
         true_masks(tmp_path, ["x.png"], 8)
     with pytest.raises(StudyError, match="only phantom releases"):
-        true_people(tmp_path)
+        phantom_table(tmp_path)
     assert not is_phantom(tmp_path) and is_phantom(released("kermany"))
 
 
@@ -334,7 +335,7 @@ def test_phantoms_and_people_are_not_pooled(tmp_path, released):
 
 def test_people_go_with_their_images(released):
     root = released("kermany")
-    people = true_people(root)
+    people = phantom_table(root)
     assert isinstance(people, pd.DataFrame) and len(people) == IMAGES
     causes = defaultdict(set)
     for name, cause in people["cause"].items():

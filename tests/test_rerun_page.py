@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from pneumo_utils.cli import WRONG_EXIT
+from pneumo_utils.cli import FAULT_EXIT_CODE
 from pneumo_utils.phantom import writers
 
 PAGE = (ROOT / "book" / "rerun.md").read_text(encoding="utf-8")
@@ -46,7 +46,7 @@ def checkout(tmp_path_factory, nih_tables):
     (place / "path" / "to").mkdir(parents=True)
     (place / "path" / "to" / "nih_tables").symlink_to(nih_tables)
     for name in ("rsna", "kermany"):
-        writers.make(name, 240, 48, 0, place / "path" / "to" / name)
+        writers.write_release(name, 240, 48, 0, place / "path" / "to" / name)
     (place / "my_settings.yml").write_text("seed: 3\n")
     return place
 
@@ -56,5 +56,5 @@ def test_the_command_works(command, checkout, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(checkout / "runs"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     done = subprocess.run(command, shell=True, cwd=checkout, capture_output=True, text=True, timeout=300)
-    found_faults = WRONG_EXIT if command.startswith("pneumo data check") else 0
+    found_faults = FAULT_EXIT_CODE if command.startswith("pneumo data check") else 0
     assert done.returncode in (0, found_faults), f"{shlex.quote(command)}\n{done.stdout}\n{done.stderr}"

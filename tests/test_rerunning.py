@@ -15,9 +15,9 @@ from conftest import ROOT, planned
 from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study import book, rerun_footer
 from pneumo_utils.study.chapters import Chapter, chapters
-from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.parameters import chapter_parameters
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import Standing
+from pneumo_utils.study.run_status import ChapterStatus
 
 RELEASES = ("rsna", "kermany", "covid_gan", "curated_covid", "nih", "nih_tables")
 every_chapter = pytest.mark.parametrize("chapter", chapters(), ids=lambda chapter: chapter.name)
@@ -33,20 +33,26 @@ def folders(tmp_path_factory):
 
 @every_chapter
 def test_pneumo_takes_every_command(chapter, folders):
-    said = rerun_footer.commands(chapter)
+    said = rerun_footer.rerun_commands(chapter)
     called = [command for commands in said.values() for command in commands if command.startswith("pneumo ")]
     for command in called:
         runs = planned(command, **folders)
-        assert {one.chapter for one in runs} == {chapter} and "path/to" not in str([one.given for one in runs]), command
+        assert {one.chapter for one in runs} == {chapter} and "path/to" not in str([one.overrides for one in runs]), (
+            command
+        )
     whole, *_ = planned(said["here"][0])
-    assert whole.given == {}
+    assert whole.overrides == {}
     if "seeds" in said:
-        assert [[one.given["seed"] for one in planned(command)] for command in said["seeds"]] == [[0, 1, 2, 3, 4]] * 2
-    if "max_steps" in of_chapter(chapter):
-        trial, paper = (planned(command, **folders)[0].given for command in said["real data"])
+        assert [[one.overrides["seed"] for one in planned(command)] for command in said["seeds"]] == [
+            [0, 1, 2, 3, 4]
+        ] * 2
+    if "max_steps" in chapter_parameters(chapter):
+        trial, paper = (planned(command, **folders)[0].overrides for command in said["real data"])
         assert trial["max_steps"] == 2 and paper["max_steps"] == 0 and paper["size"] == "full"
-        assert {name for name, each in of_chapter(chapter).items() if each.path_to} <= trial.keys() & paper.keys()
-        assert 3 <= len(rerun_footer.worth_trying(chapter)) <= 6
+        assert {
+            name for name, each in chapter_parameters(chapter).items() if each.path_kind
+        } <= trial.keys() & paper.keys()
+        assert 3 <= len(rerun_footer.suggested_values(chapter)) <= 6
 
 
 @every_chapter
@@ -59,7 +65,7 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
     notebook["cells"] = notebook["cells"][: checked + 1]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
-    said = rerun_footer.commands(chapter)
+    said = rerun_footer.rerun_commands(chapter)
     command = said.get("other settings", said["here"])[1]
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
@@ -85,7 +91,7 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
         if "other settings" in said
         else {}
     )
-    assert given == {name: json.dumps(value) for name, value in rerun_footer.worth_trying(chapter).items()}
+    assert given == {name: json.dumps(value) for name, value in rerun_footer.suggested_values(chapter).items()}
 
 
 def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
@@ -97,17 +103,17 @@ def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
         if "parameters" in cell["metadata"].get("tags", [])
     )
     outcome = run(Chapter(small(name=chapter.name, parameters=parameters)), {})
-    last = book.page(Standing("up to date", [], outcome.folder, outcome.manifest))["cells"][-1]
+    last = book.notebook_page(ChapterStatus("up to date", [], outcome.folder, outcome.manifest))["cells"][-1]
     assert last["source"].startswith("## Run this chapter\n") and last["cell_type"] == "markdown"
     blocks = [line for block in re.findall(r"```sh\n(.*?)```", last["source"], re.S) for line in block.splitlines()]
-    assert blocks == [command for commands in rerun_footer.commands(chapter).values() for command in commands]
+    assert blocks == [command for commands in rerun_footer.rerun_commands(chapter).values() for command in commands]
     assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
 
 
 def test_a_chapter_of_which_nothing_is_rerun_settings_has_the_plain_commands(small, monkeypatch, tmp_path):
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
     monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {})
-    assert rerun_footer.commands(Chapter(small(name="appendix"))) == {
+    assert rerun_footer.rerun_commands(Chapter(small(name="appendix"))) == {
         "here": ["pneumo run appendix", "papermill appendix.ipynb out.ipynb"],
         "seeds": ["pneumo run appendix -p seed 0..4", "pneumo compare appendix -p seed 0..4"],
     }
@@ -125,7 +131,7 @@ def test_what_is_rerun_settings_wrongly_is_named(small, monkeypatch, tmp_path, d
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
     monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {"demo": declared})
     with pytest.raises(error, match=says):
-        rerun_footer.commands(Chapter(small()))
+        rerun_footer.rerun_commands(Chapter(small()))
 
 
 def test_nothing_is_rerun_settings_of_a_chapter_that_is_not_there():

@@ -12,15 +12,15 @@ from matplotlib.collections import PathCollection
 from saved_figures import legible, saved, texts
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.metrics import confusion
+from pneumo_utils.evaluation.metrics import confusion_matrix
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scores import score
-from pneumo_utils.evaluation.thresholds import answered, reliability
+from pneumo_utils.evaluation.scores import compute_score
+from pneumo_utils.evaluation.thresholds import reliability_table, selective_accuracy
 from pneumo_utils.plots import classification, comparison, images, learning_curves
-from pneumo_utils.plots.classification import abstaining, confusion_matrices, reliability_diagram
-from pneumo_utils.plots.comparison import dots, every_draw, forest
-from pneumo_utils.plots.saliency import forgetting
-from pneumo_utils.plots.style import folded, listed, share
+from pneumo_utils.plots.classification import confusion_matrices, reliability_diagram, selective_accuracy_curve
+from pneumo_utils.plots.comparison import forest_plot, run_scores_table, strip_plot
+from pneumo_utils.plots.saliency import sanity_check_plot
+from pneumo_utils.plots.style import format_percent, join_parts, wrap_text
 
 matplotlib.use("Agg")
 pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.usefixtures("closed_figures")]
@@ -61,11 +61,11 @@ def answers(count=300, seed=0):
     ],
 )
 def test_names_are_folded_at_words_and_cut_only_where_they_must(name, told):
-    assert folded(name, 11, letter=1) == told
+    assert wrap_text(name, 11, letter_width=1) == told
 
 
 def test_a_long_list_is_counted_and_not_read_out():
-    assert listed("abc") == "a; b; c" and listed("abcdefghij", 3) == "a; b; c; and 7 more"
+    assert join_parts("abc") == "a; b; c" and join_parts("abcdefghij", 3) == "a; b; c; and 7 more"
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_long_list_is_counted_and_not_read_out():
     [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"), (0, 0, "none")],
 )
 def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, told):
-    assert share(part, whole) == told
+    assert format_percent(part, whole) == told
 
 
 # sample grids
@@ -85,7 +85,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
         "PNEUMONIA": [np.full((32, 32), 200, np.uint8)],
         "nobody": [],
     }
-    figure, alt = images.samples(films, {"NORMAL": ["3 years", "", LONG]})
+    figure, alt = images.image_grid(films, {"NORMAL": ["3 years", "", LONG]})
     assert len(figure.axes) == 6 and [axes.images[0].get_array().mean() for axes in figure.axes] == [40] * 5 + [200]
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
@@ -100,12 +100,14 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
 
 def test_a_tinted_picture_is_shown_in_its_colour():
     tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
-    figure, _ = images.samples({"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]})
+    figure, _ = images.image_grid(
+        {"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]}
+    )
     assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
     red, _, blue = (np.asarray(each).astype(int) for each in saved(figure).convert("RGB").split())
     assert 0.1 < (red - blue == 10).mean() < 0.3, "the file has it in grey"
     with pytest.raises(StudyError, match="colours last"):
-        images.samples({"a child": [np.zeros((3, 8, 8), np.uint8)]})
+        images.image_grid({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_a_tinted_picture_is_shown_in_its_colour():
 )
 def test_what_is_no_grey_picture_is_refused(films, told):
     with pytest.raises(StudyError, match=told):
-        images.samples(films)
+        images.image_grid(films)
 
 
 # class balance
@@ -161,7 +163,8 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     told = {(each.get_position()): each.get_text() for each in figure.axes[0].texts}
     cells = np.ndenumerate(matrix.to_numpy())
     assert told == {
-        (column, line): f"{count:,}\n{share(count, matrix.iloc[line].sum())}" for (line, column), count in cells
+        (column, line): f"{count:,}\n{format_percent(count, matrix.iloc[line].sum())}"
+        for (line, column), count in cells
     }
     assert figure.axes[0].images[0].get_array()[0, 2] == pytest.approx(146 / 1140)
     assert (
@@ -172,7 +175,7 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
 
 
 def test_five_models_stand_side_by_side():
-    held = confusion(answers())
+    held = confusion_matrix(answers())
     figure, alt = confusion_matrices({name: held for name in (LONG, "b", "c", "d", "e")})
     assert len(figure.axes) == 5 and sum(len(axes.texts) for axes in figure.axes) == 20
     assert [axes.get_ylabel() for axes in figure.axes] == ["actual", "", "actual", "", "actual"]
@@ -237,7 +240,7 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
     figure, alt = learning_curves.learning_curves(history())
     train, valid, line = figure.axes[0].lines
     assert (train.get_ydata() == history()["train_loss"]).all() and (valid.get_ydata() == history()["valid_loss"]).all()
-    assert list(line.get_xdata()) == [10.5, 10.5] and learning_curves.released(history()) == [10]
+    assert list(line.get_xdata()) == [10.5, 10.5] and learning_curves.phase_ends(history()) == [10]
     assert (train.get_linestyle(), train.get_marker()) != (valid.get_linestyle(), valid.get_marker())
     assert (
         "validation loss from 0.603 in epoch 1 to 0.460 in epoch 20, at its best 0.300 in epoch 12, layers unfrozen "
@@ -307,7 +310,7 @@ SCORES = pd.DataFrame(
 
 
 def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_baseline():
-    figure, alt = forest(SCORES)
+    figure, alt = forest_plot(SCORES)
     area, loss = figure.axes[:2]
     dots = [tuple(each.get_offsets()[0]) for each in area.collections if isinstance(each, PathCollection)]
     assert dots == [(0.953, 0), (0.935, 1), (0.5, 2)]
@@ -319,7 +322,7 @@ def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_bas
         "last block 0.953 (0.93 to 0.97), pixels (baseline) 0.935 (0.91 to 0.96)" in alt
         and "dashed line at pixels" in alt
     )
-    assert list(forest(SCORES, ["auroc"], line="majority")[0].axes[0].lines[0].get_xdata()) == [0.5, 0.5]
+    assert list(forest_plot(SCORES, ["auroc"], reference="majority")[0].axes[0].lines[0].get_xdata()) == [0.5, 0.5]
     legible(figure)
 
 
@@ -331,14 +334,14 @@ def test_undefined_scores_and_long_names_keep_their_rows():
             row("c", "recall of Hernia", NAN),
         ]
     )
-    figure, alt = forest(nasty)
+    figure, alt = forest_plot(nasty)
     assert (
         texts(figure).count("undefined") == 2
         and f"{LONG} 0.300 (0.10 to 0.50), b undefined" in alt
         and "Recall of Hernia: c undefined" in alt
     )
     legible(figure)
-    legible(forest(pd.DataFrame([row(name, "auroc", 0.7, 0.6, 0.8) for name in LABELS]))[0])
+    legible(forest_plot(pd.DataFrame([row(name, "auroc", 0.7, 0.6, 0.8) for name in LABELS]))[0])
 
 
 @pytest.mark.parametrize(
@@ -346,12 +349,12 @@ def test_undefined_scores_and_long_names_keep_their_rows():
     [
         (SCORES, {"metrics": ["mcc"]}, "forest plot of mcc"),
         (SCORES[:0], {}, "no metric"),
-        (SCORES, {"line": "x"}, "no row 'x'"),
+        (SCORES, {"reference": "x"}, "no row 'x'"),
     ],
 )
 def test_a_forest_of_what_is_not_there_is_refused(table, more, told):
     with pytest.raises(StudyError, match=told):
-        forest(table, **more)
+        forest_plot(table, **more)
 
 
 # reliability
@@ -359,8 +362,8 @@ def test_a_forest_of_what_is_not_there_is_refused(table, more, told):
 
 def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
     held, other = answers(), answers(seed=1)
-    bins = reliability(held)
-    figure, alt = reliability_diagram({"ResNet18": bins, LONG: reliability(other)}, "PNEUMONIA")
+    bins = reliability_table(held)
+    figure, alt = reliability_diagram({"ResNet18": bins, LONG: reliability_table(other)}, "PNEUMONIA")
     full = bins[bins["images"] > 0]
     dots = figure.axes[0].lines[1]
     assert dots.get_ydata() == pytest.approx(full["observed"]) and dots.get_xdata() == pytest.approx(
@@ -369,14 +372,17 @@ def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
     assert [bar.get_height() for bar in figure.axes[1].patches[:10]] == bins["images"].tolist() and len(
         figure.axes[1].patches
     ) == 20
-    assert f"ResNet18: 300 images, calibration error {score(held, 'calibration_error', resamples=2).value:.3f}" in alt
+    assert (
+        f"ResNet18: 300 images, calibration error {compute_score(held, 'calibration_error', resamples=2).value:.3f}"
+        in alt
+    )
     assert len({line.get_marker() for line in figure.axes[0].lines[1:]}) == 2
     legible(figure)
 
 
 def test_one_bin_is_enough():
     sure = Predictions(list("abc"), [""] * 3, [1, 1, 0], [0.97, 0.99, 0.98], ["n", "p"])
-    figure, alt = reliability_diagram({"": reliability(sure)}, LONG)
+    figure, alt = reliability_diagram({"": reliability_table(sure)}, LONG)
     assert (
         "3 images, calibration error 0.313" in alt
         and "0.98 contributes most: 3 images with an observed frequency of 0.67" in alt
@@ -384,7 +390,9 @@ def test_one_bin_is_enough():
     legible(figure)
 
 
-@pytest.mark.parametrize("draw, told", [(reliability_diagram, reliability), (abstaining, answered)])
+@pytest.mark.parametrize(
+    "draw, told", [(reliability_diagram, reliability_table), (selective_accuracy_curve, selective_accuracy)]
+)
 @pytest.mark.parametrize("models", ["", "abcd"])
 def test_no_model_and_four_models_are_refused(draw, told, models):
     with pytest.raises(StudyError, match="One to 3 models"):
@@ -395,8 +403,10 @@ def test_no_model_and_four_models_are_refused(draw, told, models):
 
 
 def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
-    rows = answered(answers())
-    figure, alt = abstaining({"ResNet18": rows, "pixels": answered(answers(seed=1))}, floor=0.6)
+    rows = selective_accuracy(answers())
+    figure, alt = selective_accuracy_curve(
+        {"ResNet18": rows, "pixels": selective_accuracy(answers(seed=1))}, majority_accuracy=0.6
+    )
     lines = figure.axes[0].lines
     assert lines[0].get_ydata() == pytest.approx(rows["accuracy"]) and lines[0].get_xdata() == pytest.approx(
         rows["share"]
@@ -416,7 +426,7 @@ def test_forgetting_begins_alike_and_has_a_line_a_model():
         for method in ("Grad-CAM", "saliency")
         for block, value in (("head", 0.6), ("stage4", 0.1))
     ]
-    figure, alt = forgetting(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
+    figure, alt = sanity_check_plot(pd.DataFrame(rows, columns=["model", "method", "block", "rank correlation"]))
     assert [line.get_ydata().tolist() for line in figure.axes[0].lines[1:]] == [[1.0, 0.6, 0.1]] * 2 and len(
         figure.axes
     ) == 2
@@ -426,7 +436,7 @@ def test_forgetting_begins_alike_and_has_a_line_a_model():
 
 def test_nothing_forgotten_is_refused():
     with pytest.raises(StudyError, match="here are 0"):
-        forgetting(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
+        sanity_check_plot(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
 
 
 # paper beside ours
@@ -439,13 +449,14 @@ ROWS = pd.DataFrame(
         ["Normal right", "43.5%", 0.51, 0.44, 0.58],
         ["Not here", "0.5", NAN, NAN, NAN],
     ],
-    columns=comparison.COLUMNS,
+    columns=comparison.PAPER_COLUMNS,
 )
 
 
 def test_paper_and_run_stand_beside_each_other():
     page = [
-        [cell.text for cell in line] for line in ElementTree.fromstring(comparison.beside_table(ROWS).data).iter("tr")
+        [cell.text for cell in line]
+        for line in ElementTree.fromstring(comparison.paper_comparison_table(ROWS).data).iter("tr")
     ]
     assert page == [
         [None, "paper", "this run", "the paper's number lies"],
@@ -454,12 +465,12 @@ def test_paper_and_run_stand_beside_each_other():
         ["Normal right", "43.5%", "0.510 (0.44 to 0.58)", "below our interval"],
         ["Not here", "0.5", "undefined", "beside no interval of ours"],
     ]
-    figure, alt = comparison.beside_dots(ROWS)
+    figure, alt = comparison.paper_comparison_plot(ROWS)
     ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
     assert paper[:, 0] == pytest.approx([0.7941, 0.99, 0.435, 0.5]) and ours[:3, 0] == pytest.approx([0.81, 0.9, 0.51])
     assert "Recall: paper 0.99, this run 0.900 (0.86 to 0.93)" in alt and "Not here\nundefined here" in texts(figure)
     legible(figure)
-    legible(comparison.beside_dots(ROWS.assign(what=LONG))[0])
+    legible(comparison.paper_comparison_plot(ROWS.assign(what=LONG))[0])
 
 
 def cells(shown):
@@ -467,7 +478,7 @@ def cells(shown):
 
 
 def test_further_columns_stand_behind():
-    page = cells(comparison.beside_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
+    page = cells(comparison.paper_comparison_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
     assert [line[-1] for line in page] == ["on record", "0.800", None]
 
 
@@ -543,8 +554,8 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
 
 def test_a_printed_number_has_the_room_of_its_digits():
     assert (
-        comparison.lies("0.79", 0.794, 0.83) == "in our interval"
-        and comparison.lies("0.790", 0.794, 0.83) == "below our interval"
+        comparison.interval_position("0.79", 0.794, 0.83) == "in our interval"
+        and comparison.interval_position("0.790", 0.794, 0.83) == "below our interval"
     )
 
 
@@ -558,7 +569,7 @@ def test_a_printed_number_has_the_room_of_its_digits():
     ],
 )
 def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
-    for draw in (comparison.beside_table, comparison.beside_dots):
+    for draw in (comparison.paper_comparison_table, comparison.paper_comparison_plot):
         with pytest.raises(StudyError, match=told):
             draw(rows)
 
@@ -568,7 +579,7 @@ def test_dots_are_a_row_a_model_a_metric_and_a_draw():
         "net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]},
         "majority": {"auroc": [0.5], "accuracy": []},
     }
-    told = dots(models, ["majority"])
+    told = run_scores_table(models, ["majority"])
     assert told.to_dict("list") == {
         "model": ["net"] * 4 + ["majority"],
         "baseline": [False] * 4 + [True],
@@ -576,6 +587,6 @@ def test_dots_are_a_row_a_model_a_metric_and_a_draw():
         "draw": [1, 2, 1, 2, 1],
         "value": [0.8, 0.9, 0.7, 0.6, 0.5],
     }
-    assert "net: 0.800 to 0.900, mean 0.850" in every_draw(told, ["auroc"])[1]
+    assert "net: 0.800 to 0.900, mean 0.850" in strip_plot(told, ["auroc"])[1]
     with pytest.raises(StudyError, match="Runs cannot be plotted by auroc from a table of nothing"):
-        every_draw(dots({}), ["auroc"])
+        strip_plot(run_scores_table({}), ["auroc"])

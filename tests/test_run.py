@@ -8,14 +8,20 @@ import time
 import nbformat
 import pytest
 
-from pneumo_utils.common.code_digest import closure, imports, reads
+from pneumo_utils.common.code_digest import declared_reads, digest_dependencies, imported_modules
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of
+from pneumo_utils.common.files import json_digest
 from pneumo_utils.study import run_status
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import settle
+from pneumo_utils.study.parameters import resolve_parameters
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import depends_on, differences, finished, is_manifest, standing
+from pneumo_utils.study.run_status import (
+    chapter_status,
+    completed_manifest,
+    is_manifest,
+    list_changes,
+    run_dependencies,
+)
 
 
 @pytest.fixture
@@ -58,29 +64,31 @@ def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, 
     (data / "a.png").write_bytes(b"one")
     given = {"data_root": str(data)}
 
-    assert not run(chapter, given).found_again
-    assert run(chapter, given).found_again
+    assert not run(chapter, given).from_cache
+    assert run(chapter, given).from_cache
     assert marker.read_text() == "x"
-    assert standing(chapter, given).state == "up to date"
-    assert standing(chapter, given | {"seed": 5}).why == ["seed: 0 then, 5 now"]
+    assert chapter_status(chapter, given).state == "up to date"
+    assert chapter_status(chapter, given | {"seed": 5}).why == ["seed: 0 then, 5 now"]
 
     (data / "a.png").write_bytes(b"another")
-    assert standing(chapter, given).why == ["the data of data_root have changed"]
+    assert chapter_status(chapter, given).why == ["the data of data_root have changed"]
     (data / "a.png").write_bytes(b"one")
 
     small(f"open({str(marker)!r}, 'a').write('x')\n# a comment")
-    at = standing(chapter, given)
+    at = chapter_status(chapter, given)
     assert at.state == "stale" and at.why[0] == "the notebook has changed"
 
 
 def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
     chapter = Chapter(small())
     run(chapter, {})
-    before = run_status.closure
+    before = run_status.digest_dependencies
     monkeypatch.setattr(
-        run_status, "closure", lambda names: before(names) | {"pneumo_utils/study/result_cache.py": "edited"}
+        run_status,
+        "digest_dependencies",
+        lambda names: before(names) | {"pneumo_utils/study/result_cache.py": "edited"},
     )
-    assert standing(chapter).why == ["pneumo_utils/study/result_cache.py has changed"]
+    assert chapter_status(chapter).why == ["pneumo_utils/study/result_cache.py has changed"]
 
 
 def test_a_damaged_result_is_not_found_again(small, here):
@@ -88,8 +96,8 @@ def test_a_damaged_result_is_not_found_again(small, here):
     folder = run(chapter, {}).folder
     results = folder / "results.json"
     results.write_text(results.read_text().replace("0.1", "0.9"))
-    assert finished(folder) is None
-    assert not run(chapter, {}).found_again and finished(folder)
+    assert completed_manifest(folder) is None
+    assert not run(chapter, {}).from_cache and completed_manifest(folder)
 
 
 def test_out_puts_the_run_where_it_is_asked(small, pneumo, tmp_path):
@@ -132,26 +140,26 @@ def test_out_replaces_only_what_a_run_made(small, here, tmp_path):
     (folder / "notes.txt").unlink()
     (tmp_path / "mine").rename(tmp_path / "other")
     (tmp_path / "other").rename(tmp_path / "mine")
-    assert not run(chapter, {"seed": 5}, out=out).found_again
+    assert not run(chapter, {"seed": 5}, out=out).from_cache
     assert sorted(path.name for path in tmp_path.glob("mine*")) == ["mine"]
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"files": 3}', '{"files": {}, "digest": "DIGEST"}', "{}", "NaN"])
 def test_a_manifest_that_is_none_is_no_run(small, here, runs, content):
     chapter = Chapter(small())
-    folder = runs / "demo" / digest_of(depends_on(chapter, settle(chapter, {})))[:12]
+    folder = runs / "demo" / json_digest(run_dependencies(chapter, resolve_parameters(chapter, {})))[:12]
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text(content.replace("DIGEST", folder.name))
-    assert finished(folder) is None and standing(chapter).state == "never run"
+    assert completed_manifest(folder) is None and chapter_status(chapter).state == "never run"
 
 
 @pytest.mark.parametrize("content, reason", [(b"", "it says no reason"), (b"\xff stopped", "\ufffd stopped")])
 def test_a_reason_that_cannot_be_read_is_no_accident(small, here, runs, content, reason):
     chapter = Chapter(small())
-    failed = runs / "demo" / f"{digest_of(depends_on(chapter, settle(chapter, {})))[:12]}.failed"
+    failed = runs / "demo" / f"{json_digest(run_dependencies(chapter, resolve_parameters(chapter, {})))[:12]}.failed"
     failed.mkdir(parents=True)
     (failed / "error.txt").write_bytes(content)
-    assert (standing(chapter).state, standing(chapter).why) == ("failed", [reason])
+    assert (chapter_status(chapter).state, chapter_status(chapter).why) == ("failed", [reason])
 
 
 def test_a_manifest_reads_no_file_outside_its_folder(small, here, runs):
@@ -236,17 +244,17 @@ def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_pat
 
 
 def test_closures_follow_imports_and_files_that_modules_read():
-    found = closure({"pneumo_utils.claims"})
+    found = digest_dependencies({"pneumo_utils.claims"})
     assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
         found
     )
     assert any(path.startswith("pneumo_utils/claims/papers/") for path in found)
     assert "pneumo_utils/cli.py" not in found
-    assert imports("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
+    assert imported_modules("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
         "pneumo_utils.claims",
         "pneumo_utils.claims.ledger",
     }
-    assert reads("__reads__ = ('a', 'b')") == ("a", "b") and reads("x = 1") == ()
+    assert declared_reads("__reads__ = ('a', 'b')") == ("a", "b") and declared_reads("x = 1") == ()
 
 
 def test_differences_are_told_in_words():
@@ -266,7 +274,7 @@ def test_differences_are_told_in_words():
         "versions": {"torch": "2"},
         "records": {"long": "2", "new": "1"},
     }
-    assert differences(old, new) == [
+    assert list_changes(old, new) == [
         "p.py has changed",
         "seed: 0 then, 1 now",
         "torch 1 then, 2 now",
@@ -274,7 +282,7 @@ def test_differences_are_told_in_words():
         "the record new is new",
         "the record real has gone",
     ]
-    assert differences(old, old) == []
+    assert list_changes(old, old) == []
 
 
 def test_importing_the_runner_is_light():

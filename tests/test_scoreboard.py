@@ -12,13 +12,13 @@ import pytest
 from conftest import ROOT, shown
 from saved_figures import legible, texts
 
-from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load
+from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load_ledger
 from pneumo_utils.claims.verdicts import scoreboard
 from pneumo_utils.plots import scoreboard as page
-from pneumo_utils.plots.totals import totals
+from pneumo_utils.plots.totals import verdict_bars
 from pneumo_utils.study import pages, run_status
-from pneumo_utils.study.chapters import Chapter, chapters, find
-from pneumo_utils.study.make_record import record
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
+from pneumo_utils.study.make_record import record_chapter
 from pneumo_utils.study.run import run
 
 matplotlib.use("Agg")
@@ -98,7 +98,7 @@ def test_what_the_ledger_does_not_know_is_refused():
 
 
 def test_every_verdict_leads_to_its_evidence(board):
-    html = page.scoreboard(board, TITLES).data
+    html = page.scoreboard_html(board, TITLES).data
     assert "<size>" not in html and "<batches>" not in html
     html = unescape(html)
     rows = {name: row for name, row in zip(board["id"], re.findall(r"<tr data-.*?</tr>", html))}
@@ -115,7 +115,7 @@ def test_every_verdict_leads_to_its_evidence(board):
 
 
 def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
-    text = pages.paper(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
+    text = pages.paper_page(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
     assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == [
         "## 1. Data",
         '<tr id="a"',
@@ -124,7 +124,7 @@ def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
         '<tr id="b"',
     ]
     assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
-    other = pages.paper(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
+    other = pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
     assert (
         'href="../notebooks/01_demo.html#depth"' in other
         and 'href="run_statistics.html#kept-records"' in other
@@ -134,7 +134,7 @@ def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
 
 @pytest.mark.usefixtures("closed_figures")
 def test_the_picture_counts_each_paper_three_times(board):
-    figure, alt = totals(board)
+    figure, alt = verdict_bars(board)
     assert (
         "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 "
         "unverifiable" in alt
@@ -151,9 +151,12 @@ def test_the_picture_counts_each_paper_three_times(board):
 
 
 def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
-    assert [chapter.name for chapter in chapters() if run_status.sums_up(chapter)] == ["scoreboard"]
-    assert [chapter.name for chapter in run_status.to_run([find("audit")])] == ["paper_audit", "scoreboard"]
-    every = run_status.to_run([])
+    assert [chapter.name for chapter in chapters() if run_status.is_summary(chapter)] == ["scoreboard"]
+    assert [chapter.name for chapter in run_status.chapters_to_run([find_chapter("audit")])] == [
+        "paper_audit",
+        "scoreboard",
+    ]
+    every = run_status.chapters_to_run([])
     assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {
         chapter.name for chapter in chapters()
     }
@@ -164,25 +167,25 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
     demo, other = Chapter(small("run.claim('p1-best-f1', 0.1, 0.05, 0.15)")), Chapter(small("x = 1", name="other"))
-    sums = Chapter(small("from pneumo_utils.study.run_status import heard", name="sums"))
+    sums = Chapter(small("from pneumo_utils.study.run_status import collect_evidence", name="sums"))
     monkeypatch.setattr(run_status, "chapters", lambda: [sums, demo, other])
     run(demo, {})
     run(sums, {})
-    assert run_status.heard().keys() == {"demo"} and run_status.standing(sums).state == "up to date"
+    assert run_status.collect_evidence().keys() == {"demo"} and run_status.chapter_status(sums).state == "up to date"
 
     shutil.rmtree(runs / "demo")
     run(demo, {})  # at another time, with the same to say
-    assert run_status.standing(sums).state == "up to date"
+    assert run_status.chapter_status(sums).state == "up to date"
 
     run(other, {})
-    assert run_status.standing(sums).why == ["what other says of claims has changed"]
-    record(demo, "long", {})
-    assert run_status.standing(sums).why == [
+    assert run_status.chapter_status(sums).why == ["what other says of claims has changed"]
+    record_chapter(demo, "long", {})
+    assert run_status.chapter_status(sums).why == [
         "what demo says of claims has changed",
         "what other says of claims has changed",
     ]
-    assert [each.get("record") for each in run_status.heard()["demo"]] == [None, "long"]
-    assert "results" not in run_status.depends_on(other, {})
+    assert [each.get("record") for each in run_status.collect_evidence()["demo"]] == [None, "long"]
+    assert "results" not in run_status.run_dependencies(other, {})
 
 
 def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
@@ -196,7 +199,7 @@ def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
     ]
     path = tmp_path / "demo.ipynb"
     path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": [source]} for kind, source in cells]}))
-    assert [Chapter(path).section_of(source) for source in ("first()", "second()", "third()", "by_hand()")] == [
+    assert [Chapter(path).section_label(source) for source in ("first()", "second()", "third()", "by_hand()")] == [
         "",
         "two",
         "two",
@@ -205,10 +208,10 @@ def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
 
 
 def test_where_nothing_was_run_it_says_so_and_shows_what_can_be_said_on_paper(execute):
-    results, notebook = execute(find("scoreboard"), {})
+    results, notebook = execute(find_chapter("scoreboard"), {})
     assert {name: each["value"] for name, each in results["results"].items()} == dict.fromkeys(results["results"], 0)
     assert "No chapter has been run that speaks of a claim" in shown(notebook, "words")
-    assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load().claims)
+    assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load_ledger().claims)
 
 
 @pytest.fixture
@@ -225,7 +228,7 @@ def opened(browser, board):
         static = ROOT / "book" / "_static"
         script, style = ((static / name).read_text() for name in ("scoreboard.js", "book.css"))
         tab.set_content(
-            f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard(board, TITLES).data}"
+            f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard_html(board, TITLES).data}"
         )
         return tab
 

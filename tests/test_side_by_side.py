@@ -48,7 +48,7 @@ def two_cores(monkeypatch):
 
 def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
     torch.randn(512, 512) @ torch.randn(512, 512)  # threads are at work before the fork
-    made = parallel.kept_each(tmp_path, fitted, PIECES, {})
+    made = parallel.cached_results(tmp_path, fitted, PIECES, {})
     assert list(made) == list(PIECES)
     for name, given in PIECES.items():
         assert (made[name]["weight"] == fitted(**given)["weight"].numpy()).all()
@@ -57,15 +57,15 @@ def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
 
 
 def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
-    before = parallel.kept_each(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
-    alone = result_cache.kept(tmp_path, "piece 3", fitted, {"seed": 3}, {})
+    before = parallel.cached_results(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
+    alone = result_cache.cached_result(tmp_path, "piece 3", fitted, {"seed": 3}, {})
     capsys.readouterr()
-    after = parallel.kept_each(tmp_path, fitted, PIECES, {})
+    after = parallel.cached_results(tmp_path, fitted, PIECES, {})
     assert "1 made" in (told := capsys.readouterr().out) and "4 found again" in told
     assert [after[name]["process"] for name in list(PIECES)[:4]] == [
         each["process"] for each in [*before.values(), alone]
     ]
-    parallel.kept_each(tmp_path, fitted, PIECES, {})
+    parallel.cached_results(tmp_path, fitted, PIECES, {})
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
 
@@ -76,18 +76,22 @@ def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
         return [number, *held]
 
     for _ in range(2):
-        made = parallel.kept_each(
-            tmp_path, count, {"one": {"number": 1}, "other": {"number": 2}}, {}, first=lambda: held.append(os.getpid())
+        made = parallel.cached_results(
+            tmp_path,
+            count,
+            {"one": {"number": 1}, "other": {"number": 2}},
+            {},
+            prepare=lambda: held.append(os.getpid()),
         )
         assert made == {"one": [1, os.getpid()], "other": [2, os.getpid()]} and held == [os.getpid()]
 
 
 def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
     with pytest.raises(StudyError, match="^there are too few images$"):
-        parallel.kept_each(
+        parallel.cached_results(
             tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {}
         )
-    assert result_cache.load(result_cache.place_of(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
+    assert result_cache.load_result(result_cache.result_path(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
 
 
 @pytest.mark.parametrize(
@@ -95,10 +99,10 @@ def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
 )
 def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
     with pytest.raises(StudyError, match=words):
-        parallel.kept_each(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
+        parallel.cached_results(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
 
 
 def test_one_core_makes_them_here(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_max_processes", lambda: 1)
-    made = parallel.kept_each(tmp_path, fitted, PIECES, {})
+    made = parallel.cached_results(tmp_path, fitted, PIECES, {})
     assert {each["process"] for each in made.values()} == {os.getpid()}

@@ -3,7 +3,7 @@
 import nbformat.v4 as nb
 import pytest
 
-from pneumo_utils.study.kernel import left_of, tidy
+from pneumo_utils.study.kernel import apply_carriage_returns, clean_streams
 
 
 @pytest.mark.parametrize(
@@ -18,7 +18,7 @@ from pneumo_utils.study.kernel import left_of, tidy
     ],
 )
 def test_a_line_is_what_a_terminal_would_show(line, left):
-    assert left_of(line) == left
+    assert apply_carriage_returns(line) == left
 
 
 def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
@@ -31,7 +31,7 @@ def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
         "work()", outputs=[*bar[:2], said, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})]
     )
     notebook = nb.new_notebook(cells=[nb.new_markdown_cell("text"), cell])
-    tidy(notebook)
+    clean_streams(notebook)
     assert [(each.output_type, each.get("text")) for each in cell.outputs] == [
         ("stream", "three images\n"),
         ("display_data", None),
@@ -40,5 +40,5 @@ def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
 
 def test_a_warning_stays():
     cell = nb.new_code_cell("work()", outputs=[nb.new_output("stream", name="stderr", text="UserWarning: look here\n")])
-    tidy(nb.new_notebook(cells=[cell]))
+    clean_streams(nb.new_notebook(cells=[cell]))
     assert cell.outputs[0].text == "UserWarning: look here\n"

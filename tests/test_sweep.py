@@ -11,9 +11,9 @@ import pytest
 from scipy.stats import t
 
 from pneumo_utils.common.errors import ParameterError, StudyError
-from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.parallel import run_each
-from pneumo_utils.study.sweep import plan
+from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.parallel import run_all
+from pneumo_utils.study.sweep import plan_sweep
 
 MORE = (
     "seed: int = 0  # [0, 100] seed\nlr: float = 0.1  # (0, 1] rate\nblocks: list[int] = [1]  # [0, 9] "
@@ -39,13 +39,13 @@ def chapter(small):
     ],
 )
 def test_every_combination_is_one_run(chapter, words, expected):
-    assert [one.given for one in plan([chapter], words)] == expected
+    assert [one.overrides for one in plan_sweep([chapter], words)] == expected
 
 
 def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a,b").mkdir()
-    assert [one.given for one in plan([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
+    assert [one.overrides for one in plan_sweep([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
 
 
 @pytest.mark.parametrize(
@@ -63,22 +63,22 @@ def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monk
 )
 def test_what_cannot_be_is_refused_before_anything_runs(chapter, words, says):
     with pytest.raises(ParameterError, match=says):
-        plan([chapter], words)
+        plan_sweep([chapter], words)
 
 
 def test_who_lacks_a_parameter_is_named(tmp_path):
     with pytest.raises(ParameterError, match="03_xception_kfold has no parameter 'seeds'.*all of them have"):
-        plan([find(number) for number in ("2", "3", "4")], [("seeds", "2,3")])
+        plan_sweep([find_chapter(number) for number in ("2", "3", "4")], [("seeds", "2,3")])
     (tmp_path / "settings.yml").write_text("folds: 4\n")
     with pytest.raises(
         ParameterError, match="02_gradcam_comparison and 04_mobilenetv2_three_class have no parameter 'folds'"
     ):
-        plan([find(number) for number in ("2", "3", "4")], [], tmp_path / "settings.yml")
+        plan_sweep([find_chapter(number) for number in ("2", "3", "4")], [], tmp_path / "settings.yml")
 
 
 def test_one_folder_is_not_for_several_runs(chapter, tmp_path):
     with pytest.raises(StudyError, match="--out takes one run, and these are 2"):
-        list(run_each(plan([chapter], [("seed", "0..1")]), out=tmp_path / "out"))
+        list(run_all(plan_sweep([chapter], [("seed", "0..1")]), out=tmp_path / "out"))
 
 
 def test_a_sweep_runs_all_finds_them_again_and_lays_them_beside_each_other(small, pneumo, runs, tmp_path):

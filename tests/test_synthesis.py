@@ -11,22 +11,22 @@ from conftest import ROOT, results_of, shown, tried_on_the_page
 from scipy import stats
 from settings import OF_THE_BOOK
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import ChapterFailed, ParameterError, StudyError
 from pneumo_utils.data.readers import kermany
-from pneumo_utils.data.readers.labels import of_adults
-from pneumo_utils.evaluation.comparison import images_to_see, share_seen, smallest_to_see
-from pneumo_utils.evaluation.variance_components import components, over_draws, shares
+from pneumo_utils.data.readers.labels import read_adults
+from pneumo_utils.evaluation.comparison import detectable_difference, required_images, simulated_power
+from pneumo_utils.evaluation.variance_components import component_shares, estimate_components, jackknife_ci
 from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import learns
+from pneumo_utils.models.freezing import set_trainable
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.comparison import against, forest
-from pneumo_utils.plots.learning_curves import over_amounts
+from pneumo_utils.plots.comparison import differences_plot, forest_plot
+from pneumo_utils.plots.learning_curves import sample_size_curves
 from pneumo_utils.study import records, synthesis_effects
-from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.parameters import of_chapter
+from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.parameters import chapter_parameters
 from pneumo_utils.study.run import run
 from pneumo_utils.training.learner import compute_features, fitting, learner
 from pneumo_utils.training.optimizers import adam
@@ -120,8 +120,11 @@ def test_every_figure_has_words(executed):
 
 def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(executed):
     """Rates of pocket networks are the chapters' own; shares of the steps and numbers of layers are the papers'."""
-    ledger, said = load(), shown(executed[1], "protocols-table")
-    chapter = {number: {name: each.default for name, each in of_chapter(find(number)).items()} for number in "12345"}
+    ledger, said = load_ledger(), shown(executed[1], "protocols-table")
+    chapter = {
+        number: {name: each.default for name, each in chapter_parameters(find_chapter(number)).items()}
+        for number in "12345"
+    }
     assert (
         "last block + head, 1.00, adam 0.001" in said
         and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
@@ -154,31 +157,33 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
     """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as
     either.
     """
-    found = synthesis_effects.recorded()
-    for effect, chapter, measure, given, without in synthesis_effects.ASKED:
-        assert any({given, without} - {""} <= record.results.keys() for record in records.of(chapter).values()), (
+    found = synthesis_effects.recorded_effects()
+    for effect, chapter, measure, given, without in synthesis_effects.RECORDED_RESULTS:
+        assert any(
+            {given, without} - {""} <= record.results.keys() for record in records.read_records(chapter).values()
+        ), (
             effect,
             given,
             without,
         )
     assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
-    record = records.of(synthesis_effects.TWO)["real-radiographs"]
+    record = records.read_records(synthesis_effects.CHAPTER_2)["real-radiographs"]
     row = found[
-        (found["chapter"] == synthesis_effects.TWO)
+        (found["chapter"] == synthesis_effects.CHAPTER_2)
         & (found["record"] == "real radiographs")
         & (found["measure"] == "AUROC, VGG16")
     ].iloc[0]
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
         "paired"
     ]
-    record = records.of(synthesis_effects.ONE)["real-radiographs"]
+    record = records.read_records(synthesis_effects.CHAPTER_1)["real-radiographs"]
     (one, *one_reach), (other, *other_reach) = (
         record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
     )
     row = found[
-        (found["chapter"] == synthesis_effects.ONE)
+        (found["chapter"] == synthesis_effects.CHAPTER_1)
         & (found["record"] == "real radiographs")
-        & (found["effect"] == synthesis_effects.START)
+        & (found["effect"] == synthesis_effects.PRETRAINED)
     ].iloc[0]
     assert (
         row["difference"] == pytest.approx(one - other)
@@ -189,7 +194,7 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
 
 def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path))
-    assert synthesis_effects.recorded().empty and "difference" in synthesis_effects.recorded()
+    assert synthesis_effects.recorded_effects().empty and "difference" in synthesis_effects.recorded_effects()
 
 
 def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
@@ -206,9 +211,10 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
         {words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1)
     )
     record = replace(
-        records.of(synthesis_effects.TWO)["real-radiographs"], results=theirs | {"there alone": theirs["ours"]}
+        records.read_records(synthesis_effects.CHAPTER_2)["real-radiographs"],
+        results=theirs | {"there alone": theirs["ours"]},
     )
-    both = synthesis_effects.held_against(
+    both = synthesis_effects.compare_with_record(
         ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people"
     )
     assert list(both["asked"]) == list(pairs)
@@ -224,15 +230,15 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
     assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx(
         (-0.4, -0.4 - 0.1 * 2**0.5, -0.4 + 0.1 * 2**0.5)
     )
-    _, alt = against(both, "this run", "on record")
+    _, alt = differences_plot(both, "this run", "on record")
     assert "both up: this run 0.200 (0.10 to 0.30), on record 0.200 (0.10 to 0.30)" in alt
     with pytest.raises(StudyError, match="no difference that both have"):
-        against(both.head(0), "this run", "on record")
+        differences_plot(both.head(0), "this run", "on record")
 
 
 def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed):
     """From the committed record, as far as it asked what this small run asks."""
-    record, notebook = records.of("synthesis")["real-radiographs"], executed[1]
+    record, notebook = records.read_records("synthesis")["real-radiographs"], executed[1]
     said, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
     value, low, high = record.value("gain, AUROC of children: pre-trained over random weights")
     assert (
@@ -266,10 +272,10 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
         for name, deviation in made.items()
         for drawn in [random.standard_normal(shape[name])]
     )
-    for name, found in components(scores).items():
+    for name, found in estimate_components(scores).items():
         assert found == pytest.approx(made[name] ** 2, rel=0.1), name
-    assert sum(shares(scores).values()) == pytest.approx(1)
-    exact = components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
+    assert sum(component_shares(scores).values()) == pytest.approx(1)
+    exact = estimate_components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
     assert exact == pytest.approx(
         {
             "rows": np.var(np.arange(4), ddof=1),
@@ -286,7 +292,7 @@ def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
     scores = np.random.default_rng(1).standard_normal((6, 8)) + np.arange(6)[:, None]
     rows = 8 * scores.mean(1).var(ddof=1)
     rest = ((scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()) ** 2).sum() / (5 * 7)
-    found = components(scores[:, None, :])
+    found = estimate_components(scores[:, None, :])
     assert (
         found["rows"] == pytest.approx((rows - rest) / 8)
         and found["rest"] == pytest.approx(rest)
@@ -297,7 +303,7 @@ def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
 
 def test_the_jackknife_of_a_mean_is_students_interval():
     scores = np.random.default_rng(2).standard_normal((3, 2, 6))
-    value, low, high = over_draws(lambda each: each.mean(), scores)
+    value, low, high = jackknife_ci(lambda each: each.mean(), scores)
     by_draw = scores.mean((0, 1))
     assert (low, high) == pytest.approx(
         stats.t.interval(0.95, 5, by_draw.mean(), stats.sem(by_draw))
@@ -311,7 +317,9 @@ def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
     true = (column.var(ddof=1) - row.var(ddof=1)) / (column.var(ddof=1) + row.var(ddof=1) + 1)
     for _ in range(300):
         scores = row[:, None, None] + column[None, :, None] + random.standard_normal((4, 3, 5))
-        _, low, high = over_draws(lambda each: shares(each)["columns"] - shares(each)["rows"], scores)
+        _, low, high = jackknife_ci(
+            lambda each: component_shares(each)["columns"] - component_shares(each)["rows"], scores
+        )
         held += low <= true <= high
     assert 0.88 < held / 300 <= 1
 
@@ -319,11 +327,11 @@ def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (1, 1, 5)])
 def test_a_design_that_cannot_be_taken_apart_is_refused(shape):
     with pytest.raises(StudyError, match="two draws at least"):
-        components(np.zeros(shape))
+        estimate_components(np.zeros(shape))
 
 
 def test_of_two_draws_there_is_no_interval():
-    assert np.isnan(over_draws(lambda each: each.mean(), np.ones((2, 2, 2)))[1:]).all()
+    assert np.isnan(jackknife_ci(lambda each: each.mean(), np.ones((2, 2, 2)))[1:]).all()
 
 
 # how many test images
@@ -331,17 +339,17 @@ def test_of_two_draws_there_is_no_interval():
 
 @pytest.mark.parametrize("difference, disagreeing", [(0.02, 0.1), (0.05, 0.2), (0.03, 0.06), (0.1, 0.5)])
 def test_so_many_images_see_the_difference_as_often_as_told(difference, disagreeing):
-    needed = images_to_see(difference, disagreeing)
-    assert share_seen(difference, disagreeing, needed, tries=6000) == pytest.approx(0.8, abs=0.03)
+    needed = required_images(difference, disagreeing)
+    assert simulated_power(difference, disagreeing, needed, n_simulations=6000) == pytest.approx(0.8, abs=0.03)
     # and where there is none, as often as the level lets it
-    assert share_seen(0.0, disagreeing, needed, tries=6000) < 0.07
-    assert smallest_to_see(needed, disagreeing) == pytest.approx(difference, rel=0.02)
+    assert simulated_power(0.0, disagreeing, needed, n_simulations=6000) < 0.07
+    assert detectable_difference(needed, disagreeing) == pytest.approx(difference, rel=0.02)
 
 
 def test_a_difference_larger_than_the_disagreement_is_refused():
     with pytest.raises(StudyError, match="cannot differ in accuracy"):
-        images_to_see(0.2, 0.1)
-    assert np.isnan(smallest_to_see(3, 0.1))
+        required_images(0.2, 0.1)
+    assert np.isnan(detectable_difference(3, 0.1))
 
 
 # what it stands on
@@ -351,10 +359,10 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
     """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network
     would.
     """
-    children = kermany.read(writers.make("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None).split(
-        by="patient", test=0.3, valid=0.2, seed=0
-    )
-    net = learns(
+    children = kermany.read(
+        writers.write_release("kermany", 80, 32, 0, tmp_path / "children"), say=lambda _: None
+    ).split(by="patient", test=0.3, valid=0.2, seed=0)
+    net = set_trainable(
         with_head(body := trunk("resnet18", weights="pocket"), heads.linear(body.about.channels, 2, seed=0)),
         "conv5_x + head",
     )
@@ -372,12 +380,13 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
 
 def test_adults_of_both_releases_are_asked_the_same(tmp_path):
     rsna, nih = (
-        of_adults(writers.make(name, images, 32, 0, tmp_path / name)) for name, images in (("rsna", 60), ("nih", 400))
+        read_adults(writers.write_release(name, images, 32, 0, tmp_path / name))
+        for name, images in (("rsna", 60), ("nih", 400))
     )
     assert rsna.classes == nih.classes == ["normal", "pneumonia"]
     assert all(cohort.counts().min() > 0 and not (cohort.table["age"] < 18).any() for cohort in (rsna, nih))
     with pytest.raises(StudyError):
-        of_adults(writers.make("kermany", 40, 32, 0, tmp_path / "children"))
+        read_adults(writers.write_release("kermany", 40, 32, 0, tmp_path / "children"))
 
 
 def test_curves_over_amounts_need_two_and_say_all(closed_figures):
@@ -388,14 +397,14 @@ def test_curves_over_amounts_need_two_and_say_all(closed_figures):
             for images, value in ((25, 0.6), (100, 0.8))
         ]
     )
-    _, alt = over_amounts(rows, "AUROC")
+    _, alt = sample_size_curves(rows, "AUROC")
     assert "mean of the networks: 0.600 from 25, 0.800 from 100" in alt and "pixels" in alt
     with pytest.raises(StudyError, match="two of them"):
-        over_amounts(rows[rows["images"] == 25], "AUROC")
+        sample_size_curves(rows[rows["images"] == 25], "AUROC")
 
 
 def test_a_forest_has_its_line_at_a_value(closed_figures):
-    figure, alt = forest(
+    figure, alt = forest_plot(
         pd.DataFrame(
             [
                 {
@@ -408,7 +417,7 @@ def test_a_forest_has_its_line_at_a_value(closed_figures):
                 }
             ]
         ),
-        line=0.0,
+        reference=0.0,
     )
     assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
 
@@ -416,7 +425,8 @@ def test_a_forest_has_its_line_at_a_value(closed_figures):
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folders = {
-        name: writers.make(name, images, 48, 0, tmp_path / name) for name, images in (("rsna", 80), ("kermany", 160))
+        name: writers.write_release(name, images, 48, 0, tmp_path / name)
+        for name, images in (("rsna", 80), ("kermany", 160))
     }
     found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
     assert found["parameters"]["rates"] == "paper" and "40 images over 20" in str(found["results"])

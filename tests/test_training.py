@@ -23,15 +23,15 @@ from torch import nn
 from torch.nn import functional as F
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import COLUMNS, Cohort
-from pneumo_utils.data.pixel_cache import Images
+from pneumo_utils.data.cohort import TABLE_COLUMNS, Cohort
+from pneumo_utils.data.pixel_cache import ImageFiles
 from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import learns
+from pneumo_utils.models.freezing import set_trainable
 from pneumo_utils.training.callbacks import KeepBest
 from pneumo_utils.training.feature_cache import feature_cache
-from pneumo_utils.training.feature_store import STORE
+from pneumo_utils.training.feature_store import FEATURE_STORE
 from pneumo_utils.training.learner import Phase, compute_features, fit_phases, fitting, is_live, learner
 from pneumo_utils.training.losses import (
     binary_cross_entropy,
@@ -40,7 +40,7 @@ from pneumo_utils.training.losses import (
     weighted_cross_entropy,
 )
 from pneumo_utils.training.metrics import Accuracy
-from pneumo_utils.training.optimizers import Steps, adam, sgd
+from pneumo_utils.training.optimizers import StepDecay, adam, sgd
 from pneumo_utils.training.predict import predict
 
 torch.set_num_threads(1)
@@ -78,8 +78,8 @@ def cohort_in(root: Path, classes=("well", "ill"), count=40) -> Cohort:
         stamps.append((path.name, path.stat().st_size, 1))
     return Cohort(
         "made",
-        pd.DataFrame(rows)[COLUMNS],
-        Images(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
+        pd.DataFrame(rows)[TABLE_COLUMNS],
+        ImageFiles(tuple(str(root / row["image"]) for row in rows), tuple(stamps)),
         list(classes),
     )
 
@@ -94,7 +94,7 @@ pocket = functools.cache(lambda name: trunk(name, size="pocket", seed=0))
 
 def network(what="all", name="resnet18", classes=2, dropout=0.5, head=heads.linear):
     body = copy.deepcopy(pocket(name))
-    return learns(with_head(body, head(body.about.channels, classes, dropout=dropout, seed=1)), what)
+    return set_trainable(with_head(body, head(body.about.channels, classes, dropout=dropout, seed=1)), what)
 
 
 def loaders(cohort, chain, batch_size=4, **more):
@@ -145,14 +145,14 @@ class StopAt(Callback):
     order = -100
 
     def __init__(self, step):
-        self.at, self.taken = [step], 0  # in a list it is no setting that a resumed run would have to share
+        self.at, self.prepare_batch = [step], 0  # in a list it is no setting that a resumed run would have to share
 
     def before_step(self):
-        if self.taken in self.at:
+        if self.prepare_batch in self.at:
             raise Broken("the power went")
 
     def after_step(self):
-        self.taken += 1
+        self.prepare_batch += 1
 
 
 def weights(learn):
@@ -228,7 +228,7 @@ def test_predictions_are_the_networks_own_answers(cohort):
 
 def test_one_neuron_becomes_two_columns(cohort):
     body = pocket("mobilenetv2")
-    chain = learns(with_head(body, heads.one_neuron(body.about.channels, units=16, seed=1)), "head")
+    chain = set_trainable(with_head(body, heads.single_output(body.about.channels, units=16, seed=1)), "head")
     learn = learner(
         loaders(cohort, chain),
         chain,
@@ -252,11 +252,11 @@ def test_images_of_several_labels(cohort, loss, sums_to_one):
     table = cohort.table.assign(
         labels=["well|ill" if at % 3 == 0 else "ill" if at % 3 == 1 else "No Finding" for at in range(len(cohort))]
     )
-    several, chain = cohort.but(table=table, several=True), network("head")
+    several, chain = cohort.replace(table=table, multilabel=True), network("head")
     learn = learner(loaders(several, chain), chain, loss=loss, metrics=Accuracy())
     learn.fit(1)
     found = predict(learn, several.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu"))
-    assert found.several and found.truth.tolist() == several.part("test").indicators().tolist()
+    assert found.multilabel and found.truth.tolist() == several.part("test").indicators().tolist()
     assert np.allclose(found.probabilities.sum(axis=1), 1) == sums_to_one
 
 
@@ -359,7 +359,7 @@ def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
 
 
 def test_frozen_layers_computed_before_are_found_by_the_learner(cohort, capsys):
-    STORE.held.clear()
+    FEATURE_STORE.held.clear()
     chain = network("conv5_x + head")
     compute_features(loaders(cohort, chain), chain, precision="float32")
     assert "computed once" in capsys.readouterr().out
@@ -419,10 +419,12 @@ def test_a_slice_goes_from_block_to_block(cohort):
 
 
 def test_the_rate_falls_in_steps(cohort):
-    learn = trained(cohort, epochs=5, what="head", cache="on", callbacks=[Steps(every=2, factor=0.1)], rate=slice(1e-2))
+    learn = trained(
+        cohort, epochs=5, what="head", cache="on", callbacks=[StepDecay(every=2, factor=0.1)], rate=slice(1e-2)
+    )
     assert learn.recorder.history["lr"].tolist() == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4])
     later = trained(
-        cohort, epochs=2, what="head", cache="on", callbacks=[Steps(every=2, factor=0.1, before=3)], rate=1e-2
+        cohort, epochs=2, what="head", cache="on", callbacks=[StepDecay(every=2, factor=0.1, before=3)], rate=1e-2
     )
     assert later.recorder.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
 
@@ -596,7 +598,7 @@ def test_a_killed_process_is_gone_on_from(cohort, home, tmp_path):
         ({"loss": weighted_cross_entropy([1, 2])}, "loss"),
         ({"rate": 5e-4}, "optimizer"),
         ({"memory_format": "contiguous"}, "computed"),
-        ({"callbacks": [Steps(2)]}, "schedule and callbacks"),
+        ({"callbacks": [StepDecay(2)]}, "schedule and callbacks"),
         ({"one_cycle": True}, "schedule and callbacks"),
         ({"max_steps": 3}, "steps"),
     ],
@@ -804,7 +806,7 @@ def test_a_class_without_a_training_image(cohort):
 
 
 def test_a_label_that_no_training_image_has(cohort):
-    chain, several = network("head"), cohort.but(table=cohort.table.assign(labels="ill"), several=True)
+    chain, several = network("head"), cohort.replace(table=cohort.table.assign(labels="ill"), multilabel=True)
     with pytest.warns(UserWarning, match="No training image has well"):
         learner(loaders(several, chain), chain)
 
@@ -920,7 +922,7 @@ def test_a_batch_of_one_under_batch_norm(cohort):
     body = nn.Sequential  # a head with batch norm behind the pool sees one value a channel
     chain = network("head", dropout=0)
     chain.head.append(nn.BatchNorm1d(2))
-    learns(chain, "head")
+    set_trainable(chain, "head")
     with pytest.raises(
         StudyError, match="Batch norm cannot learn from a batch of 1 x 3 x 16 x 16.*Raise batch_size to 2"
     ):

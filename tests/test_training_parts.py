@@ -35,9 +35,9 @@ def parameters(head):
     [
         (heads.linear(1280, 3), 3, 2_261_827 - 2_257_984),  # paper 4's total, less Keras's MobileNetV2 without its top
         (heads.linear(512, 2, dropout=0.5), 2, 512 * 2 + 2),
-        (heads.two_layers(512, 2), 2, 513 * 512 + 513 * 512 + 513 * 2),
-        (heads.two_layers(512, 2, dropout=0.5, side=4), 2, (512 * 16 + 1) * 512 + 513 * 512 + 513 * 2),
-        (heads.one_neuron(2048), 1, 2049 * 1028 + 1029),
+        (heads.two_hidden_layers(512, 2), 2, 513 * 512 + 513 * 512 + 513 * 2),
+        (heads.two_hidden_layers(512, 2, dropout=0.5, map_size=4), 2, (512 * 16 + 1) * 512 + 513 * 512 + 513 * 2),
+        (heads.single_output(2048), 1, 2049 * 1028 + 1029),
     ],
 )
 def test_heads_take_maps_and_answer_a_logit_a_class(head, classes, count):
@@ -46,9 +46,9 @@ def test_heads_take_maps_and_answer_a_logit_a_class(head, classes, count):
 
 
 def test_paper_5_goes_on_from_a_thousand_answers():
-    head = heads.on_top(1000, 15)
+    head = heads.after_classifier(1000, 15)
     assert head(torch.randn(2, 1000)).shape == (2, 15) and parameters(head) == 1001 * 15
-    ended = heads.on_top(1000, 15, softmax=True)
+    ended = heads.after_classifier(1000, 15, softmax=True)
     expected = ended.answer.weight.mean(dim=1) + ended.answer.bias
     assert torch.allclose(ended(torch.zeros(1, 1000)), expected, atol=1e-6), (
         "of a thousand equal answers each is 1/1000"
@@ -65,31 +65,34 @@ def test_dropout_is_there_only_where_it_is_asked_for():
         return [layer.p for layer in head.modules() if isinstance(layer, nn.Dropout)]
 
     assert rates(heads.linear(8, 2)) == [] and rates(heads.linear(8, 2, dropout=0.5)) == [0.5]
-    assert rates(heads.two_layers(8, 2)) == [] and rates(heads.two_layers(8, 2, dropout=0.3)) == [0.3, 0.3]
+    assert rates(heads.two_hidden_layers(8, 2)) == [] and rates(heads.two_hidden_layers(8, 2, dropout=0.3)) == [
+        0.3,
+        0.3,
+    ]
 
 
 def test_a_head_starts_as_keras_or_as_torch():
-    keras, bound = heads.linear(600, 200, start="keras", seed=1).answer, math.sqrt(6 / 800)
+    keras, bound = heads.linear(600, 200, init="keras", seed=1).answer, math.sqrt(6 / 800)
     assert (
         keras.weight.abs().max() <= bound
         and keras.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
         and not keras.bias.any()
     )
-    plain, bound = heads.linear(600, 200, start="torch", seed=1).answer, 1 / math.sqrt(600)
+    plain, bound = heads.linear(600, 200, init="torch", seed=1).answer, 1 / math.sqrt(600)
     assert (
         plain.weight.abs().max() <= bound
         and plain.weight.std().item() == pytest.approx(bound / math.sqrt(3), rel=0.02)
         and plain.bias.any()
     )
     with pytest.raises(StudyError, match="cannot be initialised as 'tf'"):
-        heads.linear(8, 2, start="tf")
+        heads.linear(8, 2, init="tf")
 
 
 def test_a_seed_makes_the_same_head_and_leaves_torchs_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    first, again, other = (heads.two_layers(8, 2, seed=seed).first.weight for seed in (1, 1, 2))
+    first, again, other = (heads.two_hidden_layers(8, 2, seed=seed).first.weight for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other) and torch.equal(torch.rand(3), expected)
     torch.manual_seed(5)
     drawn = heads.linear(8, 2).answer.weight
@@ -121,10 +124,10 @@ def test_a_weighted_mean_is_over_weights_or_over_images():
     weights = {"well": 1.0, "ill": 3.0}
     top = LOST[0] + 3 * LOST[1] + 3 * LOST[2]
     assert weighted_cross_entropy(weights)(LOGITS, TRUTH).item() == pytest.approx(top / 7)
-    assert weighted_cross_entropy(weights, over="images")(LOGITS, TRUTH).item() == pytest.approx(top / 3)
+    assert weighted_cross_entropy(weights, average_over="images")(LOGITS, TRUTH).item() == pytest.approx(top / 3)
     torchs = nn.CrossEntropyLoss(torch.tensor([1.0, 3.0]))(LOGITS, TRUTH).item()
     assert weighted_cross_entropy([1, 3])(LOGITS, TRUTH).item() == pytest.approx(torchs)
-    alike = [weighted_cross_entropy([1, 1], over=over)(LOGITS, TRUTH).item() for over in ("weights", "images")]
+    alike = [weighted_cross_entropy([1, 1], average_over=over)(LOGITS, TRUTH).item() for over in ("weights", "images")]
     assert alike == pytest.approx([sum(LOST) / 3] * 2)
 
 
@@ -134,7 +137,7 @@ def test_one_output_is_the_second_class():
     top, p = LOST[0] * 2 + LOST[1] * 5 + LOST[2] * 5, binary_cross_entropy().activation(one)
     assert binary_cross_entropy({"well": 2, "ill": 5})(one, TRUTH).item() == pytest.approx(top / 3)
     scikits = log_loss(TRUTH, p[:, 0].double(), sample_weight=[2, 5, 5])
-    assert binary_cross_entropy([2, 5], over="weights")(one, TRUTH).item() == pytest.approx(scikits, rel=1e-6)
+    assert binary_cross_entropy([2, 5], average_over="weights")(one, TRUTH).item() == pytest.approx(scikits, rel=1e-6)
     assert p[:, 0].tolist() == pytest.approx([0.5, 0.75, 0.2]) and binary_cross_entropy().decodes(p).tolist() == [
         0,
         1,
@@ -161,7 +164,7 @@ def test_several_labels_under_one_softmax():
 @pytest.mark.parametrize(
     "loss, logits, truth",
     [
-        (weighted_cross_entropy([1, 3], over="images"), LOGITS, TRUTH),
+        (weighted_cross_entropy([1, 3], average_over="images"), LOGITS, TRUTH),
         (binary_cross_entropy([2, 5]), LOGITS[:, :1], TRUTH),
         (multi_label_cross_entropy([2, 5]), LOGITS, torch.eye(3)[:, :2]),
         (categorical_cross_entropy(), LOGITS, torch.eye(3)[:, :2]),
@@ -200,7 +203,7 @@ def test_weights_that_cannot_be():
         with pytest.raises(StudyError, match="numbers of 0 or more and not all 0"):
             weighted_cross_entropy(weights)
     with pytest.raises(StudyError, match="not over 'batch'"):
-        weighted_cross_entropy([1, 2], over="batch")
+        weighted_cross_entropy([1, 2], average_over="batch")
 
 
 # optimisers: the published formulas, step by step
@@ -265,13 +268,13 @@ def test_a_slice_gives_each_group_its_rate():
 
 
 def test_what_is_fastest_can_be_overruled():
-    assert compute.compute("cpu", "float32", "contiguous") == compute.Compute(
+    assert compute.choose_compute("cpu", "float32", "contiguous") == compute.ComputeSettings(
         torch.device("cpu"), "float32", "contiguous"
     )
-    assert compute.compute("cpu").memory_format == "channels_last"
+    assert compute.choose_compute("cpu").memory_format == "channels_last"
     for words in ({"precision": "float16"}, {"memory_format": "nchw"}):
         with pytest.raises(StudyError, match=f'{next(iter(words))} is "auto"'):
-            compute.compute("cpu", **words)
+            compute.choose_compute("cpu", **words)
 
 
 @pytest.mark.parametrize(
@@ -285,27 +288,29 @@ def test_what_is_fastest_can_be_overruled():
 )
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
     monkeypatch.setattr(compute, "_cpu_flags", lambda: flags)
-    assert compute.compute("cpu").precision == precision
+    assert compute.choose_compute("cpu").precision == precision
 
 
 def test_batches_are_plain_and_in_the_networks_layout():
     from fastai.torch_core import TensorImage
 
-    taken = compute.compute("cpu", memory_format="channels_last").taken(TensorImage(torch.randn(2, 3, 4, 4)))
+    taken = compute.choose_compute("cpu", memory_format="channels_last").prepare_batch(
+        TensorImage(torch.randn(2, 3, 4, 4))
+    )
     assert (
         type(taken) is torch.Tensor
         and taken.is_contiguous(memory_format=torch.channels_last)
         and not taken.is_contiguous()
     )
-    network = compute.compute("cpu", memory_format="channels_last").place(nn.Conv2d(3, 4, 3))
+    network = compute.choose_compute("cpu", memory_format="channels_last").place(nn.Conv2d(3, 4, 3))
     assert network.weight.is_contiguous(memory_format=torch.channels_last)
-    assert compute.compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()
+    assert compute.choose_compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()
 
 
 def test_processes_share_the_cores(monkeypatch):
     before = torch.get_num_threads()
     try:
-        monkeypatch.setattr(compute, "cores", lambda: 8)
+        monkeypatch.setattr(compute, "available_cores", lambda: 8)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         told = [share_cores(processes) for processes in (1, 3, 8, 20)]
         assert told == [8, 2, 1, 1] and torch.get_num_threads() == 1

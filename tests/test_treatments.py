@@ -14,15 +14,23 @@ from pneumo_utils.data.readers import kermany
 from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.freezing import learns
+from pneumo_utils.models.freezing import set_trainable
 from pneumo_utils.phantom import writers
 from pneumo_utils.phantom.population import Population
-from pneumo_utils.phantom.restoration.network import Treatment, dice, error, examples, question, signal, trained
-from pneumo_utils.phantom.restoration.pairs import TARGETS, Pairs, draw
-from pneumo_utils.plots.images import before_and_after
-from pneumo_utils.study.result_cache import load, store, written
-from pneumo_utils.training.feature_cache import cached
-from pneumo_utils.training.feature_store import Store
+from pneumo_utils.phantom.restoration.network import (
+    RestorationTransform,
+    dice,
+    make_test_pairs,
+    masked_error,
+    peak_snr,
+    restoration_examples,
+    train_restoration,
+)
+from pneumo_utils.phantom.restoration.pairs import RESTORATION_TARGETS, RestorationPairs, render_phantoms
+from pneumo_utils.plots.images import before_after_plot
+from pneumo_utils.study.result_cache import canonical_form, load_result, store_result
+from pneumo_utils.training.feature_cache import cache_features
+from pneumo_utils.training.feature_store import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = 32
@@ -32,17 +40,19 @@ HALF = ([0.5] * 3, [0.25] * 3)
 
 @pytest.fixture(scope="module")
 def made():
-    return {target: trained(target, size=SIDE, **FEW) for target in TARGETS}
+    return {target: train_restoration(target, size=SIDE, **FEW) for target in RESTORATION_TARGETS}
 
 
 @pytest.fixture(scope="module")
 def treatments(made):
-    return {target: Treatment(**each) for target, each in made.items()}
+    return {target: RestorationTransform(**each) for target, each in made.items()}
 
 
 @pytest.fixture(scope="module")
 def cohort(home):
-    return kermany.read(writers.default("kermany", 60, SIDE, 5), say=None).split(by="patient", test=0.2, valid=0.2)
+    return kermany.read(writers.cached_release("kermany", 60, SIDE, 5), say=None).split(
+        by="patient", test=0.2, valid=0.2
+    )
 
 
 # without bones
@@ -86,12 +96,12 @@ def test_without_bones_it_is_the_same_person(kind):
 
 
 def test_pairs_are_what_they_say():
-    drawn = {target: draw(target, 6, SIDE, 9) for target in TARGETS}
+    drawn = {target: render_phantoms(target, 6, SIDE, 9) for target in RESTORATION_TARGETS}
     assert torch.equal(drawn["bones"].radiograph[:3], Population("children", 9).render(range(3), SIDE).image)
     assert torch.equal(drawn["bones"].boneless[3:], Population("adults", 9).render(range(3), SIDE, bones=False).image)
     for target, phantoms in drawn.items():
-        given, wanted = question(target, phantoms, 0)
-        again, _ = question(target, phantoms, 0)
+        given, wanted = make_test_pairs(target, phantoms, 0)
+        again, _ = make_test_pairs(target, phantoms, 0)
         assert np.array_equal(given, again) and given.dtype == wanted.dtype == np.uint8
         right = {"lungs": 255 * phantoms.lungs.byte(), "bones": phantoms.boneless, "denoised": phantoms.radiograph}[
             target
@@ -99,24 +109,24 @@ def test_pairs_are_what_they_say():
         assert np.array_equal(wanted, right.numpy()) and np.array_equal(given, phantoms.radiograph.numpy()) == (
             target != "denoised"
         )
-        x, y = Pairs(target, phantoms).batch([0, 2, 4])
+        x, y = RestorationPairs(target, phantoms).batch([0, 2, 4])
         assert (
             x.shape == y.shape == (3, 1, SIDE, SIDE) and 0 <= x.min() and x.max() <= 1 and 0 <= y.min() and y.max() <= 1
         )
 
 
 def test_mirror_and_print_are_the_same_for_both_pictures_of_a_pair():
-    phantoms = draw("bones", 8, SIDE, 9)
+    phantoms = render_phantoms("bones", 8, SIDE, 9)
     equal = (phantoms.radiograph == phantoms.boneless)[:, None]
     torch.manual_seed(0)
-    x, y = Pairs("bones", phantoms).batch(list(range(8)))
+    x, y = RestorationPairs("bones", phantoms).batch(list(range(8)))
     mirrored = [not torch.equal((a == b), same) for a, b, same in zip(x, y, equal)]
     assert 0 < sum(mirrored) < 8
     for a, b, same, turned in zip(x, y, equal, mirrored):
         assert torch.equal(a == b, same.flip(-1) if turned else same)
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RESTORATION_TARGETS)
 def test_a_short_training_beats_all_that_needs_no_learning(made, target):
     scores = made[target]["scores"]
     learned, others = scores[~scores["baseline"]], scores[scores["baseline"]]
@@ -131,7 +141,10 @@ def test_a_short_training_beats_all_that_needs_no_learning(made, target):
 
 
 def test_the_same_seed_learns_the_same(made):
-    again, other = trained("denoised", size=SIDE, **FEW), trained("denoised", size=SIDE, images=4, epochs=1, seed=1)
+    again, other = (
+        train_restoration("denoised", size=SIDE, **FEW),
+        train_restoration("denoised", size=SIDE, images=4, epochs=1, seed=1),
+    )
     assert all(np.array_equal(each, made["denoised"]["weights"][name]) for name, each in again["weights"].items())
     assert not np.array_equal(other["weights"]["out.weight"], again["weights"]["out.weight"])
 
@@ -140,7 +153,7 @@ def test_learning_uses_up_no_random_number():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    trained("lungs", size=SIDE, images=4, epochs=1)
+    train_restoration("lungs", size=SIDE, images=4, epochs=1)
     assert torch.rand(1) == expected
 
 
@@ -149,11 +162,11 @@ def test_measures_are_the_known_ones():
     one, other = random.random((2, 3, 8, 8)) > 0.4
     assert dice(one, other) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other)])
     a, b = random.integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
-    assert error(a, b, one) == pytest.approx(
+    assert masked_error(a, b, one) == pytest.approx(
         [abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, one)]
     )
     flat = np.full((1, 8, 8), 100, np.uint8)
-    assert signal(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and signal(flat, flat) == pytest.approx(
+    assert peak_snr(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and peak_snr(flat, flat) == pytest.approx(
         20 * np.log10(255)
     )
 
@@ -161,7 +174,7 @@ def test_measures_are_the_known_ones():
 # treating
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RESTORATION_TARGETS)
 def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments, target):
     grey = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     batch = TensorImage(grey.expand(-1, 3, -1, -1))
@@ -184,7 +197,7 @@ def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments,
 
 
 def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
-    phantoms = draw("lungs", 20, SIDE, 77)
+    phantoms = render_phantoms("lungs", 20, SIDE, 77)
     before, lungs = phantoms.radiograph.numpy(), phantoms.lungs.numpy()
     after, found = treatments["lungs"].of(before), treatments["lungs"].masks(before)
     assert dice(found, lungs).mean() > 0.85
@@ -198,7 +211,7 @@ def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
     )
 
 
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", RESTORATION_TARGETS)
 def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
     dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])
     plain = cohort.part("valid").pixels(SIDE)[:]
@@ -213,14 +226,14 @@ def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
 
 
 def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatments):
-    memory, kept, body = Store(), {}, trunk("resnet18", "random")
-    chain = learns(with_head(body, heads.linear(body.about.channels, 2)), "head")
+    memory, kept, body = FeatureStore(), {}, trunk("resnet18", "random")
+    chain = set_trainable(with_head(body, heads.linear(body.about.channels, 2)), "head")
     frozen = torch.nn.Sequential(
         *[block for name, block in chain.named_children() if name != "head"], chain.head.pool, torch.nn.Flatten()
     ).eval()
     for name, transforms in ({"none": []} | {target: [each] for target, each in treatments.items()}).items():
         dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=transforms)
-        _, features = cached(chain, dls, store=memory)
+        _, features = cache_features(chain, dls, store=memory)
         kept[name] = torch.cat([x for x, _ in features.valid])
         with torch.no_grad():
             expected = torch.cat([frozen(x.as_subclass(torch.Tensor)) for x, _ in dls.valid])
@@ -230,9 +243,9 @@ def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatme
 
 
 def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
-    store(tmp_path / "piece", made["bones"])
-    found = Treatment(**load(tmp_path / "piece")[0])
-    assert found.digest == treatments["bones"].digest == written(found, set()) and found.scores.equals(
+    store_result(tmp_path / "piece", made["bones"])
+    found = RestorationTransform(**load_result(tmp_path / "piece")[0])
+    assert found.digest == treatments["bones"].digest == canonical_form(found, set()) and found.scores.equals(
         made["bones"]["scores"]
     )
     weights = made["bones"]["weights"] | {"out.bias": made["bones"]["weights"]["out.bias"] + 1e-3}
@@ -240,8 +253,8 @@ def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
         each.digest
         for each in (
             *treatments.values(),
-            Treatment("bones", SIDE, weights),
-            Treatment("bones", SIDE + 1, made["bones"]["weights"]),
+            RestorationTransform("bones", SIDE, weights),
+            RestorationTransform("bones", SIDE + 1, made["bones"]["weights"]),
         )
     }
     assert len(digests) == 5
@@ -249,18 +262,18 @@ def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
 
 @pytest.mark.parametrize("size", [33, 50])
 def test_sizes_that_no_power_of_two_divides(size):
-    made = trained("bones", size=size, images=4, epochs=1)
-    assert Treatment(**made).of(np.zeros((2, size, size), np.uint8)).shape == (2, size, size)
+    made = train_restoration("bones", size=size, images=4, epochs=1)
+    assert RestorationTransform(**made).of(np.zeros((2, size, size), np.uint8)).shape == (2, size, size)
 
 
 # looking
 
 
 def test_before_and_after(treatments):
-    rows = examples(list(treatments.values()), people=3)
+    rows = restoration_examples(list(treatments.values()), n_images=3)
     assert list(rows) == ["before", "lungs", "lungs in truth", "no bones", "no bones in truth", "noisy", "denoised"]
     assert {each.shape for each in rows.values()} == {(3, SIDE, SIDE)}
-    figure, alt = before_and_after(rows)
+    figure, alt = before_after_plot(rows)
     shown = [axes.get_images()[0].get_array() for axes in figure.axes]
     assert len(shown) == 21 and np.array_equal(shown[9], rows["no bones"][0])
     apart = np.abs(rows["noisy"].astype(int) - rows["before"]).mean()
@@ -272,9 +285,9 @@ def test_before_and_after(treatments):
 
 def test_what_cannot_be_done_is_said(treatments):
     with pytest.raises(StudyError, match="no treatment 'heart'; there are lungs, bones, denoised"):
-        trained("heart")
+        train_restoration("heart")
     with pytest.raises(StudyError, match="2 images or more, not 1"):
-        trained("lungs", size=SIDE, images=1)
+        train_restoration("lungs", size=SIDE, images=1)
     with pytest.raises(StudyError, match="32 x 32 pixels, but got float32 of 40 x 40 .* train it with size=40"):
         treatments["bones"](TensorImage(torch.zeros(2, 3, 40, 40)))
     with pytest.raises(StudyError, match="floats from 0 to 1 .* got uint8"):
@@ -284,6 +297,6 @@ def test_what_cannot_be_done_is_said(treatments):
     with pytest.raises(StudyError, match="grey bytes"):
         treatments["bones"].of(np.zeros((1, SIDE, SIDE)))
     with pytest.raises(StudyError, match="the same people"):
-        before_and_after({"before": np.zeros((2, 8, 8), np.uint8), "after": np.zeros((3, 8, 8), np.uint8)})
+        before_after_plot({"before": np.zeros((2, 8, 8), np.uint8), "after": np.zeros((3, 8, 8), np.uint8)})
     with pytest.raises(StudyError, match="none"):
-        before_and_after({})
+        before_after_plot({})

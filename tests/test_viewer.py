@@ -15,8 +15,8 @@ from PIL import Image
 from saved_figures import legible, texts
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.plots.saliency import HEAT, describe_maps, heatmaps, overlay, overlays
-from pneumo_utils.plots.viewer import viewer
+from pneumo_utils.plots.saliency import HEAT_COLOURS, blend_map, describe_maps, overlay_plot, saliency_plot
+from pneumo_utils.plots.viewer import map_viewer
 
 matplotlib.use("Agg")
 pytestmark = pytest.mark.usefixtures("closed_figures")
@@ -48,7 +48,7 @@ def drawn(figure) -> list[np.ndarray]:
 
 
 def test_panels_show_the_picture_its_heat_and_both():
-    figure, alt = heatmaps(PICTURES, HOT, MASKS)
+    figure, alt = saliency_plot(PICTURES, HOT, MASKS)
     shown = drawn(figure)
     assert len(shown) == 9 and {
         "radiograph",
@@ -59,8 +59,8 @@ def test_panels_show_the_picture_its_heat_and_both():
         "the map's maximum",
     } <= set(texts(figure))
     np.testing.assert_array_equal(shown[0], GREY[0])
-    np.testing.assert_allclose(shown[1][3, 3], HEAT(1.0)[:3])
-    np.testing.assert_allclose(shown[1][20, 20], HEAT(0.0)[:3])
+    np.testing.assert_allclose(shown[1][3, 3], HEAT_COLOURS(1.0)[:3])
+    np.testing.assert_allclose(shown[1][20, 20], HEAT_COLOURS(0.0)[:3])
     # where there is no heat the picture stays as it is
     np.testing.assert_allclose(shown[2][20, 20], GREY[0][20, 20] / 255)
     assert (
@@ -73,17 +73,17 @@ def test_panels_show_the_picture_its_heat_and_both():
 
 
 def test_overlays_are_a_row_a_model():
-    figure, alt = overlays(PICTURES, {"VGG16 with augmentation and a long name": HOT, "DenseNet201": HOT[::-1]})
+    figure, alt = overlay_plot(PICTURES, {"VGG16 with augmentation and a long name": HOT, "DenseNet201": HOT[::-1]})
     shown = drawn(figure)
     assert len(shown) == 9 and "the lesion" not in texts(figure)
-    np.testing.assert_allclose(shown[1], overlay(GREY[0], HOT[0] / 3))
+    np.testing.assert_allclose(shown[1], blend_map(GREY[0], HOT[0] / 3))
     np.testing.assert_allclose(shown[2], GREY[0][..., None].repeat(3, 2) / 255)  # DenseNet201 has no heat here
     assert "DenseNet201, normal: no heat anywhere" in alt
     legible(figure)
 
 
 def test_the_colours_of_heat_are_even_steps_of_lightness():
-    colours = HEAT(np.linspace(0, 1, 65))[:, :3]
+    colours = HEAT_COLOURS(np.linspace(0, 1, 65))[:, :3]
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     lightness = 116 * np.cbrt(np.maximum(linear @ [0.2126, 0.7152, 0.0722], 0.008856)) - 16
     steps = np.diff(lightness[lightness > 8.5])  # darker still, lightness is another formula
@@ -105,7 +105,7 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
 )
 def test_what_cannot_be_drawn_is_said(given, told):
     with pytest.raises(StudyError, match=told):
-        heatmaps(*given)
+        saliency_plot(*given)
 
 
 def data(html: str) -> dict:
@@ -117,23 +117,23 @@ def pixels(uri: str) -> np.ndarray:
 
 
 def test_every_picture_is_in_the_page_once_and_nothing_comes_from_elsewhere():
-    html = viewer(PICTURES, MAPS | {("VGG16", "2", "block4", "Grad-CAM"): MAPS[CHOICES[0]]}, MASKS, ANSWERS)
+    html = map_viewer(PICTURES, MAPS | {("VGG16", "2", "block4", "Grad-CAM"): MAPS[CHOICES[0]]}, MASKS, ANSWERS)
     uris = re.findall(r"data:image/png;base64,[A-Za-z0-9+/=]+", html)
     assert (
         len(uris) == len(set(uris)) == 3 + 2 + 2 * 4 + 2 + 1
     )  # pictures, outlines, maps of two cases moved by 0 to 4 (one of them given twice), empty
     assert not re.search(r"https?:|//[a-z]|@import|url\(", html.replace("data:image/png", ""))
     assert "<pneumonia>" not in html and html.count("<script") == 2
-    assert viewer(PICTURES, MAPS) == viewer(PICTURES, MAPS) and viewer(PICTURES, MAPS, title="b") != viewer(
-        PICTURES, MAPS
-    )
+    assert map_viewer(PICTURES, MAPS) == map_viewer(PICTURES, MAPS) and map_viewer(
+        PICTURES, MAPS, title="b"
+    ) != map_viewer(PICTURES, MAPS)
 
 
 def test_the_pictures_are_those_that_were_given():
-    html = viewer(PICTURES, MAPS, MASKS)
+    html = map_viewer(PICTURES, MAPS, MASKS)
     still = dict(re.findall(r'<img class="(\w+)" src="([^"]+)"', html))
     np.testing.assert_array_equal(pixels(still["picture"])[..., 0], GREY[0])
-    np.testing.assert_allclose(pixels(still["heat"])[..., :3] / 255, HEAT(HOT[0] / 3)[..., :3], atol=0.01)
+    np.testing.assert_allclose(pixels(still["heat"])[..., :3] / 255, HEAT_COLOURS(HOT[0] / 3)[..., :3], atol=0.01)
     line = pixels(still["mask"])[..., 3] > 0
     finer = len(line) // SIDE
     assert (
@@ -142,8 +142,8 @@ def test_the_pictures_are_those_that_were_given():
         and line[25 * finer].any()
     )
     assert data(html)["images"].count(None) == 3
-    small = viewer(PICTURES, {CHOICES[0]: HOT[:, ::8, ::8]}, MASKS)  # as Grad-CAM made it
-    assert len(small) < len(viewer(PICTURES, MAPS, MASKS)) and "on the lesion" not in small
+    small = map_viewer(PICTURES, {CHOICES[0]: HOT[:, ::8, ::8]}, MASKS)  # as Grad-CAM made it
+    assert len(small) < len(map_viewer(PICTURES, MAPS, MASKS)) and "on the lesion" not in small
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_the_pictures_are_those_that_were_given():
 )
 def test_what_cannot_be_viewed_is_said(given, told):
     with pytest.raises(StudyError, match=told):
-        viewer(*given)
+        map_viewer(*given)
 
 
 @pytest.fixture
@@ -175,7 +175,7 @@ def opened(browser, tmp_path):
             f'<!doctype html><html lang="en" data-theme="{theme}"><head><meta '
             f'charset="utf-8"><title>Viewer</title></head><body style="margin: 0">'
             f'<article class="bd-content"><div '
-            f'class="cell_output">{html or viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>'
+            f'class="cell_output">{html or map_viewer(PICTURES, MAPS, MASKS, ANSWERS)}</div></article></body></html>'
         )
         (tmp_path / "page.html").write_text(page_html, encoding="utf-8")
         contexts.append(
@@ -212,7 +212,9 @@ def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
     page.get_by_label("ResNet50V2").check()
     after = page.locator("img.heat").get_attribute("src")
     assert after != before and heat_alt(page).startswith("ResNet50V2, 1, norm, Grad-CAM: ")
-    np.testing.assert_allclose(pixels(after)[..., :3] / 255, HEAT(np.roll(HOT[0], 3, 1) / 3)[..., :3], atol=0.01)
+    np.testing.assert_allclose(
+        pixels(after)[..., :3] / 255, HEAT_COLOURS(np.roll(HOT[0], 3, 1) / 3)[..., :3], atol=0.01
+    )
     page.get_by_label("viral <pneumonia>").check()
     assert page.locator("img.picture").get_attribute(
         "alt"
@@ -311,7 +313,7 @@ def test_it_fits_and_can_be_read(opened, width, theme):
 
 @pytest.mark.browser
 def test_two_viewers_on_a_page_do_not_mix(opened):
-    page = opened(viewer(PICTURES, MAPS, title="First") + viewer(PICTURES, MAPS, MASKS, title="Second"))
+    page = opened(map_viewer(PICTURES, MAPS, title="First") + map_viewer(PICTURES, MAPS, MASKS, title="Second"))
     second = page.get_by_role("group", name="Second")
     second.get_by_label("ResNet50V2").check()
     assert second.locator("img.heat").get_attribute("alt").startswith("ResNet50V2")

@@ -56,14 +56,14 @@ from pneumo_utils.claims import public_counts
 from pneumo_utils.cli import main
 from pneumo_utils.plots import viewer
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.code_digest import closure
+from pneumo_utils.common.code_digest import digest_dependencies
 
 done = {name: CliRunner().invoke(main, words) for name, words in commands.items()}
 found = {
     "package": os.path.dirname(pneumo_utils.__file__),
     "commands": {name: [result.exit_code, result.output] for name, result in done.items()},
-    "claims": len(claims.load().claims),
-    "images": public.fact("nih.images"),
+    "claims": len(claims.load_ledger().claims),
+    "images": public_counts.get_count("nih.images"),
     "tensors": len(trunk("resnet18", weights="pocket").state_dict()),
     "script": len(viewer._beside("viewer.js")),
     "closure": sorted(closure({"pneumo_utils.claims", "pneumo_utils.plots.viewer", "pneumo_utils.plots.speed"})),

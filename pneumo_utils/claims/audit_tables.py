@@ -11,12 +11,12 @@ import pandas as pd
 from scipy import stats
 
 from pneumo_utils.claims import confusion_solver, public_counts, recompute
-from pneumo_utils.claims.checks.confusion import unpadded
-from pneumo_utils.claims.ledger import ON_PAPER, Ledger
+from pneumo_utils.claims.checks.confusion import strip_padding_zeros
+from pneumo_utils.claims.ledger import PAPER_VERDICTS, Ledger
 
 # Models of paper 1 and columns of paper 2: the id in the ledger -> the name on the page.
-SURGICAL = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
-GRADCAM = {
+PAPER_1_MODELS = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
+PAPER_2_COLUMNS = {
     "vgg-s1": "VGG16",
     "vgg-s2": "VGG16, aug.",
     "res-s1": "ResNet",
@@ -24,28 +24,28 @@ GRADCAM = {
     "den-s1": "DenseNet",
     "den-s2": "DenseNet, aug.",
 }
-SCORES = ["accuracy", "precision", "recall", "f1"]
+PRINTED_METRICS = ["accuracy", "precision", "recall", "f1"]
 
 
 # paper 1
 
 
-def surgical_table(ledger: Ledger, model: str, breakdown: str = "") -> dict:
+def paper_1_scores(ledger: Ledger, model: str, table_2: str = "") -> dict:
     """Return the scores that paper 1 prints for a model, as `feasible_matrices` takes them.
 
     model: a key of `PAPER_1_MODELS`.
     table_2: which form of table II's recalls is added to table I: "as printed", "tenths" (of a percent: without padding
         zeros), or none if empty.
     """
-    printed = {name: [ledger[f"p1-{model}-{name}"].printed] for name in SCORES}
-    if breakdown:
-        as_text = unpadded if breakdown == "tenths" else str
+    printed = {name: [ledger[f"p1-{model}-{name}"].printed] for name in PRINTED_METRICS}
+    if table_2:
+        as_text = strip_padding_zeros if table_2 == "tenths" else str
         printed["recall"].append(as_text(ledger[f"p1-{model}-pneumonia"].printed))
         printed["specificity"] = [as_text(ledger[f"p1-{model}-normal"].printed)]
     return printed
 
 
-def surgical_fits(ledger: Ledger) -> pd.DataFrame:
+def paper_1_matrix_counts(ledger: Ledger) -> pd.DataFrame:
     """Count the confusion matrices that fit paper 1's tables, by model and by interpretation of the tables.
 
     The interpretations are: table I alone, both tables to the last printed digit, both in tenths of a percent, and the
@@ -61,25 +61,25 @@ def surgical_fits(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(
         {
             interpretation: {
-                name: len(confusion_solver.feasible(p, n, surgical_table(ledger, model, breakdown), cut))
-                for model, name in SURGICAL.items()
+                name: len(confusion_solver.feasible_matrices(p, n, paper_1_scores(ledger, model, breakdown), cut))
+                for model, name in PAPER_1_MODELS.items()
             }
             for interpretation, (breakdown, cut) in interpretations.items()
         }
     )
 
 
-def surgical_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
+def paper_1_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
     """Find the confusion matrices of each model of paper 1 that fit both tables or, if none does, table I."""
     p, n = ledger.value("p1-test-pneumonia"), ledger.value("p1-test-normal")
     matrices = {}
-    for model, name in SURGICAL.items():
-        both = confusion_solver.feasible(p, n, surgical_table(ledger, model, "tenths"))
-        matrices[name] = both if len(both) else confusion_solver.feasible(p, n, surgical_table(ledger, model))
+    for model, name in PAPER_1_MODELS.items():
+        both = confusion_solver.feasible_matrices(p, n, paper_1_scores(ledger, model, "tenths"))
+        matrices[name] = both if len(both) else confusion_solver.feasible_matrices(p, n, paper_1_scores(ledger, model))
     return matrices
 
 
-def gap_in_images(ledger: Ledger, first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
+def accuracy_lead(ledger: Ledger, first: pd.DataFrame, second: pd.DataFrame) -> dict[str, float]:
     """Compute the lead of one model over another on paper 1's test set, and bounds of its standard error.
 
     `low` and `high` are the smallest and the largest lead, in images. `se_least` and `se_most` are the smallest and the
@@ -101,10 +101,12 @@ def gap_in_images(ledger: Ledger, first: pd.DataFrame, second: pd.DataFrame) -> 
     }
 
 
-def radiographs_times(ledger: Ledger) -> pd.DataFrame:
+def paper_1_training_counts(ledger: Ledger) -> pd.DataFrame:
     """Compare paper 1's counts of training images with the public data set's images and box rows, times 1.1."""
     factor = 1 + ledger.value("p1-flipped-share") / 100
-    images, boxes, positive = (public_counts.fact(f"rsna.{name}") for name in ("images", "box_rows", "positive_images"))
+    images, boxes, positive = (
+        public_counts.get_count(f"rsna.{name}") for name in ("images", "box_rows", "positive_images")
+    )
     rows = {
         "all": ("p1-train-images", images, images),
         "pneumonia": ("p1-train-pneumonia", boxes, positive),
@@ -123,10 +125,10 @@ def radiographs_times(ledger: Ledger) -> pd.DataFrame:
     )
 
 
-def loss_weights(ledger: Ledger) -> pd.DataFrame:
+def paper_1_loss_weights(ledger: Ledger) -> pd.DataFrame:
     """Tabulate three quotients that may be paper 1's weight of the pneumonia class in the loss."""
     negatives, boxes, positives = (
-        public_counts.fact(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images")
+        public_counts.get_count(f"rsna.{name}") for name in ("negative_images", "box_rows", "positive_images")
     )
     normal, pneumonia = ledger.value("p1-train-normal"), ledger.value("p1-train-pneumonia")
     claim = ledger["p1-train-weight"]
@@ -139,7 +141,7 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
         columns=["quotient of", "over", "under"],
     )
     table["weight"] = table["over"] / table["under"]
-    low, high = confusion_solver.room(claim.printed)
+    low, high = confusion_solver.rounding_interval(claim.printed)
     return table.assign(
         **{f"prints as {claim.printed}": table["weight"].between(low, high).map({True: "yes", False: "no"})}
     )
@@ -148,44 +150,47 @@ def loss_weights(ledger: Ledger) -> pd.DataFrame:
 # paper 2
 
 
-def gradcam_table(ledger: Ledger, model: str) -> dict:
+def paper_2_scores(ledger: Ledger, model: str) -> dict:
     """Return the scores that paper 2 prints in a column, as printed: metric -> text.
 
     model: a key of `PAPER_2_COLUMNS`.
     """
-    return {name: ledger[f"p2-{model}-{name}"].printed for name in SCORES}
+    return {name: ledger[f"p2-{model}-{name}"].printed for name in PRINTED_METRICS}
 
 
-def gradcam_readings(ledger: Ledger) -> pd.DataFrame:
+def paper_2_interpretations(ledger: Ledger) -> pd.DataFrame:
     """Count the confusion matrices that fit each column of paper 2, by interpretation, on the official test set."""
-    p, n = public_counts.fact("kermany.test_pneumonia"), public_counts.fact("kermany.test_normal")
-    tables = {name: confusion_solver.readings(p, n, gradcam_table(ledger, model)) for model, name in GRADCAM.items()}
+    p, n = public_counts.get_count("kermany.test_pneumonia"), public_counts.get_count("kermany.test_normal")
+    tables = {
+        name: confusion_solver.count_by_interpretation(p, n, paper_2_scores(ledger, model))
+        for model, name in PAPER_2_COLUMNS.items()
+    }
     interpretations = next(iter(tables.values())).drop(columns="matrices")
     return pd.concat(
         [interpretations, pd.DataFrame({name: table["matrices"] for name, table in tables.items()})], axis=1
     )
 
 
-def gradcam_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
+def paper_2_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
     """Find the confusion matrices of each column if scores are macro averages, and precision and recall are swapped."""
-    p, n = public_counts.fact("kermany.test_pneumonia"), public_counts.fact("kermany.test_normal")
+    p, n = public_counts.get_count("kermany.test_pneumonia"), public_counts.get_count("kermany.test_normal")
     renamed = {"accuracy": "accuracy", "precision": "recall_macro", "recall": "precision_macro", "f1": "f1_macro"}
     return {
-        name: confusion_solver.feasible(
-            p, n, {renamed[key]: text for key, text in gradcam_table(ledger, model).items()}
+        name: confusion_solver.feasible_matrices(
+            p, n, {renamed[key]: text for key, text in paper_2_scores(ledger, model).items()}
         )
-        for model, name in GRADCAM.items()
+        for model, name in PAPER_2_COLUMNS.items()
     }
 
 
-def harmonic_means(ledger: Ledger) -> pd.DataFrame:
+def paper_2_f1_ranges(ledger: Ledger) -> pd.DataFrame:
     """Compare paper 2's printed F1 scores with the range that its rounded precision and recall allow."""
     rows = []
-    for model, name in GRADCAM.items():
-        printed = gradcam_table(ledger, model)
+    for model, name in PAPER_2_COLUMNS.items():
+        printed = paper_2_scores(ledger, model)
         (p_low, p_high), (r_low, r_high) = (
-            confusion_solver.room(printed["precision"]),
-            confusion_solver.room(printed["recall"]),
+            confusion_solver.rounding_interval(printed["precision"]),
+            confusion_solver.rounding_interval(printed["recall"]),
         )
         rows.append(
             {
@@ -203,7 +208,7 @@ def harmonic_means(ledger: Ledger) -> pd.DataFrame:
 # paper 3
 
 
-def fold_spread(ledger: Ledger) -> pd.DataFrame:
+def paper_3_fold_spread(ledger: Ledger) -> pd.DataFrame:
     """Compare paper 3's printed means and standard deviations with those of its printed folds."""
     rows = []
     for name in ("loss", "recall", "precision", "accuracy"):
@@ -221,30 +226,34 @@ def fold_spread(ledger: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def perfect_folds(ledger: Ledger) -> pd.DataFrame:
+def paper_3_perfect_predictor(ledger: Ledger) -> pd.DataFrame:
     """Compute the recall of a perfect predictor with paper 3's folds and batches."""
-    labels = recompute.in_class_order(ledger.value("p3-normal"), ledger.value("p3-pneumonia"))
-    return recompute.perfect_predictor(
+    labels = recompute.labels_in_class_order(ledger.value("p3-normal"), ledger.value("p3-pneumonia"))
+    return recompute.perfect_predictor_recall(
         labels, ledger.value("p3-train-batch"), ledger.value("p3-validation-batch"), ledger.value("p3-folds")
     )
 
 
 # paper 4
 
-CLASSES = ["normal", "bacterial", "viral"]
+PAPER_4_CLASSES = ["normal", "bacterial", "viral"]
 
 
-def printed_matrix(ledger: Ledger) -> np.ndarray:
+def paper_4_matrix(ledger: Ledger) -> np.ndarray:
     """Return the confusion matrix that paper 4 prints; rows are actual classes, columns predicted ones."""
-    return np.array([[ledger.value(f"p4-{actual}-{predicted}") for predicted in CLASSES] for actual in CLASSES])
+    return np.array(
+        [[ledger.value(f"p4-{actual}-{predicted}") for predicted in PAPER_4_CLASSES] for actual in PAPER_4_CLASSES]
+    )
 
 
-def namings(ledger: Ledger) -> pd.DataFrame:
+def paper_4_row_namings(ledger: Ledger) -> pd.DataFrame:
     """Compare the rows of paper 4's matrix, under every assignment of names, with the class shares of its text."""
-    return namings_of(printed_matrix(ledger), [ledger.value(f"p4-{name}-share") for name in CLASSES], CLASSES)
+    return row_namings(
+        paper_4_matrix(ledger), [ledger.value(f"p4-{name}-share") for name in PAPER_4_CLASSES], PAPER_4_CLASSES
+    )
 
 
-def namings_of(counts: np.ndarray, mix: Sequence[float], names: list[str]) -> pd.DataFrame:
+def row_namings(counts: np.ndarray, class_shares: Sequence[float], names: list[str]) -> pd.DataFrame:
     """Test every assignment of class names to the rows of a confusion matrix against stated class shares.
 
     One row per assignment, the best first: chi-squared, its p-value, and the false positives and false negatives that
@@ -254,7 +263,7 @@ def namings_of(counts: np.ndarray, mix: Sequence[float], names: list[str]) -> pd
     class_shares: the share of each class, on any scale.
     names: the classes, the healthy one first.
     """
-    counts, shares = np.asarray(counts), np.asarray(mix, dtype=float)
+    counts, shares = np.asarray(counts), np.asarray(class_shares, dtype=float)
     rows = []
     for order in permutations(range(len(names))):
         expected = counts.sum() * shares[list(order)] / shares.sum()
@@ -272,9 +281,9 @@ def namings_of(counts: np.ndarray, mix: Sequence[float], names: list[str]) -> pd
     return pd.DataFrame(rows).sort_values("chi-squared", ignore_index=True)
 
 
-def whole_batches(ledger: Ledger) -> dict[str, float]:
+def paper_4_test_set(ledger: Ledger) -> dict[str, float]:
     """Compare the size of paper 4's test set with a fifth of all images and with a fifth of all batches."""
-    counts, size = printed_matrix(ledger), ledger.value("p4-batch")
+    counts, size = paper_4_matrix(ledger), ledger.value("p4-batch")
     images = ledger.value("p4-images")
     n_batches = -(-images // size)
     return {
@@ -290,8 +299,8 @@ def whole_batches(ledger: Ledger) -> dict[str, float]:
 # every paper
 
 
-def tally(
-    board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts: Sequence[str] = ON_PAPER
+def count_verdicts(
+    board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts: Sequence[str] = PAPER_VERDICTS
 ) -> pd.DataFrame:
     """Count claims by verdict.
 

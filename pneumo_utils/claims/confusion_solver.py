@@ -11,15 +11,15 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.evaluation.metrics import FROM_CELLS, over
+from pneumo_utils.evaluation.metrics import BINARY_METRICS, safe_divide
 
-CELLS = ["TP", "FN", "FP", "TN"]
-AVERAGED = ("precision", "recall", "f1")  # metrics that can be averaged over both classes
+CELL_NAMES = ["TP", "FN", "FP", "TN"]
+AVERAGED_METRICS = ("precision", "recall", "f1")  # metrics that can be averaged over both classes
 # A value on the edge of a rounding interval counts as inside, despite floating-point error.
 EPSILON = 1e-9
 
 
-def room(printed: str, cut: bool = False) -> tuple[float, float]:
+def rounding_interval(printed: str, truncated: bool = False) -> tuple[float, float]:
     """Return the lowest and the highest value that is printed as this text.
 
     printed: a number as printed, such as "0.784" or "43.3%" (a percentage gives values between 0 and 1).
@@ -31,10 +31,10 @@ def room(printed: str, cut: bool = False) -> tuple[float, float]:
     digits = text.rstrip("%").strip()
     unit = scale * 10.0 ** -len(digits.partition(".")[2])
     value = scale * float(digits)
-    return (value, value + unit - 2 * EPSILON) if cut else (value - unit / 2, value + unit / 2)
+    return (value, value + unit - 2 * EPSILON) if truncated else (value - unit / 2, value + unit / 2)
 
 
-def metric(name: str, tp, fn, fp, tn):
+def confusion_metric(name: str, tp, fn, fp, tn):
     """Compute a metric of one confusion matrix, or of arrays of them; return 0 for 0 / 0, as scikit-learn and Keras do.
 
     name: a name in `FROM_CELLS`; or precision, recall or f1 with the suffix `_negative` (of the negative class),
@@ -42,23 +42,26 @@ def metric(name: str, tp, fn, fp, tn):
     tp, fn, fp, tn: the four cells, as numbers or as arrays that can be broadcast.
     """
     base, _, average = name.partition("_")
-    if name in FROM_CELLS:
-        return np.nan_to_num(FROM_CELLS[name](tp, fn, fp, tn))
-    share = {"negative": 0.0, "macro": 0.5, "weighted": np.nan_to_num(over(tp + fn, tp + fn + fp + tn))}.get(average)
-    if base not in AVERAGED or share is None:
+    if name in BINARY_METRICS:
+        return np.nan_to_num(BINARY_METRICS[name](tp, fn, fp, tn))
+    share = {"negative": 0.0, "macro": 0.5, "weighted": np.nan_to_num(safe_divide(tp + fn, tp + fn + fp + tn))}.get(
+        average
+    )
+    if base not in AVERAGED_METRICS or share is None:
         raise ValueError(
-            f"no metric is called {name!r}; there are {', '.join(FROM_CELLS)}, and {', '.join(AVERAGED)} with "
+            f"no metric is called {name!r}; there are {', '.join(BINARY_METRICS)}, and "
+            f"{', '.join(AVERAGED_METRICS)} with "
             f"_macro, _weighted or _negative"
         )
-    return share * metric(base, tp, fn, fp, tn) + (1 - share) * metric(base, tn, fp, fn, tp)
+    return share * confusion_metric(base, tp, fn, fp, tn) + (1 - share) * confusion_metric(base, tn, fp, fn, tp)
 
 
 def _as_list(texts: str | Sequence[str]) -> list[str]:
     return [texts] if isinstance(texts, str) else list(texts)
 
 
-def feasible(
-    positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]], cut: bool = False
+def feasible_matrices(
+    positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]], truncated: bool = False
 ) -> pd.DataFrame:
     """Find every confusion matrix that rounds to all printed metrics; return one row per matrix, with its four cells.
 
@@ -70,14 +73,14 @@ def feasible(
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     fits = np.ones((positives + 1, negatives + 1), dtype=bool)
     for name, texts in printed.items():
-        values = metric(name, tp, positives - tp, fp, negatives - fp)
-        for low, high in (room(text, cut) for text in _as_list(texts)):
+        values = confusion_metric(name, tp, positives - tp, fp, negatives - fp)
+        for low, high in (rounding_interval(text, truncated) for text in _as_list(texts)):
             fits &= (values >= low - EPSILON) & (values <= high + EPSILON)
     tp_fit, fp_fit = np.nonzero(fits)
     return pd.DataFrame({"TP": tp_fit, "FN": positives - tp_fit, "FP": fp_fit, "TN": negatives - fp_fit})
 
 
-def nearest(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.Series:
+def nearest_matrix(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.Series:
     """Find the confusion matrix whose largest deviation from the printed numbers is smallest.
 
     The arguments are those of `feasible_matrices`. The result has the four cells and `misses by`: the largest
@@ -86,8 +89,8 @@ def nearest(positives: int, negatives: int, printed: Mapping[str, str | Sequence
     tp, fp = np.ogrid[: positives + 1, : negatives + 1]
     worst = np.zeros((positives + 1, negatives + 1))
     for name, texts in printed.items():
-        values = metric(name, tp, positives - tp, fp, negatives - fp)
-        for low, high in map(room, _as_list(texts)):
+        values = confusion_metric(name, tp, positives - tp, fp, negatives - fp)
+        for low, high in map(rounding_interval, _as_list(texts)):
             worst = np.maximum(worst, np.abs(values - (low + high) / 2) / ((high - low) / 2))
     best_tp, best_fp = np.unravel_index(worst.argmin(), worst.shape)
     return pd.Series(
@@ -96,31 +99,38 @@ def nearest(positives: int, negatives: int, printed: Mapping[str, str | Sequence
 
 
 # What a printed precision, recall or F1 may be -> the suffix of the metric's name.
-READINGS = {"of pneumonia": "", "of normal": "_negative", "macro average": "_macro", "weighted average": "_weighted"}
+INTERPRETATIONS = {
+    "of pneumonia": "",
+    "of normal": "_negative",
+    "macro average": "_macro",
+    "weighted average": "_weighted",
+}
 
 
-def readings(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.DataFrame:
+def count_by_interpretation(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.DataFrame:
     """Count the confusion matrices that fit a column of scores under each interpretation of the column.
 
     An interpretation says of which class or average the scores are, whether precision and recall are swapped, and
     whether digits are rounded or truncated. The arguments are those of `feasible_matrices`.
     """
     rows = []
-    for swapped, (name, suffix), cut in product((False, True), READINGS.items(), (False, True)):
+    for swapped, (name, suffix), cut in product((False, True), INTERPRETATIONS.items(), (False, True)):
         swap = {"precision": "recall", "recall": "precision"} if swapped else {}
-        renamed = {swap.get(key, key) + (suffix if key in AVERAGED else ""): texts for key, texts in printed.items()}
+        renamed = {
+            swap.get(key, key) + (suffix if key in AVERAGED_METRICS else ""): texts for key, texts in printed.items()
+        }
         rows.append(
             {
                 "precision, recall and F1": name,
                 "precision and recall": "swapped" if swapped else "as printed",
                 "digits": "cut off" if cut else "rounded",
-                "matrices": len(feasible(positives, negatives, renamed, cut)),
+                "matrices": len(feasible_matrices(positives, negatives, renamed, cut)),
             }
         )
     return pd.DataFrame(rows)
 
 
-def standard_error(name: str, matrix) -> float:
+def metric_standard_error(name: str, matrix) -> float:
     """Compute the standard error of a metric over random test sets of this size.
 
     It is the binomial standard error for accuracy, precision, recall and specificity. For other metrics it is the
@@ -136,12 +146,14 @@ def standard_error(name: str, matrix) -> float:
     for cell in np.nonzero(counts)[0]:
         nudge = np.zeros(4)
         nudge[cell] = step
-        slopes[cell] = (metric(name, *(counts + nudge)) - metric(name, *(counts - nudge))) / (2 * step)
+        slopes[cell] = (confusion_metric(name, *(counts + nudge)) - confusion_metric(name, *(counts - nudge))) / (
+            2 * step
+        )
     shares = counts / total
     return float(np.sqrt(total * max((shares * slopes**2).sum() - (shares * slopes).sum() ** 2, 0)))
 
 
-def scores(
+def add_metrics(
     matrices: pd.DataFrame, names: Sequence[str] = ("accuracy", "specificity", "balanced_accuracy", "mcc")
 ) -> pd.DataFrame:
     """Add one column per metric to a table of confusion matrices.
@@ -149,18 +161,20 @@ def scores(
     matrices: one row per matrix, with the columns `CELL_NAMES`.
     names: metrics that `confusion_metric` knows.
     """
-    return matrices.assign(**{name: metric(name, *(matrices[cell].to_numpy() for cell in CELLS)) for name in names})
+    return matrices.assign(
+        **{name: confusion_metric(name, *(matrices[cell].to_numpy() for cell in CELL_NAMES)) for name in names}
+    )
 
 
-def middle(matrices: pd.DataFrame) -> pd.Series:
+def middle_matrix(matrices: pd.DataFrame) -> pd.Series:
     """Return the middle row of a table of confusion matrices, sorted by TP and then by FP.
 
     matrices: one row per matrix, with the columns `CELL_NAMES`; at least one row.
     """
-    return matrices.sort_values(["TP", "FP"]).iloc[len(matrices) // 2][CELLS].astype(int)
+    return matrices.sort_values(["TP", "FP"]).iloc[len(matrices) // 2][CELL_NAMES].astype(int)
 
 
-def implied(
+def implied_metrics(
     columns: dict[str, pd.DataFrame],
     names: Sequence[str] = ("accuracy", "specificity", "balanced_accuracy", "mcc"),
 ) -> pd.DataFrame:
@@ -176,15 +190,15 @@ def implied(
     for column, matrices in columns.items():
         if matrices.empty:
             continue
-        scored, centre = scores(matrices, names), middle(matrices)
+        scored, centre = add_metrics(matrices, names), middle_matrix(matrices)
         rows += [
             {
                 "column": column,
                 "metric": name,
                 "low": scored[name].min(),
-                "value": float(metric(name, *centre)),
+                "value": float(confusion_metric(name, *centre)),
                 "high": scored[name].max(),
-                "standard_error": standard_error(name, centre),
+                "standard_error": metric_standard_error(name, centre),
                 "matrices": len(matrices),
             }
             for name in names

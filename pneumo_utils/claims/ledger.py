@@ -14,8 +14,8 @@ __reads__ = (
     "pneumo_utils/claims/papers",
 )  # a chapter that imports this module depends on these files as well as on code
 
-FOLDER = Path(__file__).parent / "papers"
-KINDS = ("metric", "count", "ordering", "arithmetic", "setting")
+LEDGER_FOLDER = Path(__file__).parent / "papers"
+CLAIM_KINDS = ("metric", "count", "ordering", "arithmetic", "setting")
 
 
 # How a check names a quantity: by the id of a claim, by the dotted name of a public count, or as the number itself.
@@ -114,8 +114,8 @@ def read_paper(path: Path) -> Paper:
     for entry in raw.get("claims", []):
         place = f"{path.name}, {entry.get('id', 'an entry without id')}"
         claim = _build_entry(Claim, entry, place, paper=raw["paper"], numerals=tuple(entry.get("numerals", ())))
-        if claim.kind not in KINDS:
-            raise LedgerError(f"{place}: kind {claim.kind!r} is none of {', '.join(KINDS)}")
+        if claim.kind not in CLAIM_KINDS:
+            raise LedgerError(f"{place}: kind {claim.kind!r} is none of {', '.join(CLAIM_KINDS)}")
         for section in (claim.where, *claim.again):
             if section not in raw["sections"]:
                 raise LedgerError(f"{place}: {section!r} is not among the paper's sections")
@@ -133,7 +133,7 @@ def read_paper(path: Path) -> Paper:
     )
 
 
-def load(folder: Path = FOLDER) -> Ledger:
+def load_ledger(folder: Path = LEDGER_FOLDER) -> Ledger:
     """Read the ledger of all papers; raise `LedgerError` if two papers share an id.
 
     folder: where the YAML files of the papers are.
@@ -148,7 +148,7 @@ def load(folder: Path = FOLDER) -> Ledger:
 DATA_KINDS = ("phantom", "real")
 
 
-def gather(runs: Sequence[dict]) -> dict[str, dict[str, dict]]:
+def merge_evidence(runs: Sequence[dict]) -> dict[str, dict[str, dict]]:
     """Choose the evidence for each claim, separately for phantoms and for real radiographs.
 
     runs: one dictionary per run or kept record. `claims` maps claim ids to their numbers, and `chapter`, `real` (a
@@ -184,17 +184,17 @@ def _priority(run: dict) -> tuple[bool, bool, str]:
     return run["tier"] == "paper", "record" in run, run.get("finished", "")
 
 
-ON_PAPER = ("consistent", "inconsistent", "unverifiable")
-RERUN = ("reproduced", "not reproduced", "not tested here")
+PAPER_VERDICTS = ("consistent", "inconsistent", "unverifiable")
+EVIDENCE_VERDICTS = ("reproduced", "not reproduced", "not tested here")
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """Hold the verdict of a check on one claim, and the reason for it."""
 
     verdict: str  # one of PAPER_VERDICTS or EVIDENCE_VERDICTS
     because: str  # the reason in one or two sentences, with the numbers that decide
 
     def __post_init__(self):
-        if self.verdict not in ON_PAPER + RERUN:
+        if self.verdict not in PAPER_VERDICTS + EVIDENCE_VERDICTS:
             raise ValueError(f"{self.verdict!r} is not a verdict")

@@ -14,14 +14,14 @@ from pathlib import Path
 
 import yaml
 
-from pneumo_utils.claims.ledger import FOLDER, Paper, load
+from pneumo_utils.claims.ledger import LEDGER_FOLDER, Paper, load_ledger
 
-NUMERAL = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|\.\d+|\d+")
-REFERENCES = re.compile(r"(?im)^[#\s*]*references[\s*]*$")
+NUMERAL_PATTERN = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|\.\d+|\d+")
+REFERENCES_HEADING = re.compile(r"(?im)^[#\s*]*references[\s*]*$")
 
 # Numerals that count parts of the text, or belong to a name: reason -> regular expression. All others must be in the
 # ledger.
-FURNITURE = {
+IGNORED_NUMERALS = {
     "citation mark": r"(?<!\\in )\[\d+(?:[-–,]\s*\d+)*\]|<sup>[\d,\s-]+</sup>|(?<=In )<sup>\d+</sup>",
     "number of a figure, table, equation or section": (
         r"(?i)\b(?:figures?|figs?\.?|tab(?:le|\.)|eq\.?|equations?|sections?)\s*\d+(?:\.\d+)*(?:\s*(?:,|&|and|-|–)\s*\d+(?:\.\d+)*)*"
@@ -40,16 +40,16 @@ FURNITURE = {
 }
 
 
-def body(text: str) -> str:
+def strip_references(text: str) -> str:
     """Return a paper's text without its list of references.
 
     text: the whole text of the paper.
     """
-    headings = list(REFERENCES.finditer(text))
+    headings = list(REFERENCES_HEADING.finditer(text))
     return text[: headings[-1].start()] if headings else text
 
 
-def heading(line: str) -> str:
+def normalise_heading(line: str) -> str:
     """Normalise a heading: collapse its white space and strip its Markdown marks.
 
     line: a line of the text.
@@ -57,7 +57,7 @@ def heading(line: str) -> str:
     return " ".join(line.split()).strip("#* ")
 
 
-def by_section(text: str, sections: tuple[str, ...]) -> dict[str, str]:
+def split_sections(text: str, sections: tuple[str, ...]) -> dict[str, str]:
     """Split a paper's text at its headings; return heading -> text.
 
     text: the whole text of the paper.
@@ -68,8 +68,8 @@ def by_section(text: str, sections: tuple[str, ...]) -> dict[str, str]:
     if pending and pending[0] == "Front matter":
         current = pending.pop(0)
         parts = {current: ""}
-    for line in body(text).splitlines():
-        if pending and heading(line) == pending[0]:
+    for line in strip_references(text).splitlines():
+        if pending and normalise_heading(line) == pending[0]:
             current = pending.pop(0)
             parts[current] = ""
         else:
@@ -79,7 +79,7 @@ def by_section(text: str, sections: tuple[str, ...]) -> dict[str, str]:
     return {name: part for name, part in parts.items() if name}
 
 
-def inventory(text: str, sections: tuple[str, ...]) -> dict:
+def list_numerals(text: str, sections: tuple[str, ...]) -> dict:
     """List the numerals of each section in order, and count the ignored ones by reason.
 
     The keys of the result are `furniture` (reason -> number of ignored numerals) and `sections` (heading -> numerals).
@@ -88,16 +88,16 @@ def inventory(text: str, sections: tuple[str, ...]) -> dict:
     sections: its headings, in order.
     """
     ignored, numerals = Counter(), {}
-    for name, part in by_section(text, sections).items():
-        for reason, pattern in FURNITURE.items():
+    for name, part in split_sections(text, sections).items():
+        for reason, pattern in IGNORED_NUMERALS.items():
             for match in re.finditer(pattern, part, re.MULTILINE):
-                ignored[reason] += len(NUMERAL.findall(match.group()))
+                ignored[reason] += len(NUMERAL_PATTERN.findall(match.group()))
             part = re.sub(pattern, " ", part, flags=re.MULTILINE)
-        numerals[name] = NUMERAL.findall(part)
+        numerals[name] = NUMERAL_PATTERN.findall(part)
     return {"furniture": dict(ignored), "sections": numerals}
 
 
-def accounted(paper: Paper) -> dict[str, Counter]:
+def accounted_numerals(paper: Paper) -> dict[str, Counter]:
     """Count the numerals that the ledger accounts for, by section: those of claims, of repetitions and of exclusions.
 
     paper: the paper's entries in the ledger.
@@ -112,14 +112,14 @@ def accounted(paper: Paper) -> dict[str, Counter]:
     return counts
 
 
-def unaccounted(paper: Paper, found: dict) -> dict[str, dict[str, list[str]]]:
+def compare_with_ledger(paper: Paper, numerals: dict) -> dict[str, dict[str, list[str]]]:
     """Compare the ledger with a text: list numerals that only one of them has, by section; empty if they agree.
 
     paper: the paper's entries in the ledger.
     numerals: the inventory of the paper's text, from `list_numerals`.
     """
-    counts, gaps = accounted(paper), {}
-    for section, texts in found["sections"].items():
+    counts, gaps = accounted_numerals(paper), {}
+    for section, texts in numerals["sections"].items():
         in_text = Counter(texts)
         if missing := in_text - counts[section]:
             gaps.setdefault(section, {})["not in the ledger"] = sorted(missing.elements())
@@ -128,7 +128,7 @@ def unaccounted(paper: Paper, found: dict) -> dict[str, dict[str, list[str]]]:
     return gaps
 
 
-def inventory_file(stem: str, folder: Path = FOLDER) -> Path:
+def inventory_path(stem: str, folder: Path = LEDGER_FOLDER) -> Path:
     """Return the path of a paper's inventory of numerals.
 
     stem: the name of the paper's ledger file, without its ending.
@@ -142,18 +142,18 @@ def main(texts: Path) -> None:
 
     texts: the folder of the papers' texts, one file `N_*.txt` per paper.
     """
-    for ledger_file, paper in zip(sorted(FOLDER.glob("[0-9]_*.yml")), load().papers):
+    for ledger_file, paper in zip(sorted(LEDGER_FOLDER.glob("[0-9]_*.yml")), load_ledger().papers):
         (source,) = texts.glob(f"{paper.paper}_*.txt")
         text = source.read_text(encoding="utf-8")
-        numerals = inventory(text, paper.sections)
+        numerals = list_numerals(text, paper.sections)
         record = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), **numerals}
-        target = inventory_file(ledger_file.stem)
+        target = inventory_path(ledger_file.stem)
         target.parent.mkdir(exist_ok=True)
         target.write_text(
             yaml.safe_dump(record, sort_keys=False, width=120, default_flow_style=None, allow_unicode=True),
             encoding="utf-8",
         )
-        gaps = unaccounted(paper, numerals)
+        gaps = compare_with_ledger(paper, numerals)
         print(
             f"{ledger_file.name}: {sum(map(len, numerals['sections'].values()))} numerals, {len(paper.claims)} claims, "
             + ("all accounted for" if not gaps else "gaps:")

@@ -16,15 +16,15 @@ import pandas as pd
 import yaml
 
 from pneumo_utils.claims import recompute
-from pneumo_utils.claims.ledger import FOLDER, LedgerError
+from pneumo_utils.claims.ledger import LEDGER_FOLDER, LedgerError
 from pneumo_utils.common.files import read_yaml
-from pneumo_utils.detection.boxes import targets, without_cell
+from pneumo_utils.detection.boxes import count_boxes_without_cell, grids_from_table
 
-COUNTS, BOXES = FOLDER / "nih.yml", FOLDER / "nih_boxes.csv"
+COUNTS_FILE, BOXES_FILE = LEDGER_FOLDER / "nih.yml", LEDGER_FOLDER / "nih_boxes.csv"
 # the header of NIH's list splits "Bbox [x,y,w,h]" at its commas
 BOX_COLUMNS = ["image", "label", "x", "y", "w", "h", "", "", ""]
 
-ABOUT = """\
+COUNTS_HEADER = """\
 # NIH ChestX-ray14 in counts, written by `python -m pneumo_utils.claims.public_counts FOLDER` from NIH's own tables. Under `nih`, all from the tables:
 #   images, patients, no_finding, views, images_under_18                  what there is
 #   labels, single_label, labels_per_image, together                      images with a label, with it alone, by number of diseases, with both of two
@@ -36,24 +36,24 @@ ABOUT = """\
 #   shared_patients                        expected share of test images whose patient is in train, 80/10/10 drawn by image
 # Under `nih_official`: reported for NIH's own split; its lists of names are not among the tables, so nothing here recomputes these.
 """
-BOXES_ABOUT = """\
+BOXES_HEADER = """\
 # Figures of NIH's public BBox_List_2017.csv (Wang et al. 2017), in pixels of a 1024 x 1024 image; images and patients are numbered anew.
 """
-SOURCE = "NIH ChestX-ray14 (Wang et al. 2017), Data_Entry_2017_v2020.csv and BBox_List_2017.csv, counted"
+NIH_SOURCE = "NIH ChestX-ray14 (Wang et al. 2017), Data_Entry_2017_v2020.csv and BBox_List_2017.csv, counted"
 
 
 @cache
-def facts() -> dict:
+def all_counts() -> dict:
     """Return all counts that ship with the package: group -> name -> count, as in public.yml and nih.yml."""
-    return {**read_yaml(FOLDER / "public.yml"), **read_yaml(COUNTS)}
+    return {**read_yaml(LEDGER_FOLDER / "public.yml"), **read_yaml(COUNTS_FILE)}
 
 
-def fact(name: str) -> Any:
+def get_count(name: str) -> Any:
     """Return a public count, or a table of counts; raise `LedgerError` if there is none of that name.
 
     name: a dotted name, such as "nih.images" or "nih.labels.Pneumonia".
     """
-    value = facts()
+    value = all_counts()
     for part in name.split("."):
         children = {str(key): child for key, child in value.items()}  # a histogram's keys are numbers
         if part not in children:
@@ -62,15 +62,15 @@ def fact(name: str) -> Any:
     return value
 
 
-def source(name: str) -> str:
+def count_source(name: str) -> str:
     """Return the source of a public count, as a citation in words.
 
     name: a dotted name.
     """
-    return facts()[name.split(".")[0]]["source"]
+    return all_counts()[name.split(".")[0]]["source"]
 
 
-def words(name: str) -> str:
+def count_name(name: str) -> str:
     """Format the name of a public count for a sentence, without its group: "under 18" for `rsna.under_18`.
 
     name: a dotted name.
@@ -78,12 +78,12 @@ def words(name: str) -> str:
     return name.partition(".")[2].replace("_", " ").replace(".", ", ")
 
 
-def with_group(name: str) -> str:
+def full_count_name(name: str) -> str:
     """Format the name of a public count with its data set: "rsna: under 18" for `rsna.under_18`.
 
     name: a dotted name.
     """
-    return f"{name.partition('.')[0].replace('_', ' ')}: {words(name)}"
+    return f"{name.partition('.')[0].replace('_', ' ')}: {count_name(name)}"
 
 
 def _table_path(folder: Path, stem: str) -> Path:
@@ -97,7 +97,7 @@ def _table_path(folder: Path, stem: str) -> Path:
     return paths[-1]  # the newer version sorts last
 
 
-def read_entries(folder: Path) -> pd.DataFrame:
+def read_nih_entries(folder: Path) -> pd.DataFrame:
     """Read NIH's Data_Entry_2017 table, of either version, as one row per image.
 
     The columns are `image`, `labels` (a list), `patient`, `age` (years) and `view`.
@@ -117,7 +117,7 @@ def read_entries(folder: Path) -> pd.DataFrame:
     )
 
 
-def read_boxes(folder: Path) -> pd.DataFrame:
+def read_nih_boxes(folder: Path) -> pd.DataFrame:
     """Read NIH's BBox_List_2017 table as one row per box: `patient`, `image`, `label`, `x`, `y`, `w`, `h` in pixels.
 
     Images and patients are numbered from 1, in the order of the images' names.
@@ -139,7 +139,7 @@ def read_boxes(folder: Path) -> pd.DataFrame:
     )
 
 
-def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
+def count_nih_tables(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
     """Compute every count and baseline that nih.yml holds under `nih`.
 
     entries: one row per image, from `read_nih_entries`.
@@ -166,14 +166,16 @@ def count(entries: pd.DataFrame, boxes: pd.DataFrame) -> dict:
         "box_labels": _histogram(boxes["label"]),
         "boxes_per_image": _histogram(boxes.groupby("image").size()),
     }
-    without_a_cell, (grids, _) = without_cell(boxes)["without_a_cell"], targets(boxes)
+    without_a_cell, (grids, _) = count_boxes_without_cell(boxes)["without_a_cell"], grids_from_table(boxes)
     counts |= {
         "boxes_without_a_cell": without_a_cell.sum(),
         "nodules_without_a_cell": without_a_cell.get("Nodule", 0),
         "boxed_images_without_a_cell": (~grids.any(axis=(1, 2))).sum(),
     }
     counts |= {name: round(value, 6) for name, value in recompute.label_baselines(counts).items()}
-    return _to_python({**counts, "shared_patients": round(recompute.shared_patients(counts["images_per_patient"]), 6)})
+    return _to_python(
+        {**counts, "shared_patients": round(recompute.expected_patient_overlap(counts["images_per_patient"]), 6)}
+    )
 
 
 def _histogram(values: pd.Series) -> dict:
@@ -188,32 +190,40 @@ def _to_python(value):
     return value.item() if hasattr(value, "item") else value
 
 
-def nih(tables: str = "") -> dict:
+def nih_counts(folder: str = "") -> dict:
     """Return NIH's counts.
 
     folder: where NIH's own tables are; if empty, the counts that ship with the package are returned.
     """
-    return count(read_entries(Path(tables)), read_boxes(Path(tables))) if tables else facts()["nih"]
+    return (
+        count_nih_tables(read_nih_entries(Path(folder)), read_nih_boxes(Path(folder)))
+        if folder
+        else all_counts()["nih"]
+    )
 
 
-def nih_boxes(tables: str = "") -> pd.DataFrame:
+def nih_boxes(folder: str = "") -> pd.DataFrame:
     """Return NIH's boxes, one row per box, in pixels.
 
     folder: where NIH's own tables are; if empty, the boxes that ship with the package are returned.
     """
-    return read_boxes(Path(tables)) if tables else pd.read_csv(BOXES, comment="#")
+    return read_nih_boxes(Path(folder)) if folder else pd.read_csv(BOXES_FILE, comment="#")
 
 
-def main(tables: str) -> None:
+def main(folder: str) -> None:
     """Rewrite nih.yml and nih_boxes.csv from NIH's published tables.
 
     folder: where the tables are.
     """
-    other = {name: group for name, group in (read_yaml(COUNTS) if COUNTS.exists() else {}).items() if name != "nih"}
-    groups = {"nih": {"source": SOURCE, "cite": "wang2017", **nih(tables)}, **other}
-    COUNTS.write_text(ABOUT + yaml.safe_dump(groups, sort_keys=False, width=140), encoding="utf-8")
-    BOXES.write_text(BOXES_ABOUT + nih_boxes(tables).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
-    print(f"{COUNTS.name}: {groups['nih']['images']:,} images; {BOXES.name}: {groups['nih']['boxes']:,} boxes")
+    other = {
+        name: group for name, group in (read_yaml(COUNTS_FILE) if COUNTS_FILE.exists() else {}).items() if name != "nih"
+    }
+    groups = {"nih": {"source": NIH_SOURCE, "cite": "wang2017", **nih_counts(folder)}, **other}
+    COUNTS_FILE.write_text(COUNTS_HEADER + yaml.safe_dump(groups, sort_keys=False, width=140), encoding="utf-8")
+    BOXES_FILE.write_text(BOXES_HEADER + nih_boxes(folder).to_csv(index=False, lineterminator="\n"), encoding="utf-8")
+    print(
+        f"{COUNTS_FILE.name}: {groups['nih']['images']:,} images; {BOXES_FILE.name}: {groups['nih']['boxes']:,} boxes"
+    )
 
 
 if __name__ == "__main__":

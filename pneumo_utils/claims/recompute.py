@@ -46,7 +46,7 @@ def label_baselines(counts: dict) -> dict[str, float]:
     }
 
 
-def chance_of_no_sibling(siblings: int, images: int, train: int) -> float:
+def probability_of_no_sibling(siblings: int, images: int, n_train: int) -> float:
     """Compute the probability that no sibling of a test image is in a random training set.
 
     siblings: the number of other images of the same patient.
@@ -54,13 +54,13 @@ def chance_of_no_sibling(siblings: int, images: int, train: int) -> float:
     n_train: the size of the training set, drawn without replacement from the other `images` - 1.
     """
     others = images - 1
-    if siblings > others - train:
+    if siblings > others - n_train:
         return 0.0
     log_comb = lambda n, k: gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)  # noqa: E731
-    return float(np.exp(log_comb(others - siblings, train) - log_comb(others, train)))
+    return float(np.exp(log_comb(others - siblings, n_train) - log_comb(others, n_train)))
 
 
-def shared_patients(images_per_patient: Mapping[int, int], train_share: float = 0.8) -> float:
+def expected_patient_overlap(images_per_patient: Mapping[int, int], train_share: float = 0.8) -> float:
     """Compute the expected share of test images whose patient is also in the training set, for a split by image.
 
     images_per_patient: number of images -> how many patients have that many.
@@ -68,18 +68,20 @@ def shared_patients(images_per_patient: Mapping[int, int], train_share: float = 
     """
     images = sum(k * patients for k, patients in images_per_patient.items())
     train = round(train_share * images)
-    alone = sum(k * patients * chance_of_no_sibling(k - 1, images, train) for k, patients in images_per_patient.items())
+    alone = sum(
+        k * patients * probability_of_no_sibling(k - 1, images, train) for k, patients in images_per_patient.items()
+    )
     return 1 - alone / images
 
 
-METRICS = {
+BATCH_METRICS = {
     "accuracy": accuracy_score,
     "precision": lambda truth, predicted: precision_score(truth, predicted, zero_division=0),
     "recall": lambda truth, predicted: recall_score(truth, predicted, zero_division=0),
 }
 
 
-def in_class_order(negatives: int, positives: int) -> np.ndarray:
+def labels_in_class_order(negatives: int, positives: int) -> np.ndarray:
     """Return labels in the order in which a folder reader lists them: all negatives (0), then all positives (1).
 
     negatives, positives: the number of images of each class.
@@ -87,19 +89,24 @@ def in_class_order(negatives: int, positives: int) -> np.ndarray:
     return np.repeat([0, 1], [negatives, positives])
 
 
-def batch_metrics(truth: np.ndarray, told: np.ndarray, size: int, keep_last: bool = False) -> pd.DataFrame:
+def batch_metrics(y_true: np.ndarray, y_pred: np.ndarray, batch_size: int, keep_last: bool = False) -> pd.DataFrame:
     """Compute accuracy, precision, recall and the number of positives of each batch, in order; 0 / 0 counts as 0.
 
     y_true, y_pred: arrays of 0 and 1.
     batch_size: the number of images per batch.
     keep_last: whether an incomplete last batch counts. Keras's generators leave it out.
     """
-    end = len(truth) if keep_last else len(truth) // size * size
+    end = len(y_true) if keep_last else len(y_true) // batch_size * batch_size
     tp, fp, fn, correct = (
-        np.add.reduceat(mask[:end].astype(float), np.arange(0, end, size))
-        for mask in ((truth == 1) & (told == 1), (truth == 0) & (told == 1), (truth == 1) & (told == 0), truth == told)
+        np.add.reduceat(mask[:end].astype(float), np.arange(0, end, batch_size))
+        for mask in (
+            (y_true == 1) & (y_pred == 1),
+            (y_true == 0) & (y_pred == 1),
+            (y_true == 1) & (y_pred == 0),
+            y_true == y_pred,
+        )
     )
-    count = np.add.reduceat(np.ones(end), np.arange(0, end, size))
+    count = np.add.reduceat(np.ones(end), np.arange(0, end, batch_size))
     quotient = lambda a, b: np.divide(a, b, out=np.zeros_like(a), where=b > 0)  # noqa: E731
     return pd.DataFrame(
         {
@@ -111,33 +118,33 @@ def batch_metrics(truth: np.ndarray, told: np.ndarray, size: int, keep_last: boo
     )
 
 
-def batch_average(truth: np.ndarray, told: np.ndarray, size: int, keep_last: bool = False) -> dict[str, float]:
+def batch_average(y_true: np.ndarray, y_pred: np.ndarray, batch_size: int, keep_last: bool = False) -> dict[str, float]:
     """Average accuracy, precision and recall over batches; a batch without a positive scores 0 in the last two.
 
     The arguments are those of `batch_metrics`.
     """
-    return batch_metrics(truth, told, size, keep_last)[list(METRICS)].mean().to_dict()
+    return batch_metrics(y_true, y_pred, batch_size, keep_last)[list(BATCH_METRICS)].mean().to_dict()
 
 
-def whole(truth: np.ndarray, told: np.ndarray) -> dict[str, float]:
+def overall_metrics(y_true: np.ndarray, y_pred: np.ndarray) -> dict[str, float]:
     """Compute accuracy, precision and recall on all predictions at once, with scikit-learn.
 
     y_true, y_pred: arrays of 0 and 1.
     """
-    return {name: float(score(truth, told)) for name, score in METRICS.items()}
+    return {name: float(score(y_true, y_pred)) for name, score in BATCH_METRICS.items()}
 
 
-def folds(labels: np.ndarray, splits: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
+def stratified_folds(labels: np.ndarray, n_splits: int = 5) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split images into stratified folds without shuffling; return (train indices, validation indices) of each fold.
 
     labels: the class of each image, in the order of the files on disk.
     n_splits: the number of folds.
     """
-    return list(StratifiedKFold(splits).split(np.zeros((len(labels), 1)), labels))
+    return list(StratifiedKFold(n_splits).split(np.zeros((len(labels), 1)), labels))
 
 
-def perfect_predictor(
-    labels: np.ndarray, train_batch: int = 16, validation_batch: int = 32, splits: int = 5
+def perfect_predictor_recall(
+    labels: np.ndarray, train_batch: int = 16, validation_batch: int = 32, n_splits: int = 5
 ) -> pd.DataFrame:
     """Compute the recall of a perfect predictor in each fold, averaged over batches and on all images at once.
 
@@ -146,7 +153,7 @@ def perfect_predictor(
     n_splits: the number of folds.
     """
     rows = []
-    for number, (train, validation) in enumerate(folds(labels, splits), 1):
+    for number, (train, validation) in enumerate(stratified_folds(labels, n_splits), 1):
         for part, index, size in (("train", train, train_batch), ("validation", validation, validation_batch)):
             truth = labels[index]
             batches = batch_metrics(truth, truth, size)
@@ -158,13 +165,13 @@ def perfect_predictor(
                     "batches": len(batches),
                     "with positives": int((batches["positives"] > 0).sum()),
                     "batch average": batches["recall"].mean(),
-                    "on the whole": whole(truth, truth)["recall"],
+                    "on the whole": overall_metrics(truth, truth)["recall"],
                 }
             )
     return pd.DataFrame(rows)
 
 
-def shuffled_average(labels: np.ndarray, size: int, seed: int) -> float:
+def shuffled_batch_recall(labels: np.ndarray, batch_size: int, seed: int) -> float:
     """Compute the batch-averaged recall of a perfect predictor on labels in random order.
 
     labels: the class of each image (0 or 1).
@@ -172,11 +179,11 @@ def shuffled_average(labels: np.ndarray, size: int, seed: int) -> float:
     seed: the seed of the order.
     """
     truth = np.random.default_rng(seed).permutation(labels)
-    return batch_average(truth, truth, size)["recall"]
+    return batch_average(truth, truth, batch_size)["recall"]
 
 
 # A network's name in the papers -> its name in this package.
-NETWORKS = {
+PAPER_NETWORKS = {
     "ResNet18": "resnet18",
     "ResNet50": "resnet50",
     "VGG16": "vgg16",
@@ -187,7 +194,7 @@ NETWORKS = {
 }
 
 
-def build(name: str, classes: int):
+def build_published_network(name: str, n_classes: int):
     """Build a published network on torch's meta device, which has shapes but no weights.
 
     name: a key of `PAPER_NETWORKS`.
@@ -195,13 +202,13 @@ def build(name: str, classes: int):
     """
     import torch
 
-    from pneumo_utils.models.registry import KINDS
+    from pneumo_utils.models.registry import ARCHITECTURES
 
     with torch.device("meta"):
-        return KINDS[NETWORKS[name]].published.build(classes)
+        return ARCHITECTURES[PAPER_NETWORKS[name]].published.build(n_classes)
 
 
-def count(model) -> dict[str, int]:
+def count_parameters(model) -> dict[str, int]:
     """Count parameters as Keras does (total, trainable, non-trainable) and as torch does (parameters, buffers).
 
     Keras counts the running mean and variance of batch norm as non-trainable parameters; torch has them as buffers.
@@ -219,7 +226,7 @@ def count(model) -> dict[str, int]:
     }
 
 
-def counts(names: Iterable[str] | None = None, classes: int = 1000) -> pd.DataFrame:
+def parameter_table(names: Iterable[str] | None = None, n_classes: int = 1000) -> pd.DataFrame:
     """Tabulate the parameter counts of networks, one row per network.
 
     torch's layers are counted. A Keras network that has biases before batch norm has slightly more parameters.
@@ -228,7 +235,10 @@ def counts(names: Iterable[str] | None = None, classes: int = 1000) -> pd.DataFr
     n_classes: the number of outputs.
     """
     return pd.DataFrame(
-        [{"network": name, "classes": classes, **count(build(name, classes))} for name in names or NETWORKS]
+        [
+            {"network": name, "classes": n_classes, **count_parameters(build_published_network(name, n_classes))}
+            for name in names or PAPER_NETWORKS
+        ]
     )
 
 
@@ -242,14 +252,14 @@ def mobilenet_layers(model) -> list:
     from torch import nn
 
     from pneumo_utils.models.decompose import TOP, mobilenet_v2
-    from pneumo_utils.models.layer_table import Layer, layers
+    from pneumo_utils.models.layer_table import Layer, list_layers
 
     blocks = OrderedDict(mobilenet_v2(model))
     del blocks[TOP]
-    return [Layer("input", "input"), *layers(nn.Sequential(blocks))]
+    return [Layer("input", "input"), *list_layers(nn.Sequential(blocks))]
 
 
-def opened(model, top: int) -> dict:
+def unfrozen_parameters(model, n_top_layers: int) -> dict:
     """Count the trainable parameters of MobileNetV2 if its last layers and its classifier are unfrozen.
 
     The result has the number of `layers`, the name of the first unfrozen layer (`from`), and the `trainable` and
@@ -258,19 +268,19 @@ def opened(model, top: int) -> dict:
     model: torchvision's MobileNetV2.
     n_top_layers: the number of unfrozen layers, counted as in Keras's summary.
     """
-    layers, head = mobilenet_layers(model), count(model.classifier)["keras_total"]
+    layers, head = mobilenet_layers(model), count_parameters(model.classifier)["keras_total"]
     return {
         "layers": len(layers),
-        "from": layers[-top].name,
-        "trainable": sum(layer.weights for layer in layers[-top:]) + head,
+        "from": layers[-n_top_layers].name,
+        "trainable": sum(layer.weights for layer in layers[-n_top_layers:]) + head,
         "total": sum(layer.weights + layer.statistics for layer in layers) + head,
     }
 
 
-def region_filters(classes: int, anchors: int = 5) -> int:
+def region_filters(n_classes: int, n_anchors: int = 5) -> int:
     """Count the filters before YOLOv2's region layer: each anchor has four coordinates, an objectness and the classes.
 
     n_classes: the number of classes.
     n_anchors: the number of anchors.
     """
-    return anchors * (4 + 1 + classes)
+    return n_anchors * (4 + 1 + n_classes)

@@ -4,44 +4,44 @@ from collections.abc import Callable, Sequence
 
 import pandas as pd
 
-from pneumo_utils.claims.checks.registry import JUDGES
-from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_JUDGES
-from pneumo_utils.claims.checks.statements import in_one
-from pneumo_utils.claims.ledger import DATA_KINDS, Claim, Finding, Ledger, LedgerError, gather
+from pneumo_utils.claims.checks.registry import CHECKS
+from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_CHECKS
+from pneumo_utils.claims.checks.statements import format_claim_value
+from pneumo_utils.claims.ledger import DATA_KINDS, CheckResult, Claim, Ledger, LedgerError, merge_evidence
 
 
-def judge_of(claim: Claim) -> Callable[..., Finding]:
+def find_check(claim: Claim) -> Callable[..., CheckResult]:
     """Return the function that checks a claim on paper; raise `LedgerError` if none has the name in `claim.judge`.
 
     claim: an entry of the ledger.
     """
-    if claim.judge not in JUDGES:
-        raise LedgerError(f"{claim.id}: no judge is called {claim.judge!r}; there are {', '.join(sorted(JUDGES))}")
-    return JUDGES[claim.judge]
+    if claim.judge not in CHECKS:
+        raise LedgerError(f"{claim.id}: no judge is called {claim.judge!r}; there are {', '.join(sorted(CHECKS))}")
+    return CHECKS[claim.judge]
 
 
-def on_paper(claim: Claim, ledger: Ledger) -> Finding:
+def check_on_paper(claim: Claim, ledger: Ledger) -> CheckResult:
     """Check a claim against the paper's own numbers and public tables.
 
     claim: an entry of the ledger.
     ledger: the ledger, in which the check looks up other claims.
     """
-    return judge_of(claim)(claim, ledger, **claim.args)
+    return find_check(claim)(claim, ledger, **claim.args)
 
 
-def rerun(claim: Claim, results: dict) -> Finding:
+def check_rerun(claim: Claim, evidence: dict) -> CheckResult:
     """Check a claim against the evidence of a run.
 
     claim: an entry of the ledger.
     evidence: claim id -> evidence, on one kind of data. The claim may be missing; it is then not tested.
     """
     name = claim.rerun or {"metric": "printed_metric", "ordering": "paired_effect"}.get(claim.kind, "nothing_to_rerun")
-    if name not in RERUN_JUDGES:
-        raise LedgerError(f"{claim.id}: no rerun judge is called {name!r}; there are {', '.join(sorted(RERUN_JUDGES))}")
-    return RERUN_JUDGES[name](claim, results.get(claim.id))
+    if name not in RERUN_CHECKS:
+        raise LedgerError(f"{claim.id}: no rerun judge is called {name!r}; there are {', '.join(sorted(RERUN_CHECKS))}")
+    return RERUN_CHECKS[name](claim, evidence.get(claim.id))
 
 
-def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
+def rerun_verdicts(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
     """Return the rerun verdicts on a claim: one for each kind of data, and `because`, the reasons.
 
     The reasons are those of the kinds of data on which the claim was tested. If there are none, they say why not.
@@ -49,7 +49,7 @@ def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
     claim: an entry of the ledger.
     evidence: kind of data -> claim id -> evidence, from `merge_evidence`.
     """
-    results = {kind: rerun(claim, evidence[kind]) for kind in DATA_KINDS}
+    results = {kind: check_rerun(claim, evidence[kind]) for kind in DATA_KINDS}
     tested = [kind for kind in DATA_KINDS if results[kind].verdict != NOT_TESTED]
     explained = tested or [kind for kind in DATA_KINDS if claim.id in evidence[kind]][-1:] or [DATA_KINDS[0]]
     reasons = [
@@ -62,7 +62,7 @@ def reruns(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
     }
 
 
-def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFrame:
+def verdict_table(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFrame:
     """Tabulate the verdicts on some claims, one row per claim: what is printed, the check on paper, and the reruns.
 
     ledger: the ledger of all papers.
@@ -73,9 +73,9 @@ def here(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFr
         [
             {
                 "claim": claim.says,
-                "printed": "" if claim.value is None else in_one(claim),
-                "on paper": on_paper(claim, ledger).verdict,
-                **reruns(claim, evidence),
+                "printed": "" if claim.value is None else format_claim_value(claim),
+                "on paper": check_on_paper(claim, ledger).verdict,
+                **rerun_verdicts(claim, evidence),
             }
             for claim in map(ledger.__getitem__, ids)
         ]
@@ -92,9 +92,9 @@ def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
         claim that the ledger does not have.
     """
     _check_claim_ids(ledger, runs)
-    evidence, rows = gather(runs), []
+    evidence, rows = merge_evidence(runs), []
     for claim in ledger.claims:
-        paper, results = on_paper(claim, ledger), reruns(claim, evidence)
+        paper, results = check_on_paper(claim, ledger), rerun_verdicts(claim, evidence)
         rows.append(
             {
                 "paper": claim.paper,

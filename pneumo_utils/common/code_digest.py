@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
+from pneumo_utils.common.files import sha256_hex
 
 PACKAGE = "pneumo_utils"
 MAGIC = re.compile(r"(?m)^\s*[%!].*$")
@@ -26,7 +26,7 @@ def module_file(name: str) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def imports(source: str, where: str = "a cell") -> frozenset[str]:
+def imported_modules(source: str, location: str = "a cell") -> frozenset[str]:
     """Find the modules of the package that a source imports, in functions too; raise `StudyError` for wrong syntax.
 
     source: Python code, also with the magics of a notebook.
@@ -36,7 +36,7 @@ def imports(source: str, where: str = "a cell") -> frozenset[str]:
         return _imported(source)
     except SyntaxError as error:
         raise StudyError(
-            f"{where} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}"
+            f"{location} is not Python: {error.msg}, in line {error.lineno}: {(error.text or '').strip()}"
         ) from error
 
 
@@ -52,7 +52,7 @@ def _imported(source: str) -> frozenset[str]:
 
 
 @cache
-def reads(source: str) -> tuple[str, ...]:
+def declared_reads(source: str) -> tuple[str, ...]:
     """Return the paths that a module lists in `__reads__`: the files it depends on besides code.
 
     source: the code of the module.
@@ -63,26 +63,26 @@ def reads(source: str) -> tuple[str, ...]:
     return ()
 
 
-def closure(names: set[str]) -> dict[str, str]:
+def digest_dependencies(modules: set[str]) -> dict[str, str]:
     """Compute a digest of every module that some modules import, directly or not, and of the files these read.
 
     modules: full names of modules.
 
     The result maps paths, relative to the repository, to digests.
     """
-    digests, queue = {}, set(names)
+    digests, queue = {}, set(modules)
     while queue:
         name = queue.pop()
         path = module_file(name)
         if not path or (key := path.relative_to(ROOT).as_posix()) in digests:
             continue
         source = path.read_text(encoding="utf-8")
-        digests[key] = sha(source)[:16]
-        queue |= imports(source, key)
+        digests[key] = sha256_hex(source)[:16]
+        queue |= imported_modules(source, key)
         if "." in name:
             queue.add(name.rpartition(".")[0])
-        for relative in reads(source):
+        for relative in declared_reads(source):
             target = ROOT / relative
             files = [target] if target.is_file() else sorted(p for p in target.rglob("*") if p.is_file())
-            digests |= {file.relative_to(ROOT).as_posix(): sha(file.read_bytes())[:16] for file in files}
+            digests |= {file.relative_to(ROOT).as_posix(): sha256_hex(file.read_bytes())[:16] for file in files}
     return dict(sorted(digests.items()))

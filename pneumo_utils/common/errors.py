@@ -13,25 +13,27 @@ class ChapterFailed(StudyError):
     """A chapter stopped with an error in one of its cells."""
 
 
-NO_ROOM = (
+DISK_FULL = (
     "There is no room left to write {what}: {error}. Free some space, or choose another folder with --out; "
     "what was finished before is kept."
 )
 
 
 # pixels; the largest radiographs have a quarter of this, so a larger image is taken for a decompression bomb
-LARGEST = 100_000_000
+MAX_PIXELS = 100_000_000
 
 
-class Unreadable(Exception):
+class UnreadableImage(Exception):
     """A file that cannot be read as an image; the message is the reason."""
 
 
-def check_extent(width: int, height: int) -> None:
+def check_pixel_count(width: int, height: int) -> None:
     """Raise `Unreadable` if an image has more pixels than any radiograph.
 
     width: in pixels.
     height: in pixels.
     """
-    if width * height > LARGEST:
-        raise Unreadable(f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)")
+    if width * height > MAX_PIXELS:
+        raise UnreadableImage(
+            f"announces {width} x {height} pixels, more than any radiograph has (a decompression bomb)"
+        )

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from pneumo_utils.common.errors import NO_ROOM, StudyError
+from pneumo_utils.common.errors import DISK_FULL, StudyError
 
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # The largest ratio of unpacked to packed size that is accepted. Images are compressed already and hardly shrink; the
 # arrays of ChestMNIST, 5.6 GB at 224 pixels, shrink to two thirds. A file with a larger ratio is a decompression bomb.
@@ -21,7 +21,7 @@ ALWAYS_ALLOWED_BYTES = 50_000_000  # this much may always be unpacked, since tab
 
 
 @contextmanager
-def room_for(what: object):
+def explain_write_errors(what: object):
     """Turn the errors of a full disk or a read-only folder into a `StudyError` that says what to do.
 
     what: the name of what is written, for the message.
@@ -29,8 +29,8 @@ def room_for(what: object):
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
-            raise StudyError(NO_ROOM.format(what=what, error=error.strerror)) from error
+        if error.errno in DISK_FULL_ERRNOS:
+            raise StudyError(DISK_FULL.format(what=what, error=error.strerror)) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENOENT}:
             raise StudyError(
                 f"{what} cannot be written: {error.strerror} ({error.filename}). Choose another folder with --out."
@@ -38,15 +38,15 @@ def room_for(what: object):
         raise
 
 
-def most_unpacked(packed: int) -> int:
+def max_unpacked_size(packed_size: int) -> int:
     """Return the largest accepted size in bytes of an unpacked file.
 
     packed_size: its packed size in bytes.
     """
-    return max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * packed)
+    return max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * packed_size)
 
 
-def irregular(path: str | Path) -> str:
+def irregular_reason(path: str | Path) -> str:
     """Return why a path is not a regular file, or an empty string if it is one.
 
     path: a path of any kind, such as a broken link, a pipe or a folder.
@@ -60,17 +60,17 @@ def irregular(path: str | Path) -> str:
     return "" if stat.S_ISREG(mode) else "no regular file (a pipe, a device or a folder)"
 
 
-def open_regular(path: str | Path):
+def open_regular_file(path: str | Path):
     """Open a regular file for reading bytes; raise OSError for anything else, such as a pipe that blocks for ever.
 
     path: the file.
     """
-    if reason := irregular(path):
+    if reason := irregular_reason(path):
         raise OSError(errno.EINVAL, reason, str(path))
     return open(path, "rb")
 
 
-def write(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file atomically and flush it to disk; raise `StudyError` if the disk is full.
 
     path: the file.
@@ -78,7 +78,7 @@ def write(path: Path, content: str | bytes) -> None:
     """
     data = content.encode("utf-8") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with room_for(path):
+    with explain_write_errors(path):
         try:
             with open(temporary, "wb") as file:
                 file.write(data)
@@ -95,7 +95,7 @@ def write_json(path: Path, value: object) -> None:
     path: the file.
     value: anything that JSON can hold.
     """
-    write(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_json(path: Path):
@@ -108,7 +108,7 @@ def read_json(path: Path):
         raise ValueError(f"{constant} is no number")
 
     try:
-        with open_regular(path) as file:
+        with open_regular_file(path) as file:
             return json.loads(file.read().decode("utf-8"), parse_constant=refuse)
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
@@ -124,7 +124,7 @@ def read_yaml(path: Path):
     )  # some builds of PyYAML lack libyaml, which is six times as fast
 
 
-def sha(content: str | bytes) -> str:
+def sha256_hex(content: str | bytes) -> str:
     """Compute the SHA-256 in hexadecimal.
 
     content: bytes, or a text, which is encoded as UTF-8.
@@ -132,9 +132,9 @@ def sha(content: str | bytes) -> str:
     return hashlib.sha256(content.encode("utf-8") if isinstance(content, str) else content).hexdigest()
 
 
-def digest_of(value: object) -> str:
+def json_digest(value: object) -> str:
     """Compute the SHA-256 of a value as JSON with sorted keys, in hexadecimal.
 
     value: anything that JSON can hold.
     """
-    return sha(json.dumps(value, sort_keys=True, ensure_ascii=False))
+    return sha256_hex(json.dumps(value, sort_keys=True, ensure_ascii=False))

@@ -5,7 +5,7 @@ SPECIAL = '&<>"`{}[]|$*_\\~^#!'
 ENTITIES = str.maketrans({character: f"&#{ord(character)};" for character in SPECIAL})
 
 
-def plain(value: object) -> str:
+def escape_markup(value: object) -> str:
     """Convert a value to one line of text with every special character escaped, for Markdown and HTML.
 
     value: anything; it is converted with `str`.
@@ -13,9 +13,9 @@ def plain(value: object) -> str:
     return " ".join(str(value).split()).translate(ENTITIES)
 
 
-def code(value: object) -> str:
+def code_markup(value: object) -> str:
     """Format a value as code, for Markdown and HTML.
 
     value: anything; it is converted with `str` and escaped.
     """
-    return f"<code>{plain(value)}</code>"
+    return f"<code>{escape_markup(value)}</code>"

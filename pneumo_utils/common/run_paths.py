@@ -13,7 +13,7 @@ from filelock import FileLock
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 
-CURRENT = "PNEUMO_RUN"  # environment variable that the runner sets for a kernel: the folder of its run
+CURRENT_RUN_VARIABLE = "PNEUMO_RUN"  # environment variable that the runner sets for a kernel: the folder of its run
 
 
 def in_repository(root: Path = ROOT) -> bool:
@@ -24,7 +24,7 @@ def in_repository(root: Path = ROOT) -> bool:
     return (root / "_toc.yml").is_file()
 
 
-def repository(root: Path = ROOT) -> Path:
+def repository_dir(root: Path = ROOT) -> Path:
     """Return the folder of the repository; raise `StudyError` if only the package is installed.
 
     root: the folder that contains the package.
@@ -38,29 +38,29 @@ def repository(root: Path = ROOT) -> Path:
     return root
 
 
-def runs() -> Path:
+def runs_dir() -> Path:
     """Return the folder of all runs; by default it also holds the data that the package makes."""
     return Path(os.environ.get("PNEUMO_RUNS") or (ROOT if in_repository() else Path.cwd()) / "runs")
 
 
-def build() -> Path:
+def build_dir() -> Path:
     """Return the folder of the built book: PNEUMO_BUILD, or `_build/` in the repository."""
-    return Path(os.environ.get("PNEUMO_BUILD") or repository() / "_build")
+    return Path(os.environ.get("PNEUMO_BUILD") or repository_dir() / "_build")
 
 
-def current(chapter: str) -> Path:
+def current_run_dir(chapter: str) -> Path:
     """Return the folder of the run of this process; in Jupyter or plain papermill, `by-hand` of the chapter.
 
     chapter: the name of the chapter.
     """
-    return Path(os.environ.get(CURRENT) or runs() / chapter / "by-hand")
+    return Path(os.environ.get(CURRENT_RUN_VARIABLE) or runs_dir() / chapter / "by-hand")
 
 
-def lock(place: Path) -> FileLock:
+def path_lock(path: Path) -> FileLock:
     """Return a lock for a path, so that only one process writes there; it is released if the process is killed.
 
     path: the file or folder that is written.
     """
-    folder = runs() / ".locks"
+    folder = runs_dir() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]}.lock")
+    return FileLock(folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")

@@ -15,7 +15,7 @@ from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
+from pneumo_utils.common.files import sha256_hex
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.data.pixel_cache import Pixels
 
@@ -38,7 +38,7 @@ def flip(image: Tensor, random: np.random.Generator) -> Tensor:
     return F.horizontal_flip(image)
 
 
-def turned(image: Tensor, random: np.random.Generator) -> Tensor:
+def rotate_180(image: Tensor, random: np.random.Generator) -> Tensor:
     """Rotate an image by 180 degrees."""
     return F.vertical_flip(F.horizontal_flip(image))
 
@@ -82,7 +82,7 @@ def tint(image: Tensor, random: np.random.Generator) -> Tensor:
 AUGMENTATIONS = {
     "rotation": rotation,
     "flip": flip,
-    "turned": turned,
+    "turned": rotate_180,
     "contrast": contrast,
     "brightness": brightness,
     "hue and saturation": hue_and_saturation,
@@ -107,7 +107,7 @@ def _bytes(image: Tensor) -> Tensor:
     return (image[0] * 255).round().byte()
 
 
-def copied(cohort: "Cohort", names: dict[str, list[str]]) -> pd.DataFrame:
+def append_copies(cohort: "Cohort", augmentations: dict[str, list[str]]) -> pd.DataFrame:
     """Append a row per augmented copy to the table of a cohort, one augmentation after the other.
 
     cohort: images without copies; its training part is copied, or all images if it is not split yet.
@@ -117,7 +117,7 @@ def copied(cohort: "Cohort", names: dict[str, list[str]]) -> pd.DataFrame:
         raise StudyError(
             f"{cohort.name} has copies already: name all augmentations at once, for the cohort without copies."
         )
-    for label, requested in names.items():
+    for label, requested in augmentations.items():
         _check("class", label, cohort.classes)
         if isinstance(requested, str):
             raise StudyError(f"The augmentations of {label!r} are a list, also where it is one: [{requested!r}].")
@@ -130,7 +130,7 @@ def copied(cohort: "Cohort", names: dict[str, list[str]]) -> pd.DataFrame:
     training = cohort.part("train") if (cohort.table["split"] != "").any() else cohort
     has_label, tables = training.indicators().astype(bool), [cohort.table.assign(copy="")]
     for name in AUGMENTATIONS:
-        classes = [training.classes.index(label) for label, requested in names.items() if name in requested]
+        classes = [training.classes.index(label) for label, requested in augmentations.items() if name in requested]
         if (chosen := has_label[:, classes].any(axis=1)).any():
             tables.append(training.table[chosen].assign(copy=name))
     return pd.concat(tables)
@@ -141,7 +141,7 @@ def _check(kind: str, name: str, known) -> None:
         raise StudyError(f"There is no {kind} {name!r}{did_you_mean(name, known)} There are {', '.join(known)}.")
 
 
-class Copied(Pixels):
+class AugmentedPixels(Pixels):
     """Cached images together with augmented copies, which are computed at each access.
 
     originals: the cached image of each row.
@@ -161,7 +161,7 @@ class Copied(Pixels):
         self.provenance = (
             seed,
             self.has_colour,
-            sha(Path(__file__).read_bytes())[:12],
+            sha256_hex(Path(__file__).read_bytes())[:12],
             f"torchvision {metadata.version('torchvision')}",
         )
 

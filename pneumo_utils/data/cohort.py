@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, sha
+from pneumo_utils.common.files import json_digest, sha256_hex
 from pneumo_utils.data import splits as splitting
-from pneumo_utils.data.pixel_cache import Images, Pixels, pixels, undecodable
+from pneumo_utils.data.pixel_cache import ImageFiles, Pixels, find_undecodable, pixels
 
 
-def balanced(counts: dict[str, int]) -> dict[str, float]:
+def balanced_weights(counts: dict[str, int]) -> dict[str, float]:
     """Compute class weights as scikit-learn's "balanced": images / (classes x images of the class).
 
     counts: the number of images of each class. The weights of all images sum to the number of images.
@@ -19,7 +19,7 @@ def balanced(counts: dict[str, int]) -> dict[str, float]:
     return {name: sum(counts.values()) / (len(counts) * count) for name, count in counts.items()}
 
 
-def ratio(counts: dict[str, int]) -> dict[str, float]:
+def ratio_weights(counts: dict[str, int]) -> dict[str, float]:
     """Compute class weights as images of the most common class / images of the class.
 
     counts: the number of images of each class.
@@ -27,7 +27,7 @@ def ratio(counts: dict[str, int]) -> dict[str, float]:
     return {name: max(counts.values()) / count for name, count in counts.items()}
 
 
-def class_weights(cohort: "Cohort", how: str) -> dict[str, float]:
+def class_weights(cohort: "Cohort", scheme: str) -> dict[str, float]:
     """Compute the weight of each class; raise `StudyError` if a class has no images.
 
     cohort: the images whose classes are counted.
@@ -40,14 +40,14 @@ def class_weights(cohort: "Cohort", how: str) -> dict[str, float]:
             f"{cohort.name} has no image of the class {empty[0]!r}, so it has no weight. Leave the "
             f"class out, or take more images."
         )
-    if how == "balanced":
-        return balanced(counts)
-    if how == "ratio":
-        return ratio(counts)
-    if how == "zhao":
-        return ratio(_count_box_rows(cohort))
+    if scheme == "balanced":
+        return balanced_weights(counts)
+    if scheme == "ratio":
+        return ratio_weights(counts)
+    if scheme == "zhao":
+        return ratio_weights(_count_box_rows(cohort))
     raise StudyError(
-        f'There are no weights called {how!r}: choose "balanced", "ratio" or "zhao" (box rows counted as images).'
+        f'There are no weights called {scheme!r}: choose "balanced", "ratio" or "zhao" (box rows counted as images).'
     )
 
 
@@ -57,7 +57,7 @@ def _count_box_rows(cohort) -> dict[str, int]:
     return {name: int(rows[(cohort.table["labels"] == name).to_numpy()].sum()) for name in cohort.classes}
 
 
-COLUMNS = [
+TABLE_COLUMNS = [
     "image",
     "patient",
     "age",
@@ -72,13 +72,13 @@ COLUMNS = [
     "bytes",
     "source",
 ]
-BOXES = ["row", "image", "finding", "x", "y", "width", "height"]
-SEVERAL = "|"  # separates the labels of an image that has several
+BOX_COLUMNS = ["row", "image", "finding", "x", "y", "width", "height"]
+LABEL_SEPARATOR = "|"  # separates the labels of an image that has several
 MAX_LISTED = 5  # names that the summary shows of the images excluded for one reason
 NO_BOXES = pd.DataFrame(
-    {name: pd.Series(dtype=kind) for name, kind in zip(BOXES, ["int64", "str", "str", *["float64"] * 4])}
+    {name: pd.Series(dtype=kind) for name, kind in zip(BOX_COLUMNS, ["int64", "str", "str", *["float64"] * 4])}
 )
-NONE_ASIDE = pd.DataFrame({"image": pd.Series(dtype="str"), "reason": pd.Series(dtype="str")})
+NO_EXCLUDED = pd.DataFrame({"image": pd.Series(dtype="str"), "reason": pd.Series(dtype="str")})
 
 
 class Cohort:
@@ -100,15 +100,15 @@ class Cohort:
         self,
         name: str,
         table: pd.DataFrame,
-        images: Images,
+        images: ImageFiles,
         classes: list[str],
         boxes: pd.DataFrame = NO_BOXES,
-        aside: pd.DataFrame = NONE_ASIDE,
+        excluded: pd.DataFrame = NO_EXCLUDED,
         notes: tuple[str, ...] = (),
-        several: bool = False,
+        multilabel: bool = False,
     ):
         self.name, self.table, self.images, self.classes = name, table, images, list(classes)
-        self.boxes, self.aside, self.notes, self.several = boxes, aside, tuple(notes), several
+        self.boxes, self.excluded, self.notes, self.multilabel = boxes, excluded, tuple(notes), multilabel
 
     def __len__(self) -> int:
         return len(self.table)
@@ -116,7 +116,7 @@ class Cohort:
     def __repr__(self) -> str:
         return "\n".join(self.summary())
 
-    def but(self, **changes) -> "Cohort":
+    def replace(self, **changes) -> "Cohort":
         """Return a copy of the cohort with some attributes replaced.
 
         changes: new values by attribute name, such as table=... or classes=....
@@ -133,8 +133,8 @@ class Cohort:
     def digest(self) -> str:
         """A digest of the table and of each image file's name, size and date; it is part of cache keys."""
         seeds = [self.copy_seed] if self.has_copies else []
-        return digest_of(
-            [self.images.digest, sha(self.table.to_csv()), sha(self.boxes.to_csv()), self.classes, *seeds]
+        return json_digest(
+            [self.images.digest, sha256_hex(self.table.to_csv()), sha256_hex(self.boxes.to_csv()), self.classes, *seeds]
         )[:16]
 
     @property
@@ -153,7 +153,7 @@ class Cohort:
 
     def indicators(self) -> np.ndarray:
         """Encode the labels as a uint8 array of images x classes: 1 where the image has the label."""
-        labels = self.table["labels"].str.split(SEVERAL, regex=False)
+        labels = self.table["labels"].str.split(LABEL_SEPARATOR, regex=False)
         encoded = np.zeros((len(self), len(self.classes)), dtype=np.uint8)
         column = {name: index for index, name in enumerate(self.classes)}
         for row, names in enumerate(labels):
@@ -164,16 +164,16 @@ class Cohort:
 
     def targets(self) -> np.ndarray:
         """Return the targets of training: the class number of each image, or `indicators()` if multilabel."""
-        if self.several:
+        if self.multilabel:
             return self.indicators()
         return np.array([self.classes.index(name) for name in self.table["labels"]], dtype=np.int64)
 
-    def weights(self, how: str = "balanced") -> dict[str, float]:
+    def weights(self, scheme: str = "balanced") -> dict[str, float]:
         """Compute class weights.
 
         scheme: "balanced", "ratio", or "zhao" (as in that paper: rows of the box table are counted as images).
         """
-        return class_weights(self, how)
+        return class_weights(self, scheme)
 
     def summary(self) -> list[str]:
         """Describe the cohort in lines of text: counts, excluded images with reasons, and the notes."""
@@ -198,20 +198,20 @@ class Cohort:
             )
         if len(self.boxes):
             lines.append(f"  {len(self.boxes):,} boxes on {self.boxes['row'].nunique():,} images")
-        for reason, images in self.aside.groupby("reason", sort=False)["image"]:
+        for reason, images in self.excluded.groupby("reason", sort=False)["image"]:
             listed = ", ".join(images[:MAX_LISTED]) + (", ..." if len(images) > MAX_LISTED else "")
             lines.append(f"  set aside, {reason}: {len(images):,} ({listed})")
         return lines + [f"  {note}" for note in self.notes]
 
     # selection of images
 
-    def where(self, chosen) -> "Cohort":
+    def where(self, mask) -> "Cohort":
         """Select the images for which a condition is true.
 
         mask: one boolean per row of the table, or a function that takes the table and returns them.
         """
-        table = self.table[np.asarray(chosen(self.table) if callable(chosen) else chosen, dtype=bool)]
-        return self.but(table=table, boxes=self.boxes[self.boxes["row"].isin(table.index)])
+        table = self.table[np.asarray(mask(self.table) if callable(mask) else mask, dtype=bool)]
+        return self.replace(table=table, boxes=self.boxes[self.boxes["row"].isin(table.index)])
 
     def part(self, name: str) -> "Cohort":
         """Select one part of the split; raise `StudyError` if it is empty.
@@ -237,24 +237,24 @@ class Cohort:
             raise StudyError(f"{self.name} has no image {sorted(missing)[0]!r} to leave out.")
         return self.where(~self.table["image"].isin(names))
 
-    def sample(self, images: int, seed: int) -> "Cohort":
+    def sample(self, n_images: int, seed: int) -> "Cohort":
         """Draw a stratified random sample of images, or return all images if there are no more than requested.
 
         n_images: the size of the sample.
         seed: random seed of the draw.
         """
-        if images >= len(self):
+        if n_images >= len(self):
             return self
         random = np.random.default_rng(seed)
-        stratum = splitting.strata(self).iloc[order := random.permutation(len(self))]
+        stratum = splitting.stratification_labels(self).iloc[order := random.permutation(len(self))]
         # a random start within each class keeps the expected share right even if a class gets less than one image
         start = {name: random.random() for name in sorted(stratum.unique())}
         rank = (stratum.groupby(stratum).cumcount() + stratum.map(start)) / stratum.map(stratum.value_counts())
-        positions = order[np.argsort(rank.to_numpy(), kind="stable")[:images]]
+        positions = order[np.argsort(rank.to_numpy(), kind="stable")[:n_images]]
         # by position, since an augmented copy has the index of its image
         return self.where(np.isin(np.arange(len(self)), positions))
 
-    def labelled(
+    def relabel(
         self, names: dict[str, str] | None = None, column: str = "labels", classes: list[str] | None = None
     ) -> "Cohort":
         """Take the labels from another column or rename them; images without a new label become excluded.
@@ -271,19 +271,22 @@ class Cohort:
         order = classes or list(dict.fromkeys(names.values() if names else sorted(label[kept].unique())))
         other = self.where(kept)
         table = other.table.assign(labels=label[kept].astype(str))
-        return other.but(
-            table=table, classes=order, several=False, aside=pd.concat([self.aside, excluded], ignore_index=True)
+        return other.replace(
+            table=table,
+            classes=order,
+            multilabel=False,
+            excluded=pd.concat([self.excluded, excluded], ignore_index=True),
         )
 
-    def with_copies(self, names: dict[str, list[str]], seed: int = 0) -> "Cohort":
+    def with_copies(self, augmentations: dict[str, list[str]], seed: int = 0) -> "Cohort":
         """Add augmented copies of the training images (of all images, if the cohort is not split yet).
 
         augmentations: names from `AUGMENTATIONS` for each class; each adds one copy of each image of the class.
         seed: random seed of the augmentations.
         """
-        from pneumo_utils.data.augmented_copies import copied
+        from pneumo_utils.data.augmented_copies import append_copies
 
-        return self.but(table=copied(self, names), copy_seed=int(seed))
+        return self.replace(table=append_copies(self, augmentations), copy_seed=int(seed))
 
     # splits
 
@@ -296,24 +299,24 @@ class Cohort:
         valid: the fraction of images in the validation part.
         seed: random seed of the split.
         """
-        return self.but(table=self.table.assign(split=splitting.parts(self, by, test, valid, seed)))
+        return self.replace(table=self.table.assign(split=splitting.assign_parts(self, by, test, valid, seed)))
 
-    def folds(self, number: int, by: str = "patient", seed: int = 0) -> list["Cohort"]:
+    def folds(self, n_folds: int, by: str = "patient", seed: int = 0) -> list["Cohort"]:
         """Split the cohort for cross-validation: one cohort per fold, with that fold as "valid", the rest as "train".
 
         n_folds: the number of folds.
         by: what is kept together: "patient", "image" or a column of the table.
         seed: random seed of the split.
         """
-        fold = splitting.folds(self, number, by, seed)
+        fold = splitting.assign_folds(self, n_folds, by, seed)
         return [
-            self.but(table=self.table.assign(split=np.where(fold == index, "valid", "train")))
-            for index in range(number)
+            self.replace(table=self.table.assign(split=np.where(fold == index, "valid", "train")))
+            for index in range(n_folds)
         ]
 
     def shared_patients(self) -> pd.DataFrame:
         """Count the patients that are in two parts of the split, and their images; see `splits.shared_patients`."""
-        return splitting.shared(self)
+        return splitting.shared_patients(self)
 
     # pixels
 
@@ -325,9 +328,9 @@ class Cohort:
         originals = pixels(self.images, self.table.index.to_numpy(), size)
         if not self.has_copies:
             return originals
-        from pneumo_utils.data.augmented_copies import Copied
+        from pneumo_utils.data.augmented_copies import AugmentedPixels
 
-        return Copied(originals, self.copies, self.copy_seed)
+        return AugmentedPixels(originals, self.copies, self.copy_seed)
 
     def undecodable(self, size: int) -> dict[str, str]:
         """Find images that look complete but cannot be decoded: the reason by image name.
@@ -336,7 +339,8 @@ class Cohort:
         """
         names = dict(zip(self.table.index, self.table["image"]))
         return {
-            names[row]: reason for row, reason in undecodable(self.images, self.table.index.to_numpy(), size).items()
+            names[row]: reason
+            for row, reason in find_undecodable(self.images, self.table.index.to_numpy(), size).items()
         }
 
     def dataloaders(self, size: int, batch_size: int, **more):
@@ -362,14 +366,14 @@ class Cohort:
         return loader(self, size, batch_size, **more)
 
 
-def together(*cohorts: Cohort) -> Cohort:
+def concat_cohorts(*cohorts: Cohort) -> Cohort:
     """Concatenate cohorts with the same classes; raise `StudyError` if the classes differ or there are copies.
 
     cohorts: the cohorts in order. Image and patient names get the name of their release as a prefix, so that they
     stay distinct.
     """
     first = cohorts[0]
-    if any(cohort.classes != first.classes or cohort.several != first.several for cohort in cohorts):
+    if any(cohort.classes != first.classes or cohort.multilabel != first.multilabel for cohort in cohorts):
         raise StudyError(
             "Cohorts go together when they have the same "
             "classes: "
@@ -380,7 +384,7 @@ def together(*cohorts: Cohort) -> Cohort:
         raise StudyError(
             f"{names[0]} has augmented copies: put cohorts together first, and make copies of all with one seed."
         )
-    tables, boxes, excluded, images, start = [], [], [], Images((), ()), 0
+    tables, boxes, excluded, images, start = [], [], [], ImageFiles((), ()), 0
     for cohort in cohorts:
         table = cohort.table
         table = table.assign(
@@ -389,7 +393,7 @@ def together(*cohorts: Cohort) -> Cohort:
         )
         tables.append(table.set_axis(table.index + start))
         boxes.append(cohort.boxes.assign(row=cohort.boxes["row"] + start))
-        excluded.append(cohort.aside)
+        excluded.append(cohort.excluded)
         images, start = images + cohort.images, start + len(cohort.images)
     return Cohort(
         " + ".join(cohort.name for cohort in cohorts),
@@ -399,14 +403,14 @@ def together(*cohorts: Cohort) -> Cohort:
         pd.concat(boxes, ignore_index=True),
         pd.concat(excluded, ignore_index=True),
         tuple(note for cohort in cohorts for note in cohort.notes),
-        first.several,
+        first.multilabel,
     )
 
 
-PARTS = ("train", "valid", "test")
+SPLIT_PARTS = ("train", "valid", "test")
 
 
-def dealt(cohort: Cohort, test: float, valid: float, seed: int) -> Cohort:
+def random_split(cohort: Cohort, test: float, valid: float, seed: int) -> Cohort:
     """Split the images into three parts at random, without regard to patients or classes.
 
     cohort: the images to split.
@@ -422,27 +426,27 @@ def dealt(cohort: Cohort, test: float, valid: float, seed: int) -> Cohort:
     order, part = np.random.default_rng(seed).permutation(len(cohort)), np.full(len(cohort), "train", dtype=object)
     n_test, n_valid = (round(fraction * len(cohort)) for fraction in (test, valid))
     part[order[:n_test]], part[order[n_test : n_test + n_valid]] = "test", "valid"
-    return cohort.but(table=cohort.table.assign(split=part))
+    return cohort.replace(table=cohort.table.assign(split=part))
 
 
-def drawn(cohort: Cohort, images: int, seed: int) -> Cohort:
+def subsample(cohort: Cohort, n_images: int, seed: int) -> Cohort:
     """Draw a random subset of a cohort that is split; each part of the split keeps its share of the images.
 
     cohort: the images to draw from.
     n_images: the number of images to draw; `StudyError` is raised if there are fewer, or if a part would get none.
     seed: random seed of the draw.
     """
-    if images > len(cohort):
+    if n_images > len(cohort):
         raise StudyError(
-            f"{images:,} images cannot be drawn from the {len(cohort):,} of {cohort.name}: choose sizes "
+            f"{n_images:,} images cannot be drawn from the {len(cohort):,} of {cohort.name}: choose sizes "
             f"of at most {len(cohort):,}."
         )
     split, random, chosen = cohort.table["split"].to_numpy(), np.random.default_rng(seed), np.zeros(len(cohort), bool)
-    for name in PARTS:
+    for name in SPLIT_PARTS:
         rows = np.flatnonzero(split == name)
-        if rows.size and not (count := round(images * len(rows) / len(cohort))):
+        if rows.size and not (count := round(n_images * len(rows) / len(cohort))):
             raise StudyError(
-                f"{images:,} images are too few for a {name} part, which holds "
+                f"{n_images:,} images are too few for a {name} part, which holds "
                 f"{len(rows) / len(cohort):.0%} of {cohort.name}: "
                 f"choose sizes of at least {int(np.ceil(len(cohort) / len(rows)))}."
             )
@@ -450,12 +454,12 @@ def drawn(cohort: Cohort, images: int, seed: int) -> Cohort:
     return cohort.where(chosen)
 
 
-def fewer(cohort: Cohort, train: int, seed: int = 0) -> Cohort:
+def subsample_train(cohort: Cohort, n_train: int, seed: int = 0) -> Cohort:
     """Reduce the training images to a stratified random sample, and keep the other parts of the split as they are.
 
     cohort: the images, split.
     n_train: the number of training images to keep.
     seed: random seed of the draw.
     """
-    kept = cohort.part("train").sample(train, seed).table.index
+    kept = cohort.part("train").sample(n_train, seed).table.index
     return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))

@@ -15,10 +15,10 @@ from pydicom.multival import MultiValue
 from pydicom.pixels import apply_modality_lut, get_decoder
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
-from pneumo_utils.common.errors import Unreadable, check_extent
-from pneumo_utils.common.files import open_regular
+from pneumo_utils.common.errors import UnreadableImage, check_pixel_count
+from pneumo_utils.common.files import open_regular_file
 
-HEADER = [
+HEADER_ELEMENTS = [
     "PatientAge",
     "PatientSex",
     "PatientID",
@@ -45,47 +45,49 @@ DEFLATED = b"UI" + len(DeflatedExplicitVRLittleEndian).to_bytes(2, "little") + D
 YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1, "": 1}
 
 
-def header(path: str | Path) -> pydicom.Dataset:
+def read_dicom_header(path: str | Path) -> pydicom.Dataset:
     """Read the header without the pixels; raise `Unreadable` if the file cannot hold a complete image.
 
     path: the DICOM file.
     """
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
-            raise Unreadable("empty file (0 bytes)")
-        dataset = _parse(file, stop_before_pixels=True, specific_tags=HEADER)
+            raise UnreadableImage("empty file (0 bytes)")
+        dataset = _parse(file, stop_before_pixels=True, specific_tags=HEADER_ELEMENTS)
         remaining = size - file.tell()
         file.seek(-min(size, len(END_OF_FRAMES)), os.SEEK_END)
         closed = file.read() == END_OF_FRAMES
     if remaining < 12 or "Rows" not in dataset or "Columns" not in dataset:
-        raise Unreadable("DICOM without pixels")
+        raise UnreadableImage("DICOM without pixels")
     _check_header(dataset)
     syntax = dataset.file_meta.TransferSyntaxUID
     expected = _pixel_bytes(dataset)
     if not syntax.is_compressed and remaining < expected:
-        raise Unreadable(f"truncated: {_describe(dataset)} need {expected:,} bytes and {remaining:,} are there")
+        raise UnreadableImage(f"truncated: {_describe(dataset)} need {expected:,} bytes and {remaining:,} are there")
     if syntax.is_compressed and not _has_decoder(syntax):
-        raise Unreadable(_missing_decoder(syntax))
+        raise UnreadableImage(_missing_decoder(syntax))
     if syntax.is_compressed and not closed:
-        pixels(path)  # other data may follow the image; only decoding shows whether the image is complete
+        read_dicom_pixels(path)  # other data may follow the image; only decoding shows whether the image is complete
     return dataset
 
 
 def _parse(file, **settings) -> pydicom.Dataset:
     """Parse a DICOM file, unless it could need more memory than an image does."""
     if (size := os.fstat(file.fileno()).st_size) > LARGEST_FILE:
-        raise Unreadable(f"has {size:,} bytes, more than any radiograph")
+        raise UnreadableImage(f"has {size:,} bytes, more than any radiograph")
     start = file.read(SYNTAX_BYTES)
     file.seek(0)
     if DEFLATED in start:  # pydicom inflates it without a limit on the size
-        raise Unreadable(f"written as {DeflatedExplicitVRLittleEndian.name}, which is not read; rewrite it unpacked")
+        raise UnreadableImage(
+            f"written as {DeflatedExplicitVRLittleEndian.name}, which is not read; rewrite it unpacked"
+        )
     try:
         return pydicom.dcmread(file, **settings)
     except InvalidDicomError as error:
-        raise Unreadable("not DICOM: the preamble is missing") from error
+        raise UnreadableImage("not DICOM: the preamble is missing") from error
     except Exception as error:  # pydicom raises many built-in exceptions on a broken header
-        raise Unreadable(f"its DICOM header is damaged: {error}") from error
+        raise UnreadableImage(f"its DICOM header is damaged: {error}") from error
 
 
 def _has_decoder(syntax) -> bool:
@@ -102,26 +104,26 @@ def _missing_decoder(syntax) -> str:
 def _check_header(dataset: pydicom.Dataset) -> None:
     """Raise `Unreadable` if an element on which the pixels depend is missing or makes no sense."""
     if dataset.file_meta.get("TransferSyntaxUID") is None:
-        raise Unreadable("DICOM without a transfer syntax: nothing says how its pixels are written")
+        raise UnreadableImage("DICOM without a transfer syntax: nothing says how its pixels are written")
     if not isinstance(dataset.get("PhotometricInterpretation"), str):
-        raise Unreadable("its header does not say once what its pixels mean (PhotometricInterpretation)")
+        raise UnreadableImage("its header does not say once what its pixels mean (PhotometricInterpretation)")
     rows, columns = (_number(dataset, name) for name in ("Rows", "Columns"))
     if rows < 1 or columns < 1:
-        raise Unreadable(f"announces {columns:g} x {rows:g} pixels")
-    check_extent(int(columns), int(rows))
+        raise UnreadableImage(f"announces {columns:g} x {rows:g} pixels")
+    check_pixel_count(int(columns), int(rows))
     _check_bits(dataset)
     samples = _number(dataset, "SamplesPerPixel", 1)
     if samples not in {1, 3}:
-        raise Unreadable(f"has {samples:g} values a pixel, and grey has 1 and colour 3")
+        raise UnreadableImage(f"has {samples:g} values a pixel, and grey has 1 and colour 3")
     signed = _number(dataset, "PixelRepresentation", 0)
     if signed not in {0, 1}:
-        raise Unreadable(f"its PixelRepresentation is {signed:g}, and only 0 and 1 have a meaning")
+        raise UnreadableImage(f"its PixelRepresentation is {signed:g}, and only 0 and 1 have a meaning")
     if (frames := _number(dataset, "NumberOfFrames", 1)) != 1:
-        raise Unreadable(f"holds {frames:g} frames, not one radiograph")
+        raise UnreadableImage(f"holds {frames:g} frames, not one radiograph")
     slope, intercept = _rescale(dataset)
     low, high = (slope * limit + intercept for limit in _stored_limits(dataset))
     if not math.isfinite(high - low) or high == low:
-        raise Unreadable(
+        raise UnreadableImage(
             f"its rescale slope {slope:g} and intercept {intercept:g} make no greys of its {dataset.BitsStored} bits"
         )
 
@@ -138,12 +140,12 @@ def _number(dataset: pydicom.Dataset, name: str, default: float | None = None) -
         if value is None or value == "":
             value = default
         if isinstance(value, MultiValue | list | tuple):
-            raise Unreadable(f"its {name} has {len(value)} values, and one belongs there")
+            raise UnreadableImage(f"its {name} has {len(value)} values, and one belongs there")
         value = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise Unreadable(f"its {name} is no number") from error
+        raise UnreadableImage(f"its {name} is no number") from error
     if not math.isfinite(value):
-        raise Unreadable(f"its {name} is {value:g}, not a finite number")
+        raise UnreadableImage(f"its {name} is {value:g}, not a finite number")
     return int(value) if value.is_integer() and abs(value) < 2**53 else value
 
 
@@ -152,10 +154,10 @@ def _check_bits(dataset: pydicom.Dataset) -> None:
     allocated, stored = _number(dataset, "BitsAllocated", 0), _number(dataset, "BitsStored", 0)
     highest = _number(dataset, "HighBit", stored - 1)
     if allocated not in {8, 16} or not 1 <= stored <= allocated or highest != stored - 1:
-        raise Unreadable(f"its bits make no image: {stored} stored of {allocated} allocated, highest {highest}")
+        raise UnreadableImage(f"its bits make no image: {stored} stored of {allocated} allocated, highest {highest}")
 
 
-def pixels(path: str | Path) -> np.ndarray:
+def read_dicom_pixels(path: str | Path) -> np.ndarray:
     """Decode the pixels as uint8, height x width; raise `Unreadable` if that fails.
 
     path: the DICOM file.
@@ -163,24 +165,24 @@ def pixels(path: str | Path) -> np.ndarray:
     The rescale slope and intercept are applied, the range of the stored bits is scaled to 0..255, and MONOCHROME1 is
     inverted.
     """
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         dataset = _parse(file)
     if "PixelData" not in dataset:
-        raise Unreadable("DICOM without pixels")
+        raise UnreadableImage("DICOM without pixels")
     _check_header(dataset)
     _check_length(dataset)
     try:
         stored = dataset.pixel_array
     except Exception as error:
         if not _has_decoder(dataset.file_meta.TransferSyntaxUID):
-            raise Unreadable(_missing_decoder(dataset.file_meta.TransferSyntaxUID)) from error
-        raise Unreadable(f"its pixels cannot be decoded: {error}") from error
+            raise UnreadableImage(_missing_decoder(dataset.file_meta.TransferSyntaxUID)) from error
+        raise UnreadableImage(f"its pixels cannot be decoded: {error}") from error
     colour = _number(dataset, "SamplesPerPixel", 1) == 3
     low, high = _stored_limits(dataset)
     values = stored @ np.array([0.299, 0.587, 0.114]) if colour else _without_stray_bits(stored, dataset)
     values, ends = (_rescale_values(numbers, dataset) for numbers in (values, np.array([low, high])))
     if not np.isfinite(values).all() or not np.isfinite(ends).all() or ends[0] == ends[1]:
-        raise Unreadable("its table of greys (ModalityLUTSequence) makes no greys of its pixels")
+        raise UnreadableImage("its table of greys (ModalityLUTSequence) makes no greys of its pixels")
     scaled = (values - ends.min()) * (255 / (ends.max() - ends.min()))
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         scaled = 255 - scaled
@@ -201,7 +203,7 @@ def _check_length(dataset: pydicom.Dataset) -> None:
         return
     expected = _pixel_bytes(dataset)
     if not expected <= len(dataset.PixelData) <= expected + 1:  # one byte makes an odd length even
-        raise Unreadable(f"{_describe(dataset)} need {expected:,} bytes and {len(dataset.PixelData):,} are there")
+        raise UnreadableImage(f"{_describe(dataset)} need {expected:,} bytes and {len(dataset.PixelData):,} are there")
 
 
 def _pixel_bytes(dataset: pydicom.Dataset) -> int:
@@ -227,7 +229,7 @@ def _without_stray_bits(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndar
     return stored & (2**dataset.BitsStored - 1)
 
 
-def years(age: object) -> float:
+def age_in_years(age: object) -> float:
     """Convert an age to years: 45, "45", "058Y" or "007M"; anything else is NaN.
 
     age: a number, or a text of a table or a DICOM header.

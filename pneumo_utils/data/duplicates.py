@@ -8,29 +8,29 @@ import pandas as pd
 from PIL import Image
 from scipy.fft import dctn
 
-from pneumo_utils.common.errors import Unreadable, check_extent
-from pneumo_utils.common.files import open_regular, sha
+from pneumo_utils.common.errors import UnreadableImage, check_pixel_count
+from pneumo_utils.common.files import open_regular_file, sha256_hex
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.image_reader import IN_AN_ARCHIVE, grey, reason
-from pneumo_utils.data.pixel_cache import bar
+from pneumo_utils.data.image_reader import ARRAY_MARK, explain_read_error, read_grey
+from pneumo_utils.data.pixel_cache import progress_bar
 
-SIDE = 16  # the hash is taken from the lowest 16 x 16 frequencies
-NEAR = 24  # differing bits of 255 up to which two images count as the same picture
+HASH_SIDE = 16  # the hash is taken from the lowest 16 x 16 frequencies
+MAX_HASH_DISTANCE = 24  # differing bits of 255 up to which two images count as the same picture
 BLOCK = 2048  # images that are compared at once
 
 
-def bits(pixels: np.ndarray) -> np.ndarray:
+def perceptual_hash(pixels: np.ndarray) -> np.ndarray:
     """Compute a perceptual hash of each image: +1 where a low frequency lies above the median, else -1.
 
     pixels: images x height x width; the hash has the shape images x 255.
     """
-    frequencies = dctn(pixels.astype(np.float32), axes=(1, 2), norm="ortho")[:, :SIDE, :SIDE].reshape(len(pixels), -1)[
-        :, 1:
-    ]
+    frequencies = dctn(pixels.astype(np.float32), axes=(1, 2), norm="ortho")[:, :HASH_SIDE, :HASH_SIDE].reshape(
+        len(pixels), -1
+    )[:, 1:]
     return np.where(frequencies > np.median(frequencies, axis=1, keepdims=True), np.float32(1), np.float32(-1))
 
 
-def near(one: Cohort, other: Cohort | None = None) -> pd.DataFrame:
+def near_duplicates(cohort: Cohort, other: Cohort | None = None) -> pd.DataFrame:
     """Find pairs of images that show the same picture, within one cohort or between two.
 
     cohort: the images to compare.
@@ -38,22 +38,22 @@ def near(one: Cohort, other: Cohort | None = None) -> pd.DataFrame:
 
     The table holds the indices `one` and `other` in the cohorts' tables, and `bits`, the number of differing bits.
     """
-    first = bits(one.pixels(2 * SIDE)[:])
-    second = first if other is None else bits(other.pixels(2 * SIDE)[:])
+    first = perceptual_hash(cohort.pixels(2 * HASH_SIDE)[:])
+    second = first if other is None else perceptual_hash(other.pixels(2 * HASH_SIDE)[:])
     blocks = []
     for start in range(0, len(first), BLOCK):
         for other_start in range(start if other is None else 0, len(second), BLOCK):
             product = first[start : start + BLOCK] @ second[other_start : other_start + BLOCK].T
             distance = (first.shape[1] - product) / 2
-            rows, columns = np.nonzero(distance <= NEAR)
+            rows, columns = np.nonzero(distance <= MAX_HASH_DISTANCE)
             block = np.stack([rows + start, columns + other_start, distance[rows, columns]], axis=1)
             blocks.append(block[block[:, 0] < block[:, 1]] if other is None else block)
     pairs = np.concatenate(blocks).astype(int)
-    ones, others = one.table.index.to_numpy(), (one if other is None else other).table.index.to_numpy()
+    ones, others = cohort.table.index.to_numpy(), (cohort if other is None else other).table.index.to_numpy()
     return pd.DataFrame({"one": ones[pairs[:, 0]], "other": others[pairs[:, 1]], "bits": pairs[:, 2]})
 
 
-def groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
+def duplicate_groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
     """Number the groups of duplicates, as a column to split by where patients are unknown.
 
     cohort: the images.
@@ -68,7 +68,7 @@ def groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
     return pd.Series(connected_components(graph, directed=False)[1], index=cohort.table.index)
 
 
-def identical(cohort: Cohort) -> list[list[int]]:
+def identical_files(cohort: Cohort) -> list[list[int]]:
     """Find files with identical bytes: a list of indices for each group; only files of equal length are read.
 
     cohort: the images.
@@ -77,12 +77,12 @@ def identical(cohort: Cohort) -> list[list[int]]:
     for _, same_length in cohort.table.groupby("bytes"):
         if len(same_length) > 1:
             for row in same_length.index:
-                if IN_AN_ARCHIVE not in cohort.images.paths[row]:
-                    by_digest.setdefault(sha(cohort.images.path(row).read_bytes()), []).append(row)
+                if ARRAY_MARK not in cohort.images.paths[row]:
+                    by_digest.setdefault(sha256_hex(cohort.images.path(row).read_bytes()), []).append(row)
     return [rows for rows in by_digest.values() if len(rows) > 1]
 
 
-def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
+def linked_groups(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
     """Number the groups of images that are linked by duplicates or by patients, directly or through other images.
 
     cohort: the images.
@@ -90,12 +90,12 @@ def kin(cohort: Cohort, pairs: pd.DataFrame) -> pd.Series:
     """
     known = cohort.table.index[cohort.table["patient"] != ""]
     of_patient = pd.Series(known, index=known).groupby(cohort.table["patient"][known]).transform("first")
-    return groups(
+    return duplicate_groups(
         cohort, pd.concat([pairs[["one", "other"]], pd.DataFrame({"one": of_patient.to_numpy(), "other": known})])
     )
 
 
-def copied_in(cohort: Cohort, pairs: pd.DataFrame, part: str = "train") -> np.ndarray:
+def has_duplicate_in(cohort: Cohort, pairs: pd.DataFrame, part: str = "train") -> np.ndarray:
     """Tell for each image whether a duplicate of it is in a part of the split.
 
     cohort: the images, split.
@@ -116,16 +116,29 @@ TAIL_BYTES = 64  # bytes at the end of a file in which its end marker is looked 
 N_THREADS = 8  # more than there are cores, since most of the time goes into waiting for the disk
 
 
-def glance(paths: list[Path], more=None) -> pd.DataFrame:
+def inspect_files(paths: list[Path], header_fields=None) -> pd.DataFrame:
     """Inspect image files: one row per file with width, height, mode, bytes, modified and reason.
 
     paths: the files. `reason` says why a file cannot be read; it is empty if the file is complete.
     header_fields: a callable with the attribute `columns` that reads these columns from a DICOM header.
     """
     with ThreadPoolExecutor(N_THREADS) as pool:
-        rows = list(bar(pool.map(lambda path: _inspect(path, more), paths), "looking at the files", total=len(paths)))
+        rows = list(
+            progress_bar(
+                pool.map(lambda path: _inspect(path, header_fields), paths), "looking at the files", total=len(paths)
+            )
+        )
     return pd.DataFrame(
-        rows, columns=["width", "height", "mode", "bytes", "modified", "reason", *(more.columns if more else [])]
+        rows,
+        columns=[
+            "width",
+            "height",
+            "mode",
+            "bytes",
+            "modified",
+            "reason",
+            *(header_fields.columns if header_fields else []),
+        ],
     )
 
 
@@ -144,30 +157,30 @@ def _inspect(path: Path, header_fields) -> dict:
     row = {"width": 0, "height": 0, "mode": "", "bytes": stat.st_size, "modified": stat.st_mtime_ns, "reason": ""}
     try:
         if stat.st_size == 0:
-            raise Unreadable("empty file (0 bytes)")
+            raise UnreadableImage("empty file (0 bytes)")
         if path.suffix.lower() in {".dcm", ".dicom"}:
-            from pneumo_utils.data.dicom import header
+            from pneumo_utils.data.dicom import read_dicom_header
 
-            dataset = header(path)
+            dataset = read_dicom_header(path)
             return (
                 row
                 | {"width": dataset.Columns, "height": dataset.Rows, "mode": dataset.PhotometricInterpretation}
                 | (header_fields(dataset) if header_fields else {})
             )
-        with open_regular(path) as file, Image.open(file) as image:
-            check_extent(*image.size)
+        with open_regular_file(path) as file, Image.open(file) as image:
+            check_pixel_count(*image.size)
             row |= {"width": image.size[0], "height": image.size[1], "mode": image.mode}
             marker = END_MARKERS.get(image.format)
         if marker and not _ends_with(path, stat.st_size, marker):
-            grey(path)  # other data may follow the image; only decoding shows whether the image is complete
+            read_grey(path)  # other data may follow the image; only decoding shows whether the image is complete
         return row
-    except Unreadable as error:
+    except UnreadableImage as error:
         return row | {"reason": str(error)}
     except Exception as error:  # Pillow raises nearly every built-in exception on a broken file
-        return row | {"reason": reason(error, path)}
+        return row | {"reason": explain_read_error(error, path)}
 
 
 def _ends_with(path: Path, size: int, marker: bytes) -> bool:
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         file.seek(max(0, size - TAIL_BYTES))
         return marker in file.read()

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from pneumo_utils.common.errors import Unreadable, check_extent
-from pneumo_utils.common.files import most_unpacked, open_regular
+from pneumo_utils.common.errors import UnreadableImage, check_pixel_count
+from pneumo_utils.common.files import max_unpacked_size, open_regular_file
 
-FILES = {
+IMAGE_SUFFIXES = {
     ".jpeg": "JPEG",
     ".jpg": "JPEG",
     ".png": "PNG",
@@ -22,10 +22,10 @@ FILES = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-IN_AN_ARCHIVE = ".npz::"  # marks the path of an array's row, as in pneumoniamnist.npz::train_images::17
+ARRAY_MARK = ".npz::"  # marks the path of an array's row, as in pneumoniamnist.npz::train_images::17
 
 
-def grey(path: str | Path, size: int = 0) -> np.ndarray:
+def read_grey(path: str | Path, size: int = 0) -> np.ndarray:
     """Read an image as uint8 grey pixels, height x width, with 0 as black and air dark; raise `Unreadable` if it fails.
 
     path: an image file, or a row of an array as in "pneumoniamnist.npz::train_images::17".
@@ -33,7 +33,7 @@ def grey(path: str | Path, size: int = 0) -> np.ndarray:
     the stored size.
     """
     path = str(path)
-    if IN_AN_ARCHIVE in path:
+    if ARRAY_MARK in path:
         image = Image.fromarray(_array_row(path))
     elif path.lower().endswith((".dcm", ".dicom")):
         image = _dicom(path)
@@ -45,21 +45,23 @@ def grey(path: str | Path, size: int = 0) -> np.ndarray:
 
 
 def _dicom(path: str) -> Image.Image:
-    from pneumo_utils.data.dicom import pixels  # imported here since pydicom is slow to import and seldom needed
+    from pneumo_utils.data.dicom import (
+        read_dicom_pixels,  # imported here since pydicom is slow to import and seldom needed
+    )
 
     try:
-        return Image.fromarray(pixels(path))
-    except Unreadable:
+        return Image.fromarray(read_dicom_pixels(path))
+    except UnreadableImage:
         raise
     except Exception as error:  # pydicom parses elements late and raises many exceptions
-        raise Unreadable(reason(error, Path(path))) from error
+        raise UnreadableImage(explain_read_error(error, Path(path))) from error
 
 
 def _pillow_image(path: str, size: int) -> Image.Image:
     ImageFile.LOAD_TRUNCATED_IMAGES = False  # other code may have turned it on; incomplete images are refused here
     try:
-        with open_regular(path) as file, Image.open(file) as image:
-            check_extent(*image.size)
+        with open_regular_file(path) as file, Image.open(file) as image:
+            check_pixel_count(*image.size)
             if image.format == "PNG":
                 with Image.open(path) as unverified:
                     unverified.verify()  # checks the checksums, which Pillow ignores when it decodes
@@ -68,13 +70,13 @@ def _pillow_image(path: str, size: int) -> Image.Image:
                 image.draft("L", (2 * size, 2 * size))
             image.load()
             return to_grey(ImageOps.exif_transpose(image))
-    except Unreadable:
+    except UnreadableImage:
         raise
     except Exception as error:  # Pillow raises nearly every built-in exception on a broken file
-        raise Unreadable(reason(error, Path(path))) from error
+        raise UnreadableImage(explain_read_error(error, Path(path))) from error
 
 
-def reason(error: Exception, path: Path) -> str:
+def explain_read_error(error: Exception, path: Path) -> str:
     """Explain in plain words why an image could not be read.
 
     error: the exception of Pillow or pydicom.
@@ -115,7 +117,7 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
     """
     values = values.astype(np.float64)
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 65535:
-        raise Unreadable(
+        raise UnreadableImage(
             f"holds values from {values.min():g} to {values.max():g}, which are not the greys of an "
             f"image of up to 16 bits"
         )
@@ -127,17 +129,17 @@ def _array_row(locator: str) -> np.ndarray:
     """Read one image of an array in a .npz file as grey pixels."""
     archive, name, row = locator.rsplit("::", 2)
     try:
-        image = stack(archive, name)[int(row)]
+        image = read_array(archive, name)[int(row)]
         if image.ndim == 3 and image.shape[2] == 1:
             return image[..., 0]
         if image.ndim == 3:  # colour is stored last
             image = np.asarray(Image.fromarray(image).convert("L"))
         return image
     except (IndexError, KeyError, TypeError, ValueError) as error:  # the file has changed since it was listed
-        raise Unreadable(f"{archive} holds no image {name} {row} any more: {error}") from error
+        raise UnreadableImage(f"{archive} holds no image {name} {row} any more: {error}") from error
 
 
-def stack(path: str, name: str) -> np.ndarray:
+def read_array(path: str, name: str) -> np.ndarray:
     """Return an array of a .npz file, from memory if the file has not changed since it was last read.
 
     path: the .npz file.
@@ -148,7 +150,7 @@ def stack(path: str, name: str) -> np.ndarray:
     try:
         status = os.stat(path)
     except OSError as error:
-        raise Unreadable(f"cannot be opened: {error.strerror}") from error
+        raise UnreadableImage(f"cannot be opened: {error.strerror}") from error
     return _read_stack(path, name, status.st_size, status.st_mtime_ns)
 
 
@@ -159,11 +161,11 @@ def _read_stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
     Object arrays, which would be unpickled, are refused.
     """
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as arrays:
+        with open_regular_file(path) as file, zipfile.ZipFile(file) as arrays:
             entry = arrays.getinfo(f"{name}.npy")
             packed = min(entry.compress_size, os.fstat(file.fileno()).st_size)
-            if entry.file_size > most_unpacked(packed):
-                raise Unreadable(
+            if entry.file_size > max_unpacked_size(packed):
+                raise UnreadableImage(
                     f"{name} announces {entry.file_size:,} bytes in {packed:,} packed ones, more than images ever "
                     f"shrink; it is made to fill a memory"
                 )
@@ -174,12 +176,12 @@ def _read_stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
             ) as member:  # opened again, since a compressed stream can only be read from its start
                 array = np.lib.format.read_array(member, allow_pickle=False)
                 if member.read(1):  # reading to the end also verifies the checksum
-                    raise Unreadable(f"{name} goes on after its last value")
+                    raise UnreadableImage(f"{name} goes on after its last value")
                 return array
-    except (KeyError, Unreadable):
+    except (KeyError, UnreadableImage):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise nearly every built-in exception on a broken file
-        raise Unreadable(str(error).partition("\n")[0] or type(error).__name__) from error
+        raise UnreadableImage(str(error).partition("\n")[0] or type(error).__name__) from error
 
 
 def _check_header(name: str, member, size: int) -> None:
@@ -190,9 +192,11 @@ def _check_header(name: str, member, size: int) -> None:
             member
         )  # version (3, 0) is only for non-ASCII field names
     except Exception as error:  # it is parsed as Python
-        raise Unreadable(f"the header of {name} is damaged: {error}") from error
+        raise UnreadableImage(f"the header of {name} is damaged: {error}") from error
     if kind.hasobject:
         return  # NumPy raises its own error
     needed, present = math.prod(shape) * kind.itemsize, size - member.tell()
     if any(length < 0 for length in shape) or needed != present:
-        raise Unreadable(f"{name} announces {needed:,} bytes of shape {shape}, and {max(0, present):,} bytes follow")
+        raise UnreadableImage(
+            f"{name} announces {needed:,} bytes of shape {shape}, and {max(0, present):,} bytes follow"
+        )

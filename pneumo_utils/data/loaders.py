@@ -13,10 +13,10 @@ from fastai.torch_core import TensorCategory, TensorImage, TensorMultiCategory, 
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.pixel_cache import version
+from pneumo_utils.data.pixel_cache import decoder_version
 
 
-class Rows:
+class PixelDataset:
     """A data set of pixels and targets, with image names, patients and classes.
 
     cohort: the images.
@@ -27,14 +27,14 @@ class Rows:
     n_inp = 1  # or fastai would draw a batch to find out
 
     def __init__(self, cohort: Cohort, size: int, split_idx: int):
-        self.pixels, self.several, self.split_idx = cohort.pixels(size), cohort.several, split_idx
+        self.pixels, self.multilabel, self.split_idx = cohort.pixels(size), cohort.multilabel, split_idx
         self.classes: Any = cohort.classes  # a list of names; None in subclasses whose targets are no classes
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
         # the default loss of fastai's learners
-        self.loss_func = BCEWithLogitsLossFlat() if self.several else CrossEntropyLossFlat()
+        self.loss_func = BCEWithLogitsLossFlat() if self.multilabel else CrossEntropyLossFlat()
         # together with `pixels.rows`, all that the pixels depend on: part of the keys of feature caches
-        self.origin = cohort.images.digest, size, version(), *self.pixels.provenance
-        self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.several else torch.int64)
+        self.origin = cohort.images.digest, size, decoder_version(), *self.pixels.provenance
+        self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.multilabel else torch.int64)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -47,7 +47,7 @@ class Rows:
 
         rows: indices into the data set.
         """
-        target_type = TensorMultiCategory if self.several else TensorCategory
+        target_type = TensorMultiCategory if self.multilabel else TensorCategory
         return TensorImage(torch.from_numpy(self.pixels[np.asarray(rows)])), target_type(self.targets[rows])
 
     def decode(self, sample, full=True):
@@ -57,7 +57,7 @@ class Rows:
         full: ignored; fastai passes it.
         """
         image, target = sample
-        if self.several:
+        if self.multilabel:
             return image, MultiCategory([name for name, on in zip(self.classes, target) if on])
         return image, Category(self.classes[int(target)])
 
@@ -135,7 +135,7 @@ class Flip(Transform):
         return torch.where(flipped.view(-1, *[1] * (x.dim() - 1)), x.flip(self.axis), x)
 
 
-class Floats(Transform):
+class BytesToFloats(Transform):
     """Convert batches of bytes to floats from 0 to 1, on the device of the network.
 
     channels: the number of equal channels that grey images get.
@@ -166,7 +166,7 @@ def dataloaders(
     drop_last: bool = False,
     seed: int = 0,
     device=None,
-    rows: Callable[..., Rows] = Rows,
+    rows: Callable[..., PixelDataset] = PixelDataset,
 ) -> DataLoaders:
     """Build fastai DataLoaders: the "train" part shuffled, and the "valid" part in order.
 
@@ -225,7 +225,7 @@ def loader(
     stats: tuple | None = None,
     batch_tfms=(),
     device=None,
-    rows: Callable[..., Rows] = Rows,
+    rows: Callable[..., PixelDataset] = PixelDataset,
 ) -> Loader:
     """Build a DataLoader over all images in the order of the table, without augmentation.
 
@@ -246,7 +246,7 @@ def _loader(
             f"Say channels=3, "
             'or make no copies by "tint".'
         )
-    transforms = [Floats(channels), *batch_tfms]
+    transforms = [BytesToFloats(channels), *batch_tfms]
     if stats:
         mean, deviation = (
             torch.as_tensor(values, dtype=torch.float32, device=device).view(1, -1, 1, 1) for values in stats

@@ -18,13 +18,13 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.errors import StudyError, Unreadable
-from pneumo_utils.common.files import FULL, digest_of, sha, write_json
-from pneumo_utils.data.image_reader import grey
+from pneumo_utils.common.errors import StudyError, UnreadableImage
+from pneumo_utils.common.files import DISK_FULL_ERRNOS, json_digest, sha256_hex, write_json
+from pneumo_utils.data.image_reader import read_grey
 
 
 @dataclass(frozen=True)
-class Images:
+class ImageFiles:
     """The image files of a cohort: their paths and the stamps that identify their content."""
 
     paths: tuple[str, ...]
@@ -33,7 +33,7 @@ class Images:
     @cached_property
     def digest(self) -> str:
         """A digest of the stamps; it does not depend on the folder of the release."""
-        return digest_of(self.stamps)[:16]
+        return json_digest(self.stamps)[:16]
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -49,13 +49,13 @@ class Images:
         return Path(self.paths[row])
 
 
-def home() -> Path:
+def data_dir() -> Path:
     """Return the folder for data that the package makes: PNEUMO_DATA, or `data` in the folder of runs."""
-    return Path(os.environ.get("PNEUMO_DATA") or run_paths.runs() / "data")
+    return Path(os.environ.get("PNEUMO_DATA") or run_paths.runs_dir() / "data")
 
 
 @contextmanager
-def room(what: str):
+def explain_data_write_errors(what: str):
     """Turn the errors of a full disk or a read-only folder into a `StudyError` that says what to do.
 
     what: the name of what is written, for the message.
@@ -63,7 +63,7 @@ def room(what: str):
     try:
         yield
     except OSError as error:
-        if error.errno in FULL:
+        if error.errno in DISK_FULL_ERRNOS:
             raise StudyError(
                 f"There is no room left to write {what}: {error.strerror}. Free some space, or set "
                 f"PNEUMO_DATA to a folder on a larger "
@@ -77,7 +77,7 @@ def room(what: str):
         raise
 
 
-def bar(items: Iterable, doing: str, total: int | None = None, unit: str = " images"):
+def progress_bar(items: Iterable, description: str, total: int | None = None, unit: str = " images"):
     """Wrap an iterable in a progress bar.
 
     items: the iterable.
@@ -85,7 +85,7 @@ def bar(items: Iterable, doing: str, total: int | None = None, unit: str = " ima
     total: the number of items, if `items` has no length.
     unit: the unit of the items, with a space before it.
     """
-    return tqdm(items, desc=doing, total=total, delay=2, mininterval=0.5, leave=False, unit=unit)
+    return tqdm(items, desc=description, total=total, delay=2, mininterval=0.5, leave=False, unit=unit)
 
 
 NOT_DECODED, DECODED, BROKEN = 0, 1, 2  # the state of an image in the cache
@@ -93,14 +93,14 @@ FLUSH_EVERY = 256  # images that are decoded before they are flushed to disk
 CODE = [Path(__file__).with_name(name) for name in ("image_reader.py", "dicom.py")]
 
 
-def cores() -> int:
+def available_cores() -> int:
     """Return the number of CPU cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def version() -> str:
+def decoder_version() -> str:
     """Return the version of what decodes images: a digest of the package's decoders, and Pillow's version."""
-    return f"{sha(b''.join(path.read_bytes() for path in CODE))[:12]}, Pillow {metadata.version('pillow')}"
+    return f"{sha256_hex(b''.join(path.read_bytes() for path in CODE))[:12]}, Pillow {metadata.version('pillow')}"
 
 
 class Pixels:
@@ -126,7 +126,7 @@ class Pixels:
         return np.asarray(self[:], dtype=dtype)
 
 
-def pixels(images: Images, rows: npt.ArrayLike, size: int) -> Pixels:
+def pixels(images: ImageFiles, rows: npt.ArrayLike, size: int) -> Pixels:
     """Return images at one size from the cache, and decode those that are not in it yet.
 
     images: the image files of the release.
@@ -150,7 +150,7 @@ def pixels(images: Images, rows: npt.ArrayLike, size: int) -> Pixels:
     return Pixels(np.memmap(folder / "pixels", dtype=np.uint8, mode="r", shape=(len(images), size, size)), rows)
 
 
-def undecodable(images: Images, rows: npt.ArrayLike, size: int) -> dict[int, str]:
+def find_undecodable(images: ImageFiles, rows: npt.ArrayLike, size: int) -> dict[int, str]:
     """Find the images that cannot be decoded: the reason by row.
 
     images: the image files of the release.
@@ -160,12 +160,12 @@ def undecodable(images: Images, rows: npt.ArrayLike, size: int) -> dict[int, str
     return _fill_cache(images, np.asarray(rows, dtype=np.int64), size)[1]
 
 
-def _fill_cache(images: Images, rows: np.ndarray, size: int) -> tuple[Path, dict[int, str]]:
+def _fill_cache(images: ImageFiles, rows: np.ndarray, size: int) -> tuple[Path, dict[int, str]]:
     """Decode the images that are not in the cache; return its folder and the reason by row of broken images."""
     if size < 1:
         raise StudyError(f"An image cannot be {size} pixels wide: choose a size of 1 or more.")
-    folder = home() / "pixels" / f"{images.digest}-{size}"
-    with run_paths.lock(folder):
+    folder = data_dir() / "pixels" / f"{images.digest}-{size}"
+    with run_paths.path_lock(folder):
         _prepare(folder, len(images), size)
         state = np.fromfile(folder / "state", dtype=np.uint8)
         if len(todo := np.unique(rows[state[rows] == NOT_DECODED])):
@@ -177,7 +177,7 @@ def _fill_cache(images: Images, rows: np.ndarray, size: int) -> tuple[Path, dict
 
 def _prepare(folder: Path, images: int, size: int) -> None:
     """Make an empty cache in a folder, unless one of this shape and version is there."""
-    about = {"version": version(), "images": images, "size": size}
+    about = {"version": decoder_version(), "images": images, "size": size}
     if folder.exists():
         try:
             stored = json.loads((folder / "about.json").read_text(encoding="utf-8"))
@@ -193,7 +193,7 @@ def _prepare(folder: Path, images: int, size: int) -> None:
             f"images again"
         )
         shutil.rmtree(folder)
-    with room(str(folder)):
+    with explain_data_write_errors(str(folder)):
         folder.mkdir(parents=True)
         try:
             for name, extent in (("pixels", images * size * size), ("state", images)):
@@ -206,23 +206,23 @@ def _prepare(folder: Path, images: int, size: int) -> None:
             raise
 
 
-def _decode(images: Images, todo: np.ndarray, size: int, folder: Path, state: np.ndarray) -> None:
+def _decode(images: ImageFiles, todo: np.ndarray, size: int, folder: Path, state: np.ndarray) -> None:
     """Decode the images of the rows `todo` into the cache, and record their state after every `FLUSH_EVERY`."""
 
     def decode(row: int):
         try:
-            return row, grey(images.paths[row], size)
-        except Unreadable as error:
+            return row, read_grey(images.paths[row], size)
+        except UnreadableImage as error:
             return row, str(error)
 
     broken = json.loads((folder / "broken.json").read_text(encoding="utf-8"))
     with (
-        room(str(folder)),
+        explain_data_write_errors(str(folder)),
         open(folder / "pixels", "r+b") as store,
         open(folder / "state", "r+b") as states,
-        ThreadPoolExecutor(cores()) as pool,
+        ThreadPoolExecutor(available_cores()) as pool,
     ):
-        progress = iter(bar(range(len(todo)), f"decoding to {size} px"))
+        progress = iter(progress_bar(range(len(todo)), f"decoding to {size} px"))
         for start in range(0, len(todo), FLUSH_EVERY):
             done = list(pool.map(decode, todo[start : start + FLUSH_EVERY].tolist()))
             for row, image in done:

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from pneumo_utils.common.files import write
+from pneumo_utils.common.files import write_atomically
 from pneumo_utils.data import duplicates, shortcuts
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.image_reader import grey
-from pneumo_utils.data.readers import recognise
-from pneumo_utils.data.readers.file_tree import Tree
-from pneumo_utils.data.shortcuts import FRAME, SMALL
+from pneumo_utils.data.image_reader import read_grey
+from pneumo_utils.data.readers import find_reader
+from pneumo_utils.data.readers.file_tree import FileTree
+from pneumo_utils.data.shortcuts import BORDER_IMAGE_SIZE, BORDER_WIDTH
 
-GOOD, TOLD, WRONG = "as it should be", "worth knowing", "wrong"
+GOOD, NOTABLE, WRONG = "as it should be", "worth knowing", "wrong"
 MIN_SHORTCUT_AUROC = 0.6  # from here on a property of the file is called a shortcut
 # and it must lie this many standard deviations above one half, since in a small release some property does so by chance
 MIN_CHANCE_STDS = 3
@@ -42,7 +42,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Finding:
+class QualityFinding:
     """The result of one check.
 
     level: `GOOD`, `TOLD` or `WRONG`.
@@ -62,28 +62,28 @@ class Finding:
         return {"level": self.level, "about": self.about, "text": self.text, "images": images}
 
 
-def failed(findings: list[Finding], strict: bool = False) -> bool:
+def has_problems(findings: list[QualityFinding], strict: bool = False) -> bool:
     """Tell whether a check found a problem.
 
     findings: the results of all checks.
     strict: whether findings worth knowing count as problems too, except the names of the release and its licence.
     """
     return any(
-        finding.level == WRONG or (strict and finding.level == TOLD and finding.about not in ("release", "licence"))
+        finding.level == WRONG or (strict and finding.level == NOTABLE and finding.about not in ("release", "licence"))
         for finding in findings
     )
 
 
-def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
+def check_release(root: str | Path, other_root: str | Path | None = None) -> list[QualityFinding]:
     """Run all checks on a release.
 
     root: the folder or the archive of the release.
     other_root: the folder of a second release; images that are in both are reported.
     """
-    module = recognise(root)
+    module = find_reader(root)
     findings = []
     for cohort in _read(module, root):
-        findings.append(Finding(TOLD, "release", cohort.summary()[0]))
+        findings.append(QualityFinding(NOTABLE, "release", cohort.summary()[0]))
         published = getattr(module, "PUBLISHED", None) or module.PUBLISHED_BY_SET[cohort.name.split()[-1].split("_")[0]]
         findings += [*_checksum(module, cohort), *_counts(cohort, published), *_excluded(cohort)]
         cohort, broken = _decodable(cohort)
@@ -94,20 +94,20 @@ def check(root: str | Path, against: str | Path | None = None) -> list[Finding]:
             *_shortcuts(cohort),
             *_ages(cohort, module.ADULT),
         ]
-        findings += [Finding(TOLD, "notes", note) for note in cohort.notes]
-        if against:
-            findings += _overlap(cohort, against)
-    findings.append(Finding(TOLD, "licence", module.LICENCE))
+        findings += [QualityFinding(NOTABLE, "notes", note) for note in cohort.notes]
+        if other_root:
+            findings += _overlap(cohort, other_root)
+    findings.append(QualityFinding(NOTABLE, "licence", module.LICENCE))
     return findings
 
 
 def _read(module, root) -> list[Cohort]:
     if module.__name__.endswith("medmnist"):  # the only release that holds several sets
-        return [module.read(root, name, say=None) for name in sorted(module.array_files(Tree.open(root)))]
+        return [module.read(root, name, say=None) for name in sorted(module.array_files(FileTree.open(root)))]
     return [module.read(root, say=None)]
 
 
-def _checksum(module, cohort: Cohort) -> list[Finding]:
+def _checksum(module, cohort: Cohort) -> list[QualityFinding]:
     """Compare an array file with its published checksum, since altered copies of these files are in circulation."""
     import hashlib
 
@@ -116,15 +116,15 @@ def _checksum(module, cohort: Cohort) -> list[Finding]:
         return []
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
     if md5 == module.MD5[path.name]:
-        return [Finding(GOOD, "checksum", f"{path.name} is the published file")]
+        return [QualityFinding(GOOD, "checksum", f"{path.name} is the published file")]
     return [
-        Finding(
+        QualityFinding(
             WRONG, "checksum", f"{path.name} is not the published file: md5 {md5}, published {module.MD5[path.name]}"
         )
     ]
 
 
-def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
+def _counts(cohort: Cohort, published: dict[str, int]) -> list[QualityFinding]:
     counts = {
         "images": len(cohort),
         "patients": cohort.table["patient"].nunique(),
@@ -137,44 +137,44 @@ def _counts(cohort: Cohort, published: dict[str, int]) -> list[Finding]:
         for name, count in published.items()
         if counts.get(name, 0) != count
     ]:
-        return [Finding(TOLD, "counts", f"not the published ones: {', '.join(differ)}")]
+        return [QualityFinding(NOTABLE, "counts", f"not the published ones: {', '.join(differ)}")]
     return [
-        Finding(
+        QualityFinding(
             GOOD, "counts", f"the published ones: {', '.join(f'{name} {count:,}' for name, count in published.items())}"
         )
     ]
 
 
-def _excluded(cohort: Cohort) -> list[Finding]:
+def _excluded(cohort: Cohort) -> list[QualityFinding]:
     findings = [
-        Finding(WRONG, "set aside", f"{reason}: {_count_and_names(list(images))}")
-        for reason, images in cohort.aside.groupby("reason", sort=False)["image"]
+        QualityFinding(WRONG, "set aside", f"{reason}: {_count_and_names(list(images))}")
+        for reason, images in cohort.excluded.groupby("reason", sort=False)["image"]
     ]
-    return findings or [Finding(GOOD, "set aside", "nothing")]
+    return findings or [QualityFinding(GOOD, "set aside", "nothing")]
 
 
 def _count_and_names(names: list[str]) -> str:
     return f"{len(names):,} ({', '.join(names[:MAX_NAMED])}{', ...' if len(names) > MAX_NAMED else ''})"
 
 
-def _decodable(cohort: Cohort) -> tuple[Cohort, list[Finding]]:
+def _decodable(cohort: Cohort) -> tuple[Cohort, list[QualityFinding]]:
     """Decode every image once, and return the cohort without the images that cannot be decoded."""
-    broken = cohort.undecodable(2 * duplicates.SIDE)
+    broken = cohort.undecodable(2 * duplicates.HASH_SIDE)
     if not broken:
-        return cohort, [Finding(GOOD, "decoding", f"all {len(cohort):,} images can be decoded")]
+        return cohort, [QualityFinding(GOOD, "decoding", f"all {len(cohort):,} images can be decoded")]
     listed = ", ".join(f"{name}: {reason}" for name, reason in list(broken.items())[:MAX_NAMED])
     return cohort.without(list(broken)), [
-        Finding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({listed})")
+        QualityFinding(WRONG, "decoding", f"{len(broken):,} images look whole and cannot be decoded ({listed})")
     ]
 
 
-def _duplicates(cohort: Cohort) -> list[Finding]:
+def _duplicates(cohort: Cohort) -> list[QualityFinding]:
     name, split, label = (cohort.table[column] for column in ("image", "split", "labels"))
-    findings, identical = [], duplicates.identical(cohort)
+    findings, identical = [], duplicates.identical_files(cohort)
     if identical:
         listed = [" = ".join(name[rows]) for rows in identical]
         findings.append(
-            Finding(
+            QualityFinding(
                 WRONG,
                 "duplicates",
                 f"{sum(map(len, identical)):,} byte-identical files in {len(identical):,} groups "
@@ -188,12 +188,12 @@ def _duplicates(cohort: Cohort) -> list[Finding]:
         for index, one in enumerate(rows)
         for pair in ((one, other) for other in rows[index + 1 :])
     }
-    pairs = duplicates.near(cohort)
+    pairs = duplicates.near_duplicates(cohort)
     near = pairs[[frozenset(pair) not in exact for pair in zip(pairs["one"], pairs["other"])]]
     if len(near):
         listed = [f"{name[one]} ~ {name[other]}" for one, other in zip(near["one"], near["other"])]
         findings.append(
-            Finding(
+            QualityFinding(
                 WRONG,
                 "duplicates",
                 f"{len(near):,} pairs of files with the same picture ({'; '.join(listed[:MAX_NAMED])})",
@@ -203,7 +203,7 @@ def _duplicates(cohort: Cohort) -> list[Finding]:
     across = pairs[(split[pairs["one"]].to_numpy() != split[pairs["other"]].to_numpy())]
     if len(across):
         findings.append(
-            Finding(
+            QualityFinding(
                 WRONG,
                 "duplicates",
                 f"{len(across):,} pairs of the same picture lie in different parts of the split",
@@ -213,14 +213,14 @@ def _duplicates(cohort: Cohort) -> list[Finding]:
     contradictory = pairs[(label[pairs["one"]].to_numpy() != label[pairs["other"]].to_numpy())]
     if len(contradictory):
         findings.append(
-            Finding(
+            QualityFinding(
                 WRONG,
                 "duplicates",
                 f"{len(contradictory):,} pairs of the same picture have different labels",
                 _example_groups(cohort, contradictory[["one", "other"]].to_numpy()),
             )
         )
-    return findings or [Finding(GOOD, "duplicates", "none, exact or near")]
+    return findings or [QualityFinding(GOOD, "duplicates", "none, exact or near")]
 
 
 def _example_groups(cohort: Cohort, rows, other: Cohort | None = None) -> tuple[tuple[Example, ...], ...]:
@@ -239,16 +239,16 @@ def _class_examples(cohort: Cohort) -> tuple[tuple[Example, ...], ...]:
     )
 
 
-def _patients(cohort: Cohort) -> list[Finding]:
+def _patients(cohort: Cohort) -> list[QualityFinding]:
     if (cohort.table["patient"] == "").all():
         return [
-            Finding(
-                TOLD, "patients", "not named: a split can only be by image, and nobody can tell who is on both sides"
+            QualityFinding(
+                NOTABLE, "patients", "not named: a split can only be by image, and nobody can tell who is on both sides"
             )
         ]
     shared = cohort.shared_patients()
     findings = [
-        Finding(
+        QualityFinding(
             WRONG,
             "patients",
             f"{row['patients']:,} of {row['of patients']:,} patients of {row['of']} are "
@@ -259,14 +259,14 @@ def _patients(cohort: Cohort) -> list[Finding]:
         if row["patients"]
     ]
     if not findings and len(shared):
-        findings = [Finding(GOOD, "patients", "none is in two parts of the split")]
+        findings = [QualityFinding(GOOD, "patients", "none is in two parts of the split")]
     images_per_patient = cohort.table["patient"][cohort.table["patient"] != ""].value_counts()
     if (images_per_patient > 1).any():
         by_image = cohort.split(by="image", test=0.1, valid=0.1).shared_patients()
         row = by_image[(by_image["of"] == "test") & (by_image["also in"] == "train")].iloc[0]
         findings.append(
-            Finding(
-                TOLD,
+            QualityFinding(
+                NOTABLE,
                 "patients",
                 f"a random split by image would have {row['share of images']:.0%} of "
                 f"test images from patients of the "
@@ -276,17 +276,18 @@ def _patients(cohort: Cohort) -> list[Finding]:
     return findings
 
 
-def _shortcuts(cohort: Cohort) -> list[Finding]:
+def _shortcuts(cohort: Cohort) -> list[QualityFinding]:
     findings = [
-        Finding(WRONG, "shortcuts", text, _class_examples(cohort)) for text in shortcuts.only_in_one_class(cohort)
+        QualityFinding(WRONG, "shortcuts", text, _class_examples(cohort))
+        for text in shortcuts.modes_of_one_class(cohort)
     ]
-    by_file = shortcuts.told_by_files(cohort)
+    by_file = shortcuts.file_property_auroc(cohort)
     strong = by_file[
         (by_file["auroc"] >= MIN_SHORTCUT_AUROC) & (by_file["auroc"] - 0.5 > MIN_CHANCE_STDS * by_file["chance"])
     ]
     for row in strong.sort_values("auroc", ascending=False).groupby("by", sort=False).head(1).to_dict("records"):
         findings.append(
-            Finding(
+            QualityFinding(
                 WRONG,
                 "shortcuts",
                 f"{row['by']} alone tells {row['class']} with an AUROC of {row['auroc']:.2f}",
@@ -294,15 +295,15 @@ def _shortcuts(cohort: Cohort) -> list[Finding]:
             )
         )
     if not findings:
-        findings.append(Finding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
+        findings.append(QualityFinding(GOOD, "shortcuts", "colour mode, size, and bytes a pixel tell no class"))
     for region, aurocs in (
-        ("the outermost pixels", shortcuts.told_by_frame(cohort)),
-        ("the fine texture", shortcuts.told_by_texture(cohort)),
+        ("the outermost pixels", shortcuts.border_auroc(cohort)),
+        ("the fine texture", shortcuts.texture_auroc(cohort)),
     ):
         for row in aurocs.to_dict("records"):
-            level = WRONG if row["auroc"] >= WRONG_PIXEL_AUROC else TOLD
+            level = WRONG if row["auroc"] >= WRONG_PIXEL_AUROC else NOTABLE
             findings.append(
-                Finding(
+                QualityFinding(
                     level,
                     "shortcuts",
                     f"{region} alone, through a linear model: {row['class']} with an AUROC of {row['auroc']:.2f}",
@@ -312,13 +313,13 @@ def _shortcuts(cohort: Cohort) -> list[Finding]:
     return findings
 
 
-def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
+def _ages(cohort: Cohort, adult: bool) -> list[QualityFinding]:
     age = cohort.table["age"]
     if not adult or age.isna().all():
         return []
     n_minors = int((age < 18).sum())
     return [
-        Finding(
+        QualityFinding(
             WRONG if n_minors else GOOD,
             "ages",
             f"{n_minors:,} of {len(cohort):,} images are of people under 18, "
@@ -328,17 +329,17 @@ def _ages(cohort: Cohort, adult: bool) -> list[Finding]:
     ]
 
 
-def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
+def _overlap(cohort: Cohort, against: str | Path) -> list[QualityFinding]:
     """Find the images of a release that are also in another one."""
-    other = recognise(against).read(against, say=None)
-    pairs = duplicates.near(cohort, other)
+    other = find_reader(against).read(against, say=None)
+    pairs = duplicates.near_duplicates(cohort, other)
     if pairs.empty:
-        return [Finding(GOOD, "overlap", f"no picture is also in {other.name}")]
+        return [QualityFinding(GOOD, "overlap", f"no picture is also in {other.name}")]
     shared = pairs.drop_duplicates("one")
     label_counts = pd.Series(cohort.table["labels"][shared["one"]].to_numpy()).value_counts()
     first = f"{cohort.table['image'][pairs['one'].iloc[0]]} ~ {other.table['image'][pairs['other'].iloc[0]]}"
     return [
-        Finding(
+        QualityFinding(
             WRONG,
             "overlap",
             f"{len(shared):,} of {len(cohort):,} pictures are also in {other.name} "
@@ -348,9 +349,9 @@ def _overlap(cohort: Cohort, against: str | Path) -> list[Finding]:
     ]
 
 
-SIDE = 160  # pixels along the longer edge of an image in the report
+THUMBNAIL_SIDE = 160  # pixels along the longer edge of an image in the report
 MAX_AVERAGED_IMAGES = 500  # images of a class whose average is shown
-TITLES = {WRONG: "What is wrong", TOLD: "What is worth knowing", GOOD: "What is as it should be"}
+TITLES = {WRONG: "What is wrong", NOTABLE: "What is worth knowing", GOOD: "What is as it should be"}
 
 STYLE = """
 :root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d;
@@ -375,7 +376,7 @@ figcaption { font-size: .8rem; color: var(--quiet); }
 """
 
 
-def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
+def write_report(path: Path, folder: Path, findings: list[QualityFinding]) -> None:
     """Write the findings as one HTML file, the worst first, with example images.
 
     path: the HTML file.
@@ -384,14 +385,14 @@ def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
     """
     html = [f"<h1>{escape(Path(folder).name or str(folder))}: what a check found</h1>", f"<p>{_summary(findings)}</p>"]
     shown: set[int] = set()  # cohorts whose averages are shown already: once is enough for all of their shortcuts
-    for level in (WRONG, TOLD, GOOD):
+    for level in (WRONG, NOTABLE, GOOD):
         if selected := [finding for finding in findings if finding.level == level]:
             html += [f"<h2>{TITLES[level]}</h2>", *(_section(finding, shown) for finding in selected)]
     html.append(
         '<p class="quiet">Made by <code>pneumo data check</code>. This is part of a study, not of a medical device: '
         "nothing here may guide the care of a person.</p>"
     )
-    write(
+    write_atomically(
         path,
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -400,14 +401,14 @@ def write_report(path: Path, folder: Path, findings: list[Finding]) -> None:
     )
 
 
-def _summary(findings: list[Finding]) -> str:
-    wrong, worth = (sum(finding.level == level for finding in findings) for level in (WRONG, TOLD))
+def _summary(findings: list[QualityFinding]) -> str:
+    wrong, worth = (sum(finding.level == level for finding in findings) for level in (WRONG, NOTABLE))
     problems = "Nothing is wrong" if not wrong else "1 thing is wrong" if wrong == 1 else f"{wrong} things are wrong"
     return f"{problems}; {worth} {'is' if worth == 1 else 'are'} worth knowing."
 
 
-def _section(finding: Finding, shown: set[int]) -> str:
-    kind = {WRONG: "wrong", TOLD: "worth", GOOD: "good"}[finding.level]
+def _section(finding: QualityFinding, shown: set[int]) -> str:
+    kind = {WRONG: "wrong", NOTABLE: "worth", GOOD: "good"}[finding.level]
     text = f'<section class="finding {kind}"><h3>{escape(finding.about)}</h3><p>{escape(finding.text)}</p>'
     groups = finding.groups
     if finding.about == "shortcuts" and groups:
@@ -429,8 +430,8 @@ def _group(examples: tuple[Example, ...]) -> str:
 def _figure(example: Example) -> str:
     row = example.cohort.table.loc[example.row]
     caption = " · ".join(filter(None, [example.name, str(row["split"]), str(row["labels"])]))
-    image = Image.fromarray(grey(example.cohort.images.paths[example.row]))
-    image.thumbnail((SIDE, SIDE))
+    image = Image.fromarray(read_grey(example.cohort.images.paths[example.row]))
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return _image_tag(image, f"radiograph {example.name}", caption)
 
 
@@ -439,9 +440,9 @@ def _averages(cohort: Cohort) -> str:
     figures = []
     for name, rows in cohort.table.groupby("labels", sort=False).groups.items():
         sample = cohort.where(cohort.table.index.isin(rows)).sample(MAX_AVERAGED_IMAGES, 0)
-        mean = np.asarray(sample.pixels(SMALL)[:], float).mean(0)
+        mean = np.asarray(sample.pixels(BORDER_IMAGE_SIZE)[:], float).mean(0)
         frame = mean.copy()
-        frame[FRAME:-FRAME, FRAME:-FRAME] = 0
+        frame[BORDER_WIDTH:-BORDER_WIDTH, BORDER_WIDTH:-BORDER_WIDTH] = 0
         for pixels, title in ((mean, "average"), (frame, "average of the outermost pixels")):
             image = Image.fromarray(pixels.round().astype(np.uint8))
             figures.append(_image_tag(image, f"{title}, {name}", f"{title}, {len(sample):,} images: {name}", "small"))

@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.image_reader import IN_AN_ARCHIVE, grey
+from pneumo_utils.data.image_reader import ARRAY_MARK, read_grey
 
-FRAME, SMALL = 3, 32  # the border is 3 pixels wide in an image of 32 x 32
+BORDER_WIDTH, BORDER_IMAGE_SIZE = 3, 32  # the border is 3 pixels wide in an image of 32 x 32
 CROP = 128  # side of the central crop of the stored image: resizing would remove its texture
 MAX_TEXTURE_IMAGES = 400  # each is decoded at full size
 MAX_BORDER_IMAGES = 2000
@@ -14,7 +14,7 @@ N_FOLDS = 5
 MIN_CLASS_IMAGES = 10  # classes with fewer images, or fewer images outside of them, are left out
 
 
-def told_by_files(cohort: Cohort) -> pd.DataFrame:
+def file_property_auroc(cohort: Cohort) -> pd.DataFrame:
     """Compute the AUROC of each property of the files for each class against all others.
 
     cohort: the images.
@@ -24,7 +24,7 @@ def told_by_files(cohort: Cohort) -> pd.DataFrame:
     """
     table = cohort.table
     properties = {"width": table["width"], "height": table["height"], "aspect": table["width"] / table["height"]}
-    if IN_AN_ARCHIVE not in cohort.images.paths[0]:
+    if ARRAY_MARK not in cohort.images.paths[0]:
         properties["bytes a pixel"] = table["bytes"] / (table["width"] * table["height"])
     for column in ("mode", "view"):
         values = sorted(set(table[column]) - {""})
@@ -33,21 +33,21 @@ def told_by_files(cohort: Cohort) -> pd.DataFrame:
             for value in (values if len(values) > 2 else values[:1])
         }
     rows = []
-    for name, mask in memberships(cohort).items():
+    for name, mask in class_masks(cohort).items():
         for label, value in properties.items():
             if value.nunique() > 1:
                 rows.append(
                     {
                         "class": name,
                         "by": label,
-                        "auroc": auroc(mask, value.to_numpy(dtype=float)),
-                        "chance": chance(mask),
+                        "auroc": property_auroc(mask, value.to_numpy(dtype=float)),
+                        "chance": auroc_chance_std(mask),
                     }
                 )
     return pd.DataFrame(rows, columns=["class", "by", "auroc", "chance"])
 
 
-def only_in_one_class(cohort: Cohort) -> list[str]:
+def modes_of_one_class(cohort: Cohort) -> list[str]:
     """List the colour modes that occur in only one class, as sentences: a shortcut even if only few images have them.
 
     cohort: the images.
@@ -61,26 +61,26 @@ def only_in_one_class(cohort: Cohort) -> list[str]:
     return sentences
 
 
-def told_by_frame(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
+def border_auroc(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
     """Compute the cross-validated AUROC of a linear model on the border pixels, for each class.
 
     cohort: the images.
     seed: random seed of the sample of images.
     """
     sample = cohort.sample(MAX_BORDER_IMAGES, seed)
-    inside = np.zeros((SMALL, SMALL), dtype=bool)
-    inside[FRAME:-FRAME, FRAME:-FRAME] = True
-    return _linear_auroc(sample, sample.pixels(SMALL)[:][:, ~inside] / 255)
+    inside = np.zeros((BORDER_IMAGE_SIZE, BORDER_IMAGE_SIZE), dtype=bool)
+    inside[BORDER_WIDTH:-BORDER_WIDTH, BORDER_WIDTH:-BORDER_WIDTH] = True
+    return _linear_auroc(sample, sample.pixels(BORDER_IMAGE_SIZE)[:][:, ~inside] / 255)
 
 
-def told_by_texture(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
+def texture_auroc(cohort: Cohort, seed: int = 0) -> pd.DataFrame:
     """Compute the cross-validated AUROC of a linear model on the power of fine spatial frequencies, for each class.
 
     cohort: the images; the power spectrum is taken from the centre of each image at its stored size.
     seed: random seed of the sample of images.
     """
     sample = cohort.sample(MAX_TEXTURE_IMAGES, seed)
-    spectra = [_power_spectrum(grey(sample.images.paths[row])) for row in sample.table.index]
+    spectra = [_power_spectrum(read_grey(sample.images.paths[row])) for row in sample.table.index]
     return _linear_auroc(sample, np.stack(spectra))
 
 
@@ -109,12 +109,12 @@ def _linear_auroc(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
     features = features.reshape(len(features), -1)
     by = "patient" if (cohort.table["patient"] != "").all() else "image"
     rows = []
-    for name, mask in memberships(cohort).items():
+    for name, mask in class_masks(cohort).items():
         group_counts = cohort.table[by].groupby(mask).nunique()
         if group_counts.min() < N_FOLDS:
             continue
-        binary = cohort.but(
-            table=cohort.table.assign(labels=np.where(mask, "one", "rest")), classes=["one", "rest"], several=False
+        binary = cohort.replace(
+            table=cohort.table.assign(labels=np.where(mask, "one", "rest")), classes=["one", "rest"], multilabel=False
         )
         folds = [
             (np.flatnonzero(f.table["split"] == "train"), np.flatnonzero(f.table["split"] == "valid"))
@@ -123,17 +123,17 @@ def _linear_auroc(cohort: Cohort, features: np.ndarray) -> pd.DataFrame:
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=500))
         with threadpool_limits(1):  # on problems this small, threads cost more time than they save
             score = cross_val_predict(model, features, mask, cv=folds, method="decision_function")
-        rows.append({"class": name, "auroc": auroc(mask, score, turned=False)})
+        rows.append({"class": name, "auroc": property_auroc(mask, score, either_direction=False)})
     return pd.DataFrame(rows, columns=["class", "auroc"])
 
 
-def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
+def class_masks(cohort: Cohort) -> dict[str, np.ndarray]:
     """Return a boolean mask of the images of each class that has enough images.
 
     cohort: the images. Of two classes only the second gets a mask; if multilabel, one mask tells whether an image has
     any label.
     """
-    if cohort.several:
+    if cohort.multilabel:
         masks = {"any finding": (cohort.indicators().sum(axis=1) > 0)}
     else:
         names = cohort.classes[1:] if len(cohort.classes) == 2 else cohort.classes
@@ -141,16 +141,16 @@ def memberships(cohort: Cohort) -> dict[str, np.ndarray]:
     return {name: mask for name, mask in masks.items() if min(mask.sum(), (~mask).sum()) >= MIN_CLASS_IMAGES}
 
 
-def chance(member: np.ndarray) -> float:
+def auroc_chance_std(mask: np.ndarray) -> float:
     """Compute the standard deviation of the AUROC of a property that is independent of the class.
 
     mask: a boolean mask of the images of the class. The formula is that of Mann and Whitney (1947).
     """
-    n_members, n_others = member.sum(), (~member).sum()
+    n_members, n_others = mask.sum(), (~mask).sum()
     return float(np.sqrt((n_members + n_others + 1) / (12 * n_members * n_others)))
 
 
-def auroc(member: np.ndarray, value: np.ndarray, turned: bool = True) -> float:
+def property_auroc(mask: np.ndarray, value: np.ndarray, either_direction: bool = True) -> float:
     """Compute the AUROC of one value per image: the probability that an image of the class has the larger value.
 
     mask: a boolean mask of the images of the class.
@@ -158,6 +158,6 @@ def auroc(member: np.ndarray, value: np.ndarray, turned: bool = True) -> float:
     either_direction: whether 1 - AUROC is returned if it is larger.
     """
     ranks = pd.Series(value).rank().to_numpy()
-    n_members = member.sum()
-    area = (ranks[member].sum() - n_members * (n_members + 1) / 2) / (n_members * (~member).sum())
-    return float(max(area, 1 - area) if turned else area)
+    n_members = mask.sum()
+    area = (ranks[mask].sum() - n_members * (n_members + 1) / 2) / (n_members * (~mask).sum())
+    return float(max(area, 1 - area) if either_direction else area)

@@ -18,19 +18,19 @@ MAX_DENOMINATOR = 20  # fractions are rounded to a twentieth
 MAX_FOLDS = 40  # more folds are slow, and small classes are missing from some
 
 
-def strata(cohort: "Cohort") -> pd.Series:
+def stratification_labels(cohort: "Cohort") -> pd.Series:
     """Return the label by which each image is stratified: of several labels, the one that is rarest in the cohort.
 
     cohort: the images.
     """
     labels = cohort.table["labels"]
-    if not cohort.several:
+    if not cohort.multilabel:
         return labels
     counts = labels.str.split("|", regex=False).explode().value_counts()
     return labels.map({text: min(text.split("|"), key=counts.get) for text in labels.unique()})
 
 
-def groups(cohort: "Cohort", by: str) -> np.ndarray:
+def group_ids(cohort: "Cohort", by: str) -> np.ndarray:
     """Number the groups of images that a split keeps together; raise `StudyError` if the groups are not known.
 
     cohort: the images.
@@ -53,7 +53,7 @@ def groups(cohort: "Cohort", by: str) -> np.ndarray:
     return pd.factorize(column.astype(str).where(column != "", own_group))[0]
 
 
-def folds(cohort: "Cohort", number: int, by: str, seed: int) -> np.ndarray:
+def assign_folds(cohort: "Cohort", n_folds: int, by: str, seed: int) -> np.ndarray:
     """Assign each image to a fold: numbers from 0, stratified by class; raise `StudyError` if there are too few.
 
     cohort: the images.
@@ -63,22 +63,22 @@ def folds(cohort: "Cohort", number: int, by: str, seed: int) -> np.ndarray:
     """
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-    if number < 2:
-        raise StudyError(f"{number} folds are no cross-validation: choose 2 or more.")
-    if (largest := _max_folds(cohort, by)) < number:
+    if n_folds < 2:
+        raise StudyError(f"{n_folds} folds are no cross-validation: choose 2 or more.")
+    if (largest := _max_folds(cohort, by)) < n_folds:
         raise StudyError(
-            f"{cohort.name} has too few for {number} folds: at most {largest} different {by}s in one class. "
+            f"{cohort.name} has too few for {n_folds} folds: at most {largest} different {by}s in one class. "
             "Choose fewer folds or more images."
         )
-    group, stratum = groups(cohort, by), strata(cohort)
-    stratum = stratum.where(stratum.map(stratum.value_counts()) >= number, "few").to_numpy()
+    group, stratum = group_ids(cohort, by), stratification_labels(cohort)
+    stratum = stratum.where(stratum.map(stratum.value_counts()) >= n_folds, "few").to_numpy()
     fold = np.empty(len(cohort), dtype=int)
     splitter = StratifiedKFold if by == "image" else StratifiedGroupKFold
     with warnings.catch_warnings():
         # a class with fewer images than folds is spread over as many folds as it can
         warnings.filterwarnings("ignore", message="The least populated class")
         for index, (_, held_out) in enumerate(
-            splitter(number, shuffle=True, random_state=seed).split(group, stratum, None if by == "image" else group)
+            splitter(n_folds, shuffle=True, random_state=seed).split(group, stratum, None if by == "image" else group)
         ):
             fold[held_out] = index
     return fold
@@ -86,10 +86,10 @@ def folds(cohort: "Cohort", number: int, by: str, seed: int) -> np.ndarray:
 
 def _max_folds(cohort: "Cohort", by: str) -> int:
     """Return the largest possible number of folds: the groups of the class that has the most."""
-    return int(pd.Series(groups(cohort, by)).groupby(strata(cohort).to_numpy()).nunique().max())
+    return int(pd.Series(group_ids(cohort, by)).groupby(stratification_labels(cohort).to_numpy()).nunique().max())
 
 
-def parts(cohort: "Cohort", by: str, test: float, valid: float, seed: int) -> np.ndarray:
+def assign_parts(cohort: "Cohort", by: str, test: float, valid: float, seed: int) -> np.ndarray:
     """Assign each image to "train", "valid" or "test"; raise `StudyError` if there are too few images.
 
     Images are assigned to folds, as many as the fractions need, and the folds to parts.
@@ -118,7 +118,7 @@ def parts(cohort: "Cohort", by: str, test: float, valid: float, seed: int) -> np
             f"{n_folds} different {by}s in one class. "
             "Take more images, or smaller parts."
         )
-    fold = folds(cohort, n_folds, by, seed)
+    fold = assign_folds(cohort, n_folds, by, seed)
     return np.select([fold < counts[0], fold < sum(counts)], ["test", "valid"], "train")
 
 
@@ -136,11 +136,11 @@ def _official(cohort: "Cohort", valid: float, seed: int) -> np.ndarray:
     training = cohort.where(in_training)
     by = "patient" if (cohort.table["patient"] != "").any() else "image"
     split = official.astype(object)
-    split[in_training] = parts(training, by, 0, valid, seed)
+    split[in_training] = assign_parts(training, by, 0, valid, seed)
     return split
 
 
-def shared(cohort: "Cohort") -> pd.DataFrame:
+def shared_patients(cohort: "Cohort") -> pd.DataFrame:
     """Count the patients that are in two parts of the split, for every two parts.
 
     cohort: the images, split.

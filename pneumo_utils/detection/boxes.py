@@ -11,25 +11,25 @@ import torch
 from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import write
+from pneumo_utils.common.files import write_atomically
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.data.cohort import BOXES, NO_BOXES, Cohort
+from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, Cohort
 
 # Unless said otherwise boxes are corners (..., 4): left, top, right and bottom over the image's side, from 0 to 1. A
 # target is a dictionary of one image's true boxes, "boxes" (N, 4) and "classes" (N,); a prediction also has "scores".
 
 
-def iou(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+def iou(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Compute the intersection over union of boxes; the arrays are broadcast against each other.
 
     predicted: corners in the last axis.
     true: corners in the last axis.
     """
-    intersection = shared(found, true)
-    return _divide(intersection, _area(found) + _area(true) - intersection)
+    intersection = intersection_area(predicted, true)
+    return _divide(intersection, _area(predicted) + _area(true) - intersection)
 
 
-def iobb(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+def iobb(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Compute the intersection over the area of the predicted box.
 
     It is 1 for every predicted box that lies within a true one, however small.
@@ -37,17 +37,17 @@ def iobb(found: np.ndarray, true: np.ndarray) -> np.ndarray:
     predicted: corners in the last axis.
     true: corners in the last axis.
     """
-    intersection = shared(found, true)
-    return _divide(intersection, _area(found) + np.zeros(intersection.shape))
+    intersection = intersection_area(predicted, true)
+    return _divide(intersection, _area(predicted) + np.zeros(intersection.shape))
 
 
-def shared(found: np.ndarray, true: np.ndarray) -> np.ndarray:
+def intersection_area(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Compute the area of the intersection of boxes.
 
     predicted: corners in the last axis.
     true: corners in the last axis.
     """
-    sides = np.minimum(found[..., 2:], true[..., 2:]) - np.maximum(found[..., :2], true[..., :2])
+    sides = np.minimum(predicted[..., 2:], true[..., 2:]) - np.maximum(predicted[..., :2], true[..., :2])
     return sides.clip(min=0).prod(axis=-1)
 
 
@@ -60,73 +60,75 @@ def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
 
 
-CELLS = 16  # cells along an edge, each of 64 x 64 of the release's pixels
-FRAME = 1024  # pixels along an edge of an image of NIH's release
+CELLS_PER_SIDE = 16  # cells along an edge, each of 64 x 64 of the release's pixels
+NIH_IMAGE_SIZE = 1024  # pixels along an edge of an image of NIH's release
 
 
-def corners(boxes: pd.DataFrame) -> np.ndarray:
+def corners_from_table(boxes: pd.DataFrame) -> np.ndarray:
     """Convert NIH's table of boxes to corners (N, 4) from 0 to 1.
 
     boxes: has the columns x, y, w and h, in pixels.
     """
     x, y, w, h = (boxes[name].to_numpy(float) for name in "xywh")
-    return np.stack([x, y, x + w, y + h], axis=1) / FRAME
+    return np.stack([x, y, x + w, y + h], axis=1) / NIH_IMAGE_SIZE
 
 
-def covered(corners: ArrayLike) -> np.ndarray:
+def cell_coverage(boxes: ArrayLike) -> np.ndarray:
     """Compute the share of each cell that each box covers: (N, 16, 16), the first row at the top.
 
     The part of a box outside the image covers nothing.
 
     boxes: corners (N, 4) from 0 to 1.
     """
-    starts = np.arange(CELLS) / CELLS
-    left, top, right, bottom = np.asarray(corners, float).reshape(-1, 4).T[:, :, None]
+    starts = np.arange(CELLS_PER_SIDE) / CELLS_PER_SIDE
+    left, top, right, bottom = np.asarray(boxes, float).reshape(-1, 4).T[:, :, None]
 
     def along_axis(start, end):
-        return CELLS * np.clip(np.minimum(end, starts + 1 / CELLS) - np.maximum(start, starts), 0, 1 / CELLS)
+        return CELLS_PER_SIDE * np.clip(
+            np.minimum(end, starts + 1 / CELLS_PER_SIDE) - np.maximum(start, starts), 0, 1 / CELLS_PER_SIDE
+        )
 
     return along_axis(top, bottom)[:, :, None] * along_axis(left, right)[:, None, :]
 
 
-def cells(corners: ArrayLike) -> np.ndarray:
+def covered_cells(boxes: ArrayLike) -> np.ndarray:
     """Mark the cells of each box by the paper's rule, those that it covers by more than half: bool (N, 16, 16).
 
     boxes: corners (N, 4) from 0 to 1.
     """
-    return covered(corners) > 0.5
+    return cell_coverage(boxes) > 0.5
 
 
-def targets(boxes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+def grids_from_table(boxes: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Mark the cells of all boxes of each image, bool (images, 16, 16), and return the patient of each image.
 
     boxes: NIH's table, with the columns image, patient, x, y, w and h. Images come in sorted order.
     """
     images, row_of_box = np.unique(boxes["image"], return_inverse=True)
-    grids = np.zeros((len(images), CELLS, CELLS), dtype=bool)
-    np.logical_or.at(grids, row_of_box, cells(corners(boxes)))
+    grids = np.zeros((len(images), CELLS_PER_SIDE, CELLS_PER_SIDE), dtype=bool)
+    np.logical_or.at(grids, row_of_box, covered_cells(corners_from_table(boxes)))
     return grids, boxes.groupby("image")["patient"].first().loc[images].to_numpy()
 
 
-def without_cell(boxes: pd.DataFrame) -> pd.DataFrame:
+def count_boxes_without_cell(boxes: pd.DataFrame) -> pd.DataFrame:
     """Count for each label the boxes, and those that cover no cell by more than half.
 
     boxes: NIH's table, with the columns label, x, y, w and h.
     """
-    empty = ~cells(corners(boxes)).any(axis=(1, 2))
+    empty = ~covered_cells(corners_from_table(boxes)).any(axis=(1, 2))
     return boxes.assign(empty=empty).groupby("label")["empty"].agg(boxes="size", without_a_cell="sum")
 
 
-def grids(things: list[dict]) -> np.ndarray:
+def grids_from_targets(targets: list[dict]) -> np.ndarray:
     """Mark the cells of all true boxes of each image: bool (images, 16, 16).
 
     targets: one dictionary per image.
     """
-    marked = [cells(target["boxes"]).any(axis=0) for target in things]
-    return np.array(marked, dtype=bool).reshape(-1, CELLS, CELLS)
+    marked = [covered_cells(target["boxes"]).any(axis=0) for target in targets]
+    return np.array(marked, dtype=bool).reshape(-1, CELLS_PER_SIDE, CELLS_PER_SIDE)
 
 
-def confidences(found: list[dict]) -> np.ndarray:
+def confidences_from_boxes(predictions: list[dict]) -> np.ndarray:
     """Compute the confidence of each cell: the highest score of a predicted box that covers it by more than half.
 
     The result is (images, 16, 16), with 0 where no box covers a cell.
@@ -134,43 +136,45 @@ def confidences(found: list[dict]) -> np.ndarray:
     predictions: one dictionary per image.
     """
     highest = [
-        (cells(prediction["boxes"]) * np.asarray(prediction["scores"], float)[:, None, None]).max(axis=0, initial=0)
-        for prediction in found
+        (covered_cells(prediction["boxes"]) * np.asarray(prediction["scores"], float)[:, None, None]).max(
+            axis=0, initial=0
+        )
+        for prediction in predictions
     ]
-    return np.array(highest).reshape(-1, CELLS, CELLS)
+    return np.array(highest).reshape(-1, CELLS_PER_SIDE, CELLS_PER_SIDE)
 
 
-LARGER = {  # three ways to read the paper's "larger than 384x256 pixels"
+LARGER_READINGS = {  # three ways to read the paper's "larger than 384x256 pixels"
     "384 wide and 256 high": lambda w, h: (w > 384) & (h > 256),
     "either way round": lambda w, h: (np.maximum(w, h) > 384) & (np.minimum(w, h) > 256),
     "larger area": lambda w, h: w * h > 384 * 256,
 }
 
 
-def larger(boxes: pd.DataFrame, reading: str) -> pd.DataFrame:
+def select_larger(boxes: pd.DataFrame, reading: str) -> pd.DataFrame:
     """Select the boxes that are "larger than 384x256 pixels".
 
     boxes: NIH's table, with the columns w and h in pixels.
     reading: a key of `LARGER_READINGS`.
     """
-    return boxes[LARGER[reading](boxes["w"], boxes["h"])]
+    return boxes[LARGER_READINGS[reading](boxes["w"], boxes["h"])]
 
 
-def cells_by_size(things: list[dict], reading: str) -> tuple[np.ndarray, np.ndarray]:
+def grids_by_box_size(targets: list[dict], reading: str) -> tuple[np.ndarray, np.ndarray]:
     """Mark the cells of the larger boxes of each image, and tell which images have such a box.
 
     targets: one dictionary per image.
     reading: a key of `LARGER_READINGS`; any other word takes all boxes.
     """
     selected = []
-    for target in things:
+    for target in targets:
         boxes = np.asarray(target["boxes"], float).reshape(-1, 4)
-        sides = (FRAME * (boxes[:, 2:] - boxes[:, :2])).round(2)  # NIH's boxes are in hundredths of a pixel
-        selected.append({"boxes": boxes[LARGER[reading](*sides.T)] if reading in LARGER else boxes})
-    return grids(selected), np.array([len(target["boxes"]) > 0 for target in selected], dtype=bool)
+        sides = (NIH_IMAGE_SIZE * (boxes[:, 2:] - boxes[:, :2])).round(2)  # NIH's boxes are in hundredths of a pixel
+        selected.append({"boxes": boxes[LARGER_READINGS[reading](*sides.T)] if reading in LARGER_READINGS else boxes})
+    return grids_from_targets(selected), np.array([len(target["boxes"]) > 0 for target in selected], dtype=bool)
 
 
-def things(cohort: Cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
+def targets_from_cohort(cohort: Cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
     """Make a target for each image of a cohort, in the order of its table; an image without boxes has none in it.
 
     cohort: has boxes.
@@ -186,30 +190,30 @@ def things(cohort: Cohort, labels: list[str]) -> list[dict[str, torch.Tensor]]:
     )
 
 
-def things_of_table(boxes: pd.DataFrame, labels: list[str]) -> list[dict[str, torch.Tensor]]:
+def targets_from_table(boxes: pd.DataFrame, labels: list[str]) -> list[dict[str, torch.Tensor]]:
     """Make a target for each image of NIH's table, in the order of `grids_from_table`.
 
     boxes: has the columns image, label, x, y, w and h.
     labels: the classes, numbered in this order; raise `StudyError` if a box has another label.
     """
-    return _targets(np.unique(boxes["image"]), boxes["image"], corners(boxes), boxes["label"], labels)
+    return _targets(np.unique(boxes["image"]), boxes["image"], corners_from_table(boxes), boxes["label"], labels)
 
 
-def one_kind(things: list[dict]) -> list[dict]:
+def drop_classes(boxes: list[dict]) -> list[dict]:
     """Set all classes to 0, so that a score depends on where a box is and not on what it is.
 
     boxes: targets or predictions, one dictionary per image.
     """
-    return [image | {"classes": torch.zeros_like(image["classes"])} for image in things]
+    return [image | {"classes": torch.zeros_like(image["classes"])} for image in boxes]
 
 
-def surer(found: list[dict], least: float) -> list[dict]:
+def above_score(predictions: list[dict], min_score: float) -> list[dict]:
     """Select the predicted boxes with a score of at least `min_score`.
 
     predictions: one dictionary per image.
     min_score: the lowest score that is kept.
     """
-    return [{name: part[image["scores"] >= least] for name, part in image.items()} for image in found]
+    return [{name: part[image["scores"] >= min_score] for name, part in image.items()} for image in predictions]
 
 
 def _targets(
@@ -229,11 +233,11 @@ def _targets(
     ]
 
 
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
-ROUNDING = 0.5  # pixels by which a box may exceed its image
+VOC_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+VOC_TOLERANCE = 0.5  # pixels by which a box may exceed its image
 
 
-def save(cohort: Cohort, folder: str | Path) -> Path:
+def write_voc(cohort: Cohort, folder: str | Path) -> Path:
     """Write a Pascal VOC file for each image, also for those without boxes, and return the folder.
 
     Corners keep the decimals of the table, which Pascal VOC's own whole pixels would lose.
@@ -246,11 +250,11 @@ def save(cohort: Cohort, folder: str | Path) -> Path:
     boxes_of = dict(tuple(cohort.boxes.groupby("row")))
     for row, image in cohort.table["image"].items():
         annotation = _annotation(image, boxes_of.get(row, NO_BOXES))
-        write(_voc_path(folder, image), ElementTree.tostring(annotation, encoding="unicode"))
+        write_atomically(_voc_path(folder, image), ElementTree.tostring(annotation, encoding="unicode"))
     return folder
 
 
-def read(folder: str | Path, cohort: Cohort) -> Cohort:
+def read_voc(folder: str | Path, cohort: Cohort) -> Cohort:
     """Replace the boxes of a cohort by those of a folder of Pascal VOC files.
 
     Raise `StudyError` if a file is damaged, or is of an image or label that the cohort does not have.
@@ -264,8 +268,8 @@ def read(folder: str | Path, cohort: Cohort) -> Cohort:
         raise StudyError(f"There is no annotation in {folder}: it should hold one .xml file per image.")
     rows = pd.Series(cohort.table.index, index=cohort.table["image"])
     records = [box for path in files for box in _read_boxes(path, rows, cohort.classes)]
-    boxes = pd.DataFrame(records, columns=BOXES) if records else NO_BOXES
-    return cohort.but(boxes=boxes.sort_values("row", kind="stable", ignore_index=True))
+    boxes = pd.DataFrame(records, columns=BOX_COLUMNS) if records else NO_BOXES
+    return cohort.replace(boxes=boxes.sort_values("row", kind="stable", ignore_index=True))
 
 
 def _voc_path(folder: Path, image: str) -> Path:
@@ -277,14 +281,14 @@ def _annotation(image: str, boxes: pd.DataFrame) -> ElementTree.Element:
     root = ElementTree.Element("annotation")
     _child(root, "filename", image)
     size = _child(root, "size")
-    for name, value in (("width", FRAME), ("height", FRAME), ("depth", 1)):
+    for name, value in (("width", NIH_IMAGE_SIZE), ("height", NIH_IMAGE_SIZE), ("depth", 1)):
         _child(size, name, value)
     for box in boxes.itertuples():
         item = _child(root, "object")
         _child(item, "name", box.finding)
         corners = _child(item, "bndbox")
-        for name, value in zip(CORNERS, (box.x, box.y, box.x + box.width, box.y + box.height)):
-            _child(corners, name, repr(float(value * FRAME)))
+        for name, value in zip(VOC_CORNERS, (box.x, box.y, box.x + box.width, box.y + box.height)):
+            _child(corners, name, repr(float(value * NIH_IMAGE_SIZE)))
     ElementTree.indent(root)
     return root
 
@@ -317,13 +321,13 @@ def _read_boxes(path: Path, rows: pd.Series, labels: list[str]) -> Iterator[tupl
                 f"{path} has a box of {finding!r}, which is none of {', '.join(labels)}. Correct the "
                 f"file, or leave the box out."
             )
-        left, top, right, bottom = (_number(path, item, f"bndbox/{name}") for name in CORNERS)
+        left, top, right, bottom = (_number(path, item, f"bndbox/{name}") for name in VOC_CORNERS)
         if not (right > left and bottom > top):
             raise StudyError(
                 f"{path} has a box without extent: {left:g}, {top:g} to {right:g}, {bottom:g}. Correct "
                 f"the file, or leave the box out."
             )
-        if min(left, top) < -ROUNDING or right > width + ROUNDING or bottom > height + ROUNDING:
+        if min(left, top) < -VOC_TOLERANCE or right > width + VOC_TOLERANCE or bottom > height + VOC_TOLERANCE:
             raise StudyError(
                 f"{path} has a box that reaches out of its image of {width:g} x {height:g}: {left:g}, "
                 f"{top:g} to {right:g}, {bottom:g}. "

@@ -8,21 +8,21 @@ from torchvision.models.detection.fcos import FCOSClassificationHead, FCOSHead
 from torchvision.models.detection.image_list import ImageList
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.detection.yolov2 import NOTHING, OVERLAPPING
-from pneumo_utils.models.blocks import HEAD, About, Chain, with_head
-from pneumo_utils.models.checkpoint import load, read
+from pneumo_utils.detection.yolov2 import NMS_IOU, PADDING_CLASS
+from pneumo_utils.models.blocks import HEAD, Chain, TrunkInfo, with_head
+from pneumo_utils.models.checkpoint import load_weights, read_weights
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.registry import IMAGENET, Source
-from pneumo_utils.models.weights import find_official
+from pneumo_utils.models.registry import IMAGENET, WeightsSource
+from pneumo_utils.models.weights import find_official_weights
 
 NAME = "fcos_resnet50_fpn"
-COCO = 91  # classes of COCO
-NORM = 32  # groups of channels that the head normalises
-LEAST = 0.01  # boxes with a lower score are dropped
-CONVOLUTIONS = 2  # of each branch of the head over a pocket trunk; the published head has four
+N_COCO_CLASSES = 91  # classes of COCO
+N_CHANNEL_GROUPS = 32  # groups of channels that the head normalises
+MIN_SCORE = 0.01  # boxes with a lower score are dropped
+N_HEAD_CONVOLUTIONS = 2  # of each branch of the head over a pocket trunk; the published head has four
 
 
-class Spoken(nn.Module):
+class JoinedFcosHead(nn.Module):
     """Apply the head of FCOS to one feature map, or to those of a pyramid, and join its outputs.
 
     The output is (B, locations, labels + 5): the logits of the labels, four distances, and how central the location is.
@@ -35,23 +35,23 @@ class Spoken(nn.Module):
         super().__init__()
         self.pyramid, self.head = pyramid, head
 
-    def maps(self, given: Tensor) -> list[Tensor]:
+    def maps(self, features: Tensor) -> list[Tensor]:
         """Return the feature maps of the pyramid as a list, or the input alone if there is no pyramid.
 
         features: a batch of feature maps, or of images if there is a pyramid.
         """
-        return list(self.pyramid(given).values()) if self.pyramid else [given]
+        return list(self.pyramid(features).values()) if self.pyramid else [features]
 
-    def forward(self, given: Tensor) -> Tensor:
+    def forward(self, features: Tensor) -> Tensor:
         """Compute the head's output for every location of the feature maps.
 
         features: a batch of feature maps, or of images if there is a pyramid.
         """
-        outputs = self.head(self.maps(given))
+        outputs = self.head(self.maps(features))
         return torch.cat([outputs["cls_logits"], outputs["bbox_regression"], outputs["bbox_ctrness"]], -1)
 
 
-def fcos_detector(labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
+def fcos_detector(n_labels: int, weights: str = "pocket", size: str | None = None, seed: int = 0) -> Chain:
     """Build FCOS on the pocket ResNet18, or on a ResNet50 with a feature pyramid.
 
     n_labels: the number of labels.
@@ -63,21 +63,25 @@ def fcos_detector(labels: int, weights: str = "pocket", size: str | None = None,
         torch.manual_seed(seed)
         if weights == "pocket" or size == "pocket":
             body = trunk("resnet18", weights=weights, size="pocket", seed=seed)
-            return with_head(body, Spoken(_head(body.about.channels, labels)))
-        net = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=COCO)
+            return with_head(body, JoinedFcosHead(_head(body.about.channels, n_labels)))
+        net = fcos_resnet50_fpn(weights=None, weights_backbone=None, num_classes=N_COCO_CLASSES)
         if weights == "imagenet":
-            path = find_official(NAME, Source(FCOS_ResNet50_FPN_Weights.DEFAULT.url))
-            load(net, read(path), path)
-        net.head.classification_head = FCOSClassificationHead(net.backbone.out_channels, 1, labels)
-        about = About(NAME, "full", *IMAGENET, channels=net.backbone.out_channels, cam=f"{HEAD}.pyramid.body.layer4")
-        return Chain({HEAD: Spoken(net.head, net.backbone)}, about)
+            path = find_official_weights(NAME, WeightsSource(FCOS_ResNet50_FPN_Weights.DEFAULT.url))
+            load_weights(net, read_weights(path), path)
+        net.head.classification_head = FCOSClassificationHead(net.backbone.out_channels, 1, n_labels)
+        about = TrunkInfo(
+            NAME, "full", *IMAGENET, channels=net.backbone.out_channels, cam_layer=f"{HEAD}.pyramid.body.layer4"
+        )
+        return Chain({HEAD: JoinedFcosHead(net.head, net.backbone)}, about)
 
 
 def _head(channels: int, labels: int) -> FCOSHead:
     """Build the head over a trunk; raise `StudyError` if its channels cannot be split into groups."""
-    if channels % NORM:
-        raise StudyError(f"FCOS normalises {NORM} groups of channels; a trunk with {channels} cannot carry it.")
-    return FCOSHead(channels, 1, labels, num_convs=CONVOLUTIONS)
+    if channels % N_CHANNEL_GROUPS:
+        raise StudyError(
+            f"FCOS normalises {N_CHANNEL_GROUPS} groups of channels; a trunk with {channels} cannot carry it."
+        )
+    return FCOSHead(channels, 1, labels, num_convs=N_HEAD_CONVOLUTIONS)
 
 
 class FcosLoss(nn.Module):
@@ -88,7 +92,7 @@ class FcosLoss(nn.Module):
     image_size: pixels along an edge.
     """
 
-    def __init__(self, chain: Chain, labels: int, image_size: int):
+    def __init__(self, chain: Chain, n_labels: int, image_size: int):
         super().__init__()
         self.side, sides = image_size, _map_sides(chain, image_size)
         sizes = tuple((8 * 2**level,) for level in range(len(sides)))
@@ -96,11 +100,11 @@ class FcosLoss(nn.Module):
         backbone.out_channels = chain.about.channels
         self.fcos = FCOS(
             backbone,
-            labels,
+            n_labels,
             anchor_generator=generator,
             head=chain.get_submodule(HEAD).head,
-            score_thresh=LEAST,
-            nms_thresh=OVERLAPPING,
+            score_thresh=MIN_SCORE,
+            nms_thresh=NMS_IOU,
         )
         blank = ImageList(torch.zeros(1, 3, image_size, image_size), [(image_size, image_size)])
         self.register_buffer("anchors", generator(blank, [torch.zeros(1, 1, side, side) for side in sides])[0])
@@ -115,8 +119,8 @@ class FcosLoss(nn.Module):
         targets = targets.as_subclass(Tensor)
         boxes = [
             {
-                "boxes": target[target[:, 4] != NOTHING][:, :4] * self.side,
-                "labels": target[target[:, 4] != NOTHING][:, 4].long(),
+                "boxes": target[target[:, 4] != PADDING_CLASS][:, :4] * self.side,
+                "labels": target[target[:, 4] != PADDING_CLASS][:, 4].long(),
             }
             for target in targets
         ]

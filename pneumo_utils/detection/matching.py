@@ -8,39 +8,39 @@ import numpy as np
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.boxes import iobb, iou
-from pneumo_utils.detection.metric_ci import Measure, mean_of
+from pneumo_utils.detection.metric_ci import Measure, mean_measure
 
 # names in place of a label: boxes of any label, where only their place counts; and the mean over labels
-ANY, MEAN = "any", "mean"
+ANY_LABEL, MEAN_LABEL = "any", "mean"
 
 
 @dataclass(frozen=True)
-class Boxes:
+class BoxArrays:
     """The boxes of many images, one row per box."""
 
     image: np.ndarray  # (N,) the number of the box's image
     corners: np.ndarray  # (N, 4) from 0 to 1
-    kinds: np.ndarray  # (N,) class
+    classes: np.ndarray  # (N,) class
     scores: np.ndarray  # (N,) of predicted boxes; 1 for true ones
     points: np.ndarray  # (N, 2) the point in the box that is meant: where a saliency map is highest, or the centre
 
     @classmethod
-    def of(cls, things: list[dict]) -> "Boxes":
+    def of(cls, boxes: list[dict]) -> "BoxArrays":
         """Join targets or predictions, image by image with the highest score first.
 
         boxes: one dictionary per image, with "boxes" and "classes" and perhaps "scores" and "points".
         """
-        image = np.repeat(np.arange(len(things)), [len(item["boxes"]) for item in things])
-        corners = _concatenate([item["boxes"] for item in things], (0, 4))
+        image = np.repeat(np.arange(len(boxes)), [len(item["boxes"]) for item in boxes])
+        corners = _concatenate([item["boxes"] for item in boxes], (0, 4))
         scores = _concatenate(
-            [item["scores"] if "scores" in item else np.ones(len(item["boxes"])) for item in things], (0,)
+            [item["scores"] if "scores" in item else np.ones(len(item["boxes"])) for item in boxes], (0,)
         )
         centre = (corners[:, :2] + corners[:, 2:]) / 2
         points = _concatenate(
-            [item["points"] if "points" in item else np.full((len(item["boxes"]), 2), np.nan) for item in things],
+            [item["points"] if "points" in item else np.full((len(item["boxes"]), 2), np.nan) for item in boxes],
             (0, 2),
         )
-        classes = _concatenate([item["classes"] for item in things], (0,)).astype(int)
+        classes = _concatenate([item["classes"] for item in boxes], (0,)).astype(int)
         return cls(image, corners, classes, scores, np.where(np.isnan(points), centre, points))[
             np.lexsort([-scores, image])
         ]
@@ -48,31 +48,31 @@ class Boxes:
     def __len__(self) -> int:
         return len(self.image)
 
-    def __getitem__(self, rows) -> "Boxes":
-        return Boxes(self.image[rows], self.corners[rows], self.kinds[rows], self.scores[rows], self.points[rows])
+    def __getitem__(self, rows) -> "BoxArrays":
+        return BoxArrays(self.image[rows], self.corners[rows], self.classes[rows], self.scores[rows], self.points[rows])
 
-    def of_kind(self, kind: int | None) -> "Boxes":
+    def of_class(self, class_index: int | None) -> "BoxArrays":
         """Select the boxes of one class.
 
         class_index: the class; None selects all boxes.
         """
-        return self if kind is None else self[self.kinds == kind]
+        return self if class_index is None else self[self.classes == class_index]
 
 
 @dataclass(frozen=True)
-class Beside:
+class Matching:
     """Predicted and true boxes of the same images, of one label or of any."""
 
-    found: Boxes  # predicted
-    true: Boxes
+    predicted: BoxArrays  # predicted
+    true: BoxArrays
     images: int  # the number of images
 
     @cached_property
     def pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """Pair every predicted box with every true box of its image: two arrays of row numbers."""
-        first = np.searchsorted(self.true.image, self.found.image, side="left")
-        count = np.searchsorted(self.true.image, self.found.image, side="right") - first
-        predicted = np.repeat(np.arange(len(self.found)), count)
+        first = np.searchsorted(self.true.image, self.predicted.image, side="left")
+        count = np.searchsorted(self.true.image, self.predicted.image, side="right") - first
+        predicted = np.repeat(np.arange(len(self.predicted)), count)
         true = np.arange(len(predicted)) - np.repeat(count.cumsum() - count, count) + np.repeat(first, count)
         return predicted, true
 
@@ -89,39 +89,39 @@ class Beside:
     @property
     def _paired_corners(self) -> tuple[np.ndarray, np.ndarray]:
         predicted, true = self.pairs
-        return self.found.corners[predicted], self.true.corners[true]
+        return self.predicted.corners[predicted], self.true.corners[true]
 
-    def furthest(self, overlaps: np.ndarray) -> np.ndarray:
+    def max_overlap(self, overlaps: np.ndarray) -> np.ndarray:
         """Compute the largest overlap of each predicted box with a true box of its image; 0 if there is none.
 
         overlaps: one number per pair, such as `iou`.
         """
-        largest = np.zeros(len(self.found))
+        largest = np.zeros(len(self.predicted))
         np.maximum.at(largest, self.pairs[0], overlaps)
         return largest
 
-    def an_image(self, boxes: Boxes, which: np.ndarray | None = None) -> np.ndarray:
+    def count_per_image(self, boxes: BoxArrays, rows: np.ndarray | None = None) -> np.ndarray:
         """Count the boxes of each image, (images,).
 
         boxes: predicted or true boxes.
         rows: which of them to count; None counts all.
         """
-        return np.bincount(boxes.image if which is None else boxes.image[which], minlength=self.images).astype(float)
+        return np.bincount(boxes.image if rows is None else boxes.image[rows], minlength=self.images).astype(float)
 
-    def surer(self, least: float) -> "Beside":
+    def above_score(self, min_score: float) -> "Matching":
         """Keep only the predicted boxes with a score of at least `min_score`.
 
         min_score: the lowest score that is kept.
         """
-        return replace(self, found=self.found[self.found.scores >= least])
+        return replace(self, predicted=self.predicted[self.predicted.scores >= min_score])
 
 
-def by_label(
-    found: list[dict],
+def measures_by_label(
+    predicted: list[dict],
     true: list[dict],
     labels: Sequence[str],
-    measures: Callable[[Beside, str], list[Measure]],
-    whatever: list[dict] | None = None,
+    measures: Callable[[Matching, str], list[Measure]],
+    any_label: list[dict] | None = None,
 ) -> list[Measure]:
     """Make measures for each label from its own boxes, their mean over labels, and for boxes of any label.
 
@@ -133,22 +133,22 @@ def by_label(
     measures: makes the measures of one label, called as `measures(matching, label)`.
     any_label: predictions of boxes of any label, one per image; None takes `predicted`.
     """
-    predictions_any = found if whatever is None else whatever
-    boxes, true_boxes, boxes_any = Boxes.of(found), Boxes.of(true), Boxes.of(predictions_any)
-    _check(boxes, true_boxes, found, true, len(labels))
+    predictions_any = predicted if any_label is None else any_label
+    boxes, true_boxes, boxes_any = BoxArrays.of(predicted), BoxArrays.of(true), BoxArrays.of(predictions_any)
+    _check(boxes, true_boxes, predicted, true, len(labels))
     _check(boxes_any, true_boxes, predictions_any, true, 0)
     by_class = [
-        measures(Beside(boxes.of_kind(index), true_boxes.of_kind(index), len(true)), label)
+        measures(Matching(boxes.of_class(index), true_boxes.of_class(index), len(true)), label)
         for index, label in enumerate(labels)
     ]
     return [
         *(measure for of_label in by_class for measure in of_label),
-        *(mean_of(list(same), MEAN) for same in zip(*by_class)),
-        *measures(Beside(boxes_any, true_boxes, len(true)), ANY),
+        *(mean_measure(list(same), MEAN_LABEL) for same in zip(*by_class)),
+        *measures(Matching(boxes_any, true_boxes, len(true)), ANY_LABEL),
     ]
 
 
-def _check(predicted: Boxes, targets: Boxes, found: list[dict], true: list[dict], n_labels: int) -> None:
+def _check(predicted: BoxArrays, targets: BoxArrays, found: list[dict], true: list[dict], n_labels: int) -> None:
     """Raise `StudyError` if boxes, scores or classes are not valid; `n_labels` 0 does not check classes."""
     if len(found) != len(true):
         raise StudyError(
@@ -158,9 +158,9 @@ def _check(predicted: Boxes, targets: Boxes, found: list[dict], true: list[dict]
     for boxes, kind in ((predicted, "found"), (targets, "true")):
         if wrong := np.flatnonzero(~(np.isfinite(boxes.corners).all(1) & np.isfinite(boxes.scores))).tolist():
             raise StudyError(f"Image {boxes.image[wrong[0]]} has a {kind} box or score that is no number.")
-        if n_labels and (wrong := np.flatnonzero((boxes.kinds < 0) | (boxes.kinds >= n_labels)).tolist()):
+        if n_labels and (wrong := np.flatnonzero((boxes.classes < 0) | (boxes.classes >= n_labels)).tolist()):
             raise StudyError(
-                f"Image {boxes.image[wrong[0]]} has a {kind} box of class {boxes.kinds[wrong[0]]}; with {n_labels} "
+                f"Image {boxes.image[wrong[0]]} has a {kind} box of class {boxes.classes[wrong[0]]}; with {n_labels} "
                 f"labels classes go from 0 to {n_labels - 1}."
             )
 

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval, weights
+from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_weights, percentile_interval
 from pneumo_utils.evaluation.comparison import Comparison
-from pneumo_utils.evaluation.scores import never_seen
+from pneumo_utils.evaluation.scores import exact_ci
 
 ALL = "all"  # the label of a measure that is not about one label
-COLUMNS = ["system", "metric", "label", "value", "low", "high", "of"]
-OF_PATIENTS = "{:,} resamples of {:,} patients"
+DETECTION_COLUMNS = ["system", "metric", "label", "value", "low", "high", "of"]
+RESAMPLES_NOTE = "{:,} resamples of {:,} patients"
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,21 @@ class Measure:
     of: Callable[[np.ndarray], np.ndarray]  # from weights (resamples, images) to a value per resample, nan if undefined
     counted: int  # the number of images or boxes that it is a mean of
     loss: bool = False  # lower is better
-    noise_adds: bool = False  # it takes a maximum, so that its resamples are biased upwards
+    biased_upwards: bool = False  # it takes a maximum, so that its resamples are biased upwards
     among: np.ndarray | None = None  # for a proportion of images: which images it is a proportion of
 
 
-def ratio(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+def ratio_of_sums(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
     """Make the function of a measure that divides one sum over images by another.
 
     part: one number per image, summed in the numerator.
     whole: one number per image, summed in the denominator.
     """
     numerator, denominator = np.asarray(part, float), np.asarray(whole, float)
-    return lambda image_weights: divided(image_weights @ numerator, image_weights @ denominator)
+    return lambda image_weights: divide_or_nan(image_weights @ numerator, image_weights @ denominator)
 
 
-def divided(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+def divide_or_nan(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
     """Divide, with nan where the denominator is not above 0.
 
     part: the numerator.
@@ -51,7 +51,7 @@ def divided(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
     return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
-def share(metric: str, label: str, those: np.ndarray, among: np.ndarray) -> Measure:
+def proportion_measure(metric: str, label: str, selected: np.ndarray, among: np.ndarray) -> Measure:
     """Make the measure of a proportion of images.
 
     metric: name of the metric.
@@ -59,10 +59,10 @@ def share(metric: str, label: str, those: np.ndarray, among: np.ndarray) -> Meas
     selected: which images are counted in the numerator, bool (images,).
     among: which images are counted in the denominator, bool (images,).
     """
-    return Measure(metric, label, ratio(those & among, among), int(among.sum()), among=among)
+    return Measure(metric, label, ratio_of_sums(selected & among, among), int(among.sum()), among=among)
 
 
-def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
+def mean_measure(measures: list[Measure], label: str = "mean") -> Measure:
     """Make the mean of one metric over labels; labels for which it is undefined are left out.
 
     measures: of one metric, one per label.
@@ -71,14 +71,14 @@ def mean_of(measures: list[Measure], label: str = "mean") -> Measure:
 
     def mean(image_weights):
         values = np.array([measure.of(image_weights) for measure in measures])
-        return divided(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
+        return divide_or_nan(np.nansum(values, axis=0), (~np.isnan(values)).sum(axis=0))
 
     counted = sum(measure.counted for measure in measures)
-    return Measure(measures[0].metric, label, mean, counted, measures[0].loss, measures[0].noise_adds)
+    return Measure(measures[0].metric, label, mean, counted, measures[0].loss, measures[0].biased_upwards)
 
 
-def scores(
-    measures: list[Measure], patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
+def score_measures(
+    measures: list[Measure], patients: ArrayLike, n_resamples: int = RESAMPLES, seed: int = 0, level: float = LEVEL
 ) -> pd.DataFrame:
     """Compute measures with confidence intervals.
 
@@ -100,15 +100,15 @@ def scores(
             **dict(zip(("low", "high"), _interval(measure, value, values, groups, level))),
             "of": measure.counted,
         }
-        for measure, values in zip(measures, _resample(measures, groups, resamples, seed))
+        for measure, values in zip(measures, _resample(measures, groups, n_resamples, seed))
     ]
-    return pd.DataFrame(rows, columns=COLUMNS[1:])
+    return pd.DataFrame(rows, columns=DETECTION_COLUMNS[1:])
 
 
-def table(
+def score_detectors(
     systems: dict[str, list[Measure]],
     patients: ArrayLike,
-    resamples: int = RESAMPLES,
+    n_resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> pd.DataFrame:
@@ -121,20 +121,23 @@ def table(
     level: confidence level, such as 0.95.
     """
     if not systems:
-        return pd.DataFrame(columns=COLUMNS)
+        return pd.DataFrame(columns=DETECTION_COLUMNS)
     return pd.concat(
-        [scores(measures, patients, resamples, seed, level).assign(system=name) for name, measures in systems.items()],
+        [
+            score_measures(measures, patients, n_resamples, seed, level).assign(system=name)
+            for name, measures in systems.items()
+        ],
         ignore_index=True,
-    )[COLUMNS]
+    )[DETECTION_COLUMNS]
 
 
-def better(
+def compare_detectors(
     first: list[Measure],
     second: list[Measure],
     metric: str,
     patients: ArrayLike,
     label: str = ALL,
-    resamples: int = RESAMPLES,
+    n_resamples: int = RESAMPLES,
     seed: int = 0,
     level: float = LEVEL,
 ) -> Comparison:
@@ -156,11 +159,11 @@ def better(
     sign = -1 if pair[0].loss else 1
     value = sign * (_value(pair[0], groups) - _value(pair[1], groups))
     low, high = (
-        interval(sign * np.subtract(*_resample(pair, groups, resamples, seed)), level)
+        percentile_interval(sign * np.subtract(*_resample(pair, groups, n_resamples, seed)), level)
         if value == value
         else (np.nan, np.nan)
     )
-    return Comparison(metric, value, low, high, OF_PATIENTS.format(resamples, groups.max() + 1))
+    return Comparison(metric, value, low, high, RESAMPLES_NOTE.format(n_resamples, groups.max() + 1))
 
 
 def _find(measures: Sequence[Measure], metric: str, label: str) -> Measure:
@@ -201,13 +204,15 @@ def _interval(
     if np.isnan(value):
         return np.nan, np.nan
     if measure.among is not None and value in (0, 1):
-        return never_seen(value, len(np.unique(groups[measure.among])), level)
-    if measure.noise_adds and not np.isnan(values).all():
+        return exact_ci(value, len(np.unique(groups[measure.among])), level)
+    if measure.biased_upwards and not np.isnan(values).all():
         values = np.maximum(values - (np.nanmedian(values) - value), 0)
-    return interval(values, level)
+    return percentile_interval(values, level)
 
 
 def _resample(measures: list[Measure], groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Compute measures on resamples of patients, (measures, resamples); one seed draws the same patients for all."""
-    blocks = [np.array([measure.of(drawn) for measure in measures]) for drawn in weights(groups, resamples, seed)]
+    blocks = [
+        np.array([measure.of(drawn) for measure in measures]) for drawn in bootstrap_weights(groups, resamples, seed)
+    ]
     return np.concatenate(blocks, axis=1) if blocks else np.empty((len(measures), 0))

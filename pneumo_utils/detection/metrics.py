@@ -12,12 +12,12 @@ from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
 from pneumo_utils.detection import grid
-from pneumo_utils.detection.boxes import FRAME, confidences, surer
-from pneumo_utils.detection.matching import ANY, Beside, Boxes, by_label
-from pneumo_utils.detection.metric_ci import ALL, Measure, divided, ratio, share
+from pneumo_utils.detection.boxes import NIH_IMAGE_SIZE, above_score, confidences_from_boxes
+from pneumo_utils.detection.matching import ANY_LABEL, BoxArrays, Matching, measures_by_label
+from pneumo_utils.detection.metric_ci import ALL, Measure, divide_or_nan, proportion_measure, ratio_of_sums
 
 
-def average_precision(found: list[dict], true: list[dict], kind: int, least: float = 0.5) -> float:
+def average_precision(predicted: list[dict], true: list[dict], class_index: int, min_iou: float = 0.5) -> float:
     """Compute the average precision of one class over all images; nan if there is no true box of it.
 
     It is the area under the curve of precision, made monotone, against recall. Boxes are taken by falling score. One is
@@ -29,13 +29,13 @@ def average_precision(found: list[dict], true: list[dict], kind: int, least: flo
     min_iou: the lowest intersection over union of a right box.
     """
     scores, right, n_true = [], [], 0
-    for prediction, target in zip(found, true):
-        true_boxes = target["boxes"][target["classes"] == kind]
-        of_class = prediction["classes"] == kind
+    for prediction, target in zip(predicted, true):
+        true_boxes = target["boxes"][target["classes"] == class_index]
+        of_class = prediction["classes"] == class_index
         order = prediction["scores"][of_class].argsort(descending=True)
         n_true += len(true_boxes)
         scores.append(prediction["scores"][of_class][order])
-        right.append(_greedy_hits(prediction["boxes"][of_class][order], true_boxes, least))
+        right.append(_greedy_hits(prediction["boxes"][of_class][order], true_boxes, min_iou))
     if not n_true:
         return float("nan")
     order = torch.cat(scores).argsort(descending=True, stable=True)
@@ -57,12 +57,12 @@ def _greedy_hits(boxes: torch.Tensor, true_boxes: torch.Tensor, min_iou: float) 
     return hit
 
 
-LOOSE = 0.1, 0.3  # thresholds of IoU below COCO's, for findings without sharp borders
-STRICT = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())  # COCO's own thresholds
-RECALLS = np.linspace(0, 1, 101)
+LOOSE_IOUS = 0.1, 0.3  # thresholds of IoU below COCO's, for findings without sharp borders
+COCO_IOUS = tuple(np.linspace(0.5, 0.95, 10).round(2).tolist())  # COCO's own thresholds
+RECALL_POINTS = np.linspace(0, 1, 101)
 
 
-def coco_measures(beside: Beside, label: str) -> list[Measure]:
+def coco_measures(matching: Matching, label: str) -> list[Measure]:
     """Make COCO's average precision at an IoU of 0.1, 0.3 and 0.5, and its mean over 0.5 to 0.95.
 
     The mean over labels of any of these is called mAP.
@@ -70,39 +70,39 @@ def coco_measures(beside: Beside, label: str) -> list[Measure]:
     matching: predicted and true boxes.
     label: the label of the measures.
     """
-    curves = Curves(beside, LOOSE + STRICT)
-    thresholds_of = {f"AP at {min_iou:g}": [index] for index, min_iou in enumerate(LOOSE + STRICT[:1])}
-    thresholds_of["AP (0.5 to 0.95)"] = list(range(len(LOOSE), len(LOOSE + STRICT)))
+    curves = PrecisionRecallCurves(matching, LOOSE_IOUS + COCO_IOUS)
+    thresholds_of = {f"AP at {min_iou:g}": [index] for index, min_iou in enumerate(LOOSE_IOUS + COCO_IOUS[:1])}
+    thresholds_of["AP (0.5 to 0.95)"] = list(range(len(LOOSE_IOUS), len(LOOSE_IOUS + COCO_IOUS)))
     return [
-        Measure(name, label, partial(curves.mean_area, indices), len(beside.true), noise_adds=True)
+        Measure(name, label, partial(curves.mean_average_precision, indices), len(matching.true), biased_upwards=True)
         for name, indices in thresholds_of.items()
     ]
 
 
-class Curves:
+class PrecisionRecallCurves:
     """Curves of precision against recall at several thresholds of IoU, for many weightings of the images.
 
     matching: predicted and true boxes.
     thresholds: of IoU.
     """
 
-    def __init__(self, beside: Beside, thresholds: Sequence[float]):
-        matched = matches(beside, thresholds)
+    def __init__(self, matching: Matching, thresholds: Sequence[float]):
+        matched = match_as_coco(matching, thresholds)
         self.image, self.hit = matched["image"], matched["hit"]
         # for each box the last one of the same score
         self.tied_to = np.searchsorted(-matched["score"], -matched["score"], side="right") - 1
-        self.n_true = beside.an_image(beside.true)
+        self.n_true = matching.count_per_image(matching.true)
         self.weights: np.ndarray | None = None
 
-    def mean_area(self, places: Sequence[int], drawn: np.ndarray) -> np.ndarray:
+    def mean_average_precision(self, thresholds: Sequence[int], image_weights: np.ndarray) -> np.ndarray:
         """Compute the mean of average precision over some of the thresholds, one number per row of weights.
 
         thresholds: the indices of the thresholds.
         image_weights: (resamples, images), how often each image counts.
         """
-        return np.mean([self.area(drawn, index) for index in places], axis=0)
+        return np.mean([self.area(image_weights, index) for index in thresholds], axis=0)
 
-    def area(self, drawn: np.ndarray, place: int) -> np.ndarray:
+    def area(self, image_weights: np.ndarray, threshold: int) -> np.ndarray:
         """Compute average precision at one threshold, one number per row of weights; nan without true boxes.
 
         It is the mean, over 101 values of recall, of the best precision at that recall or a higher one.
@@ -110,22 +110,27 @@ class Curves:
         image_weights: (resamples, images), how often each image counts.
         threshold: the index of the threshold.
         """
-        if self.weights is not drawn:  # one block of weights serves all thresholds
-            self.weights, self.box_weights = drawn, drawn[:, self.image]
+        if self.weights is not image_weights:  # one block of weights serves all thresholds
+            self.weights, self.box_weights = image_weights, image_weights[:, self.image]
             self.n_boxes = self.box_weights.cumsum(axis=1)
-        hit_rows = np.flatnonzero(self.hit[place])
-        n_true = drawn @ self.n_true
+        hit_rows = np.flatnonzero(self.hit[threshold])
+        n_true = image_weights @ self.n_true
         if not len(hit_rows):
             return np.where(n_true > 0, 0.0, np.nan)
         end = self.tied_to[hit_rows]
         last = np.append(np.diff(end) != 0, True)
         hits, boxes = self.box_weights[:, hit_rows].cumsum(axis=1)[:, last], self.n_boxes[:, end[last]]
-        recall, precision = np.nan_to_num(divided(hits, n_true[:, None])), np.nan_to_num(divided(hits, boxes))
+        recall, precision = (
+            np.nan_to_num(divide_or_nan(hits, n_true[:, None])),
+            np.nan_to_num(divide_or_nan(hits, boxes)),
+        )
         best = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         n_rows, n_columns = recall.shape
         offset = 2.0 * np.arange(n_rows)[:, None]  # keeps the rows apart, so that one search serves all of them
         first = (
-            np.searchsorted((recall + offset).ravel(), (RECALLS + offset).ravel(), side="left").reshape(n_rows, -1)
+            np.searchsorted((recall + offset).ravel(), (RECALL_POINTS + offset).ravel(), side="left").reshape(
+                n_rows, -1
+            )
             - n_columns * np.arange(n_rows)[:, None]
         )
         at_recalls = np.where(
@@ -134,7 +139,7 @@ class Curves:
         return np.where(n_true > 0, at_recalls.mean(axis=1), np.nan)
 
 
-def matches(beside: Beside, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
+def match_as_coco(matching: Matching, thresholds: Sequence[float]) -> dict[str, np.ndarray]:
     """Match predicted boxes with true ones as COCO does.
 
     The result has, for all predicted boxes by falling score, "score", "image" and "hit" (thresholds, boxes), which
@@ -143,7 +148,7 @@ def matches(beside: Beside, thresholds: Sequence[float]) -> dict[str, np.ndarray
     matching: predicted and true boxes.
     thresholds: of IoU.
     """
-    evaluated_images = [image for image in evaluated(beside, thresholds).evalImgs if image is not None]
+    evaluated_images = [image for image in evaluate_with_coco(matching, thresholds).evalImgs if image is not None]
     score = np.concatenate([np.zeros(0), *(image["dtScores"] for image in evaluated_images)])
     number = np.concatenate(
         [np.zeros(0, int), *(np.full(len(image["dtScores"]), image["image_id"]) for image in evaluated_images)]
@@ -155,7 +160,7 @@ def matches(beside: Beside, thresholds: Sequence[float]) -> dict[str, np.ndarray
     return {"score": score[order], "image": number[order], "hit": hit[:, order]}
 
 
-def evaluated(beside: Beside, thresholds: Sequence[float]) -> COCOeval:
+def evaluate_with_coco(matching: Matching, thresholds: Sequence[float]) -> COCOeval:
     """Run the evaluation of pycocotools on boxes of one class.
 
     matching: predicted and true boxes.
@@ -163,10 +168,10 @@ def evaluated(beside: Beside, thresholds: Sequence[float]) -> COCOeval:
     """
     datasets = []
     with redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-        for boxes in (beside.true, beside.found):
+        for boxes in (matching.true, matching.predicted):
             datasets.append(COCO())
             datasets[-1].dataset = {
-                "images": [{"id": number} for number in range(beside.images)],
+                "images": [{"id": number} for number in range(matching.images)],
                 "categories": [{"id": 1}],
                 "annotations": _annotations(boxes),
             }
@@ -174,17 +179,17 @@ def evaluated(beside: Beside, thresholds: Sequence[float]) -> COCOeval:
         evaluation = COCOeval(*datasets, "bbox")
         evaluation.params.iouThrs = np.array(thresholds)
         evaluation.params.areaRng, evaluation.params.areaRngLbl = [[0, 1e10]], ["all"]
-        evaluation.params.maxDets = [max(100, int(beside.an_image(beside.found).max(initial=0)))]
+        evaluation.params.maxDets = [max(100, int(matching.count_per_image(matching.predicted).max(initial=0)))]
         evaluation.evaluate()
     return evaluation
 
 
-def _annotations(boxes: Boxes) -> list[dict]:
+def _annotations(boxes: BoxArrays) -> list[dict]:
     """Write boxes as COCO's annotations in pixels, numbered from 1, since 0 means that nothing is matched."""
     sides = (boxes.corners[:, 2:] - boxes.corners[:, :2]).clip(min=0)
     rows = zip(
         boxes.image.tolist(),
-        (FRAME * np.concatenate([boxes.corners[:, :2], sides], axis=1)).tolist(),
+        (NIH_IMAGE_SIZE * np.concatenate([boxes.corners[:, :2], sides], axis=1)).tolist(),
         boxes.scores.tolist(),
     )
     return [
@@ -204,37 +209,39 @@ def _annotations(boxes: Boxes) -> list[dict]:
 RSNA_THRESHOLDS = 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75
 
 
-def rsna_measures(beside: Beside, label: str) -> list[Measure]:
+def rsna_measures(matching: Matching, label: str) -> list[Measure]:
     """Make the metric of the RSNA 2018 challenge, the mean over images that have a predicted or a true box.
 
     matching: predicted and true boxes.
     label: the label of the measure.
     """
-    values = image_scores(beside)
+    values = rsna_image_scores(matching)
     defined = ~np.isnan(values)
-    return [Measure("RSNA 2018", label, ratio(np.where(defined, values, 0), defined), int(defined.sum()))]
+    return [Measure("RSNA 2018", label, ratio_of_sums(np.where(defined, values, 0), defined), int(defined.sum()))]
 
 
-def image_scores(beside: Beside) -> np.ndarray:
+def rsna_image_scores(matching: Matching) -> np.ndarray:
     """Compute the RSNA 2018 metric of each image; nan where there are neither predicted nor true boxes.
 
     It is hits / (predicted + true boxes - hits), the mean over the thresholds of IoU.
 
     matching: predicted and true boxes.
     """
-    n_boxes = beside.an_image(beside.found) + beside.an_image(beside.true)
+    n_boxes = matching.count_per_image(matching.predicted) + matching.count_per_image(matching.true)
     return np.mean(
         [
-            divided(hits := beside.an_image(beside.found, _rsna_hits(beside, threshold)), n_boxes - hits)
+            divide_or_nan(
+                hits := matching.count_per_image(matching.predicted, _rsna_hits(matching, threshold)), n_boxes - hits
+            )
             for threshold in RSNA_THRESHOLDS
         ],
         axis=0,
     )
 
 
-def _rsna_hits(beside: Beside, threshold: float) -> np.ndarray:
+def _rsna_hits(beside: Matching, threshold: float) -> np.ndarray:
     """Mark the predicted boxes that hit a true one; those of an image are sorted by falling score."""
-    hit, taken = np.zeros(len(beside.found), bool), np.zeros(len(beside.true), bool)
+    hit, taken = np.zeros(len(beside.predicted), bool), np.zeros(len(beside.true), bool)
     near = np.flatnonzero(beside.iou > threshold)
     predicted, true, overlap = beside.pairs[0][near], beside.pairs[1][near], beside.iou[near]
     for pair in np.lexsort([-overlap, predicted]):  # box by box, the largest overlap first
@@ -246,71 +253,78 @@ def _rsna_hits(beside: Beside, threshold: float) -> np.ndarray:
 POINTING_THRESHOLDS = 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7
 
 
-def measures(beside: Beside, label: str, thresholds: Sequence[float] = POINTING_THRESHOLDS) -> list[Measure]:
+def localisation_measures(
+    matching: Matching, label: str, thresholds: Sequence[float] = POINTING_THRESHOLDS
+) -> list[Measure]:
     """Make localisation accuracy and false positives per image, by IoU and by IoBB, at each threshold.
 
     matching: predicted and true boxes.
     label: the label of the measures.
     thresholds: a predicted box hits if its overlap with a true box is above this.
     """
-    has_box = beside.an_image(beside.true) > 0
+    has_box = matching.count_per_image(matching.true) > 0
     made = []
-    for name, overlaps in {"IoU": beside.iou, "IoBB": beside.iobb}.items():
-        largest = beside.furthest(overlaps)
+    for name, overlaps in {"IoU": matching.iou, "IoBB": matching.iobb}.items():
+        largest = matching.max_overlap(overlaps)
         for threshold in thresholds:
-            hits, misses = (beside.an_image(beside.found, rows) for rows in (largest > threshold, largest <= threshold))
+            hits, misses = (
+                matching.count_per_image(matching.predicted, rows)
+                for rows in (largest > threshold, largest <= threshold)
+            )
             made += [
-                share(f"{name} accuracy at {threshold:g}", label, hits > 0, has_box),
+                proportion_measure(f"{name} accuracy at {threshold:g}", label, hits > 0, has_box),
                 Measure(
                     f"false positives an image, {name} at {threshold:g}",
                     label,
-                    ratio(misses, np.ones(beside.images)),
-                    beside.images,
+                    ratio_of_sums(misses, np.ones(matching.images)),
+                    matching.images,
                     loss=True,
                 ),
             ]
     return made
 
 
-def pointing(beside: Beside, label: str) -> Measure:
+def pointing_measure(matching: Matching, label: str) -> Measure:
     """Make the accuracy of the pointing game on boxes: the share of images with a box in which the point hits.
 
     matching: predicted and true boxes.
     label: the label of the measure.
     """
-    return share("pointing", label, pointed(beside), beside.an_image(beside.true) > 0)
+    return proportion_measure("pointing", label, pointing_hits(matching), matching.count_per_image(matching.true) > 0)
 
 
-def pointed(beside: Beside) -> np.ndarray:
+def pointing_hits(matching: Matching) -> np.ndarray:
     """Tell for each image whether the point of the predicted box with the highest score lies in a true box.
 
     The point is where a saliency map is highest, or the centre of the box. An image without a predicted box misses.
 
     matching: predicted and true boxes.
     """
-    predicted, true = beside.pairs
-    is_best = np.append(True, np.diff(beside.found.image) > 0)[: len(beside.found)]
-    point, box = beside.found.points[predicted], beside.true.corners[true]
+    predicted, true = matching.pairs
+    is_best = np.append(True, np.diff(matching.predicted.image) > 0)[: len(matching.predicted)]
+    point, box = matching.predicted.points[predicted], matching.true.corners[true]
     inside = is_best[predicted] & (box[:, :2] <= point).all(axis=1) & (point <= box[:, 2:]).all(axis=1)
-    return np.bincount(beside.found.image[predicted], inside, beside.images) > 0
+    return np.bincount(matching.predicted.image[predicted], inside, matching.images) > 0
 
 
-def with_boxes(beside: Beside) -> Measure:
+def detection_rate(matching: Matching) -> Measure:
     """Make the share of images with a predicted box.
 
     matching: predicted and true boxes.
     """
-    return share("images with a found box", ALL, beside.an_image(beside.found) > 0, np.ones(beside.images, bool))
+    return proportion_measure(
+        "images with a found box", ALL, matching.count_per_image(matching.predicted) > 0, np.ones(matching.images, bool)
+    )
 
 
 def all_measures(
-    found: list[dict],
+    predicted: list[dict],
     true: list[dict],
     labels: Sequence[str] = (),
-    least: float = 0.0,
-    told: np.ndarray | None = None,
-    whatever: list[dict] | None = None,
-    one_hot: float = grid.ONE_HOT,
+    min_score: float = 0.0,
+    cell_confidences: np.ndarray | None = None,
+    any_label: list[dict] | None = None,
+    cell_threshold: float = grid.CELL_THRESHOLD,
 ) -> list[Measure]:
     """Make all detection measures: localisation, pointing, RSNA, average precision and area.
 
@@ -325,19 +339,23 @@ def all_measures(
     any_label: predictions of boxes of any label; None takes `predicted`.
     cell_threshold: a cell counts as predicted from this confidence on, in the one-hot version of the area measures.
     """
-    of_any = found if whatever is None else whatever
+    of_any = predicted if any_label is None else any_label
 
-    def of_one_label(beside: Beside, label: str) -> list[Measure]:
-        selected = beside.surer(least)
+    def of_one_label(beside: Matching, label: str) -> list[Measure]:
+        selected = beside.above_score(min_score)
         return [
-            *measures(selected, label),
-            pointing(beside, label),
+            *localisation_measures(selected, label),
+            pointing_measure(beside, label),
             *rsna_measures(selected, label),
             *coco_measures(beside, label),
-            *[with_boxes(selected)] * (label == ANY),
+            *[detection_rate(selected)] * (label == ANY_LABEL),
         ]
 
     return [
-        *by_label(found, true, labels, of_one_label, of_any),
-        *grid.measures(true, confidences(surer(of_any, least)) if told is None else told, one_hot),
+        *measures_by_label(predicted, true, labels, of_one_label, of_any),
+        *grid.area_measures(
+            true,
+            confidences_from_boxes(above_score(of_any, min_score)) if cell_confidences is None else cell_confidences,
+            cell_threshold,
+        ),
     ]

@@ -8,16 +8,25 @@ import pandas as pd
 import torch
 from sklearn.model_selection import GroupKFold
 
-from pneumo_utils.detection.boxes import LARGER, confidences, grids, iou, larger, one_kind, targets, things_of_table
-from pneumo_utils.detection.grid import of_grids, soft_f1
-from pneumo_utils.detection.metric_ci import scores, table
-from pneumo_utils.detection.outputs import Said, boxes_from, picked, pooled
+from pneumo_utils.detection.boxes import (
+    LARGER_READINGS,
+    confidences_from_boxes,
+    drop_classes,
+    grids_from_table,
+    grids_from_targets,
+    iou,
+    select_larger,
+    targets_from_table,
+)
+from pneumo_utils.detection.grid import area_f1_measures, soft_f1
+from pneumo_utils.detection.metric_ci import score_detectors, score_measures
+from pneumo_utils.detection.outputs import DetectorOutput, boxes_from_maps, concat_outputs, select_images
 from pneumo_utils.evaluation.bootstrap import RESAMPLES
 
-Fit = Callable[[np.ndarray], np.ndarray]  # from true grids (images, 16, 16) to one predicted grid (16, 16)
+GridPredictor = Callable[[np.ndarray], np.ndarray]  # from true grids (images, 16, 16) to one predicted grid (16, 16)
 
 
-def grids_out_of_patient(grids: np.ndarray, patients: np.ndarray, fit: Fit, folds: int = 5) -> np.ndarray:
+def cross_validate_grids(grids: np.ndarray, patients: np.ndarray, fit: GridPredictor, n_folds: int = 5) -> np.ndarray:
     """Predict a grid for each image by cross-validation over patients: (images, 16, 16).
 
     grids: true cells (images, 16, 16).
@@ -26,7 +35,7 @@ def grids_out_of_patient(grids: np.ndarray, patients: np.ndarray, fit: Fit, fold
     n_folds: the number of folds, or of patients if that is smaller.
     """
     predicted = np.zeros(grids.shape)
-    for train, test in GroupKFold(min(folds, len(np.unique(patients)))).split(grids, groups=patients):
+    for train, test in GroupKFold(min(n_folds, len(np.unique(patients)))).split(grids, groups=patients):
         predicted[test] = fit(grids[train])
     return predicted
 
@@ -34,46 +43,46 @@ def grids_out_of_patient(grids: np.ndarray, patients: np.ndarray, fit: Fit, fold
 # Each of the following takes the grids of the training images (images, 16, 16) and predicts one grid (16, 16).
 
 
-def prior(train: np.ndarray) -> np.ndarray:
+def prior_grid(train: np.ndarray) -> np.ndarray:
     """Predict how often each cell lies in a box."""
     return train.mean(axis=0)
 
 
-def rescaled(train: np.ndarray) -> np.ndarray:
+def rescaled_prior(train: np.ndarray) -> np.ndarray:
     """Predict how often each cell lies in a box, divided by the maximum."""
-    return prior(train) / prior(train).max()
+    return prior_grid(train) / prior_grid(train).max()
 
 
-def thresholded(train: np.ndarray) -> np.ndarray:
+def thresholded_prior(train: np.ndarray) -> np.ndarray:
     """Predict 1 for the most frequent cells, with the threshold of the best F1 on the training boxes."""
-    frequency = prior(train)
+    frequency = prior_grid(train)
     return max(
         ((frequency >= threshold).astype(float) for threshold in np.unique(frequency)[::4]),
         key=lambda mask: soft_f1(train, np.broadcast_to(mask, train.shape))["f1"],
     )
 
 
-def constant(train: np.ndarray) -> np.ndarray:
+def constant_grid(train: np.ndarray) -> np.ndarray:
     """Predict for every cell the share of all cells that lie in a box."""
     return np.full(train.shape[1:], train.mean())
 
 
-def everywhere(train: np.ndarray) -> np.ndarray:
+def positive_grid(train: np.ndarray) -> np.ndarray:
     """Predict every cell as positive."""
     return np.ones(train.shape[1:])
 
 
 GRID_PREDICTORS = {
-    "everywhere": everywhere,
-    "constant": constant,
-    "prior": prior,
-    "prior, rescaled": rescaled,
-    "prior, thresholded": thresholded,
+    "everywhere": positive_grid,
+    "constant": constant_grid,
+    "prior": prior_grid,
+    "prior, rescaled": rescaled_prior,
+    "prior, thresholded": thresholded_prior,
 }
 
 
-def box_baselines(
-    boxes: pd.DataFrame, samples: int = 0, seed: int = 0, predictors: Mapping[str, Fit] = GRID_PREDICTORS
+def score_grid_baselines(
+    boxes: pd.DataFrame, n_resamples: int = 0, seed: int = 0, predictors: Mapping[str, GridPredictor] = GRID_PREDICTORS
 ) -> pd.DataFrame:
     """Score predictors of grids on all images with a box, by cross-validation over patients: a row per predictor.
 
@@ -82,19 +91,19 @@ def box_baselines(
     seed: random seed of the resamples.
     predictors: functions that predict a grid, by name.
     """
-    grids, patients = targets(boxes)
+    grids, patients = grids_from_table(boxes)
     rows = []
     for name, fit in predictors.items():
-        predicted = grids_out_of_patient(grids, patients, fit)
+        predicted = cross_validate_grids(grids, patients, fit)
         row = {"predictor": name, **soft_f1(grids, predicted), "images": len(grids)}
-        if samples:
-            f1_measures = of_grids(grids, predicted, np.ones(len(grids), bool))[2:3]
-            row |= scores(f1_measures, patients, samples, seed)[["low", "high"]].iloc[0].to_dict()
+        if n_resamples:
+            f1_measures = area_f1_measures(grids, predicted, np.ones(len(grids), bool))[2:3]
+            row |= score_measures(f1_measures, patients, n_resamples, seed)[["low", "high"]].iloc[0].to_dict()
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def large_box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0) -> pd.DataFrame:
+def score_large_box_baseline(boxes: pd.DataFrame, n_resamples: int = 0, seed: int = 0) -> pd.DataFrame:
     """Score the prediction of every cell as positive, on larger boxes alone: a row per definition of "larger".
 
     boxes: NIH's table of boxes.
@@ -103,65 +112,67 @@ def large_box_baselines(boxes: pd.DataFrame, samples: int = 0, seed: int = 0) ->
     """
     return pd.concat(
         [
-            box_baselines(larger(boxes, reading), samples, seed, {"everywhere": everywhere}).assign(reading=reading)
-            for reading in LARGER
+            score_grid_baselines(
+                select_larger(boxes, reading), n_resamples, seed, {"everywhere": positive_grid}
+            ).assign(reading=reading)
+            for reading in LARGER_READINGS
         ],
         ignore_index=True,
     )
 
 
-LEVELS = np.linspace(0.1, 0.9, 9)  # thresholds over the prior's maximum that are tried
-Images = list[dict]  # targets of the images that have one label, with boxes of this label alone
+PRIOR_THRESHOLDS = np.linspace(0.1, 0.9, 9)  # thresholds over the prior's maximum that are tried
+LabelTargets = list[dict]  # targets of the images that have one label, with boxes of this label alone
 
 # Each of the following takes the training boxes of one label (N, 4) and their images, and makes one prediction.
 
 
-def nothing(boxes: torch.Tensor, images: Images) -> dict:
+def no_box(boxes: torch.Tensor, images: LabelTargets) -> dict:
     """Predict no box."""
     return _certain(torch.empty(0, 4))
 
 
-def everything(boxes: torch.Tensor, images: Images) -> dict:
+def whole_image_box(boxes: torch.Tensor, images: LabelTargets) -> dict:
     """Predict one box, the whole image."""
     return _certain(torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
 
 
-def mean_box(boxes: torch.Tensor, images: Images) -> dict:
+def mean_box(boxes: torch.Tensor, images: LabelTargets) -> dict:
     """Predict the mean of all corners; for findings on either side it lies between the lungs."""
     return _certain(boxes.mean(0, keepdim=True))
 
 
-def typical_box(boxes: torch.Tensor, images: Images) -> dict:
+def typical_box(boxes: torch.Tensor, images: LabelTargets) -> dict:
     """Predict the training box with the highest mean overlap with the others."""
     corners = boxes.double().numpy()
     return _certain(boxes[iou(corners[:, None], corners).mean(axis=0).argmax()][None])
 
 
-def location_prior(boxes: torch.Tensor, images: Images) -> dict:
+def location_prior_boxes(boxes: torch.Tensor, images: LabelTargets) -> dict:
     """Predict boxes around the most frequent cells, with the threshold at which they overlap the training boxes most.
 
     The point of a box is its most frequent cell.
     """
-    frequency, corners = grids(images).mean(axis=0)[None], boxes.double().numpy()
+    frequency, corners = grids_from_targets(images).mean(axis=0)[None], boxes.double().numpy()
     if not frequency.any():
         return typical_box(boxes, images)  # boxes too small to cover more than half of any cell
-    candidates = [boxes_from(frequency, [level])[0] for level in LEVELS]
+    candidates = [boxes_from_maps(frequency, [level])[0] for level in PRIOR_THRESHOLDS]
     return max(
         candidates, key=lambda candidate: iou(candidate["boxes"].double().numpy()[:, None], corners).max(axis=0).mean()
     )
 
 
 BOX_PREDICTORS = {
-    "nothing": nothing,
-    "everything": everything,
+    "nothing": no_box,
+    "everything": whole_image_box,
     "mean box": mean_box,
     "typical box": typical_box,
-    "location prior": location_prior,
+    "location prior": location_prior_boxes,
 }
 
 
-def fitted(
-    predictor: Callable[[torch.Tensor, Images], dict], train: list[dict], labels: int
+def fit_box_predictor(
+    predictor: Callable[[torch.Tensor, LabelTargets], dict], train: list[dict], n_labels: int
 ) -> dict[str, torch.Tensor]:
     """Fit a predictor of boxes to each label that has training boxes, and return one prediction for any image.
 
@@ -172,7 +183,7 @@ def fitted(
     n_labels: the number of labels.
     """
     predictions = [_certain(torch.empty(0, 4)) | {"classes": torch.empty(0, dtype=torch.int64)}]
-    for number in range(labels):
+    for number in range(n_labels):
         images = [
             {"boxes": target["boxes"][target["classes"] == number]}
             for target in train
@@ -195,17 +206,17 @@ def _certain(boxes: torch.Tensor) -> dict:
     return {"boxes": boxes, "scores": torch.ones(len(boxes)), "points": (boxes[:, :2] + boxes[:, 2:]) / 2}
 
 
-PRIOR = "location prior"
-OF_GRIDS = {
-    "everything": everywhere,
-    PRIOR: prior,
-    f"{PRIOR}, rescaled": rescaled,
-    f"{PRIOR}, thresholded": thresholded,
-    "constant": constant,
+LOCATION_PRIOR = "location prior"
+CELL_PREDICTORS = {
+    "everything": positive_grid,
+    LOCATION_PRIOR: prior_grid,
+    f"{LOCATION_PRIOR}, rescaled": rescaled_prior,
+    f"{LOCATION_PRIOR}, thresholded": thresholded_prior,
+    "constant": constant_grid,
 }
 
 
-def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said]:
+def predict_baselines(train: list[dict], labels: list[str], n_images: int) -> dict[str, DetectorOutput]:
     """Fit all baselines and return their outputs for some images, by the name of the baseline.
 
     train: one target per training image.
@@ -214,25 +225,29 @@ def answers(train: list[dict], labels: list[str], images: int) -> dict[str, Said
     """
     baselines = {}
     for name, predictor in BOX_PREDICTORS.items():
-        any_label = fitted(predictor, one_kind(train), 1)
-        cell_grid = confidences([any_label | {"scores": any_label["scores"].new_ones(len(any_label["scores"]))}])[0]
-        baselines[name] = Said(
-            [fitted(predictor, train, len(labels))] * images,
-            np.tile(cell_grid, (images, 1, 1)),
-            whatever=[any_label] * images,
+        any_label = fit_box_predictor(predictor, drop_classes(train), 1)
+        cell_grid = confidences_from_boxes(
+            [any_label | {"scores": any_label["scores"].new_ones(len(any_label["scores"]))}]
+        )[0]
+        baselines[name] = DetectorOutput(
+            [fit_box_predictor(predictor, train, len(labels))] * n_images,
+            np.tile(cell_grid, (n_images, 1, 1)),
+            any_label=[any_label] * n_images,
         )
-    train_grids = grids([target for target in train if len(target["boxes"])])
-    for name, fit in OF_GRIDS.items():
-        predicted = np.tile(fit(train_grids), (images, 1, 1))
+    train_grids = grids_from_targets([target for target in train if len(target["boxes"])])
+    for name, fit in CELL_PREDICTORS.items():
+        predicted = np.tile(fit(train_grids), (n_images, 1, 1))
         baselines[name] = (
-            replace(baselines[name], cell_confidences=predicted) if name in baselines else Said(None, predicted)
+            replace(baselines[name], cell_confidences=predicted)
+            if name in baselines
+            else DetectorOutput(None, predicted)
         )
     return baselines
 
 
-def boxes_out_of_patient(
-    things: list[dict], patients: Sequence | np.ndarray, labels: list[str], folds: int = 5
-) -> dict[str, Said]:
+def cross_validate_baselines(
+    targets: list[dict], patients: Sequence | np.ndarray, labels: list[str], n_folds: int = 5
+) -> dict[str, DetectorOutput]:
     """Predict each image with all baselines by cross-validation over patients, by the name of the baseline.
 
     targets: one per image.
@@ -240,14 +255,14 @@ def boxes_out_of_patient(
     labels: the names of the classes.
     n_folds: the number of folds, or of patients if that is smaller.
     """
-    splits = list(GroupKFold(min(folds, len(np.unique(patients)))).split(things, groups=patients))
-    by_fold = [answers([things[row] for row in train], labels, len(test)) for train, test in splits]
+    splits = list(GroupKFold(min(n_folds, len(np.unique(patients)))).split(targets, groups=patients))
+    by_fold = [predict_baselines([targets[row] for row in train], labels, len(test)) for train, test in splits]
     order = np.argsort(np.concatenate([test for _, test in splits]))
-    return {name: picked(pooled([fold[name] for fold in by_fold]), order) for name in by_fold[0]}
+    return {name: select_images(concat_outputs([fold[name] for fold in by_fold]), order) for name in by_fold[0]}
 
 
-def of_table(
-    boxes: pd.DataFrame, labels: Sequence[str] = (), resamples: int = RESAMPLES, seed: int = 0
+def score_baselines(
+    boxes: pd.DataFrame, labels: Sequence[str] = (), n_resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
     """Score all baselines on NIH's table of boxes, by cross-validation over patients.
 
@@ -260,7 +275,7 @@ def of_table(
     """
     known = sorted(boxes["label"].unique())
     # both in the order of the images
-    true, patients = things_of_table(boxes, known), boxes.groupby("image")["patient"].first().to_numpy()
-    systems = boxes_out_of_patient(true, patients, known)
+    true, patients = targets_from_table(boxes, known), boxes.groupby("image")["patient"].first().to_numpy()
+    systems = cross_validate_baselines(true, patients, known)
     measures = {name: output.measures(true, labels) for name, output in systems.items()}
-    return table(measures, patients, resamples, seed)
+    return score_detectors(measures, patients, n_resamples, seed)

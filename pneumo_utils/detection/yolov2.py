@@ -11,14 +11,14 @@ from torchvision.ops import batched_nms, box_convert, box_iou
 
 from pneumo_utils.models.blocks import HEAD, Chain
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.darknet import conv, load_darknet
-from pneumo_utils.models.registry import Source
-from pneumo_utils.models.weights import find_official, load_pocket
+from pneumo_utils.models.darknet import conv_layers, load_darknet
+from pneumo_utils.models.registry import WeightsSource
+from pneumo_utils.models.weights import find_official_weights, load_pocket
 
-ROUNDS = 100  # at most, of k-means
+MAX_ITERATIONS = 100  # at most, of k-means
 
 
-def overlap(sizes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+def size_iou(sizes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     """Compute the IoU of every size with every other, with a shared corner: (N, M).
 
     sizes: widths and heights (N, 2).
@@ -28,7 +28,7 @@ def overlap(sizes: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
     return intersection / (sizes.prod(-1)[:, None] + others.prod(-1)[None] - intersection)
 
 
-def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
+def cluster_anchors(sizes: torch.Tensor, n_anchors: int, seed: int = 0) -> torch.Tensor:
     """Cluster the sizes of boxes by k-means with 1 - IoU as the distance: (n_anchors, 2), from small to large.
 
     sizes: widths and heights (N, 2).
@@ -37,13 +37,16 @@ def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     centres = sizes[torch.randint(len(sizes), (1,), generator=generator)]
-    while len(centres) < number:  # k-means++: sizes far from all centres are likelier
-        distance = 1 - overlap(sizes, centres).max(1).values
+    while len(centres) < n_anchors:  # k-means++: sizes far from all centres are likelier
+        distance = 1 - size_iou(sizes, centres).max(1).values
         centres = torch.cat([centres, sizes[torch.multinomial(distance.clamp(min=1e-9) ** 2, 1, generator=generator)]])
-    for _ in range(ROUNDS):
-        nearest = overlap(sizes, centres).argmax(1)
+    for _ in range(MAX_ITERATIONS):
+        nearest = size_iou(sizes, centres).argmax(1)
         means = torch.stack(
-            [sizes[nearest == index].mean(0) if (nearest == index).any() else centres[index] for index in range(number)]
+            [
+                sizes[nearest == index].mean(0) if (nearest == index).any() else centres[index]
+                for index in range(n_anchors)
+            ]
         )
         if torch.equal(means, centres):
             break
@@ -52,14 +55,14 @@ def anchors(sizes: torch.Tensor, number: int, seed: int = 0) -> torch.Tensor:
 
 
 # weights of the loss; darknet's 5, 1, 1, 1 are of gradients: of half a square, and of a cross-entropy
-OBJECT, NO_OBJECT, COORDINATES, CLASS = 5.0, 1.0, 1.0, 2.0
-LEAST = 0.05  # boxes with a lower score are dropped
-OVERLAPPING = 0.45  # of two boxes of one label with a higher IoU the weaker is dropped
-IGNORED_FROM = 0.6  # a box with such an IoU with a true one is not trained to see no object
-NOTHING = -1  # the class of rows that only pad a tensor of boxes
+OBJECT_WEIGHT, NO_OBJECT_WEIGHT, COORDINATES_WEIGHT, CLASS_WEIGHT = 5.0, 1.0, 1.0, 2.0
+MIN_BOX_SCORE = 0.05  # boxes with a lower score are dropped
+NMS_IOU = 0.45  # of two boxes of one label with a higher IoU the weaker is dropped
+IGNORE_IOU = 0.6  # a box with such an IoU with a true one is not trained to see no object
+PADDING_CLASS = -1  # the class of rows that only pad a tensor of boxes
 
 
-def spoken(raw: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
+def decode_raw(raw: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
     """Decode the raw output of a detector, each part as (B, H, W, A, ...).
 
     The parts are "within" (the centre in its cell), "log size", "thing" (the probability of an object), "class"
@@ -84,8 +87,8 @@ def spoken(raw: torch.Tensor, anchors: torch.Tensor) -> dict[str, torch.Tensor]:
     }
 
 
-def responsible(
-    boxes: torch.Tensor, anchors: torch.Tensor, high: int, wide: int
+def assign_anchors(
+    boxes: torch.Tensor, anchors: torch.Tensor, height: int, width: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Assign each true box to a cell and an anchor.
 
@@ -97,14 +100,14 @@ def responsible(
     height: cells down the image.
     width: cells across the image.
     """
-    grid = boxes.new_tensor([wide, high])
+    grid = boxes.new_tensor([width, height])
     centre, size = box_convert(boxes, "xyxy", "cxcywh").mul(grid.repeat(2)).split(2, 1)
-    column, row = (centre[:, axis].long().clamp(0, length - 1) for axis, length in ((0, wide), (1, high)))
-    anchor = overlap(size, anchors).argmax(1)
+    column, row = (centre[:, axis].long().clamp(0, length - 1) for axis, length in ((0, width), (1, height)))
+    anchor = size_iou(size, anchors).argmax(1)
     return row, column, anchor, torch.cat([centre - torch.stack([column, row], 1), (size / anchors[anchor]).log()], 1)
 
 
-def losses(
+def loss_terms(
     raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor, anchors: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Compute the terms of the YOLOv2 loss, each summed over an image and averaged over images.
@@ -116,22 +119,22 @@ def losses(
     classes: (B, N), `PADDING_CLASS` in rows without a box.
     anchors: widths and heights (A, 2) in cells.
     """
-    decoded = spoken(raw, anchors)
-    image, number = (classes != NOTHING).nonzero(as_tuple=True)
+    decoded = decode_raw(raw, anchors)
+    image, number = (classes != PADDING_CLASS).nonzero(as_tuple=True)
     true, true_classes = boxes[image, number], classes[image, number]
-    row, column, anchor, wanted = responsible(true, anchors, *raw.shape[2:])
+    row, column, anchor, wanted = assign_anchors(true, anchors, *raw.shape[2:])
     assigned = image, row, column, anchor
     corners = box_convert(decoded["boxes"].detach(), "cxcywh", "xyxy")
-    no_object = _best_iou(corners, boxes, classes) < IGNORED_FROM
+    no_object = _best_iou(corners, boxes, classes) < IGNORE_IOU
     no_object[assigned] = False
     weight = 2 - (true[:, 2:] - true[:, :2]).prod(1, keepdim=True)  # small boxes count for more
     error = torch.cat([decoded["within"][assigned], decoded["log size"][assigned]], 1) - wanted
     reached = _paired_iou(corners[assigned], true)
     terms = {
-        "object": OBJECT * (decoded["thing"][assigned] - reached).square().sum(),
-        "no object": NO_OBJECT * decoded["thing"][no_object].square().sum(),
-        "coordinates": COORDINATES * (weight * error.square()).sum(),
-        "class": CLASS * cross_entropy(decoded["class"][assigned], true_classes, reduction="sum"),
+        "object": OBJECT_WEIGHT * (decoded["thing"][assigned] - reached).square().sum(),
+        "no object": NO_OBJECT_WEIGHT * decoded["thing"][no_object].square().sum(),
+        "coordinates": COORDINATES_WEIGHT * (weight * error.square()).sum(),
+        "class": CLASS_WEIGHT * cross_entropy(decoded["class"][assigned], true_classes, reduction="sum"),
     }
     return {name: term / len(raw) for name, term in terms.items()}
 
@@ -139,7 +142,7 @@ def losses(
 def _best_iou(corners: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """Compute the highest IoU of each predicted box (B, H, W, A, 4) with a true one of its image."""
     ious = [
-        box_iou(predicted.reshape(-1, 4), true[true_classes != NOTHING])
+        box_iou(predicted.reshape(-1, 4), true[true_classes != PADDING_CLASS])
         for predicted, true, true_classes in zip(corners, boxes, classes)
     ]
     best = [iou.max(1).values if iou.shape[1] else iou.new_zeros(len(iou)) for iou in ious]
@@ -155,8 +158,8 @@ def _paired_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     return intersection / (areas[0] + areas[1] - intersection)
 
 
-def decode(
-    raw: torch.Tensor, anchors: torch.Tensor, least: float = LEAST, overlapping: float = OVERLAPPING
+def decode_boxes(
+    raw: torch.Tensor, anchors: torch.Tensor, min_score: float = MIN_BOX_SCORE, nms_iou: float = NMS_IOU
 ) -> list[dict[str, torch.Tensor]]:
     """Convert the raw output to one prediction per image, and drop the weaker of two boxes of a label that overlap.
 
@@ -167,29 +170,29 @@ def decode(
     min_score: boxes with a lower score are dropped.
     nms_iou: two boxes overlap if their IoU is higher than this.
     """
-    decoded, predictions = spoken(raw, anchors), []
+    decoded, predictions = decode_raw(raw, anchors), []
     corners = box_convert(decoded["boxes"], "cxcywh", "xyxy").clamp(0, 1)
     scores = decoded["thing"][..., None] * decoded["class"].softmax(-1)
     for boxes, score in zip(corners.flatten(1, 3), scores.flatten(1, 3)):
-        rows, classes = (score > least).nonzero(as_tuple=True)
-        keep = batched_nms(boxes[rows], score[rows, classes], classes, overlapping)
+        rows, classes = (score > min_score).nonzero(as_tuple=True)
+        keep = batched_nms(boxes[rows], score[rows, classes], classes, nms_iou)
         predictions.append({"boxes": boxes[rows][keep], "scores": score[rows, classes][keep], "classes": classes[keep]})
     return predictions
 
 
 NAME = "yolov2"
 # anchors of yolov2.cfg, in cells
-COCO = (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)
-PASSED = 16  # the passthrough has 2 / 16 of the channels of block5
+COCO_ANCHORS = (0.57273, 0.677385), (1.87446, 2.06253), (3.33843, 5.47434), (7.88282, 3.52778), (9.77052, 9.16828)
+PASSTHROUGH_DIVISOR = 16  # the passthrough has 2 / 16 of the channels of block5
 
 
-def filters(classes: int, anchors: int = len(COCO)) -> int:
+def count_filters(n_classes: int, n_anchors: int = len(COCO_ANCHORS)) -> int:
     """Count the filters of the last convolution: for each anchor a box, an object score, and the classes.
 
     n_classes: the number of classes.
     n_anchors: the number of anchors.
     """
-    return anchors * (5 + classes)
+    return n_anchors * (5 + n_classes)
 
 
 class Reorganise(nn.Module):
@@ -205,7 +208,7 @@ class Reorganise(nn.Module):
         return squares.permute(0, 3, 5, 1, 2, 4).reshape(batch, 4 * channels, height // 2, width // 2)
 
 
-class Detector(nn.Module):
+class YoloHead(nn.Module):
     """The last part of YOLOv2: block6, two more convolutions, the passthrough from block5, and the output.
 
     block6: Darknet-19's last block.
@@ -217,19 +220,19 @@ class Detector(nn.Module):
 
     # the names of the modules are the names of the published weights
 
-    def __init__(self, block6: nn.Sequential, channels: int, finer: int, classes: int, anchors: torch.Tensor):
+    def __init__(self, block6: nn.Sequential, channels: int, finer: int, n_classes: int, anchors: torch.Tensor):
         super().__init__()
         halves = isinstance(block6.pool, nn.MaxPool2d)
-        passed = max(4, finer // PASSED * 2)
+        passed = max(4, finer // PASSTHROUGH_DIVISOR * 2)
         self.block6 = block6
         self.deeper = nn.Sequential(
-            nn.Sequential(conv(channels, channels, 3)), nn.Sequential(conv(channels, channels, 3))
+            nn.Sequential(conv_layers(channels, channels, 3)), nn.Sequential(conv_layers(channels, channels, 3))
         )
         self.passed = nn.Sequential(
-            OrderedDict(conv(finer, passed, 1), reorg=Reorganise() if halves else nn.Identity())
+            OrderedDict(conv_layers(finer, passed, 1), reorg=Reorganise() if halves else nn.Identity())
         )
-        self.mixed = nn.Sequential(conv(channels + passed * (4 if halves else 1), channels, 3))
-        self.spoken = nn.Conv2d(channels, filters(classes, len(anchors)), 1)
+        self.mixed = nn.Sequential(conv_layers(channels + passed * (4 if halves else 1), channels, 3))
+        self.spoken = nn.Conv2d(channels, count_filters(n_classes, len(anchors)), 1)
         self.register_buffer("anchors", anchors.clone())
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -246,7 +249,7 @@ class Detector(nn.Module):
 
 
 def yolov2_detector(
-    classes: int = 80,
+    n_classes: int = 80,
     size: str = "full",
     anchors: torch.Tensor | None = None,
     weights: str = "random",
@@ -272,13 +275,13 @@ def yolov2_detector(
         darknet = trunk("darknet19", size=size)
         blocks = dict(darknet.named_children())
         block6, finer = blocks.pop("block6"), blocks["block5"][-1].conv.out_channels
-        detector = Detector(
-            block6, darknet.about.channels, finer, classes, torch.tensor(COCO) if anchors is None else anchors
+        detector = YoloHead(
+            block6, darknet.about.channels, finer, n_classes, torch.tensor(COCO_ANCHORS) if anchors is None else anchors
         )
-    return Chain({**blocks, HEAD: detector}, replace(darknet.about, name=NAME, cam=f"{HEAD}.mixed"))
+    return Chain({**blocks, HEAD: detector}, replace(darknet.about, name=NAME, cam_layer=f"{HEAD}.mixed"))
 
 
-BEFORE = "joined"  # the block before the last two convolutions, see `last_apart`
+NECK = "joined"  # the block before the last two convolutions, see `last_apart`
 STRIDE = {"full": 32, "pocket": 8}  # pixels of an image per cell
 
 
@@ -299,16 +302,16 @@ class RegionLoss(nn.Module):
         targets: (B, N, 5), box corners from 0 to 1 and the class; rows without a box have the class `PADDING_CLASS`.
         """
         targets = targets.as_subclass(Tensor)
-        return sum(losses(raw, targets[..., :4], targets[..., 4].long(), self.anchors.to(raw.device)).values())
+        return sum(loss_terms(raw, targets[..., :4], targets[..., 4].long(), self.anchors.to(raw.device)).values())
 
 
-class Joined(nn.Module):
+class YoloNeck(nn.Module):
     """Compute the input of the last two convolutions: block6, two more convolutions, and the passthrough from block5.
 
     detector: its modules are shared.
     """
 
-    def __init__(self, detector: Detector):
+    def __init__(self, detector: YoloHead):
         super().__init__()
         self.block6, self.deeper, self.passed = detector.block6, detector.deeper, detector.passed
 
@@ -320,7 +323,7 @@ class Joined(nn.Module):
         return torch.cat([self.passed(finer), self.deeper(self.block6(finer))], 1)
 
 
-def last_apart(chain: Chain) -> Chain:
+def split_head(chain: Chain) -> Chain:
     """Make the last two convolutions the head of the detector, so that all before them can be frozen and cached.
 
     chain: the detector, with which the result shares its modules.
@@ -330,10 +333,10 @@ def last_apart(chain: Chain) -> Chain:
     last = nn.Sequential()
     last.add_module("mixed", detector.mixed)
     last.add_module("spoken", detector.spoken)
-    return Chain({**blocks, BEFORE: Joined(detector), HEAD: last}, replace(chain.about, cam=f"{HEAD}.mixed"))
+    return Chain({**blocks, NECK: YoloNeck(detector), HEAD: last}, replace(chain.about, cam_layer=f"{HEAD}.mixed"))
 
 
-def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
+def load_published(weights: str, size: str = "full", seed: int = 0) -> Chain:
     """Load a pretrained YOLOv2.
 
     weights: "pocket" for the weights that come with this package, trained on drawn shapes; "imagenet" for those that
@@ -345,11 +348,13 @@ def published(weights: str, size: str = "full", seed: int = 0) -> Chain:
         return yolov2_detector(weights="pocket")
     chain = yolov2_detector(80, size, seed=seed)
     if weights == "imagenet":
-        load_darknet(chain, find_official(NAME, Source(f"https://pjreddie.com/media/files/{NAME}.weights")))
+        load_darknet(
+            chain, find_official_weights(NAME, WeightsSource(f"https://pjreddie.com/media/files/{NAME}.weights"))
+        )
     return chain
 
 
-def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
+def replace_output_layer(chain: Chain, n_labels: int, anchors: Tensor, seed: int) -> Chain:
     """Replace the last convolution of a detector by a random one for other labels and anchors, in place.
 
     chain: the detector.
@@ -360,12 +365,12 @@ def for_labels(chain: Chain, labels: int, anchors: Tensor, seed: int) -> Chain:
     detector = chain.get_submodule(HEAD)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        detector.spoken = nn.Conv2d(detector.spoken.in_channels, filters(labels, len(anchors)), 1)
+        detector.spoken = nn.Conv2d(detector.spoken.in_channels, count_filters(n_labels, len(anchors)), 1)
     detector.anchors = anchors.clone()
     return chain
 
 
-class Sightings(Callback):
+class BestScoreRecorder(Callback):
     """Record after each epoch the highest score of a box in each validation image, as tensors in `epochs`.
 
     anchors: widths and heights (A, 2) in cells.
@@ -394,5 +399,5 @@ def best_score(raw: Tensor, anchors: Tensor) -> Tensor:
     raw: the network's output (B, A * (5 + classes), H, W).
     anchors: widths and heights (A, 2) in cells.
     """
-    decoded = spoken(raw, anchors)
+    decoded = decode_raw(raw, anchors)
     return (decoded["thing"] * decoded["class"].softmax(-1).max(-1).values).flatten(1).max(1).values

@@ -16,7 +16,7 @@ from pneumo_utils.evaluation.predictions import Predictions
 if TYPE_CHECKING:
     from pneumo_utils.data.cohort import Cohort
 
-SIDE, FRAME = 32, 3  # pixels: size of the images that the baselines see, and width of the frame
+IMAGE_SIZE, FRAME_WIDTH = 32, 3  # pixels: size of the images that the baselines see, and width of the frame
 
 
 def majority(train: Cohort, test: Cohort) -> Predictions:
@@ -25,7 +25,7 @@ def majority(train: Cohort, test: Cohort) -> Predictions:
     train: the training images.
     test: the test images.
     """
-    same_classes(train, test)
+    check_same_classes(train, test)
     return Predictions.of(test, np.tile(_indicators(train).mean(axis=0), (len(test), 1)))
 
 
@@ -35,7 +35,7 @@ def grey_pixels(train: Cohort, test: Cohort) -> Predictions:
     train: the training images.
     test: the test images.
     """
-    return _fit_on_pixels(train, test, np.ones((SIDE, SIDE), bool))
+    return _fit_on_pixels(train, test, np.ones((IMAGE_SIZE, IMAGE_SIZE), bool))
 
 
 def frame_only(train: Cohort, test: Cohort) -> Predictions:
@@ -44,15 +44,15 @@ def frame_only(train: Cohort, test: Cohort) -> Predictions:
     train: the training images.
     test: the test images.
     """
-    inside = np.zeros((SIDE, SIDE), bool)
-    inside[FRAME:-FRAME, FRAME:-FRAME] = True
+    inside = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
+    inside[FRAME_WIDTH:-FRAME_WIDTH, FRAME_WIDTH:-FRAME_WIDTH] = True
     return _fit_on_pixels(train, test, ~inside)
 
 
 BASELINES = {"majority": majority, "32 x 32 pixels": grey_pixels, "frame only": frame_only}
 
 
-def baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
+def fit_baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
     """Fit all baselines and return their predictions by name.
 
     train: the training images.
@@ -62,19 +62,21 @@ def baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
 
 
 def _fit_on_pixels(train: Cohort, test: Cohort, mask: np.ndarray) -> Predictions:
-    same_classes(train, test)
-    features = scaled(*(np.asarray(cohort.pixels(SIDE))[:, mask].astype(np.float32) for cohort in (train, test)))
+    check_same_classes(train, test)
+    features = standardize_features(
+        *(np.asarray(cohort.pixels(IMAGE_SIZE))[:, mask].astype(np.float32) for cohort in (train, test))
+    )
     true = _indicators(train)
-    if train.several:  # one regression for each label
+    if train.multilabel:  # one regression for each label
         probabilities = np.stack(
-            [fitted(true[:, column], *features, 2)[:, 1] for column in range(true.shape[1])], axis=1
+            [logistic_probabilities(true[:, column], *features, 2)[:, 1] for column in range(true.shape[1])], axis=1
         )
     else:
-        probabilities = fitted(np.asarray(train.targets()), *features, len(train.classes))
+        probabilities = logistic_probabilities(np.asarray(train.targets()), *features, len(train.classes))
     return Predictions.of(test, probabilities)
 
 
-def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def standardize_features(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Standardise each feature to mean 0 and standard deviation 1 on the training images.
 
     train: features of the training images, shape (images, features).
@@ -84,7 +86,7 @@ def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return scaler.transform(train), scaler.transform(test)
 
 
-def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) -> np.ndarray:
+def logistic_probabilities(true: np.ndarray, train: np.ndarray, test: np.ndarray, n_classes: int) -> np.ndarray:
     """Fit a logistic regression and predict the probability of each class, shape (test images, classes).
 
     true: the class number of each training image.
@@ -92,7 +94,7 @@ def fitted(true: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int) 
     test: features of the test images.
     n_classes: the number of classes; a class without training images gets the probability 0.
     """
-    probabilities, present = np.zeros((len(test), classes)), np.unique(true)
+    probabilities, present = np.zeros((len(test), n_classes)), np.unique(true)
     if len(present) == 1:
         probabilities[:, int(present[0])] = 1
     else:
@@ -106,13 +108,13 @@ def _indicators(cohort: Cohort) -> np.ndarray:
     return np.asarray(cohort.indicators(), dtype=np.int64)
 
 
-def same_classes(train: Cohort, test: Cohort) -> None:
+def check_same_classes(train: Cohort, test: Cohort) -> None:
     """Raise `StudyError` if two cohorts differ in their classes or one has no images.
 
     train: the training images.
     test: the test images.
     """
-    if train.classes != test.classes or train.several != test.several:
+    if train.classes != test.classes or train.multilabel != test.multilabel:
         raise StudyError(
             f"A baseline trained on {', '.join(train.classes)} cannot be tested on {', '.join(test.classes)}."
         )
@@ -122,12 +124,12 @@ def same_classes(train: Cohort, test: Cohort) -> None:
         )
 
 
-CELLS = 22  # cells along each side of a grid: 22 x 22 features, with the intercept 485 parameters
-EDGE = 4  # pixels: width of the strips along the four sides
-FINE = 0.125  # cycles per pixel: frequencies below this show anatomy
+GRID_SIZE = 22  # cells along each side of a grid: 22 x 22 features, with the intercept 485 parameters
+BORDER_WIDTH = 4  # pixels: width of the strips along the four sides
+MIN_FREQUENCY = 0.125  # cycles per pixel: frequencies below this show anatomy
 
 
-def statistics(pixels: np.ndarray) -> np.ndarray:
+def grey_statistics(pixels: np.ndarray) -> np.ndarray:
     """Compute mean, standard deviation and deciles of the grey values of each image.
 
     pixels: grey values, shape (images, height, width).
@@ -136,20 +138,25 @@ def statistics(pixels: np.ndarray) -> np.ndarray:
     return np.column_stack([greys.mean(1), greys.std(1), *np.quantile(greys, np.linspace(0, 1, 11), axis=1)])
 
 
-def borders(pixels: np.ndarray) -> np.ndarray:
+def border_features(pixels: np.ndarray) -> np.ndarray:
     """Compute mean grey values and the power spectrum along the outermost pixels of each image.
 
     pixels: grey values, shape (images, height, width).
     """
     strips = np.concatenate(
-        [pixels[:, :EDGE], pixels[:, -EDGE:], pixels[:, :, :EDGE].swapaxes(1, 2), pixels[:, :, -EDGE:].swapaxes(1, 2)],
+        [
+            pixels[:, :BORDER_WIDTH],
+            pixels[:, -BORDER_WIDTH:],
+            pixels[:, :, :BORDER_WIDTH].swapaxes(1, 2),
+            pixels[:, :, -BORDER_WIDTH:].swapaxes(1, 2),
+        ],
         axis=1,
     ).astype(np.float32)
     power = np.abs(np.fft.rfft(strips - strips.mean(2, keepdims=True), axis=2)) ** 2
     return np.column_stack([strips.mean(2), np.log(power.mean(1) + 1)])
 
 
-def spectrum(pixels: np.ndarray) -> np.ndarray:
+def fine_spectrum(pixels: np.ndarray) -> np.ndarray:
     """Compute the logarithm of the power of high frequencies of each image, averaged over a grid of frequencies.
 
     pixels: grey values, shape (images, height, width).
@@ -160,32 +167,32 @@ def spectrum(pixels: np.ndarray) -> np.ndarray:
     window = np.hanning(side).astype(np.float32)
     centred = pixels - pixels.mean((1, 2), keepdims=True, dtype=np.float32)
     power = np.abs(np.fft.rfft2(centred * np.outer(window, window))) ** 2
-    fine = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) >= FINE
-    return cells(np.log(power + 1) * fine)
+    fine = np.hypot(np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)) >= MIN_FREQUENCY
+    return grid_means(np.log(power + 1) * fine)
 
 
-def cells(planes: np.ndarray) -> np.ndarray:
+def grid_means(planes: np.ndarray) -> np.ndarray:
     """Average images over the cells of a grid, shape (images, cells).
 
     planes: shape (images, height, width). The grid has at most 22 x 22 cells.
     """
     for axis in (1, 2):
         length = planes.shape[axis]
-        starts = np.linspace(0, length, min(CELLS, length), endpoint=False).astype(int)
+        starts = np.linspace(0, length, min(GRID_SIZE, length), endpoint=False).astype(int)
         sizes = np.diff([*starts, length]).reshape([-1 if dimension == axis else 1 for dimension in range(3)])
         planes = np.add.reduceat(planes, starts, axis=axis) / sizes
     return planes.reshape(len(planes), -1)
 
 
 PROBES = {
-    "image statistics": statistics,
-    "borders": borders,
-    "fine detail": spectrum,
-    "coarse shapes": lambda pixels: cells(pixels.astype(np.float32)),
+    "image statistics": grey_statistics,
+    "borders": border_features,
+    "fine detail": fine_spectrum,
+    "coarse shapes": lambda pixels: grid_means(pixels.astype(np.float32)),
 }
 
 
-def probe(name: str, train: Cohort, test: Cohort, size: int) -> Predictions:
+def linear_probe(name: str, train: Cohort, test: Cohort, size: int) -> Predictions:
     """Fit a logistic regression on one kind of image features.
 
     name: the kind of features, a key of `PROBES`.
@@ -193,12 +200,12 @@ def probe(name: str, train: Cohort, test: Cohort, size: int) -> Predictions:
     test: the test images.
     size: height and width of the images in pixels.
     """
-    same_classes(train, test)
-    features = scaled(*(PROBES[name](np.asarray(cohort.pixels(size))) for cohort in (train, test)))
-    return Predictions.of(test, fitted(np.asarray(train.targets()), *features, len(train.classes)))
+    check_same_classes(train, test)
+    features = standardize_features(*(PROBES[name](np.asarray(cohort.pixels(size))) for cohort in (train, test)))
+    return Predictions.of(test, logistic_probabilities(np.asarray(train.targets()), *features, len(train.classes)))
 
 
-def judged(cohorts: Sequence[Cohort], least: int) -> list[str]:
+def labels_with_support(cohorts: Sequence[Cohort], min_images: int) -> list[str]:
     """Return the labels with enough positive and negative test images; raise `StudyError` if there are none.
 
     cohorts: test sets with the same labels.
@@ -206,12 +213,13 @@ def judged(cohorts: Sequence[Cohort], least: int) -> list[str]:
     """
     counts = np.array([cohort.counts().to_numpy() for cohort in cohorts])
     images = np.array([[len(cohort)] for cohort in cohorts])
-    enough = ((counts >= least) & (images - counts >= least)).all(axis=0)
+    enough = ((counts >= min_images) & (images - counts >= min_images)).all(axis=0)
     if not enough.any():
         largest = cohorts[0].counts().sort_values(ascending=False)
         raise StudyError(
             f"No label has enough test images: of {len(cohorts[0]):,} test images {largest.iloc[0]:,} are "
-            f"{largest.index[0]} and {largest.iloc[1]:,} {largest.index[1]}, and a label needs {least} with it and as "
+            f"{largest.index[0]} and {largest.iloc[1]:,} {largest.index[1]}, and a label needs {min_images} with "
+            f"it and as "
             "many without it in each test part. Take more images, or a larger test part."
         )
     return [name for name, kept in zip(cohorts[0].classes, enough) if kept]

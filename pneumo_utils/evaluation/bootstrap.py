@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from pneumo_utils.evaluation.thresholds import Threshold
 
 RESAMPLES, LEVEL = 2000, 0.95  # number of bootstrap resamples, and confidence level of the intervals
-AT_ONCE = 2**17  # weights in one block: few enough to stay in the processor's cache
-DEFINED = 0.5  # the share of resamples that a metric has to be defined on, or it gets no interval
+BLOCK_SIZE = 2**17  # weights in one block: few enough to stay in the processor's cache
+MIN_DEFINED_SHARE = 0.5  # the share of resamples that a metric has to be defined on, or it gets no interval
 
 
-def weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
+def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarray]:
     """Draw bootstrap resamples of patients and yield the weights of the images, in blocks of resamples.
 
     Each resample draws as many patients as there are, with replacement. All images of a patient get the same weight:
@@ -30,13 +30,13 @@ def weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator[np.ndarra
     Each block is a float array of shape (resamples in the block, images).
     """
     random, patients = np.random.default_rng(seed), int(groups.max()) + 1
-    for start in range(0, resamples, block := max(1, AT_ONCE // len(groups))):
+    for start in range(0, resamples, block := max(1, BLOCK_SIZE // len(groups))):
         rows = min(block, resamples - start)
         drawn = random.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)[:, groups].astype(float)
 
 
-def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
+def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """Return the percentile interval of a metric's values over resamples.
 
     values: one value for each resample, nan where the metric is undefined.
@@ -45,7 +45,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     Resamples with nan are left out. If fewer than half of the values are defined, both limits are nan.
     """
     defined = values[~np.isnan(values)]
-    if len(defined) < max(1, DEFINED * len(values)):
+    if len(defined) < max(1, MIN_DEFINED_SHARE * len(values)):
         return np.nan, np.nan
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
@@ -54,7 +54,7 @@ def interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
 BINS = 10  # bins of equal width, in which predicted probabilities are compared with observed frequencies
 
 
-class Answers:
+class ClassifierOutputs:
     """Hold probabilities, labels and decisions of a classifier, prepared so that resamples are computed fast.
 
     `told`, `true` and `said` are float arrays of shape (images, classes): predicted probabilities, actual labels (0 or
@@ -69,7 +69,7 @@ class Answers:
         """
         self.predictions, self.told = predictions, predictions.probabilities
         self.true = predictions.indicators.astype(float)
-        self.said = decided(predictions, threshold).astype(float)
+        self.predicted = apply_threshold(predictions, threshold).astype(float)
 
     @cached_property
     def columns(self) -> np.ndarray:
@@ -77,15 +77,15 @@ class Answers:
 
         Weighted sums of these columns give all confusion matrices.
         """
-        return np.hstack([self.true, self.said, self.true * self.said])
+        return np.hstack([self.true, self.predicted, self.true * self.predicted])
 
     @cached_property
-    def exact(self) -> np.ndarray:
+    def all_right(self) -> np.ndarray:
         """Return 1 for each image whose decisions are right for every class, else 0."""
-        return (self.true == self.said).all(axis=1).astype(float)
+        return (self.true == self.predicted).all(axis=1).astype(float)
 
     @cached_property
-    def ranks(self) -> Callable[[int], tuple[np.ndarray, ...]]:
+    def class_ranks(self) -> Callable[[int], tuple[np.ndarray, ...]]:
         """Return a function that sorts the images by their probability of one class; its results are cached.
 
         For a class (its column) the function returns five index arrays. Probabilities are counted once where several
@@ -121,19 +121,19 @@ class Answers:
         return self.told.max(axis=1), self.true[np.arange(len(best)), best]
 
 
-class Weighed:
+class BootstrapCounts:
     """Count images by label and decision in many bootstrap resamples at once.
 
     All results have one row for each resample.
     """
 
-    def __init__(self, answers: Answers, weights: np.ndarray):
+    def __init__(self, outputs: ClassifierOutputs, weights: np.ndarray):
         """Keep the classifier's outputs and the weights.
 
         answers: probabilities, labels and decisions of the images.
         weights: how often each image is in each resample, shape (resamples, images).
         """
-        self.answers, self.weights, self.classes = answers, weights, answers.true.shape[1]
+        self.answers, self.weights, self.classes = outputs, weights, outputs.true.shape[1]
         self._ranked: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @cached_property
@@ -151,7 +151,7 @@ class Weighed:
         return self._sums[:, 0]
 
     @property
-    def said(self) -> np.ndarray:
+    def predicted(self) -> np.ndarray:
         """Return the number of images predicted as each class, shape (resamples, classes)."""
         return self._sums[:, 1]
 
@@ -165,7 +165,7 @@ class Weighed:
 
         column: the class.
         """
-        hit, predicted, true = self.hit[:, column], self.said[:, column], self.true[:, column]
+        hit, predicted, true = self.hit[:, column], self.predicted[:, column], self.true[:, column]
         return hit, true - hit, predicted - hit, self.total - true - predicted + hit
 
     def sum(self, values: np.ndarray) -> np.ndarray:
@@ -175,7 +175,7 @@ class Weighed:
         """
         return self.weights @ values
 
-    def ranked(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def rank_counts(self, column: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Count images by rank, for AUROC and average precision.
 
         column: the class.
@@ -185,7 +185,7 @@ class Weighed:
         images with at least this one.
         """
         if column not in self._ranked:
-            order, positions, first, above, down_to = self.answers.ranks(column)
+            order, positions, first, above, down_to = self.answers.class_ranks(column)
             sorted_weights = self.weights.take(order, axis=1)
             cumulative = np.zeros((len(sorted_weights), len(order) + 1))
             np.cumsum(sorted_weights, axis=1, out=cumulative[:, 1:])
@@ -196,7 +196,7 @@ class Weighed:
         return self._ranked[column]
 
 
-def decided(predictions: Predictions, threshold: Threshold | None = None) -> np.ndarray:
+def apply_threshold(predictions: Predictions, threshold: Threshold | None = None) -> np.ndarray:
     """Decide for every image and class, as a boolean array of shape (images, classes).
 
     predictions: the predictions.
@@ -206,14 +206,14 @@ def decided(predictions: Predictions, threshold: Threshold | None = None) -> np.
     if threshold is not None:
         return threshold.decide(predictions)
     probabilities = predictions.probabilities
-    if predictions.several:
+    if predictions.multilabel:
         return probabilities >= 0.5
     return probabilities.argmax(axis=1)[:, None] == np.arange(probabilities.shape[1])
 
 
-def binned(probability: np.ndarray) -> np.ndarray:
+def bin_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Assign probabilities to bins of equal width, as a boolean array of shape (images, bins).
 
     probability: one probability for each image; 1 belongs to the last bin.
     """
-    return np.minimum((probability * BINS).astype(int), BINS - 1)[:, None] == np.arange(BINS)
+    return np.minimum((probabilities * BINS).astype(int), BINS - 1)[:, None] == np.arange(BINS)

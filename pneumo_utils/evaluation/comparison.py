@@ -10,10 +10,10 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, Answers, decided, interval
-from pneumo_utils.evaluation.metrics import LOSSES, metric
+from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, ClassifierOutputs, apply_threshold, percentile_interval
+from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, find_metric
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scores import UNDEFINED, point, spread
+from pneumo_utils.evaluation.scores import UNDEFINED, bootstrap_estimates, point_estimates
 from pneumo_utils.evaluation.thresholds import Threshold
 
 Thresholds = tuple[Threshold | None, Threshold | None]  # decision thresholds of two models
@@ -31,7 +31,7 @@ class Comparison:
     value: float  # the difference
     low: float  # lower confidence limit
     high: float  # upper confidence limit
-    how: str  # what the interval is based on, such as "5 draws"
+    interval_basis: str  # what the interval is based on, such as "5 draws"
     p: float = np.nan  # p-value of Wilcoxon's signed-rank test; nan without repeated runs
 
     @property
@@ -83,7 +83,7 @@ class McNemar:
         )
 
 
-def better(
+def compare_models(
     first: Predictions | Sequence[Predictions] | ArrayLike,
     second: Predictions | Sequence[Predictions] | ArrayLike,
     name: str,
@@ -126,7 +126,7 @@ def mcnemar(first: Predictions, second: Predictions, thresholds: Thresholds = (N
     """
     _check_comparable(first, second)
     right = [
-        (decided(predictions, threshold) == predictions.indicators).all(axis=1)
+        (apply_threshold(predictions, threshold) == predictions.indicators).all(axis=1)
         for predictions, threshold in zip((first, second), thresholds)
     ]
     only_first, only_second = int((right[0] & ~right[1]).sum()), int((right[1] & ~right[0]).sum())
@@ -144,13 +144,13 @@ def _compare_on_test_set(
     level: float,
 ) -> Comparison:
     _check_comparable(first, second)
-    metrics = [metric(name, first)]
-    outputs = [Answers(predictions, threshold) for predictions, threshold in zip((first, second), thresholds)]
+    metrics = [find_metric(name, first)]
+    outputs = [ClassifierOutputs(predictions, threshold) for predictions, threshold in zip((first, second), thresholds)]
     sign = -1 if metrics[0].loss else 1
     # the same seed draws the same patients for both models, so that the difference is paired
-    differences = sign * np.subtract(*(spread(one, metrics, resamples, seed)[0] for one in outputs))
-    value = sign * float(np.subtract(*(point(one, metrics)[0] for one in outputs)))
-    low, high = (np.nan, np.nan) if np.isnan(value) else interval(differences, level)
+    differences = sign * np.subtract(*(bootstrap_estimates(one, metrics, resamples, seed)[0] for one in outputs))
+    value = sign * float(np.subtract(*(point_estimates(one, metrics)[0] for one in outputs)))
+    low, high = (np.nan, np.nan) if np.isnan(value) else percentile_interval(differences, level)
     return Comparison(name, value, low, high, f"{resamples:,} resamples of {first.groups.max() + 1:,} patients")
 
 
@@ -164,11 +164,11 @@ def _compare_runs(
     for one, other in zip(first, second):
         if isinstance(one, Predictions) and isinstance(other, Predictions):
             _check_comparable(one, other)
-    differences = (-1 if name.startswith(LOSSES) else 1) * np.subtract(
+    differences = (-1 if name.startswith(LOWER_IS_BETTER) else 1) * np.subtract(
         [_run_score(run, name) for run in first], [_run_score(run, name) for run in second]
     )
     value, runs = float(differences.mean()), len(differences)
-    half_width = students_reach(differences, 1 / runs + overlap, level)
+    half_width = student_half_width(differences, 1 / runs + overlap, level)
     if np.isnan(value):
         p = np.nan
     else:
@@ -177,25 +177,29 @@ def _compare_runs(
     return Comparison(name, value, value - half_width, value + half_width, method, p)
 
 
-def students_reach(values: Numbers, share: float, level: float = LEVEL) -> float:
+def student_half_width(values: Numbers, variance_factor: float, level: float = LEVEL) -> float:
     """Compute half the width of Student's confidence interval of a mean.
 
     values: one value for each run.
     variance_factor: the variance of the mean over that of a single run; 1 / n for n independent runs.
     level: confidence level of the interval.
     """
-    return float(stats.t.ppf((1 + level) / 2, np.size(values) - 1) * np.std(values, ddof=1) * np.sqrt(share))
+    return float(stats.t.ppf((1 + level) / 2, np.size(values) - 1) * np.std(values, ddof=1) * np.sqrt(variance_factor))
 
 
 def _run_score(run: Predictions | float, name: str) -> float:
-    return float(point(Answers(run), [metric(name, run)])[0]) if isinstance(run, Predictions) else float(run)
+    return (
+        float(point_estimates(ClassifierOutputs(run), [find_metric(name, run)])[0])
+        if isinstance(run, Predictions)
+        else float(run)
+    )
 
 
 def _check_comparable(first: Predictions, second: Predictions) -> None:
     """Raise `StudyError` unless both predictions are for the same classes, images, patients and labels."""
     if first.question == second.question:
         return
-    if first.classes != second.classes or first.several != second.several:
+    if first.classes != second.classes or first.multilabel != second.multilabel:
         raise StudyError(
             f"The models have different classes: {', '.join(first.classes)}, and {', '.join(second.classes)}."
         )
@@ -221,8 +225,8 @@ def _check_comparable(first: Predictions, second: Predictions) -> None:
     )
 
 
-def mean_over(
-    found: Numbers, least: float = 0.0, most: float = 1.0, overlap: float = 0.0
+def mean_ci(
+    values: Numbers, min_value: float = 0.0, max_value: float = 1.0, overlap: float = 0.0
 ) -> tuple[float, float, float]:
     """Compute the mean of a score over repeated runs with Student's 95 % confidence interval.
 
@@ -235,10 +239,10 @@ def mean_over(
 
     Return mean, low and high.
     """
-    return _clipped_interval(found, 1 / np.size(found) + overlap, least, most)
+    return _clipped_interval(values, 1 / np.size(values) + overlap, min_value, max_value)
 
 
-def one_more(found: Numbers, least: float = 0.0, most: float = 1.0) -> tuple[float, float, float]:
+def prediction_interval(values: Numbers, min_value: float = 0.0, max_value: float = 1.0) -> tuple[float, float, float]:
     """Compute the mean of a score over repeated runs with the 95 % prediction interval of one further run.
 
     values: the score of each run.
@@ -247,17 +251,17 @@ def one_more(found: Numbers, least: float = 0.0, most: float = 1.0) -> tuple[flo
 
     Return mean, low and high.
     """
-    return _clipped_interval(found, 1 + 1 / np.size(found), least, most)
+    return _clipped_interval(values, 1 + 1 / np.size(values), min_value, max_value)
 
 
 def _clipped_interval(
     values: Numbers, variance_factor: float, min_value: float, max_value: float
 ) -> tuple[float, float, float]:
-    mean, half_width = float(np.mean(values)), students_reach(values, variance_factor)
+    mean, half_width = float(np.mean(values)), student_half_width(values, variance_factor)
     return mean, max(min_value, mean - half_width), min(max_value, mean + half_width)
 
 
-def ahead(first: ArrayLike, second: ArrayLike = 0.0, overlap: float = 0.0) -> Comparison:
+def paired_difference(first: ArrayLike, second: ArrayLike = 0.0, overlap: float = 0.0) -> Comparison:
     """Compute the mean paired difference between two quantities that were measured in every repeated run.
 
     first: the first quantity in each run.
@@ -267,23 +271,25 @@ def ahead(first: ArrayLike, second: ArrayLike = 0.0, overlap: float = 0.0) -> Co
     The difference is positive where the first is higher.
     """
     first = np.asarray(first, dtype=float)
-    return better(first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference", overlap=overlap)
+    return compare_models(
+        first, np.broadcast_to(np.asarray(second, dtype=float), first.shape), "difference", overlap=overlap
+    )
 
 
-def weakest(told: Iterable[Comparison]) -> Comparison:
+def weakest_comparison(comparisons: Iterable[Comparison]) -> Comparison:
     """Select the comparison with the least evidence for a positive difference.
 
     comparisons: comparisons that all have to be positive.
 
     An undefined comparison comes first, then one that is clearly below 0, then the lowest lower confidence limit.
     """
-    return min(told, key=lambda comparison: (not np.isnan(comparison.low), not comparison.worse, comparison.low))
+    return min(comparisons, key=lambda comparison: (not np.isnan(comparison.low), not comparison.worse, comparison.low))
 
 
 POWER = 0.8
 
 
-def images_to_see(difference: float, disagreeing: float, power: float = POWER, level: float = LEVEL) -> int:
+def required_images(difference: float, disagreement: float, power: float = POWER, level: float = LEVEL) -> int:
     """Compute the number of test images that McNemar's test needs to detect a difference in accuracy (Connor, 1987).
 
     difference: the difference in accuracy.
@@ -293,18 +299,20 @@ def images_to_see(difference: float, disagreeing: float, power: float = POWER, l
 
     The formula assumes independent images: if patients have several images, count patients.
     """
-    if not 0 < abs(difference) <= disagreeing <= 1:
+    if not 0 < abs(difference) <= disagreement <= 1:
         raise StudyError(
-            f"Two models that disagree on a share of {disagreeing:g} of the images cannot differ in accuracy by "
+            f"Two models that disagree on a share of {disagreement:g} of the images cannot differ in accuracy by "
             f"{difference:g}: the difference is above 0 and at most their disagreement."
         )
     z_level, z_power = stats.norm.ppf((1 + level) / 2), stats.norm.ppf(power)
     return int(
-        np.ceil((z_level * np.sqrt(disagreeing) + z_power * np.sqrt(disagreeing - difference**2)) ** 2 / difference**2)
+        np.ceil(
+            (z_level * np.sqrt(disagreement) + z_power * np.sqrt(disagreement - difference**2)) ** 2 / difference**2
+        )
     )
 
 
-def smallest_to_see(images: int, disagreeing: float, power: float = POWER, level: float = LEVEL) -> float:
+def detectable_difference(images: int, disagreement: float, power: float = POWER, level: float = LEVEL) -> float:
     """Compute the smallest difference in accuracy that McNemar's test detects; nan if it detects none.
 
     images: the number of test images.
@@ -312,20 +320,20 @@ def smallest_to_see(images: int, disagreeing: float, power: float = POWER, level
     power: the probability that the test detects the difference.
     level: 1 minus the significance level of the test.
     """
-    if images_to_see(disagreeing, disagreeing, power, level) > images:
+    if required_images(disagreement, disagreement, power, level) > images:
         return float("nan")
     return float(
         optimize.brentq(
-            lambda difference: images_to_see(difference, disagreeing, power, level) - images,
-            disagreeing / 1e4,
-            disagreeing,
+            lambda difference: required_images(difference, disagreement, power, level) - images,
+            disagreement / 1e4,
+            disagreement,
             xtol=1e-5,
         )
     )
 
 
-def share_seen(
-    difference: float, disagreeing: float, images: int, tries: int = 4000, seed: int = 0, level: float = LEVEL
+def simulated_power(
+    difference: float, disagreement: float, images: int, n_simulations: int = 4000, seed: int = 0, level: float = LEVEL
 ) -> float:
     """Estimate the power of McNemar's test by simulation.
 
@@ -338,8 +346,8 @@ def share_seen(
 
     Return the share of simulated test sets in which the test detects the difference.
     """
-    only_first, only_second = (disagreeing + difference) / 2, (disagreeing - difference) / 2
+    only_first, only_second = (disagreement + difference) / 2, (disagreement - difference) / 2
     first, second, _ = (
-        np.random.default_rng(seed).multinomial(images, [only_first, only_second, 1 - disagreeing], tries).T
+        np.random.default_rng(seed).multinomial(images, [only_first, only_second, 1 - disagreement], n_simulations).T
     )
     return float((np.abs(first - second) > stats.norm.ppf((1 + level) / 2) * np.sqrt(first + second)).mean())

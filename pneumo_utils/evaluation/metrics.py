@@ -12,14 +12,14 @@ from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.evaluation.bootstrap import Answers, Weighed, binned, decided
+from pneumo_utils.evaluation.bootstrap import BootstrapCounts, ClassifierOutputs, apply_threshold, bin_probabilities
 
 if TYPE_CHECKING:
     from pneumo_utils.evaluation.predictions import Predictions
     from pneumo_utils.evaluation.thresholds import Threshold
 
 
-def over(part: ArrayLike, whole: ArrayLike, empty: float = np.nan) -> np.ndarray:
+def safe_divide(part: ArrayLike, whole: ArrayLike, empty: float = np.nan) -> np.ndarray:
     """Divide element by element.
 
     part: the numerators.
@@ -38,27 +38,27 @@ Count = int | np.ndarray
 
 def accuracy(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute the accuracy from tp, fn, fp and tn."""
-    return over(tp + tn, tp + fn + fp + tn)
+    return safe_divide(tp + tn, tp + fn + fp + tn)
 
 
 def recall(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute the recall (sensitivity) from tp, fn, fp and tn."""
-    return over(tp, tp + fn)
+    return safe_divide(tp, tp + fn)
 
 
 def specificity(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute the specificity from tp, fn, fp and tn."""
-    return over(tn, tn + fp)
+    return safe_divide(tn, tn + fp)
 
 
 def precision(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute the precision from tp, fn, fp and tn: 0 without positive predictions, nan without positives."""
-    return np.where(tp + fn > 0, over(tp, tp + fp, empty=0.0), np.nan)
+    return np.where(tp + fn > 0, safe_divide(tp, tp + fp, empty=0.0), np.nan)
 
 
 def f1(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute the F1 score from tp, fn, fp and tn: nan without positives."""
-    return np.where(tp + fn > 0, over(2 * tp, 2 * tp + fp + fn), np.nan)
+    return np.where(tp + fn > 0, safe_divide(2 * tp, 2 * tp + fp + fn), np.nan)
 
 
 def balanced_accuracy(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
@@ -68,21 +68,25 @@ def balanced_accuracy(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
 
 def mcc(tp: Count, fn: Count, fp: Count, tn: Count) -> np.ndarray:
     """Compute Matthews' correlation coefficient from tp, fn, fp and tn."""
-    return correlation(tp * tn - fp * fn, (tp + fp) * (tn + fn), (tp + fn) * (tn + fp))
+    return correlation_coefficient(tp * tn - fp * fn, (tp + fp) * (tn + fn), (tp + fn) * (tn + fp))
 
 
-def correlation(covariance: ArrayLike, of_answers: ArrayLike, of_truth: ArrayLike) -> np.ndarray:
+def correlation_coefficient(
+    covariance: ArrayLike, predicted_variance: ArrayLike, true_variance: ArrayLike
+) -> np.ndarray:
     """Divide a covariance by the square root of the product of two variances.
 
     covariance: covariance of predictions and labels.
     predicted_variance: variance of the predictions; where it is 0, the result is 0.
     true_variance: variance of the labels; where it is 0, the result is nan.
     """
-    root = np.sqrt(np.asarray(of_answers, float) * np.asarray(of_truth))
-    return np.where(np.asarray(of_truth) > 0, np.sign(covariance) * over(np.abs(covariance), root, empty=0.0), np.nan)
+    root = np.sqrt(np.asarray(predicted_variance, float) * np.asarray(true_variance))
+    return np.where(
+        np.asarray(true_variance) > 0, np.sign(covariance) * safe_divide(np.abs(covariance), root, empty=0.0), np.nan
+    )
 
 
-FROM_CELLS: dict[str, Callable[..., np.ndarray]] = {
+BINARY_METRICS: dict[str, Callable[..., np.ndarray]] = {
     function.__name__: function for function in (accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc)
 }
 
@@ -91,7 +95,7 @@ FROM_CELLS: dict[str, Callable[..., np.ndarray]] = {
 # class.
 
 
-def auroc(seen: Weighed, at: int) -> np.ndarray:
+def auroc(counts: BootstrapCounts, column: int) -> np.ndarray:
     """Compute the area under the ROC curve of one class for each resample.
 
     counts: counts of all resamples.
@@ -99,50 +103,52 @@ def auroc(seen: Weighed, at: int) -> np.ndarray:
 
     It is the probability that an image of the class gets a higher score than another image. A tie counts one half.
     """
-    positives, above, down_to = seen.ranked(at)
-    total_positives = seen.true[:, at]
+    positives, above, down_to = counts.rank_counts(column)
+    total_positives = counts.true[:, column]
     # the number of negatives ranked before each positive, a tie counting one half
     negatives_before = (above + down_to) / 2 - positives.cumsum(axis=1) + positives / 2
-    total_negatives = seen.total - total_positives
-    return over(
+    total_negatives = counts.total - total_positives
+    return safe_divide(
         total_negatives * total_positives - (positives * negatives_before).sum(axis=1),
         total_negatives * total_positives,
     )
 
 
-def auprc(seen: Weighed, at: int) -> np.ndarray:
+def auprc(counts: BootstrapCounts, column: int) -> np.ndarray:
     """Compute the average precision of one class for each resample, without interpolation.
 
     counts: counts of all resamples.
     column: the class.
     """
-    positives, _, down_to = seen.ranked(at)
-    return over((positives * over(positives.cumsum(axis=1), down_to, empty=0.0)).sum(axis=1), seen.true[:, at])
+    positives, _, down_to = counts.rank_counts(column)
+    return safe_divide(
+        (positives * safe_divide(positives.cumsum(axis=1), down_to, empty=0.0)).sum(axis=1), counts.true[:, column]
+    )
 
 
-def brier(seen: Weighed, at: int) -> np.ndarray:
+def brier(counts: BootstrapCounts, column: int) -> np.ndarray:
     """Compute the Brier score of one class for each resample.
 
     counts: counts of all resamples.
     column: the class.
     """
-    return over(seen.sum((seen.answers.told[:, at] - seen.answers.true[:, at]) ** 2), seen.total)
+    return safe_divide(counts.sum((counts.answers.told[:, column] - counts.answers.true[:, column]) ** 2), counts.total)
 
 
-def calibration_error(seen: Weighed, at: int) -> np.ndarray:
+def calibration_error(counts: BootstrapCounts, column: int) -> np.ndarray:
     """Compute the expected calibration error of one class for each resample.
 
     counts: counts of all resamples.
     column: the class.
     """
-    return _expected_calibration_error(seen, seen.answers.told[:, at], seen.answers.true[:, at])
+    return _expected_calibration_error(counts, counts.answers.told[:, column], counts.answers.true[:, column])
 
 
-def _from_counts(function: Callable[..., np.ndarray]) -> Callable[[Weighed, int], np.ndarray]:
+def _from_counts(function: Callable[..., np.ndarray]) -> Callable[[BootstrapCounts, int], np.ndarray]:
     return lambda counts, column: function(*counts.cells(column))
 
 
-BY_CLASS = {name: _from_counts(function) for name, function in FROM_CELLS.items()} | {
+CLASS_METRICS = {name: _from_counts(function) for name, function in BINARY_METRICS.items()} | {
     function.__name__: function for function in (auroc, auprc, brier, calibration_error)
 }
 
@@ -150,79 +156,79 @@ BY_CLASS = {name: _from_counts(function) for name, function in FROM_CELLS.items(
 # Metrics over all classes at once, where each image has one class.
 
 
-def accuracy_of_all(seen: Weighed) -> np.ndarray:
+def multiclass_accuracy(counts: BootstrapCounts) -> np.ndarray:
     """Compute the accuracy over all classes for each resample.
 
     counts: counts of all resamples.
     """
-    return over(seen.hit.sum(axis=1), seen.total)
+    return safe_divide(counts.hit.sum(axis=1), counts.total)
 
 
-def balanced_accuracy_of_all(seen: Weighed) -> np.ndarray:
+def multiclass_balanced_accuracy(counts: BootstrapCounts) -> np.ndarray:
     """Compute the mean recall over all classes for each resample.
 
     counts: counts of all resamples.
     """
-    return over(seen.hit, seen.true).mean(axis=1)
+    return safe_divide(counts.hit, counts.true).mean(axis=1)
 
 
-def mcc_of_all(seen: Weighed) -> np.ndarray:
+def multiclass_mcc(counts: BootstrapCounts) -> np.ndarray:
     """Compute Matthews' correlation coefficient over all classes for each resample.
 
     counts: counts of all resamples.
     """
-    hit, total, true, predicted = seen.hit.sum(axis=1), seen.total, seen.true, seen.said
-    return correlation(
+    hit, total, true, predicted = counts.hit.sum(axis=1), counts.total, counts.true, counts.predicted
+    return correlation_coefficient(
         hit * total - (true * predicted).sum(axis=1),
         total**2 - (predicted**2).sum(axis=1),
         total**2 - (true**2).sum(axis=1),
     )
 
 
-def brier_of_all(seen: Weighed) -> np.ndarray:
+def multiclass_brier(counts: BootstrapCounts) -> np.ndarray:
     """Compute the Brier score summed over all classes for each resample.
 
     counts: counts of all resamples.
     """
-    return over(seen.sum(((seen.answers.told - seen.answers.true) ** 2).sum(axis=1)), seen.total)
+    return safe_divide(counts.sum(((counts.answers.told - counts.answers.true) ** 2).sum(axis=1)), counts.total)
 
 
-def calibration_error_of_all(seen: Weighed) -> np.ndarray:
+def multiclass_calibration_error(counts: BootstrapCounts) -> np.ndarray:
     """Compute the expected calibration error of the most probable class for each resample.
 
     counts: counts of all resamples.
     """
-    return _expected_calibration_error(seen, *seen.answers.top)
+    return _expected_calibration_error(counts, *counts.answers.top)
 
 
-TOGETHER = {
-    "accuracy": accuracy_of_all,
-    "balanced_accuracy": balanced_accuracy_of_all,
-    "mcc": mcc_of_all,
-    "brier": brier_of_all,
-    "calibration_error": calibration_error_of_all,
+MULTICLASS_METRICS = {
+    "accuracy": multiclass_accuracy,
+    "balanced_accuracy": multiclass_balanced_accuracy,
+    "mcc": multiclass_mcc,
+    "brier": multiclass_brier,
+    "calibration_error": multiclass_calibration_error,
 }
 
 
-def exact_match(seen: Weighed) -> np.ndarray:
+def exact_match(counts: BootstrapCounts) -> np.ndarray:
     """Compute the share of images with all labels right for each resample.
 
     counts: counts of all resamples.
     """
-    return over(seen.sum(seen.answers.exact), seen.total)
+    return safe_divide(counts.sum(counts.answers.all_right), counts.total)
 
 
-def _expected_calibration_error(counts: Weighed, probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
+def _expected_calibration_error(counts: BootstrapCounts, probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Compute the mean over bins of |mean probability - observed frequency|, weighted by the images in the bin."""
-    bins = binned(probabilities)
-    return over(np.abs(counts.sum(bins * (probabilities - true)[:, None])).sum(axis=1), counts.total)
+    bins = bin_probabilities(probabilities)
+    return safe_divide(np.abs(counts.sum(bins * (probabilities - true)[:, None])).sum(axis=1), counts.total)
 
 
 # metrics whose average over classes has to be named, because papers confuse the averages
-ONE_SIDED = ("precision", "recall", "specificity", "f1")
+AMBIGUOUS_METRICS = ("precision", "recall", "specificity", "f1")
 AVERAGES = ("macro", "weighted")
-LOSSES = ("brier", "calibration_error")  # where lower is better
-SHORT = {"auroc": "AUROC", "auprc": "AUPRC", "mcc": "MCC", "f1": "F1", "brier": "Brier score"}
+LOWER_IS_BETTER = ("brier", "calibration_error")  # where lower is better
+METRIC_LABELS = {"auroc": "AUROC", "auprc": "AUPRC", "mcc": "MCC", "f1": "F1", "brier": "Brier score"}
 
 
 @dataclass(frozen=True)
@@ -237,31 +243,31 @@ class Metric:
     @property
     def loss(self) -> bool:
         """Return whether lower values of the metric are better."""
-        return self.base in LOSSES
+        return self.base in LOWER_IS_BETTER
 
-    def __call__(self, seen: Weighed) -> np.ndarray:
+    def __call__(self, counts: BootstrapCounts) -> np.ndarray:
         """Compute the metric for each resample.
 
         counts: counts of all resamples.
         """
         if not self.columns:
-            return exact_match(seen) if self.base == "exact_match" else TOGETHER[self.base](seen)
-        values = np.stack([BY_CLASS[self.base](seen, column) for column in self.columns])
+            return exact_match(counts) if self.base == "exact_match" else MULTICLASS_METRICS[self.base](counts)
+        values = np.stack([CLASS_METRICS[self.base](counts, column) for column in self.columns])
         if self.average != "weighted":
             return values.mean(axis=0)
-        support = seen.true.T[list(self.columns)]
-        return over((np.where(support > 0, values, 0.0) * support).sum(axis=0), support.sum(axis=0))
+        support = counts.true.T[list(self.columns)]
+        return safe_divide((np.where(support > 0, values, 0.0) * support).sum(axis=0), support.sum(axis=0))
 
-    def counted(self, answers: Answers) -> np.ndarray | None:
+    def counted(self, outputs: ClassifierOutputs) -> np.ndarray | None:
         """Return which images are in the denominator, if the metric is a simple share of images, else None.
 
         outputs: probabilities, labels and decisions of the images.
         """
         if not self.columns:
-            return np.ones(len(answers.true), bool) if self.base in ("accuracy", "exact_match") else None
+            return np.ones(len(outputs.true), bool) if self.base in ("accuracy", "exact_match") else None
         if len(self.columns) > 1:
             return None
-        true, predicted = answers.true[:, self.columns[0]] > 0, answers.said[:, self.columns[0]] > 0
+        true, predicted = outputs.true[:, self.columns[0]] > 0, outputs.predicted[:, self.columns[0]] > 0
         denominators = {
             "accuracy": np.ones(len(true), bool),
             "recall": true,
@@ -271,18 +277,18 @@ class Metric:
         return denominators.get(self.base)
 
 
-def label(name: str) -> str:
+def metric_label(name: str) -> str:
     """Format the name of a metric for a table or an axis, such as "F1 (macro)" or "Recall of virus".
 
     name: the name, such as "f1_macro" or "recall of virus".
     """
     head, of, class_name = name.partition(" of ")
     base, average = _split_average(head)
-    text = SHORT.get(base) or base.replace("_", " ").capitalize()
+    text = METRIC_LABELS.get(base) or base.replace("_", " ").capitalize()
     return text + (f" ({average})" if average else "") + of + class_name
 
 
-def metric(name: str, predictions: Predictions) -> Metric:
+def find_metric(name: str, predictions: Predictions) -> Metric:
     """Find a metric by name for the classes of some predictions.
 
     name: a base name such as "f1" or "auroc", alone, with "_macro" or "_weighted", or with " of CLASS".
@@ -295,20 +301,20 @@ def metric(name: str, predictions: Predictions) -> Metric:
     head, of, class_name = name.partition(" of ")
     base, average = _split_average(head)
     all_classes = tuple(range(len(predictions.classes)))
-    if base == "exact_match" and not average and not of and predictions.several:
+    if base == "exact_match" and not average and not of and predictions.multilabel:
         return Metric(name, base, ())
-    if base not in BY_CLASS or (of and average):
+    if base not in CLASS_METRICS or (of and average):
         raise StudyError(_unknown_metric(name, predictions))
     if of:
         return Metric(name, base, (predictions.number(class_name),))
     if average:
         return Metric(name, base, all_classes, average)
-    binary = len(all_classes) == 2 and not predictions.several
+    binary = len(all_classes) == 2 and not predictions.multilabel
     if binary and base not in ("accuracy", "balanced_accuracy", "mcc"):
         return Metric(name, base, (1,))
-    if base in TOGETHER and not predictions.several:
+    if base in MULTICLASS_METRICS and not predictions.multilabel:
         return Metric(name, base, ())
-    if base in ONE_SIDED:
+    if base in AMBIGUOUS_METRICS:
         raise StudyError(
             f"{name} of {len(all_classes)} classes has several meanings: ask for {base}_macro, "
             f'{base}_weighted, or "{base} of {predictions.classes[-1]}".'
@@ -322,29 +328,31 @@ def _split_average(head: str) -> tuple[str, str]:
 
 
 def _unknown_metric(name: str, predictions: Predictions) -> str:
-    known = [*BY_CLASS, *(f"{base}_{average}" for base in BY_CLASS for average in AVERAGES)] + [
+    known = [*CLASS_METRICS, *(f"{base}_{average}" for base in CLASS_METRICS for average in AVERAGES)] + [
         "exact_match"
-    ] * predictions.several
+    ] * predictions.multilabel
     return (
         f"No metric is called {name!r}{did_you_mean(name, known)}"
-        f' There are {", ".join(BY_CLASS)}, alone, with _macro or _weighted, or with " of CLASS".'
+        f' There are {", ".join(CLASS_METRICS)}, alone, with _macro or _weighted, or with " of CLASS".'
     )
 
 
-def confusion(predictions: Predictions, threshold: Threshold | None = None, of: str = "") -> pd.DataFrame:
+def confusion_matrix(
+    predictions: Predictions, threshold: Threshold | None = None, class_name: str = ""
+) -> pd.DataFrame:
     """Compute the confusion matrix: number of images by actual class (rows) and predicted class (columns).
 
     predictions: the predictions.
     threshold: the decision threshold; without one the most probable class is predicted.
     class_name: a class or label to be compared with the rest; needed where images have several labels.
     """
-    true, predicted = predictions.indicators.astype(bool), decided(predictions, threshold)
+    true, predicted = predictions.indicators.astype(bool), apply_threshold(predictions, threshold)
     names = predictions.classes
-    if of:
-        column = predictions.number(of)
+    if class_name:
+        column = predictions.number(class_name)
         true, predicted = (np.stack([~table[:, column], table[:, column]]) for table in (true, predicted))
-        names = [f"not {of}", of]
-    elif predictions.several:
+        names = [f"not {class_name}", class_name]
+    elif predictions.multilabel:
         raise StudyError(
             "Where images have several labels, each label has a confusion matrix of its own: "
             f"name the label, such as {names[0]!r}."
@@ -355,7 +363,7 @@ def confusion(predictions: Predictions, threshold: Threshold | None = None, of: 
     return pd.DataFrame(counts, index=pd.Index(names, name="actual"), columns=pd.Index(names, name="predicted"))
 
 
-SMALLEST = 1e-7  # the lower bound that Keras sets on a probability before it takes the logarithm
+MIN_PROBABILITY = 1e-7  # the lower bound that Keras sets on a probability before it takes the logarithm
 
 
 def log_loss(predictions: Predictions, labels: str = "each") -> np.ndarray:
@@ -368,9 +376,9 @@ def log_loss(predictions: Predictions, labels: str = "each") -> np.ndarray:
 
     With one class per image, the loss is minus the logarithm of the probability of that class.
     """
-    probabilities, true = predictions.probabilities.clip(SMALLEST, 1 - SMALLEST), predictions.indicators
+    probabilities, true = predictions.probabilities.clip(MIN_PROBABILITY, 1 - MIN_PROBABILITY), predictions.indicators
     if labels not in ("each", "summed"):
         raise StudyError(f'The loss of several labels is "each" or "summed", not {labels!r}.')
-    if not predictions.several or labels == "summed":
+    if not predictions.multilabel or labels == "summed":
         return -(true * np.log(probabilities)).sum(axis=1)
     return -(true * np.log(probabilities) + (1 - true) * np.log(1 - probabilities)).mean(axis=1)

@@ -14,17 +14,17 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, sha, write
+from pneumo_utils.common.files import json_digest, sha256_hex, write_atomically
 from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES
-from pneumo_utils.evaluation.metrics import label
-from pneumo_utils.evaluation.scores import Score, scores
+from pneumo_utils.evaluation.metrics import metric_label
+from pneumo_utils.evaluation.scores import Score, compute_scores
 from pneumo_utils.evaluation.thresholds import Threshold
 
 if TYPE_CHECKING:
     from pneumo_utils.data.cohort import Cohort
 
-SEVERAL = "|"  # separates the labels of an image in a .csv file
-SUM_TO_ONE = 1e-3  # how far probabilities of an image may sum from 1: half precision needs that much
+LABEL_SEPARATOR = "|"  # separates the labels of an image in a .csv file
+SUM_TOLERANCE = 1e-3  # how far probabilities of an image may sum from 1: half precision needs that much
 
 
 class Predictions:
@@ -40,7 +40,7 @@ class Predictions:
         truth: ArrayLike,
         probabilities: ArrayLike,
         classes: Sequence[str] | np.ndarray,
-        several: bool = False,
+        multilabel: bool = False,
     ):
         """Check and keep the predictions; raise `StudyError` if shapes or values do not fit.
 
@@ -55,13 +55,13 @@ class Predictions:
         multilabel: whether an image may have several labels, or none.
         """
         self.images, self.patients = np.asarray(images, dtype=str), np.asarray(patients, dtype=str)
-        self.classes, self.several = [str(name) for name in classes], bool(several)
+        self.classes, self.multilabel = [str(name) for name in classes], bool(multilabel)
         self.probabilities = _add_negative_column(
-            np.asarray(probabilities, dtype=np.float64), self.classes, self.several
+            np.asarray(probabilities, dtype=np.float64), self.classes, self.multilabel
         )
         self.truth = np.asarray(truth)
         self._check()
-        self.truth = self.truth.astype(np.uint8 if self.several else np.int64)
+        self.truth = self.truth.astype(np.uint8 if self.multilabel else np.int64)
 
     @classmethod
     def of(cls, cohort: Cohort, probabilities: ArrayLike) -> Predictions:
@@ -76,7 +76,7 @@ class Predictions:
             cohort.targets(),
             probabilities,
             cohort.classes,
-            cohort.several,
+            cohort.multilabel,
         )
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class Predictions:
     @cached_property
     def indicators(self) -> np.ndarray:
         """Return 1 where an image is of a class, else 0: uint8, shape (images, classes)."""
-        return self.truth if self.several else (self.truth[:, None] == np.arange(len(self.classes))).astype(np.uint8)
+        return self.truth if self.multilabel else (self.truth[:, None] == np.arange(len(self.classes))).astype(np.uint8)
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -107,45 +107,45 @@ class Predictions:
 
         Two models can be compared image by image if they have the same digest.
         """
-        return digest_of(
-            [self.images.tolist(), self.patients.tolist(), self.truth.tolist(), self.classes, self.several]
+        return json_digest(
+            [self.images.tolist(), self.patients.tolist(), self.truth.tolist(), self.classes, self.multilabel]
         )[:16]
 
     @cached_property
     def digest(self) -> str:
         """Return a digest of everything, probabilities included; a cached result may depend on it."""
-        return digest_of([self.question, sha(np.ascontiguousarray(self.probabilities).tobytes())])[:16]
+        return json_digest([self.question, sha256_hex(np.ascontiguousarray(self.probabilities).tobytes())])[:16]
 
     # subsets of images and labels
 
-    def where(self, chosen: np.ndarray | Sequence[int]) -> Predictions:
+    def where(self, rows: np.ndarray | Sequence[int]) -> Predictions:
         """Select images.
 
         rows: row numbers, or a boolean array with one entry for each image.
         """
         return Predictions(
-            self.images[chosen],
-            self.patients[chosen],
-            self.truth[chosen],
-            self.probabilities[chosen],
+            self.images[rows],
+            self.patients[rows],
+            self.truth[rows],
+            self.probabilities[rows],
             self.classes,
-            self.several,
+            self.multilabel,
         )
 
-    def only(self, names: list[str]) -> Predictions:
+    def select_labels(self, names: list[str]) -> Predictions:
         """Select labels, for example those that at least one test image has.
 
         names: the labels to keep, in this order.
 
         Raise `StudyError` where each image has one class: the probabilities would no longer sum to one.
         """
-        if not self.several:
+        if not self.multilabel:
             raise StudyError(
                 "Classes that exclude one another cannot be left out: their probabilities would no longer sum to one."
             )
         columns = [self.number(name) for name in names]
         return Predictions(
-            self.images, self.patients, self.truth[:, columns], self.probabilities[:, columns], names, several=True
+            self.images, self.patients, self.truth[:, columns], self.probabilities[:, columns], names, multilabel=True
         )
 
     def number(self, name: str) -> int:
@@ -167,19 +167,19 @@ class Predictions:
             "truth": self.truth,
             "probabilities": self.probabilities,
             "classes": list(self.classes),
-            "several": self.several,
+            "multilabel": self.multilabel,
         }
 
-    def frame(self) -> pd.DataFrame:
+    def to_frame(self) -> pd.DataFrame:
         """Return a table with one row for each image.
 
         Its columns are image, patient, truth (`labels` where an image may have several) and p(class) for every class.
         """
-        names = [SEVERAL.join(name for name, on in zip(self.classes, row) if on) for row in self.indicators]
+        names = [LABEL_SEPARATOR.join(name for name, on in zip(self.classes, row) if on) for row in self.indicators]
         return pd.concat(
             [
                 pd.DataFrame(
-                    {"image": self.images, "patient": self.patients, "labels" if self.several else "truth": names}
+                    {"image": self.images, "patient": self.patients, "labels" if self.multilabel else "truth": names}
                 ),
                 pd.DataFrame(self.probabilities, columns=[f"p({name})" for name in self.classes]),
             ],
@@ -193,11 +193,11 @@ class Predictions:
         """
         path = Path(path)
         if path.suffix == ".csv":
-            write(path, self.frame().to_csv(index=False))
+            write_atomically(path, self.to_frame().to_csv(index=False))
         elif path.suffix == ".npz":
             buffer = io.BytesIO()
             np.savez(buffer, **self.arrays())
-            write(path, buffer.getvalue())
+            write_atomically(path, buffer.getvalue())
         else:
             raise StudyError(f"{path}: predictions are saved as .csv or .npz.")
 
@@ -221,16 +221,16 @@ class Predictions:
         if rows == 0:
             raise StudyError("There are no predictions: the loader had no images.")
         if (
-            columns < (1 if self.several else 2)
+            columns < (1 if self.multilabel else 2)
             or len(set(self.classes)) < columns
-            or any(SEVERAL in name for name in self.classes)
+            or any(LABEL_SEPARATOR in name for name in self.classes)
         ):
             raise StudyError(
-                f"Classes are two or more different names without {SEVERAL!r}, not {', '.join(self.classes)!r}."
+                f"Classes are two or more different names without {LABEL_SEPARATOR!r}, not {', '.join(self.classes)!r}."
             )
         shapes = {
             "patients": (rows,),
-            "truth": (rows, columns) if self.several else (rows,),
+            "truth": (rows, columns) if self.multilabel else (rows,),
             "probabilities": (rows, columns),
         }
         for name, expected in shapes.items():
@@ -238,34 +238,35 @@ class Predictions:
                 raise StudyError(
                     f"Predictions of {rows} images and {columns} classes need {name} of shape {expected}, not {shape}."
                 )
-        if not np.isin(self.truth, (0, 1) if self.several else np.arange(columns)).all():
-            values = "0 or 1 for every label" if self.several else f"class numbers from 0 to {columns - 1}"
+        if not np.isin(self.truth, (0, 1) if self.multilabel else np.arange(columns)).all():
+            values = "0 or 1 for every label" if self.multilabel else f"class numbers from 0 to {columns - 1}"
             raise StudyError(f"The truth has to be {values}.")
         invalid = ~((self.probabilities >= 0) & (self.probabilities <= 1)).all(axis=1)  # true for nan, too
-        if not self.several:
-            invalid |= abs(self.probabilities.sum(axis=1) - 1) > SUM_TO_ONE
+        if not self.multilabel:
+            invalid |= abs(self.probabilities.sum(axis=1) - 1) > SUM_TOLERANCE
         if invalid.any():
             first = int(invalid.argmax())
             values = ", ".join(f"{value:.4g}" for value in self.probabilities[first])
             raise StudyError(
                 f"The outputs for {invalid.sum()} of {rows} images are no probabilities. The first is "
                 f"{self.images[first]}: {values}. "
-                f"Logits need a {'sigmoid' if self.several else 'softmax'} first; nan means that the training diverged."
+                f"Logits need a {'sigmoid' if self.multilabel else 'softmax'} first; nan means that the training "
+                f"diverged."
             )
 
 
-def together(parts: list[Predictions]) -> Predictions:
+def concat_predictions(parts: list[Predictions]) -> Predictions:
     """Concatenate predictions, such as those of all folds of a cross-validation.
 
     parts: predictions of the same classes for different images.
     """
-    if len({(tuple(part.classes), part.several) for part in parts}) != 1:
+    if len({(tuple(part.classes), part.multilabel) for part in parts}) != 1:
         raise StudyError("Only predictions of the same classes can be put together.")
     joined = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("images", "patients", "truth", "probabilities")
     }
-    return Predictions(**joined, classes=parts[0].classes, several=parts[0].several)
+    return Predictions(**joined, classes=parts[0].classes, multilabel=parts[0].multilabel)
 
 
 def _add_negative_column(probabilities: np.ndarray, classes: list[str], multilabel: bool) -> np.ndarray:
@@ -278,7 +279,7 @@ def _add_negative_column(probabilities: np.ndarray, classes: list[str], multilab
 
 def _read_npz(path: Path) -> dict:
     with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-        return {name: file[name] for name in ("images", "patients", "truth", "probabilities", "classes", "several")}
+        return {name: file[name] for name in ("images", "patients", "truth", "probabilities", "classes", "multilabel")}
 
 
 def _read_csv(path: Path) -> dict:
@@ -287,7 +288,7 @@ def _read_csv(path: Path) -> dict:
     classes, multilabel = [name[2:-1] for name in probability_columns], "labels" in table
     # the class numbers of each image
     numbers = table["labels" if multilabel else "truth"].map(
-        lambda names: [classes.index(name) for name in names.split(SEVERAL) if name]
+        lambda names: [classes.index(name) for name in names.split(LABEL_SEPARATOR) if name]
     )
     truth = (
         np.array([[column in row for column in range(len(classes))] for row in numbers], dtype=np.uint8)
@@ -300,15 +301,15 @@ def _read_csv(path: Path) -> dict:
         "truth": truth,
         "probabilities": table[probability_columns].astype(float),
         "classes": classes,
-        "several": multilabel,
+        "multilabel": multilabel,
     }
 
 
-COLUMNS = ["metric", "value", "low", "high", "why"]
-OF_A_CLASS = ("precision", "recall", "specificity", "f1", "auroc", "auprc")
+SCORE_COLUMNS = ["metric", "value", "low", "high", "why"]
+DEFAULT_CLASS_METRICS = ("precision", "recall", "specificity", "f1", "auroc", "auprc")
 
 
-def table(
+def score_table(
     models: dict[str, Predictions],
     baselines: dict[str, Predictions],
     metrics: Sequence[str],
@@ -337,17 +338,17 @@ def table(
             f"There is a threshold for {sorted(unknown)[0]!r}, which is none of {', '.join((*models, *baselines))}."
         )
     parts = [
-        _score_rows(scores(predictions, metrics, (thresholds or {}).get(name), resamples, seed, level)).assign(
+        _score_rows(compute_scores(predictions, metrics, (thresholds or {}).get(name), resamples, seed, level)).assign(
             model=name, baseline=name in baselines
         )
         for name, predictions in (models | baselines).items()
     ]
-    return pd.concat(parts, ignore_index=True)[["model", "baseline", *COLUMNS]]
+    return pd.concat(parts, ignore_index=True)[["model", "baseline", *SCORE_COLUMNS]]
 
 
-def by_class(
+def class_score_table(
     predictions: Predictions,
-    metrics: Sequence[str] = OF_A_CLASS,
+    metrics: Sequence[str] = DEFAULT_CLASS_METRICS,
     threshold: Threshold | None = None,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -365,14 +366,14 @@ def by_class(
     Its columns are class, images (the number of that class), metric, value, low, high and why.
     """
     names = [f"{metric} of {class_name}" for class_name in predictions.classes for metric in metrics]
-    rows = _score_rows(scores(predictions, names, threshold, resamples, seed, level))
+    rows = _score_rows(compute_scores(predictions, names, threshold, resamples, seed, level))
     images = predictions.indicators.sum(axis=0)
     return pd.DataFrame(
         {"class": np.repeat(predictions.classes, len(metrics)), "images": np.repeat(images, len(metrics))}
     ).join(rows.assign(metric=list(metrics) * len(predictions.classes)))
 
 
-def shown(tidy: pd.DataFrame) -> pd.DataFrame:
+def format_score_table(tidy: pd.DataFrame) -> pd.DataFrame:
     """Format a table of scores for a page: one row for each model or class, one column for each metric.
 
     tidy: a table as the two functions above return it.
@@ -381,7 +382,8 @@ def shown(tidy: pd.DataFrame) -> pd.DataFrame:
     """
     names = [name for name in ("model", "class", "images") if name in tidy]
     formatted = tidy.assign(
-        text=[str(Score(*row)) for row in tidy[COLUMNS].itertuples(index=False)], metric=tidy["metric"].map(label)
+        text=[str(Score(*row)) for row in tidy[SCORE_COLUMNS].itertuples(index=False)],
+        metric=tidy["metric"].map(metric_label),
     )
     wide = formatted.pivot(index=names, columns="metric", values="text")
     # pivot sorts; rows and columns keep their order here
@@ -392,4 +394,4 @@ def shown(tidy: pd.DataFrame) -> pd.DataFrame:
 
 
 def _score_rows(results: list[Score]) -> pd.DataFrame:
-    return pd.DataFrame([vars(result) for result in results], columns=COLUMNS)
+    return pd.DataFrame([vars(result) for result in results], columns=SCORE_COLUMNS)

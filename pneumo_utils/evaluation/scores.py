@@ -10,15 +10,22 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, Answers, Weighed, interval, weights
-from pneumo_utils.evaluation.metrics import Metric, metric
+from pneumo_utils.evaluation.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    BootstrapCounts,
+    ClassifierOutputs,
+    bootstrap_weights,
+    percentile_interval,
+)
+from pneumo_utils.evaluation.metrics import Metric, find_metric
 
 if TYPE_CHECKING:
     from pneumo_utils.evaluation.predictions import Predictions
     from pneumo_utils.evaluation.thresholds import Threshold
 
 UNDEFINED = "undefined"
-NARROW = 0.02  # the width below which an interval is printed with three digits, because two would say little
+NARROW_INTERVAL = 0.02  # the width below which an interval is printed with three digits, because two would say little
 
 
 @dataclass(frozen=True)
@@ -37,10 +44,10 @@ class Score:
         return self.value, self.low, self.high
 
     def __str__(self) -> str:
-        return in_words(self.value, self.low, self.high)
+        return format_ci(self.value, self.low, self.high)
 
 
-def in_words(value: float, low: float, high: float) -> str:
+def format_ci(value: float, low: float, high: float) -> str:
     """Format a value with its confidence interval: "0.812 (0.79 to 0.83)", or "undefined" for nan.
 
     value: the value.
@@ -53,11 +60,11 @@ def in_words(value: float, low: float, high: float) -> str:
         return UNDEFINED
     if np.isnan(low):
         return f"{value:z.3f} ({UNDEFINED})"
-    digits = 3 if high - low < NARROW else 2
+    digits = 3 if high - low < NARROW_INTERVAL else 2
     return f"{value:z.3f} ({low:z.{digits}f} to {high:z.{digits}f})"
 
 
-def scores(
+def compute_scores(
     predictions: Predictions,
     names: Sequence[str],
     threshold: Threshold | None = None,
@@ -74,16 +81,16 @@ def scores(
     seed: seed of the resamples.
     level: confidence level of the intervals.
     """
-    outputs = Answers(predictions, threshold)
-    metrics = [metric(name, predictions) for name in names]
-    estimates, distributions = point(outputs, metrics), spread(outputs, metrics, resamples, seed)
+    outputs = ClassifierOutputs(predictions, threshold)
+    metrics = [find_metric(name, predictions) for name in names]
+    estimates, distributions = point_estimates(outputs, metrics), bootstrap_estimates(outputs, metrics, resamples, seed)
     return [
         _make_score(one, outputs, float(estimate), distribution, level)
         for one, estimate, distribution in zip(metrics, estimates, distributions)
     ]
 
 
-def score(
+def compute_score(
     predictions: Predictions,
     name: str,
     threshold: Threshold | None = None,
@@ -100,29 +107,29 @@ def score(
     seed: seed of the resamples.
     level: confidence level of the interval.
     """
-    return scores(predictions, [name], threshold, resamples, seed, level)[0]
+    return compute_scores(predictions, [name], threshold, resamples, seed, level)[0]
 
 
-def values(predictions: Sequence[Predictions], name: str) -> np.ndarray:
+def metric_values(predictions: Sequence[Predictions], name: str) -> np.ndarray:
     """Compute one metric for each of several predictions, such as those of repeated runs, without intervals.
 
     predictions: the predictions.
     name: the name of the metric.
     """
-    return np.array([point(Answers(run), [metric(name, run)])[0] for run in predictions])
+    return np.array([point_estimates(ClassifierOutputs(run), [find_metric(name, run)])[0] for run in predictions])
 
 
-def point(answers: Answers, asked: list[Metric]) -> np.ndarray:
+def point_estimates(outputs: ClassifierOutputs, metrics: list[Metric]) -> np.ndarray:
     """Compute metrics on the original set of images, without resampling.
 
     outputs: probabilities, labels and decisions of the images.
     metrics: the metrics; the result has one value for each.
     """
-    counts = Weighed(answers, np.ones((1, len(answers.true))))
-    return np.array([function(counts)[0] for function in asked])
+    counts = BootstrapCounts(outputs, np.ones((1, len(outputs.true))))
+    return np.array([function(counts)[0] for function in metrics])
 
 
-def spread(answers: Answers, asked: list[Metric], resamples: int, seed: int) -> np.ndarray:
+def bootstrap_estimates(outputs: ClassifierOutputs, metrics: list[Metric], resamples: int, seed: int) -> np.ndarray:
     """Compute metrics on bootstrap resamples of patients, shape (metrics, resamples).
 
     outputs: probabilities, labels and decisions of the images.
@@ -130,23 +137,27 @@ def spread(answers: Answers, asked: list[Metric], resamples: int, seed: int) -> 
     resamples: the number of resamples.
     seed: seed of the resamples. Two models on the same images get the same resamples from the same seed.
     """
-    blocks = (Weighed(answers, block) for block in weights(answers.predictions.groups, resamples, seed))
-    return np.concatenate([[function(counts) for function in asked] for counts in blocks], axis=1)
+    blocks = (
+        BootstrapCounts(outputs, block) for block in bootstrap_weights(outputs.predictions.groups, resamples, seed)
+    )
+    return np.concatenate([[function(counts) for function in metrics] for counts in blocks], axis=1)
 
 
-def _make_score(metric: Metric, outputs: Answers, value: float, distribution: np.ndarray, level: float) -> Score:
+def _make_score(
+    metric: Metric, outputs: ClassifierOutputs, value: float, distribution: np.ndarray, level: float
+) -> Score:
     if np.isnan(value):
         return Score(metric.name, value, np.nan, np.nan, f"{UNDEFINED}: {_explain_undefined(metric, outputs)}")
     if metric.base == "calibration_error":  # resampling noise raises it, so the resamples' values are shifted down
         distribution = np.maximum(distribution - (np.median(distribution) - value), 0)
-    low, high = interval(distribution, level)
+    low, high = percentile_interval(distribution, level)
     denominator = metric.counted(outputs)
     if denominator is not None and low == high == value and value in (0, 1):
-        low, high = never_seen(value, len(np.unique(outputs.predictions.groups[denominator])), level)
+        low, high = exact_ci(value, len(np.unique(outputs.predictions.groups[denominator])), level)
     return Score(metric.name, value, low, high, "" if low == low else f"{UNDEFINED} in most resamples")
 
 
-def never_seen(value: float, patients: int, level: float) -> tuple[float, float]:
+def exact_ci(value: float, patients: int, level: float) -> tuple[float, float]:
     """Compute the exact binomial confidence interval of a share that is 0 or 1.
 
     value: the share, 0 or 1. All bootstrap resamples have the same share, so the bootstrap gives no interval.
@@ -157,7 +168,7 @@ def never_seen(value: float, patients: int, level: float) -> tuple[float, float]
     return (bound, 1.0) if value else (0.0, 1 - bound)
 
 
-def _explain_undefined(metric: Metric, outputs: Answers) -> str:
+def _explain_undefined(metric: Metric, outputs: ClassifierOutputs) -> str:
     names, images = outputs.predictions.classes, outputs.true.sum(axis=0)
     for column in metric.columns or range(len(names)):
         if images[column] == 0:
@@ -165,8 +176,8 @@ def _explain_undefined(metric: Metric, outputs: Answers) -> str:
     return f"every image is {names[int(images.argmax())]}"
 
 
-def mean_of_people(
-    found: ArrayLike, patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
+def clustered_mean_ci(
+    values: ArrayLike, patients: ArrayLike, resamples: int = RESAMPLES, seed: int = 0
 ) -> tuple[float, float, float]:
     """Compute the mean of a quantity over images with its 95 % confidence interval, by resampling patients.
 
@@ -177,14 +188,14 @@ def mean_of_people(
 
     Return mean, low and high; all are nan if no value is finite.
     """
-    found, names = np.asarray(found, dtype=float), pd.Series(np.asarray(patients), dtype=str)
-    defined = np.isfinite(found)
+    values, names = np.asarray(values, dtype=float), pd.Series(np.asarray(patients), dtype=str)
+    defined = np.isfinite(values)
     if not defined.any():
         return np.nan, np.nan, np.nan
     groups = pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
-    filled = np.where(defined, found, 0.0)
+    filled = np.where(defined, values, 0.0)
     means = [
         np.divide(block @ filled, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0)
-        for block in weights(groups, resamples, seed)
+        for block in bootstrap_weights(groups, resamples, seed)
     ]
-    return float(found[defined].mean()), *interval(np.concatenate(means))
+    return float(values[defined].mean()), *percentile_interval(np.concatenate(means))

@@ -12,13 +12,13 @@ from scipy import stats
 from sklearn.metrics import roc_curve
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of
-from pneumo_utils.evaluation.bootstrap import BINS, LEVEL, Answers, binned
+from pneumo_utils.common.files import json_digest
+from pneumo_utils.evaluation.bootstrap import BINS, LEVEL, ClassifierOutputs, bin_probabilities
 
 if TYPE_CHECKING:
     from pneumo_utils.evaluation.predictions import Predictions
 
-WAYS = '"youden", "f1", ("recall", 0.9) or ("specificity", 0.9)'
+CRITERIA = '"youden", "f1", ("recall", 0.9) or ("specificity", 0.9)'
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,14 @@ class Threshold:
     """A decision threshold, and the images that it was chosen on."""
 
     values: tuple[float, ...]  # one threshold for the positive class, or one for each label
-    by: str  # the criterion that it was chosen by, such as "youden" or "recall of 0.9"
+    criterion: str  # the criterion that it was chosen by, such as "youden" or "recall of 0.9"
     classes: tuple[str, ...]  # the classes of the predictions that it was chosen on
     seen: frozenset = field(repr=False)  # (patient, image) of each image that it was chosen on
 
     @property
     def digest(self) -> str:
         """Return a digest of the values, the criterion, the classes and the images used to choose them."""
-        return digest_of([list(self.values), self.by, list(self.classes), sorted(self.seen)])[:16]
+        return json_digest([list(self.values), self.criterion, list(self.classes), sorted(self.seen)])[:16]
 
     def decide(self, predictions: Predictions) -> np.ndarray:
         """Decide for every image and class, as a boolean array of shape (images, classes).
@@ -51,29 +51,29 @@ class Threshold:
                 f"The threshold was chosen on {len(shared)} of the {len(predictions)} images that it is "
                 "now tested on. Choose it on validation images, and test it on others."
             )
-        if predictions.several:
+        if predictions.multilabel:
             return predictions.probabilities >= np.array(self.values)
         positive = predictions.probabilities[:, 1] >= self.values[0]
         return np.stack([~positive, positive], axis=1)
 
 
-def threshold(valid: Predictions, by: str | tuple[str, float] = "youden") -> Threshold:
+def choose_threshold(valid: Predictions, criterion: str | tuple[str, float] = "youden") -> Threshold:
     """Choose a decision threshold on validation images.
 
     valid: predictions for the validation images, of two classes or of several labels (which get a threshold each).
     criterion: "youden" maximises recall + specificity, and "f1" the F1 score. ("recall", 0.9) takes the best
         specificity with a recall of at least 0.9, and ("specificity", 0.9) the reverse.
     """
-    if not valid.several and len(valid.classes) != 2:
+    if not valid.multilabel and len(valid.classes) != 2:
         raise StudyError(
             f"A threshold decides between two classes; with {len(valid.classes)} classes the most probable is taken."
         )
-    columns = range(len(valid.classes)) if valid.several else [1]
+    columns = range(len(valid.classes)) if valid.multilabel else [1]
     values = tuple(
-        _choose(valid.indicators[:, column], valid.probabilities[:, column], by, valid.classes[column])
+        _choose(valid.indicators[:, column], valid.probabilities[:, column], criterion, valid.classes[column])
         for column in columns
     )
-    description = by if isinstance(by, str) else f"{by[0]} of {by[1]:g}"
+    description = criterion if isinstance(criterion, str) else f"{criterion[0]} of {criterion[1]:g}"
     return Threshold(values, description, tuple(valid.classes), _image_keys(valid))
 
 
@@ -111,10 +111,10 @@ def _best_index(
     ):
         limited, other = (recall, specificity) if criterion[0] == "recall" else (specificity, recall)
         return int(np.argmax(np.where(limited >= criterion[1] - 1e-12, other, -1.0)))
-    raise StudyError(f"A threshold is chosen by {WAYS}, not by {criterion!r}.")
+    raise StudyError(f"A threshold is chosen by {CRITERIA}, not by {criterion!r}.")
 
 
-def answered(
+def selective_accuracy(
     predictions: Predictions,
     shares: Sequence[float] = tuple(np.linspace(0.1, 1, 10)),
     level: float = LEVEL,
@@ -128,14 +128,14 @@ def answered(
     Return one row for each share, with the columns share, images, accuracy, low and high. Images with the same
     probability count with their mean accuracy, so that their order does not matter.
     """
-    if predictions.several:
+    if predictions.multilabel:
         raise StudyError("Selective accuracy is computed only where each image has one class.")
     if not all(0 < share <= 1 for share in shares):
         raise StudyError(
             "The shares of images to decide on have to be above 0 and at most 1, not "
             f"{', '.join(f'{share:g}' for share in shares)}."
         )
-    confidence, right = Answers(predictions).top
+    confidence, right = ClassifierOutputs(predictions).top
     right = (
         pd.Series(np.asarray(right, float))
         .groupby(np.asarray(confidence))
@@ -151,7 +151,7 @@ def answered(
     return pd.DataFrame(rows)
 
 
-def reliability(predictions: Predictions, of: str = "", level: float = LEVEL) -> pd.DataFrame:
+def reliability_table(predictions: Predictions, class_name: str = "", level: float = LEVEL) -> pd.DataFrame:
     """Compute the bins of a reliability diagram.
 
     predictions: the predictions.
@@ -162,8 +162,8 @@ def reliability(predictions: Predictions, of: str = "", level: float = LEVEL) ->
     Return one row for each bin, with the columns from, to, images, predicted (mean probability), observed (share of the
     images that belong to the class), low and high (the interval of that share).
     """
-    probabilities, true = _select_probabilities(predictions, of)
-    bins = binned(probabilities)
+    probabilities, true = _select_probabilities(predictions, class_name)
+    bins = bin_probabilities(probabilities)
     images = bins.sum(axis=0)
     with np.errstate(invalid="ignore"):
         predicted, observed = probabilities @ bins / images, true @ bins / images
@@ -190,8 +190,8 @@ def reliability(predictions: Predictions, of: str = "", level: float = LEVEL) ->
 
 def _select_probabilities(predictions: Predictions, class_name: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities to be assessed, and whether each prediction is right."""
-    if class_name or predictions.several or len(predictions.classes) == 2:
+    if class_name or predictions.multilabel or len(predictions.classes) == 2:
         column = predictions.number(class_name or predictions.classes[-1])
         return predictions.probabilities[:, column], predictions.indicators[:, column].astype(int)
-    probabilities, right = Answers(predictions).top
+    probabilities, right = ClassifierOutputs(predictions).top
     return probabilities, right.astype(int)

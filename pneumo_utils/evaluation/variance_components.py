@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, interval
-from pneumo_utils.evaluation.comparison import students_reach
+from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, percentile_interval
+from pneumo_utils.evaluation.comparison import student_half_width
 
-ROWS, COLUMNS, BOTH, DRAWS, REST = "rows", "columns", "rows x columns", "draws", "rest"
+ROWS, COLUMNS, INTERACTION, DRAWS, RESIDUAL = "rows", "columns", "rows x columns", "draws", "rest"
 
 
-def components(scores: ArrayLike) -> dict[str, float]:
+def estimate_components(scores: ArrayLike) -> dict[str, float]:
     """Estimate the variance components of scores by an analysis of variance.
 
     scores: shape (rows, columns, draws), such as models x protocols x repeated runs; all cells were run on the same
@@ -40,29 +40,29 @@ def components(scores: ArrayLike) -> dict[str, float]:
     effects = {
         ROWS: (row_effect, rows - 1, columns * draws),
         COLUMNS: (column_effect, columns - 1, rows * draws),
-        BOTH: (interaction, (rows - 1) * (columns - 1), draws),
+        INTERACTION: (interaction, (rows - 1) * (columns - 1), draws),
         DRAWS: (draw_effect, draws - 1, rows * columns),
     }
     return {
         name: max(0.0, float((effect**2).sum() / freedom - noise / count)) if freedom else 0.0
         for name, (effect, freedom, count) in effects.items()
-    } | {REST: float(noise)}
+    } | {RESIDUAL: float(noise)}
 
 
-def shares(scores: ArrayLike) -> dict[str, float]:
+def component_shares(scores: ArrayLike) -> dict[str, float]:
     """Estimate the variance components of scores as shares of their sum.
 
     scores: shape (rows, columns, draws).
     """
-    variances = components(scores)
+    variances = estimate_components(scores)
     return {name: value / (sum(variances.values()) or 1.0) for name, value in variances.items()}
 
 
-def over_draws(
-    told: Callable[[np.ndarray], float],
+def jackknife_ci(
+    statistic: Callable[[np.ndarray], float],
     scores: ArrayLike,
-    least: float = -np.inf,
-    most: float = np.inf,
+    min_value: float = -np.inf,
+    max_value: float = np.inf,
     level: float = LEVEL,
 ) -> tuple[float, float, float]:
     """Compute a statistic of repeated runs with its jackknife confidence interval.
@@ -78,16 +78,16 @@ def over_draws(
     limits are nan with fewer than three draws.
     """
     scores = np.asarray(scores, dtype=float)
-    draws, value = scores.shape[2], told(scores)
+    draws, value = scores.shape[2], statistic(scores)
     if draws < 3:
         return value, np.nan, np.nan
-    left_out = np.array([told(np.delete(scores, draw, axis=2)) for draw in range(draws)])
-    half_width = students_reach((draws - 1) * left_out, 1 / draws, level)
-    return value, max(least, value - half_width), min(most, value + half_width)
+    left_out = np.array([statistic(np.delete(scores, draw, axis=2)) for draw in range(draws)])
+    half_width = student_half_width((draws - 1) * left_out, 1 / draws, level)
+    return value, max(min_value, value - half_width), min(max_value, value + half_width)
 
 
-def best_of(
-    draws: Mapping[str, np.ndarray],
+def max_under_null(
+    run_scores: Mapping[str, np.ndarray],
     counts: Mapping[str, int],
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -106,16 +106,16 @@ def best_of(
     holds a single maximum.
     """
     counts = {name: number for name, number in counts.items() if number}
-    if missing := [name for name in counts if len(draws.get(name, ())) < 2]:
+    if missing := [name for name in counts if len(run_scores.get(name, ())) < 2]:
         raise StudyError(
             "The spread of chance is estimated from two draws or more, and of "
-            f"{missing[0]} there are {len(draws.get(missing[0], ()))}."
+            f"{missing[0]} there are {len(run_scores.get(missing[0], ()))}."
         )
     random = np.random.default_rng(seed)
     maxima = []
     for name, number in counts.items():
-        freedom = len(draws[name]) - 1
-        deviation = np.std(draws[name], ddof=1) * np.sqrt(freedom / random.chisquare(freedom, resamples))
+        freedom = len(run_scores[name]) - 1
+        deviation = np.std(run_scores[name], ddof=1) * np.sqrt(freedom / random.chisquare(freedom, resamples))
         maxima.append(deviation * random.standard_normal((resamples, number)).max(axis=1))
     highest = np.max(maxima, axis=0)
-    return float(np.median(highest)), *interval(highest, level)
+    return float(np.median(highest)), *percentile_interval(highest, level)

@@ -13,13 +13,20 @@ from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.explain.target_scores import MEAN, Score, asked, blank, check_all, undisturbed
+from pneumo_utils.explain.target_scores import (
+    MEAN,
+    TargetScore,
+    blank_images,
+    check_target_count,
+    eval_mode,
+    target_classes,
+)
 
 # The methods below take the same arguments: `score` computes the logit to explain, `images` is a batch as the network
 # takes it, `classes` has one class per image (None: the predicted class), and `layer` is a module of the network.
 
 
-def gradcam(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
+def gradcam(score: TargetScore, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
     """Compute Grad-CAM (Selvaraju et al. 2017).
 
     The maps of a layer are weighted by their mean gradients and summed; values below 0 become 0.
@@ -27,7 +34,7 @@ def gradcam(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Modu
     return LayerGradCam(score, layer).attribute(images, additional_forward_args=classes, relu_attributions=True)[:, 0]
 
 
-def gradcam_plus_plus(score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
+def gradcam_plus_plus(score: TargetScore, images: Tensor, classes: Tensor | None, layer: nn.Module) -> Tensor:
     """Compute Grad-CAM++ (Chattopadhay et al. 2018): only positive gradients count, each pixel with its own weight.
 
     The paper differentiates exp(logit), which multiplies a whole map by one number. That factor is left out, as it
@@ -41,7 +48,7 @@ def gradcam_plus_plus(score: Score, images: Tensor, classes: Tensor | None, laye
     return (weights * maps).sum(1).relu()
 
 
-def saliency(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
+def saliency(score: TargetScore, images: Tensor, classes: Tensor | None) -> Tensor:
     """Compute the absolute gradient of the score (Simonyan et al. 2013).
 
     The gradient is summed over channels before its absolute value is taken: a grey pixel is the same in all channels.
@@ -50,7 +57,7 @@ def saliency(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
 
 
 def integrated_gradients(
-    score: Score, images: Tensor, classes: Tensor | None, steps: int = 32, fill: str = MEAN
+    score: TargetScore, images: Tensor, classes: Tensor | None, steps: int = 32, fill: str = MEAN
 ) -> Tensor:
     """Compute integrated gradients (Sundararajan et al. 2017), the contribution of each pixel to the score.
 
@@ -61,7 +68,7 @@ def integrated_gradients(
     """
     contributions = IntegratedGradients(score).attribute(
         _leaf(images),
-        blank(images, fill),
+        blank_images(images, fill),
         n_steps=steps,
         internal_batch_size=len(images),
         additional_forward_args=_target_or_predicted(score, images, classes),
@@ -69,7 +76,7 @@ def integrated_gradients(
     return contributions.sum(1).float()  # captum sums in double precision
 
 
-def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int = 0, fill: str = MEAN) -> Tensor:
+def occlusion(score: TargetScore, images: Tensor, classes: Tensor | None, window: int = 0, fill: str = MEAN) -> Tensor:
     """Compute the drop of the score when a square of the image is covered (Zeiler and Fergus 2014).
 
     The square moves by half of its side. Values below 0 mean that the score rises.
@@ -86,7 +93,7 @@ def occlusion(score: Score, images: Tensor, classes: Tensor | None, window: int 
                 images,
                 (channels, side, side),
                 (channels, step, step),
-                blank(images, fill),
+                blank_images(images, fill),
                 additional_forward_args=_target_or_predicted(score, images, classes),
             )
             .mean(1)
@@ -99,13 +106,13 @@ class Method:
 
     name: str  # as it is printed
     function: Callable  # the function that computes the maps
-    at_a_layer: bool = False  # whether it explains a layer's maps, not the pixels of the image
+    uses_layer: bool = False  # whether it explains a layer's maps, not the pixels of the image
     signed: bool = False  # whether its maps have values below 0, where the image speaks against the class
 
 
 METHODS = {
-    "gradcam": Method("Grad-CAM", gradcam, at_a_layer=True),
-    "gradcam++": Method("Grad-CAM++", gradcam_plus_plus, at_a_layer=True),
+    "gradcam": Method("Grad-CAM", gradcam, uses_layer=True),
+    "gradcam++": Method("Grad-CAM++", gradcam_plus_plus, uses_layer=True),
     "saliency": Method("saliency", saliency),
     "integrated gradients": Method("integrated gradients", integrated_gradients, signed=True),
     "occlusion": Method("occlusion", occlusion, signed=True),
@@ -113,7 +120,7 @@ METHODS = {
 
 
 def _activations_and_gradients(
-    score: Score, images: Tensor, classes: Tensor | None, layer: nn.Module
+    score: TargetScore, images: Tensor, classes: Tensor | None, layer: nn.Module
 ) -> tuple[Tensor, Tensor]:
     """Return a layer's maps and the gradients of the score with respect to them."""
     activations = []
@@ -130,7 +137,7 @@ def _activations_and_gradients(
     return activations[0].detach(), torch.autograd.grad(scores.sum(), activations)[0]
 
 
-def _target_or_predicted(score: Score, images: Tensor, classes: Tensor | None) -> Tensor:
+def _target_or_predicted(score: TargetScore, images: Tensor, classes: Tensor | None) -> Tensor:
     """Return the target classes, or those predicted for the whole images: with pixels missing they may differ."""
     if classes is None:
         with torch.no_grad():
@@ -143,11 +150,11 @@ def _leaf(images: Tensor) -> Tensor:
     return images.detach().clone().requires_grad_()
 
 
-AT_ONCE = 32  # the batch size, where images come as one tensor
+MAP_BATCH_SIZE = 32  # the batch size, where images come as one tensor
 
 
 @dataclass(frozen=True)
-class Maps:
+class SaliencyMaps:
     """Saliency maps (images, height, width) of one method; any function that takes an array takes this."""
 
     maps: np.ndarray  # at the size of the images
@@ -178,14 +185,14 @@ class Maps:
         return sentence if self.empty.any() else ""
 
 
-def maps(
+def saliency_maps(
     net: nn.Module,
     images: Tensor | Iterable,
     method: str = "gradcam",
     layer: str | None = None,
     target: ArrayLike | None = None,
     **settings,
-) -> Maps:
+) -> SaliencyMaps:
     """Compute saliency maps of one network for many images, and leave the network as it was.
 
     Maps of saliency, Grad-CAM and Grad-CAM++ are never below 0.
@@ -200,11 +207,11 @@ def maps(
     chosen = _find_method(method, settings)
     path = _find_layer(net, chosen, layer)
     layer_argument = {"layer": net.get_submodule(path)} if path else {}
-    device, score, n_done, results = next(net.parameters()).device, Score(net), 0, []
-    with undisturbed(net):
+    device, score, n_done, results = next(net.parameters()).device, TargetScore(net), 0, []
+    with eval_mode(net):
         for batch in _batches(images):
             batch = batch.as_subclass(Tensor).to(device)
-            classes = asked(target, n_done, len(batch))
+            classes = target_classes(target, n_done, len(batch))
             raw = chosen.function(
                 score, batch, None if classes is None else classes.to(device), **layer_argument, **settings
             ).detach()
@@ -214,11 +221,11 @@ def maps(
             )[:, 0]
             results.append([tensor.cpu().numpy() for tensor in (full_size, raw, score.classes)])
             n_done += len(batch)
-    check_all(target, n_done)
+    check_target_count(target, n_done)
     if not results:
         raise StudyError("There is no image to explain: the batch or the loader is empty.")
     full_size, raw, classes = (np.concatenate(parts) for parts in zip(*results))
-    return Maps(full_size, raw, classes, method, path)
+    return SaliencyMaps(full_size, raw, classes, method, path)
 
 
 def _find_method(name: str, settings: dict) -> Method:
@@ -241,7 +248,7 @@ def _find_method(name: str, settings: dict) -> Method:
 
 def _find_layer(net: nn.Module, method: Method, layer: str | None) -> str:
     """Return the path of the layer to explain, or "" for a method that explains the pixels of the image."""
-    if not method.at_a_layer:
+    if not method.uses_layer:
         if layer is not None:
             raise StudyError(
                 f"{method.name} explains the pixels of the image and has no layer: leave {layer!r} out, or "
@@ -249,7 +256,7 @@ def _find_layer(net: nn.Module, method: Method, layer: str | None) -> str:
             )
         return ""
     blocks = ", ".join(name for name, _ in net.named_children())
-    path = getattr(getattr(net, "about", None), "cam", None) if layer is None else layer
+    path = getattr(getattr(net, "about", None), "cam_layer", None) if layer is None else layer
     if path is None:
         raise StudyError(f"This network does not name a layer for {method.name}: give layer=..., one of {blocks}.")
     known = [name for name, _ in net.named_modules() if name]
@@ -264,7 +271,7 @@ def _find_layer(net: nn.Module, method: Method, layer: str | None) -> str:
 def _batches(images: Tensor | Iterable) -> Iterator[Tensor]:
     """Split a tensor into batches, or take the images out of a loader's batches, which may hold labels too."""
     if isinstance(images, Tensor):
-        yield from images.split(AT_ONCE) if len(images) else ()
+        yield from images.split(MAP_BATCH_SIZE) if len(images) else ()
     else:
         yield from (batch if isinstance(batch, Tensor) else batch[0] for batch in images)
 

@@ -13,25 +13,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.explain.attribution import AT_ONCE
+from pneumo_utils.explain.attribution import MAP_BATCH_SIZE
 from pneumo_utils.explain.target_scores import (
     BLUR,
-    asked,
-    blank,
-    check_all,
-    columns,
-    picked,
-    probabilities,
-    undisturbed,
+    blank_images,
+    check_target_count,
+    class_logits,
+    class_probabilities,
+    eval_mode,
+    select_class,
+    target_classes,
 )
 
-FAR = 1e6  # distance between two images of a stack, so that the nearest pixel of a mask is in the same image
+IMAGE_DISTANCE = 1e6  # distance between two images of a stack, so that the nearest pixel of a mask is in the same image
 
 # In the four scores below `maps` are saliency maps (images, height, width) of finite numbers from 0 up, and `masks` are
 # boolean arrays of the same shape. Each returns one number per image, nan where its mask is empty.
 
 
-def pointing(heat: ArrayLike, region: ArrayLike, tolerance: float = 0.0) -> np.ndarray:
+def pointing_game(maps: ArrayLike, masks: ArrayLike, tolerance: float = 0.0) -> np.ndarray:
     """Play the pointing game (Zhang et al. 2016): 1 where the maximum of the map lies in the mask, else 0.
 
     If several pixels share the maximum, the score is the share of them that hit. A map of zeros misses.
@@ -40,33 +40,33 @@ def pointing(heat: ArrayLike, region: ArrayLike, tolerance: float = 0.0) -> np.n
     masks: masks of what the maps should point at.
     tolerance: a maximum at most this many pixels away from the mask hits too.
     """
-    heat, region = _check_pair(heat, region)
-    near = distance_transform_edt(~region, sampling=(FAR, 1, 1)) <= tolerance if tolerance else region
-    hottest = (heat == heat.max((1, 2), keepdims=True)) & (heat > 0)
+    maps, masks = _check_pair(maps, masks)
+    near = distance_transform_edt(~masks, sampling=(IMAGE_DISTANCE, 1, 1)) <= tolerance if tolerance else masks
+    hottest = (maps == maps.max((1, 2), keepdims=True)) & (maps > 0)
     hits = (hottest & near).sum((1, 2)) / np.maximum(hottest.sum((1, 2)), 1)
-    return np.where(region.any((1, 2)), hits, np.nan)
+    return np.where(masks.any((1, 2)), hits, np.nan)
 
 
-def share(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+def heat_share(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     """Compute the share of a map's sum that lies in the mask, from 0 to 1; nan too for a map of zeros.
 
     maps: saliency maps.
     masks: masks of the same shape.
     """
-    heat, region = _check_pair(heat, region)
-    return np.where(region.any((1, 2)), _divide((heat * region).sum((1, 2)), heat.sum((1, 2))), np.nan)
+    maps, masks = _check_pair(maps, masks)
+    return np.where(masks.any((1, 2)), _divide((maps * masks).sum((1, 2)), maps.sum((1, 2))), np.nan)
 
 
-def emphasis(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+def relative_heat_share(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     """Divide the share of a map's sum in the mask by the mask's share of the image: 1 for an even map.
 
     maps: saliency maps.
     masks: masks of the same shape.
     """
-    return share(heat, region) / np.asarray(region, bool).mean((1, 2)).clip(1e-12)
+    return heat_share(maps, masks) / np.asarray(masks, bool).mean((1, 2)).clip(1e-12)
 
 
-def iou_area(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
+def iou_auc(maps: ArrayLike, masks: ArrayLike) -> np.ndarray:
     """Compute the mean intersection over union of the mask and the pixels above a threshold, over all thresholds.
 
     Thresholds go from 0 to the map's own maximum. The mean is exact: between two neighbouring values of the map the
@@ -75,13 +75,13 @@ def iou_area(heat: ArrayLike, region: ArrayLike) -> np.ndarray:
     maps: saliency maps.
     masks: masks of the same shape.
     """
-    heat, region = (array.reshape(len(array), -1) for array in _check_pair(heat, region))
-    order = np.argsort(-heat, axis=1)
-    descending = np.take_along_axis(heat, order, 1)
-    intersection = np.take_along_axis(region, order, 1).cumsum(1)
-    union = np.arange(1, heat.shape[1] + 1) + region.sum(1, keepdims=True) - intersection
+    maps, masks = (array.reshape(len(array), -1) for array in _check_pair(maps, masks))
+    order = np.argsort(-maps, axis=1)
+    descending = np.take_along_axis(maps, order, 1)
+    intersection = np.take_along_axis(masks, order, 1).cumsum(1)
+    union = np.arange(1, maps.shape[1] + 1) + masks.sum(1, keepdims=True) - intersection
     widths = descending - np.pad(descending[:, 1:], ((0, 0), (0, 1)))
-    return np.where(region.any(1), _divide((intersection / union * widths).sum(1), descending[:, 0]), np.nan)
+    return np.where(masks.any(1), _divide((intersection / union * widths).sum(1), descending[:, 0]), np.nan)
 
 
 def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -106,7 +106,7 @@ def _check_pair(heat: ArrayLike, region: ArrayLike) -> tuple[np.ndarray, np.ndar
 
 
 @dataclass(frozen=True)
-class Erased:
+class ErasureCurves:
     """The network's output after each step of a deletion or an insertion."""
 
     fractions: np.ndarray  # (steps + 1,) share of the pixels that have been replaced
@@ -118,36 +118,36 @@ class Erased:
         return np.trapezoid(self.outputs, self.fractions, axis=1)
 
 
-Output = Callable[[Tensor], Tensor]  # from the logits (images, outputs) to one number per image and class
+OutputFunction = Callable[[Tensor], Tensor]  # from the logits (images, outputs) to one number per image and class
 
 
-def deletion(
+def deletion_curve(
     net: nn.Module,
     images: Tensor,
-    heat: ArrayLike,
+    maps: ArrayLike,
     target: ArrayLike | None = None,
     steps: int = 20,
     fill: str = BLUR,
-    output: Output = probabilities,
+    output: OutputFunction = class_probabilities,
     seed: int = 0,
-) -> Erased:
+) -> ErasureCurves:
     """Replace the pixels of an image by a blank one, the highest values of the map first, and record the output.
 
     The arguments are those of `insertion_curve`.
     """
-    return _record_outputs(net, images, heat, target, True, steps, fill, output, seed)
+    return _record_outputs(net, images, maps, target, True, steps, fill, output, seed)
 
 
-def insertion(
+def insertion_curve(
     net: nn.Module,
     images: Tensor,
-    heat: ArrayLike,
+    maps: ArrayLike,
     target: ArrayLike | None = None,
     steps: int = 20,
     fill: str = BLUR,
-    output: Output = probabilities,
+    output: OutputFunction = class_probabilities,
     seed: int = 0,
-) -> Erased:
+) -> ErasureCurves:
     """Insert the pixels of an image into a blank one, the highest values of the map first, and record the output.
 
     net: the network.
@@ -159,7 +159,7 @@ def insertion(
     output: computes what is recorded from the logits; without it the probability of the class.
     seed: random seed for the order of pixels with equal values.
     """
-    return _record_outputs(net, images, heat, target, False, steps, fill, output, seed)
+    return _record_outputs(net, images, maps, target, False, steps, fill, output, seed)
 
 
 def _record_outputs(
@@ -170,9 +170,9 @@ def _record_outputs(
     delete: bool,
     steps: int,
     fill: str,
-    output: Output,
+    output: OutputFunction,
     seed: int,
-) -> Erased:
+) -> ErasureCurves:
     heat = np.asarray(heat, float)
     if heat.shape != (len(images), *images.shape[-2:]):
         raise StudyError(
@@ -180,19 +180,21 @@ def _record_outputs(
             f"image, of the same size."
         )
     ranks = _rank_pixels(heat, seed)
-    check_all(target, len(images))
+    check_target_count(target, len(images))
     counts = np.linspace(0, heat[0].size, steps + 1).round().astype(int)
     device, outputs = next(net.parameters()).device, []
-    with undisturbed(net), torch.no_grad():
-        for start in range(0, len(images), AT_ONCE):
-            batch = images[start : start + AT_ONCE].as_subclass(Tensor).to(device)
-            rank = torch.from_numpy(ranks[start : start + AT_ONCE]).to(device)[:, None]
-            classes = asked(target, start, len(batch))
-            classes = columns(net(batch.clone())).argmax(1) if classes is None else classes.to(device)
-            first, last = (batch, blank(batch, fill)) if delete else (blank(batch, fill), batch)
-            curve = [picked(output(net(torch.where(rank < int(count), last, first))), classes) for count in counts]
+    with eval_mode(net), torch.no_grad():
+        for start in range(0, len(images), MAP_BATCH_SIZE):
+            batch = images[start : start + MAP_BATCH_SIZE].as_subclass(Tensor).to(device)
+            rank = torch.from_numpy(ranks[start : start + MAP_BATCH_SIZE]).to(device)[:, None]
+            classes = target_classes(target, start, len(batch))
+            classes = class_logits(net(batch.clone())).argmax(1) if classes is None else classes.to(device)
+            first, last = (batch, blank_images(batch, fill)) if delete else (blank_images(batch, fill), batch)
+            curve = [
+                select_class(output(net(torch.where(rank < int(count), last, first))), classes) for count in counts
+            ]
             outputs.append(torch.stack(curve, 1).cpu().numpy())
-    return Erased(counts / heat[0].size, np.concatenate(outputs))
+    return ErasureCurves(counts / heat[0].size, np.concatenate(outputs))
 
 
 def _rank_pixels(heat: np.ndarray, seed: int) -> np.ndarray:
@@ -208,11 +210,11 @@ def _rank_pixels(heat: np.ndarray, seed: int) -> np.ndarray:
     return ranks.reshape(heat.shape)
 
 
-EDGE = 1 / 16  # width of the frame over the side of the image
-REACH = 2  # pixels to either side that the blur averages over
+FRAME_SHARE = 1 / 16  # width of the frame over the side of the image
+BLUR_RADIUS = 2  # pixels to either side that the blur averages over
 
 
-class OnlyPart(Transform):
+class KeepImagePart(Transform):
     """Keep only a part of each image, to see what a network can learn from it.
 
     name: "frame" keeps the outermost sixteenth and replaces the middle by a plain grey, "coarse" keeps a slightly
@@ -222,39 +224,39 @@ class OnlyPart(Transform):
     order = 2  # after bytes have become floats
 
     def __init__(self, name: str):
-        if name not in PARTS:
-            raise StudyError(f"There is no part {name!r} of an image: choose {', '.join(PARTS)}.")
+        if name not in IMAGE_PARTS:
+            raise StudyError(f"There is no part {name!r} of an image: choose {', '.join(IMAGE_PARTS)}.")
         self.part = name
 
     def encodes(self, x: TensorImage):
         """Keep only the chosen part of each image of a batch."""
-        return TensorImage(PARTS[self.part](x.as_subclass(torch.Tensor)))
+        return TensorImage(IMAGE_PARTS[self.part](x.as_subclass(torch.Tensor)))
 
 
-def frame(x: torch.Tensor) -> torch.Tensor:
+def keep_frame(x: torch.Tensor) -> torch.Tensor:
     """Replace all but the border of each image with grey.
 
     x: images (..., height, width) from 0 to 1.
     """
-    edge, framed = max(1, round(EDGE * x.shape[-1])), x.clone()
+    edge, framed = max(1, round(FRAME_SHARE * x.shape[-1])), x.clone()
     framed[..., edge:-edge, edge:-edge] = 0.5
     return framed
 
 
-def coarse(x: torch.Tensor) -> torch.Tensor:
+def low_pass(x: torch.Tensor) -> torch.Tensor:
     """Blur each image with a 5 x 5 mean filter.
 
     x: images (images, channels, height, width) from 0 to 1.
     """
-    return F.avg_pool2d(F.pad(x, [REACH] * 4, mode="reflect"), 2 * REACH + 1, stride=1)
+    return F.avg_pool2d(F.pad(x, [BLUR_RADIUS] * 4, mode="reflect"), 2 * BLUR_RADIUS + 1, stride=1)
 
 
-def fine(x: torch.Tensor) -> torch.Tensor:
+def high_pass(x: torch.Tensor) -> torch.Tensor:
     """Subtract the blurred image from each image and centre the rest on grey.
 
     x: images (images, channels, height, width) from 0 to 1.
     """
-    return x - coarse(x) + 0.5
+    return x - low_pass(x) + 0.5
 
 
-PARTS = {"whole": lambda x: x, "frame": frame, "fine": fine, "coarse": coarse}
+IMAGE_PARTS = {"whole": lambda x: x, "frame": keep_frame, "fine": high_pass, "coarse": low_pass}

@@ -13,14 +13,14 @@ from scipy.stats import rankdata
 from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.explain.attribution import maps
-from pneumo_utils.models.decompose import initialise
+from pneumo_utils.explain.attribution import saliency_maps
+from pneumo_utils.models.decompose import initialise_weights
 
-WINDOW = 1.5  # standard deviation in pixels of the window in which Wang et al. 2004 compare structure
-SMALL = 0.01**2, 0.03**2  # their constants for maps from 0 to 1
+SSIM_SIGMA = 1.5  # standard deviation in pixels of the window in which Wang et al. 2004 compare structure
+SSIM_CONSTANTS = 0.01**2, 0.03**2  # their constants for maps from 0 to 1
 
 
-def agreement(maps: Mapping[str, ArrayLike]) -> pd.DataFrame:
+def map_agreement(maps: Mapping[str, ArrayLike]) -> pd.DataFrame:
     """Compare every two of the named sets of maps.
 
     The table has a row per pair and image, with the columns first, second, image, rank correlation, ssim and overlap.
@@ -30,7 +30,7 @@ def agreement(maps: Mapping[str, ArrayLike]) -> pd.DataFrame:
     pairs = [
         pd.DataFrame(
             {"first": first, "second": second, "image": range(len(np.asarray(maps[first])))}
-            | alike(maps[first], maps[second])
+            | map_similarity(maps[first], maps[second])
         )
         for first, second in combinations(maps, 2)
     ]
@@ -39,28 +39,32 @@ def agreement(maps: Mapping[str, ArrayLike]) -> pd.DataFrame:
     return pd.concat(pairs, ignore_index=True)
 
 
-def alike(one: ArrayLike, other: ArrayLike) -> dict[str, np.ndarray]:
+def map_similarity(first: ArrayLike, second: ArrayLike) -> dict[str, np.ndarray]:
     """Compute all measures of similarity, by name, each with one number per image.
 
     first: maps (images, height, width).
     second: maps of the same shape.
     """
-    return {"rank correlation": rank_correlation(one, other), "ssim": ssim(one, other), "overlap": overlap(one, other)}
+    return {
+        "rank correlation": rank_correlation(first, second),
+        "ssim": ssim(first, second),
+        "overlap": top_pixel_iou(first, second),
+    }
 
 
-def rank_correlation(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+def rank_correlation(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Compute Spearman's rank correlation over the pixels, from -1 to 1; nan where a map is constant.
 
     first: maps (images, height, width).
     second: maps of the same shape.
     """
-    ranks = [rankdata(array.reshape(len(array), -1), axis=1) for array in _check_shapes(one, other)]
+    ranks = [rankdata(array.reshape(len(array), -1), axis=1) for array in _check_shapes(first, second)]
     x, y = (rank - rank.mean(1, keepdims=True) for rank in ranks)
     scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
     return np.divide((x * y).sum(1), scale, out=np.full(len(x), np.nan), where=scale > 0)
 
 
-def ssim(one: ArrayLike, other: ArrayLike) -> np.ndarray:
+def ssim(first: ArrayLike, second: ArrayLike) -> np.ndarray:
     """Compute the structural similarity (Wang et al. 2004) of maps, each divided by its largest absolute value.
 
     It is 1 where two maps differ only by a factor.
@@ -68,11 +72,11 @@ def ssim(one: ArrayLike, other: ArrayLike) -> np.ndarray:
     first: maps (images, height, width).
     second: maps of the same shape.
     """
-    x, y = (array / np.maximum(abs(array).max((1, 2), keepdims=True), 1e-12) for array in _check_shapes(one, other))
+    x, y = (array / np.maximum(abs(array).max((1, 2), keepdims=True), 1e-12) for array in _check_shapes(first, second))
     mean = [_blur(array) for array in (x, y)]
     variance = _blur(x**2) - mean[0] ** 2 + _blur(y**2) - mean[1] ** 2  # the sum of both
     covariance = _blur(x * y) - mean[0] * mean[1]
-    mean_constant, variance_constant = SMALL
+    mean_constant, variance_constant = SSIM_CONSTANTS
     pixels = (
         (2 * mean[0] * mean[1] + mean_constant)
         * (2 * covariance + variance_constant)
@@ -81,7 +85,7 @@ def ssim(one: ArrayLike, other: ArrayLike) -> np.ndarray:
     return pixels.mean((1, 2))
 
 
-def overlap(one: ArrayLike, other: ArrayLike, top: float = 0.1) -> np.ndarray:
+def top_pixel_iou(first: ArrayLike, second: ArrayLike, top: float = 0.1) -> np.ndarray:
     """Compute the intersection over union of the highest pixels of two maps.
 
     Pixels that tie with lower ones are left out, so that zeros never count.
@@ -92,7 +96,7 @@ def overlap(one: ArrayLike, other: ArrayLike, top: float = 0.1) -> np.ndarray:
     """
     if not 0 < top < 1:
         raise StudyError(f"The share of the highest pixels is between 0 and 1, not {top}.")
-    highest = [_highest(array.reshape(len(array), -1), top) for array in _check_shapes(one, other)]
+    highest = [_highest(array.reshape(len(array), -1), top) for array in _check_shapes(first, second)]
     union = (highest[0] | highest[1]).sum(1)
     return np.divide((highest[0] & highest[1]).sum(1), union, out=np.full(len(union), np.nan), where=union > 0)
 
@@ -104,7 +108,7 @@ def _highest(maps: np.ndarray, top: float) -> np.ndarray:
 
 
 def _blur(maps: np.ndarray) -> np.ndarray:
-    return gaussian_filter(maps, (0, WINDOW, WINDOW))
+    return gaussian_filter(maps, (0, SSIM_SIGMA, SSIM_SIGMA))
 
 
 def _check_shapes(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +122,7 @@ def _check_shapes(first: ArrayLike, second: ArrayLike) -> tuple[np.ndarray, np.n
     return first, second
 
 
-def sanity(
+def sanity_check(
     net: nn.Module,
     images: Tensor | Iterable,
     method: str = "gradcam",
@@ -141,16 +145,18 @@ def sanity(
     seed: random seed of the new weights.
     settings: the method's own arguments.
     """
-    trained, results = maps(net, images, method, layer, target, **settings), []
-    for block, network in randomised(net, seed):
-        new = maps(network, images, method, layer, trained.classes, **settings)
+    trained, results = saliency_maps(net, images, method, layer, target, **settings), []
+    for block, network in randomise_blocks(net, seed):
+        new = saliency_maps(network, images, method, layer, trained.classes, **settings)
         results.append(
-            pd.DataFrame({"block": block, "image": range(len(new))} | alike(trained, new) | {"empty": new.empty})
+            pd.DataFrame(
+                {"block": block, "image": range(len(new))} | map_similarity(trained, new) | {"empty": new.empty}
+            )
         )
     return pd.concat(results, ignore_index=True)
 
 
-def randomised(net: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
+def randomise_blocks(net: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Randomise the blocks of a copy of a network one after the other, from the last to the first.
 
     Yield the name of each block that has weights, and the copy, in which this block and all later ones are random. It
@@ -179,14 +185,14 @@ def _reset_weights(name: str, block: nn.Module) -> None:
                     f"how its weights are drawn."
                 )
             layer.reset_parameters()
-    initialise(block)
+    initialise_weights(block)
 
 
-WIDE = 0.25  # standard deviation of the bell over the side of the image
-GRAIN = 1 / 16  # standard deviation of the noise's blur over the side: blobs about as large as a Grad-CAM's
+CENTRE_SIGMA = 0.25  # standard deviation of the bell over the side of the image
+NOISE_SIGMA = 1 / 16  # standard deviation of the noise's blur over the side: blobs about as large as a Grad-CAM's
 
 
-def nothing(images: ArrayLike, seed: int = 0) -> dict[str, np.ndarray]:
+def control_maps(images: ArrayLike, seed: int = 0) -> dict[str, np.ndarray]:
     """Make all control maps, which use no network, by name.
 
     images: grey images (images, height, width).
@@ -194,33 +200,35 @@ def nothing(images: ArrayLike, seed: int = 0) -> dict[str, np.ndarray]:
     """
     grey = _check_grey(images)
     return {
-        "centre of the picture": centre(grey.shape),
-        "smooth noise": smooth(grey.shape, seed),
-        "edges of the picture": edges(grey),
+        "centre of the picture": centre_maps(grey.shape),
+        "smooth noise": noise_maps(grey.shape, seed),
+        "edges of the picture": edge_maps(grey),
     }
 
 
-def centre(shape: tuple[int, int, int]) -> np.ndarray:
+def centre_maps(shape: tuple[int, int, int]) -> np.ndarray:
     """Make maps with a bell in the middle, where the chest is.
 
     shape: (images, height, width).
     """
-    rows, columns = (np.exp(-(((np.arange(length) + 0.5) / length - 0.5) ** 2) / (2 * WIDE**2)) for length in shape[1:])
+    rows, columns = (
+        np.exp(-(((np.arange(length) + 0.5) / length - 0.5) ** 2) / (2 * CENTRE_SIGMA**2)) for length in shape[1:]
+    )
     return np.broadcast_to(np.outer(rows, columns), shape).copy()
 
 
-def smooth(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+def noise_maps(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     """Make maps of blurred noise from 0 up, different for each image.
 
     shape: (images, height, width).
     seed: random seed.
     """
     noise = np.random.default_rng(seed).standard_normal(shape)
-    blurred = gaussian_filter(noise, (0, GRAIN * shape[1], GRAIN * shape[2]))
+    blurred = gaussian_filter(noise, (0, NOISE_SIGMA * shape[1], NOISE_SIGMA * shape[2]))
     return blurred - blurred.min((1, 2), keepdims=True)
 
 
-def edges(images: ArrayLike) -> np.ndarray:
+def edge_maps(images: ArrayLike) -> np.ndarray:
     """Compute the length of the gradient of grey at each pixel.
 
     images: grey images (images, height, width).
@@ -236,7 +244,7 @@ def _check_grey(images: ArrayLike) -> np.ndarray:
     return grey
 
 
-def checked(maps: ArrayLike) -> np.ndarray:
+def validate_maps(maps: ArrayLike) -> np.ndarray:
     """Return maps as floats; raise `StudyError` if they are not (images, height, width) or not all 0 or more.
 
     maps: saliency maps.
@@ -251,10 +259,10 @@ def checked(maps: ArrayLike) -> np.ndarray:
     return array
 
 
-def of_its_most(maps: ArrayLike) -> np.ndarray:
+def scale_to_max(maps: ArrayLike) -> np.ndarray:
     """Divide each map by its maximum, so that it goes from 0 to 1; a map of zeros stays as it is.
 
     maps: saliency maps (images, height, width), 0 or more.
     """
-    array = checked(maps)
+    array = validate_maps(maps)
     return array / np.maximum(array.max((1, 2), keepdims=True), np.finfo(float).tiny)

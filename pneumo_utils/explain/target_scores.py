@@ -12,7 +12,7 @@ from torchvision.transforms.functional import gaussian_blur
 from pneumo_utils.common.errors import StudyError
 
 
-def columns(logits: Tensor) -> Tensor:
+def class_logits(logits: Tensor) -> Tensor:
     """Return one logit per class.
 
     A single output x becomes two columns: -x for class 0 and x for class 1. Raise `StudyError` unless there is one row
@@ -28,18 +28,18 @@ def columns(logits: Tensor) -> Tensor:
     return torch.cat([-logits, logits], 1) if logits.shape[1] == 1 else logits
 
 
-def probabilities(logits: Tensor) -> Tensor:
+def class_probabilities(logits: Tensor) -> Tensor:
     """Convert logits to probabilities of mutually exclusive classes, (images, classes).
 
     logits: the network's output (images, outputs); a single output is the logit of class 1.
     """
-    if columns(logits) is logits:
+    if class_logits(logits) is logits:
         return logits.softmax(1)
     positive = logits.sigmoid()
     return torch.cat([1 - positive, positive], 1)
 
 
-class Score:
+class TargetScore:
     """Compute the number that is explained: for each image the logit of one class.
 
     `classes` holds the classes of the latest batch.
@@ -57,7 +57,7 @@ class Score:
         images: a batch as the network takes it.
         classes: one class per image; None takes the predicted class.
         """
-        logits = columns(self.net(images.clone()))  # a first layer that works in place overwrites its input
+        logits = class_logits(self.net(images.clone()))  # a first layer that works in place overwrites its input
         # the gradient of such an output would often be 0, and its map empty
         if n_not_finite := int((~logits.isfinite()).any(1).sum()):
             raise StudyError(
@@ -65,25 +65,25 @@ class Score:
                 f"its weights and in the images."
             )
         self.classes = logits.detach().argmax(1) if classes is None else classes
-        return picked(logits, self.classes)
+        return select_class(logits, self.classes)
 
 
-def picked(told: Tensor, classes: Tensor) -> Tensor:
+def select_class(outputs: Tensor, classes: Tensor) -> Tensor:
     """Select from each row the column of its class; raise `StudyError` if there is no such column.
 
     outputs: (images, classes).
     classes: one class per image.
     """
-    if int(classes.min()) < 0 or int(classes.max()) >= told.shape[1]:
-        unknown = [number for number in classes.unique().tolist() if not 0 <= number < told.shape[1]]
+    if int(classes.min()) < 0 or int(classes.max()) >= outputs.shape[1]:
+        unknown = [number for number in classes.unique().tolist() if not 0 <= number < outputs.shape[1]]
         raise StudyError(
-            f"The network has {told.shape[1]} classes, 0 to {told.shape[1] - 1}; there is no class "
+            f"The network has {outputs.shape[1]} classes, 0 to {outputs.shape[1] - 1}; there is no class "
             f"{', '.join(map(str, unknown))}."
         )
-    return told.gather(1, classes[:, None])[:, 0]
+    return outputs.gather(1, classes[:, None])[:, 0]
 
 
-def asked(target: ArrayLike | None, done: int, images: int) -> Tensor | None:
+def target_classes(target: ArrayLike | None, start: int, n_images: int) -> Tensor | None:
     """Return the target classes of one batch, or None if the predicted classes are to be explained.
 
     target: one class for all images, one class per image, or None.
@@ -98,47 +98,47 @@ def asked(target: ArrayLike | None, done: int, images: int) -> Tensor | None:
             f"A target is the number of a class, or a list with one number per image, not {classes.dtype} of "
             f"shape {tuple(classes.shape)}."
         )
-    batch = classes[done : done + images].long() if classes.ndim else classes.long().expand(images)
-    if len(batch) < images:
+    batch = classes[start : start + n_images].long() if classes.ndim else classes.long().expand(n_images)
+    if len(batch) < n_images:
         raise StudyError(
             f"There are {len(classes)} targets and more images than that: give one class for all, or one for each."
         )
     return batch
 
 
-def check_all(target: ArrayLike | None, images: int) -> None:
+def check_target_count(target: ArrayLike | None, n_images: int) -> None:
     """Raise `StudyError` if targets are given per image and their number is not the number of images.
 
     target: as `target_classes` takes it.
     n_images: the number of images in all batches.
     """
-    if target is not None and (classes := torch.as_tensor(target)).ndim and len(classes) != images:
+    if target is not None and (classes := torch.as_tensor(target)).ndim and len(classes) != n_images:
         raise StudyError(
-            f"There are {len(classes)} targets for {images} images: give one class for all, or one for each."
+            f"There are {len(classes)} targets for {n_images} images: give one class for all, or one for each."
         )
 
 
 MEAN, BLUR = "mean", "blur"
 # standard deviation of the blur over the side of the image: ribs and lesions vanish, the shape of the chest stays
-WIDE = 1 / 16
+BLUR_SIGMA = 1 / 16
 
 
-def blank(images: Tensor, how: str) -> Tensor:
+def blank_images(images: Tensor, fill: str) -> Tensor:
     """Return images without their content, of the same shape.
 
     images: (images, channels, height, width).
     fill: "mean" for each image's own mean grey, or "blur" for a strong blur of it, which adds no edges.
     """
-    if how == MEAN:
+    if fill == MEAN:
         return images.mean((-2, -1), keepdim=True).expand_as(images)
-    if how == BLUR:
-        sigma = WIDE * images.shape[-1]
+    if fill == BLUR:
+        sigma = BLUR_SIGMA * images.shape[-1]
         return gaussian_blur(images, 2 * math.ceil(2 * sigma) + 1, sigma)
-    raise StudyError(f"Pixels are replaced by {MEAN!r} or {BLUR!r}, not by {how!r}.")
+    raise StudyError(f"Pixels are replaced by {MEAN!r} or {BLUR!r}, not by {fill!r}.")
 
 
 @contextmanager
-def undisturbed(net: nn.Module) -> Iterator[None]:
+def eval_mode(net: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode and freeze its weights; restore both at the end.
 
     With frozen weights no gradient is computed in the layers before the one that is explained.

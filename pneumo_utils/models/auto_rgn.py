@@ -12,7 +12,7 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import Chain
-from pneumo_utils.models.freezing import is_batch_norm, pieces
+from pneumo_utils.models.freezing import is_batch_norm, leaf_modules
 
 
 def relative_gradient_norms(chain: Chain) -> dict[str, float]:
@@ -35,7 +35,7 @@ def relative_gradient_norms(chain: Chain) -> dict[str, float]:
 
 def _weights_with_gradient(block: nn.Module) -> list[nn.Parameter]:
     """List a block's weights that have a gradient, without those of batch norm unless there are no others."""
-    layers = list(pieces(nn.ModuleList([block])).values())
+    layers = list(leaf_modules(nn.ModuleList([block])).values())
     with_gradient = [
         [weight for weight in layer.parameters(recurse=False) if weight.requires_grad and weight.grad is not None]
         for layer in layers

@@ -10,7 +10,7 @@ HEAD = "head"  # name of the block that classifies; the blocks before it are the
 
 
 @dataclass(frozen=True)
-class About:
+class TrunkInfo:
     """Describe a trunk: input normalisation, Grad-CAM layer and origin of the weights."""
 
     name: str  # "resnet18"
@@ -18,7 +18,7 @@ class About:
     mean: tuple[float, ...]  # of each channel, for pixels from 0 to 1
     std: tuple[float, ...]
     channels: int  # of the trunk's output maps
-    cam: str  # path of the module whose maps Grad-CAM uses
+    cam_layer: str  # path of the module whose maps Grad-CAM uses
     weights: str = "random"  # where the weights come from, as text for a page
     digest: str = ""  # sha256 of the weights file; empty for random weights
 
@@ -37,10 +37,10 @@ class Chain(nn.Sequential):
     about: the description of the trunk.
     """
 
-    def __init__(self, blocks: dict[str, nn.Module], about: About):
+    def __init__(self, blocks: dict[str, nn.Module], about: TrunkInfo):
         super().__init__(OrderedDict(blocks))
         self.about = about
-        self.still: tuple[str, ...] = ()  # paths of the modules that stay in evaluation mode
+        self.frozen_paths: tuple[str, ...] = ()  # paths of the modules that stay in evaluation mode
 
     @property
     def blocks(self) -> list[str]:
@@ -50,12 +50,12 @@ class Chain(nn.Sequential):
     def train(self, mode: bool = True):
         """Set the training mode (or with `mode=False` the evaluation mode), but keep frozen modules in evaluation."""
         super().train(mode)
-        for path in self.still:
+        for path in self.frozen_paths:
             self.get_submodule(path).eval()
         return self
 
 
-def units(chain: Chain) -> list[tuple[str, nn.Module]]:
+def list_units(chain: Chain) -> list[tuple[str, nn.Module]]:
     """List the smallest modules that run strictly one after the other, as (path, module) in order of execution.
 
     A unit is a single layer or a block with branches, such as a residual block.

@@ -13,24 +13,24 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 
-NOT_WEIGHTS = {
+FOREIGN_SIGNATURES = {
     b"<": "a web page, perhaps of an error",
     b"version https://git-lfs": "a pointer of Git LFS, not what it points to",
 }
-NUMBERS = "float32", "float64", "float16", "bfloat16"
-WHOLE_NUMBERS = "int64", "int32"
+FLOAT_DTYPES = "float32", "float64", "float16", "bfloat16"
+INTEGER_DTYPES = "int64", "int32"
 MAX_NESTING = 4  # dictionaries within dictionaries; one that contains itself would have no end
-ZIP = b"PK\x03\x04"
-WRITTEN = ZIP, b"\x80"  # torch writes a zip archive, before version 1.6 a pickle
+ZIP_SIGNATURE = b"PK\x03\x04"
+TORCH_SIGNATURES = ZIP_SIGNATURE, b"\x80"  # torch writes a zip archive, before version 1.6 a pickle
 # keys under which training scripts store the weights; fastai's is "model"
-WRAPPED = "state_dict", "model_state_dict", "model"
-PREFIXES = "module.", "model.", "_orig_mod."  # of DataParallel, Lightning, torch.compile
-COUNTER = "num_batches_tracked"  # batch norm's counter, which older files lack and no result depends on
+WRAPPER_KEYS = "state_dict", "model_state_dict", "model"
+WRAPPER_PREFIXES = "module.", "model.", "_orig_mod."  # of DataParallel, Lightning, torch.compile
+BATCH_COUNTER = "num_batches_tracked"  # batch norm's counter, which older files lack and no result depends on
 # torchvision's file still writes norm.1 for norm1
-OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))(\d)")
+OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))(\d)")
 
 
-def read(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read all tensors of a safetensors or torch file, by key; raise `StudyError` if it is damaged or unsafe.
 
     path: the file.
@@ -45,14 +45,14 @@ def read(path: Path) -> dict[str, torch.Tensor]:
                 f"download or copy it again."
             ) from error
         return _state_dict(path, content)
-    if not start.startswith(WRITTEN):
+    if not start.startswith(TORCH_SIGNATURES):
         raise StudyError(
             f"{path} is not a whole torch checkpoint (it begins with {start[:8]!r}). It was cut short "
             f"or damaged, or is something else: "
             "download or copy it again."
         )
     try:
-        if start.startswith(ZIP):
+        if start.startswith(ZIP_SIGNATURE):
             _check_zip(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -70,7 +70,9 @@ def read(path: Path) -> dict[str, torch.Tensor]:
     return _state_dict(path, content)
 
 
-def load(network: nn.Module, tensors: dict[str, torch.Tensor], where: Path, left_out: tuple[str, ...] = ()) -> None:
+def load_weights(
+    network: nn.Module, tensors: dict[str, torch.Tensor], path: Path, ignored_prefixes: tuple[str, ...] = ()
+) -> None:
     """Load tensors into a network; raise `Mismatch` if keys are missing, unexpected or of another shape.
 
     network: the module that is filled in place.
@@ -79,8 +81,8 @@ def load(network: nn.Module, tensors: dict[str, torch.Tensor], where: Path, left
     ignored_prefixes: tensors whose key begins with one of these are skipped.
     """
     expected = network.state_dict()
-    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(left_out)}
-    missing = [key for key in expected if key not in tensors and not key.endswith(COUNTER)]
+    tensors = {key: tensor for key, tensor in tensors.items() if not key.startswith(ignored_prefixes)}
+    missing = [key for key in expected if key not in tensors and not key.endswith(BATCH_COUNTER)]
     unexpected = [key for key in tensors if key not in expected]
     shapes = [
         f"{key} is {tuple(tensors[key].shape)}, not {tuple(expected[key].shape)}"
@@ -88,18 +90,18 @@ def load(network: nn.Module, tensors: dict[str, torch.Tensor], where: Path, left
         if key in tensors and tensors[key].shape != expected[key].shape
     ]
     if missing or unexpected or shapes:
-        raise Mismatch(where, missing, unexpected, shapes)
+        raise WeightsMismatch(path, missing, unexpected, shapes)
     if not_finite := [
         key for key, tensor in tensors.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()
     ]:
         raise StudyError(
-            f"{where} holds numbers that are not finite, in {_first_three(not_finite)}. It is damaged, or was trained "
+            f"{path} holds numbers that are not finite, in {_first_three(not_finite)}. It is damaged, or was trained "
             f"until it diverged: take another file."
         )
     network.load_state_dict(tensors, strict=False)
 
 
-class Mismatch(StudyError):
+class WeightsMismatch(StudyError):
     """Report the keys of a weights file that do not fit a network.
 
     path: the file.
@@ -109,18 +111,18 @@ class Mismatch(StudyError):
     reason: the likely cause, as a sentence.
     """
 
-    def __init__(self, where: Path, missing: list[str], unexpected: list[str], shapes: list[str], why: str = ""):
-        self.path, self.missing, self.unexpected, self.shapes = where, missing, unexpected, shapes
+    def __init__(self, path: Path, missing: list[str], unexpected: list[str], shapes: list[str], reason: str = ""):
+        self.path, self.missing, self.unexpected, self.shapes = path, missing, unexpected, shapes
         faults = {"missing": missing, "not of this network": unexpected, "of another shape": shapes}
         listed = "; ".join(f"{len(keys)} {fault}: {_first_three(keys)}" for fault, keys in faults.items() if keys)
-        super().__init__(f"{where} does not fit. {listed}.{' ' if why else ''}{why}")
+        super().__init__(f"{path} does not fit. {listed}.{' ' if reason else ''}{reason}")
 
-    def with_reason(self, why: str) -> "Mismatch":
+    def with_reason(self, reason: str) -> "WeightsMismatch":
         """Return a copy of this error with a reason, a sentence."""
-        return Mismatch(self.path, self.missing, self.unexpected, self.shapes, why)
+        return WeightsMismatch(self.path, self.missing, self.unexpected, self.shapes, reason)
 
 
-def own_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -> dict[str, str]:
+def map_published_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -> dict[str, str]:
     """Map the publisher's key of each tensor to its key in the blocks.
 
     A tensor that is in no block belongs to the classifier: its new key begins with "top.".
@@ -134,7 +136,7 @@ def own_keys(published: dict[str, torch.Tensor], blocks: dict[str, nn.Module]) -
         for key, tensor in block.state_dict(keep_vars=True).items()
     }
     keys = {key: block_keys.get(id(tensor), f"top.{key}") for key, tensor in published.items()}
-    return keys | {OLD_DENSENET.sub(r"\1.\2", key): block_key for key, block_key in keys.items()}
+    return keys | {OLD_DENSENET_KEY.sub(r"\1.\2", key): block_key for key, block_key in keys.items()}
 
 
 def _check_zip(path: Path) -> None:
@@ -150,7 +152,7 @@ def _first_bytes(path: Path) -> bytes:
         raise StudyError(f"There is no file of weights at {path}.")
     with open(path, "rb") as file:
         start = file.read(32)
-    for signature, description in NOT_WEIGHTS.items():
+    for signature, description in FOREIGN_SIGNATURES.items():
         if start.startswith(signature):
             raise StudyError(f"{path} is {description}. Download it again.")
     return start
@@ -161,7 +163,7 @@ def _state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
     for _ in range(MAX_NESTING):
         if not isinstance(content, dict):
             break
-        inner = next((name for name in WRAPPED if isinstance(content.get(name), dict)), None)
+        inner = next((name for name in WRAPPER_KEYS if isinstance(content.get(name), dict)), None)
         if not inner:
             break
         content = content[inner]
@@ -172,7 +174,9 @@ def _state_dict(path: Path, content: Any) -> dict[str, torch.Tensor]:
     ):
         raise StudyError(f"{path} holds no table of weights by name. Save the network's state_dict.")
     tensors = {key: _check_tensor(path, key, tensor) for key, tensor in content.items()}
-    while prefix := next((prefix for prefix in PREFIXES if all(key.startswith(prefix) for key in tensors)), None):
+    while prefix := next(
+        (prefix for prefix in WRAPPER_PREFIXES if all(key.startswith(prefix) for key in tensors)), None
+    ):
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     return tensors
 
@@ -182,9 +186,9 @@ def _check_tensor(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
     dtype = str(tensor.dtype).removeprefix("torch.")
     if tensor.is_quantized or tensor.layout != torch.strided or tensor.device.type == "meta" or tensor.is_nested:
         fault = "it is quantised, sparse, nested or without values"
-    elif key.endswith(COUNTER):
-        fault = "" if dtype in WHOLE_NUMBERS else f"it counts batches and is {dtype}"
-    elif dtype not in NUMBERS:
+    elif key.endswith(BATCH_COUNTER):
+        fault = "" if dtype in INTEGER_DTYPES else f"it counts batches and is {dtype}"
+    elif dtype not in FLOAT_DTYPES:
         fault = f"it is {dtype}"
     elif key.endswith("running_var") and (tensor < 0).any():
         fault = "a variance cannot be negative"
@@ -193,7 +197,7 @@ def _check_tensor(path: Path, key: str, tensor: torch.Tensor) -> torch.Tensor:
     if fault:
         raise StudyError(
             f"{path} holds {key} as no network can take it: {fault}. "
-            f"Weights are dense tensors of {', '.join(NUMBERS)}: save the network's state_dict as it was trained."
+            f"Weights are dense tensors of {', '.join(FLOAT_DTYPES)}: save the network's state_dict as it was trained."
         )
     return tensor
 

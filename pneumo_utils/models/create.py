@@ -10,50 +10,56 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
+from pneumo_utils.common.files import sha256_hex
 from pneumo_utils.models import registry
-from pneumo_utils.models.blocks import HEAD, About, Chain
-from pneumo_utils.models.checkpoint import Mismatch, load, read
-from pneumo_utils.models.darknet import convolutions, ends_after, is_darknet, load_darknet
+from pneumo_utils.models.blocks import HEAD, Chain, TrunkInfo
+from pneumo_utils.models.checkpoint import WeightsMismatch, load_weights, read_weights
+from pneumo_utils.models.darknet import convolution_tensors, count_stored_convolutions, is_darknet_file, load_darknet
 from pneumo_utils.models.decompose import TOP
-from pneumo_utils.models.layer_table import PIXELS, hollow, maps
-from pneumo_utils.models.registry import KINDS, Kind, elsewhere, names, others
-from pneumo_utils.models.weights import POCKET, find_official, load_pocket, why
+from pneumo_utils.models.layer_table import DEFAULT_PIXELS, output_shape, trace_shapes
+from pneumo_utils.models.registry import (
+    ARCHITECTURES,
+    Architecture,
+    find_library_model,
+    library_model_names,
+    trunk_names,
+)
+from pneumo_utils.models.weights import POCKET_FOLDER, explain_mismatch, find_official_weights, load_pocket
 
-WEIGHTS = "random", "pocket", "imagenet"  # or the path of a file
-SIZES = "full", "pocket"  # as published; narrow, for images of 64 pixels
+WEIGHT_NAMES = "random", "pocket", "imagenet"  # or the path of a file
+TRUNK_SIZES = "full", "pocket"  # as published; narrow, for images of 64 pixels
 IMAGENET_CLASSES = 1000
 
 
-def kind_of(name: str) -> Kind:
+def find_architecture(name: str) -> Architecture:
     """Find a network by name, among the papers' and those of timm and torchvision; raise `StudyError` if unknown.
 
     name: a name such as "resnet18".
     """
-    if kind := KINDS.get(name) or elsewhere(name):
+    if kind := ARCHITECTURES.get(name) or find_library_model(name):
         return kind
     raise StudyError(
-        f"There is no trunk {name!r}{_suggestion(name, [*KINDS, *others()])}. "
-        f"The papers' are {', '.join(KINDS)}; any network of timm or torchvision goes by its name there."
+        f"There is no trunk {name!r}{_suggestion(name, [*ARCHITECTURES, *library_model_names()])}. "
+        f"The papers' are {', '.join(ARCHITECTURES)}; any network of timm or torchvision goes by its name there."
     )
 
 
-def weights_of(asked: str | Path) -> str | Path:
+def check_weights(requested: str | Path) -> str | Path:
     """Return the weights' name or path unchanged; raise `StudyError` if there are no such weights.
 
     requested: "random", "pocket", "imagenet" or the path of a file.
     """
-    if asked in WEIGHTS or Path(asked).is_file():
-        return asked
-    if Path(asked).name != str(asked) or Path(asked).suffix:
-        raise StudyError(f"There is no file of weights at {asked}.")
+    if requested in WEIGHT_NAMES or Path(requested).is_file():
+        return requested
+    if Path(requested).name != str(requested) or Path(requested).suffix:
+        raise StudyError(f"There is no file of weights at {requested}.")
     raise StudyError(
-        f"There are no weights {str(asked)!r}{_suggestion(str(asked), WEIGHTS)}. They are "
-        f"{', '.join(WEIGHTS)}, or the path of a file."
+        f"There are no weights {str(requested)!r}{_suggestion(str(requested), WEIGHT_NAMES)}. They are "
+        f"{', '.join(WEIGHT_NAMES)}, or the path of a file."
     )
 
 
-def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> str:
+def resolve_size(requested: str | None, weights: str | Path, name: str, architecture: Architecture) -> str:
     """Return the size of a trunk; raise `StudyError` if the network or its weights do not have that size.
 
     requested: "full", "pocket", or None for the size that the weights are made for.
@@ -61,11 +67,13 @@ def size_of(asked: str | None, weights: str | Path, name: str, kind: Kind) -> st
     name: the network's name, for messages.
     architecture: the network.
     """
-    size = asked or ("pocket" if weights == "pocket" else "full")
-    if size not in SIZES:
-        raise StudyError(f"There is no size {size!r}{_suggestion(size, SIZES)}. A trunk is {' or '.join(SIZES)}.")
-    if size == "pocket" and not kind.width:
-        raise StudyError(f"{name} has no pocket size; {', '.join(KINDS)} have. Take size=full.")
+    size = requested or ("pocket" if weights == "pocket" else "full")
+    if size not in TRUNK_SIZES:
+        raise StudyError(
+            f"There is no size {size!r}{_suggestion(size, TRUNK_SIZES)}. A trunk is {' or '.join(TRUNK_SIZES)}."
+        )
+    if size == "pocket" and not architecture.width:
+        raise StudyError(f"{name} has no pocket size; {', '.join(ARCHITECTURES)} have. Take size=full.")
     if (weights, size) in {("pocket", "full"), ("imagenet", "pocket")}:
         raise StudyError(
             f"{weights} weights do not fit {name} at {size} size: pocket weights are for size=pocket, "
@@ -101,8 +109,8 @@ def trunk(
     seed: seed of random weights; torch's random state then does not change. None draws from torch's random state.
     classes: number of classes of a `top` whose weights do not set it.
     """
-    kind, weights = kind_of(name), weights_of(weights)
-    size = size_of(size, weights, name, kind)
+    kind, weights = find_architecture(name), check_weights(weights)
+    size = resolve_size(size, weights, name, kind)
     if weights == "random":
         with torch.random.fork_rng(devices=[], enabled=seed is not None):
             if seed is not None:
@@ -111,17 +119,17 @@ def trunk(
     # initial weights are replaced below, so drawing them must not change torch's random state
     with torch.random.fork_rng(devices=[]):
         if weights == "pocket":
-            return _with_pocket_weights(name, kind, Path(folder or POCKET), top)
+            return _with_pocket_weights(name, kind, Path(folder or POCKET_FOLDER), top)
         if weights == "imagenet":
-            path = find_official(name, kind.published.source, folder)
+            path = find_official_weights(name, kind.published.source, folder)
             return _with_weights_of_file(name, kind, size, path, top, classes, f"ImageNet ({path.name})")
         return _with_weights_of_file(name, kind, size, Path(weights), top, classes, f"the file {Path(weights).name}")
 
 
-def _build(name: str, kind: Kind, size: str, top: bool, classes: int) -> tuple[Chain, dict[str, str]]:
+def _build(name: str, kind: Architecture, size: str, top: bool, classes: int) -> tuple[Chain, dict[str, str]]:
     """Build a network with random weights; return it and the map from its publisher's keys to its own keys."""
     blocks, scaling, channels, published = (
-        registry.pocket(kind, classes) if size == "pocket" else registry.full(kind, classes)
+        registry.build_pocket(kind, classes) if size == "pocket" else registry.build_full(kind, classes)
     )
     if top and TOP not in blocks:
         raise StudyError(
@@ -129,13 +137,17 @@ def _build(name: str, kind: Kind, size: str, top: bool, classes: int) -> tuple[C
         )
     if not top:
         blocks.pop(TOP, None)
-    about = About(
-        name, size, *scaling, channels=channels, cam=kind.cam or [block for block in blocks if block != TOP][-1]
+    about = TrunkInfo(
+        name,
+        size,
+        *scaling,
+        channels=channels,
+        cam_layer=kind.cam_layer or [block for block in blocks if block != TOP][-1],
     )
     return Chain(blocks, about), published
 
 
-def _with_pocket_weights(name: str, kind: Kind, folder: Path, top: bool) -> Chain:
+def _with_pocket_weights(name: str, kind: Architecture, folder: Path, top: bool) -> Chain:
     """Build a network with the pocket weights of a folder."""
     pocket_weights = load_pocket(name, folder)
     card = pocket_weights.card
@@ -145,31 +157,33 @@ def _with_pocket_weights(name: str, kind: Kind, folder: Path, top: bool) -> Chai
             f"for. Leave the top away."
         )
     chain, _ = _build(name, kind, "pocket", top, card["classes"] or 1)
-    load(chain, pocket_weights.tensors, folder / f"{name}.safetensors", left_out=() if top else (f"{TOP}.",))
+    load_weights(
+        chain, pocket_weights.tensors, folder / f"{name}.safetensors", ignored_prefixes=() if top else (f"{TOP}.",)
+    )
     return _describe_weights(chain, f"pocket, pre-trained on drawn images ({card['date']})", card["sha256"])
 
 
 def _with_weights_of_file(
-    name: str, kind: Kind, size: str, path: Path, top: bool, classes: int, description: str
+    name: str, kind: Architecture, size: str, path: Path, top: bool, classes: int, description: str
 ) -> Chain:
     """Build a network with the weights of a file, whose keys are the publisher's or this package's."""
-    chain, published = _build(name, kind, size, top or is_darknet(path), classes)
-    if is_darknet(path):
+    chain, published = _build(name, kind, size, top or is_darknet_file(path), classes)
+    if is_darknet_file(path):
         _load_darknet(chain, path, top)
     else:
-        tensors = read(path)
+        tensors = read_weights(path)
         chain_keys = chain.state_dict()
         has_published_keys = sum(key in published for key in tensors) > sum(key in chain_keys for key in tensors)
         try:
-            load(
+            load_weights(
                 chain,
                 {published.get(key, key) if has_published_keys else key: tensor for key, tensor in tensors.items()},
                 path,
-                left_out=(f"{HEAD}.",) if top else (f"{HEAD}.", f"{TOP}."),
+                ignored_prefixes=(f"{HEAD}.",) if top else (f"{HEAD}.", f"{TOP}."),
             )
-        except Mismatch as mismatch:
-            raise mismatch.with_reason(why(tensors, mismatch, name, size)) from None
-    return _describe_weights(chain, description, sha(path.read_bytes()))
+        except WeightsMismatch as mismatch:
+            raise mismatch.with_reason(explain_mismatch(tensors, mismatch, name, size)) from None
+    return _describe_weights(chain, description, sha256_hex(path.read_bytes()))
 
 
 def _load_darknet(chain: Chain, path: Path, top: bool) -> None:
@@ -178,8 +192,8 @@ def _load_darknet(chain: Chain, path: Path, top: bool) -> None:
         raise StudyError(
             f"{path} is a file of darknet, and {chain.about.name} is none of its networks. Load it into darknet19."
         )
-    without_top = len(convolutions(chain)) - 1
-    load_darknet(chain, path, None if top or ends_after(chain, path) != without_top else without_top)
+    without_top = len(convolution_tensors(chain)) - 1
+    load_darknet(chain, path, None if top or count_stored_convolutions(chain, path) != without_top else without_top)
     if not top:
         del chain.top
 
@@ -190,18 +204,18 @@ def _describe_weights(chain: Chain, weights: str, digest: str) -> Chain:
     return chain
 
 
-def table(size: str = "full", px: int | None = None) -> pd.DataFrame:
+def trunk_table(size: str = "full", px: int | None = None) -> pd.DataFrame:
     """Tabulate the papers' networks without their classifiers, one per row.
 
     size: "full" or "pocket".
     px: edge of the square images in pixels; by default the one that the size is made for.
     """
-    px = px or PIXELS[size]
+    px = px or DEFAULT_PIXELS[size]
     with torch.device("meta"):
-        return pd.DataFrame([_row(trunk(name, size=size), px) for name in names()]).set_index("trunk")
+        return pd.DataFrame([_row(trunk(name, size=size), px) for name in trunk_names()]).set_index("trunk")
 
 
-def multiply_adds(chain: Chain, px: int) -> int:
+def count_multiply_adds(chain: Chain, px: int) -> int:
     """Count the multiply-adds of convolutions and linear layers for one image.
 
     Papers count them like this; it is half of the number of floating-point operations.
@@ -210,20 +224,20 @@ def multiply_adds(chain: Chain, px: int) -> int:
     px: edge of the square image in pixels.
     """
     with FlopCounterMode(display=False) as counter:
-        output = hollow(chain, px)
+        output = trace_shapes(chain, px)
     return counter.get_total_flops() // (2 * len(output))
 
 
 def _row(chain: Chain, px: int) -> dict:
     """Return the row of one network in `table`."""
-    channels, height, width = maps(chain, px)
+    channels, height, width = output_shape(chain, px)
     return {
         "trunk": chain.about.name,
         "pixels": px,
         "parameters": sum(weight.numel() for weight in chain.parameters()),
-        "multiply-adds": multiply_adds(chain, px),
+        "multiply-adds": count_multiply_adds(chain, px),
         "blocks": " ".join(chain.blocks),
         "channels": channels,
         "maps": f"{height} x {width}",
-        "Grad-CAM": chain.about.cam,
+        "Grad-CAM": chain.about.cam_layer,
     }

@@ -11,15 +11,15 @@ import torch
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import write
+from pneumo_utils.common.files import write_atomically
 from pneumo_utils.models.decompose import TOP
 
-SLOPE = 0.1  # of darknet's leaky ReLUs
+LEAKY_SLOPE = 0.1  # of darknet's leaky ReLUs
 # the filters of each convolution, block by block; kernels are 3x3 and 1x1 by turns
-BLOCKS = ((32,), (64,), (128, 64, 128), (256, 128, 256), (512, 256, 512, 256, 512), (1024, 512, 1024, 512, 1024))
+BLOCK_FILTERS = ((32,), (64,), (128, 64, 128), (256, 128, 256), (512, 256, 512, 256, 512), (1024, 512, 1024, 512, 1024))
 
 
-def conv(channels: int, filters: int, kernel: int) -> OrderedDict[str, nn.Module]:
+def conv_layers(channels: int, filters: int, kernel: int) -> OrderedDict[str, nn.Module]:
     """Build darknet's [convolutional] with batch_normalize=1 and activation=leaky, as layers by name.
 
     channels: number of input channels.
@@ -29,7 +29,7 @@ def conv(channels: int, filters: int, kernel: int) -> OrderedDict[str, nn.Module
     return OrderedDict(
         conv=nn.Conv2d(channels, filters, kernel, padding=kernel // 2, bias=False),
         norm=nn.BatchNorm2d(filters),
-        act=nn.LeakyReLU(SLOPE),
+        act=nn.LeakyReLU(LEAKY_SLOPE),
     )
 
 
@@ -41,10 +41,10 @@ def darknet19(classes: int = 1000) -> nn.Sequential:
     classes: number of classes of the classifier, the last block.
     """
     blocks, channels = OrderedDict(), 3
-    for number, filters in enumerate(BLOCKS, 1):
+    for number, filters in enumerate(BLOCK_FILTERS, 1):
         layers = OrderedDict(pool=nn.MaxPool2d(2, 2)) if number > 1 else OrderedDict()
         for position, n_filters in enumerate(filters, 1):
-            layers[str(position)] = nn.Sequential(conv(channels, n_filters, 1 if position % 2 == 0 else 3))
+            layers[str(position)] = nn.Sequential(conv_layers(channels, n_filters, 1 if position % 2 == 0 else 3))
             channels = n_filters
         blocks[f"block{number}"] = nn.Sequential(layers)
     blocks[TOP] = nn.Sequential(
@@ -54,13 +54,13 @@ def darknet19(classes: int = 1000) -> nn.Sequential:
 
 
 # yolov2.weights, and darknet19_448.conv.23, which holds only the first 23 convolutions
-NAMED = re.compile(r"\.weights$|\.conv\.\d+$")
-VARIANCE = 3  # position of the variance among a convolution's tensors: after shift, scale and mean
-FLOAT = 4  # bytes of a number
+WEIGHT_FILE_NAME = re.compile(r"\.weights$|\.conv\.\d+$")
+VARIANCE_POSITION = 3  # position of the variance among a convolution's tensors: after shift, scale and mean
+FLOAT_BYTES = 4  # bytes of a number
 
 
 @dataclass(frozen=True)
-class Header:
+class DarknetHeader:
     """Hold the header of a darknet file."""
 
     major: int = 0  # of the version of darknet that wrote the file
@@ -80,15 +80,15 @@ class Header:
         return struct.calcsize(self.layout)
 
 
-def is_darknet(path: Path) -> bool:
+def is_darknet_file(path: Path) -> bool:
     """Return whether a file has the name of a darknet weights file.
 
     path: the file, which need not exist.
     """
-    return bool(NAMED.search(path.name))
+    return bool(WEIGHT_FILE_NAME.search(path.name))
 
 
-def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> Header:
+def load_darknet(network: nn.Module, path: Path, n_convolutions: int | None = None) -> DarknetHeader:
     """Load a darknet file into the convolutions of a network, in their order; return the file's header.
 
     Raise `StudyError` if the file has more or fewer bytes than these convolutions need, or holds impossible values.
@@ -97,11 +97,11 @@ def load_darknet(network: nn.Module, path: Path, first: int | None = None) -> He
     path: the file.
     n_convolutions: number of convolutions to load; None loads all.
     """
-    layers = convolutions(network)[:first]
+    layers = convolution_tensors(network)[:n_convolutions]
     content = _read_bytes(network, path)
     header = _header(path, content)
-    numbers = np.frombuffer(content, "<f4", (len(content) - header.size) // FLOAT, header.size)
-    expected = header.size + FLOAT * sum(tensor.numel() for layer in layers for tensor in layer)
+    numbers = np.frombuffer(content, "<f4", (len(content) - header.size) // FLOAT_BYTES, header.size)
+    expected = header.size + FLOAT_BYTES * sum(tensor.numel() for layer in layers for tensor in layer)
     if len(content) != expected:
         raise StudyError(
             f"{path} has {len(content):,} bytes; {len(layers)} convolutions of this network and the "
@@ -127,7 +127,7 @@ def _check_variances(path: Path, layers: list[list[torch.Tensor]], numbers: np.n
     start = 0
     for layer in layers:
         for position, tensor in enumerate(layer):
-            is_variance = len(layer) == VARIANCE + 2 and position == VARIANCE
+            is_variance = len(layer) == VARIANCE_POSITION + 2 and position == VARIANCE_POSITION
             if is_variance and (numbers[start : start + tensor.numel()] < 0).any():
                 raise StudyError(
                     f"{path} holds a negative variance, at float {start:,} or after: it is damaged, or of another "
@@ -136,7 +136,9 @@ def _check_variances(path: Path, layers: list[list[torch.Tensor]], numbers: np.n
             start += tensor.numel()
 
 
-def save_darknet(network: nn.Module, path: Path, header: Header = Header(), first: int | None = None) -> None:
+def save_darknet(
+    network: nn.Module, path: Path, header: DarknetHeader = DarknetHeader(), n_convolutions: int | None = None
+) -> None:
     """Write the convolutions of a network to a darknet file.
 
     network: the network.
@@ -146,15 +148,15 @@ def save_darknet(network: nn.Module, path: Path, header: Header = Header(), firs
     """
     tensors = [
         tensor.detach().cpu().numpy().astype("<f4").tobytes()
-        for layer in convolutions(network)[:first]
+        for layer in convolution_tensors(network)[:n_convolutions]
         for tensor in layer
     ]
-    write(
+    write_atomically(
         path, struct.pack(header.layout, header.major, header.minor, header.revision, header.seen) + b"".join(tensors)
     )
 
 
-def ends_after(network: nn.Module, path: Path) -> int | None:
+def count_stored_convolutions(network: nn.Module, path: Path) -> int | None:
     """Count the network's convolutions that a darknet file holds.
 
     Return None if the file ends inside a convolution or is longer than the network's.
@@ -168,7 +170,9 @@ def ends_after(network: nn.Module, path: Path) -> int | None:
 
 def _read_bytes(network: nn.Module, path: Path) -> bytes:
     """Read a file; raise `StudyError` if it is far larger than a file of the network can be."""
-    largest = 2 * FLOAT * sum(tensor.numel() for layer in convolutions(network) for tensor in layer) + 2**20
+    largest = (
+        2 * FLOAT_BYTES * sum(tensor.numel() for layer in convolution_tensors(network) for tensor in layer) + 2**20
+    )
     if not path.is_file():
         raise StudyError(f"There is no file of weights at {path}.")
     if (size := path.stat().st_size) > largest:
@@ -176,7 +180,7 @@ def _read_bytes(network: nn.Module, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
+def convolution_tensors(network: nn.Module) -> list[list[torch.Tensor]]:
     """List the tensors of each convolution in darknet's order.
 
     With batch norm these are its shift, scale, mean and variance and the filters, else the bias and the filters. A
@@ -195,28 +199,28 @@ def convolutions(network: nn.Module) -> list[list[torch.Tensor]]:
     return layers
 
 
-def _header(path: Path, content: bytes) -> Header:
+def _header(path: Path, content: bytes) -> DarknetHeader:
     """Parse the header of a darknet file."""
     if len(content) < 20:
         raise StudyError(
             f"{path} has {len(content)} bytes, too few for the header of a darknet file. Download or copy it again."
         )
     version = struct.unpack_from("<3i", content)
-    layout = Header(*version).layout
-    return Header(*struct.unpack_from(layout, content))
+    layout = DarknetHeader(*version).layout
+    return DarknetHeader(*struct.unpack_from(layout, content))
 
 
-def _count_convolutions(network: nn.Module, header: Header, size: int) -> int | None:
+def _count_convolutions(network: nn.Module, header: DarknetHeader, size: int) -> int | None:
     """Count the convolutions in a file of `size` bytes; return None if it ends inside one or after the last."""
     end = header.size
-    for number, layer in enumerate(convolutions(network), 1):
-        end += FLOAT * sum(tensor.numel() for tensor in layer)
+    for number, layer in enumerate(convolution_tensors(network), 1):
+        end += FLOAT_BYTES * sum(tensor.numel() for tensor in layer)
         if end == size:
             return number
     return None
 
 
-def _explain_size(network: nn.Module, header: Header, size: int, requested: int) -> str:
+def _explain_size(network: nn.Module, header: DarknetHeader, size: int, requested: int) -> str:
     """Return the likely reason why a file of `size` bytes does not hold `requested` convolutions, as a sentence."""
     if (number := _count_convolutions(network, header, size)) and number < requested:
         return (

@@ -62,7 +62,7 @@ def vgg(net: Any) -> dict[str, nn.Module]:
     return blocks | {TOP: _named(pool=net.avgpool, flatten=nn.Flatten(), classifier=net.classifier)}
 
 
-class Dense(nn.Sequential):
+class DenseLayer(nn.Sequential):
     """A layer of a dense block: its output is its input with new channels appended."""
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
@@ -81,10 +81,12 @@ def densenet(net: Any) -> dict[str, nn.Module]:
     blocks = {"conv1": _named(conv=parts["conv0"], norm=parts["norm0"], act=parts["relu0"], pool=parts["pool0"])}
     for number in (1, 2, 3, 4):
         layers = parts[f"denseblock{number}"].values()
-        blocks[f"block{number}"] = _named(**_numbered(Dense(OrderedDict(layer.named_children())) for layer in layers))
+        blocks[f"block{number}"] = _named(
+            **_numbered(DenseLayer(OrderedDict(layer.named_children())) for layer in layers)
+        )
         if number < 4:
             blocks[f"transition{number}"] = parts[f"transition{number}"]
-    return blocks | {"norm": _named(norm=parts["norm5"], act=nn.ReLU()), TOP: pooled(fc=net.classifier)}
+    return blocks | {"norm": _named(norm=parts["norm5"], act=nn.ReLU()), TOP: pooled_classifier(fc=net.classifier)}
 
 
 def xception(net: Any) -> dict[str, nn.Module]:
@@ -98,7 +100,7 @@ def xception(net: Any) -> dict[str, nn.Module]:
         "block1": first,
         **{f"block{number + 1}": getattr(net, f"block{number}") for number in range(1, 13)},
         "block14": last,
-        TOP: pooled(fc=net.fc),
+        TOP: pooled_classifier(fc=net.fc),
     }
 
 
@@ -117,11 +119,11 @@ def mobilenet_v2(net: Any) -> dict[str, nn.Module]:
         "conv1": _conv_norm_act(first),
         **{f"block_{number}": block for number, block in enumerate(blocks)},
         "conv_last": _conv_norm_act(last),
-        TOP: pooled(drop=net.classifier[0], fc=net.classifier[1]),
+        TOP: pooled_classifier(drop=net.classifier[0], fc=net.classifier[1]),
     }
 
 
-def pooled(**parts: nn.Module) -> nn.Sequential:
+def pooled_classifier(**parts: nn.Module) -> nn.Sequential:
     """Build a classifier that begins with global average pooling.
 
     parts: the layers after the pooling, by name.
@@ -144,7 +146,7 @@ def _conv_norm_act(parts: nn.Sequential) -> nn.Sequential:
     return _named(**dict(zip(("conv", "norm", "act"), parts, strict=True)))
 
 
-def narrow(network: nn.Module, width: Callable[[int], int]) -> None:
+def narrow_network(network: nn.Module, width: Callable[[int], int]) -> None:
     """Change the number of channels of every convolution and norm in place; the image keeps its three channels.
 
     The new weights are on torch's meta device, without values.
@@ -166,7 +168,7 @@ def narrow(network: nn.Module, width: Callable[[int], int]) -> None:
             layer.running_mean, layer.running_var = layer.weight.detach().clone(), layer.weight.detach().clone()
 
 
-def without_stride(block: nn.Module) -> None:
+def remove_strides(block: nn.Module) -> None:
     """Remove the strides of a block in place, so that its maps keep their size: set convolutions to 1, drop pools.
 
     block: the block.
@@ -179,7 +181,7 @@ def without_stride(block: nn.Module) -> None:
                 setattr(parent, name, nn.Identity())
 
 
-def initialise(network: nn.Module) -> None:
+def initialise_weights(network: nn.Module) -> None:
     """Draw weights in place by He et al. 2015, as the official constructors do.
 
     network: the network.

@@ -10,12 +10,12 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.data.cohort import Cohort, drawn
-from pneumo_utils.models.blocks import HEAD, Chain, units
-from pneumo_utils.models.layer_table import layers
+from pneumo_utils.data.cohort import Cohort, subsample
+from pneumo_utils.models.blocks import HEAD, Chain, list_units
+from pneumo_utils.models.layer_table import list_layers
 
 
-def pieces(module: nn.Module) -> dict[str, nn.Module]:
+def leaf_modules(module: nn.Module) -> dict[str, nn.Module]:
     """Return the submodules that have weights of their own or no children, by path.
 
     Every weight, and every layer that depends on the training mode, belongs to exactly one of them.
@@ -37,7 +37,7 @@ def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, _BatchNorm)
 
 
-def asks_for_the_mode(module: nn.Module) -> bool:
+def depends_on_training_mode(module: nn.Module) -> bool:
     """Return whether a module's own `forward` reads `self.training`, as dropout and batch norm do.
 
     Return True also if the code of `forward` is not available.
@@ -48,7 +48,7 @@ def asks_for_the_mode(module: nn.Module) -> bool:
     return code is None or "training" in code.co_names
 
 
-def within(path: str, outer: str) -> bool:
+def is_within(path: str, outer: str) -> bool:
     """Return whether a module's path is another path or lies inside it.
 
     path: for example "block1.0".
@@ -57,21 +57,21 @@ def within(path: str, outer: str) -> bool:
     return path == outer or path.startswith(f"{outer}.")
 
 
-def is_still(chain: Chain, path: str) -> bool:
+def stays_in_eval_mode(chain: Chain, path: str) -> bool:
     """Return whether a module stays in evaluation mode when the chain is set to training mode.
 
     chain: the network.
     path: the module's path.
     """
-    return any(within(path, outer) for outer in chain.still)
+    return any(is_within(path, outer) for outer in chain.frozen_paths)
 
 
 ALL, NONE, ALL_BUT_BATCH_NORM = "all", "none", "all but batch norm"
 FROZEN, MOVING = "frozen", "moving"  # what frozen batch norm does with its statistics
-COUNTED = re.compile(r"(last|top) (\d+)")
+LAYER_COUNT_PATTERN = re.compile(r"(last|top) (\d+)")
 
 
-def learns(chain: Chain, what: str, batch_norm: str = FROZEN) -> Chain:
+def set_trainable(chain: Chain, trainable: str, batch_norm: str = FROZEN) -> Chain:
     """Make the named parts of a network trainable and freeze the rest, in place; return the network.
 
     Earlier calls have no influence. Frozen weights have no gradient, and dropout between them is off.
@@ -88,13 +88,13 @@ def learns(chain: Chain, what: str, batch_norm: str = FROZEN) -> Chain:
             f'Batch norm cannot be {batch_norm!r}: choose "frozen" (fixed statistics) or '
             f'"moving" (statistics follow the batches).'
         )
-    leaves = pieces(chain)
-    unfrozen = set().union(*(_named(chain, leaves, part.strip()) for part in what.split("+")))
+    leaves = leaf_modules(chain)
+    unfrozen = set().union(*(_named(chain, leaves, part.strip()) for part in trainable.split("+")))
     for path, leaf in leaves.items():
         for weight in leaf.parameters(recurse=False):
             weight.requires_grad_(path in unfrozen)
             weight.grad = None  # an optimiser changes every weight that has a gradient, even an old one
-    chain.still = tuple(
+    chain.frozen_paths = tuple(
         path
         for name, block in chain.named_children()
         for path in _eval_paths(name, block, leaves, unfrozen, batch_norm == MOVING)
@@ -111,8 +111,8 @@ def _named(chain: Chain, leaves: dict[str, nn.Module], part: str) -> set[str]:
     if part == ALL_BUT_BATCH_NORM:
         return {path for path, leaf in leaves.items() if not is_batch_norm(leaf)}
     if part in chain.blocks:
-        return {path for path in leaves if within(path, part)}
-    if match := COUNTED.fullmatch(part):
+        return {path for path in leaves if is_within(path, part)}
+    if match := LAYER_COUNT_PATTERN.fullmatch(part):
         return _last_layers(chain, leaves, part, match[1] == "last", int(match[2]))
     if part == HEAD:
         raise StudyError(
@@ -133,7 +133,9 @@ def _last_layers(chain: Chain, leaves: dict[str, nn.Module], part: str, weighted
 
     `weighted` counts only layers with weights; `part` is the term of `trainable`, for messages.
     """
-    all_layers = layers(Chain({name: block for name, block in chain.named_children() if name != HEAD}, chain.about))
+    all_layers = list_layers(
+        Chain({name: block for name, block in chain.named_children() if name != HEAD}, chain.about)
+    )
     counted = [index for index, layer in enumerate(all_layers) if layer.weights or not weighted]
     if number > len(counted):
         raise StudyError(
@@ -142,7 +144,7 @@ def _last_layers(chain: Chain, leaves: dict[str, nn.Module], part: str, weighted
             f'{part!r}: choose at most {len(counted)}, or "all".'
         )
     last_paths = {layer.path for layer in all_layers[counted[-number] :]} if number else set()
-    return {path for path in leaves if any(within(path, layer) for layer in last_paths)}
+    return {path for path in leaves if any(is_within(path, layer) for layer in last_paths)}
 
 
 def _eval_paths(
@@ -158,20 +160,20 @@ def _eval_paths(
     These are blocks that are wholly frozen, and in other blocks the frozen modules that depend on the training mode.
     With `moving`, batch norm is never among them.
     """
-    inner = {leaf for leaf in leaves if within(leaf, path)}
+    inner = {leaf for leaf in leaves if is_within(leaf, path)}
     has_moving_norm = moving and any(is_batch_norm(leaves[leaf]) for leaf in inner)
     if inner and not inner & unfrozen and not has_moving_norm:
-        if is_block or any(asks_for_the_mode(submodule) for submodule in module.modules()):
+        if is_block or any(depends_on_training_mode(submodule) for submodule in module.modules()):
             yield path
     elif not inner <= unfrozen:
         for name, child in module.named_children():
             yield from _eval_paths(f"{path}.{name}", child, leaves, unfrozen, moving, is_block=False)
 
 
-MOVES = "statistics move"
+STATISTICS_MOVE = "statistics move"
 
 
-def learning(chain: Chain) -> list[str]:
+def trainable_paths(chain: Chain) -> list[str]:
     """List the paths of the trainable weights.
 
     chain: the network.
@@ -179,7 +181,7 @@ def learning(chain: Chain) -> list[str]:
     return [path for path, weight in chain.named_parameters() if weight.requires_grad]
 
 
-def groups(chain: Chain) -> list[list[nn.Parameter]]:
+def parameter_groups(chain: Chain) -> list[list[nn.Parameter]]:
     """List the trainable weights of each block that has any; use it as fastai's `splitter`.
 
     Frozen weights are in no group, so `learn.unfreeze()` does not change them.
@@ -190,12 +192,12 @@ def groups(chain: Chain) -> list[list[nn.Parameter]]:
     return [weights for weights in by_block if weights]
 
 
-def must_learn(chain: Chain) -> Chain:
+def require_trainable(chain: Chain) -> Chain:
     """Return the network; raise `StudyError` if all its weights are frozen.
 
     chain: the network.
     """
-    if not learning(chain):
+    if not trainable_paths(chain):
         raise StudyError(
             f"Nothing of {chain.about.name} learns, so there is nothing to train: call "
             f'set_trainable(chain, "head"), or name one of {", ".join(chain.blocks)}.'
@@ -203,7 +205,7 @@ def must_learn(chain: Chain) -> Chain:
     return chain
 
 
-def first(chain: Chain) -> int:
+def frozen_prefix_length(chain: Chain) -> int:
     """Count the units at the start of the network whose output for an image never changes during training.
 
     The count is also the index, in the list of units, of the first one that is trainable or behaves differently in
@@ -211,7 +213,7 @@ def first(chain: Chain) -> int:
 
     chain: the network.
     """
-    all_units = units(chain)
+    all_units = list_units(chain)
     return next(
         (index for index, (path, unit) in enumerate(all_units) if not _is_fixed(chain, path, unit)), len(all_units)
     )
@@ -222,7 +224,7 @@ def _is_fixed(chain: Chain, path: str, unit: nn.Module) -> bool:
     if any(weight.requires_grad for weight in unit.parameters()):
         return False
     return all(
-        _is_deterministic(module, is_still(chain, f"{path}.{inner}" if inner else path))
+        _is_deterministic(module, stays_in_eval_mode(chain, f"{path}.{inner}" if inner else path))
         for inner, module in unit.named_modules()
     )
 
@@ -231,10 +233,10 @@ def _is_deterministic(module: nn.Module, in_eval_mode: bool) -> bool:
     """Return whether a module's output depends only on its input and weights, not on the batch or on chance."""
     if is_batch_norm(module) and module.running_mean is None:
         return False  # it keeps no statistics, so it always normalises by the batch
-    return in_eval_mode or not asks_for_the_mode(module)
+    return in_eval_mode or not depends_on_training_mode(module)
 
 
-def what_moves(chain: Chain) -> list[str]:
+def moving_batch_norms(chain: Chain) -> list[str]:
     """List the paths of the batch norms whose weights are frozen but whose statistics still change in training.
 
     chain: the network.
@@ -242,11 +244,11 @@ def what_moves(chain: Chain) -> list[str]:
     return [
         path
         for path, module in chain.named_modules()
-        if is_batch_norm(module) and _norm_state(chain, path, module) == MOVES
+        if is_batch_norm(module) and _norm_state(chain, path, module) == STATISTICS_MOVE
     ]
 
 
-def what_learns(chain: Chain) -> pd.DataFrame:
+def trainable_table(chain: Chain) -> pd.DataFrame:
     """Tabulate the blocks of a network: number of weights, number of trainable weights, state of the batch norm.
 
     chain: the network.
@@ -270,17 +272,17 @@ def _norm_states(chain: Chain, name: str, block: nn.Module) -> list[str]:
         for path, module in block.named_modules()
         if is_batch_norm(module)
     }
-    return [state for state in ("frozen", MOVES, "learns") if state in states]
+    return [state for state in ("frozen", STATISTICS_MOVE, "learns") if state in states]
 
 
 def _norm_state(chain: Chain, path: str, norm: nn.Module) -> str:
     """Return what a batch norm does in training: "frozen", "statistics move" or "learns"."""
-    if is_still(chain, path):
+    if stays_in_eval_mode(chain, path):
         return "frozen"
-    return MOVES if norm.affine and not norm.weight.requires_grad else "learns"
+    return STATISTICS_MOVE if norm.affine and not norm.weight.requires_grad else "learns"
 
 
-def grid(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
+def layer_size_grid(chain: Chain, cohort: Cohort, n_layers: list[int], n_images: list[int]) -> list[tuple[int, int]]:
     """List all pairs of a number of trainable layers and a number of training images, in the order of the images.
 
     Raise `StudyError` if the network has too few layers or the cohort too few images. The network is changed: its
@@ -291,16 +293,17 @@ def grid(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> l
     n_layers: numbers of trainable layers with weights, counted from the end of the trunk.
     n_images: numbers of training images.
     """
-    if not opened or not sizes:
+    if not n_layers or not n_images:
         raise StudyError(
-            f"A grid needs at least one number of layers and one of images; here are {len(opened)} and {len(sizes)}."
+            f"A grid needs at least one number of layers and one of images; here are {len(n_layers)} and "
+            f"{len(n_images)}."
         )
     return _check_cells(
-        chain, cohort, [(last, images) for images in dict.fromkeys(sizes) for last in dict.fromkeys(opened)]
+        chain, cohort, [(last, images) for images in dict.fromkeys(n_images) for last in dict.fromkeys(n_layers)]
     )
 
 
-def pairs(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> list[tuple[int, int]]:
+def layer_size_pairs(chain: Chain, cohort: Cohort, n_layers: list[int], n_images: list[int]) -> list[tuple[int, int]]:
     """Pair each number of trainable layers with the number of training images at the same position.
 
     Raise `StudyError` and change the network as `layer_size_grid` does.
@@ -310,16 +313,17 @@ def pairs(chain: Chain, cohort: Cohort, opened: list[int], sizes: list[int]) -> 
     n_layers: numbers of trainable layers with weights, counted from the end of the trunk.
     n_images: numbers of training images, as many as there are numbers of layers.
     """
-    if not opened or len(opened) != len(sizes):
+    if not n_layers or len(n_layers) != len(n_images):
         raise StudyError(
-            f"Layers and images of chosen combinations go together in pairs; here are {len(opened)} and {len(sizes)}."
+            f"Layers and images of chosen combinations go together in pairs; here are {len(n_layers)} and "
+            f"{len(n_images)}."
         )
-    return _check_cells(chain, cohort, list(zip(opened, sizes)))
+    return _check_cells(chain, cohort, list(zip(n_layers, n_images)))
 
 
 def _check_cells(chain: Chain, cohort: Cohort, cells: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the cells; raise `StudyError` if the network has too few layers or the cohort too few images."""
-    learns(chain, f"last {max(n_layers for n_layers, _ in cells)}")
+    set_trainable(chain, f"last {max(n_layers for n_layers, _ in cells)}")
     for images in {images for _, images in cells}:
-        drawn(cohort, images, 0)
+        subsample(cohort, images, 0)
     return cells

@@ -16,7 +16,7 @@ TORCH, KERAS = "torch", "keras"
 
 
 def linear(
-    channels: int, classes: int, dropout: float = 0.0, start: str = TORCH, seed: int | None = None
+    channels: int, classes: int, dropout: float = 0.0, init: str = TORCH, seed: int | None = None
 ) -> nn.Sequential:
     """Build global average pooling and one linear layer: papers 1 (one variant with dropout 0.5) and 4.
 
@@ -27,17 +27,17 @@ def linear(
     seed: seed of the weights.
     """
     return _initialised(
-        lambda: {"pool": _pooled(), "drop": nn.Dropout(dropout), "answer": nn.Linear(channels, classes)}, start, seed
+        lambda: {"pool": _pooled(), "drop": nn.Dropout(dropout), "answer": nn.Linear(channels, classes)}, init, seed
     )
 
 
-def two_layers(
+def two_hidden_layers(
     channels: int,
     classes: int,
     units: int = 512,
     dropout: float = 0.0,
-    side: int = 0,
-    start: str = KERAS,
+    map_size: int = 0,
+    init: str = KERAS,
     seed: int | None = None,
 ) -> nn.Sequential:
     """Build two hidden layers of the same width with dropout, and an output layer: paper 2.
@@ -52,10 +52,10 @@ def two_layers(
     init: "torch" or "keras".
     seed: seed of the weights.
     """
-    inputs = channels * side * side if side else channels
+    inputs = channels * map_size * map_size if map_size else channels
     return _initialised(
         lambda: {
-            "flat" if side else "pool": nn.Flatten() if side else _pooled(),
+            "flat" if map_size else "pool": nn.Flatten() if map_size else _pooled(),
             "first": nn.Linear(inputs, units),
             "relu1": nn.ReLU(),
             "drop1": nn.Dropout(dropout),
@@ -64,12 +64,12 @@ def two_layers(
             "drop2": nn.Dropout(dropout),
             "answer": nn.Linear(units, classes),
         },
-        start,
+        init,
         seed,
     )
 
 
-def one_neuron(channels: int, units: int = 1028, start: str = KERAS, seed: int | None = None) -> nn.Sequential:
+def single_output(channels: int, units: int = 1028, init: str = KERAS, seed: int | None = None) -> nn.Sequential:
     """Build pooling, a hidden layer and one output, whose sigmoid is the probability of the second class: paper 3.
 
     channels: number of channels of the maps.
@@ -84,13 +84,13 @@ def one_neuron(channels: int, units: int = 1028, start: str = KERAS, seed: int |
             "relu": nn.ReLU(),
             "answer": nn.Linear(units, 1),
         },
-        start,
+        init,
         seed,
     )
 
 
-def on_top(
-    outputs: int, classes: int, softmax: bool = False, start: str = KERAS, seed: int | None = None
+def after_classifier(
+    outputs: int, classes: int, softmax: bool = False, init: str = KERAS, seed: int | None = None
 ) -> nn.Sequential:
     """Build a linear layer for the outputs of the source task's classifier: paper 5, from 1000 outputs to 15 classes.
 
@@ -102,7 +102,7 @@ def on_top(
     """
     return _initialised(
         lambda: {"softmax": nn.Softmax(dim=1) if softmax else nn.Identity(), "answer": nn.Linear(outputs, classes)},
-        start,
+        init,
         seed,
     )
 

@@ -13,7 +13,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import HEAD, Chain
 from pneumo_utils.models.decompose import TOP
 
-PIXELS = {"full": 224, "pocket": 64}  # edge of the images that the two sizes are made for
+DEFAULT_PIXELS = {"full": 224, "pocket": 64}  # edge of the images that the two sizes are made for
 
 _MIN_SIZES: dict[tuple, int] = {}  # a cache, because every training on small images needs them
 
@@ -30,7 +30,7 @@ class _SkipBatchNorm(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def hollow(network: nn.Module, px: int) -> torch.Tensor:
+def trace_shapes(network: nn.Module, px: int) -> torch.Tensor:
     """Run two images through a network on torch's meta device; return the output, which has a shape but no values.
 
     The network's weights and statistics do not change.
@@ -44,16 +44,16 @@ def hollow(network: nn.Module, px: int) -> torch.Tensor:
         return torch.func.functional_call(network, tensors, torch.empty(2, 3, px, px, device="meta"))
 
 
-def maps(network: nn.Module, px: int) -> tuple[int, ...]:
+def output_shape(network: nn.Module, px: int) -> tuple[int, ...]:
     """Return the shape of a network's output for one image, without the dimension of images.
 
     network: the network.
     px: edge of the square image in pixels.
     """
-    return tuple(hollow(network, px).shape[1:])
+    return tuple(trace_shapes(network, px).shape[1:])
 
 
-def body(blocks: dict[str, nn.Module]) -> nn.Sequential:
+def join_feature_blocks(blocks: dict[str, nn.Module]) -> nn.Sequential:
     """Join all blocks except the classifiers ("top" and "head").
 
     blocks: the blocks by name.
@@ -61,20 +61,20 @@ def body(blocks: dict[str, nn.Module]) -> nn.Sequential:
     return nn.Sequential(*(block for name, block in blocks.items() if name not in (TOP, HEAD)))
 
 
-def check_size(chain: Chain, px: int) -> None:
+def check_image_size(chain: Chain, px: int) -> None:
     """Raise `StudyError` if images are too small for a network.
 
     chain: the network.
     px: edge of the square images in pixels.
     """
-    if px < PIXELS[chain.about.size] and px < (needed := smallest(chain)):
+    if px < DEFAULT_PIXELS[chain.about.size] and px < (needed := min_image_size(chain)):
         raise StudyError(
             f"Images of {px} pixels are too small for {chain.about.size} {chain.about.name}: it takes "
             f"{needed} or more along an edge."
         )
 
 
-def smallest(chain: Chain) -> int:
+def min_image_size(chain: Chain) -> int:
     """Return the edge in pixels of the smallest square images that a network takes.
 
     It is at least the network's total stride, and large enough for every kernel and pool.
@@ -83,8 +83,8 @@ def smallest(chain: Chain) -> int:
     """
     blocks, about = dict(chain.named_children()), chain.about
     if (key := (about.name, about.size, *(name for name in blocks if name not in (TOP, HEAD)))) not in _MIN_SIZES:
-        network, default = body(blocks), PIXELS[about.size]
-        stride = round(default / maps(network, default)[1])
+        network, default = join_feature_blocks(blocks), DEFAULT_PIXELS[about.size]
+        stride = round(default / output_shape(network, default)[1])
         _MIN_SIZES[key] = next(px for px in range(stride, default + 1) if _accepts(network, px))
     return _MIN_SIZES[key]
 
@@ -92,13 +92,13 @@ def smallest(chain: Chain) -> int:
 def _accepts(network: nn.Module, px: int) -> bool:
     """Return whether a network can take images of `px` by `px` pixels."""
     try:
-        return min(hollow(network, px).shape) > 0
+        return min(trace_shapes(network, px).shape) > 0
     except RuntimeError:  # a kernel larger than its map, or a pool that leaves nothing
         return False
 
 
 # torch functions that merge branches, and their kind of layer
-JOINING = {"add": "add", "add_": "add", "__add__": "add", "__iadd__": "add", "cat": "concatenate"}
+MERGE_FUNCTIONS = {"add": "add", "add_": "add", "__add__": "add", "__iadd__": "add", "cat": "concatenate"}
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Layer:
         return self.path.replace(".conv.", ".").replace(".", "_")
 
 
-def layers(network: nn.Module) -> list[Layer]:
+def list_layers(network: nn.Module) -> list[Layer]:
     """List all layers of a network, first layer first.
 
     Layers of parallel branches are ordered by their distance from the output, as in Keras, not branch after branch.
@@ -125,7 +125,7 @@ def layers(network: nn.Module) -> list[Layer]:
     """
     record = _Record()
     with _recording(network, record), record:
-        hollow(network, PIXELS["full"])
+        trace_shapes(network, DEFAULT_PIXELS["full"])
     distances = record.distances()
     order = sorted(range(len(distances)), key=lambda step: -distances[step])
     return [layer for step in order for layer in record.steps[step].layers]
@@ -161,7 +161,7 @@ class _Record(TorchFunctionMode):
     def __torch_function__(self, function, types, args=(), kwargs=None):
         outputs = function(*args, **(kwargs or {}))
         if self.stack and not any(is_layer for _, is_layer in self.stack):
-            kind = JOINING.get(function.__name__)
+            kind = MERGE_FUNCTIONS.get(function.__name__)
             self.add_step([Layer(f"{self.stack[-1][0]}.{kind}", kind)] if kind else [], args, outputs)
         return outputs
 

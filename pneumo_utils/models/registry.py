@@ -14,16 +14,16 @@ from torchvision.ops import Permute
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models import decompose
-from pneumo_utils.models.checkpoint import own_keys
+from pneumo_utils.models.checkpoint import map_published_keys
 from pneumo_utils.models.darknet import darknet19
-from pneumo_utils.models.decompose import TOP, initialise, narrow, pooled, without_stride
-from pneumo_utils.models.layer_table import PIXELS, body, maps
+from pneumo_utils.models.decompose import TOP, initialise_weights, narrow_network, pooled_classifier, remove_strides
+from pneumo_utils.models.layer_table import DEFAULT_PIXELS, join_feature_blocks, output_shape
 
-ON_HUB = "model.safetensors"  # name of timm's weight files on the Hugging Face hub
+HUB_FILE = "model.safetensors"  # name of timm's weight files on the Hugging Face hub
 
 
 @dataclass(frozen=True)
-class Source:
+class WeightsSource:
     """Locate a file of official weights."""
 
     url: str
@@ -36,7 +36,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Torchvision:
+class TorchvisionModel:
     """A network published by torchvision."""
 
     name: str
@@ -49,15 +49,15 @@ class Torchvision:
         return models.get_model(self.name, weights=None, num_classes=classes)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> WeightsSource:
         """Return the source of the official weights."""
         from torchvision import models
 
-        return Source(models.get_model_weights(self.name)[self.weights].url)
+        return WeightsSource(models.get_model_weights(self.name)[self.weights].url)
 
 
 @dataclass(frozen=True)
-class Timm:
+class TimmModel:
     """A network published by timm."""
 
     name: str
@@ -75,19 +75,21 @@ class Timm:
         return self.timm.create_model(self.name, num_classes=classes)
 
     @property
-    def source(self) -> Source:
+    def source(self) -> WeightsSource:
         """Return the source of the official weights."""
         config = self.timm.get_pretrained_cfg(self.name)
         return (
-            Source(hf_hub_url(config.hf_hub_id, ON_HUB), config.hf_hub_id) if config.hf_hub_id else Source(config.url)
+            WeightsSource(hf_hub_url(config.hf_hub_id, HUB_FILE), config.hf_hub_id)
+            if config.hf_hub_id
+            else WeightsSource(config.url)
         )
 
 
 @dataclass(frozen=True)
-class Darknet:
+class DarknetModel:
     """Darknet-19, built in `darknet.py`, with the weights of its authors."""
 
-    source: Source = Source("https://pjreddie.com/media/files/darknet19.weights")
+    source: WeightsSource = WeightsSource("https://pjreddie.com/media/files/darknet19.weights")
 
     def build(self, classes: int) -> nn.Module:
         """Build the network with random weights and a classifier of `classes` classes."""
@@ -106,72 +108,89 @@ POCKET_SCALING: Scaling = (0.5,) * 3, (0.25,) * 3  # grey images, drawn or radio
 
 
 @dataclass(frozen=True)
-class Kind:
+class Architecture:
     """Describe how a network is built, split into blocks and made narrow."""
 
-    published: Torchvision | Timm | Darknet
+    published: TorchvisionModel | TimmModel | DarknetModel
     # splits the network into blocks by the papers' names, the last of them the classifier
     split_blocks: Callable[[nn.Module], dict[str, nn.Module]]
     scaling: Scaling
-    cam: str  # path of the module whose maps Grad-CAM uses; empty for the last block before the classifier
+    cam_layer: str  # path of the module whose maps Grad-CAM uses; empty for the last block before the classifier
     # returns the width of a pocket layer for the published width; None if there is no pocket size
     width: Callable[[int], int] | None = None
     # blocks without stride in pocket size, so that the total stride is 8 instead of 32
     unstrided: tuple[str, ...] = ()
 
 
-def share(part: float, most: int = 1024) -> Callable[[int], int]:
+def scale_width(fraction: float, max_width: int = 1024) -> Callable[[int], int]:
     """Return a function that scales a layer's width to a multiple of 8, which is fast in convolutions on a CPU.
 
     fraction: the factor.
     max_width: the largest width.
     """
-    return lambda width: min(most, max(8, int(width * part / 8 + 0.5) * 8))
+    return lambda width: min(max_width, max(8, int(width * fraction / 8 + 0.5) * 8))
 
 
 # the papers' networks
-KINDS = {
-    "resnet18": Kind(
-        Torchvision("resnet18"), decompose.resnet, IMAGENET, "conv5_x", share(1 / 4), ("conv2_x", "conv5_x")
+ARCHITECTURES = {
+    "resnet18": Architecture(
+        TorchvisionModel("resnet18"), decompose.resnet, IMAGENET, "conv5_x", scale_width(1 / 4), ("conv2_x", "conv5_x")
     ),
-    "resnet50": Kind(
-        Torchvision("resnet50"), decompose.resnet, IMAGENET, "conv5_x", share(1 / 8), ("conv2_x", "conv5_x")
+    "resnet50": Architecture(
+        TorchvisionModel("resnet50"), decompose.resnet, IMAGENET, "conv5_x", scale_width(1 / 8), ("conv2_x", "conv5_x")
     ),
-    "resnet50v2": Kind(
-        Timm("resnetv2_50"), decompose.resnet_v2, MINUS_ONE_TO_ONE, "norm", share(1 / 8), ("conv2_x", "conv5_x")
+    "resnet50v2": Architecture(
+        TimmModel("resnetv2_50"),
+        decompose.resnet_v2,
+        MINUS_ONE_TO_ONE,
+        "norm",
+        scale_width(1 / 8),
+        ("conv2_x", "conv5_x"),
     ),
-    "vgg16": Kind(Torchvision("vgg16"), decompose.vgg, IMAGENET, "block5.act3", share(1 / 4), ("block4", "block5")),
-    "densenet201": Kind(
-        Torchvision("densenet201"),
+    "vgg16": Architecture(
+        TorchvisionModel("vgg16"), decompose.vgg, IMAGENET, "block5.act3", scale_width(1 / 4), ("block4", "block5")
+    ),
+    "densenet201": Architecture(
+        TorchvisionModel("densenet201"),
         decompose.densenet,
         IMAGENET,
         "norm",
         lambda width: width // 4,
         ("transition2", "transition3"),
     ),
-    "xception": Kind(
-        Timm("legacy_xception"), decompose.xception, MINUS_ONE_TO_ONE, "block14", share(1 / 8), ("block2", "block13")
+    "xception": Architecture(
+        TimmModel("legacy_xception"),
+        decompose.xception,
+        MINUS_ONE_TO_ONE,
+        "block14",
+        scale_width(1 / 8),
+        ("block2", "block13"),
     ),
-    "mobilenetv2": Kind(
-        Torchvision("mobilenet_v2"),
+    "mobilenetv2": Architecture(
+        TorchvisionModel("mobilenet_v2"),
         decompose.mobilenet_v2,
         IMAGENET,
         "conv_last",
-        share(1 / 2, 256),
+        scale_width(1 / 2, 256),
         ("block_3", "block_13"),
     ),
-    "darknet19": Kind(
-        Darknet(), lambda net: dict(net.named_children()), ZERO_TO_ONE, "block6", share(3 / 16), ("block4", "block5")
+    "darknet19": Architecture(
+        DarknetModel(),
+        lambda net: dict(net.named_children()),
+        ZERO_TO_ONE,
+        "block6",
+        scale_width(3 / 16),
+        ("block4", "block5"),
     ),
 }
 
 
-def names() -> list[str]:
+def trunk_names() -> list[str]:
     """Return the names of the papers' trunks."""
-    return list(KINDS)
+    return list(ARCHITECTURES)
 
 
-class Built(NamedTuple):
+class BuiltNetwork(NamedTuple):
     """A network split into blocks, with its input scaling and published keys."""
 
     blocks: dict[str, nn.Module]  # the last of them is the classifier
@@ -180,43 +199,45 @@ class Built(NamedTuple):
     published: dict[str, str]  # publisher's key of each tensor -> key in this package
 
 
-def full(kind: Kind, classes: int) -> Built:
+def build_full(architecture: Architecture, classes: int) -> BuiltNetwork:
     """Build a network at its published size, with random weights.
 
     architecture: the network.
     classes: number of classes of the classifier.
     """
-    net = kind.published.build(classes)
+    net = architecture.published.build(classes)
     tensors = net.state_dict(keep_vars=True)
-    blocks = kind.split_blocks(net)
+    blocks = architecture.split_blocks(net)
     _keep_inputs(blocks)
-    return Built(blocks, kind.scaling, _channels(blocks, "full"), own_keys(tensors, blocks))
+    return BuiltNetwork(blocks, architecture.scaling, _channels(blocks, "full"), map_published_keys(tensors, blocks))
 
 
-def pocket(kind: Kind, classes: int) -> Built:
+def build_pocket(architecture: Architecture, classes: int) -> BuiltNetwork:
     """Build the narrow version of a network, with random weights.
 
     architecture: the network, which must have a pocket size.
     classes: number of classes of the classifier.
     """
     with torch.device("meta"):  # the weights of the published size are not needed
-        blocks = kind.split_blocks(kind.published.build(classes))
+        blocks = architecture.split_blocks(architecture.published.build(classes))
     del blocks[TOP]
-    assert kind.width, "the network has no pocket size"
+    assert architecture.width, "the network has no pocket size"
     for name, block in blocks.items():
-        narrow(block, kind.width)
-        if name in kind.unstrided:
-            without_stride(block)
+        narrow_network(block, architecture.width)
+        if name in architecture.unstrided:
+            remove_strides(block)
         block.to_empty(device=torch.get_default_device())
-        initialise(block)
+        initialise_weights(block)
     _keep_inputs(blocks)
     channels = _channels(blocks, "pocket")
-    return Built(blocks | {TOP: pooled(fc=nn.Linear(channels, classes))}, POCKET_SCALING, channels, {})
+    return BuiltNetwork(
+        blocks | {TOP: pooled_classifier(fc=nn.Linear(channels, classes))}, POCKET_SCALING, channels, {}
+    )
 
 
 def _channels(blocks: dict[str, nn.Module], size: str) -> int:
     """Return the number of channels of the maps before the classifier."""
-    return maps(body(blocks), PIXELS[size])[0]
+    return output_shape(join_feature_blocks(blocks), DEFAULT_PIXELS[size])[0]
 
 
 def _keep_inputs(blocks: dict[str, nn.Module]) -> None:
@@ -227,10 +248,10 @@ def _keep_inputs(blocks: dict[str, nn.Module]) -> None:
 
 
 # names of containers whose children, not the containers, become the blocks
-SERIES = "blocks", "stages", "features", "layers"
+CONTAINER_NAMES = "blocks", "stages", "features", "layers"
 
 
-class Features(nn.Module):
+class TimmTrunk(nn.Module):
     """A timm network without its classifier, as one block; used where it cannot be split.
 
     net: the timm network.
@@ -245,14 +266,14 @@ class Features(nn.Module):
         return self.net.forward_features(images)
 
 
-def elsewhere(name: str) -> Kind | None:
+def find_library_model(name: str) -> Architecture | None:
     """Find a network of timm or torchvision; return None if there is none.
 
     Raise `StudyError` if the network takes images of one size only.
 
     name: its name in timm or torchvision.
     """
-    published = Timm(name)
+    published = TimmModel(name)
     if published.timm.is_model(name):
         config = published.timm.get_pretrained_cfg(name)
         if config.fixed_input_size:
@@ -260,20 +281,20 @@ def elsewhere(name: str) -> Kind | None:
                 f"{name} takes images of {config.input_size[-1]} pixels along an edge and no others. "
                 f"Choose a convolutional network."
             )
-        return Kind(
+        return Architecture(
             published,
             partial(_timm_blocks, name, config.input_size[-1]),
             (tuple(config.mean), tuple(config.std)),
-            cam="",
+            cam_layer="",
         )
     if name in _torchvision():
-        return Kind(Torchvision(name), partial(_torchvision_blocks, name), IMAGENET, cam="")
+        return Architecture(TorchvisionModel(name), partial(_torchvision_blocks, name), IMAGENET, cam_layer="")
     return None
 
 
-def others() -> list[str]:
+def library_model_names() -> list[str]:
     """List the names of all timm and torchvision networks."""
-    return [*Timm("").timm.list_models(), *_torchvision()]
+    return [*TimmModel("").timm.list_models(), *_torchvision()]
 
 
 def _torchvision() -> list[str]:
@@ -298,7 +319,7 @@ def _timm_blocks(name: str, px: int, net: nn.Module) -> dict[str, nn.Module]:
     net.train()
     if not blocks:
         net.reset_classifier(0, "")
-        blocks = {"features": Features(net)}
+        blocks = {"features": TimmTrunk(net)}
     if getattr(net, "output_fmt", "NCHW") == "NHWC":
         blocks, classifier = {**blocks, "maps": Permute([0, 3, 1, 2])}, {}
     return {**blocks, **({TOP: nn.Sequential(*classifier.values())} if classifier else {})}
@@ -329,7 +350,7 @@ def _children(net: nn.Module) -> dict[str, nn.Module]:
     """Return a network's children by name, with containers replaced by their own children."""
     children = {}
     for name, child in net.named_children():
-        is_container = name in SERIES and isinstance(child, nn.Sequential)
+        is_container = name in CONTAINER_NAMES and isinstance(child, nn.Sequential)
         children |= {f"{name}_{number}": inner for number, inner in enumerate(child)} if is_container else {name: child}
     return children
 

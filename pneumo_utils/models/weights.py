@@ -16,19 +16,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_json, sha, write, write_json
+from pneumo_utils.common.files import read_json, sha256_hex, write_atomically, write_json
 from pneumo_utils.models import registry
 from pneumo_utils.models.blocks import Chain
-from pneumo_utils.models.checkpoint import Mismatch
-from pneumo_utils.models.registry import KINDS, ON_HUB, Source
+from pneumo_utils.models.checkpoint import WeightsMismatch
+from pneumo_utils.models.registry import ARCHITECTURES, HUB_FILE, WeightsSource
 
-FOLDER = "PNEUMO_WEIGHTS"  # environment variable with a folder of weight files
-ENDINGS = ".safetensors", ".pth", ".pt", ".weights"
-HASHED = re.compile(r"-([0-9a-f]{8,64})\.")  # torch writes the start of a file's sha256 into its name
-PATIENCE = 20  # seconds without a byte from the network
+FOLDER_VARIABLE = "PNEUMO_WEIGHTS"  # environment variable with a folder of weight files
+WEIGHT_SUFFIXES = ".safetensors", ".pth", ".pt", ".weights"
+HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # torch writes the start of a file's sha256 into its name
+DOWNLOAD_TIMEOUT = 20  # seconds without a byte from the network
 
 
-def find_official(name: str, source: Source, folder: Path | None = None) -> Path:
+def find_official_weights(name: str, source: WeightsSource, folder: Path | None = None) -> Path:
     """Return the path of a network's official weights, and download them if they are not on disk.
 
     Raise `StudyError`, with all places that were searched, if they are not available.
@@ -49,24 +49,24 @@ def find_official(name: str, source: Source, folder: Path | None = None) -> Path
         raise StudyError(
             f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. "
             f"Looked for:\n  " + "\n  ".join(searched) + f"\n  {source.url} (the network: {reason})\n"
-            f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER} "
+            f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER_VARIABLE} "
             f"names, "
             "give weights= the path of a file, or choose weights=pocket."
         ) from error
 
 
-def _candidates(name: str, source: Source, folder: Path | None) -> Iterator[tuple[Path, str]]:
+def _candidates(name: str, source: WeightsSource, folder: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the paths at which a weights file may be, each with a description of its folder."""
-    if user_folder := folder or os.environ.get(FOLDER):
-        description = "the folder given" if folder else FOLDER
+    if user_folder := folder or os.environ.get(FOLDER_VARIABLE):
+        description = "the folder given" if folder else FOLDER_VARIABLE
         if not Path(user_folder).is_dir():
             raise StudyError(f"{user_folder}, {description}, is no folder. Name the folder that holds the weights.")
-        for file in dict.fromkeys([source.file, *(name + ending for ending in ENDINGS)]):
+        for file in dict.fromkeys([source.file, *(name + ending for ending in WEIGHT_SUFFIXES)]):
             yield Path(user_folder) / file, description
     yield _torch_cache() / source.file, "torch's cache"
     if source.hub:
-        cached = try_to_load_from_cache(source.hub, ON_HUB)
-        yield Path(cached) if isinstance(cached, str) else _hub_cache(source.hub) / ON_HUB, "the Hugging Face cache"
+        cached = try_to_load_from_cache(source.hub, HUB_FILE)
+        yield Path(cached) if isinstance(cached, str) else _hub_cache(source.hub) / HUB_FILE, "the Hugging Face cache"
 
 
 def _torch_cache() -> Path:
@@ -81,7 +81,9 @@ def _hub_cache(repository: str) -> Path:
 
 def _check_hash(path: Path) -> Path:
     """Return the path; raise `StudyError` if the file's sha256 is not the one in its name."""
-    if (expected := HASHED.search(path.name)) and not (digest := sha(path.read_bytes())).startswith(expected[1]):
+    if (expected := HASH_IN_NAME.search(path.name)) and not (digest := sha256_hex(path.read_bytes())).startswith(
+        expected[1]
+    ):
         raise StudyError(
             f"{path} is damaged: its name says that its sha256 begins with {expected[1]}, but it begins "
             f"with {digest[:8]}. "
@@ -90,9 +92,9 @@ def _check_hash(path: Path) -> Path:
     return path
 
 
-def _download(source: Source) -> Path:
+def _download(source: WeightsSource) -> Path:
     """Download a weights file into torch's cache and return its path."""
-    path, expected = _torch_cache() / source.file, HASHED.search(source.file)
+    path, expected = _torch_cache() / source.file, HASH_IN_NAME.search(source.file)
     path.parent.mkdir(parents=True, exist_ok=True)
     with _socket_timeout():
         torch.hub.download_url_to_file(source.url, str(path), expected[1] if expected else None, progress=False)
@@ -103,34 +105,34 @@ def _download(source: Source) -> Path:
 def _socket_timeout() -> Iterator[None]:
     """Let network connections fail after `DOWNLOAD_TIMEOUT` seconds without data."""
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
+    socket.setdefaulttimeout(DOWNLOAD_TIMEOUT)
     try:
         yield
     finally:
         socket.setdefaulttimeout(before)
 
 
-POCKET = Path(__file__).parent / "pocket"
+POCKET_FOLDER = Path(__file__).parent / "pocket"
 # what the training script records on a card; `save_pocket` adds name, classes and sha256
-CARD = "recipe", "seed", "steps", "images", "accuracy", "date", "torch", "seconds"
+CARD_FIELDS = "recipe", "seed", "steps", "images", "accuracy", "date", "torch", "seconds"
 
 
 @dataclass(frozen=True)
-class Shipped:
+class PocketWeights:
     """Pocket weights as they are in the package."""
 
     tensors: dict[str, torch.Tensor]  # float16
     card: dict  # how they were trained: recipe, seed, number of images, accuracy and so on
 
 
-def save_pocket(chain: Chain, card: dict, folder: Path = POCKET) -> Path:
+def save_pocket(chain: Chain, card: dict, folder: Path = POCKET_FOLDER) -> Path:
     """Write the weights of a trained pocket network in float16, and their card; return the path of the weights.
 
     chain: the network, with or without its classifier.
     card: how it was trained, with the fields of `CARD_FIELDS`.
     folder: the folder, which is created if needed.
     """
-    if missing := [field for field in CARD if field not in card]:
+    if missing := [field for field in CARD_FIELDS if field not in card]:
         raise StudyError(f"The card of pocket {chain.about.name} does not say: {', '.join(missing)}.")
     tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in chain.state_dict().items()}
     halves = {key: tensor.half() if tensor.is_floating_point() else tensor for key, tensor in tensors.items()}
@@ -141,15 +143,15 @@ def save_pocket(chain: Chain, card: dict, folder: Path = POCKET) -> Path:
     content = save(halves)
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{chain.about.name}.safetensors"
-    write(path, content)
+    write_atomically(path, content)
     write_json(
         path.with_suffix(".json"),
-        {"name": chain.about.name, **card, "classes": _classes(chain), "sha256": sha(content)},
+        {"name": chain.about.name, **card, "classes": _classes(chain), "sha256": sha256_hex(content)},
     )
     return path
 
 
-def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
+def load_pocket(name: str, folder: Path = POCKET_FOLDER) -> PocketWeights:
     """Read pocket weights and their card; raise `StudyError` if one is missing or damaged, or they do not match.
 
     name: the network's name.
@@ -171,15 +173,15 @@ def load_pocket(name: str, folder: Path = POCKET) -> Shipped:
             f"Restore it with git, or make the weights again with `pneumo pretrain {name}`."
         ) from error
     content = path.read_bytes()
-    if sha(content) != expected:
+    if sha256_hex(content) != expected:
         raise StudyError(
-            f"{path} is not the file that its card describes: its sha256 is {sha(content)[:16]}..., the "
+            f"{path} is not the file that its card describes: its sha256 is {sha256_hex(content)[:16]}..., the "
             f"card says {expected[:16]}... "
             f"It was damaged or changed: restore it with git, or make it again with `pneumo pretrain "
             f"{name}`."
         )
     try:
-        return Shipped(load(content), card)
+        return PocketWeights(load(content), card)
     except SafetensorError as error:
         raise StudyError(
             f"{path} is not a safetensors file ({error}). Restore it with git, or make it again with "
@@ -193,10 +195,10 @@ def _classes(chain: Chain) -> int | None:
     return len(biases[-1]) if biases else None
 
 
-ALIKE = 0.6  # share of a file's tensors that must match a network by name and shape to recognise it
+MIN_MATCH = 0.6  # share of a file's tensors that must match a network by name and shape to recognise it
 
 
-def why(tensors: dict[str, torch.Tensor], fault: Mismatch, name: str, size: str) -> str:
+def explain_mismatch(tensors: dict[str, torch.Tensor], mismatch: WeightsMismatch, name: str, size: str) -> str:
     """Return the likely reason why weights do not fit a network, as a sentence.
 
     tensors: the tensors of the file by key.
@@ -205,22 +207,22 @@ def why(tensors: dict[str, torch.Tensor], fault: Mismatch, name: str, size: str)
     size: "full" or "pocket".
     """
     if (
-        fault.shapes
-        and not fault.missing
-        and not fault.unexpected
-        and all(shape.startswith("top.") for shape in fault.shapes)
+        mismatch.shapes
+        and not mismatch.missing
+        and not mismatch.unexpected
+        and all(shape.startswith("top.") for shape in mismatch.shapes)
     ):
         return (
             f"Its classifier has another number of classes: ask for classes={_n_classes(tensors)}, "
             f"or leave the top away."
         )
-    if fault.missing and not fault.unexpected and not fault.shapes:
+    if mismatch.missing and not mismatch.unexpected and not mismatch.shapes:
         return f"The file holds only a part of a {size} {name}: it was cut short, or saved without some blocks."
     file_shapes = {(key, tuple(tensor.shape)) for key, tensor in tensors.items()}
     match, network = max(
         (len(file_shapes & shapes) / len(file_shapes), network) for network, shapes in _known_shapes().items()
     )
-    if match >= ALIKE and network != f"a {size} {name}":
+    if match >= MIN_MATCH and network != f"a {size} {name}":
         return f"By their names and shapes these are the weights of {network}."
     return f"They are the weights of some other network than a {size} {name}."
 
@@ -235,8 +237,8 @@ def _known_shapes() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
     """Return the keys and shapes of the tensors of each paper's network, under their publisher's and our keys."""
     known = {}
     with torch.device("meta"):
-        for name, kind in KINDS.items():
-            for size, build in (("full", registry.full), ("pocket", registry.pocket)):
+        for name, kind in ARCHITECTURES.items():
+            for size, build in (("full", registry.build_full), ("pocket", registry.build_pocket)):
                 built = build(kind, 1000)
                 shapes = {
                     key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()

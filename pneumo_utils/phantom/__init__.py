@@ -1,5 +1,5 @@
 """Simulate chest radiographs: patients, anatomy, findings, the X-ray beam and the image processing."""
 
-from pneumo_utils.phantom.population import Population, Shots
+from pneumo_utils.phantom.population import Population, Radiographs
 
-__all__ = ["Population", "Shots"]
+__all__ = ["Population", "Radiographs"]

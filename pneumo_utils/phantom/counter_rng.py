@@ -15,7 +15,7 @@ def _int32(value):
     return ((int(value) + _SIGN) & 0xFFFFFFFF) - _SIGN
 
 
-def mix(x: torch.Tensor) -> torch.Tensor:
+def hash_int32(x: torch.Tensor) -> torch.Tensor:
     """Hash an int32 tensor with the `lowbias32` function.
 
     Products of int32 numbers wrap around in the same way on every device, so the hash is the same everywhere.
@@ -39,7 +39,7 @@ def _mix_numpy(x):
 
 
 @lru_cache(maxsize=4096)
-def name_key(name: str) -> int:
+def hash_name(name: str) -> int:
     """Return the name of a random stream as an integer, the same in every process.
 
     name: the name of the stream.
@@ -56,7 +56,7 @@ def _bytes_to_normal(hashes):
     return (total.to(torch.float32) - 510.0) * (1.0 / 147.80)
 
 
-class Draws:
+class CounterRNG:
     """Random numbers for a batch of identities (patients or images).
 
     seed: the seed of the whole population.
@@ -74,7 +74,7 @@ class Draws:
         return torch.from_numpy(self._key.view(np.int32))
 
     def _hash(self, name):
-        return _mix_numpy(self._key + np.uint32(name_key(name) & 0xFFFFFFFF))
+        return _mix_numpy(self._key + np.uint32(hash_name(name) & 0xFFFFFFFF))
 
     def uniform(self, name: str, low: float = 0.0, high: float = 1.0) -> torch.Tensor:
         """Draw one uniform number for each identity, with 24 random bits, as a float64 tensor (B,).
@@ -99,7 +99,7 @@ class Draws:
         return torch.from_numpy(mean + deviation * ((total - 510.0) / 147.80))
 
     @staticmethod
-    def to_noise(hashed: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    def noise_grid(hashes: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         """Draw a grid of nearly normal noise for each image, on the device of the hashes.
 
         hashes: int32 tensor (B,).
@@ -107,8 +107,8 @@ class Draws:
 
         Returns a float tensor (B, rows, columns).
         """
-        cell = torch.arange(rows * columns, dtype=torch.int32, device=hashed.device) * _int32(0x9E3779B1)
-        return _bytes_to_normal(mix(mix(hashed[:, None] ^ cell[None]))).view(-1, rows, columns)
+        cell = torch.arange(rows * columns, dtype=torch.int32, device=hashes.device) * _int32(0x9E3779B1)
+        return _bytes_to_normal(hash_int32(hash_int32(hashes[:, None] ^ cell[None]))).view(-1, rows, columns)
 
 
 def _cubic(distance):
@@ -134,7 +134,7 @@ def _mean_weights(cells, size, device):
     return weights[:, 2:-2].contiguous().to(device)
 
 
-def smooth(lattice: torch.Tensor, size: int) -> torch.Tensor:
+def interpolate_lattice(lattice: torch.Tensor, size: int) -> torch.Tensor:
     """Interpolate a lattice of numbers smoothly to a field (B, size, size).
 
     It is computed in double precision, so that the batch size does not change the last bit of the result.
@@ -155,7 +155,7 @@ def _pool_weights(cells, size, device):
     return (overlap / overlap.sum(1, keepdim=True)).to(device)
 
 
-def pool(field: torch.Tensor, cells: int) -> torch.Tensor:
+def cell_means(field: torch.Tensor, cells: int) -> torch.Tensor:
     """Average a field over the cells of a grid, in double precision.
 
     field: tensor (B, size, size).
@@ -167,7 +167,7 @@ def pool(field: torch.Tensor, cells: int) -> torch.Tensor:
     return weights @ field.double() @ weights.T
 
 
-def spread(means: torch.Tensor, size: int) -> torch.Tensor:
+def interpolate_means(means: torch.Tensor, size: int) -> torch.Tensor:
     """Interpolate means of grid cells smoothly to a field (B, size, size).
 
     means: tensor (B, cells, cells), as `cell_means` returns it.

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import torch
 
 from pneumo_utils.phantom.anatomy import Scene
-from pneumo_utils.phantom.measurements import ease, ellipse, ramp, root
-from pneumo_utils.phantom.organs import tree
+from pneumo_utils.phantom.measurements import ellipse, safe_sqrt, smoothstep, soft_step
+from pneumo_utils.phantom.organs import branch_thickness
 from pneumo_utils.phantom.patients import FINDINGS
 
 # One row per lobe (right upper, middle, lower; left upper, lower): centre x and y, half-axes (as fractions of the
@@ -27,7 +27,7 @@ _LOBES = torch.tensor(
 )
 
 
-def alter(
+def alter_measurements(
     measures: dict[str, torch.Tensor], has: dict[str, torch.Tensor], severity: torch.Tensor
 ) -> dict[str, torch.Tensor]:
     """Apply the findings that change the anatomy: large heart, overinflated lungs, raised diaphragm.
@@ -55,7 +55,7 @@ def alter(
 def _blob(s, name, x, y, rx, ry, rough=0.45, knots=14):
     """Draw a cloud with a ragged border: 1 well inside, 0 outside."""
     q = ellipse(s.x - x, s.y - y, rx, ry)
-    return ease((q + rough * s.noise(name, knots) * 0.6 + 0.15 * s.noise(name + " fine", 30) + 0.15) / 0.8)
+    return smoothstep((q + rough * s.noise(name, knots) * 0.6 + 0.15 * s.noise(name + " fine", 30) + 0.15) / 0.8)
 
 
 def _random_lobe(s, name):
@@ -69,9 +69,9 @@ def _random_lobe(s, name):
     level = s.H * (0.47 + 0.03 * s.draw(name + " fissure", -1, 1))
     fissure = level + 0.05 * s.W * (s.ax / s.W - 0.5) + 0.008 * s.H * s.noise(name + " fissure", 7)
     lobe = choice[:, None, None]
-    above, below = ramp(fissure - s.y, 2 * s.edge), ramp(s.y - fissure, 2 * s.edge)
+    above, below = soft_step(fissure - s.y, 2 * s.edge), soft_step(s.y - fissure, 2 * s.edge)
     border = torch.where(lobe == 0, above, torch.where(lobe == 1, below, torch.ones_like(s.x)))
-    same_side = ramp(s.x * x.sign() - 0.02 * s.W, 0.04 * s.W)
+    same_side = soft_step(s.x * x.sign() - 0.02 * s.W, 0.04 * s.W)
     return x * s.W, y * s.H, rx * s.W, ry * s.H, border * same_side
 
 
@@ -84,11 +84,11 @@ def _add_fluid(s, lungs, cover, strength):
 
 def _bronchogram(s, cover):
     """Cut bronchi out of `cover`: in a consolidated lobe they stay full of air and show as dark branches."""
-    branches = tree(s, "bronchi", 9, 0.026, 0.75) / (0.020 * s.W)
+    branches = branch_thickness(s, "bronchi", 9, 0.026, 0.75) / (0.020 * s.W)
     return cover * (1 - 0.42 * branches.clamp(max=1))
 
 
-def consolidation(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_consolidation(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw a dense, focal opacity that ends at the border of the lobe, with air bronchograms.
 
     s: the scene of the images that have the finding.
@@ -112,20 +112,20 @@ def _interstitial(s, lungs, severity):
     cover = (near * uneven * 1.15).clamp(0, 1)
     cuffs = lungs.branches / (0.04 * s.W)
     streaks = s.noise("streaks", 44).abs() * near
-    lungs.share = lungs.share + severity * (0.07 * streaks + 0.12 * cuffs.clamp(max=1.5) * ramp(near, 0.3))
+    lungs.share = lungs.share + severity * (0.07 * streaks + 0.12 * cuffs.clamp(max=1.5) * soft_step(near, 0.3))
     return _add_fluid(s, lungs, cover, 0.10 + 0.40 * severity)
 
 
 def _ground_glass(s, lungs, severity):
     """Draw patches in the outer part of both lungs, more in the lower than in the upper part."""
-    outer = ease((s.xi - 0.35) / 0.5) * ease((s.t - 0.15) / 0.6)
-    patches = ease(
+    outer = smoothstep((s.xi - 0.35) / 0.5) * smoothstep((s.t - 0.15) / 0.6)
+    patches = smoothstep(
         (s.noise("ground glass", 8) * 0.8 + s.noise("ground glass fine", 17) * 0.5 + 1.6 * severity - 0.5) / 1.2
     )
     return _add_fluid(s, lungs, outer * patches, 0.15 + 0.45 * severity)
 
 
-def pneumonia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_pneumonia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw pneumonia by its cause: bacterial in one lobe, viral interstitial, COVID-19 peripheral.
 
     s: the scene of the images that have the finding.
@@ -149,7 +149,7 @@ def pneumonia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch
 
 def _bacterial(s, lungs, severity):
     """Draw consolidation in one lobe, and sometimes a second, paler one, as in bronchopneumonia."""
-    mask = consolidation(s, lungs, severity)
+    mask = draw_consolidation(s, lungs, severity)
     rows = (s.draw("second focus") < 0.35).flatten().nonzero().flatten()
     if len(rows):
         s, part = s.rows(rows), lungs.rows(rows)
@@ -161,7 +161,7 @@ def _bacterial(s, lungs, severity):
     return mask
 
 
-def infiltration(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_infiltration(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw pale patches with unclear borders anywhere in the lungs.
 
     s: the scene of the images that have the finding.
@@ -183,7 +183,7 @@ def infiltration(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     )
 
 
-def atelectasis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_atelectasis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw a collapsed plate or wedge at the base of one lung.
 
     s: the scene of the images that have the finding.
@@ -197,16 +197,16 @@ def atelectasis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> tor
     x = s.W * s.draw("atelectasis x", 0.35, 0.6) * side
     slope = s.draw("atelectasis slope", -0.3, 0.3)
     d = s.y - y - slope * (s.x - x) + 0.02 * s.H * s.noise("plate", 6)
-    plate = (1 - (d / (s.H * (0.012 + 0.022 * severity))) ** 2).clamp(min=0) * ramp(
+    plate = (1 - (d / (s.H * (0.012 + 0.022 * severity))) ** 2).clamp(min=0) * soft_step(
         1 - ((s.x - x) / (0.34 * s.W)) ** 2, 0.6
     )
-    wedge = ease((s.y - y + 0.25 * s.H * (s.ax / s.W - 0.25)) / (0.12 * s.H))
-    wedge = wedge * ramp(0.75 * s.W - s.ax, 0.3 * s.W) * ramp(s.x * side, 0.05 * s.W)
+    wedge = smoothstep((s.y - y + 0.25 * s.H * (s.ax / s.W - 0.25)) / (0.12 * s.H))
+    wedge = wedge * soft_step(0.75 * s.W - s.ax, 0.3 * s.W) * soft_step(s.x * side, 0.05 * s.W)
     cover = torch.where(s.draw("wedge") < 0.35, wedge, 1.2 * plate)
     return _add_fluid(s, lungs, cover, 0.30 + 0.50 * severity)
 
 
-def effusion(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_effusion(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw pleural fluid: a meniscus that blunts the angle, or a diffuse veil if the patient lies (AP).
 
     s: the scene of the images that have the finding.
@@ -216,17 +216,17 @@ def effusion(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.
     Returns the mask of the finding, bool tensor (B, size, size).
     """
     side = torch.where(s.draw("effusion side") < 0.5, -1.0, 1.0)
-    on_side = ramp(s.x * side - 0.1 * s.W, 0.1 * s.W)
+    on_side = soft_step(s.x * side - 0.1 * s.W, 0.1 * s.W)
     on_side = torch.where(s.draw("effusion both") < 0.15, torch.ones_like(on_side), on_side)
     level = s.H * (1.10 - 0.42 * severity**1.3)
     rise = s.H * 0.26 * s.xi.clamp(0, 1) ** 6 + 0.03 * s.H * (1 - s.xi).clamp(0, 1)
-    upright = ease((s.y - level + rise) / (0.10 * s.H))
-    veil = 0.65 * ease((s.y - level + 0.35 * s.H) / (0.6 * s.H))
+    upright = smoothstep((s.y - level + rise) / (0.10 * s.H))
+    veil = 0.65 * smoothstep((s.y - level + 0.35 * s.H) / (0.6 * s.H))
     cover = torch.where(s.ap > 0, torch.maximum(0.8 * upright, veil), upright) * on_side
     below = (
-        ramp(s.side - s.ax, s.edge)
-        * ramp(s.ax - s.inner, s.edge)
-        * ramp(s.floor + 0.04 * s.H - s.y, 0.04 * s.H)
+        soft_step(s.side - s.ax, s.edge)
+        * soft_step(s.ax - s.inner, s.edge)
+        * soft_step(s.floor + 0.04 * s.H - s.y, 0.04 * s.H)
         * on_side
     )
     lungs.fluid = lungs.fluid + 0.10 * s.D * cover * below
@@ -246,12 +246,12 @@ def _round_lesions(s, lungs, name, count, radius, strength):
         r = radius * s.draw(f"{name} {k} r", 0.75, 1.3)
         lumpy = 1 + 0.12 * s.noise(f"{name} {k}", 16)
         q = ellipse(s.x - x, s.y - depth * s.H, r * lumpy, r * lumpy)
-        lungs.solid = lungs.solid + strength * 2 * r * root(q) * present * (lungs.chord > 0.1 * s.D)
+        lungs.solid = lungs.solid + strength * 2 * r * safe_sqrt(q) * present * (lungs.chord > 0.1 * s.D)
         mask |= (q > 0) & (present > 0) & (lungs.chord > 0.12 * s.D)
     return mask
 
 
-def nodule(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_nodules(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw up to three round lesions of at most 3 cm.
 
     s: the scene of the images that have the finding.
@@ -263,7 +263,7 @@ def nodule(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Te
     return _round_lesions(s, lungs, "nodule", 3, s.W * (0.042 + 0.05 * severity), 0.55 + 0.45 * severity)
 
 
-def mass(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_mass(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw one round or lobulated lesion of more than 3 cm.
 
     s: the scene of the images that have the finding.
@@ -275,7 +275,7 @@ def mass(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tens
     return _round_lesions(s, lungs, "mass", 1, s.W * (0.13 + 0.13 * severity), 0.55 + 0.45 * severity)
 
 
-def pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw air outside a collapsed lung: a pleural line and no vessels beyond it, at the side and the apex.
 
     s: the scene of the images that have the finding.
@@ -288,7 +288,7 @@ def pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     on_side = (s.x * side > 0.05 * s.W).float()
     gap = s.W * (0.04 + 0.30 * severity) * (0.35 + 0.9 * (1 - s.t).clamp(0, 1)) * (1 + 0.18 * s.noise("pleura", 5))
     depth = torch.minimum(s.side - s.ax, (s.y - 0.02 * s.H) * 1.3) - gap
-    outside = ramp(-depth, 2 * s.edge) * on_side * (lungs.chord > 0)
+    outside = soft_step(-depth, 2 * s.edge) * on_side * (lungs.chord > 0)
     line = (1 - (depth / (1.2 * s.edge)) ** 2).clamp(min=0) * on_side
     lungs.share = (
         lungs.share * (1 - 0.6 * outside) + 0.03 * severity * (1 - outside) * on_side + 0.10 * line * (lungs.chord > 0)
@@ -297,7 +297,7 @@ def pneumothorax(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     return (outside > 0.5) & (lungs.chord > 0.06 * s.D) & s.chest_region
 
 
-def edema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_edema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw fluid around both hila in the shape of a bat's wings, and septal lines.
 
     s: the scene of the images that have the finding.
@@ -307,17 +307,17 @@ def edema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Ten
     Returns the mask of the finding, bool tensor (B, size, size).
     """
     dx, dy = (s.ax - s.hilum_x - 0.05 * s.W) / (0.55 * s.W), (s.y - 1.25 * s.hilum_y) / (0.55 * s.H)
-    wings = ease((1 - dx * dx - dy * dy + 0.30 * s.noise("wings", 14)) / 0.9)
+    wings = smoothstep((1 - dx * dx - dy * dy + 0.30 * s.noise("wings", 14)) / 0.9)
     septa = (
         (1 - ((s.y / (0.035 * s.H)) % 1 - 0.5).abs() / 0.16).clamp(min=0)
-        * ease((s.xi - 0.80) / 0.1)
-        * ease((s.t - 0.55) / 0.2)
+        * smoothstep((s.xi - 0.80) / 0.1)
+        * smoothstep((s.t - 0.55) / 0.2)
     )
     lungs.share = lungs.share + 0.06 * severity * septa
     return _add_fluid(s, lungs, wings, 0.12 + 0.50 * severity)
 
 
-def emphysema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_emphysema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw too much air and too few vessels, most in the upper lobes, and bullae.
 
     s: the scene of the images that have the finding.
@@ -326,14 +326,14 @@ def emphysema(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch
 
     Returns the mask of the finding, bool tensor (B, size, size).
     """
-    loss = (0.30 + 0.45 * severity) * (1.1 - 0.4 * s.t.clamp(0, 1)) + 0.12 * severity * ease(
+    loss = (0.30 + 0.45 * severity) * (1.1 - 0.4 * s.t.clamp(0, 1)) + 0.12 * severity * smoothstep(
         s.noise("bullae", 11) - 0.8
     )
     lungs.share = lungs.share * (1 - loss.clamp(0, 0.92) * (lungs.chord > 0))
     return s.lung_region & (lungs.chord > 0)
 
 
-def fibrosis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_fibrosis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw coarse lines and honeycombs in the outer part of the bases, or in the apices.
 
     s: the scene of the images that have the finding.
@@ -343,18 +343,20 @@ def fibrosis(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.
     Returns the mask of the finding, bool tensor (B, size, size).
     """
     apical = s.draw("apical scars") < 0.35
-    location = torch.where(apical, ease((0.42 - s.t) / 0.25), ease((s.t - 0.45) / 0.35) * ease((s.xi - 0.15) / 0.5))
+    location = torch.where(
+        apical, smoothstep((0.42 - s.t) / 0.25), smoothstep((s.t - 0.45) / 0.35) * smoothstep((s.xi - 0.15) / 0.5)
+    )
     coarse, fine = (
         (1 - s.noise("net", 46).abs() * 1.1).clamp(min=0),
         (1 - s.noise("net 2", 64).abs() * 1.3).clamp(min=0),
     )
     net = 0.6 * coarse + fine + 0.25 * s.noise("net 3", 80)
-    patch = ease((s.noise("scars", 6) * 0.7 + 0.8) / 1.0)
+    patch = smoothstep((s.noise("scars", 6) * 0.7 + 0.8) / 1.0)
     lungs.share = lungs.share + (0.08 + 0.20 * severity) * net * location * patch
     return (location * patch > 0.35) & (lungs.chord > 0.1 * s.D)
 
 
-def pleural_thickening(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_pleural_thickening(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw a dense layer along the wall of one side, or a cap over the apex.
 
     s: the scene of the images that have the finding.
@@ -368,15 +370,15 @@ def pleural_thickening(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor)
     width = s.W * (0.03 + 0.09 * severity) * (1 + 0.35 * s.noise("rind", 14))
     cap = s.draw("apical cap") < 0.35
     depth = torch.where(cap, torch.minimum(s.side - s.ax, (s.y - 0.01 * s.H) * 1.1), s.side - s.ax)
-    span = torch.where(cap, ramp(0.24 - s.t, 0.1), ramp(s.t - low, 0.1) * ramp(high - s.t, 0.1))
-    rind = ramp(width - depth, 2 * s.edge) * span * (s.x * side > 0.05 * s.W) * (depth > -s.edge)
+    span = torch.where(cap, soft_step(0.24 - s.t, 0.1), soft_step(s.t - low, 0.1) * soft_step(high - s.t, 0.1))
+    rind = soft_step(width - depth, 2 * s.edge) * span * (s.x * side > 0.05 * s.W) * (depth > -s.edge)
     lungs.fluid = lungs.fluid + 0.12 * s.D * (0.4 + severity) * rind
     mask = (rind > 0.4) & s.chest_region
     _add_fluid(s, lungs, rind, 0.45 + 0.45 * severity)
     return mask
 
 
-def hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Draw the stomach behind the heart: a round shadow with a fluid level.
 
     s: the scene of the images that have the finding.
@@ -389,13 +391,13 @@ def hernia(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Te
     x, y = s.W * s.draw("hernia x", 0.0, 0.22), 0.92 * s.H - 0.45 * r
     q = ellipse(s.x - x, s.y - y, 1.15 * r, r)
     level = y - r * s.draw("hernia level", -0.1, 0.4)
-    gas = root(q) * ramp(level - s.y, 2 * s.pixel)
-    lungs.solid = lungs.solid + 1.3 * r * root(q)
+    gas = safe_sqrt(q) * soft_step(level - s.y, 2 * s.pixel)
+    lungs.solid = lungs.solid + 1.3 * r * safe_sqrt(q)
     lungs.gas = lungs.gas + 1.9 * r * gas
     return (q > 0) & (s.y < 1.08 * s.H)
 
 
-def cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
+def draw_cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> torch.Tensor:
     """Return the mask of the heart, which `alter_measurements` has enlarged. Nothing is drawn.
 
     s: the scene of the images that have the finding.
@@ -407,9 +409,9 @@ def cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) -> to
     return s.heart_region
 
 
-DRAWN = {
-    "Cardiomegaly": cardiomegaly, "Emphysema": emphysema, "Fibrosis": fibrosis, "Infiltration": infiltration, "Pneumonia": pneumonia,
-    "Consolidation": consolidation, "Edema": edema, "Atelectasis": atelectasis, "Mass": mass, "Nodule": nodule, "Hernia": hernia,
-    "Pleural_Thickening": pleural_thickening, "Pneumothorax": pneumothorax, "Effusion": effusion,
+FINDING_FUNCTIONS = {
+    "Cardiomegaly": draw_cardiomegaly, "Emphysema": draw_emphysema, "Fibrosis": draw_fibrosis, "Infiltration": draw_infiltration, "Pneumonia": draw_pneumonia,
+    "Consolidation": draw_consolidation, "Edema": draw_edema, "Atelectasis": draw_atelectasis, "Mass": draw_mass, "Nodule": draw_nodules, "Hernia": draw_hernia,
+    "Pleural_Thickening": draw_pleural_thickening, "Pneumothorax": draw_pneumothorax, "Effusion": draw_effusion,
 }  # fmt: skip
-assert set(DRAWN) == set(FINDINGS) and math.isclose(float(_LOBES[:, 4].sum()), 1.0, abs_tol=1e-6)
+assert set(FINDING_FUNCTIONS) == set(FINDINGS) and math.isclose(float(_LOBES[:, 4].sum()), 1.0, abs_tol=1e-6)

@@ -4,17 +4,17 @@ import numpy as np
 import torch
 
 from pneumo_utils.phantom.anatomy import Scene
-from pneumo_utils.phantom.counter_rng import mix, name_key, pool, spread
-from pneumo_utils.phantom.measurements import ramp, steady
+from pneumo_utils.phantom.counter_rng import cell_means, hash_int32, hash_name, interpolate_means
+from pneumo_utils.phantom.measurements import batch_invariant, soft_step
 
 # Linear attenuation in 1/cm at 40, 60 and 80 keV (NIST XCOM, rounded): tissue like water, and compact bone with a
 # density of 1.8 g/cm3.
-TISSUE = (0.268, 0.206, 0.184)
-BONE = (1.20, 0.566, 0.401)
-METAL = 3.0  # markers, wires and electrodes, in 1/cm, about the same at all three
+TISSUE_ATTENUATION = (0.268, 0.206, 0.184)
+BONE_ATTENUATION = (1.20, 0.566, 0.401)
+METAL_ATTENUATION = 3.0  # markers, wires and electrodes, in 1/cm, about the same at all three
 
 
-def primary(
+def primary_beam(
     tissue: torch.Tensor, bone: torch.Tensor, metal: torch.Tensor, beam: dict[str, torch.Tensor]
 ) -> torch.Tensor:
     """Compute the fraction of the beam that passes unscattered (Beer-Lambert law, three energies).
@@ -23,14 +23,16 @@ def primary(
     beam: settings of the scanners, as `site_settings` returns them; `soft`, `mid` and `hard` are used.
     """
     transmitted = 0
-    for fraction, tissue_attenuation, bone_attenuation in zip((beam["soft"], beam["mid"], beam["hard"]), TISSUE, BONE):
-        transmitted = transmitted + fraction * steady(
-            torch.exp, -(tissue_attenuation * tissue + bone_attenuation * bone + METAL * metal)
+    for fraction, tissue_attenuation, bone_attenuation in zip(
+        (beam["soft"], beam["mid"], beam["hard"]), TISSUE_ATTENUATION, BONE_ATTENUATION
+    ):
+        transmitted = transmitted + fraction * batch_invariant(
+            torch.exp, -(tissue_attenuation * tissue + bone_attenuation * bone + METAL_ATTENUATION * metal)
         )
     return transmitted
 
 
-def scattered(direct: torch.Tensor, tissue: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
+def scattered_beam(direct: torch.Tensor, tissue: torch.Tensor, grid: torch.Tensor) -> torch.Tensor:
     """Compute the scattered radiation at the detector, which varies slowly over the image.
 
     It is proportional to the tissue that the beam crosses, and to the fraction that the grid lets through.
@@ -40,7 +42,7 @@ def scattered(direct: torch.Tensor, tissue: torch.Tensor, grid: torch.Tensor) ->
     grid: fraction of the scatter that passes the grid, tensor (B, 1, 1).
     """
     source = direct * tissue.clamp(max=30) * 0.26
-    return grid * spread(pool(source, 9), direct.shape[-1])
+    return grid * interpolate_means(cell_means(source, 9), direct.shape[-1])
 
 
 def expected_density(
@@ -53,12 +55,12 @@ def expected_density(
 
     Returns the density relative to the mean exposure behind the body, and this mean exposure (B, 1, 1).
     """
-    direct = primary(tissue, bone, 0 * bone, beam)
+    direct = primary_beam(tissue, bone, 0 * bone, beam)
     level = (direct * (tissue > 3)).mean((1, 2), keepdim=True) + 1e-6
-    return -((direct + scattered(direct, tissue, beam["grid"])) / level).clamp(min=1e-4).log(), level
+    return -((direct + scattered_beam(direct, tissue, beam["grid"])) / level).clamp(min=1e-4).log(), level
 
 
-def blur(field: torch.Tensor, weight: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def smooth_3_point(field: torch.Tensor, weight: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     """Smooth a field with a kernel of three points along both axes.
 
     field: tensor (B, size, size).
@@ -73,7 +75,7 @@ def blur(field: torch.Tensor, weight: tuple[torch.Tensor, torch.Tensor]) -> torc
     return field
 
 
-def detect(
+def add_detector_noise(
     exposure: torch.Tensor, photons: torch.Tensor, pixel: torch.Tensor, key: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Add quantum noise and electronic noise to an exposure. The noise is the same to the last bit on every device.
@@ -87,14 +89,16 @@ def detect(
     """
     size = exposure.shape[-1]
     cell = torch.arange(size * size, dtype=torch.int32, device=exposure.device) * 0x2545F491
-    hashes = mix(cell[None] ^ mix(key + name_key("quanta"))[:, None])
+    hashes = hash_int32(cell[None] ^ hash_int32(key + hash_name("quanta"))[:, None])
     total = (hashes & 0xFF) + ((hashes >> 8) & 0xFF) + ((hashes >> 16) & 0xFF) + ((hashes >> 24) & 0xFF)
     noise = ((total - 510).float() * (1.0 / 147.80)).view(-1, size, size)
     quanta = photons * pixel * pixel
     return (exposure + noise * (exposure / quanta + 2e-6).sqrt()).clamp(min=1e-4), noise
 
 
-def window(density: torch.Tensor, expected: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> torch.Tensor:
+def apply_window(
+    density: torch.Tensor, expected: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]
+) -> torch.Tensor:
     """Scale the density to 0 (black) to 1 (white).
 
     The window is chosen for the expected body without findings, as machines do that recognise the exposed anatomy.
@@ -113,7 +117,7 @@ def window(density: torch.Tensor, expected: torch.Tensor, scene: Scene, site: di
     return (density - low) / (high - low)
 
 
-def enhance(z: torch.Tensor, site: dict[str, torch.Tensor]) -> torch.Tensor:
+def enhance_contrast(z: torch.Tensor, site: dict[str, torch.Tensor]) -> torch.Tensor:
     """Increase the local contrast on two scales.
 
     z: windowed density.
@@ -121,13 +125,13 @@ def enhance(z: torch.Tensor, site: dict[str, torch.Tensor]) -> torch.Tensor:
     """
     size = z.shape[-1]
     z = z.clamp(-0.05, 1.3)
-    means = pool(z, min(28, size))
-    z = z + site["detail"] * (z - spread(means, size))
-    slow = pool(z, 6)
-    return z - site["equalise"] * (spread(slow, size) - 0.5)
+    means = cell_means(z, min(28, size))
+    z = z + site["detail"] * (z - interpolate_means(means, size))
+    slow = cell_means(z, 6)
+    return z - site["equalise"] * (interpolate_means(slow, size) - 0.5)
 
 
-def display(z: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> torch.Tensor:
+def apply_display_curve(z: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> torch.Tensor:
     """Apply the display curve: a sigmoid with the contrast of the site, then its gamma.
 
     z: windowed density.
@@ -139,12 +143,14 @@ def display(z: torch.Tensor, scene: Scene, site: dict[str, torch.Tensor]) -> tor
     z = z.clamp(0, 1)
     contrast = site["contrast"]
     curve = z + contrast * z * (1 - z) * (2 * z - 1) * 0.9
-    grey = steady(torch.exp, steady(torch.log, curve.clamp(1e-4, 1)) * (scene.gamma / site["gamma"]))
+    grey = batch_invariant(torch.exp, batch_invariant(torch.log, curve.clamp(1e-4, 1)) * (scene.gamma / site["gamma"]))
     grey = 0.5 + (grey - 0.5) * scene.contrast
     return (site["black"] + (site["white"] - site["black"]) * grey).clamp(0, 1)
 
 
-def shutters(scene: Scene, size: int, site: dict[str, torch.Tensor], device: str | torch.device) -> torch.Tensor:
+def collimator_transmission(
+    scene: Scene, size: int, site: dict[str, torch.Tensor], device: str | torch.device
+) -> torch.Tensor:
     """Compute the transmission of the blades of the collimator, 0 where a blade is in the image.
 
     scene: the scene.
@@ -165,12 +171,12 @@ def shutters(scene: Scene, size: int, site: dict[str, torch.Tensor], device: str
         visible = scene.draw(f"{name} blade") < site["shutter"]
         depth = scene.draw(f"{name} blade depth") ** 2 * 0.09 + 0.01
         transmission = transmission * torch.where(
-            visible, ramp(along - depth - tilt * direction * (across - 0.5), 1.6 / size), torch.ones_like(depth)
+            visible, soft_step(along - depth - tilt * direction * (across - 0.5), 1.6 / size), torch.ones_like(depth)
         )
     return transmission
 
 
-def letter(
+def draw_side_marker(
     scene: Scene,
     size: int,
     site: dict[str, torch.Tensor],
@@ -199,11 +205,11 @@ def letter(
     fine = 1 / (size * height)
     visible = scene.draw("marker shown") < 0.93
     stroke = 0.10
-    bar = ramp(stroke - (u - 0.1).abs(), fine) * ramp(0.5 - (v - 0.5).abs(), fine)
+    bar = soft_step(stroke - (u - 0.1).abs(), fine) * soft_step(0.5 - (v - 0.5).abs(), fine)
     bowl = (((u - 0.22) / 1.25) ** 2 + (v - 0.27) ** 2).sqrt()
-    bowl = ramp(stroke * 0.9 - (bowl - 0.2).abs(), fine) * ramp(u - 0.1, fine)
-    leg = ramp(stroke - (u - 0.1 - 0.62 * (v - 0.45)).abs(), fine) * ramp(0.275 - (v - 0.725).abs(), fine)
-    foot = ramp(0.22 - (u - 0.3).abs(), fine) * ramp(stroke - (v - 0.9).abs(), fine)
+    bowl = soft_step(stroke * 0.9 - (bowl - 0.2).abs(), fine) * soft_step(u - 0.1, fine)
+    leg = soft_step(stroke - (u - 0.1 - 0.62 * (v - 0.45)).abs(), fine) * soft_step(0.275 - (v - 0.725).abs(), fine)
+    foot = soft_step(0.22 - (u - 0.3).abs(), fine) * soft_step(stroke - (v - 0.9).abs(), fine)
     glyph = torch.maximum(bar, torch.where(right, torch.maximum(bowl, leg), foot))
     return glyph * (visible if planted is None else visible | planted) * scene.draw("marker brightness", 0.75, 1.0)
 
@@ -217,7 +223,7 @@ def letter(
 # detail: gain of structures of about 2 cm. equalise: how far slow changes of brightness are flattened (like CLAHE).
 # shutter: fraction of images with a visible edge of the collimator.
 # marker: height of the letter, as a fraction of the image.
-COLUMNS = (
+SITE_COLUMNS = (
     "soft", "mid", "hard", "grid", "photons", "blur", "low", "high", "black", "white", "gamma", "contrast", "detail", "equalise",
     "shutter", "marker",
 )  # fmt: skip
@@ -242,4 +248,4 @@ def site_settings(kind: str, site: np.ndarray) -> dict[str, torch.Tensor]:
     site: site number of each image, integers from 0 to 3.
     """
     rows = torch.tensor(CHILD_SITES if kind == "children" else ADULT_SITES)[torch.tensor(site.copy())]
-    return dict(zip(COLUMNS, rows.unbind(1)))
+    return dict(zip(SITE_COLUMNS, rows.unbind(1)))

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pneumo_utils.phantom.counter_rng import Draws
+from pneumo_utils.phantom.counter_rng import CounterRNG
 
 # Inner half-width, lung height (apex to right dome at full inspiration) and inner half-depth of the chest in cm, by
 # age in years.
@@ -16,7 +16,7 @@ _HEIGHT = (6.5, 8.8, 10.2, 11.4, 13.3, 17.5, 22.5)
 _HALF_DEPTH = (4.3, 5.5, 5.9, 6.2, 6.7, 7.8, 9.0)
 
 
-def measure(seed: int, table: pd.DataFrame) -> dict[str, torch.Tensor]:
+def measure_bodies(seed: int, table: pd.DataFrame) -> dict[str, torch.Tensor]:
     """Compute all measurements of the body in each image of a table.
 
     seed: the seed of the population.
@@ -24,7 +24,7 @@ def measure(seed: int, table: pd.DataFrame) -> dict[str, torch.Tensor]:
 
     Returns name -> float tensor (B,) on the CPU. Lengths are in cm; other values are fractions of the chest's size.
     """
-    patient, shot = Draws(seed, table["patient"]), Draws(seed + 7919, table.index)
+    patient, shot = CounterRNG(seed, table["patient"]), CounterRNG(seed + 7919, table.index)
     age = torch.tensor(table["age"].to_numpy(np.float64))
     female = torch.tensor((table["sex"] == "F").to_numpy(np.float64))
     ap = torch.tensor((table["view"] == "AP").to_numpy(np.float64))
@@ -167,7 +167,7 @@ def measure(seed: int, table: pd.DataFrame) -> dict[str, torch.Tensor]:
     return {name: value.float() for name, value in measures.items()}
 
 
-def ramp(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
+def soft_step(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
     """Return an antialiased step: 0 outside, 1 inside, linear in between.
 
     distance: signed distance from the edge, positive inside. It is not changed.
@@ -176,7 +176,7 @@ def ramp(distance: torch.Tensor, width: torch.Tensor | float) -> torch.Tensor:
     return (distance / width).add_(0.5).clamp_(0, 1)
 
 
-def ease(x: torch.Tensor) -> torch.Tensor:
+def smoothstep(x: torch.Tensor) -> torch.Tensor:
     """Return the smoothstep of x: 0 for x <= 0, 1 for x >= 1, with zero slope at both ends.
 
     x: a tensor of any shape.
@@ -186,7 +186,7 @@ def ease(x: torch.Tensor) -> torch.Tensor:
     return square.mul_(x.mul_(-2).add_(3))
 
 
-def root(x: torch.Tensor) -> torch.Tensor:
+def safe_sqrt(x: torch.Tensor) -> torch.Tensor:
     """Return the square root of x, and 0 where x is negative.
 
     x: a tensor, for example the squared half-chord through a round body.
@@ -220,7 +220,7 @@ def tilted_ellipse(
     return 1 - ((dx * cosine + dy * sine) / rx) ** 2 - ((dy * cosine - dx * sine) / ry) ** 2
 
 
-def segment_distance2(
+def squared_segment_distance(
     x: torch.Tensor,
     y: torch.Tensor,
     ax: torch.Tensor | float,
@@ -241,7 +241,7 @@ def segment_distance2(
     return (x - ax - along * dx) ** 2 + (y - ay - along * dy) ** 2, along
 
 
-def tube(d2: torch.Tensor, radius: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
+def tube_thickness(d2: torch.Tensor, radius: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
     """Compute the chord length through a solid tube seen from the side.
 
     A tube thinner than a pixel is widened to the pixel, and keeps its cross-section.
@@ -256,7 +256,7 @@ def tube(d2: torch.Tensor, radius: torch.Tensor, pixel: torch.Tensor) -> torch.T
     return (1 - q).mul_(q.mul_(0.9).add_(1)).mul_(2 * radius * (radius / drawn_radius))
 
 
-def shell(d2: torch.Tensor, radius: torch.Tensor, wall: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
+def shell_thickness(d2: torch.Tensor, radius: torch.Tensor, wall: torch.Tensor, pixel: torch.Tensor) -> torch.Tensor:
     """Compute the chord length through a hollow tube, for example cortical bone or a catheter.
 
     d2: squared distance to the axis of the tube.
@@ -264,10 +264,10 @@ def shell(d2: torch.Tensor, radius: torch.Tensor, wall: torch.Tensor, pixel: tor
     wall: thickness of the wall.
     pixel: size of a pixel, in the same unit.
     """
-    return tube(d2, radius, pixel) - tube(d2, radius - wall, pixel)
+    return tube_thickness(d2, radius, pixel) - tube_thickness(d2, radius - wall, pixel)
 
 
-def steady(function: Callable[..., torch.Tensor], *fields: torch.Tensor) -> torch.Tensor:
+def batch_invariant(function: Callable[..., torch.Tensor], *fields: torch.Tensor) -> torch.Tensor:
     """Apply a transcendental function so that the batch size does not change the last bit of the result.
 
     Vectorised and scalar code differ in the last bit, and the number of elements decides which of them computes an

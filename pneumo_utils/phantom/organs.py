@@ -5,8 +5,15 @@ import math
 import torch
 
 from pneumo_utils.phantom.anatomy import Scene
-from pneumo_utils.phantom.counter_rng import mix, name_key
-from pneumo_utils.phantom.measurements import ease, ramp, root, segment_distance2, shell, steady
+from pneumo_utils.phantom.counter_rng import hash_int32, hash_name
+from pneumo_utils.phantom.measurements import (
+    batch_invariant,
+    safe_sqrt,
+    shell_thickness,
+    smoothstep,
+    soft_step,
+    squared_segment_distance,
+)
 
 
 def _rib_profile(distance):
@@ -18,7 +25,7 @@ def _rib_profile(distance):
     return (1 - d2).mul_(d2.mul_(1.1).add_(0.52))
 
 
-def ribs(s: Scene) -> torch.Tensor:
+def rib_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the front and back halves of all ribs.
 
     Each rib is a tilted hoop on the chest wall. Rounding the position to a rib number finds the nearest rib.
@@ -27,8 +34,8 @@ def ribs(s: Scene) -> torch.Tensor:
     """
     hoop = torch.maximum(s.side + 0.35 * s.wall * (1 - 0.5 * s.child), s.ax * 0 + 1e-3)
     sine = (s.ax / hoop).clamp(max=1.0)
-    cosine = root(1 - sine * sine)
-    inside = ramp(hoop - s.ax, s.pixel)
+    cosine = safe_sqrt(1 - sine * sine)
+    inside = soft_step(hoop - s.ax, s.pixel)
     slope = sine / torch.maximum(cosine, 0.12 + 0 * cosine)
     warp = s.noise("ribs", 6)
     half_width = s.rib_width * s.rib_space
@@ -46,15 +53,15 @@ def ribs(s: Scene) -> torch.Tensor:
         profile = _rib_profile(distance / (width * blur)).div_(blur)
         visible = inside * ((nearest >= 0) & (nearest <= (10.6 if back else 8.6)))
         if back:
-            visible = visible * ramp(s.ax - 0.9 * s.spine, 0.2 * s.spine)
+            visible = visible * soft_step(s.ax - 0.9 * s.spine, 0.2 * s.spine)
             bone = profile.mul_(visible).mul_(0.13 + 0.13 * grazing)
         else:
-            visible = visible * ramp(sine - s.rib_end - 0.03 * (nearest - 3), 0.10)
+            visible = visible * soft_step(sine - s.rib_end - 0.03 * (nearest - 3), 0.10)
             bone = bone + profile.mul_(visible).mul_(0.048 + 0.072 * grazing)
     return bone * (2.1 + 0.6 * s.child)
 
 
-def spine(s: Scene) -> torch.Tensor:
+def spine_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of vertebral bodies with end plates, pedicles and spinous processes.
 
     s: the scene.
@@ -62,21 +69,21 @@ def spine(s: Scene) -> torch.Tensor:
     x = s.x / s.spine
     phase = s.y / s.vertebra + 0.3
     v = phase - phase.floor() - 0.5
-    body = ramp(0.5 - 0.5 * s.disc - v.abs(), 0.10)
+    body = soft_step(0.5 - 0.5 * s.disc - v.abs(), 0.10)
     waist = 1 - 0.12 * (1 - (v * 2) ** 2)
-    column = root(1 - (x / waist) ** 2 * (x / waist).abs())
+    column = safe_sqrt(1 - (x / waist) ** 2 * (x / waist).abs())
     plates = (1 - ((v.abs() - 0.5 + 0.5 * s.disc + 0.05) / 0.07) ** 2).clamp(min=0)
     pedicle_d2 = ((x.abs() - 0.60) / 0.24) ** 2 + ((v + 0.12) / 0.22) ** 2
     pedicles = (1 - (pedicle_d2 - 0.65).abs() / 0.5).clamp(min=0)
     spinous = (1 - (x / 0.17) ** 2 - ((v - 0.24) / 0.26) ** 2).clamp(min=0)
-    process = (1 - ((v + 0.05) / 0.2) ** 2).clamp(min=0) * ramp(1.75 - x.abs(), 0.3) * (x.abs() > 0.9)
+    process = (1 - ((v + 0.05) / 0.2) ** 2).clamp(min=0) * soft_step(1.75 - x.abs(), 0.3) * (x.abs() > 0.9)
     scale = 0.8 * s.bone_scale
     return scale * (
         column * (0.45 + 0.60 * body + 0.60 * plates * body) + 0.50 * pedicles + 0.50 * spinous + 0.25 * process
     )
 
 
-def clavicles(s: Scene) -> torch.Tensor:
+def clavicle_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the clavicles: two shallow S-shaped tubes from the sternum to the shoulders.
 
     s: the scene.
@@ -92,10 +99,12 @@ def clavicles(s: Scene) -> torch.Tensor:
     flat = 1 + 0.5 * (s.clavicle_rise / span) ** 2
     thick = s.W * (0.042 + 0.018 * (2 * q - 1) ** 2 + 0.006 * s.child)
     d = (s.y - curve) / flat
-    return scene.fill(s, 0.9 * shell(d * d, thick, 0.32 * thick, s.pixel) * ramp(q, 0.05) * ramp(1 - q, 0.05))
+    return scene.fill(
+        s, 0.9 * shell_thickness(d * d, thick, 0.32 * thick, s.pixel) * soft_step(q, 0.05) * soft_step(1 - q, 0.05)
+    )
 
 
-def scapulae(s: Scene) -> torch.Tensor:
+def scapula_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the scapulae: blade with a dense outer border, spine, and the head of the humerus.
 
     s: the scene.
@@ -105,31 +114,33 @@ def scapulae(s: Scene) -> torch.Tensor:
     w = (s.y - top) / (bottom - top)
     up = 1 - w
     medial = s.scapula_out - 0.34 * s.W * up + s.W * 0.05 * w - 0.10 * s.W * s.raised * (up - w)
-    lateral = s.scapula_out + 0.30 * s.W * up.clamp(min=0) * root(up) + 0.10 * s.W + 0.2 * s.W * s.raised * w
-    within = ramp(w, 0.06) * ramp(up, 0.08)
-    blade = ramp(s.ax - medial, 0.03 * s.W) * ramp(lateral - s.ax, 0.04 * s.W)
+    lateral = s.scapula_out + 0.30 * s.W * up.clamp(min=0) * safe_sqrt(up) + 0.10 * s.W + 0.2 * s.W * s.raised * w
+    within = soft_step(w, 0.06) * soft_step(up, 0.08)
+    blade = soft_step(s.ax - medial, 0.03 * s.W) * soft_step(lateral - s.ax, 0.04 * s.W)
     border = (1 - ((s.ax - lateral + 0.035 * s.W) / (0.035 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
     rim = (1 - ((s.ax - medial - 0.012 * s.W) / (0.014 * s.W + 0.5 * s.pixel)) ** 2).clamp_(min=0)
     inner, acromion = s.scapula_out - 0.28 * s.W, s.shoulder_x - 0.02 * s.W
-    ridge2, _ = segment_distance2(s.ax, s.y, inner, s.shoulder_y + 0.13 * s.H, acromion, s.shoulder_y - 0.03 * s.H)
+    ridge2, _ = squared_segment_distance(
+        s.ax, s.y, inner, s.shoulder_y + 0.13 * s.H, acromion, s.shoulder_y - 0.03 * s.H
+    )
     ridge = (1 - ridge2 / (0.05 * s.W) ** 2).clamp_(min=0)
     plate = within.mul_(blade.mul_(0.30).add_(border.mul_(0.55)).add_(rim.mul_(0.25)))
     ball2 = (s.ax - s.shoulder_x) ** 2 + (s.y - s.shoulder_y - 0.02 * s.H) ** 2
     head_r = s.W * 0.155 * (1 - 0.12 * s.child)
-    head = 0.85 * root(1 - ball2 / head_r**2)
+    head = 0.85 * safe_sqrt(1 - ball2 / head_r**2)
     return scene.fill(s, s.W / 13.0 * (plate.add_(ridge.mul_(0.6)) + head))
 
 
-def humeri(s: Scene) -> torch.Tensor:
+def humerus_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the shafts of both humeri.
 
     s: the scene.
     """
     radius = s.W * (0.075 + 0.004 * s.child)
-    return 0.75 * shell(s.arm_d2, radius, 0.34 * radius, s.pixel)
+    return 0.75 * shell_thickness(s.arm_d2, radius, 0.34 * radius, s.pixel)
 
 
-def skull(s: Scene) -> torch.Tensor:
+def skull_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the jaw and the skull base, visible if the field reaches that high.
 
     s: the scene.
@@ -137,11 +148,11 @@ def skull(s: Scene) -> torch.Tensor:
     scene, s = s, s.strip(-9 * s.H, s.head_y + 0.30 * s.head_r)
     q = ((s.x - s.head_x) / (0.86 * s.head_r)) ** 2 + ((s.y - s.head_y + s.head_r * 0.72) / (0.86 * s.head_r)) ** 2
     return scene.fill(
-        s, s.W / 13.0 * (1.6 * ease((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8
+        s, s.W / 13.0 * (1.6 * smoothstep((1 - q) / 0.5) + 1.1 * (1 - ((q - 0.88) / 0.14) ** 2).clamp(min=0)) * 0.8
     )
 
 
-def sternum(s: Scene) -> torch.Tensor:
+def sternum_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the upper end of the sternum.
 
     The rest is hidden in front of the spine unless the patient is rotated.
@@ -150,13 +161,13 @@ def sternum(s: Scene) -> torch.Tensor:
     """
     scene, s = s, s.strip(s.clavicle_y - 0.04 * s.H, s.clavicle_y + 0.20 * s.H)
     q = 1 - ((s.x - s.turn * s.W * 0.9) / (0.16 * s.W)) ** 2 - ((s.y - s.clavicle_y - 0.08 * s.H) / (0.10 * s.H)) ** 2
-    return scene.fill(s, 0.35 * s.W / 13.0 * root(q))
+    return scene.fill(s, 0.35 * s.W / 13.0 * safe_sqrt(q))
 
 
-PARENCHYMA = 0.27  # share of tissue and blood in a healthy inflated lung
+LUNG_TISSUE_FRACTION = 0.27  # share of tissue and blood in a healthy inflated lung
 
 
-def cavity(s: Scene, heart: torch.Tensor, vessels: torch.Tensor) -> torch.Tensor:
+def lung_thickness(s: Scene, heart: torch.Tensor, vessels: torch.Tensor) -> torch.Tensor:
     """Compute the depth of lung along the beam.
 
     It also stores two masks on the scene: `chest_region`, the silhouette of the lungs, and `lung_region`, the same
@@ -166,20 +177,27 @@ def cavity(s: Scene, heart: torch.Tensor, vessels: torch.Tensor) -> torch.Tensor
     heart: thickness of the heart.
     vessels: thickness of the great vessels.
     """
-    central = 0.50 + 0.50 * ease((s.ax - s.inner) / (0.38 * s.W))
-    depth = 2 * s.D * central * (0.35 + 0.65 * ease(s.t / 0.5)) * (0.16 + 0.84 * s.cosine) * ramp(s.side - s.ax, s.edge)
-    medial = ramp(s.ax - s.inner, 1.4 * s.edge + 0.012 * s.W)
-    above = ramp(s.t, 0.02)
+    central = 0.50 + 0.50 * smoothstep((s.ax - s.inner) / (0.38 * s.W))
+    depth = (
+        2
+        * s.D
+        * central
+        * (0.35 + 0.65 * smoothstep(s.t / 0.5))
+        * (0.16 + 0.84 * s.cosine)
+        * soft_step(s.side - s.ax, s.edge)
+    )
+    medial = soft_step(s.ax - s.inner, 1.4 * s.edge + 0.012 * s.W)
+    above = soft_step(s.t, 0.02)
     inside = medial * above * (s.xi < 1)
     below_floor = ((s.y - s.floor) / (0.30 * s.H)).clamp(0, 1)
-    recess = 1 - root(below_floor) * 0.55 - 0.45 * ramp(s.y - s.floor, s.edge) * (below_floor > 0)
+    recess = 1 - safe_sqrt(below_floor) * 0.55 - 0.45 * soft_step(s.y - s.floor, s.edge) * (below_floor > 0)
     chord = depth * inside * recess
     s.lung_region = (inside > 0.5) & (s.y < s.floor) & (heart < 0.25 * s.D)
     s.chest_region = (inside > 0.5) & (s.y < s.floor)
     return torch.minimum(chord, (depth - heart - vessels).clamp(min=0))
 
 
-def tree(s: Scene, name: str, branches: int, width: float, reach: float) -> torch.Tensor:
+def branch_thickness(s: Scene, name: str, branches: int, width: float, reach: float) -> torch.Tensor:
     """Compute the thickness in cm of a tree of round tubes that divide as they leave the hilum.
 
     The distance to the nearest branch is found by folding the angle at every division.
@@ -195,11 +213,13 @@ def tree(s: Scene, name: str, branches: int, width: float, reach: float) -> torc
     angle = s.hilum_angle + wobble * 0.055 * (r + 0.12) + torch.where(s.left, 0.37, 0.0)
     branch_angle = angle * branches
     branch = branch_angle.round()
-    hashes = mix((branch.to(torch.int32) * 2 + s.left.to(torch.int32)) ^ mix(s.key + name_key(name))[:, None, None])
+    hashes = hash_int32(
+        (branch.to(torch.int32) * 2 + s.left.to(torch.int32)) ^ hash_int32(s.key + hash_name(name))[:, None, None]
+    )
     first = (hashes & 0xFF).float() * (0.22 / 255)
     offset = ((hashes >> 8) & 0xFF).float() * (0.5 / 255) - 0.25
     side = ((hashes >> 16) & 0xFF).float() * (1 / 255)
-    offset_angle = (branch_angle - branch - offset * ease(r * 4)) / branches * (2 * math.pi)
+    offset_angle = (branch_angle - branch - offset * smoothstep(r * 4)) / branches * (2 * math.pi)
     distance = r - first
     for opening, start in ((0.20, 0.10), (0.10, 0.30), (0.05, 0.50)):  # each division opens over the same distance
         offset_angle = offset_angle.abs_().sub_(
@@ -214,11 +234,11 @@ def tree(s: Scene, name: str, branches: int, width: float, reach: float) -> torc
         .mul_(2)
         .div_(drawn_radius)
         .mul_((1 - across * across).clamp_(min=0))
-        .mul_(ramp(reach - r, 0.5))
+        .mul_(soft_step(reach - r, 0.5))
     )
 
 
-def polar(s: Scene) -> None:
+def set_hilum_coordinates(s: Scene) -> None:
     """Store polar coordinates around the hilum of each side on the scene.
 
     `from_hilum` is the distance in half-widths of the chest. `hilum_angle` is the direction in turns.
@@ -229,10 +249,10 @@ def polar(s: Scene) -> None:
     dy = s.y - s.hilum_y - torch.where(s.left, -0.02, 0.02) * s.H
     dy = dy - torch.maximum(torch.minimum(dy, 0.13 * s.H), -0.07 * s.H) * 0.65  # the hilum is tall, not a point
     s.from_hilum = (dx * dx + dy * dy * 0.8).sqrt() / s.W + 1e-3
-    s.hilum_angle = steady(torch.atan2, dy, dx) * (1 / (2 * math.pi))
+    s.hilum_angle = batch_invariant(torch.atan2, dy, dx) * (1 / (2 * math.pi))
 
 
-def hila(s: Scene) -> torch.Tensor:
+def hilum_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of the hila themselves: arteries, veins and lymph nodes.
 
     s: the scene.
@@ -243,7 +263,7 @@ def hila(s: Scene) -> torch.Tensor:
     return 0.24 * s.W * blob * (0.8 + 0.25 * s.noise("hilum", 26))
 
 
-def texture(s: Scene) -> torch.Tensor:
+def lung_texture(s: Scene) -> torch.Tensor:
     """Compute the local deviation of the tissue fraction of the lungs from its mean.
 
     It contains vessels and septa that are too fine to draw, and the gradient due to gravity. The noise fields are
@@ -262,11 +282,15 @@ def _curve(s, name, x_top, x_bottom, y_top, y_bottom, width, wave):
     """Compute the thickness of a thin line from top to bottom that wanders sideways."""
     f = ((s.y - y_top) / (y_bottom - y_top)).clamp(0, 1)
     phase = s.draw(f"{name} phase") * 6.3
-    x = x_top + (x_bottom - x_top) * f * f * (3 - 2 * f) + wave * steady(torch.sin, phase + f * 5) * f * (1 - f) * 2
+    x = (
+        x_top
+        + (x_bottom - x_top) * f * f * (3 - 2 * f)
+        + wave * batch_invariant(torch.sin, phase + f * 5) * f * (1 - f) * 2
+    )
     steep = 1 + ((x_bottom - x_top) / (y_bottom - y_top)) ** 2
     drawn_width = torch.maximum(width, 0.6 * s.pixel)
-    line = (width / drawn_width) * root(1 - (s.x - x) ** 2 / (drawn_width * drawn_width * steep))
-    return width * line * ramp(s.y - y_top, s.pixel) * ramp(y_bottom - s.y, s.pixel)
+    line = (width / drawn_width) * safe_sqrt(1 - (s.x - x) ** 2 / (drawn_width * drawn_width * steep))
+    return width * line * soft_step(s.y - y_top, s.pixel) * soft_step(y_bottom - s.y, s.pixel)
 
 
 def _electrode(s, side):
@@ -274,7 +298,7 @@ def _electrode(s, side):
     x = side * s.W * s.draw(f"electrode x {side}", 0.45, 1.05)
     y = s.H * s.draw(f"electrode y {side}", 0.0, 0.35)
     d2 = ((s.x - x) ** 2 + (s.y - y) ** 2) / (0.075 * s.W) ** 2
-    disc = 0.12 * ramp(1 - d2, 0.5) + 0.2 * ramp(0.16 - d2, 0.2)
+    disc = 0.12 * soft_step(1 - d2, 0.5) + 0.2 * soft_step(0.16 - d2, 0.2)
     end = torch.where(s.draw(f"wire {side}") < 0.5, -0.5 * s.H, 1.6 * s.H)
     away = side * s.W * s.draw(f"wire x {side}", 0.7, 1.6)
     start, stop = torch.where(end < y, away, x), torch.where(end < y, x, away)
@@ -318,7 +342,7 @@ _DEVICES = {
 }
 
 
-def metal(s: Scene) -> torch.Tensor:
+def device_thickness(s: Scene) -> torch.Tensor:
     """Compute the thickness of all medical devices, in cm of a metal-like material.
 
     Sicker patients have more devices, above all if the image is taken lying down (AP).

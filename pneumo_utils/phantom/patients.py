@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from pneumo_utils.phantom.counter_rng import Draws
+from pneumo_utils.phantom.counter_rng import CounterRNG
 
-LETTERS = {
+FINDING_LETTERS = {
     "A": "Atelectasis",
     "C": "Cardiomegaly",
     "E": "Effusion",
@@ -24,7 +24,7 @@ LETTERS = {
     "T": "Pleural_Thickening",
     "H": "Hernia",
 }
-FINDINGS = tuple(LETTERS.values())
+FINDINGS = tuple(FINDING_LETTERS.values())
 NO_FINDING = "No Finding"
 
 # Counts of each set of labels in the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical
@@ -78,7 +78,7 @@ CMH:1 INH:1 INKS:1 CEPK:1 INXST:1 ANXT:1 NPK:1 AEXST:1 MPK:1 EKS:1 AIMNXH:1 AMXK
 def _parse_counts(text):
     """Read the names and counts of sets of findings from text."""
     sets, counts = zip(*(item.split(":") for item in text.split()))
-    names = ["|".join(LETTERS[c] for c in letters) if letters != "-" else NO_FINDING for letters in sets]
+    names = ["|".join(FINDING_LETTERS[c] for c in letters) if letters != "-" else NO_FINDING for letters in sets]
     return names, np.array([int(n) for n in counts])
 
 
@@ -119,7 +119,7 @@ _CHILD_SITE = {"normal": (0.60, 0.74, 0.78), "bacterial": (0.10, 0.38, 0.84), "v
 _ADULT_SITE = {"none": (0.14, 0.54, 0.88), "other": (0.25, 0.50, 0.80), "pneumonia": (0.42, 0.51, 0.62)}
 
 
-def patients_of(kind: str, seed: int, index: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def assign_patients(kind: str, seed: int, index: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Assign each image to a patient.
 
     kind: kind of population.
@@ -133,7 +133,7 @@ def patients_of(kind: str, seed: int, index: ArrayLike) -> tuple[np.ndarray, np.
     number, position = index // block, index % block
     blocks, inverse = np.unique(number, return_inverse=True)
     slots = blocks[:, None] * block + np.arange(block)
-    draws = Draws(seed, slots.ravel())
+    draws = CounterRNG(seed, slots.ravel())
     another = draws.uniform("another image").numpy().reshape(slots.shape)
     probability = _ANOTHER[kind]
     # Most patients have one or a few images, some have very many: each has their own probability to return.
@@ -228,7 +228,7 @@ def _labels(kind, findings, label_noise, shot):
     return label
 
 
-def tabulate(kind: str, seed: int, index: Iterable[int], label_noise: float = 0.0) -> pd.DataFrame:
+def make_patient_table(kind: str, seed: int, index: Iterable[int], label_noise: float = 0.0) -> pd.DataFrame:
     """Make the table of patients: one row per image, indexed by the number of the image.
 
     kind: kind of population.
@@ -241,8 +241,8 @@ def tabulate(kind: str, seed: int, index: Iterable[int], label_noise: float = 0.
     index = np.asarray(list(index), dtype=np.int64)
     if len(index) and index.min() < 0:
         raise ValueError("image indices start at 0")
-    patient_number, visit = patients_of(kind, seed, index)
-    patient, shot = Draws(seed, patient_number), Draws(seed + 7919, index)
+    patient_number, visit = assign_patients(kind, seed, index)
+    patient, shot = CounterRNG(seed, patient_number), CounterRNG(seed + 7919, index)
     cause = _causes(kind, patient, shot) if kind in _CAUSES else None
     findings = _findings(kind, patient, shot, cause)
     if cause is None:

@@ -10,18 +10,18 @@ import pandas as pd
 import torch
 
 from pneumo_utils.phantom import anatomy, findings, imaging, organs
-from pneumo_utils.phantom.counter_rng import Draws, pool
+from pneumo_utils.phantom.counter_rng import CounterRNG, cell_means
 from pneumo_utils.phantom.imaging import site_settings
-from pneumo_utils.phantom.measurements import measure, steady
-from pneumo_utils.phantom.patients import FINDINGS, NO_FINDING, tabulate
+from pneumo_utils.phantom.measurements import batch_invariant, measure_bodies
+from pneumo_utils.phantom.patients import FINDINGS, NO_FINDING, make_patient_table
 
-KINDS = ("children", "adults", "nih", "covid")
+POPULATION_KINDS = ("children", "adults", "nih", "covid")
 SHORTCUTS = ("marker", "brightness", "size", "colour", "findings")  # the last three are used by the writers
 _CAUSE_NUMBER = {"bacterial": 1, "viral": 2, "covid": 3}
 _MAX_BATCH_PIXELS = {"cpu": 1 << 18, "cuda": 1 << 25}
 
 
-class Shots(SimpleNamespace):
+class Radiographs(SimpleNamespace):
     """Radiographs with their ground truth.
 
     image: uint8 tensor (B, size, size).
@@ -30,7 +30,7 @@ class Shots(SimpleNamespace):
     """
 
 
-class Lungs(SimpleNamespace):
+class LungFields(SimpleNamespace):
     """The contents of the chest, as fields (B, size, size).
 
     chord: depth of lung in cm.
@@ -38,14 +38,14 @@ class Lungs(SimpleNamespace):
     branches, fluid, solid, gas: thickness in cm.
     """
 
-    def rows(self, chosen: torch.Tensor) -> "Lungs":
+    def rows(self, chosen: torch.Tensor) -> "LungFields":
         """Select some images of every field.
 
         chosen: indices of the images.
         """
-        return Lungs(**{k: v[chosen] for k, v in vars(self).items()})
+        return LungFields(**{k: v[chosen] for k, v in vars(self).items()})
 
-    def put(self, chosen: torch.Tensor, part: "Lungs") -> None:
+    def put(self, chosen: torch.Tensor, part: "LungFields") -> None:
         """Replace some images of every field.
 
         chosen: indices of the images.
@@ -67,8 +67,8 @@ class Population:
     """
 
     def __init__(self, kind: str = "children", seed: int = 0, label_noise: float = 0.0, shortcuts: Iterable[str] = ()):
-        if kind not in KINDS:
-            raise ValueError(f"no population {kind!r}; there are {', '.join(KINDS)}")
+        if kind not in POPULATION_KINDS:
+            raise ValueError(f"no population {kind!r}; there are {', '.join(POPULATION_KINDS)}")
         unknown = sorted(set(shortcuts) - set(SHORTCUTS))
         if unknown:
             raise ValueError(f"no shortcut {unknown[0]!r}; there are {', '.join(SHORTCUTS)}")
@@ -86,7 +86,7 @@ class Population:
 
         Raises ValueError for columns or values that cannot be set.
         """
-        table = tabulate(self.kind, self.seed, indices, self.label_noise)
+        table = make_patient_table(self.kind, self.seed, indices, self.label_noise)
         return _apply_forced_values(table, force) if force else table
 
     def render(
@@ -96,7 +96,7 @@ class Population:
         device: str = "cpu",
         force: dict[str, Any] | None = None,
         bones: bool = True,
-    ) -> Shots:
+    ) -> Radiographs:
         """Render radiographs with their masks and boxes.
 
         The image with a given number is the same whichever other images are rendered with it.
@@ -116,7 +116,7 @@ class Population:
         names = ["lungs", "bones", "heart"] + [f for f in FINDINGS if any(f in masks for _, masks, _ in batches)]
         if not batches:
             empty = torch.zeros((0, size, size))
-            return Shots(image=empty.to(torch.uint8), masks={n: empty.bool() for n in names}, boxes=[])
+            return Radiographs(image=empty.to(torch.uint8), masks={n: empty.bool() for n in names}, boxes=[])
         image = torch.cat([image for image, _, _ in batches])
         masks = {
             name: torch.cat(
@@ -127,7 +127,7 @@ class Population:
             )
             for name in names
         }
-        return Shots(image=image, masks=masks, boxes=_boxes(masks))
+        return Radiographs(image=image, masks=masks, boxes=_boxes(masks))
 
     def layers(
         self, index: int, size: int = 512, device: str = "cpu", force: dict[str, Any] | None = None, bones: bool = True
@@ -148,20 +148,22 @@ class Population:
         has = {f: torch.tensor([f in joined.split("|") for joined in table["findings"]]).float() for f in FINDINGS}
         cause = torch.tensor([_CAUSE_NUMBER.get(c, 0) for c in table["cause"]])
         severity = torch.tensor(table["severity"].to_numpy(np.float32))
-        measures = findings.alter(measure(self.seed, table), {**has, "viral": (cause == 2).float()}, severity)
+        measures = findings.alter_measurements(
+            measure_bodies(self.seed, table), {**has, "viral": (cause == 2).float()}, severity
+        )
         site = {k: v.to(device)[:, None, None] for k, v in site_settings(self.kind, table["site"].to_numpy()).items()}
-        key = Draws(self.seed + 104729, table.index).key
-        scene = anatomy.lay_out(measures, key, size, device)
+        key = CounterRNG(self.seed + 104729, table.index).key
+        scene = anatomy.build_scene(measures, key, size, device)
         scene.cause = cause.to(device)[:, None, None]
 
-        body = anatomy.outline(scene)
-        heart = anatomy.heart_chord(scene)
-        vessels = anatomy.great_vessels(scene)
+        body = anatomy.body_thickness(scene)
+        heart = anatomy.heart_thickness(scene)
+        vessels = anatomy.great_vessel_thickness(scene)
         chest = self._chest(scene, heart, vessels)
-        healthy = pool(body - chest.chord * (1 - chest.share), 32).float()
+        healthy = cell_means(body - chest.chord * (1 - chest.share), 32).float()
         scene.heart_region = (heart > 0.12 * scene.D) & (scene.y < scene.floor) & (scene.t > 0.38)
         masks = {"lungs": scene.lung_region, "heart": scene.heart_region}
-        for name, draw in findings.DRAWN.items():
+        for name, draw in findings.FINDING_FUNCTIONS.items():
             rows = has[name].nonzero().flatten().to(device)
             if len(rows):
                 part = chest.rows(rows)
@@ -170,13 +172,13 @@ class Population:
                 chest.put(rows, part)
 
         parts = (
-            organs.ribs,
-            organs.spine,
-            organs.clavicles,
-            organs.scapulae,
-            organs.humeri,
-            organs.skull,
-            organs.sternum,
+            organs.rib_thickness,
+            organs.spine_thickness,
+            organs.clavicle_thickness,
+            organs.scapula_thickness,
+            organs.humerus_thickness,
+            organs.skull_thickness,
+            organs.sternum_thickness,
         )
         bone = scene.mineral * sum(part(scene) for part in parts) * (body > 0)
         masks["bones"] = bone > 0.18 * scene.mineral * scene.bone_scale
@@ -184,30 +186,32 @@ class Population:
         air = chest.chord * (1 - chest.share).clamp(0, 1) - chest.branches - chest.solid
         air = (
             torch.minimum(air.clamp(min=0), 0.92 * body)
-            + anatomy.airways(scene)
-            + anatomy.abdomen_gas(scene)
+            + anatomy.airway_thickness(scene)
+            + anatomy.abdominal_gas_thickness(scene)
             + chest.gas
         )
         tissue = (body * (1 + 0.025 * scene.coarse + 0.012 * scene.middle) - air - 0.6 * crossed + chest.fluid).clamp(
             min=0
         )
-        metal = organs.metal(scene)
-        fluid = chest.fluid + chest.solid + chest.chord * (chest.share - organs.PARENCHYMA).clamp(min=0)
+        metal = organs.device_thickness(scene)
+        fluid = chest.fluid + chest.solid + chest.chord * (chest.share - organs.LUNG_TISSUE_FRACTION).clamp(min=0)
 
-        transmission = imaging.shutters(scene, size, site, device)
-        direct = imaging.primary(tissue, crossed, metal, site)
-        scatter = imaging.scattered(direct, tissue, site["grid"])
-        expected, level = imaging.expected_density(healthy, pool(bone, 32).float(), site)
+        transmission = imaging.collimator_transmission(scene, size, site, device)
+        direct = imaging.primary_beam(tissue, crossed, metal, site)
+        scatter = imaging.scattered_beam(direct, tissue, site["grid"])
+        expected, level = imaging.expected_density(healthy, cell_means(bone, 32).float(), site)
         exposure = (direct + scatter) / level
         across = 0.5 * (site["blur"] / scene.pixel) ** 2
         along = across + 0.5 * (scene.motion / scene.pixel) ** 2
-        sharp = imaging.blur(exposure, (along.clamp(max=0.3), across.clamp(max=0.3)))
-        detected, noise = imaging.detect(sharp, site["photons"] * scene.dose, scene.pixel, scene.key)
-        density = -steady(torch.log, detected)
-        grey = imaging.display(imaging.enhance(imaging.window(density, expected, scene, site), site), scene, site)
+        sharp = imaging.smooth_3_point(exposure, (along.clamp(max=0.3), across.clamp(max=0.3)))
+        detected, noise = imaging.add_detector_noise(sharp, site["photons"] * scene.dose, scene.pixel, scene.key)
+        density = -batch_invariant(torch.log, detected)
+        grey = imaging.apply_display_curve(
+            imaging.enhance_contrast(imaging.apply_window(density, expected, scene, site), site), scene, site
+        )
         ill = torch.tensor((table["findings"] != NO_FINDING).to_numpy(), device=device)[:, None, None]
         grey = grey * transmission
-        marker = imaging.letter(scene, size, site, device, ill if "marker" in self.shortcuts else None)
+        marker = imaging.draw_side_marker(scene, size, site, device, ill if "marker" in self.shortcuts else None)
         grey = grey + (1 - grey) * marker
         if "brightness" in self.shortcuts:
             grey = grey * torch.where(ill, 0.96, 0.80)
@@ -228,15 +232,15 @@ class Population:
     @staticmethod
     def _chest(scene, heart, vessels):
         """Fill the chest with healthy lungs."""
-        chord = organs.cavity(scene, heart, vessels)
-        organs.polar(scene)
-        share = (organs.PARENCHYMA + organs.texture(scene)) * torch.ones_like(chord)
-        branches = 2.1 * organs.tree(scene, "arteries", 8, 0.042, 1.1) + 1.5 * organs.tree(
+        chord = organs.lung_thickness(scene, heart, vessels)
+        organs.set_hilum_coordinates(scene)
+        share = (organs.LUNG_TISSUE_FRACTION + organs.lung_texture(scene)) * torch.ones_like(chord)
+        branches = 2.1 * organs.branch_thickness(scene, "arteries", 8, 0.042, 1.1) + 1.5 * organs.branch_thickness(
             scene, "veins", 11, 0.032, 1.0
         )
-        branches = scene.vessels * (branches + organs.hila(scene)) * (chord > 0)
+        branches = scene.vessels * (branches + organs.hilum_thickness(scene)) * (chord > 0)
         zero = torch.zeros_like(chord)
-        return Lungs(chord=chord, share=share, branches=branches, fluid=zero, solid=zero.clone(), gas=zero.clone())
+        return LungFields(chord=chord, share=share, branches=branches, fluid=zero, solid=zero.clone(), gas=zero.clone())
 
 
 def _apply_forced_values(table, force):

@@ -5,11 +5,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import MaxNLocator
 
-from pneumo_utils.plots.style import BLUE, GREEN, GREY, INK, ORANGE, canvas
-from pneumo_utils.plots.tables import table
+from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, ORANGE, new_figure
+from pneumo_utils.plots.tables import html_table
 
 
-def block_order(implied: pd.DataFrame, constants: dict[str, float]):
+def block_accuracies(implied: pd.DataFrame, constants: dict[str, float]):
     """Draw each model's accuracy and balanced accuracy with one standard error, and the baseline "always pneumonia".
 
     The best model of each metric is orange.
@@ -19,7 +19,7 @@ def block_order(implied: pd.DataFrame, constants: dict[str, float]):
     constants: the score of the baseline by metric.
     """
     titles = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
-    figure, rows = canvas(6.8, rows=2)
+    figure, rows = new_figure(6.8, rows=2)
     figure.get_layout_engine().set(hspace=0.12)
     for axes, (metric, title) in zip(rows, titles.items()):
         part = implied[implied["metric"] == metric].iloc[::-1]
@@ -30,7 +30,7 @@ def block_order(implied: pd.DataFrame, constants: dict[str, float]):
             part["column"],
             part["value"] - part["standard_error"],
             part["value"] + part["standard_error"],
-            color=INK,
+            color=DARK,
             linewidth=2,
         )
         axes.scatter(part["value"], part["column"], s=90, color=np.where(best, ORANGE, BLUE), zorder=3)
@@ -50,7 +50,7 @@ def recall_and_specificity(implied: pd.DataFrame):
         .loc[implied["column"].drop_duplicates()]
         .iloc[::-1]
     )
-    figure, axes = canvas(4.4)
+    figure, axes = new_figure(4.4)
     axes.hlines(wide.index, wide["specificity"], wide["recall"], color=GREY, linewidth=3)
     axes.scatter(wide["specificity"], wide.index, s=100, color=ORANGE, zorder=3, label="normal images right")
     axes.scatter(wide["recall"], wide.index, s=100, color=BLUE, zorder=3, label="pneumonia right")
@@ -59,13 +59,13 @@ def recall_and_specificity(implied: pd.DataFrame):
     return figure
 
 
-def sorted_batches(batches: pd.DataFrame, average: float):
+def batch_recalls(batches: pd.DataFrame, average: float):
     """Draw the recall of each batch for a predictor without errors, and the mean over batches.
 
     batches: a row for each batch, in order, with the column `recall`.
     average: the mean over batches.
     """
-    figure, axes = canvas(3.8)
+    figure, axes = new_figure(3.8)
     axes.fill_between(
         np.arange(len(batches) + 1),
         np.append(batches["recall"], batches["recall"].iloc[-1]),
@@ -83,14 +83,14 @@ def sorted_batches(batches: pd.DataFrame, average: float):
     return figure
 
 
-def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
+def confusion_under_two_namings(counts: np.ndarray, names: list[str], renamed: list[str]):
     """Draw one confusion matrix under two assignments of class names to its rows and columns.
 
     counts: the matrix; rows are true classes, columns predictions.
     names: the class names as printed.
     renamed: the same names in the order that fits the stated class totals.
     """
-    figure, panels = canvas(3.5, columns=2)
+    figure, panels = new_figure(3.5, columns=2)
     for axes, title, order in zip(panels, ("As printed", "Names that fit"), (names, renamed)):
         positions = [order.index(name) for name in names]
         shown = counts[np.ix_(positions, positions)]
@@ -116,16 +116,16 @@ def named_twice(counts: np.ndarray, names: list[str], renamed: list[str]):
     return figure
 
 
-def ways_to_name(ways: pd.DataFrame, **named: str):
+def namings_table(namings: pd.DataFrame, **named: str):
     """Format the possible assignments of class names to a matrix's rows as a numbered table.
 
     namings: what `claims.audit_tables.namings_of` returns.
     named: `name` and `caption` of the table.
     """
-    return table(ways.assign(p=ways["p"].map(chance)), **{"chi-squared": "{:.2f}"}, **named)
+    return html_table(namings.assign(p=namings["p"].map(format_p_value)), **{"chi-squared": "{:.2f}"}, **named)
 
 
-def chance(p: float) -> str:
+def format_p_value(p: float) -> str:
     """Format a p-value with three decimals, or as "< 0.001".
 
     p: the p-value.
@@ -133,18 +133,18 @@ def chance(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
-def without_an_image(scores: pd.DataFrame, printed: float):
+def baseline_f1_scores(scores: pd.DataFrame, printed: float):
     """Draw the F1 of baselines that never see an image, with confidence intervals, and a detector's F1 as a line.
 
     scores: a row for each baseline, with the columns `predictor`, `f1`, `low` and `high`, as shares.
     printed: the F1 that the paper prints for its detector, as a share.
     """
     part = scores.sort_values("f1", ignore_index=True)
-    figure, axes = canvas(4.3)
+    figure, axes = new_figure(4.3)
     above = (part["f1"] > printed).to_numpy()
     axes.barh(part["predictor"], 100 * part["f1"], color=np.where(above, ORANGE, BLUE))
-    axes.hlines(part["predictor"], 100 * part["low"], 100 * part["high"], color=INK, linewidth=2)
-    axes.axvline(100 * printed, color=INK, linestyle="--", linewidth=2)
+    axes.hlines(part["predictor"], 100 * part["low"], 100 * part["high"], color=DARK, linewidth=2)
+    axes.axvline(100 * printed, color=DARK, linestyle="--", linewidth=2)
     axes.text(100 * printed + 0.5, -0.1, f"the paper: {100 * printed:.1f} %", fontsize=13, va="center")
     axes.set(xlabel="F1, %", xlim=(0, 118 * part["high"].max()), ylim=(-0.6, len(part) - 0.4))
     return figure

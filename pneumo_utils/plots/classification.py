@@ -8,28 +8,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.scores import in_words
+from pneumo_utils.evaluation.scores import format_ci
 from pneumo_utils.plots.style import (
     BLUE,
-    BOLD,
+    BOLD_LETTER_WIDTH,
+    DARK,
     GREEN,
     GREY,
-    INK,
+    MIN_FONT_SIZE,
     ORANGE,
+    PAGE_WIDTH,
     SKY,
-    SMALLEST,
-    WIDTH,
-    breadth,
-    canvas,
-    folded,
-    listed,
-    share,
-    sheet,
+    blank_figure,
+    format_percent,
+    join_parts,
+    new_figure,
+    text_width,
+    wrap_text,
 )
 
 # colour and hatching of each part; the hatching distinguishes them without colour
 BALANCE_STYLE = ((BLUE, ""), (ORANGE, "//"), (GREEN, ".."), (SKY, "xx"))
-BAR, BETWEEN = 0.27, 0.16  # inches: height of a bar, space between two classes
+BAR_HEIGHT, CLASS_GAP = 0.27, 0.16  # inches: height of a bar, space between two classes
 
 
 def class_balance(counts: pd.DataFrame) -> tuple[Figure, str]:
@@ -45,9 +45,11 @@ def class_balance(counts: pd.DataFrame) -> tuple[Figure, str]:
             f"{len(counts.columns)}."
         )
     parts, positions, thickness = list(counts.columns), np.arange(len(counts)), 0.86 / len(counts.columns)
-    names = [folded(name, 2.1) for name in counts.index]
-    texts = {part: [f" {count:,} ({share(count, counts[part].sum())})" for count in counts[part]] for part in parts}
-    figure, axes = canvas(0.5 + 0.35 * (len(parts) > 1) + len(counts) * (len(parts) * BAR + BETWEEN))
+    names = [wrap_text(name, 2.1) for name in counts.index]
+    texts = {
+        part: [f" {count:,} ({format_percent(count, counts[part].sum())})" for count in counts[part]] for part in parts
+    }
+    figure, axes = new_figure(0.5 + 0.35 * (len(parts) > 1) + len(counts) * (len(parts) * BAR_HEIGHT + CLASS_GAP))
     for index, (part, (colour, hatch)) in enumerate(zip(parts, BALANCE_STYLE)):
         heights = positions + (index - (len(parts) - 1) / 2) * thickness
         axes.barh(
@@ -61,10 +63,10 @@ def class_balance(counts: pd.DataFrame) -> tuple[Figure, str]:
             label=str(part),
         )
         for y, count, text in zip(heights, counts[part], texts[part]):
-            axes.text(count, y, text, va="center", fontsize=SMALLEST, color=INK)
-    width = WIDTH - breadth(names) - 0.4
+            axes.text(count, y, text, va="center", fontsize=MIN_FONT_SIZE, color=DARK)
+    width = PAGE_WIDTH - text_width(names) - 0.4
     # the share of the width that the texts leave to the bars
-    bar_share = max(0.3, width - breadth(text for part_texts in texts.values() for text in part_texts)) / width
+    bar_share = max(0.3, width - text_width(text for part_texts in texts.values() for text in part_texts)) / width
     axes.set(
         xlabel="images (and their share)",
         xticks=[],
@@ -85,12 +87,16 @@ def class_balance(counts: pd.DataFrame) -> tuple[Figure, str]:
     descriptions = [
         f"{part}: " + ", ".join(f"{name}{text}" for name, text in zip(counts.index, texts[part])) for part in parts
     ]
-    return figure, f"Images of each class. {listed(descriptions)}."
+    return figure, f"Images of each class. {join_parts(descriptions)}."
 
 
-FEW = 4  # the largest number of classes for which two matrices are placed side by side
-TWO_LINES = 0.5  # inches: smallest cell that holds a count above a share, or has a name of two lines beside it
-NAMES, LINE, GAP = 1.45, 0.22, 0.1  # inches: width of a class name, height of a line of text, space between two panels
+MAX_PAIRED_CLASSES = 4  # the largest number of classes for which two matrices are placed side by side
+MIN_TWO_LINE_CELL = 0.5  # inches: smallest cell that holds a count above a share, or has a name of two lines beside it
+NAME_WIDTH, LINE_HEIGHT, PANEL_GAP = (
+    1.45,
+    0.22,
+    0.1,
+)  # inches: width of a class name, height of a line of text, space between two panels
 
 
 def confusion_matrices(matrices: dict[str, pd.DataFrame]) -> tuple[Figure, str]:
@@ -102,42 +108,50 @@ def confusion_matrices(matrices: dict[str, pd.DataFrame]) -> tuple[Figure, str]:
     Return the figure and its alt text.
     """
     names = [str(name) for name in _shared_classes(matrices)]
-    few, count = len(names) <= FEW, len(matrices)
+    few, count = len(names) <= MAX_PAIRED_CLASSES, len(matrices)
     columns = 2 if count > 1 and few else 1
-    labels = [folded(name, NAMES, 2 if few else 1) for name in names]
-    left = breadth(labels) + 0.4
-    side = min((WIDTH - left - GAP) / columns - GAP, 3.4 if few else WIDTH)
+    labels = [wrap_text(name, NAME_WIDTH, 2 if few else 1) for name in names]
+    left = text_width(labels) + 0.4
+    side = min((PAGE_WIDTH - left - PANEL_GAP) / columns - PANEL_GAP, 3.4 if few else PAGE_WIDTH)
     cell = side / len(names)
-    horizontal = all((breadth([one]) + breadth([next_one])) / 2 + 0.1 <= cell for one, next_one in pairwise(labels))
-    below = (LINE * (2 if few else 1) if horizontal else breadth(labels) + 0.1) + LINE + 0.1
-    titles = [folded(model, side, 2, BOLD) for model in matrices]
+    horizontal = all(
+        (text_width([one]) + text_width([next_one])) / 2 + 0.1 <= cell for one, next_one in pairwise(labels)
+    )
+    below = (LINE_HEIGHT * (2 if few else 1) if horizontal else text_width(labels) + 0.1) + LINE_HEIGHT + 0.1
+    titles = [wrap_text(model, side, 2, BOLD_LETTER_WIDTH) for model in matrices]
     tops, bottom = [], 0.0  # inches from the top of the figure: upper edge of each row of panels, lower edge so far
     for start in range(0, count, columns):
         title_lines = max(title.count("\n") + bool(title) for title in titles[start : start + columns])
-        tops.append(bottom + LINE * title_lines + GAP)
-        bottom = tops[-1] + side + (below if start + 2 * columns > count else GAP)
-    figure = sheet(bottom)
+        tops.append(bottom + LINE_HEIGHT * title_lines + PANEL_GAP)
+        bottom = tops[-1] + side + (below if start + 2 * columns > count else PANEL_GAP)
+    figure = blank_figure(bottom)
     for index, matrix in enumerate(matrices.values()):
         row, column = divmod(index, columns)
         axes = figure.add_axes(
-            ((left + column * (side + GAP)) / WIDTH, 1 - (tops[row] + side) / bottom, side / WIDTH, side / bottom)
+            (
+                (left + column * (side + PANEL_GAP)) / PAGE_WIDTH,
+                1 - (tops[row] + side) / bottom,
+                side / PAGE_WIDTH,
+                side / bottom,
+            )
         )
         _draw_matrix(axes, matrix.to_numpy(), cell)
         lowest = index + columns >= count
-        axes.set_title(titles[index], fontsize=SMALLEST)
+        axes.set_title(titles[index], fontsize=MIN_FONT_SIZE)
         axes.set_xticks(
             range(len(names)),
             labels if lowest else [""] * len(names),
             rotation=0 if horizontal else 90,
-            fontsize=SMALLEST,
+            fontsize=MIN_FONT_SIZE,
         )
-        axes.set_yticks(range(len(names)), [""] * len(names) if column else labels, fontsize=SMALLEST)
+        axes.set_yticks(range(len(names)), [""] * len(names) if column else labels, fontsize=MIN_FONT_SIZE)
         axes.set_ylabel("" if column else "actual", fontsize=14)
         axes.set_xlabel(
-            ("predicted" if cell >= TWO_LINES else "predicted, % of the actual class") if lowest else "", fontsize=14
+            ("predicted" if cell >= MIN_TWO_LINE_CELL else "predicted, % of the actual class") if lowest else "",
+            fontsize=14,
         )
     descriptions = [describe_confusion(model, matrix) for model, matrix in matrices.items()]
-    return figure, f"Confusion matri{'ces' if count > 1 else 'x'}. {listed(descriptions, 12)}."
+    return figure, f"Confusion matri{'ces' if count > 1 else 'x'}. {join_parts(descriptions, 12)}."
 
 
 def _shared_classes(matrices: dict[str, pd.DataFrame]) -> list:
@@ -163,14 +177,14 @@ def _draw_matrix(axes, counts: np.ndarray, cell: float) -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     for (row, column), count in np.ndenumerate(counts):
-        total, colour = actual[row, 0], "white" if shares[row, column] > 0.55 else INK
-        if cell >= TWO_LINES:
-            text = f"{count:,}\n{share(count, total)}" if total else "0"
+        total, colour = actual[row, 0], "white" if shares[row, column] > 0.55 else DARK
+        if cell >= MIN_TWO_LINE_CELL:
+            text = f"{count:,}\n{format_percent(count, total)}" if total else "0"
         elif round(100 * shares[row, column]):
             text = f"{100 * shares[row, column]:.0f}"
         else:
             continue
-        axes.text(column, row, text, color=colour, fontsize=SMALLEST, ha="center", va="center")
+        axes.text(column, row, text, color=colour, fontsize=MIN_FONT_SIZE, ha="center", va="center")
 
 
 def describe_confusion(model: str, matrix: pd.DataFrame) -> str:
@@ -181,7 +195,7 @@ def describe_confusion(model: str, matrix: pd.DataFrame) -> str:
     """
     counts = matrix.to_numpy()
     right, total = int(np.trace(counts)), int(counts.sum())
-    text = f"{model}: " * bool(model) + f"{right:,} of {total:,} images right ({share(right, total)})"
+    text = f"{model}: " * bool(model) + f"{right:,} of {total:,} images right ({format_percent(right, total)})"
     wrong = counts - np.diag(np.diag(counts))
     if wrong.any():
         row, column = np.unravel_index(wrong.argmax(), wrong.shape)
@@ -193,7 +207,7 @@ def describe_confusion(model: str, matrix: pd.DataFrame) -> str:
 RELIABILITY_STYLE = ((BLUE, "o", "-", ""), (ORANGE, "s", "--", "//"), (GREEN, "^", "-.", ".."))
 
 
-def reliability_diagram(models: dict[str, pd.DataFrame], of: str = "") -> tuple[Figure, str]:
+def reliability_diagram(models: dict[str, pd.DataFrame], class_name: str = "") -> tuple[Figure, str]:
     """Plot a reliability diagram of one to three models.
 
     models: the bins of each model by name, as `evaluation.thresholds.reliability_table` returns them.
@@ -203,8 +217,8 @@ def reliability_diagram(models: dict[str, pd.DataFrame], of: str = "") -> tuple[
     """
     if not 0 < len(models) <= len(RELIABILITY_STYLE):
         raise StudyError(f"One to {len(RELIABILITY_STYLE)} models fit a reliability diagram, not {len(models)}.")
-    quantity = "predicted probability" + f" of {of}" * bool(of)
-    figure, (axes, counts) = canvas(6.4, 2, gridspec_kw={"height_ratios": (3.2, 1)}, sharex=True)
+    quantity = "predicted probability" + f" of {class_name}" * bool(class_name)
+    figure, (axes, counts) = new_figure(6.4, 2, gridspec_kw={"height_ratios": (3.2, 1)}, sharex=True)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.8, linestyle=":", zorder=0)
     lines = []
     for index, (name, (colour, mark, line, hatch)) in enumerate(zip(models, RELIABILITY_STYLE)):
@@ -221,7 +235,7 @@ def reliability_diagram(models: dict[str, pd.DataFrame], of: str = "") -> tuple[
             marker=mark,
             markersize=8,
             linewidth=1.8,
-            label=folded(name, 3.6),
+            label=wrap_text(name, 3.6),
         )
         counts.bar(
             bins["from"] + 0.05 + 0.09 * shift,
@@ -233,15 +247,15 @@ def reliability_diagram(models: dict[str, pd.DataFrame], of: str = "") -> tuple[
             linewidth=0,
         )
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.03, 1.03), ylabel="observed frequency")
-    counts.set(xlabel=folded(quantity, 4.6), ylabel="images")
+    counts.set(xlabel=wrap_text(quantity, 4.6), ylabel="images")
     counts.yaxis.set_major_locator(MaxNLocator(3, integer=True, min_n_ticks=1))
     for panel in (axes, counts):
-        panel.tick_params(labelsize=SMALLEST)
+        panel.tick_params(labelsize=MIN_FONT_SIZE)
     if any(models):
         figure.legend(handles=lines, loc="outside upper center", ncols=1 if max(map(len, models)) > 10 else len(models))
     figure.align_ylabels()
     descriptions = [describe_reliability(name, bins) for name, bins in models.items()]
-    return figure, f"Reliability of the {quantity}. {listed(descriptions)}."
+    return figure, f"Reliability of the {quantity}. {join_parts(descriptions)}."
 
 
 def describe_reliability(name: str, bins: pd.DataFrame) -> str:
@@ -261,10 +275,12 @@ def describe_reliability(name: str, bins: pd.DataFrame) -> str:
     )
 
 
-ABSTAINING_STYLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."))
+SELECTIVE_STYLE = ((BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "^", "-."))
 
 
-def abstaining(models: dict[str, pd.DataFrame], floor: float | None = None) -> tuple[Figure, str]:
+def selective_accuracy_curve(
+    models: dict[str, pd.DataFrame], majority_accuracy: float | None = None
+) -> tuple[Figure, str]:
     """Plot the accuracy of one to three models over the share of images that they decide on.
 
     models: one table for each model by name, as `evaluation.thresholds.selective_accuracy` returns it.
@@ -272,27 +288,27 @@ def abstaining(models: dict[str, pd.DataFrame], floor: float | None = None) -> t
 
     Return the figure and its alt text.
     """
-    if not 0 < len(models) <= len(ABSTAINING_STYLE) or any(rows.empty for rows in models.values()):
+    if not 0 < len(models) <= len(SELECTIVE_STYLE) or any(rows.empty for rows in models.values()):
         raise StudyError(
-            f"One to {len(ABSTAINING_STYLE)} models fit this figure, each with one share of images or more; "
+            f"One to {len(SELECTIVE_STYLE)} models fit this figure, each with one share of images or more; "
             f"there are {len(models)}."
         )
-    figure, axes = canvas(4.2)
-    for (name, rows), (colour, mark, line) in zip(models.items(), ABSTAINING_STYLE):
+    figure, axes = new_figure(4.2)
+    for (name, rows), (colour, mark, line) in zip(models.items(), SELECTIVE_STYLE):
         axes.fill_between(rows["share"], rows["low"], rows["high"], color=colour, alpha=0.13, linewidth=0)
         axes.plot(
             rows["share"], rows["accuracy"], line, color=colour, marker=mark, markersize=7, linewidth=2, label=name
         )
-    if floor is not None:
-        axes.axhline(floor, color=GREY, linewidth=1.8, linestyle=":", label="majority")
+    if majority_accuracy is not None:
+        axes.axhline(majority_accuracy, color=GREY, linewidth=1.8, linestyle=":", label="majority")
     axes.set(xlabel="share of images, most confident first", ylabel="accuracy on these", xlim=(0, 1.03))
-    axes.tick_params(labelsize=SMALLEST)
+    axes.tick_params(labelsize=MIN_FONT_SIZE)
     figure.legend(loc="outside upper center", ncols=2)
-    descriptions = [describe_abstaining(name, rows) for name, rows in models.items()]
-    return figure, f"Accuracy over the share of images that the model decides on. {listed(descriptions)}."
+    descriptions = [describe_selective_accuracy(name, rows) for name, rows in models.items()]
+    return figure, f"Accuracy over the share of images that the model decides on. {join_parts(descriptions)}."
 
 
-def describe_abstaining(name: str, rows: pd.DataFrame) -> str:
+def describe_selective_accuracy(name: str, rows: pd.DataFrame) -> str:
     """Describe selective accuracy in words: the accuracy on the smallest and on the largest share of images.
 
     name: the name of the model.
@@ -300,6 +316,6 @@ def describe_abstaining(name: str, rows: pd.DataFrame) -> str:
     """
     smallest, largest = rows.iloc[rows["share"].argmin()], rows.iloc[rows["share"].argmax()]
     return f"{name}: " + " and ".join(
-        f"{in_words(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} most confident"
+        f"{format_ci(row['accuracy'], row['low'], row['high'])} on the {row['images']:.0f} most confident"
         for row in (smallest, largest)
     )

@@ -9,17 +9,27 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pneumo_utils.claims.confusion_solver import room
+from pneumo_utils.claims.confusion_solver import rounding_interval
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.metrics import LOSSES, label
-from pneumo_utils.evaluation.scores import UNDEFINED, in_words
-from pneumo_utils.plots.style import BLUE, BOLD, GREY, INK, ORANGE, SMALLEST, canvas, folded, listed
-from pneumo_utils.plots.tables import table
+from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, metric_label
+from pneumo_utils.evaluation.scores import UNDEFINED, format_ci
+from pneumo_utils.plots.style import (
+    BLUE,
+    BOLD_LETTER_WIDTH,
+    DARK,
+    GREY,
+    MIN_FONT_SIZE,
+    ORANGE,
+    join_parts,
+    new_figure,
+    wrap_text,
+)
+from pneumo_utils.plots.tables import html_table
 
-PAIR_ROW, APART = 0.62, 0.16  # height of a row in inches; distance of its two dots from its middle, in rows
+PAIR_ROW_HEIGHT, DOT_OFFSET = 0.62, 0.16  # height of a row in inches; distance of its two dots from its middle, in rows
 
 
-def against(rows: pd.DataFrame, one: str, other: str) -> tuple[Figure, str]:
+def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> tuple[Figure, str]:
     """Plot the same differences on two data sets, with their confidence intervals and a line at 0.
 
     rows: one row for each difference. Its columns are asked (what is compared), value, low and high (on the first data
@@ -31,32 +41,35 @@ def against(rows: pd.DataFrame, one: str, other: str) -> tuple[Figure, str]:
     """
     if rows.empty:
         raise StudyError("There is no difference that both have: name differences that both runs computed.")
-    figure, axes = canvas(1.2 + PAIR_ROW * len(rows))
+    figure, axes = new_figure(1.2 + PAIR_ROW_HEIGHT * len(rows))
     axes.axvline(0, color=GREY, linewidth=1.8, linestyle="--", zorder=0)
-    for name, prefix, offset, colour, mark in ((one, "", -APART, BLUE, "o"), (other, "other_", APART, ORANGE, "s")):
+    for name, prefix, offset, colour, mark in (
+        (first_name, "", -DOT_OFFSET, BLUE, "o"),
+        (second_name, "other_", DOT_OFFSET, ORANGE, "s"),
+    ):
         heights = [index + offset for index in range(len(rows))]
         axes.hlines(heights, rows[f"{prefix}low"], rows[f"{prefix}high"], color=colour, linewidth=2.4)
         axes.scatter(rows[f"{prefix}value"], heights, s=70, color=colour, marker=mark, zorder=3, label=name)
-    axes.set_yticks(range(len(rows)), [folded(text, 2.3) for text in rows["asked"]], fontsize=SMALLEST)
+    axes.set_yticks(range(len(rows)), [wrap_text(text, 2.3) for text in rows["asked"]], fontsize=MIN_FONT_SIZE)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=SMALLEST)
+    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     descriptions = [
-        f"{row.asked}: {one} {in_words(row.value, row.low, row.high)}, {other} "
-        f"{in_words(row.other_value, row.other_low, row.other_high)}"
+        f"{row.asked}: {first_name} {format_ci(row.value, row.low, row.high)}, {second_name} "
+        f"{format_ci(row.other_value, row.other_low, row.other_high)}"
         for row in rows.itertuples()
     ]
-    return figure, f"The same differences on two kinds of data, dashed line at 0. {listed(descriptions, 15)}."
+    return figure, f"The same differences on two kinds of data, dashed line at 0. {join_parts(descriptions, 15)}."
 
 
 # what is compared, the paper's number as it is printed ("0.784" or "43.3%"), and this run's value with its interval
-COLUMNS = ["what", "paper", "value", "low", "high"]
+PAPER_COLUMNS = ["what", "paper", "value", "low", "high"]
 
 
-def beside_table(rows: pd.DataFrame, **named: str) -> HTML:
+def paper_comparison_table(rows: pd.DataFrame, **named: str) -> HTML:
     """Format a table that compares the paper's numbers with those of this run.
 
     rows: one row for each number, with the columns in `COLUMNS`; further columns are added at the right.
@@ -64,15 +77,15 @@ def beside_table(rows: pd.DataFrame, **named: str) -> HTML:
     """
     _check_rows(rows)
     numbers = list(rows.itertuples())
-    return table(
+    return html_table(
         pd.DataFrame(
             {
                 "": rows["what"],
                 "paper": rows["paper"],
-                "this run": [in_words(row.value, row.low, row.high) for row in numbers],
-                "the paper's number lies": [lies(row.paper, row.low, row.high) for row in numbers],
+                "this run": [format_ci(row.value, row.low, row.high) for row in numbers],
+                "the paper's number lies": [interval_position(row.paper, row.low, row.high) for row in numbers],
             }
-        ).join(rows.drop(columns=COLUMNS).fillna("")),
+        ).join(rows.drop(columns=PAPER_COLUMNS).fillna("")),
         **named,
     )
 
@@ -90,14 +103,14 @@ def survey_table(survey: str, runs: Mapping[str, Mapping[str, dict]]) -> HTML | 
     if not names:
         return Markdown(f"**{caption}**: not run here, and on no record.")
     shown = {title: results for title, results in runs.items() if any(name in results for name in names)}
-    return table(
+    return html_table(
         pd.DataFrame(
             {
                 "": [name.removeprefix(prefix) for name in names],
                 **{title: [_format_result(results.get(name)) for name in names] for title, results in shown.items()},
             }
         ),
-        name=survey_name(survey),
+        name=survey_table_name(survey),
         caption=f"{caption}{_caption_end(shown, names)}",
     )
 
@@ -128,7 +141,7 @@ def surveys_table(surveys: Mapping[str, str], runs: Mapping[str, Mapping[str, di
             for title, results in shown.items()
         ]
     )
-    return table(
+    return html_table(
         rows if len(shown) > 1 else rows.drop(columns="run"),
         name=name,
         caption=f"{caption}{_caption_end(shown, names)}",
@@ -152,7 +165,7 @@ def _caption_end(runs: Mapping[str, Mapping[str, dict]], names: Collection[str])
     return f"{brackets}. {note_text[:1].upper()}{note_text[1:]}." if note_text else f"{brackets}."
 
 
-def survey_name(survey: str) -> str:
+def survey_table_name(survey: str) -> str:
     """Return the name by which the text refers to the table of a survey.
 
     survey: the name of the survey: "threshold, test AUROC" gives "threshold-test-auroc".
@@ -167,10 +180,10 @@ def _format_result(entry: dict | None) -> str:
     numbers = {key: float("nan") if number == UNDEFINED else number for key, number in entry.items()}
     if numbers.get("low") is None:
         return f"{numbers['value']:.3f}"
-    return in_words(numbers["value"], numbers["low"], numbers["high"])
+    return format_ci(numbers["value"], numbers["low"], numbers["high"])
 
 
-def beside_dots(rows: pd.DataFrame) -> tuple[Figure, str]:
+def paper_comparison_plot(rows: pd.DataFrame) -> tuple[Figure, str]:
     """Plot the paper's numbers as hollow diamonds and this run's as dots with their intervals.
 
     rows: one row for each number, with the columns in `COLUMNS`.
@@ -178,12 +191,12 @@ def beside_dots(rows: pd.DataFrame) -> tuple[Figure, str]:
     Return the figure and its alt text.
     """
     _check_rows(rows)
-    figure, axes = canvas(1.2 + 0.5 * len(rows))
+    figure, axes = new_figure(1.2 + 0.5 * len(rows))
     heights = range(len(rows))
     axes.hlines(heights, rows["low"], rows["high"], color=BLUE, linewidth=2.6)
     axes.scatter(rows["value"], heights, s=90, color=BLUE, zorder=3, label="this run")
     axes.scatter(
-        [sum(room(text)) / 2 for text in rows["paper"]],
+        [sum(rounding_interval(text)) / 2 for text in rows["paper"]],
         heights,
         s=95,
         marker="D",
@@ -194,25 +207,26 @@ def beside_dots(rows: pd.DataFrame) -> tuple[Figure, str]:
         label="the paper",
     )
     names = [
-        folded(name, 2.3, 1) + "\nundefined here" if np.isnan(value) else folded(name, 2.3)
+        wrap_text(name, 2.3, 1) + "\nundefined here" if np.isnan(value) else wrap_text(name, 2.3)
         for name, value in zip(rows["what"], rows["value"])
     ]
-    axes.set_yticks(heights, names, fontsize=SMALLEST)
+    axes.set_yticks(heights, names, fontsize=MIN_FONT_SIZE)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(axis="y", color="#E8E8E8")
     axes.set_axisbelow(True)
     axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=SMALLEST)
+    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
     axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     descriptions = [
-        f"{row.what}: paper {row.paper}, this run {in_words(row.value, row.low, row.high)}" for row in rows.itertuples()
+        f"{row.what}: paper {row.paper}, this run {format_ci(row.value, row.low, row.high)}"
+        for row in rows.itertuples()
     ]
-    return figure, f"The paper's numbers compared with this run's. {listed(descriptions, 15)}."
+    return figure, f"The paper's numbers compared with this run's. {join_parts(descriptions, 15)}."
 
 
-def lies(printed: str, low: float, high: float) -> str:
+def interval_position(printed: str, low: float, high: float) -> str:
     """Say whether a printed number lies in, above or below this run's confidence interval.
 
     printed: the number as the paper prints it; all values that round to it are considered.
@@ -221,30 +235,32 @@ def lies(printed: str, low: float, high: float) -> str:
     """
     if np.isnan(low) or np.isnan(high):
         return "beside no interval of ours"
-    smallest, largest = room(printed)
+    smallest, largest = rounding_interval(printed)
     return "above our interval" if smallest > high else "below our interval" if largest < low else "in our interval"
 
 
 def _check_rows(rows: pd.DataFrame) -> None:
-    missing = [name for name in COLUMNS if name not in rows]
+    missing = [name for name in PAPER_COLUMNS if name not in rows]
     if missing or rows.empty:
         raise StudyError(
-            f"Paper and run are compared by the columns {', '.join(COLUMNS)}; "
+            f"Paper and run are compared by the columns {', '.join(PAPER_COLUMNS)}; "
             f"{', '.join(missing) + ' is missing' if missing else 'there are no rows'}."
         )
     for text in rows["paper"]:
         try:
-            room(text)
+            rounding_interval(text)
         except (AttributeError, ValueError) as error:
             raise StudyError(
                 f'{text!r} is no number as a paper prints it: give it as text, such as "0.784" or "43.3%".'
             ) from error
 
 
-DRAW_ROW = 0.44  # inches
+STRIP_ROW_HEIGHT = 0.44  # inches
 
 
-def dots(models: Mapping[str, Mapping[str, Iterable[float]]], baselines: Collection[str] = ()) -> pd.DataFrame:
+def run_scores_table(
+    models: Mapping[str, Mapping[str, Iterable[float]]], baselines: Collection[str] = ()
+) -> pd.DataFrame:
     """Arrange the scores of repeated runs in the table that `strip_plot` takes.
 
     models: scores by model and by metric, one for each run.
@@ -261,7 +277,7 @@ def dots(models: Mapping[str, Mapping[str, Iterable[float]]], baselines: Collect
     return pd.DataFrame(rows, columns=["model", "baseline", "metric", "draw", "value"])
 
 
-def every_draw(scores: pd.DataFrame, metrics: Sequence[str]) -> tuple[Figure, str]:
+def strip_plot(scores: pd.DataFrame, metrics: Sequence[str]) -> tuple[Figure, str]:
     """Plot the scores of repeated runs: a panel for each metric, a row for each model, a dot for each run.
 
     scores: one row for each score, with the columns model, baseline, metric, draw and value.
@@ -275,7 +291,9 @@ def every_draw(scores: pd.DataFrame, metrics: Sequence[str]) -> tuple[Figure, st
             f"{', '.join(scores['metric'].unique()) or 'nothing'}."
         )
     models = scores[["model", "baseline"]].drop_duplicates().reset_index(drop=True)
-    figure, panels = canvas(len(metrics) * (len(models) * DRAW_ROW + 0.75) + 0.1, len(metrics), squeeze=False)
+    figure, panels = new_figure(
+        len(metrics) * (len(models) * STRIP_ROW_HEIGHT + 0.75) + 0.1, len(metrics), squeeze=False
+    )
     descriptions = []
     for axes, name in zip(panels.flat, metrics):
         part = scores[scores["metric"] == name]
@@ -284,28 +302,36 @@ def every_draw(scores: pd.DataFrame, metrics: Sequence[str]) -> tuple[Figure, st
             colour = GREY if row["baseline"] else BLUE
             axes.scatter(values, np.full(len(values), index), s=55, color=colour, alpha=0.55, linewidth=0, zorder=2)
             axes.vlines(
-                values.mean(), index - 0.3, index + 0.3, color=INK if row["baseline"] else ORANGE, linewidth=3, zorder=3
+                values.mean(),
+                index - 0.3,
+                index + 0.3,
+                color=DARK if row["baseline"] else ORANGE,
+                linewidth=3,
+                zorder=3,
             )
             descriptions.append(
-                f"{label(name)}, {row['model']}: {values.min():.3f} to {values.max():.3f}, mean {values.mean():.3f}"
+                f"{metric_label(name)}, {row['model']}: {values.min():.3f} to {values.max():.3f}, mean "
+                f"{values.mean():.3f}"
             )
-        axes.set_yticks(models.index, [folded(model, 2.3) for model in models["model"]], fontsize=SMALLEST)
+        axes.set_yticks(models.index, [wrap_text(model, 2.3) for model in models["model"]], fontsize=MIN_FONT_SIZE)
         axes.set_ylim(len(models) - 0.5, -0.5)
-        axes.set_title(folded(label(name), 3.4, 1, BOLD), fontsize=14)
+        axes.set_title(wrap_text(metric_label(name), 3.4, 1, BOLD_LETTER_WIDTH), fontsize=14)
         axes.grid(axis="y", color="#E8E8E8")
         axes.set_axisbelow(True)
         axes.tick_params(axis="y", length=0)
-        axes.tick_params(axis="x", labelsize=SMALLEST)
+        axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
         axes.spines["left"].set_visible(False)
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    return figure, f"Each run as a dot, the mean as a bar. {listed(descriptions, 24)}."
+    return figure, f"Each run as a dot, the mean as a bar. {join_parts(descriptions, 24)}."
 
 
-FOREST_ROW = 0.44  # inches
-LOOKS = {"model": (BLUE, BLUE, "o", BLUE), "baseline": (INK, "white", "s", GREY)}  # edge, fill, mark, interval
+FOREST_ROW_HEIGHT = 0.44  # inches
+FOREST_STYLE = {"model": (BLUE, BLUE, "o", BLUE), "baseline": (DARK, "white", "s", GREY)}  # edge, fill, mark, interval
 
 
-def forest(scores: pd.DataFrame, metrics: Sequence[str] | None = None, line: str | float = "") -> tuple[Figure, str]:
+def forest_plot(
+    scores: pd.DataFrame, metrics: Sequence[str] | None = None, reference: str | float = ""
+) -> tuple[Figure, str]:
     """Plot scores with their confidence intervals as a forest plot, one panel for each metric.
 
     scores: a table as `evaluation.predictions.score_table` returns it.
@@ -321,26 +347,30 @@ def forest(scores: pd.DataFrame, metrics: Sequence[str] | None = None, line: str
             f"A forest plot of {', '.join(metrics) or 'no metric'} cannot be drawn from a table of "
             f"{', '.join(available) or 'none'}."
         )
-    if isinstance(line, str) and line and line not in set(scores["model"]):
-        raise StudyError(f"There is no row {line!r} for the line; there are {', '.join(scores['model'].unique())}.")
+    if isinstance(reference, str) and reference and reference not in set(scores["model"]):
+        raise StudyError(
+            f"There is no row {reference!r} for the line; there are {', '.join(scores['model'].unique())}."
+        )
     parts = [scores[scores["metric"] == name] for name in metrics]
-    heights = [len(part) * FOREST_ROW + 0.75 for part in parts]
-    figure, panels = canvas(sum(heights) + 0.4, len(parts), squeeze=False, gridspec_kw={"height_ratios": heights})
+    heights = [len(part) * FOREST_ROW_HEIGHT + 0.75 for part in parts]
+    figure, panels = new_figure(sum(heights) + 0.4, len(parts), squeeze=False, gridspec_kw={"height_ratios": heights})
     handles, descriptions = {}, []
     for axes, part, name in zip(panels.flat, parts, metrics):
-        dashed = _find_reference(part, line)
+        dashed = _find_reference(part, reference)
         handles |= _draw_forest(axes, part, dashed)
-        axes.set_title(folded(label(name), 3.4, 1, BOLD), fontsize=14)
+        axes.set_title(wrap_text(metric_label(name), 3.4, 1, BOLD_LETTER_WIDTH), fontsize=14)
         rows = [
-            f"{row.model}{' (baseline)' * row.baseline} {in_words(row.value, row.low, row.high)}"
+            f"{row.model}{' (baseline)' * row.baseline} {format_ci(row.value, row.low, row.high)}"
             for row in part.itertuples()
         ]
         descriptions.append(
-            f"{label(name)}: " + ", ".join(rows) + (f", dashed line at {dashed['model']}" if dashed is not None else "")
+            f"{metric_label(name)}: "
+            + ", ".join(rows)
+            + (f", dashed line at {dashed['model']}" if dashed is not None else "")
         )
     if len(handles) > 1:
         figure.legend(handles.values(), handles, loc="outside upper center", ncols=2, handletextpad=0.2)
-    return figure, f"Scores with their intervals. {listed(descriptions)}."
+    return figure, f"Scores with their intervals. {join_parts(descriptions)}."
 
 
 def _draw_forest(axes, part: pd.DataFrame, dashed) -> dict:
@@ -348,22 +378,22 @@ def _draw_forest(axes, part: pd.DataFrame, dashed) -> dict:
     handles = {}
     for index, row in enumerate(part.itertuples()):
         kind = "baseline" if row.baseline else "model"
-        edge, fill, mark, interval = LOOKS[kind]
+        edge, fill, mark, interval = FOREST_STYLE[kind]
         axes.hlines(index, row.low, row.high, color=interval, linewidth=2.4)
         handles[kind] = axes.scatter(
             row.value, index, s=80, color=fill, edgecolor=edge, linewidth=1.8, marker=mark, zorder=3
         )
     if dashed is not None:
         axes.axvline(dashed["value"], color=GREY, linewidth=1.8, linestyle="--", zorder=0)
-    names = [folded(model, 2.3) for model in part["model"]]
+    names = [wrap_text(model, 2.3) for model in part["model"]]
     numbers = ["undefined" if np.isnan(value) else f"{value:.3f}" for value in part["value"]]
     for side, labels in ((axes, names), (axes.twinx(), numbers)):  # names on the left, values on the right
-        side.set_yticks(range(len(part)), labels, fontsize=SMALLEST)
+        side.set_yticks(range(len(part)), labels, fontsize=MIN_FONT_SIZE)
         side.set_ylim(len(part) - 0.5, -0.5)
         side.tick_params(axis="y", length=0)
         side.spines[["left", "right", "top"]].set_visible(False)
     axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.tick_params(axis="x", labelsize=SMALLEST)
+    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
     axes.margins(x=0.06)
     if part["value"].isna().all():
         axes.set_xticks([])
@@ -378,4 +408,4 @@ def _find_reference(part: pd.DataFrame, line: str | float):
     rows = rows[rows["value"].notna()]
     if rows.empty:
         return None
-    return rows.sort_values("value", ascending=part["metric"].iloc[0].startswith(LOSSES)).iloc[0]
+    return rows.sort_values("value", ascending=part["metric"].iloc[0].startswith(LOWER_IS_BETTER)).iloc[0]

@@ -13,42 +13,46 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.boxes import iou
-from pneumo_utils.plots.phantom import AMBER, where
-from pneumo_utils.plots.saliency import HEAT, MOST
+from pneumo_utils.plots.phantom import AMBER, describe_location
+from pneumo_utils.plots.saliency import HEAT_COLOURS, MAX_COLUMNS
 from pneumo_utils.plots.style import (
     BLUE,
+    DARK,
     GREEN,
     GREY,
-    INK,
+    MIN_FONT_SIZE,
     ORANGE,
+    PAGE_WIDTH,
     PURPLE,
     SKY,
-    SMALLEST,
-    WIDTH,
-    canvas,
-    folded,
-    listed,
-    sheet,
+    blank_figure,
+    join_parts,
+    new_figure,
+    wrap_text,
 )
 
-GAP, LINE, KEY = 0.05, 0.22, 0.36  # inches: gap between images, height of a line of a name, height of the legend
-TRUE, FOUND = (AMBER, "-"), (SKY, (0, (4, 2)))  # colour and line of true and of predicted boxes
-LOOKS = (  # colour, marker and line of each system
+IMAGE_GAP, NAME_LINE_HEIGHT, LEGEND_HEIGHT = (
+    0.05,
+    0.22,
+    0.36,
+)  # inches: gap between images, height of a line of a name, height of the legend
+TRUE_STYLE, PREDICTED_STYLE = (AMBER, "-"), (SKY, (0, (4, 2)))  # colour and line of true and of predicted boxes
+SYSTEM_STYLES = (  # colour, marker and line of each system
     (BLUE, "o", "-"),
     (ORANGE, "s", "--"),
     (GREEN, "^", "-."),
     (PURPLE, "D", ":"),
     (SKY, "v", "-"),
     (GREY, "P", "--"),
-    (INK, "X", "-."),
+    (DARK, "X", "-."),
 )
 
 
-def boxes_on(
-    pictures: dict[str, np.ndarray],
+def box_plot(
+    images: dict[str, np.ndarray],
     true: list[dict],
     systems: Mapping[str, Sequence[dict | None]] | None = None,
-    most: int = 3,
+    max_boxes: int = 3,
 ) -> tuple[Figure, str]:
     """Plot true boxes as solid lines and predicted ones as dashed lines, one column per image and one row per system.
 
@@ -59,22 +63,22 @@ def boxes_on(
     systems: for each detector one prediction per image, or None to leave it out; None shows the true boxes alone.
     max_boxes: the number of predicted boxes per image at most, those with the highest scores.
     """
-    systems = {"": [None] * len(pictures)} if systems is None else systems
-    arrays = _check(pictures, true, systems)
-    figure, add_axes, left, side, head = _make_grid(list(pictures), list(systems), KEY)
+    systems = {"": [None] * len(images)} if systems is None else systems
+    arrays = _check(images, true, systems)
+    figure, add_axes, left, side, head = _make_grid(list(images), list(systems), LEGEND_HEIGHT)
     described = []
     for row, (system, predictions) in enumerate(systems.items()):
         for column, (name, array) in enumerate(arrays.items()):
-            axes = add_axes(left + column * (side + GAP), head + row * (side + GAP), side, side)
+            axes = add_axes(left + column * (side + IMAGE_GAP), head + row * (side + IMAGE_GAP), side, side)
             axes.imshow(
                 array, cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 1, 0), interpolation="bilinear"
             )
             axes.set(xlim=(0, 1), ylim=(1, 0))
             axes.set_axis_off()
-            _draw_boxes(axes, true[column]["boxes"], *TRUE)
+            _draw_boxes(axes, true[column]["boxes"], *TRUE_STYLE)
             if (prediction := predictions[column]) is not None:
-                best = _highest_scores(prediction, most)
-                _draw_boxes(axes, best["boxes"], *FOUND)
+                best = _highest_scores(prediction, max_boxes)
+                _draw_boxes(axes, best["boxes"], *PREDICTED_STYLE)
                 if not len(best["boxes"]):
                     axes.text(
                         0.5,
@@ -83,13 +87,15 @@ def boxes_on(
                         transform=axes.transAxes,
                         ha="center",
                         va="bottom",
-                        fontsize=SMALLEST,
+                        fontsize=MIN_FONT_SIZE,
                         color="white",
-                        path_effects=[withStroke(linewidth=3, foreground=INK)],
+                        path_effects=[withStroke(linewidth=3, foreground=DARK)],
                     )
-            description = in_words(true[column], predictions[column], most)
+            description = describe_boxes(true[column], predictions[column], max_boxes)
             described.append(f"{system}, " * bool(system) + f"{name}: {description}")
-    keys = {"true box": TRUE} | ({f"found box, the surest {most} at most": FOUND} if any(systems) else {})
+    keys = {"true box": TRUE_STYLE} | (
+        {f"found box, the surest {max_boxes} at most": PREDICTED_STYLE} if any(systems) else {}
+    )
     lines = [
         Line2D(
             [],
@@ -101,11 +107,13 @@ def boxes_on(
         )
         for colour, line in keys.values()
     ]
-    figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=SMALLEST, handlelength=2.2, borderpad=0)
-    return figure, f"Radiographs with boxes. {listed(described, 15)}."
+    figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=MIN_FONT_SIZE, handlelength=2.2, borderpad=0)
+    return figure, f"Radiographs with boxes. {join_parts(described, 15)}."
 
 
-def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None) -> tuple[Figure, str]:
+def confidence_plot(
+    true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None
+) -> tuple[Figure, str]:
     """Plot grids of confidences above the true cells, one column per image and one row per system, as the paper does.
 
     Return the figure and its alt text. Raise `StudyError` if the shapes differ.
@@ -122,28 +130,30 @@ def grid_rows(true: np.ndarray, systems: dict[str, np.ndarray], names: list[str]
             + ", ".join(str(grids.shape) for grids in rows.values())
             + " cannot be shown above each other: all are (images, 16, 16)."
         )
-    if len(truth) > MOST:
-        raise StudyError(f"{len(truth)} grids side by side are too small to be seen: choose at most {MOST}.")
+    if len(truth) > MAX_COLUMNS:
+        raise StudyError(f"{len(truth)} grids side by side are too small to be seen: choose at most {MAX_COLUMNS}.")
     titles = names or [f"image {index + 1}" for index in range(len(truth))]
     figure, add_axes, left, side, head = _make_grid(titles, list(rows), 0.62)
     for row, grids in enumerate(rows.values()):
         for column, grid in enumerate(grids):
-            axes = add_axes(left + column * (side + GAP), head + row * (side + GAP), side, side)
-            axes.imshow(grid, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
+            axes = add_axes(left + column * (side + IMAGE_GAP), head + row * (side + IMAGE_GAP), side, side)
+            axes.imshow(grid, cmap=HEAT_COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
             axes.set_axis_off()
     height = figure.get_size_inches()[1]
     bar = figure.colorbar(
-        ScalarMappable(cmap=HEAT), cax=add_axes(WIDTH / 2 - 1.4, height - 0.56, 2.8, 0.12), orientation="horizontal"
+        ScalarMappable(cmap=HEAT_COLOURS),
+        cax=add_axes(PAGE_WIDTH / 2 - 1.4, height - 0.56, 2.8, 0.12),
+        orientation="horizontal",
     )
-    bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=SMALLEST)
+    bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=MIN_FONT_SIZE)
     bar.outline.set_visible(False)
     described = [
         f"{name}, {title}: {_describe_grid(grid)}" for name, grids in rows.items() for title, grid in zip(titles, grids)
     ]
-    return figure, f"Grids of 16 by 16 cells, and under them the true cells. {listed(described, 15)}."
+    return figure, f"Grids of 16 by 16 cells, and under them the true cells. {join_parts(described, 15)}."
 
 
-def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean") -> tuple[Figure, str]:
+def localisation_plot(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean") -> tuple[Figure, str]:
     """Plot the localisation accuracy of each system against the overlap that is required, with intervals as bands.
 
     Return the figure and its alt text. Raise `StudyError` if the table has no such accuracy, or too many systems.
@@ -161,12 +171,12 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
         )
     part = part.assign(threshold=part["metric"].str.removeprefix(prefix).astype(float)).sort_values("threshold")
     systems = list(dict.fromkeys(scores["system"][scores.index.isin(part.index)]))
-    if len(systems) > len(LOOKS):
-        raise StudyError(f"{len(systems)} lines cannot be told apart: choose at most {len(LOOKS)} systems.")
+    if len(systems) > len(SYSTEM_STYLES):
+        raise StudyError(f"{len(systems)} lines cannot be told apart: choose at most {len(SYSTEM_STYLES)} systems.")
     columns = 1 if max(map(len, systems)) > 16 else 2
-    figure, axes = canvas(3.6 + 0.27 * -(-len(systems) // columns))
+    figure, axes = new_figure(3.6 + 0.27 * -(-len(systems) // columns))
     described = []
-    for name, (colour, marker, line) in zip(systems, LOOKS):
+    for name, (colour, marker, line) in zip(systems, SYSTEM_STYLES):
         of_system = part[part["system"] == name]
         threshold, value = of_system["threshold"], of_system["value"]
         axes.fill_between(threshold, of_system["low"], of_system["high"], color=colour, alpha=0.15, linewidth=0)
@@ -178,7 +188,7 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
             marker=marker,
             markersize=7,
             linewidth=2,
-            label=folded(name, 4.6 if columns == 1 else 2.2, 1),
+            label=wrap_text(name, 4.6 if columns == 1 else 2.2, 1),
         )
         described.append(
             f"{name}: from {value.iloc[0]:.2f} at {threshold.iloc[0]:g} to {value.iloc[-1]:.2f} at "
@@ -187,13 +197,16 @@ def accuracy_over_overlap(scores: pd.DataFrame, overlap: str = "IoU", label: str
     top = min(1.03, 1.15 * max(0.05, part[["value", "high"]].max(axis=None)))
     axes.set(xlabel=f"{overlap} of more than", ylabel="share localised", ylim=(-0.02 * top, top))
     axes.set_xticks(part["threshold"].unique())
-    axes.tick_params(labelsize=SMALLEST)
+    axes.tick_params(labelsize=MIN_FONT_SIZE)
     figure.legend(loc="outside upper center", ncols=columns, handlelength=2.4)
     of = {"mean": "in the mean over labels", "any": "whatever the label"}.get(label, f"of {label}")
-    return figure, f"Share of images localised, {of}, against the {overlap} that is required. {listed(described, 12)}."
+    return (
+        figure,
+        f"Share of images localised, {of}, against the {overlap} that is required. {join_parts(described, 12)}.",
+    )
 
 
-def in_words(true: dict, found: dict | None = None, most: int = 3) -> str:
+def describe_boxes(true: dict, predicted: dict | None = None, max_boxes: int = 3) -> str:
     """Describe in words where the true boxes are, and how far the predicted ones overlap them.
 
     true: the target of an image.
@@ -205,9 +218,9 @@ def in_words(true: dict, found: dict | None = None, most: int = 3) -> str:
         if not len(true["boxes"])
         else "true box" + "es" * (len(true["boxes"]) > 1) + f" in the {_position(true['boxes'])}"
     )
-    if found is None:
+    if predicted is None:
         return description
-    best = _highest_scores(found, most)
+    best = _highest_scores(predicted, max_boxes)
     if not len(best["boxes"]):
         return f"{description}, no box found"
     description += (
@@ -226,14 +239,14 @@ def _position(boxes) -> str:
     mask = np.zeros((64, 64), bool)
     for x, y, right, bottom in edges:
         mask[y : max(bottom, y + 1), x : max(right, x + 1)] = True
-    return where(mask)
+    return describe_location(mask)
 
 
 def _describe_grid(grid: np.ndarray) -> str:
     """Describe a grid by its maximum, and by the number and the place of its cells of 0.5 or more."""
     positive = grid >= 0.5
     return f"at most {grid.max():.2f}, {positive.sum()} cells of 0.5 or more" + (
-        f" in the {where(positive, 'the grid')}" if positive.any() else ""
+        f" in the {describe_location(positive, 'the grid')}" if positive.any() else ""
     )
 
 
@@ -268,8 +281,10 @@ def _check(pictures: dict, true: list, systems: Mapping) -> dict[str, np.ndarray
             "There are no boxes to show: give pictures by name, the true boxes of each, and the predictions of each "
             "system."
         )
-    if len(pictures) > MOST:
-        raise StudyError(f"{len(pictures)} pictures side by side are too small to be seen: choose at most {MOST}.")
+    if len(pictures) > MAX_COLUMNS:
+        raise StudyError(
+            f"{len(pictures)} pictures side by side are too small to be seen: choose at most {MAX_COLUMNS}."
+        )
     if wrong := [len(boxes) for boxes in (true, *systems.values()) if len(boxes) != len(pictures)]:
         raise StudyError(f"{len(pictures)} pictures do not go with boxes of {wrong[0]} images: give one each.")
     arrays = {name: np.asarray(picture) for name, picture in pictures.items()}
@@ -284,37 +299,40 @@ def _make_grid(names: list[str], rows: list[str], foot: float) -> tuple[Figure, 
     Return the figure, a function that adds axes at a position in inches, the left edge of the first column, the side of
     an image, and the top edge of the first row.
     """
-    row_names = [folded(name, 1.2, 2) for name in rows]
-    label = LINE * max(_count_lines(name) for name in row_names) + 0.08
-    side = min(1.75, (WIDTH - label - GAP * len(names)) / len(names))
-    titles = [folded(name, side + GAP, 3) for name in names]
-    head = LINE * max(_count_lines(title) for title in titles) + 0.08
-    left, height = (WIDTH + label - (side + GAP) * len(names)) / 2, head + (side + GAP) * len(rows) + foot
-    figure = sheet(height)
+    row_names = [wrap_text(name, 1.2, 2) for name in rows]
+    label = NAME_LINE_HEIGHT * max(_count_lines(name) for name in row_names) + 0.08
+    side = min(1.75, (PAGE_WIDTH - label - IMAGE_GAP * len(names)) / len(names))
+    titles = [wrap_text(name, side + IMAGE_GAP, 3) for name in names]
+    head = NAME_LINE_HEIGHT * max(_count_lines(title) for title in titles) + 0.08
+    left, height = (
+        (PAGE_WIDTH + label - (side + IMAGE_GAP) * len(names)) / 2,
+        head + (side + IMAGE_GAP) * len(rows) + foot,
+    )
+    figure = blank_figure(height)
     for column, title in enumerate(titles):
         figure.text(
-            (left + column * (side + GAP) + side / 2) / WIDTH,
+            (left + column * (side + IMAGE_GAP) + side / 2) / PAGE_WIDTH,
             1 - (head - 0.05) / height,
             title,
             ha="center",
             va="bottom",
-            fontsize=SMALLEST,
-            color=INK,
+            fontsize=MIN_FONT_SIZE,
+            color=DARK,
         )
     for row, name in enumerate(row_names):
         figure.text(
-            (left - 0.06) / WIDTH,
-            1 - (head + row * (side + GAP) + side / 2) / height,
+            (left - 0.06) / PAGE_WIDTH,
+            1 - (head + row * (side + IMAGE_GAP) + side / 2) / height,
             name,
             rotation=90,
             ha="right",
             va="center",
-            fontsize=SMALLEST,
-            color=INK,
+            fontsize=MIN_FONT_SIZE,
+            color=DARK,
         )
 
     def add_axes(x, y, axes_width, axes_height):
-        position = (x / WIDTH, 1 - (y + axes_height) / height, axes_width / WIDTH, axes_height / height)
+        position = (x / PAGE_WIDTH, 1 - (y + axes_height) / height, axes_width / PAGE_WIDTH, axes_height / height)
         return figure.add_axes(position)
 
     return figure, add_axes, left, side, head
@@ -324,10 +342,12 @@ def _count_lines(text: str) -> int:
     return text.count("\n") + 1 if text else 0
 
 
-LINES = (GREEN, BLUE, ORANGE)  # colours of the thresholds
+THRESHOLD_COLOURS = (GREEN, BLUE, ORANGE)  # colours of the thresholds
 
 
-def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | None = None) -> tuple[Figure, str]:
+def best_score_plot(
+    best_scores: list[np.ndarray], thresholds: list[float], paper_share: float | None = None
+) -> tuple[Figure, str]:
     """Plot by epoch the share of images whose highest box score is above a threshold, and the mean highest score.
 
     Return the figure and its alt text. Raise `StudyError` if there is no epoch.
@@ -336,27 +356,27 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
     thresholds: three at most.
     paper_share: a share that the paper prints, drawn as a dashed line.
     """
-    if not best or any(scores.ndim != 2 or not scores.size for scores in best):
+    if not best_scores or any(scores.ndim != 2 or not scores.size for scores in best_scores):
         raise StudyError(
             "There is no epoch to draw: give the highest scores of each training, one row per epoch and one column "
             "per image."
         )
-    figure, (above, below) = canvas(5.6, 2, sharex=True, height_ratios=(3, 2))
-    epochs, described = np.arange(1, len(best[0]) + 1), []
-    for threshold, colour in zip(thresholds, LINES):
-        shares = np.array([(scores > threshold).mean(1) for scores in best])
+    figure, (above, below) = new_figure(5.6, 2, sharex=True, height_ratios=(3, 2))
+    epochs, described = np.arange(1, len(best_scores[0]) + 1), []
+    for threshold, colour in zip(thresholds, THRESHOLD_COLOURS):
+        shares = np.array([(scores > threshold).mean(1) for scores in best_scores])
         above.plot(epochs, shares.T, color=colour, alpha=0.3, linewidth=1)
         above.plot(epochs, mean := shares.mean(0), color=colour, linewidth=2.6, label=f"{threshold:g}")
         described.append(
             f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} "
             f"(epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end"
         )
-    if printed is not None:
-        above.axhline(printed, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
-    mean_scores = np.array([scores.mean(1) for scores in best])
+    if paper_share is not None:
+        above.axhline(paper_share, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
+    mean_scores = np.array([scores.mean(1) for scores in best_scores])
     overall = mean_scores.mean(0)
-    below.plot(epochs, mean_scores.T, color=INK, alpha=0.3, linewidth=1)
-    below.plot(epochs, overall, color=INK, linewidth=2.6)
+    below.plot(epochs, mean_scores.T, color=DARK, alpha=0.3, linewidth=1)
+    below.plot(epochs, overall, color=DARK, linewidth=2.6)
     above.set(ylim=(-0.03, 1.03), ylabel="images with a box")
     above.yaxis.set_major_formatter(PercentFormatter(1))
     below.set(ylim=(0, None), ylabel="highest score", xlabel="epoch")
@@ -370,7 +390,8 @@ def sightings(best: list[np.ndarray], thresholds: list[float], printed: float | 
         columnspacing=1.2,
     )
     return figure, (
-        f"Images with a box by epoch, over {len(best)} trainings. {listed(described)}. The mean of the highest score "
+        f"Images with a box by epoch, over {len(best_scores)} trainings. {join_parts(described)}. The mean of the "
+        f"highest score "
         f"is {overall[0]:.2f} after the first epoch, {overall.min():.2f} at the lowest and {overall[-1]:.2f} at the "
         f"end."
     )

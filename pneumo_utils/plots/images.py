@@ -6,15 +6,23 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.plots.phantom import Plate, plate
-from pneumo_utils.plots.style import BOLD, INK, SMALLEST, WIDTH, folded, listed, sheet
+from pneumo_utils.plots.phantom import PaletteFigure, image_plate
+from pneumo_utils.plots.style import (
+    BOLD_LETTER_WIDTH,
+    DARK,
+    MIN_FONT_SIZE,
+    PAGE_WIDTH,
+    blank_figure,
+    join_parts,
+    wrap_text,
+)
 
 # inches: height of a class name over its images, gap between two images, height of a line of a caption
-HEAD, GAP, LINE = 0.34, 0.06, 0.21
+CLASS_NAME_HEIGHT, IMAGE_GAP, CAPTION_LINE_HEIGHT = 0.34, 0.06, 0.21
 
 
-def samples(
-    pictures: Mapping[str, Sequence[np.ndarray] | np.ndarray],
+def image_grid(
+    images_by_class: Mapping[str, Sequence[np.ndarray] | np.ndarray],
     captions: dict[str, list[str]] | None = None,
     columns: int = 4,
 ) -> tuple[Figure, str]:
@@ -24,43 +32,45 @@ def samples(
     captions: for each class one caption per image.
     columns: images per row.
     """
-    if not pictures:
+    if not images_by_class:
         raise StudyError('There are no pictures to show: give them by class, {"NORMAL": images, ...}.')
-    side = (WIDTH - GAP * (columns + 1)) / columns
-    drawn, texts, down = [], [], GAP  # positions are in inches from the left and from the top
-    for name, images in pictures.items():
-        folded_captions = [folded(caption, side) for caption in (captions or {}).get(name, [])]
-        texts.append((GAP, down + 0.05, folded(name, WIDTH, 1, 0.16), {"fontsize": 15, "fontweight": "bold"}))
-        down += HEAD
+    side = (PAGE_WIDTH - IMAGE_GAP * (columns + 1)) / columns
+    drawn, texts, down = [], [], IMAGE_GAP  # positions are in inches from the left and from the top
+    for name, images in images_by_class.items():
+        folded_captions = [wrap_text(caption, side) for caption in (captions or {}).get(name, [])]
+        texts.append(
+            (IMAGE_GAP, down + 0.05, wrap_text(name, PAGE_WIDTH, 1, 0.16), {"fontsize": 15, "fontweight": "bold"})
+        )
+        down += CLASS_NAME_HEIGHT
         for start in range(0, len(images), columns):
             row = range(start, min(start + columns, len(images)))
             for index in row:
-                left = GAP + (index - start) * (side + GAP)
+                left = IMAGE_GAP + (index - start) * (side + IMAGE_GAP)
                 drawn.append((left, down, _check_image(images[index], name)))
                 if index < len(folded_captions):
                     position = (left + side / 2, down + side + 0.03)
-                    texts.append((*position, folded_captions[index], {"fontsize": SMALLEST, "ha": "center"}))
+                    texts.append((*position, folded_captions[index], {"fontsize": MIN_FONT_SIZE, "ha": "center"}))
             lines = [folded_captions[index].count("\n") + 1 for index in row if index < len(folded_captions)]
-            down += side + GAP + LINE * max(lines, default=0)
+            down += side + IMAGE_GAP + CAPTION_LINE_HEIGHT * max(lines, default=0)
         if not len(images):
-            texts.append((GAP, down, "no image", {"fontsize": SMALLEST}))
-            down += HEAD
+            texts.append((IMAGE_GAP, down, "no image", {"fontsize": MIN_FONT_SIZE}))
+            down += CLASS_NAME_HEIGHT
     coloured = any(image.ndim == 3 for _, _, image in drawn)
-    figure = sheet(down, FigureClass=Figure if coloured else Plate)  # a Plate has grey colours only
+    figure = blank_figure(down, FigureClass=Figure if coloured else PaletteFigure)  # a Plate has grey colours only
     for left, top, image in drawn:
-        axes = figure.add_axes((left / WIDTH, 1 - (top + side) / down, side / WIDTH, side / down))
+        axes = figure.add_axes((left / PAGE_WIDTH, 1 - (top + side) / down, side / PAGE_WIDTH, side / down))
         axes.imshow(image, cmap="gray", vmin=0, vmax=255, aspect="auto")
         axes.set_axis_off()
     for left, top, text, style in texts:
-        figure.text(left / WIDTH, 1 - top / down, text, va="top", color=INK, **style)
+        figure.text(left / PAGE_WIDTH, 1 - top / down, text, va="top", color=DARK, **style)
     described = [
         f"{len(images)} under "
         f'"{name}"'
         + (f", mean grey {np.mean([np.mean(image) for image in images]):.0f} of 255" if len(images) else "")
         + (f": {', '.join(filter(None, captions[name]))}" if captions and any(captions.get(name, ())) else "")
-        for name, images in pictures.items()
+        for name, images in images_by_class.items()
     ]
-    return figure, f"Sample images: {listed(described, 15)}."
+    return figure, f"Sample images: {join_parts(described, 15)}."
 
 
 def _check_image(picture: np.ndarray, name: str) -> np.ndarray:
@@ -74,7 +84,7 @@ def _check_image(picture: np.ndarray, name: str) -> np.ndarray:
     return image
 
 
-def before_and_after(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
+def before_after_plot(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
     """Plot the same radiographs before and after one or more treatments, one row each.
 
     Return the figure and its alt text, which gives the mean absolute change of a pixel.
@@ -87,7 +97,7 @@ def before_and_after(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
         or len(next(iter(shapes))) != 3
         or not all(np.asarray(images).dtype == np.uint8 for images in rows.values())
     ):
-        given = listed(
+        given = join_parts(
             f"{name}: {np.asarray(images).dtype} of shape {np.shape(images)}" for name, images in rows.items()
         )
         raise StudyError(
@@ -95,8 +105,8 @@ def before_and_after(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
             f"are {given or 'none'}."
         )
     n_people = len(next(iter(rows.values())))
-    names = [folded(name, WIDTH / n_people - 0.3, letter=BOLD) for name in rows]
-    figure = plate([image for images in rows.values() for image in images], columns=n_people, rows=names)
+    names = [wrap_text(name, PAGE_WIDTH / n_people - 0.3, letter_width=BOLD_LETTER_WIDTH) for name in rows]
+    figure = image_plate([image for images in rows.values() for image in images], columns=n_people, rows=names)
     (first, before), *others = rows.items()
     described = [
         f"{first}, mean grey {np.mean(before):.0f} of 255",
@@ -106,4 +116,4 @@ def before_and_after(rows: dict[str, np.ndarray]) -> tuple[Figure, str]:
             for name, images in others
         ),
     ]
-    return figure, f"Radiographs of {n_people} people, a row each: {listed(described, 15)}."
+    return figure, f"Radiographs of {n_people} people, a row each: {join_parts(described, 15)}."

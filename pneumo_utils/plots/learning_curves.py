@@ -8,17 +8,28 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.plots.style import BLUE, BOLD, GREY, INK, ORANGE, SKY, SMALLEST, canvas, folded, listed
+from pneumo_utils.plots.style import (
+    BLUE,
+    BOLD_LETTER_WIDTH,
+    DARK,
+    GREY,
+    MIN_FONT_SIZE,
+    ORANGE,
+    SKY,
+    join_parts,
+    new_figure,
+    wrap_text,
+)
 
-LOOKS = {"training": (BLUE, "-", "o"), "validation": (ORANGE, "--", "s")}
-FEW = 30  # the largest number of epochs that get a mark each
+CURVE_STYLE = {"training": (BLUE, "-", "o"), "validation": (ORANGE, "--", "s")}
+MAX_MARKED_EPOCHS = 30  # the largest number of epochs that get a mark each
 
 
 def learning_curves(
     histories: pd.DataFrame | Mapping[str, pd.DataFrame],
     quantities: Sequence[str] = ("loss",),
-    floors: Mapping | None = None,
-    floor: str = "constant answer",
+    baselines: Mapping | None = None,
+    baseline_name: str = "constant answer",
 ) -> tuple[Figure, str]:
     """Plot losses and metrics of one or more trainings over epochs.
 
@@ -37,23 +48,25 @@ def learning_curves(
         raise StudyError("There are no epochs to plot: train first, and give learn.history.")
     columns = 2 if len(by_name) > 1 else 1
     rows, one_quantity = -(-len(panels) // columns), len(quantities) == 1
-    figure, grid = canvas(0.6 + 2.5 * rows, rows, columns, squeeze=False, sharey="all" if one_quantity else False)
+    figure, grid = new_figure(0.6 + 2.5 * rows, rows, columns, squeeze=False, sharey="all" if one_quantity else False)
     handles, descriptions = {}, []
     for index, axes in enumerate(grid.flat):
         if index >= len(panels):
             axes.set_visible(False)
             continue
         name, quantity = panels[index]
-        level = (floors or {}).get(name, floors or {}).get(quantity)
+        level = (baselines or {}).get(name, baselines or {}).get(quantity)
         handles |= _draw_curves(axes, by_name[name], quantity)
         if level is not None:
-            handles[floor] = axes.axhline(level, color=GREY, linewidth=2, linestyle=(0, (1, 1)), zorder=0)
+            handles[baseline_name] = axes.axhline(level, color=GREY, linewidth=2, linestyle=(0, (1, 1)), zorder=0)
         title = [name] * bool(name) + [quantity.replace("_", " ")] * (not one_quantity)
-        axes.set_title(folded(", ".join(title), 2.2 if columns == 2 else 4.6, 2, BOLD), fontsize=SMALLEST)
+        axes.set_title(
+            wrap_text(", ".join(title), 2.2 if columns == 2 else 4.6, 2, BOLD_LETTER_WIDTH), fontsize=MIN_FONT_SIZE
+        )
         descriptions.append(
             f"{name}: " * bool(name)
-            + in_words(by_name[name], quantity)
-            + (f", {floor} {level:.3f}" if level is not None else "")
+            + describe_curves(by_name[name], quantity)
+            + (f", {baseline_name} {level:.3f}" if level is not None else "")
         )
     figure.supxlabel("epoch", fontsize=14)
     if one_quantity:
@@ -66,10 +79,10 @@ def learning_curves(
         handlelength=1.6,
         columnspacing=1.1,
     )
-    return figure, f"Learning curves. {listed(descriptions, 12)}."
+    return figure, f"Learning curves. {join_parts(descriptions, 12)}."
 
 
-def released(history: pd.DataFrame) -> list[int]:
+def phase_ends(history: pd.DataFrame) -> list[int]:
     """Return the last epoch of each training phase except the last phase.
 
     history: one row for each epoch, with the columns epoch and, if the training has phases, phase.
@@ -81,14 +94,14 @@ def _draw_curves(axes, history: pd.DataFrame, quantity: str) -> dict:
     """Draw the curves of one training and return the handles of the legend by label."""
     curves, handles = _curves(history, quantity), {}
     for part, values in curves.items():
-        colour, line, mark = LOOKS[part]
-        marks = {"marker": mark, "markersize": 5} if len(values) <= FEW else {}
+        colour, line, mark = CURVE_STYLE[part]
+        marks = {"marker": mark, "markersize": 5} if len(values) <= MAX_MARKED_EPOCHS else {}
         (handles[part],) = axes.plot(history["epoch"], values, line, color=colour, linewidth=2.2, **marks)
-    for epoch in released(history):
-        handles["layers unfrozen"] = axes.axvline(epoch + 0.5, color=INK, linewidth=1.6, linestyle=":")
+    for epoch in phase_ends(history):
+        handles["layers unfrozen"] = axes.axvline(epoch + 0.5, color=DARK, linewidth=1.6, linestyle=":")
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
     axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
-    axes.tick_params(labelsize=SMALLEST)
+    axes.tick_params(labelsize=MIN_FONT_SIZE)
     axes.set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
     if not any(np.isfinite(values).any() for values in curves.values()):
         axes.text(
@@ -113,7 +126,7 @@ def _curves(history: pd.DataFrame, quantity: str) -> dict[str, np.ndarray]:
     return {part: history[name].to_numpy(float) for part, name in columns.items() if name}
 
 
-def in_words(history: pd.DataFrame, quantity: str) -> str:
+def describe_curves(history: pd.DataFrame, quantity: str) -> str:
     """Describe learning curves in words: first, last and best values, and when layers are unfrozen.
 
     history: one row for each epoch.
@@ -132,15 +145,15 @@ def in_words(history: pd.DataFrame, quantity: str) -> str:
             + (f", at its best {values[best]:.3f} in epoch {epochs[best]}" if part == "validation" else "")
             + (f", undefined in {len(values) - len(finite)} epochs" if len(finite) < len(values) else "")
         )
-    if last_epochs := released(history):
+    if last_epochs := phase_ends(history):
         parts.append("layers unfrozen after epoch " + " and ".join(map(str, last_epochs)))
     return ", ".join(parts)
 
 
-SIMPLE = [(ORANGE, "--", "s"), (INK, ":", "D"), (GREY, "-.", "^")]  # colours, lines and marks of baselines
+BASELINE_STYLE = [(ORANGE, "--", "s"), (DARK, ":", "D"), (GREY, "-.", "^")]  # colours, lines and marks of baselines
 
 
-def over_amounts(scores: pd.DataFrame, told: str) -> tuple[Figure, str]:
+def sample_size_curves(scores: pd.DataFrame, score_name: str) -> tuple[Figure, str]:
     """Plot a score over the number of training images.
 
     scores: one row for each run, with the columns model, baseline (whether it is one), images, draw and value.
@@ -154,7 +167,7 @@ def over_amounts(scores: pd.DataFrame, told: str) -> tuple[Figure, str]:
     means = scores.groupby(["baseline", "model", "images"], sort=False)["value"].mean()
     networks = means[False].unstack("images")
     baselines = dict(means[True].unstack("images").iterrows()) if True in means.index.levels[0] else {}
-    figure, axes = canvas(4.2)
+    figure, axes = new_figure(4.2)
     for index, (_, line) in enumerate(networks.iterrows()):
         axes.plot(line.index, line, color=SKY, linewidth=1.3, label="each network" if not index else None)
     axes.plot(
@@ -166,12 +179,12 @@ def over_amounts(scores: pd.DataFrame, told: str) -> tuple[Figure, str]:
         markersize=7,
         label="mean of the networks",
     )
-    for (name, line), (colour, dashes, mark) in zip(baselines.items(), SIMPLE):
+    for (name, line), (colour, dashes, mark) in zip(baselines.items(), BASELINE_STYLE):
         axes.plot(line.index, line, dashes, color=colour, linewidth=2.4, marker=mark, markersize=6, label=name)
     axes.set_xscale("log")
     axes.set_xticks(networks.columns, [f"{images:,}" for images in networks.columns])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="training images", ylabel=told)
+    axes.set(xlabel="training images", ylabel=score_name)
     figure.legend(
         *axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handlelength=2.2, columnspacing=1.1
     )
@@ -180,4 +193,4 @@ def over_amounts(scores: pd.DataFrame, told: str) -> tuple[Figure, str]:
         f"{name}: " + ", ".join(f"{value:.3f} from {images:,}" for images, value in line.items() if np.isfinite(value))
         for name, line in lines.items()
     ]
-    return figure, f"{told} over the number of training images. {listed(descriptions, 12)}."
+    return figure, f"{score_name} over the number of training images. {join_parts(descriptions, 12)}."

@@ -14,25 +14,25 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from pneumo_utils import ROOT
-from pneumo_utils.plots.style import BLUE, GREY, INK, ORANGE, SKY, WIDTH, canvas
+from pneumo_utils.plots.style import BLUE, DARK, GREY, ORANGE, PAGE_WIDTH, SKY, new_figure
 
 __reads__ = ("book/records/phantom_realism.json", "book/records/phantom_pretraining.json")
 AMBER = "#E69F00"  # Okabe and Ito's orange; on grey it is more visible than the darker orange of the bars
-ROOM = "#E4E4E4"  # background; next to pure white, the dark half of an image is hard to see
-GLAZE = 0.55  # opacity of a mask over an image
+BACKGROUND = "#E4E4E4"  # background; next to pure white, the dark half of an image is hard to see
+MASK_OPACITY = 0.55  # opacity of a mask over an image
 
 
 def _palette() -> Image.Image:
     """Return a palette of greys, of the colours of outlines, and of amber over greys."""
     greys = np.linspace(0, 1, 64)[:, None] * np.ones(3)
     lines = [shade * np.array(to_rgb(colour)) for colour in (AMBER, SKY) for shade in (1, 0.75, 0.5, 0.25)]
-    glazed = (1 - GLAZE) * np.linspace(0, 1, 24)[:, None] + GLAZE * np.array(to_rgb(AMBER))
+    glazed = (1 - MASK_OPACITY) * np.linspace(0, 1, 24)[:, None] + MASK_OPACITY * np.array(to_rgb(AMBER))
     palette = Image.new("P", (1, 1))
     palette.putpalette((255 * np.vstack([greys, lines, glazed])).round().astype(np.uint8).tobytes())
     return palette
 
 
-class Plate(Figure):
+class PaletteFigure(Figure):
     """A figure of grey images that is saved with a palette.
 
     Greys need few colours, and the file has a third of the size.
@@ -45,7 +45,7 @@ class Plate(Figure):
         keywords: further arguments of matplotlib's `savefig`.
         """
         full = io.BytesIO()
-        super().savefig(full, **keywords | {"format": "png", "facecolor": ROOM, "dpi": 104})
+        super().savefig(full, **keywords | {"format": "png", "facecolor": BACKGROUND, "dpi": 104})
         Image.open(full).convert("RGB").quantize(palette=_palette(), dither=Image.Dither.NONE).save(
             fname, "PNG", optimize=True
         )
@@ -62,8 +62,8 @@ def mask_of(shots: Any, name: str, row: int = 0) -> np.ndarray:
     return np.zeros(shots.image.shape[1:], bool) if known is None else known[row].cpu().numpy()
 
 
-def plate(
-    pictures: Sequence[np.ndarray],
+def image_plate(
+    images: Sequence[np.ndarray],
     titles: Sequence[str] | None = None,
     columns: int = 4,
     rows: Sequence[str] | None = None,
@@ -79,30 +79,30 @@ def plate(
     outlines: for each image, colour -> mask to outline, or None.
     size: font size in points; 0 for a default.
     """
-    count = max(1, -(-len(pictures) // columns))
+    count = max(1, -(-len(images) // columns))
     titles, outlines, size = titles or [], outlines or [], size or (13 if columns < 4 else 12)
     label_inches = 0.3 if rows else 0.0
-    side_inches = (WIDTH - label_inches) / columns - 0.06
-    figure, grid = canvas(
+    side_inches = (PAGE_WIDTH - label_inches) / columns - 0.06
+    figure, grid = new_figure(
         count * (side_inches + 0.08)
         + 0.27 * sum(any(titles[k * columns : (k + 1) * columns]) for k in range(count))
         + 0.06,
         count,
         columns,
         squeeze=False,
-        FigureClass=Plate,
+        FigureClass=PaletteFigure,
     )
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03, wspace=0, hspace=0)
     for index, axes in enumerate(grid.flat):
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-        if index >= len(pictures):
+        if index >= len(images):
             continue
-        _show_image(axes, pictures[index])
+        _show_image(axes, images[index])
         if index < len(titles) and titles[index]:
             axes.set_title(titles[index], fontsize=size, fontweight="normal", pad=3)
         for colour, mask in ((outlines[index] if index < len(outlines) else None) or {}).items():
-            outline(axes, mask, colour, 1.6 if columns < 4 else 1.1)
+            draw_outline(axes, mask, colour, 1.6 if columns < 4 else 1.1)
         if rows and index % columns == 0:
             axes.set_ylabel(rows[index // columns], fontsize=size + 0.5, fontweight="bold", labelpad=3)
     return figure
@@ -115,7 +115,7 @@ def _show_image(axes, picture):
     axes.imshow(picture, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear")
 
 
-def outline(axes: Axes, mask: np.ndarray, colour: str = AMBER, width: float = 1.6) -> None:
+def draw_outline(axes: Axes, mask: np.ndarray, colour: str = AMBER, width: float = 1.6) -> None:
     """Draw the border of a mask, on a wider black line so that it is visible on any grey.
 
     axes: matplotlib axes that show the image.
@@ -135,7 +135,7 @@ def outline(axes: Axes, mask: np.ndarray, colour: str = AMBER, width: float = 1.
         axes.set(xlim=(-0.5, mask.shape[1] - 0.5), ylim=(mask.shape[0] - 0.5, -0.5))
 
 
-def tinted(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def overlay_mask(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Lay a mask over a grey image in transparent amber.
 
     image: grey values from 0 to 255 (height, width).
@@ -143,12 +143,12 @@ def tinted(picture: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
     Returns a uint8 array (height, width, 3).
     """
-    grey = np.repeat(np.asarray(picture)[..., None] / 255, 3, -1)
-    glaze = (1 - GLAZE) * grey + GLAZE * np.array(to_rgb(AMBER))
+    grey = np.repeat(np.asarray(image)[..., None] / 255, 3, -1)
+    glaze = (1 - MASK_OPACITY) * grey + MASK_OPACITY * np.array(to_rgb(AMBER))
     return (255 * np.where(np.asarray(mask, bool)[..., None], glaze, grey)).round().astype(np.uint8)
 
 
-def where(mask: np.ndarray, frame: str = "the picture") -> str:
+def describe_location(mask: np.ndarray, frame: str = "the picture") -> str:
     """Describe position and size of a mask in words.
 
     mask: bool array (height, width).
@@ -166,25 +166,25 @@ def where(mask: np.ndarray, frame: str = "the picture") -> str:
     return f"{high} {side} of {frame}, {100 * mask.mean():.1f} % of it"
 
 
-def beside(cases: list[dict]) -> Figure:
+def finding_comparison(cases: list[dict]) -> Figure:
     """Show the same patients without a finding, with it, and with its mask outlined, one row per case.
 
     cases: dictionaries with "name", "without", "with" (images) and "mask".
     """
     pictures = [case[key] for case in cases for key in ("without", "with", "with")]
     outlines = [outline for case in cases for outline in (None, None, {AMBER: case["mask"]})]
-    return plate(pictures, ["without", "with", "where it is"], 3, [case["name"] for case in cases], outlines)
+    return image_plate(pictures, ["without", "with", "where it is"], 3, [case["name"] for case in cases], outlines)
 
 
-def averages(means: dict[str, np.ndarray], least: str) -> Figure:
+def class_averages(means: dict[str, np.ndarray], reference: str) -> Figure:
     """Show the mean image of each class, and its difference from the mean image of one class.
 
     means: class -> mean image.
     reference: the class to compare with.
     """
-    figure, grid = canvas(4.9, 2, len(means), squeeze=False)
+    figure, grid = new_figure(4.9, 2, len(means), squeeze=False)
     figure.get_layout_engine().set(w_pad=0.03, h_pad=0.03)
-    differences = {name: mean - means[least] for name, mean in means.items()}
+    differences = {name: mean - means[reference] for name, mean in means.items()}
     limit = max(1.0, *(np.abs(gap).max() for gap in differences.values()))
     for column, (name, mean) in enumerate(means.items()):
         grid[0, column].imshow(mean, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
@@ -192,18 +192,18 @@ def averages(means: dict[str, np.ndarray], least: str) -> Figure:
         shown = grid[1, column].imshow(
             differences[name], cmap="PuOr_r", vmin=-limit, vmax=limit, interpolation="nearest"
         )
-        grid[1, column].set_title(f"minus {least}", fontsize=12, fontweight="normal")
+        grid[1, column].set_title(f"minus {reference}", fontsize=12, fontweight="normal")
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
         axes.set_frame_on(False)
-    grid[1, list(means).index(least)].set_visible(False)
+    grid[1, list(means).index(reference)].set_visible(False)
     bar = figure.colorbar(shown, ax=grid[1, :], location="bottom", shrink=0.6, aspect=25, pad=0.03)
     bar.set_label("brighter by, grey levels", fontsize=13)
     bar.outline.set_visible(False)
     return figure
 
 
-def record(name: str) -> dict | None:
+def load_phantom_record(name: str) -> dict | None:
     """Read a record of measurements of phantoms and of real radiographs, None if there is none.
 
     name: name of the record.
@@ -212,29 +212,29 @@ def record(name: str) -> dict | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
-def profile(kept: dict) -> pd.DataFrame:
+def difficulty_table(record: dict) -> pd.DataFrame:
     """Make a table of the difficulty of phantoms and of real radiographs.
 
     record: content of the record phantom_realism.
 
     Returns one row per task and features: both AUROCs and their difference.
     """
-    real = kept.get("real", {}).get("difficulty", {})
+    real = record.get("real", {}).get("difficulty", {})
     rows = [
         {"task": task, "features": features, "phantom": score[0], "real": real.get(features, {}).get(task, [np.nan])[0]}
-        for features, tasks in kept["phantom"]["difficulty"].items()
+        for features, tasks in record["phantom"]["difficulty"].items()
         for task, score in tasks.items()
     ]
     frame = pd.DataFrame(rows).sort_values("task", kind="stable", ignore_index=True)
     return frame.assign(gap=frame["phantom"] - frame["real"])
 
 
-def looks(kept: dict) -> pd.DataFrame:
+def grey_and_edge_statistics(record: dict) -> pd.DataFrame:
     """Make a table of statistics of grey values and edges, for phantoms and real radiographs.
 
     record: content of the record phantom_realism.
     """
-    sources = {source: kept[source]["looks"] for source in ("phantom", "real") if "looks" in kept.get(source, {})}
+    sources = {source: record[source]["looks"] for source in ("phantom", "real") if "looks" in record.get(source, {})}
     rows = {}
     for source, statistics in sources.items():
         for name, value in statistics.items():
@@ -247,27 +247,27 @@ def looks(kept: dict) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=list(sources)).reset_index(names="grey and edges")
 
 
-def realism(kept: dict) -> Figure:
+def realism_plot(record: dict) -> Figure:
     """Compare phantoms with real radiographs: difficulty of the causes, histogram of greys, power of details.
 
     record: content of the record phantom_realism.
     """
-    scores = profile(kept)
+    scores = difficulty_table(record)
     task = "three causes, 1000" if "three causes, 1000" in set(scores["task"]) else scores["task"].iloc[0]
     scores = scores[scores["task"] == task].iloc[::-1]
     scores = scores.assign(
         features=[name.replace(" ", "\n", 1) if len(name) > 14 else name for name in scores["features"]]
     )
-    figure, (hard, grey, detail) = canvas(10.2, 3, gridspec_kw={"height_ratios": (1.15, 1, 1)})
+    figure, (hard, grey, detail) = new_figure(10.2, 3, gridspec_kw={"height_ratios": (1.15, 1, 1)})
     figure.get_layout_engine().set(hspace=0.06)
     styles = {"phantom": (ORANGE, "o", "-"), "real": (BLUE, "s", "--")}
     both = scores.dropna()
     hard.hlines(both["features"], both["phantom"], both["real"], color=GREY, linewidth=3)
-    hard.axvline(0.5, color=INK, linewidth=1.5, linestyle=":")
+    hard.axvline(0.5, color=DARK, linewidth=1.5, linestyle=":")
     for kind, (colour, mark, line) in styles.items():
         known = scores.dropna(subset=kind)
         hard.scatter(known[kind], known["features"], s=90, color=colour, marker=mark, zorder=3, label=kind)
-        statistics = kept.get(kind, {}).get("looks")
+        statistics = record.get(kind, {}).get("looks")
         if not statistics:
             continue
         histogram, power = statistics["histogram"], statistics["log10 power by octave"]
@@ -287,12 +287,12 @@ def realism(kept: dict) -> Figure:
     return figure
 
 
-def pretraining(kept: dict) -> pd.DataFrame:
+def pretraining_table(record: dict) -> pd.DataFrame:
     """Make a table of the AUROC of frozen features on real children, with the deviation over draws and seeds.
 
     record: content of the record phantom_pretraining.
     """
-    frame = pd.DataFrame(kept["rows"]).sort_values(
+    frame = pd.DataFrame(record["rows"]).sort_values(
         ["task", "labels", "auroc mean"], ascending=[True, True, False], ignore_index=True
     )
     spread = [f"{mean:.3f} ± {std:.3f}" for mean, std in zip(frame["auroc mean"], frame["auroc std"])]

@@ -7,20 +7,20 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from pneumo_utils import ROOT
-from pneumo_utils.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, canvas
+from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, SKY, new_figure
 
 __reads__ = ("book/records/speed.json",)
 # stages differ in hatching too, so that colour is not needed to tell them apart
 STAGE_COLOURS, STAGE_HATCHES = [GREY, BLUE, SKY, ORANGE, GREEN, PURPLE], ["", "", "//", "", "//", ".."]
 
 
-def record() -> dict | None:
+def load_speed_record() -> dict | None:
     """Read the record of the speed benchmark, None if there is none."""
     path = ROOT / __reads__[0]
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
-def rows(kept: dict) -> pd.DataFrame:
+def speed_table(record: dict) -> pd.DataFrame:
     """Make a table of the benchmark: images or steps per second, and the ratio to the first way of the group.
 
     record: content of the record.
@@ -37,13 +37,13 @@ def rows(kept: dict) -> pd.DataFrame:
                 "most": way["most"],
                 "times the first": way["ratio"],
             }
-            for group in kept["groups"]
+            for group in record["groups"]
             for way in group["ways"]
         ]
     )
 
 
-def aims(kept: dict) -> pd.DataFrame:
+def speed_targets(record: dict) -> pd.DataFrame:
     """Make a table of the target ratios: required, measured, and whether the target is met.
 
     record: content of the record.
@@ -51,7 +51,7 @@ def aims(kept: dict) -> pd.DataFrame:
     Returns one row per target.
     """
     rows = []
-    for group in kept["groups"]:
+    for group in record["groups"]:
         ratio = {way["name"]: way["ratio"] for way in group["ways"]}
         for way, other, required in group["aims"]:
             measured = ratio[way] / ratio[other]
@@ -68,7 +68,7 @@ def aims(kept: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ratios(group: dict) -> tuple:
+def speed_ratio_plot(group: dict) -> tuple:
     """Plot the speed of the ways of one group relative to the first, on a logarithmic axis.
 
     group: one group of the record.
@@ -76,9 +76,9 @@ def ratios(group: dict) -> tuple:
     Returns the figure and its text alternative.
     """
     names, values = [way["name"] for way in group["ways"]], [way["ratio"] for way in group["ways"]]
-    figure, axes = canvas(0.6 * len(names) + 0.75)
+    figure, axes = new_figure(0.6 * len(names) + 0.75)
     axes.set_xscale("log")
-    axes.axvline(1, color=INK, linewidth=1)
+    axes.axvline(1, color=DARK, linewidth=1)
     low, high = min(1, *values), max(1, *values)
     margin = (high / low) ** 0.14
     axes.set(xlim=(low / max(margin, 1.03), high * max(margin, 1.03) ** 2), ylim=(len(names) - 0.5, -0.75), yticks=[])
@@ -113,16 +113,16 @@ def _times(value: float) -> str:
     return f"{value:.2f} x" if value < 10 else f"{value:.0f} x"
 
 
-def stages(kept: list[dict]) -> tuple:
+def step_time_plot(step_times: list[dict]) -> tuple:
     """Plot the time of each stage of a training step as stacked bars, one bar per way of training.
 
     step_times: "way", and stage -> milliseconds, for each way.
 
     Returns the figure and its text alternative.
     """
-    times = pd.DataFrame(kept).set_index("way")
+    times = pd.DataFrame(step_times).set_index("way")
     shares = times.div(times.sum(axis=1), axis=0) * 100
-    figure, axes = canvas(0.75 * len(times) + 1.5)
+    figure, axes = new_figure(0.75 * len(times) + 1.5)
     start = np.zeros(len(times))
     for (stage, values), colour, hatch in zip(shares.items(), STAGE_COLOURS, STAGE_HATCHES):
         axes.barh(

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 
 # Okabe and Ito's palette; grey marks baselines and reference lines
-BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, INK = (
+BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, DARK = (
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -16,11 +16,11 @@ BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, INK = (
     "#9A9A9A",
     "#222222",
 )
-PALE = "#C8C8C8"
-WIDTH = 5.6  # inches; shown at 560 pixels, or as wide as a phone
+LIGHT_GREY = "#C8C8C8"
+PAGE_WIDTH = 5.6  # inches; shown at 560 pixels, or as wide as a phone
 
 
-def use() -> None:
+def set_style() -> None:
     """Set the style of all following plots; every plotting function calls this first."""
     sns.set_theme(
         context="notebook",
@@ -38,16 +38,16 @@ def use() -> None:
             "legend.frameon": False,
             "axes.spines.top": False,
             "axes.spines.right": False,
-            "axes.edgecolor": INK,
-            "text.color": INK,
-            "axes.labelcolor": INK,
+            "axes.edgecolor": DARK,
+            "text.color": DARK,
+            "axes.labelcolor": DARK,
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
         },
     )
 
 
-def canvas(height: float, rows: int = 1, columns: int = 1, **keywords):
+def new_figure(height: float, rows: int = 1, columns: int = 1, **keywords):
     """Create a figure of the page's width with its axes, in the book's style.
 
     height: height in inches.
@@ -57,27 +57,27 @@ def canvas(height: float, rows: int = 1, columns: int = 1, **keywords):
 
     Return the figure, and its axes as `subplots` returns them.
     """
-    use()
-    return plt.subplots(rows, columns, figsize=(WIDTH, height), layout="constrained", **keywords)
+    set_style()
+    return plt.subplots(rows, columns, figsize=(PAGE_WIDTH, height), layout="constrained", **keywords)
 
 
-def sheet(height: float, **keywords):
+def blank_figure(height: float, **keywords):
     """Create a figure of the page's width without axes, for axes that are placed in inches.
 
     height: height in inches.
     keywords: further arguments of `matplotlib.pyplot.subplots`.
     """
-    figure, axes = canvas(height, **keywords)
+    figure, axes = new_figure(height, **keywords)
     figure.set_layout_engine("none")
     axes.remove()
     return figure
 
 
-SMALLEST = 13  # points: eleven pixels on a phone
-LETTER, BOLD = 0.102, 0.117  # inches: average width of a letter of that size, regular and bold
+MIN_FONT_SIZE = 13  # points: eleven pixels on a phone
+LETTER_WIDTH, BOLD_LETTER_WIDTH = 0.102, 0.117  # inches: average width of a letter of that size, regular and bold
 
 
-def folded(name: object, width: float, lines: int = 2, letter: float = LETTER) -> str:
+def wrap_text(text: object, width: float, max_lines: int = 2, letter_width: float = LETTER_WIDTH) -> str:
     """Wrap a text to a width, and cut it with an ellipsis if it needs too many lines.
 
     text: the text. It is broken at spaces, and long words after hyphens, underscores and slashes.
@@ -85,41 +85,41 @@ def folded(name: object, width: float, lines: int = 2, letter: float = LETTER) -
     max_lines: maximum number of lines.
     letter_width: average width of a letter in inches.
     """
-    max_letters, wrapped = max(2, int(width / letter)), [""]
+    max_letters, wrapped = max(2, int(width / letter_width)), [""]
     pieces: list[str] = []
-    for word in re.split(r"(?<= )", str(name)):
+    for word in re.split(r"(?<= )", str(text)):
         pieces += re.split(r"(?<=[_/-])", word) if len(word.rstrip()) > max_letters else [word]
     for piece in pieces:
         if wrapped[-1] and len((wrapped[-1] + piece).rstrip()) > max_letters:
             wrapped.append("")
         wrapped[-1] += piece
-    if len(wrapped) > lines:
-        wrapped = [*wrapped[: lines - 1], "".join(wrapped[lines - 1 :])]
+    if len(wrapped) > max_lines:
+        wrapped = [*wrapped[: max_lines - 1], "".join(wrapped[max_lines - 1 :])]
     return "\n".join(
         line.rstrip() if len(line.rstrip()) <= max_letters else line[: max_letters - 1].rstrip() + "…"
         for line in wrapped
     )
 
 
-def breadth(texts: Iterable[str]) -> float:
+def text_width(texts: Iterable[str]) -> float:
     """Estimate the width of the longest line in inches.
 
     texts: texts of one or more lines.
     """
-    return LETTER * max((len(line) for text in texts for line in text.split("\n")), default=0)
+    return LETTER_WIDTH * max((len(line) for text in texts for line in text.split("\n")), default=0)
 
 
-def listed(parts: Iterable[str], at_most: int = 8) -> str:
+def join_parts(parts: Iterable[str], max_parts: int = 8) -> str:
     """Join the parts of an alt text with semicolons; parts beyond a maximum are only counted.
 
     parts: the parts.
     max_parts: the number of parts that are written out.
     """
     parts = list(parts)
-    return "; ".join(parts[:at_most]) + (f"; and {len(parts) - at_most} more" if len(parts) > at_most else "")
+    return "; ".join(parts[:max_parts]) + (f"; and {len(parts) - max_parts} more" if len(parts) > max_parts else "")
 
 
-def share(part: float, whole: float) -> str:
+def format_percent(part: float, whole: float) -> str:
     """Format a share as a percentage; a small share is "<1 %" and not 0 %, a large one ">99 %" and not 100 %.
 
     part: the numerator.

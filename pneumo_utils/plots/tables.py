@@ -15,10 +15,10 @@ from pneumo_utils.common.errors import StudyError
 if TYPE_CHECKING:
     from pneumo_utils.study.records import Record
 
-NAME = re.compile(r"[A-Za-z0-9][\w-]*")
+TABLE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
-def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str) -> HTML:
+def html_table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str) -> HTML:
     """Format a table as HTML, without its row index.
 
     frame: the table.
@@ -26,7 +26,7 @@ def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str
     caption: the caption; a table with name and caption gets a number in the book.
     formats: format strings by column; `_` is the format of all other columns of decimals.
     """
-    if (name or caption) and not (NAME.fullmatch(name) and caption.strip()):
+    if (name or caption) and not (TABLE_NAME.fullmatch(name) and caption.strip()):
         raise StudyError(
             "A numbered table has a name of letters, digits, - and _, and a caption; this one has the name "
             f"{name!r} and the caption {caption!r}."
@@ -46,7 +46,7 @@ def table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str
     return HTML(text)
 
 
-def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
+def claims_table(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
     """Format some claims of the papers as a table, with their verdicts on paper and the reasons.
 
     board: one row for each claim, with the columns id, says, printed, on paper and because.
@@ -54,10 +54,10 @@ def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
     named: name and caption of the table, as for `html_table`.
     """
     rows = board.set_index("id").loc[ids]
-    return table(
+    return html_table(
         pd.DataFrame(
             {
-                "claim": [claim(*row) for row in zip(rows["says"], rows["printed"])],
+                "claim": [format_claim(*row) for row in zip(rows["says"], rows["printed"])],
                 "verdict": rows["on paper"],
                 "because": rows["because"],
             }
@@ -66,7 +66,7 @@ def claims(board: pd.DataFrame, ids: list[str], **named: str) -> HTML:
     )
 
 
-def claim(says: str, printed: object) -> str:
+def format_claim(says: str, printed: object) -> str:
     """Format what a paper claims, followed by the printed number if there is one.
 
     says: the claim in words.
@@ -81,7 +81,7 @@ def _cell_text(value) -> str:
     return "" if value is None or value != value else str(value)  # nan is not equal to itself
 
 
-def records_table(records: Iterable[Record], took: Callable[[float], str]) -> HTML:
+def records_table(records: Iterable[Record], format_seconds: Callable[[float], str]) -> HTML:
     """Format the records of a chapter as a table with one row for each record.
 
     records: the records.
@@ -93,11 +93,11 @@ def records_table(records: Iterable[Record], took: Callable[[float], str]) -> HT
             "data": record.data,
             "weights": record.weights,
             "settings": record.tier,
-            "made": f"in {took(record.seconds)} on {record.device}, {record.finished[:10]}",
+            "made": f"in {format_seconds(record.seconds)} on {record.device}, {record.finished[:10]}",
         }
         for record in records
     ]
-    return table(
+    return html_table(
         pd.DataFrame(rows),
         name="records",
         caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no "

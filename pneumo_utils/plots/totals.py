@@ -3,23 +3,23 @@
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.claims.audit_tables import tally
-from pneumo_utils.plots.scoreboard import COLUMNS
-from pneumo_utils.plots.style import BLUE, ORANGE, PALE, canvas
+from pneumo_utils.claims.audit_tables import count_verdicts
+from pneumo_utils.plots.scoreboard import VERDICT_COLUMNS
+from pneumo_utils.plots.style import BLUE, LIGHT_GREY, ORANGE, new_figure
 
-COLOURS = (BLUE, ORANGE, PALE)  # claim holds; does not hold; unverifiable or not tested
+COLOURS = (BLUE, ORANGE, LIGHT_GREY)  # claim holds; does not hold; unverifiable or not tested
 
 
-def totals(board: pd.DataFrame):
+def verdict_bars(board: pd.DataFrame):
     """Draw the claims of each paper by verdict, and return the figure and its alt text.
 
     board: the table of claims and verdicts.
     """
-    figure, rows = canvas(8.6, rows=len(COLUMNS), sharex=True)
+    figure, rows = new_figure(8.6, rows=len(VERDICT_COLUMNS), sharex=True)
     figure.get_layout_engine().set(hspace=0.06)
     descriptions = []
-    for axes, (column, (title, verdicts)) in zip(rows, COLUMNS.items()):
-        counts = tally(board, column=column, verdicts=verdicts)
+    for axes, (column, (title, verdicts)) in zip(rows, VERDICT_COLUMNS.items()):
+        counts = count_verdicts(board, column=column, verdicts=verdicts)
         _bars(axes, counts)
         axes.set_title(title, pad=32)
         axes.legend(

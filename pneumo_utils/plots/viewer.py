@@ -14,25 +14,25 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, gaussian_filter, zoom
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha
-from pneumo_utils.explain.randomisation import of_its_most
-from pneumo_utils.plots.phantom import where
-from pneumo_utils.plots.saliency import HEAT, describe_maps
+from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.explain.randomisation import scale_to_max
+from pneumo_utils.plots.phantom import describe_location
+from pneumo_utils.plots.saliency import HEAT_COLOURS, describe_maps
 from pneumo_utils.plots.style import SKY
 
 __reads__ = ("pneumo_utils/plots/viewer.css", "pneumo_utils/plots/viewer.js")
-HERE = Path(__file__).parent
+VIEWER_FOLDER = Path(__file__).parent
 GROUPS = ("model", "scenario", "layer", "method")
-SHADES = 64  # colours of a map: more than an eye can tell apart, and a palette of a few bytes
-FINE = 256  # pixels along an edge of an outline, at least
-OPACITY = 40  # percent at the beginning: the ribs are still visible
+N_COLOURS = 64  # colours of a map: more than an eye can tell apart, and a palette of a few bytes
+MIN_OUTLINE_SIDE = 256  # pixels along an edge of an outline, at least
+START_OPACITY = 40  # percent at the beginning: the ribs are still visible
 
 
-def viewer(
+def map_viewer(
     cases: Mapping[str, np.ndarray],
     maps: Mapping[tuple[str, ...], ArrayLike],
     masks: ArrayLike | None = None,
-    answers: Mapping[tuple[str, ...], Sequence[str]] | None = None,
+    predictions: Mapping[tuple[str, ...], Sequence[str]] | None = None,
     groups: Sequence[str] = GROUPS,
     title: str = "Where the networks look",
 ) -> str:
@@ -48,7 +48,7 @@ def viewer(
     groups: names of the groups of choices.
     title: name of the viewer for screen readers.
     """
-    pictures, choices, mask_array = _check(cases, maps, masks, answers, groups)
+    pictures, choices, mask_array = _check(cases, maps, masks, predictions, groups)
     images, case_data, views = _Images(), [], {}
     options = [
         ("radiograph", list(cases)),
@@ -61,13 +61,13 @@ def viewer(
                 "picture": images.add(Image.fromarray(picture)),
                 "alt": f"Radiograph: {name}.",
                 "mask": None if mask is None else images.add(_outline(mask)),
-                "outline": "" if mask is None else f"Outlined in blue: the true lesion, {where(mask)}.",
+                "outline": "" if mask is None else f"Outlined in blue: the true lesion, {describe_location(mask)}.",
             }
         )
     for choice, heat in choices.items():
         chosen = [words.index(word) for (_, words), word in zip(options[1:], choice)]
         for index in range(len(pictures)):
-            prediction = f" The answer: {answers[choice][index]}." if answers and choice in answers else ""
+            prediction = f" The answer: {predictions[choice][index]}." if predictions and choice in predictions else ""
             alt = f"{', '.join(choice)}: {_describe(heat[index], mask_array, index)}.{prediction}"
             views[",".join(map(str, (index, *chosen)))] = {"heat": images.add(_colour(heat[index])), "alt": alt}
     return _page(list(images.numbers), case_data, views, options, pictures[0].shape, title)
@@ -87,7 +87,7 @@ def _check(
         raise StudyError("The pictures of a viewer are grey bytes of one size, as cohort.pixels(size) gives them.")
     if wrong := next((choice for choice in maps if not isinstance(choice, tuple) or len(choice) != len(groups)), None):
         raise StudyError(f"Maps are found by {', '.join(groups)}, a word each; {wrong!r} is not that.")
-    choices = {choice: of_its_most(heat) for choice, heat in maps.items()}
+    choices = {choice: scale_to_max(heat) for choice, heat in maps.items()}
     masks = None if masks is None else np.asarray(masks, bool)
     for name, array in [*choices.items(), *([] if masks is None else [("masks", masks)])]:
         if len(array) != len(pictures) or (name == "masks" and array.shape[1:] != shape):
@@ -115,14 +115,14 @@ class _Images:
 
 def _colour(heat: np.ndarray) -> Image.Image:
     """Colour a saliency map from 0 to 1."""
-    image = Image.fromarray((heat * (SHADES - 1)).round().astype(np.uint8))
-    image.putpalette((255 * HEAT(np.linspace(0, 1, SHADES))[:, :3]).round().astype(np.uint8).tobytes())
+    image = Image.fromarray((heat * (N_COLOURS - 1)).round().astype(np.uint8))
+    image.putpalette((255 * HEAT_COLOURS(np.linspace(0, 1, N_COLOURS))[:, :3]).round().astype(np.uint8).tobytes())
     return image
 
 
 def _outline(mask: np.ndarray) -> Image.Image:
     """Draw a blue line with a black border around a mask, on a transparent image."""
-    scale = -(-FINE // min(mask.shape))
+    scale = -(-MIN_OUTLINE_SIDE // min(mask.shape))
     smooth = gaussian_filter(zoom(mask.astype(float), scale, order=0), scale / 2)
     inside = smooth > min(0.5, 0.5 * smooth.max())
     line = binary_dilation(inside) & ~inside
@@ -150,14 +150,14 @@ def _page(
     """Write the HTML: the first case under the first map as images, and all else as data for the script."""
     first = next(iter(views))
     case, view, outlined = cases[0], views[first], next((case for case in cases if case["mask"] is not None), None)
-    name = f"viewer-{sha(json.dumps([uris, cases, views, options, title]))[:10]}"
+    name = f"viewer-{sha256_hex(json.dumps([uris, cases, views, options, title]))[:10]}"
     shown = {case["picture"], view["heat"], *([outlined["mask"]] if outlined else [])}
     data = {
         "images": [None if number in shown else uri for number, uri in enumerate(uris)],
         "cases": cases,
         "views": views,
     }
-    shades = ", ".join(map(to_hex, HEAT(np.linspace(0, 1, 9))))
+    shades = ", ".join(map(to_hex, HEAT_COLOURS(np.linspace(0, 1, 9))))
 
     def image(kind: str, number: int, alt: str, attributes: str = "") -> str:
         return f'<img class="{kind}" src="{uris[number]}" data-image="{number}" alt="{escape(alt)}"{attributes}>'
@@ -176,7 +176,7 @@ def _page(
             f"<style>{_read('viewer.css')}</style>",
             f'<div class="shown"><div class="stage" style="aspect-ratio: {shape[1]} / {shape[0]}">',
             image("picture", case["picture"], case["alt"]),
-            image("heat", view["heat"], view["alt"], f' style="opacity: {OPACITY / 100}"'),
+            image("heat", view["heat"], view["alt"], f' style="opacity: {START_OPACITY / 100}"'),
             image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
             f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, '
             f"{shades})\"></i><span>the map's maximum</span></div>",
@@ -184,8 +184,8 @@ def _page(
             '<form class="controls" hidden>',
             *(radios(group, legend, words) for group, (legend, words) in enumerate(options)),
             f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" '
-            f'value="{OPACITY}">'
-            f"<output>{OPACITY} %</output></span></label>",
+            f'value="{START_OPACITY}">'
+            f"<output>{START_OPACITY} %</output></span></label>",
             '<label class="wide"><input type="checkbox"> Outline the true lesion</label>' if outlined else "",
             "</form>",
             f"<noscript>This is one of {len(views)} maps; the others are shown where scripts may run.</noscript>",
@@ -198,4 +198,4 @@ def _page(
 
 
 def _read(file: str) -> str:
-    return (HERE / file).read_text(encoding="utf-8")
+    return (VIEWER_FOLDER / file).read_text(encoding="utf-8")

@@ -7,10 +7,10 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.writers.html5 import HTML5Translator
 
-from pneumo_utils.common.files import sha
+from pneumo_utils.common.files import sha256_hex
 
 
-def name_the_arrows(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
+def label_toctree_toggles(app: Sphinx, page: str, template: str, context: dict, doctree: nodes.document | None) -> None:
     """Label the arrows in the side bar that unfold the pages below another; the theme gives them no accessible name.
 
     A handler of Sphinx's event `html-page-context`, with its arguments; `context` is changed in place.
@@ -46,10 +46,10 @@ def setup(app: Sphinx) -> dict:
     app: the Sphinx application.
     """
     app.add_node(nodes.citation, override=True, html=(visit_citation, HTML5Translator.depart_citation))
-    app.connect("html-page-context", name_the_arrows, priority=900)  # after the theme
+    app.connect("html-page-context", label_toctree_toggles, priority=900)  # after the theme
     return {
         "version": "1",
-        "env_version": sha(Path(__file__).read_bytes()),
+        "env_version": sha256_hex(Path(__file__).read_bytes()),
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -18,12 +18,12 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from pneumo_utils import ROOT
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, read_json, read_yaml, sha, write
-from pneumo_utils.common.markup import plain
-from pneumo_utils.plots.scoreboard import page_of
+from pneumo_utils.common.files import json_digest, read_json, read_yaml, sha256_hex, write_atomically
+from pneumo_utils.common.markup import escape_markup
+from pneumo_utils.plots.scoreboard import paper_page_path
 from pneumo_utils.study import (
     a11y_extension,
     compare,
@@ -35,18 +35,18 @@ from pneumo_utils.study import (
     rerun_footer,
     table_numbering,
 )
-from pneumo_utils.study.chapters import Chapter, chapters, find, named
-from pneumo_utils.study.run_context import kind_of
-from pneumo_utils.study.run_status import Standing, standing, versions
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter, parse_toc
+from pneumo_utils.study.run_context import image_media_type
+from pneumo_utils.study.run_status import ChapterStatus, chapter_status, versions
 
 EXPRESSION = re.compile(r"\{\{.*?\}\}")
-MADE_OF = "made_of.txt"  # next to the pages: the digest of all their inputs
+DIGEST_FILE = "made_of.txt"  # next to the pages: the digest of all their inputs
 EXTENSIONS = (a11y_extension, glossary_tooltips, table_numbering)
-BINDERS = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
-MATHJAX = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
+BUILD_PACKAGES = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
+MATHJAX_FILES = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
-def bind(build: Path | None = None, say: Callable[[str], object] = print) -> Path:
+def build_book(build: Path | None = None, say: Callable[[str], object] = print) -> Path:
     """Build the book from the stored runs and return the path of its first page.
 
     Nothing is built if no input has changed since the last build. Raises `StudyError` if Jupyter Book warns, or if a
@@ -55,50 +55,50 @@ def bind(build: Path | None = None, say: Callable[[str], object] = print) -> Pat
     build: the folder of all build products; None for the usual one.
     say: called with each line of progress.
     """
-    build = build or run_paths.build()
+    build = build or run_paths.build_dir()
     stage = build / "stage"
-    shown = shown_runs(say)
+    shown = runs_to_show(say)
     toc = _filtered_toc(shown)
     scoreboard = shown.get("scoreboard")
     results = {name: read_json(status.folder / "results.json") for name, status in shown.items()}
-    recorded = [record for name in shown for record in records.of(name).values()]
-    notebooks = {find(name): page(status) for name, status in shown.items()}
+    recorded = [record for name in shown for record in records.read_records(name).values()]
+    notebooks = {find_chapter(name): notebook_page(status) for name, status in shown.items()}
     files = {
-        **_resolve_references(_filled(_read_prose(), _template_values(results, scoreboard)), notebooks),
-        Path("book/run_statistics.md"): pages.statistics([status.manifest for status in shown.values()], recorded),
-        Path("book/parameters.md"): pages.parameters(),
+        **_resolve_references(_fill_templates(_read_prose(), _template_values(results, scoreboard)), notebooks),
+        Path("book/run_statistics.md"): pages.statistics_page([status.manifest for status in shown.values()], recorded),
+        Path("book/parameters.md"): pages.parameters_page(),
         **_paper_pages(scoreboard),
-        Path("book/compare_runs.md"): compare.compare_runs(shown),
+        Path("book/compare_runs.md"): compare.comparison_page(shown),
         Path("_toc.yml"): yaml.safe_dump(toc, sort_keys=False),
         Path("_config.yml"): (ROOT / "_config.yml").read_bytes(),
         **_mathjax_files(),
     }
     published, digest = build / "html", _digest_inputs(files)
-    digest_file = published / MADE_OF
+    digest_file = published / DIGEST_FILE
     if digest_file.is_file() and digest_file.read_text(encoding="utf-8") == digest:
         say("no page has changed")
     else:
         _write_stage(stage, files)
         html = _run_jupyter_book(stage, build)
-        look_at(html, toc)
+        check_pages(html, toc)
         shutil.rmtree(published, ignore_errors=True)
         shutil.copytree(html, published)
-        write(digest_file, digest)
+        write_atomically(digest_file, digest)
     return published / "index.html"
 
 
 def _digest_inputs(files: dict[Path, str | bytes]) -> str:
     """Compute a digest of all staged files and of the software that builds the book."""
-    return digest_of(
+    return json_digest(
         [
-            versions(BINDERS),
-            [sha(Path(extension.__file__).read_bytes()) for extension in EXTENSIONS],
-            {name.as_posix(): sha(content) for name, content in files.items()},
+            versions(BUILD_PACKAGES),
+            [sha256_hex(Path(extension.__file__).read_bytes()) for extension in EXTENSIONS],
+            {name.as_posix(): sha256_hex(content) for name, content in files.items()},
         ]
     )
 
 
-def shown_runs(say: Callable[[str], object] = print) -> dict[str, Standing]:
+def runs_to_show(say: Callable[[str], object] = print) -> dict[str, ChapterStatus]:
     """Return the run that each chapter's page shows, by chapter name.
 
     This is the run that is up to date; if there is none, the most similar run that finished. A chapter without a
@@ -108,7 +108,7 @@ def shown_runs(say: Callable[[str], object] = print) -> dict[str, Standing]:
     """
     shown = {}
     for chapter in chapters():
-        status = standing(chapter)
+        status = chapter_status(chapter)
         if status.folder:
             shown[chapter.name] = status
         else:
@@ -116,7 +116,7 @@ def shown_runs(say: Callable[[str], object] = print) -> dict[str, Standing]:
     return shown
 
 
-def _filtered_toc(shown: dict[str, Standing]) -> dict:
+def _filtered_toc(shown: dict[str, ChapterStatus]) -> dict:
     """Read the table of contents without the chapters that have no run, and without parts that are then empty."""
     toc = read_yaml(ROOT / "_toc.yml")
     for part in toc["parts"]:  # the pages below a chapter that is left out are left out too
@@ -129,7 +129,7 @@ def _filtered_toc(shown: dict[str, Standing]) -> dict:
     return toc
 
 
-def page(at: Standing) -> dict:
+def notebook_page(status: ChapterStatus) -> dict:
     """Turn the executed notebook of a run into a page of the book, as notebook JSON.
 
     A summary of the run is added below the title, and the commands that repeat it at the end. Traces of the machine
@@ -137,27 +137,32 @@ def page(at: Standing) -> dict:
 
     status: the chapter's run, with its folder and manifest.
     """
-    notebook, chapter = read_json(at.folder / "notebook.ipynb"), find(at.manifest["chapter"])
+    notebook, chapter = read_json(status.folder / "notebook.ipynb"), find_chapter(status.manifest["chapter"])
     notebook["metadata"].pop("papermill", None)
     notebook["cells"] = [part for cell in notebook["cells"] for part in _split_by_figure(cell)]
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
-        if exercises.holds_them(cell):
-            cell["source"] = exercises.on_the_page(chapter, "".join(cell["source"]))
+        if exercises.is_exercise_cell(cell):
+            cell["source"] = exercises.annotate_exercises(chapter, "".join(cell["source"]))
         if "injected-parameters" in cell["metadata"].get("tags", []):
             # the summary below the title already lists every changed setting
             cell["metadata"]["tags"].append("remove-cell")
         for output in cell.get("outputs", []):
             if output["output_type"] == "error":
                 raise StudyError(f"{chapter.name}: cell {number} of the run holds a traceback; run the chapter again.")
-            references.labelled(output, chapter)
-            if kind := kind_of(output):
+            references.add_table_labels(output, chapter)
+            if kind := image_media_type(output):
                 cell["metadata"]["mystnb"] = _figure_metadata(output.get("metadata", {}).get(kind, {}), chapter, number)
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
-    notebook["cells"][0]["source"] = f"{title}\n\n{pages.what_was_run(at.manifest, at.state)}\n{rest}"
+    notebook["cells"][0]["source"] = f"{title}\n\n{pages.run_summary(status.manifest, status.state)}\n{rest}"
     notebook["cells"].append(
-        {"cell_type": "markdown", "id": "run-this-chapter", "metadata": {}, "source": rerun_footer.closing(chapter)}
+        {
+            "cell_type": "markdown",
+            "id": "run-this-chapter",
+            "metadata": {},
+            "source": rerun_footer.rerun_section(chapter),
+        }
     )
     return notebook
 
@@ -170,7 +175,9 @@ def _split_by_figure(cell: dict) -> list[dict]:
     """
     groups = [
         list(outputs)
-        for _, outputs in groupby(cell.get("outputs", []), key=lambda output: id(output) if kind_of(output) else None)
+        for _, outputs in groupby(
+            cell.get("outputs", []), key=lambda output: id(output) if image_media_type(output) else None
+        )
     ]
     if len(groups) < 2:
         return [cell]
@@ -198,7 +205,7 @@ def _figure_metadata(figure: dict, chapter: Chapter, number: int) -> dict:
     image = {"alt": " ".join(figure["alt"].split()), "width": f"{figure['width']}px"}
     if not figure.get("caption"):
         return {"image": image}
-    label = references.label("fig", chapter, figure["name"])
+    label = references.reference_label("fig", chapter, figure["name"])
     return {"image": image, "figure": {"caption": figure["caption"], "name": label}}
 
 
@@ -206,12 +213,12 @@ def _resolve_references(prose: dict[Path, bytes], notebooks: dict[Chapter, dict]
     """Return prose and notebooks by path, with every reference to a figure, table or chapter that the book does not
     show replaced by plain words.
     """
-    shown = set().union(*(references.labels(notebook, chapter) for chapter, notebook in notebooks.items()))
+    shown = set().union(*(references.page_labels(notebook, chapter) for chapter, notebook in notebooks.items()))
     every = chapters()
     left_out = [chapter for chapter in every if chapter not in notebooks]
 
     def resolve(text: str, where: str) -> str:
-        return references.linked(references.settled(text, where, shown, every), left_out)
+        return references.unlink_chapters(references.resolve_references(text, where, shown, every), left_out)
 
     for chapter, notebook in notebooks.items():
         for cell in notebook["cells"]:
@@ -230,14 +237,16 @@ def _resolve_references(prose: dict[Path, bytes], notebooks: dict[Chapter, dict]
     }
 
 
-def _paper_pages(scoreboard: Standing | None) -> dict[Path, str]:
+def _paper_pages(scoreboard: ChapterStatus | None) -> dict[Path, str]:
     """Compose the page of each paper's claims, by path; none if the scoreboard has no run."""
     if not scoreboard:
         return {}
     rows = _read_board(scoreboard)
     return {
-        Path(f"{page_of(paper.paper)}.md"): pages.paper(paper, [row for row in rows if row["paper"] == paper.paper])
-        for paper in load().papers
+        Path(f"{paper_page_path(paper.paper)}.md"): pages.paper_page(
+            paper, [row for row in rows if row["paper"] == paper.paper]
+        )
+        for paper in load_ledger().papers
     }
 
 
@@ -251,7 +260,7 @@ def _read_prose() -> dict[Path, bytes]:
     }
 
 
-def _template_values(results: dict[str, dict], scoreboard: Standing | None) -> dict:
+def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None) -> dict:
     """Collect the values that expressions in the prose can use, by the first part of the expression.
 
     `found` has the chapters' results, for example `{{ found.paper_audit.claims.value }}`; `front` the tables of the
@@ -262,27 +271,29 @@ def _template_values(results: dict[str, dict], scoreboard: Standing | None) -> d
     by_chapter = {name: content["results"] for name, content in results.items()}
     escaped = {
         name: {
-            key: {part: plain(value) if isinstance(value, str) else value for part, value in entry.items()}
+            key: {part: escape_markup(value) if isinstance(value, str) else value for part, value in entry.items()}
             for key, entry in entries.items()
         }
         for name, entries in by_chapter.items()
     }
     front = {
-        "headlines": pages.headlines(_read_board(scoreboard)) if scoreboard else "",
-        "beside_no_network": pages.beside_no_network({find(name): entries for name, entries in by_chapter.items()}),
+        "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
+        "beside_no_network": pages.baseline_table(
+            {find_chapter(name): entries for name, entries in by_chapter.items()}
+        ),
     }
     lab = {
-        "needs": references.linked(
-            exercises.needs(chapters()), [chapter for chapter in chapters() if chapter.name not in results]
+        "needs": references.unlink_chapters(
+            exercises.lab_requirements(chapters()), [chapter for chapter in chapters() if chapter.name not in results]
         ),
-        "environment": exercises.environment(),
-        "measured": exercises.dates(),
-        "minutes": exercises.MINUTES,
+        "environment": exercises.environment_size(),
+        "measured": exercises.measurement_dates(),
+        "minutes": exercises.MINUTES_BY_STARS,
     }
     return {"found": escaped, "front": front, "lab": lab}
 
 
-def _filled(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
+def _fill_templates(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
     """Replace the `{{ expressions }}` in Markdown files by their values.
 
     Only the prose of the book's authors is a template, and it is evaluated in a sandbox. MyST's own substitutions are
@@ -305,7 +316,7 @@ def _filled(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:
     }
 
 
-def _read_board(scoreboard: Standing) -> list[dict]:
+def _read_board(scoreboard: ChapterStatus) -> list[dict]:
     """Read the table of claims and verdicts that the scoreboard's run wrote."""
     return read_json(scoreboard.folder / "board.json")
 
@@ -315,7 +326,7 @@ def _mathjax_files() -> dict[Path, bytes]:
     root = Path(importlib.util.find_spec("mathjax").origin).parent / "static" / "mathjax" / "es5"
     paths = [
         path
-        for source in (root / name for name in MATHJAX)
+        for source in (root / name for name in MATHJAX_FILES)
         for path in ([source] if source.is_file() else sorted(p for p in source.rglob("*") if p.is_file()))
     ]
     return {Path("book/_static/mathjax") / path.relative_to(root): path.read_bytes() for path in paths}
@@ -328,7 +339,7 @@ def _write_stage(stage: Path, files: dict[Path, str | bytes]) -> None:
         target = stage / name
         if not target.exists() or target.read_bytes() != data:
             target.parent.mkdir(parents=True, exist_ok=True)
-            write(target, data)
+            write_atomically(target, data)
     for path in stage.rglob("*"):
         if path.is_file() and path.relative_to(stage) not in files and "_build" not in path.parts:
             path.unlink()
@@ -352,7 +363,7 @@ def _run_jupyter_book(stage: Path, build: Path) -> Path:
         command, capture_output=True, text=True, env=os.environ | {"PYTHONWARNINGS": "ignore", "NO_COLOR": "1"}
     )
     log = re.sub(r"\x1b\[[0-9;]*m", "", process.stdout + process.stderr)
-    write(build / "sphinx.log", log)
+    write_atomically(build / "sphinx.log", log)
     if process.returncode:
         problems = [
             line.replace(f"{stage}{os.sep}", "")
@@ -367,13 +378,13 @@ def _run_jupyter_book(stage: Path, build: Path) -> Path:
     return build / "sphinx" / "_build" / "html"
 
 
-def look_at(html: Path, toc: dict) -> None:
+def check_pages(html: Path, toc: dict) -> None:
     """Raise `StudyError` if a page of the table of contents is missing or contains a traceback.
 
     html: the folder of the built pages.
     toc: the table of contents, as `_toc.yml` has it.
     """
-    for name in named(toc):
+    for name in parse_toc(toc):
         path = html / f"{name}.html"
         if not path.exists():
             raise StudyError(f"The page {name} is in the table of contents but was not built.")

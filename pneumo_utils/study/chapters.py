@@ -9,9 +9,9 @@ from pathlib import Path
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_yaml
-from pneumo_utils.common.run_paths import repository
+from pneumo_utils.common.run_paths import repository_dir
 
-LABEL = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own
+LABEL_PATTERN = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Chapter:
         return first.lstrip("0") if first[:1].isdigit() else ""
 
     @property
-    def short(self) -> str:
+    def label_prefix(self) -> str:
         """Return the prefix of the labels of its figures and tables: its number, or the last word of its name."""
         return self.number or self.name.split("_")[-1]
 
@@ -54,7 +54,7 @@ class Chapter:
                 f"-- {self.path.name}`."
             ) from error
 
-    def section_of(self, source: str) -> str:
+    def section_label(self, source: str) -> str:
         """Return the label of the section that contains a code cell, or an empty text if there is none.
 
         source: the source of the cell.
@@ -64,7 +64,7 @@ class Chapter:
             text = "".join(cell["source"])
             if cell["cell_type"] == "code" and text.strip() == source.strip():
                 return label
-            if cell["cell_type"] == "markdown" and (labels := LABEL.findall(text)):
+            if cell["cell_type"] == "markdown" and (labels := LABEL_PATTERN.findall(text)):
                 label = labels[-1]
         return ""
 
@@ -74,7 +74,7 @@ class Chapter:
             label
             for cell in self.notebook()["cells"]
             if cell["cell_type"] == "markdown"
-            for label in LABEL.findall("".join(cell["source"]))
+            for label in LABEL_PATTERN.findall("".join(cell["source"]))
         }
 
     @property
@@ -87,15 +87,15 @@ class Chapter:
         return self.name
 
 
-def contents(root: Path = ROOT) -> list[str]:
+def list_toc_pages(root: Path = ROOT) -> list[str]:
     """List the pages in the table of contents, in order, as paths without suffix.
 
     root: the folder of the repository.
     """
-    return named(read_yaml(repository(root) / "_toc.yml"))
+    return parse_toc(read_yaml(repository_dir(root) / "_toc.yml"))
 
 
-def named(toc: dict) -> list[str]:
+def parse_toc(toc: dict) -> list[str]:
     """List the pages that a table of contents names, in order.
 
     toc: the content of `_toc.yml`.
@@ -118,19 +118,19 @@ def chapters(root: Path = ROOT) -> list[Chapter]:
 
     root: the folder of the repository.
     """
-    return [Chapter(root / f"{page}.ipynb") for page in contents(root) if page.startswith("notebooks/")]
+    return [Chapter(root / f"{page}.ipynb") for page in list_toc_pages(root) if page.startswith("notebooks/")]
 
 
-def find(asked: str, root: Path = ROOT) -> Chapter:
+def find_chapter(query: str, root: Path = ROOT) -> Chapter:
     """Find the chapter with a number, a name or a part of a name; raise a StudyError if there is not exactly one.
 
     query: the number, name or part of a name, or the path of a notebook.
     root: the folder of the repository.
     """
-    if asked.endswith(".ipynb") and Path(asked).is_file():
-        return Chapter(Path(asked).absolute())
+    if query.endswith(".ipynb") and Path(query).is_file():
+        return Chapter(Path(query).absolute())
     known = chapters(root)
-    word = Path(asked).stem if asked.endswith(".ipynb") else asked
+    word = Path(query).stem if query.endswith(".ipynb") else query
     for is_match in (
         lambda chapter: chapter.name == word,
         lambda chapter: chapter.number == word.lstrip("0") != "",
@@ -140,10 +140,10 @@ def find(asked: str, root: Path = ROOT) -> Chapter:
         if len(matches) == 1:
             return matches[0]
         if matches:
-            raise StudyError(f"{asked!r} may be any of {', '.join(c.name for c in matches)}: say more of the name.")
+            raise StudyError(f"{query!r} may be any of {', '.join(c.name for c in matches)}: say more of the name.")
     similar = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
     raise StudyError(
-        f"There is no chapter {asked!r}."
+        f"There is no chapter {query!r}."
         + (f" Did you mean {similar[0]}?" if similar else "")
         + f" The chapters are {', '.join(c.name for c in known)}."
     )

@@ -5,23 +5,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, read_json
-from pneumo_utils.common.markup import plain
+from pneumo_utils.common.files import json_digest, read_json
+from pneumo_utils.common.markup import escape_markup
 from pneumo_utils.study import records
-from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.make_record import paths_among, written
-from pneumo_utils.study.parameters import settle
+from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.make_record import path_parameters, record_content
+from pneumo_utils.study.parameters import resolve_parameters
 from pneumo_utils.study.records import Record
-from pneumo_utils.study.run_status import Standing, data_of, identity, runs_of
-from pneumo_utils.study.sweep import Planned
+from pneumo_utils.study.run_status import ChapterStatus, completed_runs, data_digests, own_dependencies
+from pneumo_utils.study.sweep import PlannedRun
 
 # inputs in which comparable runs of a chapter may differ; records do not change any number of a run
-OWN = {"parameters", "data", "records"}
-SHOWN = ["result", "value", "low", "high", "baseline"]
+VARIABLE_INPUTS = {"parameters", "data", "records"}
+RESULT_COLUMNS = ["result", "value", "low", "high", "baseline"]
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredRun:
     """A stored run of a chapter."""
 
     chapter: str  # name of the chapter
@@ -44,17 +44,17 @@ class Kept:
         return read_json(self.folder / "results.json")["results"]
 
 
-def as_it_is(chapter: Chapter) -> list[Kept]:
+def current_runs(chapter: Chapter) -> list[StoredRun]:
     """Find the stored runs of a chapter's current notebook and package, the oldest first.
 
     Runs of earlier versions are left out, because their results are not comparable.
 
     chapter: the chapter whose runs are wanted.
     """
-    return alike(chapter, identity(chapter, settle(chapter, {})))
+    return comparable_runs(chapter, own_dependencies(chapter, resolve_parameters(chapter, {})))
 
 
-def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
+def comparable_runs(chapter: Chapter, depends_on: dict) -> list[StoredRun]:
     """Find the stored runs that differ from a given run at most in parameters, data and records, the oldest first.
 
     Of several runs with the same parameters and data only the latest is returned.
@@ -63,19 +63,19 @@ def alike(chapter: Chapter, depends_on: dict) -> list[Kept]:
     depends_on: the inputs of the given run, as its manifest has them.
     """
     runs = [
-        Kept(chapter.name, folder, manifest)
-        for folder, manifest in reversed(runs_of(chapter))
+        StoredRun(chapter.name, folder, manifest)
+        for folder, manifest in reversed(completed_runs(chapter))
         if _fixed_inputs(manifest["depends_on"]) == _fixed_inputs(depends_on)
     ]
-    return list({digest_of([run.parameters, run.manifest["depends_on"]["data"]]): run for run in runs}.values())
+    return list({json_digest([run.parameters, run.manifest["depends_on"]["data"]]): run for run in runs}.values())
 
 
 def _fixed_inputs(depends_on: dict) -> dict:
     """Select the inputs that comparable runs must have in common."""
-    return {name: value for name, value in depends_on.items() if name not in OWN}
+    return {name: value for name, value in depends_on.items() if name not in VARIABLE_INPUTS}
 
 
-def planned(sweep: list[Planned]) -> list[Kept]:
+def sweep_runs(sweep: list[PlannedRun]) -> list[StoredRun]:
     """Find the stored run of each run of a sweep.
 
     Raises `StudyError` if runs are missing; the message lists the commands that make them.
@@ -83,10 +83,10 @@ def planned(sweep: list[Planned]) -> list[Kept]:
     sweep: the planned runs.
     """
     runs, missing = [], []
-    stored = {chapter: as_it_is(chapter) for chapter in dict.fromkeys(plan.chapter for plan in sweep)}
+    stored = {chapter: current_runs(chapter) for chapter in dict.fromkeys(plan.chapter for plan in sweep)}
     for plan in sweep:
-        values = settle(plan.chapter, plan.given)
-        data = data_of(plan.chapter, values)
+        values = resolve_parameters(plan.chapter, plan.overrides)
+        data = data_digests(plan.chapter, values)
         matches = [
             run
             for run in stored[plan.chapter]
@@ -104,7 +104,7 @@ def planned(sweep: list[Planned]) -> list[Kept]:
     return runs
 
 
-def varied(runs: list[Kept]) -> list[str]:
+def varied_parameters(runs: list[StoredRun]) -> list[str]:
     """List the parameters that differ between runs of the same chapter.
 
     runs: the runs, of one or of several chapters.
@@ -118,7 +118,7 @@ def varied(runs: list[Kept]) -> list[str]:
     ]
 
 
-def tidy(runs: list[Kept], only: str = ""):
+def results_table(runs: list[StoredRun], name_part: str = ""):
     """Build a data frame with a row for each result of each run.
 
     If the runs differ in their seed, rows with the mean over seeds and its confidence interval, by Student's t, follow.
@@ -129,7 +129,7 @@ def tidy(runs: list[Kept], only: str = ""):
     """
     import pandas as pd
 
-    names = varied(runs)
+    names = varied_parameters(runs)
     rows = [
         {"chapter": run.chapter, "run": run.name}
         | {name: _cell(run.parameters.get(name)) for name in names}
@@ -137,15 +137,15 @@ def tidy(runs: list[Kept], only: str = ""):
         | entry
         for run in runs
         for result, entry in run.results.items()
-        if only.lower() in result.lower()
+        if name_part.lower() in result.lower()
     ]
     if not rows:
         raise StudyError(
-            f"No result of these runs has {only!r} in its name."
-            if only
+            f"No result of these runs has {name_part!r} in its name."
+            if name_part
             else "There are no runs of the chapter as it is now; make one with `pneumo run`."
         )
-    frame = pd.DataFrame(rows).reindex(columns=["chapter", "run", *names, *SHOWN])
+    frame = pd.DataFrame(rows).reindex(columns=["chapter", "run", *names, *RESULT_COLUMNS])
     return pd.concat([frame, _seed_means(frame, names)], ignore_index=True) if "seed" in names else frame
 
 
@@ -160,7 +160,7 @@ def _seed_means(frame, names: list[str]):
     """
     import pandas as pd
 
-    from pneumo_utils.evaluation.comparison import mean_over
+    from pneumo_utils.evaluation.comparison import mean_ci
 
     rows, infinity = [], float("inf")
     keys = ["chapter", *(name for name in names if name != "seed"), "result"]
@@ -170,13 +170,13 @@ def _seed_means(frame, names: list[str]):
             rows.append(
                 dict(zip(keys, key_values))
                 | {"run": f"mean of {len(group)} seeds"}
-                | dict(zip(("value", "low", "high"), mean_over(values.to_numpy(), -infinity, infinity)))
+                | dict(zip(("value", "low", "high"), mean_ci(values.to_numpy(), -infinity, infinity)))
             )
     return pd.DataFrame(rows).reindex(columns=frame.columns)
 
 
-HERE = "the book's run"
-MOST_KEPT = 20  # stored runs of a chapter on the page, the latest ones, besides the book's run and the records
+BOOK_RUN = "the book's run"
+MAX_STORED_RUNS = 20  # stored runs of a chapter on the page, the latest ones, besides the book's run and the records
 
 INTRODUCTION = """\
 # Compare two runs
@@ -190,21 +190,21 @@ which are in the chapters.
 """  # noqa: E501
 
 
-def compare_runs(shown: dict[str, Standing]) -> str:
+def comparison_page(statuses: dict[str, ChapterStatus]) -> str:
     """Compose the page that compares two runs, in Markdown.
 
     statuses: by chapter name the run that the book shows.
     """
-    runs = {name: _page_runs(name, status) for name, status in shown.items()}
-    titles = {name: status.manifest["title"] for name, status in shown.items()}
+    runs = {name: _page_runs(name, status) for name, status in statuses.items()}
+    titles = {name: status.manifest["title"] for name, status in statuses.items()}
     text = [
         INTRODUCTION,
         _selection_form({titles[name]: [_run_data(run) for run in group] for name, group in runs.items()}),
     ]
     for name, (first, *others) in runs.items():
-        if recorded := others[: len(records.of(name))]:
+        if recorded := others[: len(records.read_records(name))]:
             text += [
-                f"## {plain(titles[name])}",
+                f"## {escape_markup(titles[name])}",
                 "",
                 "```{raw} html",
                 *(_comparison(first, run) for run in recorded),
@@ -214,26 +214,28 @@ def compare_runs(shown: dict[str, Standing]) -> str:
     return "\n".join(text)
 
 
-def _page_runs(name: str, status: Standing) -> list[Record]:
+def _page_runs(name: str, status: ChapterStatus) -> list[Record]:
     """Collect a chapter's runs for the page: first the book's run, then the records, then other stored runs."""
-    recorded = records.of(name)
+    recorded = records.read_records(name)
     known = {status.folder.name, *(record.digest for record in recorded.values())}
-    stored = [run for run in alike(find(name), status.manifest["depends_on"]) if run.name not in known]
+    stored = [
+        run for run in comparable_runs(find_chapter(name), status.manifest["depends_on"]) if run.name not in known
+    ]
     return [
-        _as_record(HERE, status.folder, status.manifest),
+        _as_record(BOOK_RUN, status.folder, status.manifest),
         *(replace(record, name=f"record {record.name}") for record in recorded.values()),
-        *(_as_record(f"kept run {run.name}", run.folder, run.manifest) for run in stored[::-1][:MOST_KEPT]),
+        *(_as_record(f"kept run {run.name}", run.folder, run.manifest) for run in stored[::-1][:MAX_STORED_RUNS]),
     ]
 
 
 def _as_record(name: str, folder: Path, manifest: dict) -> Record:
     """Convert a stored run to a record, so that no path of this machine gets onto the page."""
     return Record(
-        **written(
+        **record_content(
             name,
             manifest,
             read_json(folder / "results.json"),
-            paths_among(find(manifest["chapter"]), manifest["parameters"]),
+            path_parameters(find_chapter(manifest["chapter"]), manifest["parameters"]),
             {},
         )
     )
@@ -287,9 +289,9 @@ def _selection_form(data: dict[str, list[dict]]) -> str:
 def _comparison(first: Record, second: Record) -> str:
     """Format the comparison of two runs as HTML that unfolds."""
     return (
-        f"<details><summary>{plain(first.name)} compared with the {plain(second.name)}</summary>"
-        f"<p>{plain(first.name)}: {plain(first.words)}<br>{plain(second.name)}: "
-        f"{plain(second.words)}</p>{_comparison_tables(_run_data(first), _run_data(second))}</details>"
+        f"<details><summary>{escape_markup(first.name)} compared with the {escape_markup(second.name)}</summary>"
+        f"<p>{escape_markup(first.name)}: {escape_markup(first.words)}<br>{escape_markup(second.name)}: "
+        f"{escape_markup(second.words)}</p>{_comparison_tables(_run_data(first), _run_data(second))}</details>"
     )
 
 
@@ -306,7 +308,12 @@ def _comparison_tables(first: dict, second: dict) -> str:
     for name in shared:
         result, other = first["results"][name], second["results"][name]
         rows.append(
-            (name, _format_interval(*result), _format_interval(*other), "apart" if apart(result, other) else "")
+            (
+                name,
+                _format_interval(*result),
+                _format_interval(*other),
+                "apart" if intervals_disjoint(result, other) else "",
+            )
         )
     n_unshared = len(first["results"]) + len(second["results"]) - 2 * len(shared)
     return (
@@ -316,13 +323,13 @@ def _comparison_tables(first: dict, second: dict) -> str:
     )
 
 
-def apart(one: list, other: list) -> bool:
+def intervals_disjoint(result: list, other: list) -> bool:
     """Return whether two confidence intervals do not overlap; False if a result has no interval.
 
     result, other: value, low and high of a result.
     """
-    bounds = (*one[1:], *other[1:])
-    return all(isinstance(bound, (int, float)) for bound in bounds) and (one[2] < other[1] or other[2] < one[1])
+    bounds = (*result[1:], *other[1:])
+    return all(isinstance(bound, (int, float)) for bound in bounds) and (result[2] < other[1] or other[2] < result[1])
 
 
 def _format_interval(value, low, high) -> str:
@@ -334,14 +341,14 @@ def _format_interval(value, low, high) -> str:
 
 
 def _html_table(caption: str, head: list[str], rows: list[tuple]) -> str:
-    cells = "".join("<tr>" + "".join(f"<td>{plain(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    heads = "".join(f'<th scope="col">{plain(cell)}</th>' for cell in head)
+    cells = "".join("<tr>" + "".join(f"<td>{escape_markup(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
+    heads = "".join(f'<th scope="col">{escape_markup(cell)}</th>' for cell in head)
     return (
         (
-            f'<div class="compared-table" role="region" aria-label="{plain(caption)}" tabindex="0"><table '
-            f'class="table"><caption>{plain(caption)}</caption>'
+            f'<div class="compared-table" role="region" aria-label="{escape_markup(caption)}" tabindex="0"><table '
+            f'class="table"><caption>{escape_markup(caption)}</caption>'
             f"<thead><tr>{heads}</tr></thead><tbody>{cells}</tbody></table></div>"
         )
         if rows
-        else f"<p>{plain(caption)}: none.</p>"
+        else f"<p>{escape_markup(caption)}: none.</p>"
     )

@@ -7,21 +7,21 @@ from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_json, room_for, sha, write_json
+from pneumo_utils.common.files import explain_write_errors, read_json, sha256_hex, write_json
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.pages import table
+from pneumo_utils.study.pages import markdown_table
 
 HEADING = "## Exercises"
-UNDER = re.compile(rf"(?m)^{HEADING}$")
-MINUTES = {1: 5, 2: 10, 3: 20}  # planned minutes of work by number of stars; only computing time is measured
-SOLVED = ":::{dropdown} A solution"
-EACH = re.compile(
+HEADING_LINE = re.compile(rf"(?m)^{HEADING}$")
+MINUTES_BY_STARS = {1: 5, 2: 10, 3: 20}  # planned minutes of work by number of stars; only computing time is measured
+SOLUTION_START = ":::{dropdown} A solution"
+EXERCISE_PATTERN = re.compile(
     rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) "
-    rf"(?P<asks>[^\n]+)\n\n{re.escape(SOLVED)}\n(?P<solution>.+?)\n:::$"
+    rf"(?P<asks>[^\n]+)\n\n{re.escape(SOLUTION_START)}\n(?P<solution>.+?)\n:::$"
 )
-PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{).*")
-CODE = re.compile(r"(?ms)^```python\n(.+?)\n```$")
-RECORD = ROOT / "book" / "records" / "exercises.json"
+EXERCISE_PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{).*")
+CODE_BLOCK = re.compile(r"(?ms)^```python\n(.+?)\n```$")
+TIMINGS_FILE = ROOT / "book" / "records" / "exercises.json"
 
 
 @dataclass(frozen=True)
@@ -30,26 +30,26 @@ class Exercise:
 
     number: int
     stars: int  # difficulty, from 1 to 3
-    asks: str  # the question, in Markdown
+    question: str  # the question, in Markdown
     solution: str  # in Markdown; its code blocks run in order at the end of the chapter
 
     @property
     def code(self) -> list[str]:
         """Return the code blocks of the solution."""
-        return CODE.findall(self.solution)
+        return CODE_BLOCK.findall(self.solution)
 
     @property
     def digest(self) -> str:
         """Compute a digest of the code, which tells whether a measured time belongs to this version of it."""
-        return sha("\n\n".join(self.code))[:16]
+        return sha256_hex("\n\n".join(self.code))[:16]
 
 
-def holds_them(cell: dict) -> bool:
+def is_exercise_cell(cell: dict) -> bool:
     """Return whether a notebook cell contains the exercises of a chapter.
 
     cell: a cell, as notebook JSON.
     """
-    return cell["cell_type"] == "markdown" and UNDER.search("".join(cell["source"])) is not None
+    return cell["cell_type"] == "markdown" and HEADING_LINE.search("".join(cell["source"])) is not None
 
 
 def has_exercises(chapter: Chapter) -> bool:
@@ -57,52 +57,52 @@ def has_exercises(chapter: Chapter) -> bool:
 
     chapter: the chapter.
     """
-    return any(map(holds_them, chapter.notebook()["cells"]))
+    return any(map(is_exercise_cell, chapter.notebook()["cells"]))
 
 
-def of(chapter: Chapter) -> list[Exercise]:
+def read_exercises(chapter: Chapter) -> list[Exercise]:
     """Read the exercises of a chapter, in order; an empty list if it has none.
 
     Raises `StudyError` if a part of the section looks like an exercise but does not have its form.
 
     chapter: the chapter.
     """
-    source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if holds_them(cell))
-    if rest := PARTS.search(EACH.sub("", source)):
+    source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if is_exercise_cell(cell))
+    if rest := EXERCISE_PARTS.search(EXERCISE_PATTERN.sub("", source)):
         raise StudyError(
             f"{chapter.name}: {rest[0][:60]!r} is not part of a complete exercise. An exercise is a line `**3.** ★★ "
-            f"Question`, an empty line, and the solution between `{SOLVED}` and `:::`."
+            f"Question`, an empty line, and the solution between `{SOLUTION_START}` and `:::`."
         )
-    return read_off(source)
+    return parse_exercises(source)
 
 
-def read_off(source: str) -> list[Exercise]:
+def parse_exercises(source: str) -> list[Exercise]:
     """Parse the exercises from the source of a cell.
 
     source: the Markdown of the cell.
     """
     return [
         Exercise(int(match["number"]), len(match["stars"]), match["asks"], match["solution"])
-        for match in EACH.finditer(source)
+        for match in EXERCISE_PATTERN.finditer(source)
     ]
 
 
-def record() -> dict:
+def read_timings() -> dict:
     """Read what `benchmarks/exercises.py` measured: the run of each chapter and each of its solutions."""
-    return read_json(RECORD)
+    return read_json(TIMINGS_FILE)
 
 
-def seconds(chapter: str, exercise: Exercise) -> float | None:
+def solution_seconds(chapter: str, exercise: Exercise) -> float | None:
     """Return the measured seconds of an exercise's solution; None if its code has changed since.
 
     chapter: the name of the chapter.
     exercise: one of its exercises.
     """
-    timing = record()["chapters"].get(chapter, {}).get("solutions", {}).get(str(exercise.number), {})
+    timing = read_timings()["chapters"].get(chapter, {}).get("solutions", {}).get(str(exercise.number), {})
     return timing["seconds"] if timing.get("code") == exercise.digest else None
 
 
-def rounded(seconds: float | None) -> str:
+def approximate_duration(seconds: float | None) -> str:
     """Format a time with few digits, because it was measured on a machine that others use too.
 
     seconds: the time; None if it was not measured.
@@ -117,62 +117,65 @@ def rounded(seconds: float | None) -> str:
     return f"{halves / 2:g} min" if halves < 6 else f"{seconds / 60:.0f} min"
 
 
-def on_the_page(chapter: Chapter, source: str) -> str:
+def annotate_exercises(chapter: Chapter, source: str) -> str:
     """Add to the exercises what the stars mean, and to each solution how long it computes.
 
     chapter: the chapter, whose measured times are used.
     source: the Markdown of the cell with its exercises, as the chapter was run.
     """
-    timings = record()["chapters"].get(chapter.name)
-    planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES.items())
+    timings = read_timings()["chapters"].get(chapter.name)
+    planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES_BY_STARS.items())
     text = f"Stars show the difficulty: [a lab](../book/teach.md) plans {planned} minutes of work."
     if timings:
-        first_run = f", which takes {rounded(timings['seconds'])} the first time" if timings["seconds"] else ""
+        first_run = (
+            f", which takes {approximate_duration(timings['seconds'])} the first time" if timings["seconds"] else ""
+        )
         text += (
             f" The computing time of a solution was measured on {timings['date']} ({timings['device']}), after the "
             f"chapter itself{first_run}."
         )
-    for exercise in read_off(source):
-        if exercise.code and (duration := seconds(chapter.name, exercise)) is not None:
+    for exercise in parse_exercises(source):
+        if exercise.code and (duration := solution_seconds(chapter.name, exercise)) is not None:
             source = source.replace(
-                f"{exercise.asks}\n\n{SOLVED}\n", f"{exercise.asks}\n\n{SOLVED} (computes: {rounded(duration)})\n"
+                f"{exercise.question}\n\n{SOLUTION_START}\n",
+                f"{exercise.question}\n\n{SOLUTION_START} (computes: {approximate_duration(duration)})\n",
             )
-    return UNDER.sub(f"{HEADING}\n\n{text}", source, count=1)
+    return HEADING_LINE.sub(f"{HEADING}\n\n{text}", source, count=1)
 
 
-def needs(chapters: list[Chapter]) -> str:
+def lab_requirements(chapters: list[Chapter]) -> str:
     """Format a table of the time, memory and disk space that a lab on each chapter needs on a laptop.
 
     chapters: the chapters; those without exercises are left out.
     """
     rows = []
     for chapter in filter(has_exercises, chapters):
-        timings = record()["chapters"].get(chapter.name, {})
+        timings = read_timings()["chapters"].get(chapter.name, {})
         memory, disk = timings.get("peak_memory_mb"), timings.get("disk_mb")
         rows.append(
             [
                 f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)",
-                rounded(timings.get("seconds")),
-                rounded(timings.get("seconds_again")),
+                approximate_duration(timings.get("seconds")),
+                approximate_duration(timings.get("seconds_again")),
                 f"{memory / 1000:.1f} GB" if memory else "not measured",
                 f"{disk} MB" if disk else "not measured",
             ]
         )
-    return table(["chapter", "from nothing", "again", "memory", "disk"], rows)
+    return markdown_table(["chapter", "from nothing", "again", "memory", "disk"], rows)
 
 
-def environment() -> str:
+def environment_size() -> str:
     """Format the disk space of the installed Python environment."""
-    return f"{record()['environment_mb'] / 1000:.0f} GB"
+    return f"{read_timings()['environment_mb'] / 1000:.0f} GB"
 
 
-def dates() -> str:
+def measurement_dates() -> str:
     """Format the first and the last day of the measurements."""
-    days = sorted(timings["date"] for timings in record()["chapters"].values())
+    days = sorted(timings["date"] for timings in read_timings()["chapters"].values())
     return " to ".join(dict.fromkeys([days[0], days[-1]]))
 
 
-FIRST = (
+LAB_INSTRUCTIONS = (
     "Run all cells above first: each exercise continues where the chapter ends. Write down what you expect before "
     "you run anything."
 )
@@ -187,20 +190,20 @@ def write_lab(chapter: Chapter, out: Path) -> list[Path]:
     out: the folder to write to; it is created if needed.
     """
     notebooks = {
-        out / f"{chapter.name}.ipynb": students(chapter),
-        out / f"{chapter.name}_solutions.ipynb": teachers(chapter),
+        out / f"{chapter.name}.ipynb": student_notebook(chapter),
+        out / f"{chapter.name}_solutions.ipynb": teacher_notebook(chapter),
     }
     for path in notebooks:
         if path.exists():
             raise StudyError(f"{path} exists and may hold somebody's work. Choose another folder with --out.")
-    with room_for(out):
+    with explain_write_errors(out):
         out.mkdir(parents=True, exist_ok=True)
     for path, notebook in notebooks.items():
         write_json(path, notebook)
     return list(notebooks)
 
 
-def students(chapter: Chapter) -> dict:
+def student_notebook(chapter: Chapter) -> dict:
     """Compose the students' lab notebook: the chapter, and each exercise with empty cells for an answer.
 
     chapter: the chapter.
@@ -214,7 +217,7 @@ def students(chapter: Chapter) -> dict:
     )
 
 
-def teachers(chapter: Chapter) -> dict:
+def teacher_notebook(chapter: Chapter) -> dict:
     """Compose the teacher's lab notebook: the chapter, and each exercise with its solution.
 
     The metadata of each code cell of a solution have the exercise's number, so that its time can be measured.
@@ -229,13 +232,14 @@ def _lab_notebook(chapter: Chapter, answer_cells: Callable[[Exercise], list[dict
 
     answer_cells: returns the cells below the question of an exercise.
     """
-    exercises, notebook = of(chapter), chapter.notebook()
+    exercises, notebook = read_exercises(chapter), chapter.notebook()
     if not exercises:
         raise StudyError(f"{chapter.name} has no exercises, so no lab can be made of it.")
-    cells = [cell for cell in notebook["cells"] if not holds_them(cell)]
-    cells.append(_markdown_cell("exercises", f"{HEADING}\n\n{FIRST}"))
+    cells = [cell for cell in notebook["cells"] if not is_exercise_cell(cell)]
+    cells.append(_markdown_cell("exercises", f"{HEADING}\n\n{LAB_INSTRUCTIONS}"))
     for exercise in exercises:
-        question = f"**{exercise.number}.** {'★' * exercise.stars} ({MINUTES[exercise.stars]} minutes) {exercise.asks}"
+        stars, minutes = "★" * exercise.stars, MINUTES_BY_STARS[exercise.stars]
+        question = f"**{exercise.number}.** {stars} ({minutes} minutes) {exercise.question}"
         cells += [_markdown_cell(f"exercise-{exercise.number}", question), *answer_cells(exercise)]
     return notebook | {"cells": cells}
 
@@ -244,7 +248,7 @@ def _solution_cells(exercise: Exercise) -> list[dict]:
     """Convert a solution to text and code cells, in order."""
     cells = []
     # a split at the code blocks has text at even indices and code at odd ones
-    for index, text in enumerate(CODE.split(exercise.solution)):
+    for index, text in enumerate(CODE_BLOCK.split(exercise.solution)):
         name = f"solution-{exercise.number}-{index}"
         if index % 2:
             cells.append(_code_cell(name, text, exercise=exercise.number))

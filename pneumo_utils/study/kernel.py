@@ -7,7 +7,7 @@ from pathlib import Path
 from jupyter_client import AsyncKernelManager
 
 
-def logged_to(path: Path) -> type[AsyncKernelManager]:
+def logging_kernel_manager(path: Path) -> type[AsyncKernelManager]:
     """Return a kernel manager class that appends the output of the kernel process to a file.
 
     path: the log file.
@@ -21,7 +21,7 @@ def logged_to(path: Path) -> type[AsyncKernelManager]:
     return LoggedKernelManager
 
 
-def heading(source: str) -> str:
+def last_heading(source: str) -> str:
     """Return the last heading in a Markdown text, or an empty text if there is none.
 
     source: the Markdown text.
@@ -29,26 +29,26 @@ def heading(source: str) -> str:
     return next((line.lstrip("#").strip() for line in reversed(source.splitlines()) if line.startswith("#")), "")
 
 
-def cell_name(notebook, at: int) -> str:
+def cell_heading(notebook, index: int) -> str:
     """Return the nearest heading above a cell, or an empty text if there is none.
 
     notebook: an `nbformat` notebook.
     index: the position of the cell.
     """
-    headings = (heading(cell.source) for cell in reversed(notebook.cells[:at]) if cell.cell_type == "markdown")
+    headings = (last_heading(cell.source) for cell in reversed(notebook.cells[:index]) if cell.cell_type == "markdown")
     return next(filter(None, headings), "")
 
 
-def clock(seconds: float) -> str:
+def format_clock(seconds: float) -> str:
     """Format a number of seconds as m:ss or h:mm:ss."""
     minutes, rest = divmod(int(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def took(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Format a number of seconds with its unit, such as 42 s, 3:05 min or 1:20:00 h."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{clock(seconds)} {'min' if seconds < 3600 else 'h'}"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{format_clock(seconds)} {'min' if seconds < 3600 else 'h'}"
 
 
 class Progress:
@@ -61,15 +61,15 @@ class Progress:
         self._stream, self._log = stream or sys.stdout, None
         self._cell, self._n_cells, self._heading, self._line_open = 0, 0, "", False
 
-    def start(self, name: str, code_cells: int, log: Path) -> None:
+    def start(self, name: str, n_cells: int, log: Path) -> None:
         """Open the log and print that the run starts.
 
         name: the name of the chapter.
         n_cells: the number of its code cells.
         log: the log file, which is overwritten.
         """
-        self._log, self._start, self._n_cells = open(log, "w", encoding="utf-8"), time.time(), code_cells
-        self.say(f"{name}: running its {code_cells} cells")
+        self._log, self._start, self._n_cells = open(log, "w", encoding="utf-8"), time.time(), n_cells
+        self.say(f"{name}: running its {n_cells} cells")
 
     def stop(self) -> None:
         """Close the log."""
@@ -106,10 +106,12 @@ class Progress:
         cell, cell_index: the cell and its position; papermill passes both by name.
         """
         if cell.cell_type == "markdown":
-            self._heading = heading(cell.source) or self._heading
+            self._heading = last_heading(cell.source) or self._heading
         elif cell.source.strip():
             self._cell, self._cell_start = self._cell + 1, time.time()
-            self.say(f"  [{self._cell:2}/{self._n_cells}] {clock(time.time() - self._start):>5}  {self._heading}")
+            self.say(
+                f"  [{self._cell:2}/{self._n_cells}] {format_clock(time.time() - self._start):>5}  {self._heading}"
+            )
 
     def cell_executed(self, cell, cell_index, execute_reply) -> None:
         """Print the time of a cell that took 5 seconds or more.
@@ -118,7 +120,7 @@ class Progress:
         """
         seconds = time.time() - self._cell_start
         if seconds >= 5:
-            self.say(f"        this cell took {clock(seconds)}")
+            self.say(f"        this cell took {format_clock(seconds)}")
 
     def where(self) -> str:
         """Describe in words which cell is running."""
@@ -135,7 +137,7 @@ class Progress:
             self._log.flush()
 
 
-def tidy(notebook) -> None:
+def clean_streams(notebook) -> None:
     """Clean the output streams of a notebook's cells, in place.
 
     The parts of a stream are joined, their carriage returns are applied, and empty streams are removed.
@@ -159,11 +161,11 @@ def _join_streams(outputs: list) -> list:
             streams[output.name] = output
             joined.append(output)
     for stream in streams.values():
-        stream.text = "\n".join(left_of(line) for line in stream.text.split("\n"))
+        stream.text = "\n".join(apply_carriage_returns(line) for line in stream.text.split("\n"))
     return joined
 
 
-def left_of(line: str) -> str:
+def apply_carriage_returns(line: str) -> str:
     """Return a line as a terminal shows it after its carriage returns: later text overwrites earlier text.
 
     line: the text of one line, without its line break.

@@ -4,21 +4,21 @@ import os
 import re
 from pathlib import Path, PureWindowsPath
 
-from pneumo_utils.claims.ledger import load
+from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, read_json, sha
-from pneumo_utils.common.run_paths import repository
+from pneumo_utils.common.files import json_digest, read_json, sha256_hex
+from pneumo_utils.common.run_paths import repository_dir
 from pneumo_utils.study import records
-from pneumo_utils.study.chapters import Chapter, find
-from pneumo_utils.study.parameters import Parameter, check, of_chapter, settle
+from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.parameters import Parameter, chapter_parameters, check_parameters, resolve_parameters
 from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
-from pneumo_utils.study.run_status import depends_on, files_of, listing, runs_of
+from pneumo_utils.study.run_status import completed_runs, files_digest, list_files, run_dependencies
 
-NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-FROM_THE_ROOT = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-]+")
+RECORD_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-]+")
 
 
-def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMIT) -> tuple[Path, Outcome]:
+def record_chapter(chapter: Chapter, name: str, overrides: dict, cell_limit: int = CELL_LIMIT) -> tuple[Path, Outcome]:
     """Run a chapter, or reuse its run, and write a record; return the record's file and the run.
 
     Raises a StudyError before the run if the record would be invalid or could not be written.
@@ -28,21 +28,21 @@ def record(chapter: Chapter, name: str, given: dict, cell_limit: int = CELL_LIMI
     overrides: the parameters that differ from their defaults, by name.
     cell_limit: the seconds that one cell may take.
     """
-    values = settle(chapter, given)
-    path = place_of(chapter, name, values)
-    outcome = _reusable_run(chapter, values) or run(chapter, given, cell_limit=cell_limit)
-    records.write(path, told(chapter, name, values, outcome))
+    values = resolve_parameters(chapter, overrides)
+    path = record_path(chapter, name, values)
+    outcome = _reusable_run(chapter, values) or run(chapter, overrides, cell_limit=cell_limit)
+    records.write_record(path, local_record_content(chapter, name, values, outcome))
     return path, outcome
 
 
-def place_of(chapter: Chapter, name: str, values: dict) -> Path:
+def record_path(chapter: Chapter, name: str, values: dict) -> Path:
     """Return the path of a record; raise a StudyError for an invalid name, a trial run or a folder without access.
 
     chapter: the chapter.
     name: the name of the record.
     values: the value of each parameter by name.
     """
-    if not NAME.fullmatch(name):
+    if not RECORD_NAME.fullmatch(name):
         raise StudyError(
             f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or "
             f"real-children, not {name!r}."
@@ -52,8 +52,8 @@ def place_of(chapter: Chapter, name: str, values: dict) -> Path:
             f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0."
         )
     if not os.environ.get("PNEUMO_RECORDS"):
-        repository()  # raises an error outside the repository, where records are stored
-    path = records.folder(chapter.name) / f"{name}.json"
+        repository_dir()  # raises an error outside the repository, where records are stored
+    path = records.records_folder(chapter.name) / f"{name}.json"
     _check_writable(path.parent)
     return path
 
@@ -72,18 +72,18 @@ def _check_writable(folder: Path) -> None:
 
 def _reusable_run(chapter: Chapter, values: dict) -> Outcome | None:
     """Return a completed run that is current apart from the records that it showed, since no result depends on them."""
-    dependencies = depends_on(chapter, values) | {"records": {}}
+    dependencies = run_dependencies(chapter, values) | {"records": {}}
     return next(
         (
-            Outcome(folder, manifest, found_again=True)
-            for folder, manifest in runs_of(chapter)
+            Outcome(folder, manifest, from_cache=True)
+            for folder, manifest in completed_runs(chapter)
             if manifest["depends_on"] | {"records": {}} == dependencies
         ),
         None,
     )
 
 
-def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
+def local_record_content(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
     """Return the content of a record of a run that was made on this machine.
 
     chapter: the chapter.
@@ -91,15 +91,15 @@ def told(chapter: Chapter, name: str, values: dict, outcome: Outcome) -> dict:
     values: the value of each parameter by name.
     outcome: the run.
     """
-    paths = paths_among(chapter, values)
+    paths = path_parameters(chapter, values)
     folders = {
-        parameter: {"files": len(files_of(Path(path))), "digest": listing(Path(path))}
+        parameter: {"files": len(list_files(Path(path))), "digest": files_digest(Path(path))}
         for parameter, path in paths.items()
     }
-    return written(name, outcome.manifest, read_json(outcome.folder / "results.json"), paths, folders)
+    return record_content(name, outcome.manifest, read_json(outcome.folder / "results.json"), paths, folders)
 
 
-def written(name: str, manifest: dict, results: dict, paths: dict[str, str], folders: dict) -> dict:
+def record_content(name: str, manifest: dict, results: dict, paths: dict[str, str], folders: dict) -> dict:
     """Return the content of a record, in which every path is replaced by its last part.
 
     name: the name of the record.
@@ -112,7 +112,7 @@ def written(name: str, manifest: dict, results: dict, paths: dict[str, str], fol
         "chapter": manifest["chapter"],
         "name": name,
         **{key: manifest[key] for key in ("tier", "data", "real", "weights", "device")},
-        "parameters": manifest["parameters"] | {parameter: last_name(path) for parameter, path in paths.items()},
+        "parameters": manifest["parameters"] | {parameter: last_path_part(path) for parameter, path in paths.items()},
         "folders": folders,
         **{key: manifest[key] for key in ("seconds", "peak_memory_mb", "finished")},
         "versions": manifest["depends_on"]["versions"],
@@ -123,24 +123,24 @@ def written(name: str, manifest: dict, results: dict, paths: dict[str, str], fol
     return _shorten_paths(content, _path_spellings(paths.values()))
 
 
-def last_name(path: str) -> str:
+def last_path_part(path: str) -> str:
     """Return the last part of a path, also of a Windows path."""
     return PureWindowsPath(Path(path).resolve()).name
 
 
-def paths_among(chapter: Chapter, values: dict) -> dict[str, str]:
+def path_parameters(chapter: Chapter, values: dict) -> dict[str, str]:
     """Return the parameters whose value is a path, by name.
 
     chapter: the chapter.
     values: the value of each parameter by name.
     """
-    known = of_chapter(chapter)
+    known = chapter_parameters(chapter)
     return {name: value for name, value in values.items() if name in known and _is_path(known[name], value)}
 
 
 def _is_path(parameter, value) -> bool:
     """Check whether a value is a path; a parameter such as `weights` takes a word or a path."""
-    if parameter.path_to:
+    if parameter.path_kind:
         return bool(value) and value not in parameter.choices
     return isinstance(value, str) and (Path(value).is_file() or os.sep in value and Path(value).exists())
 
@@ -148,7 +148,7 @@ def _is_path(parameter, value) -> bool:
 def _path_spellings(paths) -> dict[str, str]:
     """Map each spelling of each path (as given, absolute, resolved) to its last part, the longest spelling first."""
     spellings = {
-        spelling: last_name(path)
+        spelling: last_path_part(path)
         for path in paths
         for spelling in (path, str(Path(path)), str(Path(path).absolute()), str(Path(path).resolve()))
     }
@@ -169,7 +169,7 @@ def _shorten_paths(value, spellings: dict[str, str]):
         return value
     for spelling, name in spellings.items():
         value = re.sub(rf"(?<![\w./]){re.escape(spelling)}(?![\w-])", lambda _, name=name: name, value)
-    if path := FROM_THE_ROOT.search(value):
+    if path := ABSOLUTE_PATH.search(value):
         raise StudyError(
             f"A path of this machine, {path.group()}, stands in what the chapter keeps, and a record is "
             "committed for all to read: take it out of the texts that the chapter gives to run.uses and run.result."
@@ -178,11 +178,11 @@ def _shorten_paths(value, spellings: dict[str, str]):
 
 
 # entries that manifest.json and results.json both have
-TOLD_TWICE = ("chapter", "parameters", "tier", "data", "real", "weights", "device", "peak_memory_mb")
-LONGEST = 300  # characters in a text result; an image encoded as text has thousands
+SHARED_KEYS = ("chapter", "parameters", "tier", "data", "real", "weights", "device", "peak_memory_mb")
+MAX_TEXT_RESULT_LENGTH = 300  # characters in a text result; an image encoded as text has thousands
 
 
-def add(folder: Path, name: str) -> Path:
+def import_record(folder: Path, name: str) -> Path:
     """Write a record of a run from another machine, and return the record's file.
 
     Raises a StudyError if the files do not fit together or the run does not fit this version of the chapter.
@@ -194,16 +194,16 @@ def add(folder: Path, name: str) -> Path:
     try:
         if faults := _inconsistencies(folder, manifest, results):
             raise StudyError(f"{folder} is not whole: {'; '.join(faults)}. Copy it again from where the run was made.")
-        chapter = find(manifest["chapter"])
+        chapter = find_chapter(manifest["chapter"])
         if chapter.name != manifest["chapter"]:
             raise StudyError(
                 f"{folder} is a run of {manifest['chapter']!r}, and no chapter here is called so; "
                 f"{chapter.name} comes nearest."
             )
         paths = _check_run(chapter, manifest, results, folder)
-        path = place_of(chapter, name, manifest["parameters"])
+        path = record_path(chapter, name, manifest["parameters"])
         folders = {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()}
-        content = written(name, manifest, results, paths, folders)
+        content = record_content(name, manifest, results, paths, folders)
     except (KeyError, TypeError, AttributeError) as error:
         raise StudyError(
             f"{folder} holds no manifest that `pneumo run` wrote: {type(error).__name__} {error}."
@@ -213,7 +213,7 @@ def add(folder: Path, name: str) -> Path:
             f"There is a record {name!r} of {chapter.name} already ({os.path.relpath(path)}). Choose "
             f"another name, or delete it first."
         )
-    records.write(path, content)
+    records.write_record(path, content)
     return path
 
 
@@ -233,7 +233,7 @@ def _inconsistencies(folder: Path, manifest: dict, results: dict) -> list[str]:
     """List contradictions within the manifest, and between it and the files and results; figures may be missing."""
     faults = []
     if (
-        digest_of(manifest["depends_on"])[:12] != manifest["digest"]
+        json_digest(manifest["depends_on"])[:12] != manifest["digest"]
         or manifest["depends_on"]["parameters"] != manifest["parameters"]
     ):
         faults.append("manifest.json does not have the digest of what it lists")
@@ -241,31 +241,31 @@ def _inconsistencies(folder: Path, manifest: dict, results: dict) -> list[str]:
     faults += [
         f"{name} is not the file that its manifest tells of"
         for name, digest in manifest["files"].items()
-        if name in files and sha(files[name].read_bytes()) != digest
+        if name in files and sha256_hex(files[name].read_bytes()) != digest
     ]
     if "results.json" not in manifest["files"]:
         faults.append("its manifest does not tell of results.json")
     return faults + [
-        f"manifest.json and results.json differ in {key}" for key in TOLD_TWICE if manifest[key] != results[key]
+        f"manifest.json and results.json differ in {key}" for key in SHARED_KEYS if manifest[key] != results[key]
     ]
 
 
 def _check_run(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> dict[str, str]:
     """Check a run's parameters, claims and results against the chapter, and return the parameters that are paths."""
-    known, values = of_chapter(chapter), manifest["parameters"]
+    known, values = chapter_parameters(chapter), manifest["parameters"]
     if values.keys() != known.keys():
         raise StudyError(
             f"{folder} was made by another version of {chapter.name}: only one of the two has "
             f"{', '.join(sorted(values.keys() ^ known.keys()))}. Run it again with this version."
         )
     paths = {name: value for name, value in values.items() if _is_remote_path(known[name], value)}
-    check(known, values | dict.fromkeys(paths, ""))
-    if unknown := sorted(results["claims"].keys() - {claim.id for claim in load().claims}):
+    check_parameters(known, values | dict.fromkeys(paths, ""))
+    if unknown := sorted(results["claims"].keys() - {claim.id for claim in load_ledger().claims}):
         raise StudyError(f"{folder} reports on claims that the ledger has not: {', '.join(unknown)}.")
     texts = {
         name: text for name, entry in results["results"].items() for text in entry.values() if isinstance(text, str)
     }
-    if long := sorted(name for name, text in texts.items() if len(text) > LONGEST):
+    if long := sorted(name for name, text in texts.items() if len(text) > MAX_TEXT_RESULT_LENGTH):
         raise StudyError(
             f"{folder} has results that are neither numbers nor short words, and a record holds no "
             f"picture: {', '.join(long)}."
@@ -275,6 +275,6 @@ def _check_run(chapter: Chapter, manifest: dict, results: dict, folder: Path) ->
 
 def _is_remote_path(parameter: Parameter, value) -> bool:
     """Check whether a value is a path of the machine that made the run, where the file may be missing on this one."""
-    if parameter.path_to:
+    if parameter.path_kind:
         return bool(value) and value not in parameter.choices
     return isinstance(value, str) and not parameter.choices and any(mark in value for mark in "/\\")

@@ -1,18 +1,18 @@
 """Compose the pages and tables of the book that show runs, records, parameters and claims, as Markdown."""
 
 from pneumo_utils.claims.ledger import Paper
-from pneumo_utils.common.markup import code, plain
-from pneumo_utils.evaluation.scores import in_words
-from pneumo_utils.plots.scoreboard import at_a_glance, of_a_paper
-from pneumo_utils.plots.style import share
+from pneumo_utils.common.markup import code_markup, escape_markup
+from pneumo_utils.evaluation.scores import format_ci
+from pneumo_utils.plots.scoreboard import claims_overview_html, paper_claims_html
+from pneumo_utils.plots.style import format_percent
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
-from pneumo_utils.study.kernel import took
-from pneumo_utils.study.parameters import Parameter, of_chapter
+from pneumo_utils.study.kernel import format_duration
+from pneumo_utils.study.parameters import Parameter, chapter_parameters
 from pneumo_utils.study.records import Record
 
 
-def table(head: list[str], rows: list[list], caption: str = "") -> str:
+def markdown_table(head: list[str], rows: list[list], caption: str = "") -> str:
     """Format a Markdown table.
 
     head: the column names.
@@ -24,18 +24,18 @@ def table(head: list[str], rows: list[list], caption: str = "") -> str:
     return (f"**{caption}**\n\n" if caption else "") + "\n".join(lines) + "\n"
 
 
-def what_was_run(manifest: dict, state: str) -> str:
+def run_summary(manifest: dict, state: str) -> str:
     """Format the line below a chapter's title that summarises its run.
 
     manifest: the manifest that the run stored.
     state: the state of the run; any state except "up to date" adds a remark.
     """
     parts = [
-        f"{plain(manifest['tier'])} settings",
-        plain(manifest["data"]),
-        f"weights: {plain(manifest['weights'])}",
-        plain(manifest["device"]),
-        f"{took(manifest['seconds'])}, {plain(manifest['finished'][:10])}",
+        f"{escape_markup(manifest['tier'])} settings",
+        escape_markup(manifest["data"]),
+        f"weights: {escape_markup(manifest['weights'])}",
+        escape_markup(manifest["device"]),
+        f"{format_duration(manifest['seconds'])}, {escape_markup(manifest['finished'][:10])}",
     ]
     if state != "up to date":
         parts.append("computed before the last change of this chapter")
@@ -54,7 +54,7 @@ def _versions(manifests: list[dict]) -> str:
     }
     return (
         "All these runs used "
-        + ", ".join(f"{plain(name)} {plain(version)}" for name, version in shared.items())
+        + ", ".join(f"{escape_markup(name)} {escape_markup(version)}" for name, version in shared.items())
         + ".\n"
     )
 
@@ -65,12 +65,12 @@ def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[
     rows = [
         [
             links[record.chapter],
-            plain(record.name),
-            plain(record.data),
-            plain(record.tier),
-            took(record.seconds),
-            plain(record.device),
-            plain(record.finished[:10]),
+            escape_markup(record.name),
+            escape_markup(record.data),
+            escape_markup(record.tier),
+            format_duration(record.seconds),
+            escape_markup(record.device),
+            escape_markup(record.finished[:10]),
             _commit(record.git),
         ]
         for record in kept_records
@@ -82,7 +82,7 @@ def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[
         "radiographs that may not be redistributed. Their numbers are stored in `book/records`, and each chapter shows "
         "them next to its own.",
         "",
-        table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
+        markdown_table(["chapter", "record", "data", "settings", "time", "device", "date", "commit"], rows)
         if rows
         else "None has been kept yet.",
         "",
@@ -90,7 +90,7 @@ def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[
 
 
 def _chapter_link(manifest: dict) -> str:
-    return f"[{plain(manifest['title'])}](../notebooks/{manifest['chapter']}.ipynb)"
+    return f"[{escape_markup(manifest['title'])}](../notebooks/{manifest['chapter']}.ipynb)"
 
 
 def _run_times_section(manifests: list[dict]) -> list[str]:
@@ -99,19 +99,22 @@ def _run_times_section(manifests: list[dict]) -> list[str]:
     rows = [
         [
             _chapter_link(m),
-            took(m["seconds"]),
+            format_duration(m["seconds"]),
             _share_bar(m["seconds"], total),
-            "; ".join(f"{plain(cell['name'])}, {took(cell['seconds'])}" for cell in _slowest_cells(m, 3)),
+            "; ".join(
+                f"{escape_markup(cell['name'])}, {format_duration(cell['seconds'])}" for cell in _slowest_cells(m, 3)
+            ),
         ]
         for m in sorted(manifests, key=lambda m: -m["seconds"])
     ]
     return [
         "## Where the time goes",
         "",
-        f"All runs together took {took(total)}. This is the sum of their times, although several may have run at the "
+        f"All runs together took {format_duration(total)}. This is the sum of their times, although several may "
+        f"have run at the "
         "same time. The slowest chapter comes first. A table for each chapter follows below.",
         "",
-        table(["chapter", "time", "share of the total", "its slowest cells, by the heading above them"], rows),
+        markdown_table(["chapter", "time", "share of the total", "its slowest cells, by the heading above them"], rows),
     ]
 
 
@@ -121,14 +124,14 @@ def _slowest_cells(manifest: dict, number: int) -> list[dict]:
 
 def _share_bar(part: float, total: float) -> str:
     """Format a share of a total as a bar and a number, in HTML."""
-    return f'<span class="share" style="--of: {100 * part / (total or 1):.1f}%"></span> {share(part, total)}'
+    return f'<span class="share" style="--of: {100 * part / (total or 1):.1f}%"></span> {format_percent(part, total)}'
 
 
 def _commit(git: dict) -> str:
-    return code(git["commit"][:10] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
+    return code_markup(git["commit"][:10] or "unknown") + (", with uncommitted changes" if git["dirty"] else "")
 
 
-def statistics(manifests: list[dict], kept: list[Record]) -> str:
+def statistics_page(manifests: list[dict], kept_records: list[Record]) -> str:
     """Compose the page of run statistics.
 
     manifests: the manifests of the runs that the book shows.
@@ -142,14 +145,14 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         "",
     ]
     if not manifests:
-        return "\n".join([*text, "No chapter has been run.", "", *_records_section(kept, manifests)])
+        return "\n".join([*text, "No chapter has been run.", "", *_records_section(kept_records, manifests)])
     rows = [
         [
             _chapter_link(m),
-            plain(m["tier"]),
-            took(m["seconds"]),
-            f"{plain(m['peak_memory_mb'])} MB" if m["peak_memory_mb"] else "not known",
-            plain(m["device"]),
+            escape_markup(m["tier"]),
+            format_duration(m["seconds"]),
+            f"{escape_markup(m['peak_memory_mb'])} MB" if m["peak_memory_mb"] else "not known",
+            escape_markup(m["device"]),
         ]
         for m in manifests
     ]
@@ -157,34 +160,34 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
         *_run_times_section(manifests),
         "## Settings and machines",
         "",
-        table(["chapter", "settings", "time", "peak memory", "device"], rows),
+        markdown_table(["chapter", "settings", "time", "peak memory", "device"], rows),
         _versions(manifests),
-        *_records_section(kept, manifests),
+        *_records_section(kept_records, manifests),
     ]
     for m in manifests:
         text += [
-            f"## {plain(m['title'])}",
+            f"## {escape_markup(m['title'])}",
             "",
-            table(
+            markdown_table(
                 ["what", ""],
                 [
-                    ["finished", plain(m["finished"].replace("T", " ").replace("+00:00", " UTC"))],
-                    ["data", plain(m["data"])],
-                    ["weights", plain(m["weights"])],
-                    ["seed", "none" if m["seed"] is None else plain(m["seed"])],
+                    ["finished", escape_markup(m["finished"].replace("T", " ").replace("+00:00", " UTC"))],
+                    ["data", escape_markup(m["data"])],
+                    ["weights", escape_markup(m["weights"])],
+                    ["seed", "none" if m["seed"] is None else escape_markup(m["seed"])],
                     ["commit", _commit(m["git"])],
-                    ["digest of the run", code(m["digest"])],
+                    ["digest of the run", code_markup(m["digest"])],
                 ],
             ),
         ]
         total = sum(cell["seconds"] for cell in m["cells"])
         text += [
-            table(
+            markdown_table(
                 ["cell", "under the heading", "seconds", "share"],
                 [
                     [
-                        plain(cell["cell"]),
-                        plain(cell["name"]),
+                        escape_markup(cell["cell"]),
+                        escape_markup(cell["name"]),
                         f"{cell['seconds']:.1f}",
                         _share_bar(cell["seconds"], total),
                     ]
@@ -194,14 +197,16 @@ def statistics(manifests: list[dict], kept: list[Record]) -> str:
                 "Where the time went",
             ),
             ":::{dropdown} Parameters of this run",
-            table(["parameter", "value"], [[code(k), code(repr(v))] for k, v in m["parameters"].items()]),
+            markdown_table(
+                ["parameter", "value"], [[code_markup(k), code_markup(repr(v))] for k, v in m["parameters"].items()]
+            ),
             ":::",
             "",
         ]
     return "\n".join(text)
 
 
-def paper(paper: Paper, rows: list[dict]) -> str:
+def paper_page(paper: Paper, rows: list[dict]) -> str:
     """Compose the page of a paper's claims, with all verdicts and reasons, in the order of the paper.
 
     paper: the paper, from the ledger.
@@ -218,18 +223,18 @@ def paper(paper: Paper, rows: list[dict]) -> str:
     ]
     for section in paper.sections:
         if claims := [row for row in rows if row["where"] == section]:
-            text += [f"## {section}", "", of_a_paper(claims), ""]
+            text += [f"## {section}", "", paper_claims_html(claims), ""]
     return "\n".join(text)
 
 
 def _parameter_help(parameter: Parameter) -> str:
     """Format what a parameter means and which values it accepts."""
-    if parameter.path_to:
+    if parameter.path_kind:
         return f"{parameter.allowed} {parameter.says}"
     return "; ".join(filter(None, [parameter.says, parameter.allowed.replace("inf", "∞")]))
 
 
-def parameters() -> str:
+def parameters_page() -> str:
     """Compose the page of the parameters of all chapters."""
     text = [
         "# Parameters",
@@ -240,18 +245,21 @@ def parameters() -> str:
         "",
     ]
     for chapter in chapters():
-        rows = [[f"`{p.name}`: {p.type}", f"`{p.default!r}`", _parameter_help(p)] for p in of_chapter(chapter).values()]
+        rows = [
+            [f"`{p.name}`: {p.type}", f"`{p.default!r}`", _parameter_help(p)]
+            for p in chapter_parameters(chapter).values()
+        ]
         text += [
             f"## {chapter.title}",
             "",
             f"`{chapter.name}`",
             "",
-            table(["name and type", "default", "meaning and allowed values"], rows),
+            markdown_table(["name and type", "default", "meaning and allowed values"], rows),
         ]
     return "\n".join(text)
 
 
-HEADLINES = (
+HEADLINE_CLAIMS = (
     "p1-block-4-best",
     "p1-sensitive-to-100",
     "p2-vgg-better",
@@ -264,9 +272,9 @@ HEADLINES = (
     "p5-transfer-is-majority",
     "p5-f1-learned",
 )  # the best-known claims of each paper, by id
-REAL = "real-radiographs"  # name of a chapter's record on real radiographs
+REAL_RECORD = "real-radiographs"  # name of a chapter's record on real radiographs
 # by chapter: the metric, then the names of two results: of the paper's network, and of the best baseline without one
-MEASURED = {
+FRONT_PAGE_RESULTS = {
     "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
     "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
     "03_xception_kfold": (
@@ -289,16 +297,16 @@ MEASURED = {
 }
 
 
-def headlines(board: list[dict]) -> str:
+def headline_table(rows: list[dict]) -> str:
     """Format a table of the best-known claims of each paper with their verdicts.
 
     rows: the scoreboard's table.
     """
-    by_id = {row["id"]: row for row in board}
-    return "```{raw} html\n" + at_a_glance([by_id[name] for name in HEADLINES]) + "\n```"
+    by_id = {row["id"]: row for row in rows}
+    return "```{raw} html\n" + claims_overview_html([by_id[name] for name in HEADLINE_CLAIMS]) + "\n```"
 
 
-def beside_no_network(shown: dict[Chapter, dict]) -> str:
+def baseline_table(results_by_chapter: dict[Chapter, dict]) -> str:
     """Format a table that compares each chapter's network with a baseline that uses no network.
 
     A row for each chapter, with scores of the book's run on phantoms and of the record on real radiographs.
@@ -306,11 +314,11 @@ def beside_no_network(shown: dict[Chapter, dict]) -> str:
     results_by_chapter: the results of the runs that the book shows.
     """
     rows = []
-    for chapter, results in shown.items():
-        if chapter.name not in MEASURED:
+    for chapter, results in results_by_chapter.items():
+        if chapter.name not in FRONT_PAGE_RESULTS:
             continue
-        metric, *names = MEASURED[chapter.name]
-        real = records.of(chapter.name).get(REAL)
+        metric, *names = FRONT_PAGE_RESULTS[chapter.name]
+        real = records.read_records(chapter.name).get(REAL_RECORD)
         rows.append(
             [
                 f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)",
@@ -319,7 +327,7 @@ def beside_no_network(shown: dict[Chapter, dict]) -> str:
                 *(_format_result(real.results if real else {}, name) for name in names),
             ]
         )
-    return table(
+    return markdown_table(
         ["chapter", "measure", "phantoms: the network", "no network", "real radiographs: the network", "no network"],
         rows,
     )
@@ -330,4 +338,4 @@ def _format_result(results: dict, name: str) -> str:
     entry = results.get(name)
     if entry is None or isinstance(entry["value"], str):
         return "-"
-    return in_words(entry["value"], entry.get("low", entry["value"]), entry.get("high", entry["value"]))
+    return format_ci(entry["value"], entry.get("low", entry["value"]), entry.get("high", entry["value"]))

@@ -14,19 +14,19 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from pneumo_utils.common.errors import ChapterFailed, StudyError
-from pneumo_utils.data.pixel_cache import cores
+from pneumo_utils.data.pixel_cache import available_cores
 from pneumo_utils.study import exercises, result_cache
 from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
-from pneumo_utils.study.run_status import Standing, standing, sums_up
-from pneumo_utils.study.sweep import Planned
+from pneumo_utils.study.run_status import ChapterStatus, chapter_status, is_summary
+from pneumo_utils.study.sweep import PlannedRun
 
-MOST = 4  # runs at a time, because each needs up to three gigabytes of memory
-CELL = "  ["  # start of the line that `Progress` prints when a cell starts
+MAX_PROCESSES = 4  # runs at a time, because each needs up to three gigabytes of memory
+CELL_LINE_START = "  ["  # start of the line that `Progress` prints when a cell starts
 
 
-def run_each(
-    planned: list[Planned], out: Path | None = None, cell_limit: int = CELL_LIMIT, say=print
-) -> Iterator[tuple[Planned, Outcome]]:
+def run_all(
+    planned: list[PlannedRun], out: Path | None = None, cell_limit: int = CELL_LIMIT, say=print
+) -> Iterator[tuple[PlannedRun, Outcome]]:
     """Make the runs that are not up to date, in parallel, and yield each planned run with its outcome.
 
     The longest runs start first. Summaries of other chapters start when all other runs are complete. If a run fails,
@@ -38,29 +38,29 @@ def run_each(
     say: prints one line.
     """
     if len(planned) == 1:
-        yield planned[0], run(planned[0].chapter, planned[0].given, out=out, cell_limit=cell_limit)
+        yield planned[0], run(planned[0].chapter, planned[0].overrides, out=out, cell_limit=cell_limit)
         return
     if out:
         raise StudyError(
             f"--out takes one run, and these are {len(planned)}. Without it each has its own folder under runs/."
         )
     for summaries in (False, True):
-        group = [planned_run for planned_run in planned if sums_up(planned_run.chapter) == summaries]
+        group = [planned_run for planned_run in planned if is_summary(planned_run.chapter) == summaries]
         yield from _run_group(group, cell_limit, say)
 
 
-def _run_group(planned: list[Planned], cell_limit: int, say) -> Iterator[tuple[Planned, Outcome]]:
+def _run_group(planned: list[PlannedRun], cell_limit: int, say) -> Iterator[tuple[PlannedRun, Outcome]]:
     """Make runs that do not depend on each other, and yield each with its outcome."""
     missing, failed = [], []
     for planned_run in planned:
-        status = standing(planned_run.chapter, planned_run.given)
+        status = chapter_status(planned_run.chapter, planned_run.overrides)
         if status.state == "up to date":
-            yield planned_run, Outcome(status.folder, status.manifest, found_again=True)
+            yield planned_run, Outcome(status.folder, status.manifest, from_cache=True)
         else:
             missing.append((_expected_seconds(planned_run, status), planned_run))
     if not missing:
         return
-    processes, threads = shares(len(missing))
+    processes, threads = allocate_cores(len(missing))
     say(
         f"{len(missing)} of {len(planned)} runs are to be made, {processes} at a time with {threads} "
         f"{'thread' if threads == 1 else 'threads'} each"
@@ -71,8 +71,8 @@ def _run_group(planned: list[Planned], cell_limit: int, say) -> Iterator[tuple[P
             failed.append(planned_run)
             say(f"{planned_run.words}: {error}")
         else:
-            status = standing(planned_run.chapter, planned_run.given)
-            yield planned_run, Outcome(status.folder, status.manifest, found_again=False)
+            status = chapter_status(planned_run.chapter, planned_run.overrides)
+            yield planned_run, Outcome(status.folder, status.manifest, from_cache=False)
     if failed:
         raise StudyError(
             f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them "
@@ -80,17 +80,17 @@ def _run_group(planned: list[Planned], cell_limit: int, say) -> Iterator[tuple[P
         )
 
 
-def _expected_seconds(planned_run: Planned, status: Standing) -> float:
+def _expected_seconds(planned_run: PlannedRun, status: ChapterStatus) -> float:
     """Estimate the duration of a run from the most similar run, or else from the chapter's measured duration.
 
     Infinity if neither is known, so that this run starts first.
     """
     if status.manifest:
         return status.manifest["seconds"]
-    return exercises.record()["chapters"].get(planned_run.chapter.name, {}).get("seconds") or float("inf")
+    return exercises.read_timings()["chapters"].get(planned_run.chapter.name, {}).get("seconds") or float("inf")
 
 
-def shares(runs: int) -> tuple[int, int]:
+def allocate_cores(n_runs: int) -> tuple[int, int]:
     """Return the number of processes and the threads of each, together not more than there are cores.
 
     With a GPU there is one process, because runs do not share it.
@@ -99,14 +99,14 @@ def shares(runs: int) -> tuple[int, int]:
     """
     import torch
 
-    available = min(cores(), int(os.environ.get("OMP_NUM_THREADS") or cores()))
-    processes = 1 if torch.cuda.is_available() else max(1, min(runs, MOST, available))
+    available = min(available_cores(), int(os.environ.get("OMP_NUM_THREADS") or available_cores()))
+    processes = 1 if torch.cuda.is_available() else max(1, min(n_runs, MAX_PROCESSES, available))
     return processes, max(1, available // processes)
 
 
 def _run_in_processes(
-    planned: list[Planned], processes: int, threads: int, cell_limit: int, say
-) -> Iterator[tuple[Planned, ChapterFailed | None]]:
+    planned: list[PlannedRun], processes: int, threads: int, cell_limit: int, say
+) -> Iterator[tuple[PlannedRun, ChapterFailed | None]]:
     """Make each run in a process of its own, and yield it with its error, if any, when it ends."""
     children = []
     with ThreadPoolExecutor(processes) as pool:
@@ -125,7 +125,9 @@ def _run_in_processes(
             raise
 
 
-def _run_in_process(planned_run: Planned, threads: int, cell_limit: int, say, children: list) -> ChapterFailed | None:
+def _run_in_process(
+    planned_run: PlannedRun, threads: int, cell_limit: int, say, children: list
+) -> ChapterFailed | None:
     """Make one run with the command `pneumo run`, and print only the lines on which a cell starts."""
     command = [
         sys.executable,
@@ -147,8 +149,8 @@ def _run_in_process(planned_run: Planned, threads: int, cell_limit: int, say, ch
         ) as child:
             children.append(child)
             for line in child.stdout:
-                if line.startswith(CELL):
-                    say(f"{planned_run.called:>3} {line.strip()}")
+                if line.startswith(CELL_LINE_START):
+                    say(f"{planned_run.label:>3} {line.strip()}")
         if not child.returncode:
             return None
         errors.seek(0)
@@ -158,7 +160,7 @@ def _run_in_process(planned_run: Planned, threads: int, cell_limit: int, say, ch
         )
 
 
-def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=None) -> dict:
+def cached_results(folder: Path, make, calls: dict[str, dict], data: dict, prepare=None) -> dict:
     """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
 
     folder: the folder of the cache.
@@ -167,18 +169,18 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
     data: digests of the data that the function reads.
     prepare: called once before any uncached call, for data that the forked processes then share in memory.
     """
-    from pneumo_utils.data.pixel_cache import bar
+    from pneumo_utils.data.pixel_cache import progress_bar
 
     start = time.time()
-    paths = {name: result_cache.place_of(folder, name, make, arguments, data) for name, arguments in pieces.items()}
-    missing = [name for name, path in paths.items() if not result_cache.load(path)]
+    paths = {name: result_cache.result_path(folder, name, make, arguments, data) for name, arguments in calls.items()}
+    missing = [name for name, path in paths.items() if not result_cache.load_result(path)]
     n_made, processes = len(missing), min(_max_processes(), len(missing))
-    progress = iter(bar(range(n_made), "making", unit=" pieces"))
-    if first and missing:
-        first()
+    progress = iter(progress_bar(range(n_made), "making", unit=" pieces"))
+    if prepare and missing:
+        prepare()
 
     def load_or_make(name):
-        return result_cache.at(paths[name], name, make, pieces[name], say=lambda _: None)
+        return result_cache.load_or_compute(paths[name], name, make, calls[name], say=lambda _: None)
 
     if processes > 1:
         _fork(missing, processes, load_or_make, progress)
@@ -191,9 +193,9 @@ def kept_each(folder: Path, make, pieces: dict[str, dict], data: dict, first=Non
         if n_made
         else "all found again"
     )
-    n_cached = len(pieces) - n_made
-    print(f"{len(pieces)} pieces: {summary}" + (f", {n_cached} found again" if n_made and n_cached else ""))
-    return {name: load_or_make(name) for name in pieces}
+    n_cached = len(calls) - n_made
+    print(f"{len(calls)} pieces: {summary}" + (f", {n_cached} found again" if n_made and n_cached else ""))
+    return {name: load_or_make(name) for name in calls}
 
 
 def _max_processes() -> int:

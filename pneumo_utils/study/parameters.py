@@ -21,8 +21,8 @@ CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
 RANGE = re.compile(
     r"^(?P<open>[\[(])\s*(?P<low>-?[\d.e+-]+|-inf)\s*,\s*(?P<high>-?[\d.e+-]+|inf)\s*(?P<close>[\])])\s*"
 )
-PATHS = {"folder", "file"}
-MAX_FILE = 100_000  # bytes that a parameters file may have
+PATH_KINDS = {"folder", "file"}
+MAX_FILE_BYTES = 100_000  # bytes that a parameters file may have
 
 
 @dataclass(frozen=True)
@@ -46,17 +46,17 @@ class Parameter:
         return RANGE.sub("", CHOICES.sub("", self.help))
 
     @property
-    def path_to(self) -> str:
+    def path_kind(self) -> str:
         """Return "folder" or "file" if the value is a path to data, else an empty text."""
-        return next((choice for choice in self.choices if choice in PATHS), "")
+        return next((choice for choice in self.choices if choice in PATH_KINDS), "")
 
     @property
     def allowed(self) -> str:
         """Return the allowed values in words, or an empty text if all values of its type are allowed."""
         if match := RANGE.match(self.help):
             return match.group().strip()
-        words = [choice for choice in self.choices if choice not in PATHS]
-        return " | ".join(words + [f"a {self.path_to}"] * bool(self.path_to))
+        words = [choice for choice in self.choices if choice not in PATH_KINDS]
+        return " | ".join(words + [f"a {self.path_kind}"] * bool(self.path_kind))
 
     def check(self, value: Any) -> str:
         """Return what is wrong with a value, as the end of a sentence, or an empty text if it is allowed.
@@ -76,11 +76,11 @@ class Parameter:
                 below = item <= high if match["close"] == "]" else item < high
                 if not (above and below):
                     return f"lies in {match.group().strip()}, and {item!r} does not"
-        if self.path_to and value and value not in self.choices:
-            exists = Path(value).is_dir() if self.path_to == "folder" else Path(value).is_file()
+        if self.path_kind and value and value not in self.choices:
+            exists = Path(value).is_dir() if self.path_kind == "folder" else Path(value).is_file()
             if not exists:
-                return f"names a {self.path_to}, and there is none at {value!r}"
-        elif self.choices and not self.path_to:
+                return f"names a {self.path_kind}, and there is none at {value!r}"
+        elif self.choices and not self.path_kind:
             for item in _items(value):
                 if str(item) not in self.choices:
                     similar = difflib.get_close_matches(str(item), self.choices, n=1)
@@ -111,7 +111,7 @@ def _has_type(value, kind: str) -> bool:
     return isinstance(value, {"str": str, "bool": bool, "list": list}[kind])
 
 
-def declared(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:
+def parse_parameters(source: str, where: str = "the parameters cell") -> dict[str, Parameter]:
     """Parse the source of a parameters cell and return its parameters by name.
 
     Raises a StudyError for a line that papermill would ignore.
@@ -137,46 +137,46 @@ def declared(source: str, where: str = "the parameters cell") -> dict[str, Param
     return parameters
 
 
-def of_chapter(chapter: Chapter) -> dict[str, Parameter]:
+def chapter_parameters(chapter: Chapter) -> dict[str, Parameter]:
     """Read the parameters of a chapter; raise a StudyError if no cell is tagged `parameters`."""
     for cell in chapter.notebook()["cells"]:
         if cell["cell_type"] == "code" and "parameters" in cell.get("metadata", {}).get("tags", []):
-            return declared("".join(cell["source"]), chapter.path.name)
+            return parse_parameters("".join(cell["source"]), chapter.path.name)
     raise StudyError(f"{chapter.path.name} has no cell tagged `parameters`, so nothing that is given would reach it.")
 
 
-def check(known: dict[str, Parameter], given: dict) -> None:
+def check_parameters(parameters: dict[str, Parameter], values: dict) -> None:
     """Raise a ParameterError that lists every unknown name, wrong type and value that is not allowed.
 
     parameters: the parameters of the chapter by name.
     values: the values that the user set by name.
     """
     faults = []
-    for name, value in given.items():
-        if name not in known:
-            similar = difflib.get_close_matches(name, known, n=1)
+    for name, value in values.items():
+        if name not in parameters:
+            similar = difflib.get_close_matches(name, parameters, n=1)
             faults.append(
                 f"there is no parameter {name!r}; "
-                + (f"did you mean {similar[0]!r}?" if similar else f"there are {', '.join(known)}.")
+                + (f"did you mean {similar[0]!r}?" if similar else f"there are {', '.join(parameters)}.")
             )
-        elif fault := known[name].check(value):
+        elif fault := parameters[name].check(value):
             faults.append(f"{name} {fault}")
     if faults:
         raise ParameterError("Nothing was run: " + "\n  and ".join(faults))
 
 
-def settle(chapter: Chapter, given: dict) -> dict:
+def resolve_parameters(chapter: Chapter, overrides: dict) -> dict:
     """Return the value of every parameter of a chapter: the overrides, which are checked, and the defaults.
 
     chapter: the chapter.
     overrides: the parameters that differ from their defaults, by name.
     """
-    known = of_chapter(chapter)
-    check(known, given)
-    return {name: parameter.default for name, parameter in known.items()} | given
+    known = chapter_parameters(chapter)
+    check_parameters(known, overrides)
+    return {name: parameter.default for name, parameter in known.items()} | overrides
 
 
-def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
+def convert_words(parameters: dict[str, Parameter], words: list[tuple[str, str]]) -> dict:
     """Convert the words of a command line to the types of their parameters.
 
     A word that cannot be converted stays a text, so that checking the values later reports it.
@@ -184,7 +184,7 @@ def from_words(known: dict[str, Parameter], words: list[tuple[str, str]]) -> dic
     parameters: the parameters of the chapter by name.
     words: pairs of a parameter's name and the word for its value.
     """
-    return {name: _convert(word, known[name].type) if name in known else word for name, word in words}
+    return {name: _convert(word, parameters[name].type) if name in parameters else word for name, word in words}
 
 
 def _convert(word: str, kind: str):
@@ -211,7 +211,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def from_file(path: Path) -> dict:
+def read_parameters_file(path: Path) -> dict:
     """Read parameters from a YAML file and return their values by name.
 
     Raises a StudyError for a file that cannot be read, is too large, or holds anything but names and values.
@@ -221,8 +221,8 @@ def from_file(path: Path) -> dict:
     try:
         if not path.is_file():
             raise StudyError(f"The parameters file {path} cannot be read: there is no such file.")
-        if path.stat().st_size > MAX_FILE:
-            raise StudyError(f"The parameters file {path} has more than {MAX_FILE:,} bytes; one has a few lines.")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise StudyError(f"The parameters file {path} has more than {MAX_FILE_BYTES:,} bytes; one has a few lines.")
         given = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise StudyError(f"The parameters file {path} cannot be read: {error}.") from error
@@ -246,11 +246,11 @@ def tier(chapter: Chapter, values: dict) -> str:
     chapter: the chapter.
     values: the value of each parameter by name.
     """
-    known = of_chapter(chapter)
-    settings = {name: value for name, value in values.items() if not known[name].path_to}
+    known = chapter_parameters(chapter)
+    settings = {name: value for name, value in values.items() if not known[name].path_kind}
     paper = chapter.path.parent / "params" / "paper" / f"{chapter.name}.yml"
     if paper.exists():
-        paper_values = {name: parameter.default for name, parameter in known.items()} | from_file(paper)
+        paper_values = {name: parameter.default for name, parameter in known.items()} | read_parameters_file(paper)
         if all(paper_values[name] == value for name, value in settings.items()):
             return "paper"
     changed = [f"{name} = {value}" for name, value in settings.items() if value != known[name].default]

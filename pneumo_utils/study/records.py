@@ -12,15 +12,15 @@ from pathlib import Path
 
 from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_json, sha, write_json
+from pneumo_utils.common.files import read_json, sha256_hex, write_json
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.study.kernel import took
+from pneumo_utils.study.kernel import format_duration
 
 UNDEFINED = "undefined"  # replaces NaN
-RESULT = {"value", "low", "high", "baseline", "note"}
-TIER = re.compile(r"(pocket(, with .+)?|paper|by hand)$")
-MARKUP = re.compile(r"[\"{}<>`\\$]|\]\(|&#")
-LONGEST = 5000  # characters in a text; the longest settings have some hundreds
+RESULT_KEYS = {"value", "low", "high", "baseline", "note"}
+TIER_PATTERN = re.compile(r"(pocket(, with .+)?|paper|by hand)$")
+MARKUP_PATTERN = re.compile(r"[\"{}<>`\\$]|\]\(|&#")
+MAX_TEXT_LENGTH = 5000  # characters in a text; the longest settings have some hundreds
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Record:
     def words(self) -> str:
         """Describe the run in one line: data, settings, weights, duration, device and date."""
         return (
-            f"{self.data} · settings: {self.tier} · weights: {self.weights} · {took(self.seconds)} on "
+            f"{self.data} · settings: {self.tier} · weights: {self.weights} · {format_duration(self.seconds)} on "
             f"{self.device} · {self.finished[:10]}"
         )
 
@@ -83,7 +83,7 @@ class Record:
         }
 
 
-def folder(chapter: str) -> Path:
+def records_folder(chapter: str) -> Path:
     """Return the folder of a chapter's records: in the book, or in the folder that PNEUMO_RECORDS names.
 
     chapter: the name of the chapter.
@@ -91,27 +91,27 @@ def folder(chapter: str) -> Path:
     return Path(os.environ.get("PNEUMO_RECORDS") or ROOT / "book" / "records") / chapter
 
 
-def of(chapter: str) -> dict[str, Record]:
+def read_records(chapter: str) -> dict[str, Record]:
     """Read the records of a chapter and return them by name.
 
     chapter: the name of the chapter.
     """
-    return {path.stem: read(path) for path in _files(chapter)}
+    return {path.stem: read_record(path) for path in _files(chapter)}
 
 
-def digests(chapter: str) -> dict[str, str]:
+def record_digests(chapter: str) -> dict[str, str]:
     """Return the digests of a chapter's records by name; a run that shows records depends on them.
 
     chapter: the name of the chapter.
     """
-    return {path.stem: sha(path.read_bytes())[:16] for path in _files(chapter)}
+    return {path.stem: sha256_hex(path.read_bytes())[:16] for path in _files(chapter)}
 
 
 def _files(chapter: str) -> list[Path]:
-    return sorted(folder(chapter).glob("*.json"))
+    return sorted(records_folder(chapter).glob("*.json"))
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """Read a record, and raise a StudyError if the file is damaged or its content invalid.
 
     path: the file of the record.
@@ -128,15 +128,15 @@ def read(path: Path) -> Record:
     return Record(**raw)
 
 
-def write(path: Path, raw: dict) -> None:
+def write_record(path: Path, content: dict) -> None:
     """Write a record, and raise a StudyError if its content is invalid.
 
     path: the file of the record.
     content: a dictionary with the fields of `Record`.
     """
-    if fault := _fault(raw, path):
+    if fault := _fault(content, path):
         raise StudyError(f"This run cannot be kept as a record: {fault}. Nothing was written.")
-    write_json(path, raw)
+    write_json(path, content)
 
 
 def _fault(raw, path: Path) -> str:
@@ -148,7 +148,7 @@ def _fault(raw, path: Path) -> str:
         return f"{', '.join(wrong)} cannot be what stands there"
     if (raw["chapter"], raw["name"]) != (path.parent.name, path.stem):
         return f"it calls itself {raw['chapter']}/{raw['name']}"
-    if text := next((text for text in _texts(raw) if not is_plain(text)), None):
+    if text := next((text for text in _texts(raw) if not is_plain_text(text)), None):
         return f"a text in it could be markup or a template, or is too long: {text[:60]!r}"
     faults = (
         entry_fault(entry, name)
@@ -158,12 +158,12 @@ def _fault(raw, path: Path) -> str:
     return next(filter(None, [*faults, _origin_fault(raw)]), "")
 
 
-def is_plain(text: str) -> bool:
+def is_plain_text(text: str) -> bool:
     """Check whether a text is one line of plain words and numbers, without characters of Markdown, HTML or templates.
 
     text: the text.
     """
-    return len(text) <= LONGEST and text.isprintable() and not MARKUP.search(text)
+    return len(text) <= MAX_TEXT_LENGTH and text.isprintable() and not MARKUP_PATTERN.search(text)
 
 
 def _texts(value):
@@ -191,7 +191,7 @@ def _interval_fault(entry: dict, name: str) -> str:
 
 
 def _result_fault(entry, name: str) -> str:
-    if not isinstance(entry, dict) or "value" not in entry or entry.keys() - RESULT:
+    if not isinstance(entry, dict) or "value" not in entry or entry.keys() - RESULT_KEYS:
         return f"results lack a value or an interval: {name}"
     value = entry["value"]
     if not (_is_number(value) or isinstance(value, bool) or value == UNDEFINED):
@@ -211,7 +211,7 @@ def _claim_fault(entry, name: str) -> str:
 
 def _origin_fault(raw: dict) -> str:
     """Return what is wrong with a record's settings, data, duration, date, commit or digest, or an empty text."""
-    if not TIER.match(raw["tier"]):
+    if not TIER_PATTERN.match(raw["tier"]):
         return f"no chapter names its settings {raw['tier'][:40]!r}"
     if raw["real"] and ("phantom" in raw["data"].lower() or not raw["folders"]):
         return "it says that its data is real, and names phantoms or no folder"

@@ -6,27 +6,27 @@ from collections import Counter
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.plots.comparison import survey_name
+from pneumo_utils.plots.comparison import survey_table_name
 from pneumo_utils.study.chapters import Chapter
 
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
-TABLE = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
+TABLE_ID = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
 # methods of a run that name their table themselves, with that name
-RUNS_OWN = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
+METHOD_TABLES = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
 KINDS = {"fig": "figure", "tab": "table"}
 
 
-def label(kind: str, chapter: Chapter, name: str) -> str:
+def reference_label(kind: str, chapter: Chapter, name: str) -> str:
     """Build the label of a figure or table, unique in the book.
 
     kind: "fig" or "tab".
     chapter: the chapter that shows it.
     name: its name in the chapter.
     """
-    return f"{kind}-{chapter.short}-{name}"
+    return f"{kind}-{chapter.label_prefix}-{name}"
 
 
-def labelled(output: dict, chapter: Chapter) -> None:
+def add_table_labels(output: dict, chapter: Chapter) -> None:
     """Replace the names of the tables in a cell's output by their labels in the book, in place.
 
     output: an output, as notebook JSON.
@@ -34,12 +34,12 @@ def labelled(output: dict, chapter: Chapter) -> None:
     """
     data = output.get("data", {})
     if "text/html" in data:
-        data["text/html"] = TABLE.sub(
-            lambda match: match[1] + label("tab", chapter, match[2]), "".join(data["text/html"])
+        data["text/html"] = TABLE_ID.sub(
+            lambda match: match[1] + reference_label("tab", chapter, match[2]), "".join(data["text/html"])
         )
 
 
-def labels(page: dict, chapter: Chapter) -> set[str]:
+def page_labels(page: dict, chapter: Chapter) -> set[str]:
     """Collect the labels of all figures and tables on a page.
 
     Raises `StudyError` if a label occurs twice.
@@ -52,7 +52,7 @@ def labels(page: dict, chapter: Chapter) -> set[str]:
         "tab-" + name
         for cell in page["cells"]
         for output in cell.get("outputs", [])
-        for _, name in TABLE.findall(output.get("data", {}).get("text/html", ""))
+        for _, name in TABLE_ID.findall(output.get("data", {}).get("text/html", ""))
     ]
     counts = Counter(filter(None, shown))
     if repeated := sorted(name for name, count in counts.items() if count > 1):
@@ -62,7 +62,7 @@ def labels(page: dict, chapter: Chapter) -> set[str]:
     return set(counts)
 
 
-def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> str:
+def resolve_references(text: str, where: str, shown_labels: set[str], chapters: list[Chapter]) -> str:
     """Replace references to figures and tables that the book's runs did not show by plain words.
 
     Raises `StudyError` if no chapter can show what is referred to.
@@ -74,25 +74,25 @@ def settled(text: str, where: str, shown: set[str], chapters: list[Chapter]) -> 
     """
 
     def resolve(match: re.Match) -> str:
-        if match["label"] in shown:
+        if match["label"] in shown_labels:
             return match[0]
         patterns = [
-            label(match["kind"], chapter, name)
+            reference_label(match["kind"], chapter, name)
             for chapter in chapters
-            if chapter.short == match["chapter"]
-            for name in names(chapter, match["kind"])
+            if chapter.label_prefix == match["chapter"]
+            for name in name_patterns(chapter, match["kind"])
         ]
         if not any(re.fullmatch(pattern, match["label"]) for pattern in patterns):
             raise StudyError(
                 f"{where} refers to {match['label']}, and there is no {KINDS[match['kind']]} of that "
-                f"name{did_you_mean(match['label'], shown)}"
+                f"name{did_you_mean(match['label'], shown_labels)}"
             )
         return f"*a {KINDS[match['kind']]} left out of this run*"
 
     return REFERENCE.sub(resolve, text)
 
 
-def linked(text: str, left_out: list[Chapter]) -> str:
+def unlink_chapters(text: str, left_out: list[Chapter]) -> str:
     """Replace links to chapters that the book leaves out by their text, or by the chapter's title if they have none.
 
     text: the prose, in Markdown.
@@ -107,7 +107,7 @@ def linked(text: str, left_out: list[Chapter]) -> str:
     return text
 
 
-def names(chapter: Chapter, kind: str) -> set[str]:
+def name_patterns(chapter: Chapter, kind: str) -> set[str]:
     """Collect patterns of the names of all figures or tables that a chapter's code can show, also under conditions.
 
     chapter: the chapter, whose source notebook is read.
@@ -118,9 +118,9 @@ def names(chapter: Chapter, kind: str) -> set[str]:
     patterns = set()
     for call in calls:
         function, keywords = ast.unparse(call.func), {keyword.arg: keyword.value for keyword in call.keywords}
-        if function in RUNS_OWN:
+        if function in METHOD_TABLES:
             if kind == "tab":
-                patterns.add(RUNS_OWN[function])
+                patterns.add(METHOD_TABLES[function])
         elif function == "run.beside":
             if kind == "tab":
                 patterns |= {pattern for argument in call.args for pattern in _survey_patterns(argument, code)}
@@ -136,7 +136,7 @@ def names(chapter: Chapter, kind: str) -> set[str]:
 def _survey_patterns(survey: ast.expr, code: list[ast.Module]) -> set[str]:
     """Return patterns of the table names of a survey; if its name is computed, of every f-string in the code."""
     if isinstance(survey, ast.Constant):
-        return {survey_name(survey.value)}
+        return {survey_table_name(survey.value)}
     texts = [
         node
         for tree in code
@@ -145,7 +145,8 @@ def _survey_patterns(survey: ast.expr, code: list[ast.Module]) -> set[str]:
     ]
     return {
         "-?".join(
-            re.escape(survey_name(part.value)) if isinstance(part, ast.Constant) else r"[\w-]+" for part in text.values
+            re.escape(survey_table_name(part.value)) if isinstance(part, ast.Constant) else r"[\w-]+"
+            for part in text.values
         )
         for text in texts
     }

@@ -10,8 +10,8 @@ from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_yaml
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.pages import table
-from pneumo_utils.study.parameters import check, from_file, of_chapter
+from pneumo_utils.study.pages import markdown_table
+from pneumo_utils.study.parameters import chapter_parameters, check_parameters, read_parameters_file
 
 SEEDS = "0..4"  # the seeds of the commands that repeat a chapter
 
@@ -22,7 +22,7 @@ def _rerun_settings() -> dict:
     return read_yaml(ROOT / "notebooks" / "params" / "rerun.yml")
 
 
-def worth_trying(chapter: Chapter) -> dict:
+def suggested_values(chapter: Chapter) -> dict:
     """Return the most important parameters of a chapter, each with a value to try.
 
     Raises `ParameterError` if `notebooks/params/rerun.yml` has an unknown parameter or a value that is not allowed.
@@ -30,11 +30,11 @@ def worth_trying(chapter: Chapter) -> dict:
     chapter: the chapter.
     """
     values = _rerun_settings().get(chapter.name, {}).get("try", {})
-    check(of_chapter(chapter), values)
+    check_parameters(chapter_parameters(chapter), values)
     return values
 
 
-def commands(chapter: Chapter) -> dict[str, list[str]]:
+def rerun_commands(chapter: Chapter) -> dict[str, list[str]]:
     """Compose the commands that run a chapter, by purpose: "here", "other settings", "seeds" and "real data".
 
     Folders of data are written as `path/to/...`. Raises `StudyError` if `notebooks/params/rerun.yml` names data for a
@@ -42,8 +42,8 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
 
     chapter: the chapter.
     """
-    short_name, known = chapter.number or chapter.name, of_chapter(chapter)
-    run, settings = f"pneumo run {short_name}", _options(worth_trying(chapter))
+    short_name, known = chapter.number or chapter.name, chapter_parameters(chapter)
+    run, settings = f"pneumo run {short_name}", _options(suggested_values(chapter))
     papermill = f"papermill {_below_root(chapter.path)} out.ipynb"
     lines = {"here": [run, papermill]}
     if settings:
@@ -51,7 +51,7 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
     if "seed" in known:
         lines["seeds"] = [f"pneumo {command} {short_name} -p seed {SEEDS}" for command in ("run", "compare")]
     releases = _rerun_settings().get(chapter.name, {}).get("data", {})
-    if wrong := sorted(releases.keys() - {name for name in known if known[name].path_to}):
+    if wrong := sorted(releases.keys() - {name for name in known if known[name].path_kind}):
         raise StudyError(
             f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(wrong)}, which is no folder or "
             f"file among its parameters."
@@ -63,12 +63,12 @@ def commands(chapter: Chapter) -> dict[str, list[str]]:
     return lines
 
 
-def closing(chapter: Chapter) -> str:
+def rerun_section(chapter: Chapter) -> str:
     """Compose the section "Run this chapter", in Markdown.
 
     chapter: the chapter.
     """
-    lines = commands(chapter)
+    lines = rerun_commands(chapter)
     text = [
         "## Run this chapter",
         "",
@@ -104,13 +104,13 @@ def closing(chapter: Chapter) -> str:
 
 def _settings_table(chapter: Chapter) -> str:
     """Format a table of the most important parameters: default, value to try, and the paper's setting."""
-    known, file = of_chapter(chapter), _settings_file(chapter, "paper")
-    paper = from_file(file) if file.exists() else {}
+    known, file = chapter_parameters(chapter), _settings_file(chapter, "paper")
+    paper = read_parameters_file(file) if file.exists() else {}
     rows = [
         [f"`{name}`", known[name].default, value, *([paper[name]] if paper else []), known[name].says]
-        for name, value in worth_trying(chapter).items()
+        for name, value in suggested_values(chapter).items()
     ]
-    return table(["parameter", "here", "to try", *(["paper"] if paper else []), "what it is"], rows)
+    return markdown_table(["parameter", "here", "to try", *(["paper"] if paper else []), "what it is"], rows)
 
 
 def _settings_file(chapter: Chapter, tier: str) -> Path:

@@ -16,13 +16,21 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.code_digest import PACKAGE, closure
+from pneumo_utils.common.code_digest import PACKAGE, digest_dependencies
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, open_regular, read_json, room_for, sha, write, write_json
+from pneumo_utils.common.files import (
+    explain_write_errors,
+    json_digest,
+    open_regular_file,
+    read_json,
+    sha256_hex,
+    write_atomically,
+    write_json,
+)
 from pneumo_utils.study.run_status import versions
 
 
-def kept(folder: Path, name: str, make, depends_on: dict, data: dict, say=print):
+def cached_result(folder: Path, name: str, make, arguments: dict, data: dict, say=print):
     """Return `make(**arguments)` from the cache, or compute and store it.
 
     folder: the folder of the cache.
@@ -32,10 +40,10 @@ def kept(folder: Path, name: str, make, depends_on: dict, data: dict, say=print)
     data: digests of the data that the function reads.
     say: prints one line on where the result came from.
     """
-    return at(place_of(folder, name, make, depends_on, data), name, make, depends_on, say)
+    return load_or_compute(result_path(folder, name, make, arguments, data), name, make, arguments, say)
 
 
-def at(place: Path, name: str, make, depends_on: dict, say=print):
+def load_or_compute(path: Path, name: str, make, arguments: dict, say=print):
     """Load the result from a folder of the cache, or compute and store it there.
 
     path: the folder of this result.
@@ -44,20 +52,20 @@ def at(place: Path, name: str, make, depends_on: dict, say=print):
     arguments: its keyword arguments.
     say: prints one line on where the result came from.
     """
-    with room_for(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-    with run_paths.lock(place):  # if another run computes the same result, wait for it
-        if stored := load(place):
+    with explain_write_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with run_paths.path_lock(path):  # if another run computes the same result, wait for it
+        if stored := load_result(path):
             say(f"{name}: found again")
             return stored[0]
         start = time.time()
-        value = make(**depends_on)
-        store(place, value)
+        value = make(**arguments)
+        store_result(path, value)
         say(f"{name}: made in {time.time() - start:.1f} s")
-        return load(place)[0]
+        return load_result(path)[0]
 
 
-def place_of(folder: Path, name: str, make, depends_on: dict, data: dict) -> Path:
+def result_path(folder: Path, name: str, make, arguments: dict, data: dict) -> Path:
     """Return the folder of a result in the cache: its name and the digest of everything that it depends on.
 
     folder: the folder of the cache.
@@ -68,16 +76,16 @@ def place_of(folder: Path, name: str, make, depends_on: dict, data: dict) -> Pat
     """
     modules: set[str] = set()
     key = {
-        "function": written(make, modules),
-        "arguments": {argument: written(value, modules) for argument, value in depends_on.items()},
+        "function": canonical_form(make, modules),
+        "arguments": {argument: canonical_form(value, modules) for argument, value in arguments.items()},
         "data": data,
         "versions": versions(),
     }
-    digest = digest_of(key | {"package": closure(modules)})[:16]
+    digest = json_digest(key | {"package": digest_dependencies(modules)})[:16]
     return folder / f"{name}-{digest}"
 
 
-def written(value, modules: set[str], seen: tuple = ()):
+def canonical_form(value, modules: set[str], seen: tuple = ()):
     """Return the canonical form of a value for the cache key: numbers, texts, lists and dictionaries.
 
     Raises a StudyError for an object that has no such form.
@@ -92,17 +100,17 @@ def written(value, modules: set[str], seen: tuple = ()):
         return value
     if isinstance(value, (list, tuple, set, frozenset)):
         return [
-            written(item, modules, seen)
+            canonical_form(item, modules, seen)
             for item in (sorted(value, key=repr) if isinstance(value, (set, frozenset)) else value)
         ]
     if isinstance(value, dict):
-        return {str(key): written(item, modules, seen) for key, item in value.items()}
+        return {str(key): canonical_form(item, modules, seen) for key, item in value.items()}
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        return [str(value.dtype), list(value.shape), sha(np.ascontiguousarray(value).tobytes())]
+        return [str(value.dtype), list(value.shape), sha256_hex(np.ascontiguousarray(value).tobytes())]
     if hasattr(value, "digest") and isinstance(value.digest, str):
         return value.digest
     if isinstance(value, types.ModuleType):
@@ -136,13 +144,13 @@ def _notebook_code(value, modules: set[str], seen: tuple) -> dict:
     for function in functions:
         for name in _global_names(function.__code__):
             if name in function.__globals__:
-                names[name] = written(function.__globals__[name], modules, seen)
+                names[name] = canonical_form(function.__globals__[name], modules, seen)
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
-            names[name] = written(cell.cell_contents, modules, seen)
+            names[name] = canonical_form(cell.cell_contents, modules, seen)
     return {
         "source": inspect.getsource(value),
         "names": names,
-        "defaults": written(list(getattr(value, "__defaults__", None) or ()), modules, seen),
+        "defaults": canonical_form(list(getattr(value, "__defaults__", None) or ()), modules, seen),
     }
 
 
@@ -154,7 +162,7 @@ def _global_names(code: types.CodeType) -> set[str]:
     return names
 
 
-def store(place: Path, value) -> None:
+def store_result(path: Path, value) -> None:
     """Write a value to a folder of the cache: its structure, its arrays, and the checksums of both.
 
     The folder is written under a temporary name and then renamed, so that it is never incomplete.
@@ -170,18 +178,18 @@ def store(place: Path, value) -> None:
     structure = json.dumps(_encode(value, arrays))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    temporary = place.with_name(f".{place.name}.{os.getpid()}")
-    with room_for(place):
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with explain_write_errors(path):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    write(temporary / "arrays.npz", buffer.getvalue())
-    write(temporary / "structure.json", structure)
-    write_json(temporary / "piece.json", {"arrays": sha(buffer.getvalue()), "structure": sha(structure)})
-    shutil.rmtree(place, ignore_errors=True)
-    os.replace(temporary, place)
+    write_atomically(temporary / "arrays.npz", buffer.getvalue())
+    write_atomically(temporary / "structure.json", structure)
+    write_json(temporary / "piece.json", {"arrays": sha256_hex(buffer.getvalue()), "structure": sha256_hex(structure)})
+    shutil.rmtree(path, ignore_errors=True)
+    os.replace(temporary, path)
 
 
-def load(place: Path) -> tuple | None:
+def load_result(path: Path) -> tuple | None:
     """Load a value from a folder of the cache; return it in a tuple, or None if it is missing or damaged.
 
     The tuple tells a stored None from a missing value.
@@ -193,12 +201,12 @@ def load(place: Path) -> tuple | None:
     import numpy as np
 
     try:
-        checksums = read_json(place / "piece.json")
-        with open_regular(place / "arrays.npz") as file, open_regular(place / "structure.json") as text:
+        checksums = read_json(path / "piece.json")
+        with open_regular_file(path / "arrays.npz") as file, open_regular_file(path / "structure.json") as text:
             arrays, structure = file.read(), text.read().decode("utf-8")
     except (OSError, ValueError):
         return None
-    if checksums == {"arrays": sha(arrays), "structure": sha(structure)}:
+    if checksums == {"arrays": sha256_hex(arrays), "structure": sha256_hex(structure)}:
         try:
             with np.load(io.BytesIO(arrays), allow_pickle=False) as stored:
                 return (_decode(json.loads(structure), stored),)
@@ -213,7 +221,7 @@ def load(place: Path) -> tuple | None:
             BadZipFile,
         ):
             pass  # the checksums are right, but this module did not write the content
-    print(f"{place.name}: damaged on disk, made again")
+    print(f"{path.name}: damaged on disk, made again")
     return None
 
 

@@ -15,17 +15,25 @@ from filelock import FileLock, Timeout
 
 from pneumo_utils import ROOT
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.errors import NO_ROOM, ChapterFailed, StudyError
-from pneumo_utils.common.files import FULL, digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.common.errors import DISK_FULL, ChapterFailed, StudyError
+from pneumo_utils.common.files import (
+    DISK_FULL_ERRNOS,
+    explain_write_errors,
+    json_digest,
+    read_json,
+    sha256_hex,
+    write_atomically,
+    write_json,
+)
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.kernel import Progress, cell_name, tidy
-from pneumo_utils.study.parameters import settle
-from pneumo_utils.study.run_status import depends_on, finished, is_manifest
+from pneumo_utils.study.kernel import Progress, cell_heading, clean_streams
+from pneumo_utils.study.parameters import resolve_parameters
+from pneumo_utils.study.run_status import completed_manifest, is_manifest, run_dependencies
 
 CELL_LIMIT = 3600  # seconds after which a cell is stopped, in case it never ends
 MARKER = ".pneumo-run"  # file that shows that a run made the folder, under its present name
 LOGS = {"log.txt", "kernel.txt", MARKER}
-STARTS = 3  # attempts to start the kernel, because another process may take its port first
+MAX_KERNEL_STARTS = 3  # attempts to start the kernel, because another process may take its port first
 
 
 @dataclass(frozen=True)
@@ -34,12 +42,12 @@ class Outcome:
 
     folder: Path
     manifest: dict  # the content of manifest.json
-    found_again: bool  # whether the run existed already
+    from_cache: bool  # whether the run existed already
 
 
 def run(
     chapter: Chapter,
-    given: dict,
+    overrides: dict,
     out: Path | None = None,
     cell_limit: int = CELL_LIMIT,
     progress: Progress | None = None,
@@ -55,19 +63,19 @@ def run(
     progress: prints the progress; by default to standard output.
     """
     progress = progress or Progress()
-    values = settle(chapter, given)
-    dependencies = depends_on(chapter, values)
-    digest = digest_of(dependencies)[:12]
-    folder = Path(out).absolute() if out else run_paths.runs().absolute() / chapter.name / digest
-    with room_for(folder):
+    values = resolve_parameters(chapter, overrides)
+    dependencies = run_dependencies(chapter, values)
+    digest = json_digest(dependencies)[:12]
+    folder = Path(out).absolute() if out else run_paths.runs_dir().absolute() / chapter.name / digest
+    with explain_write_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _hold(run_paths.lock(folder), progress):
-            if manifest := finished(folder, digest):
-                return Outcome(folder, manifest, found_again=True)
+        with _hold(run_paths.path_lock(folder), progress):
+            if manifest := completed_manifest(folder, digest):
+                return Outcome(folder, manifest, from_cache=True)
             if out:
                 _check_replaceable(folder)
             manifest = _execute(chapter, values, dependencies, digest, folder, cell_limit, progress)
-            return Outcome(folder, manifest, found_again=False)
+            return Outcome(folder, manifest, from_cache=False)
 
 
 @contextmanager
@@ -86,7 +94,7 @@ def _hold(lock: FileLock, progress: Progress):
 
 def _mark(folder: Path) -> str:
     """Return the content of a run's marker file, which is valid for one folder name only."""
-    return sha(f"made by pneumo run for {folder.name}")
+    return sha256_hex(f"made by pneumo run for {folder.name}")
 
 
 def _check_replaceable(folder: Path) -> None:
@@ -126,7 +134,7 @@ def _execute(chapter, values, dependencies, digest, folder: Path, cell_limit: in
     attempt = folder.with_name(f"{folder.name}.attempt")
     shutil.rmtree(attempt, ignore_errors=True)
     attempt.mkdir()
-    write(attempt / MARKER, _mark(folder))
+    write_atomically(attempt / MARKER, _mark(folder))
     start, git = time.time(), _git()  # the commit at the start is the code that runs
     try:
         n_cells = 1 + sum(_is_code(cell) for cell in chapter.notebook()["cells"])  # papermill inserts one
@@ -154,16 +162,16 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
     from papermill import execute_notebook
     from papermill.log import logger
 
-    from pneumo_utils.study.kernel import logged_to
+    from pneumo_utils.study.kernel import logging_kernel_manager
 
     logger.setLevel(logging.ERROR)
     environment = {
-        run_paths.CURRENT: str(attempt),
+        run_paths.CURRENT_RUN_VARIABLE: str(attempt),
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
-        "PNEUMO_RUNS": str(run_paths.runs().absolute()),
+        "PNEUMO_RUNS": str(run_paths.runs_dir().absolute()),
     }
     with _environment(environment), _terminate_as_interrupt():
-        for trial in range(1, STARTS + 1):
+        for trial in range(1, MAX_KERNEL_STARTS + 1):
             try:
                 notebook = execute_notebook(
                     str(chapter.path),
@@ -177,13 +185,13 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
                     start_timeout=120,
                     on_cell_start=progress.cell_start,
                     on_cell_executed=progress.cell_executed,
-                    kernel_manager_class=logged_to(attempt / "kernel.txt"),
+                    kernel_manager_class=logging_kernel_manager(attempt / "kernel.txt"),
                 )
-                tidy(notebook)
+                clean_streams(notebook)
                 nbformat.write(notebook, attempt / "notebook.ipynb")
                 return notebook
             except RuntimeError as error:
-                if "Kernel died before replying" not in str(error) or trial == STARTS:
+                if "Kernel died before replying" not in str(error) or trial == MAX_KERNEL_STARTS:
                     raise
                 progress.say("the kernel did not start; trying again")
 
@@ -223,7 +231,7 @@ def _manifest(chapter, values, dependencies, digest, attempt: Path, notebook, st
         {
             "cell": index,
             "seconds": round(cell.metadata.papermill.get("duration") or 0, 3),
-            "name": cell_name(notebook, index),
+            "name": cell_heading(notebook, index),
         }
         for index, cell in enumerate(notebook.cells)
         if cell.cell_type == "code"
@@ -246,7 +254,7 @@ def _manifest(chapter, values, dependencies, digest, attempt: Path, notebook, st
         "git": git,
         "depends_on": dependencies,
         "files": {
-            path.relative_to(attempt).as_posix(): sha(path.read_bytes())
+            path.relative_to(attempt).as_posix(): sha256_hex(path.read_bytes())
             for path in sorted(attempt.rglob("*"))
             if path.is_file() and path.name not in LOGS
         },
@@ -291,7 +299,7 @@ def _failure(chapter: Chapter, attempt: Path, folder: Path, progress: Progress, 
         (failed / name).unlink(missing_ok=True)
     message = f"{chapter.name} stopped {progress.where()}: {_reason(error)}"
     try:
-        write(failed / "error.txt", message + "\n\n" + "".join(traceback.format_exception(error)))
+        write_atomically(failed / "error.txt", message + "\n\n" + "".join(traceback.format_exception(error)))
     except StudyError:  # the disk is full, and the message says so already
         pass
     lines = [message, ""]
@@ -310,8 +318,8 @@ def _reason(error: BaseException) -> str:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
-    if isinstance(error, OSError) and error.errno in FULL:
-        return NO_ROOM.format(what=error.filename or "the notebook", error=error.strerror)
+    if isinstance(error, OSError) and error.errno in DISK_FULL_ERRNOS:
+        return DISK_FULL.format(what=error.filename or "the notebook", error=error.strerror)
     if isinstance(error, PapermillExecutionError):
         return f"{error.ename}: {error.evalue}\n{_excerpt(error)}"
     if isinstance(error, NoSuchKernel):

@@ -15,18 +15,18 @@ from pneumo_utils.common import files, run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.kernel import took
-from pneumo_utils.study.parallel import kept_each
-from pneumo_utils.study.parameters import Parameter, check, declared, tier
-from pneumo_utils.study.run_status import listing, versions
+from pneumo_utils.study.kernel import format_duration
+from pneumo_utils.study.parallel import cached_results
+from pneumo_utils.study.parameters import Parameter, check_parameters, parse_parameters, tier
+from pneumo_utils.study.run_status import files_digest, versions
 
 PNG, JPEG = "image/png", "image/jpeg"
-ENDINGS = {PNG: "png", JPEG: "jpg"}
-BAND = 8  # of 255 grey levels: a larger error in a smooth shade is visible as a step
-BANDED = 0.002  # share of a figure's pixels; a figure of only letters and lines has fewer visible steps
+SUFFIXES = {PNG: "png", JPEG: "jpg"}
+MAX_SHADE_ERROR = 8  # of 255 grey levels: a larger error in a smooth shade is visible as a step
+MAX_BANDED_SHARE = 0.002  # share of a figure's pixels; a figure of only letters and lines has fewer visible steps
 
 
-def encoded(figure) -> tuple[str, bytes]:
+def encode_figure(figure) -> tuple[str, bytes]:
     """Encode a Matplotlib figure as an image file and return its media type and its bytes.
 
     The file is a PNG with 256 colours. It is a JPEG if 256 colours would show steps in smooth shades.
@@ -41,7 +41,7 @@ def encoded(figure) -> tuple[str, bytes]:
         image = opened.convert("RGB")
     quantized = image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1, dither=Image.Dither.NONE)
     error = abs(np.asarray(quantized.convert("RGB"), dtype=int) - np.asarray(image)).max(axis=2)
-    if (error > BAND).mean() > BANDED:
+    if (error > MAX_SHADE_ERROR).mean() > MAX_BANDED_SHARE:
         # chroma subsampling would blur coloured letters, so it is off
         image.save(data, "JPEG", quality=88, subsampling=0, optimize=True)
         return JPEG, data.getvalue()
@@ -49,15 +49,15 @@ def encoded(figure) -> tuple[str, bytes]:
     return PNG, data.getvalue()
 
 
-def kind_of(output: dict) -> str:
+def image_media_type(output: dict) -> str:
     """Return the media type of the image in a notebook's output, or an empty text if it has no image.
 
     output: one entry of a code cell's `outputs`.
     """
-    return next((media_type for media_type in ENDINGS if media_type in output.get("data", {})), "")
+    return next((media_type for media_type in SUFFIXES if media_type in output.get("data", {})), "")
 
 
-INJECTED = "# Parameters"  # first line of the cell that papermill inserts below the parameters cell
+INJECTED_CELL_START = "# Parameters"  # first line of the cell that papermill inserts below the parameters cell
 
 
 def begin(chapter: str) -> "Run":
@@ -66,11 +66,11 @@ def begin(chapter: str) -> "Run":
     chapter: the notebook's file name without its suffix.
     """
     _silence_library_warnings()
-    known, values = parameters_above()
+    known, values = read_kernel_parameters()
     return Run(chapter, known, values)
 
 
-def parameters_above() -> tuple[dict[str, Parameter], dict]:
+def read_kernel_parameters() -> tuple[dict[str, Parameter], dict]:
     """Read the declared parameters and their values from the cells that this kernel has run, and check them.
 
     This works under papermill and in Jupyter. Raises a StudyError if no parameters cell has been run, and a
@@ -82,7 +82,7 @@ def parameters_above() -> tuple[dict[str, Parameter], dict]:
     cells = user["In"]
     for index in range(len(cells) - 1, -1, -1):
         try:
-            known = declared(cells[index])
+            known = parse_parameters(cells[index])
         except (StudyError, SyntaxError):
             continue
         if known:
@@ -91,10 +91,10 @@ def parameters_above() -> tuple[dict[str, Parameter], dict]:
         raise StudyError("No parameters cell has been run in this kernel: run the notebook from its top.")
     given = {}
     for source in cells[index + 1 :]:
-        if source.startswith(INJECTED):
+        if source.startswith(INJECTED_CELL_START):
             exec(source, {}, given)
     values = {name: user.get(name) for name in known} | given
-    check(known, values)
+    check_parameters(known, values)
     return known, values
 
 
@@ -106,20 +106,20 @@ class Run:
     values: the value of each parameter by name.
     """
 
-    def __init__(self, chapter: str, known: dict[str, Parameter], values: dict):
+    def __init__(self, chapter: str, parameters: dict[str, Parameter], values: dict):
         self.chapter, self.values = chapter, values
-        self.folder = run_paths.current(chapter)
+        self.folder = run_paths.current_run_dir(chapter)
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         self._start_time = time.time()
         self._data = {
-            name: listing(Path(values[name]))
-            for name, parameter in known.items()
-            if parameter.path_to and Path(values[name] or " ").exists()
+            name: files_digest(Path(values[name]))
+            for name, parameter in parameters.items()
+            if parameter.path_kind and Path(values[name] or " ").exists()
         }
         self._source = {"data": "", "weights": "", "real": False}
         self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
 
-    def uses(self, data: str, weights: str, real: bool = False) -> None:
+    def describe_inputs(self, data: str, weights: str, real: bool = False) -> None:
         """Describe the inputs of the run; every notebook has to call this before `finish`.
 
         data: the data in words, such as "phantom children".
@@ -157,28 +157,30 @@ class Run:
         self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
         self._sections[claim_id] = self._section()
 
-    def paper_says(self, claims: list[str]):
+    def paper_claims(self, claims: list[str]):
         """Return a table of the paper's claims; it is the first table of a chapter.
 
         claims: ids of claims in the ledger.
         """
         import pandas as pd
 
-        from pneumo_utils.claims.ledger import load
-        from pneumo_utils.plots.tables import claim, table
+        from pneumo_utils.claims.ledger import load_ledger
+        from pneumo_utils.plots.tables import format_claim, html_table
 
-        ledger = load()
+        ledger = load_ledger()
         cells = [
-            claim(entry.says, entry.printed or (entry.value if isinstance(entry.value, (int, float, str)) else None))
+            format_claim(
+                entry.says, entry.printed or (entry.value if isinstance(entry.value, (int, float, str)) else None)
+            )
             for entry in map(ledger.__getitem__, claims)
         ]
-        return table(
+        return html_table(
             pd.DataFrame({"the paper says": cells}),
             name="claims",
             caption="What the paper says, in the words of this book's ledger, with the number where there is one.",
         )
 
-    def judge(self, judged: dict, **table_options: str):
+    def judge(self, comparisons: dict, **table_options: str):
         """Store the comparisons that decide claims, and return a table of them.
 
         A claim is confirmed if the confidence interval of its difference lies above 0.
@@ -188,30 +190,30 @@ class Run:
         """
         import pandas as pd
 
-        from pneumo_utils.claims.ledger import load
-        from pneumo_utils.plots.tables import claim, table
+        from pneumo_utils.claims.ledger import load_ledger
+        from pneumo_utils.plots.tables import format_claim, html_table
 
-        ledger, rows = load(), []
-        for claim_id, comparison in judged.items():
+        ledger, rows = load_ledger(), []
+        for claim_id, comparison in comparisons.items():
             self.claim(claim_id, *comparison.claim)
             value = ledger[claim_id].value
             difference = f"{comparison.value:+z.3f} ({comparison.low:+z.3f} to {comparison.high:+z.3f})"
             rows.append(
                 {
-                    "the paper says": claim(ledger[claim_id].says, value if isinstance(value, str) else None),
+                    "the paper says": format_claim(ledger[claim_id].says, value if isinstance(value, str) else None),
                     "the difference that it needs": difference,
                     "shows here": "yes" if comparison.better else "the other way round" if comparison.worse else "no",
                 }
             )
-        return table(pd.DataFrame(rows), **table_options)
+        return html_table(pd.DataFrame(rows), **table_options)
 
-    def survey(
+    def mean_results(
         self,
         name: str,
-        found: dict[str, list],
+        scores: dict[str, list],
         note: str = "",
-        least: float = 0.0,
-        most: float = 1.0,
+        min_value: float = 0.0,
+        max_value: float = 1.0,
         overlap: float = 0.0,
     ) -> None:
         """Store the mean score over repeated runs of each model, with Student's confidence interval.
@@ -225,12 +227,12 @@ class Run:
         overlap: for runs that share training images, the number of test images over that of training images;
             this widens the interval. With k folds it is 1 / (k - 1).
         """
-        from pneumo_utils.evaluation.comparison import mean_over
+        from pneumo_utils.evaluation.comparison import mean_ci
 
-        for model, model_scores in found.items():
+        for model, model_scores in scores.items():
             self.result(
                 f"{name}: {model}",
-                *mean_over(model_scores, least, most, overlap),
+                *mean_ci(model_scores, min_value, max_value, overlap),
                 note=f"{note + ', ' if note else ''}mean of {len(model_scores)} draws",
             )
 
@@ -257,9 +259,9 @@ class Run:
         """
         from IPython.display import display
 
-        media_type, data = encoded(figure)
-        file = f"figures/{name}.{ENDINGS[media_type]}"
-        files.write(self.folder / file, data)
+        media_type, data = encode_figure(figure)
+        file = f"figures/{name}.{SUFFIXES[media_type]}"
+        files.write_atomically(self.folder / file, data)
         self._figures[name] = {"file": file, "alt": alt, "caption": caption}
         metadata = {"alt": alt, "caption": caption, "name": name, "width": round(figure.get_size_inches()[0] * 100)}
         display(
@@ -267,7 +269,7 @@ class Run:
         )
         _close(figure)
 
-    def leave(self, name: str, rows: list[dict]) -> None:
+    def save_table(self, name: str, rows: list[dict]) -> None:
         """Write a table to the run's folder as JSON, for the pages that the book generates from it.
 
         name: the name of the file without its suffix.
@@ -284,21 +286,23 @@ class Run:
         make: a function that returns numbers, texts, lists, dictionaries, arrays, tensors or data frames.
         arguments: the keyword arguments of the function.
         """
-        return result_cache.kept(run_paths.runs() / "kept" / self.chapter, name, make, arguments, self._data)
+        return result_cache.cached_result(
+            run_paths.runs_dir() / "kept" / self.chapter, name, make, arguments, self._data
+        )
 
-    def kept_each(self, make, pieces: dict[str, dict], first=None) -> dict:
+    def cached_results(self, make, calls: dict[str, dict], prepare=None) -> dict:
         """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
 
         make: a function that returns values which the cache can store; the calls must not depend on each other.
         calls: by name, the keyword arguments of one call.
         prepare: called once before any uncached call, for data that the parallel processes then share.
         """
-        return kept_each(run_paths.runs() / "kept" / self.chapter, make, pieces, self._data, first)
+        return cached_results(run_paths.runs_dir() / "kept" / self.chapter, make, calls, self._data, prepare)
 
     @property
     def recorded(self) -> dict[str, records.Record]:
         """Return the chapter's committed records by name: earlier runs, longer or on real radiographs."""
-        return records.of(self.chapter)
+        return records.read_records(self.chapter)
 
     def show_records(self):
         """Return a table of the chapter's records, or a text with the command that makes one."""
@@ -308,19 +312,19 @@ class Run:
 
         chapter = self._notebook().number or self.chapter
         hint = Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME -p ...` makes one.*")
-        return records_table(self.recorded.values(), took) if self.recorded else hint
+        return records_table(self.recorded.values(), format_duration) if self.recorded else hint
 
     def verdicts(self, claims: list[str]):
         """Return a table of the verdicts on claims; it is the last table of a chapter.
 
         claims: ids of claims in the ledger.
         """
-        from pneumo_utils.claims.ledger import gather, load
-        from pneumo_utils.claims.verdicts import here
-        from pneumo_utils.plots.tables import table
+        from pneumo_utils.claims.ledger import load_ledger, merge_evidence
+        from pneumo_utils.claims.verdicts import verdict_table
+        from pneumo_utils.plots.tables import html_table
 
-        return table(
-            here(load(), claims, gather(self.evidence())),
+        return html_table(
+            verdict_table(load_ledger(), claims, merge_evidence(self.evidence())),
             name="verdicts",
             caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own "
             "numbers and public tables. Phantom and real: those of reruns. A printed score can only be "
@@ -352,7 +356,7 @@ class Run:
         from IPython import get_ipython
 
         source = self._notebook()
-        return source.section_of(get_ipython().user_ns["In"][-1]) if source.path.exists() else ""
+        return source.section_label(get_ipython().user_ns["In"][-1]) if source.path.exists() else ""
 
     def _notebook(self) -> Chapter:
         return Chapter(ROOT / "notebooks" / f"{self.chapter}.ipynb")
@@ -384,7 +388,7 @@ class Run:
         )
         print(
             f"results: {len(self.results)}, figures: {len(self._figures)}, "
-            + (f"in {os.path.relpath(self.folder)}" if run_paths.CURRENT not in os.environ else "kept")
+            + (f"in {os.path.relpath(self.folder)}" if run_paths.CURRENT_RUN_VARIABLE not in os.environ else "kept")
         )
 
 

@@ -6,11 +6,11 @@ from importlib import metadata
 from pathlib import Path
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.code_digest import closure, imports
-from pneumo_utils.common.files import digest_of, open_regular, read_json, sha
+from pneumo_utils.common.code_digest import digest_dependencies, imported_modules
+from pneumo_utils.common.files import json_digest, open_regular_file, read_json, sha256_hex
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
-from pneumo_utils.study.parameters import of_chapter, settle
+from pneumo_utils.study.parameters import chapter_parameters, resolve_parameters
 
 LIBRARIES = (
     "captum",
@@ -32,31 +32,31 @@ def notebook_digest(notebook: dict) -> str:
 
     notebook: the content of the notebook's JSON file.
     """
-    return digest_of(
+    return json_digest(
         [[cell["cell_type"], "".join(cell["source"]), cell.get("metadata", {})] for cell in notebook["cells"]]
     )
 
 
-def listing(path: Path) -> str:
+def files_digest(path: Path) -> str:
     """Compute a digest of the names, sizes and dates of the files in a folder.
 
     The content is not read: for a hundred thousand images this would take longer than the run.
 
     path: a folder, or one file.
     """
-    return digest_of(
+    return json_digest(
         [
             [
                 file.relative_to(path).as_posix() if file != path else file.name,
                 file.stat().st_size,
                 file.stat().st_mtime_ns,
             ]
-            for file in files_of(path)
+            for file in list_files(path)
         ]
     )[:16]
 
 
-def files_of(path: Path) -> list[Path]:
+def list_files(path: Path) -> list[Path]:
     """List all files in a folder and its subfolders, sorted.
 
     path: a folder; for a file, the list has this file only.
@@ -79,18 +79,18 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def modules_of(chapter: Chapter) -> set[str]:
+def notebook_modules(chapter: Chapter) -> set[str]:
     """Return the names of the package's modules that a chapter's cells import."""
     return set().union(
         *(
-            imports("".join(cell["source"]), f"{chapter.path.name}, cell {index},")
+            imported_modules("".join(cell["source"]), f"{chapter.path.name}, cell {index},")
             for index, cell in enumerate(chapter.notebook()["cells"])
             if cell["cell_type"] == "code"
         )
     )
 
 
-def identity(chapter: Chapter, values: dict) -> dict:
+def own_dependencies(chapter: Chapter, values: dict) -> dict:
     """Collect what a run depends on, apart from the runs of other chapters.
 
     chapter: the chapter.
@@ -98,29 +98,29 @@ def identity(chapter: Chapter, values: dict) -> dict:
     """
     return {
         "notebook": notebook_digest(chapter.notebook())[:16],
-        "package": closure(modules_of(chapter)),
+        "package": digest_dependencies(notebook_modules(chapter)),
         "parameters": values,
-        "data": data_of(chapter, values),
+        "data": data_digests(chapter, values),
         "versions": versions(),
-        "records": records.digests(chapter.name),
+        "records": records.record_digests(chapter.name),
     }
 
 
-def data_of(chapter: Chapter, values: dict) -> dict[str, str]:
+def data_digests(chapter: Chapter, values: dict) -> dict[str, str]:
     """Return the digest of each folder or file of data, by the name of its parameter.
 
     chapter: the chapter.
     values: the value of each parameter by name.
     """
-    known = of_chapter(chapter)
+    known = chapter_parameters(chapter)
     return {
-        name: listing(Path(values[name]))
+        name: files_digest(Path(values[name]))
         for name in values
-        if known[name].path_to and values[name] and Path(values[name]).exists()
+        if known[name].path_kind and values[name] and Path(values[name]).exists()
     }
 
 
-def differences(old: dict, new: dict) -> list[str]:
+def list_changes(old: dict, new: dict) -> list[str]:
     """List in plain words what has changed between two sets of dependencies; an empty list if nothing has.
 
     old, new: dependencies as in the entry "depends_on" of a manifest.
@@ -152,7 +152,7 @@ def differences(old: dict, new: dict) -> list[str]:
     return reasons
 
 
-PARTS: dict[str, type | tuple[type, ...]] = {  # the type of each entry of a manifest
+MANIFEST_TYPES: dict[str, type | tuple[type, ...]] = {  # the type of each entry of a manifest
     **dict.fromkeys(("chapter", "title", "digest", "tier", "data", "weights", "device", "finished"), str),
     **dict.fromkeys(("parameters", "git", "depends_on", "files"), dict),
     "real": bool,
@@ -162,7 +162,7 @@ PARTS: dict[str, type | tuple[type, ...]] = {  # the type of each entry of a man
 
 
 @dataclass(frozen=True)
-class Standing:
+class ChapterStatus:
     """The status of a chapter's stored runs."""
 
     state: str  # "up to date", "stale", "failed" or "never run"
@@ -171,29 +171,30 @@ class Standing:
     manifest: dict | None  # the manifest of this run
 
 
-def standing(chapter: Chapter, given: dict | None = None) -> Standing:
+def chapter_status(chapter: Chapter, overrides: dict | None = None) -> ChapterStatus:
     """Compare the stored runs of a chapter with what would be run now.
 
     chapter: the chapter.
     overrides: the parameters that differ from their defaults, by name.
     """
-    dependencies = depends_on(chapter, settle(chapter, given or {}))
-    digest = digest_of(dependencies)[:12]
-    folder = run_paths.runs() / chapter.name / digest
-    if manifest := finished(folder, digest):
-        return Standing("up to date", [], folder, manifest)
+    dependencies = run_dependencies(chapter, resolve_parameters(chapter, overrides or {}))
+    digest = json_digest(dependencies)[:12]
+    folder = run_paths.runs_dir() / chapter.name / digest
+    if manifest := completed_manifest(folder, digest):
+        return ChapterStatus("up to date", [], folder, manifest)
     older = [
-        (differences(manifest["depends_on"], dependencies), folder, manifest) for folder, manifest in runs_of(chapter)
+        (list_changes(manifest["depends_on"], dependencies), folder, manifest)
+        for folder, manifest in completed_runs(chapter)
     ]
     reasons, nearest, manifest = min(older, key=lambda run: len(run[0]), default=([], None, None))
     error = folder.with_name(f"{digest}.failed") / "error.txt"
     if error.is_file():
         first_line, *_ = [*error.read_text(encoding="utf-8", errors="replace").splitlines(), "it says no reason"]
-        return Standing("failed", [first_line], nearest, manifest)
-    return Standing("stale" if older else "never run", reasons, nearest, manifest)
+        return ChapterStatus("failed", [first_line], nearest, manifest)
+    return ChapterStatus("stale" if older else "never run", reasons, nearest, manifest)
 
 
-def finished(folder: Path, digest: str | None = None) -> dict | None:
+def completed_manifest(folder: Path, digest: str | None = None) -> dict | None:
     """Return the manifest of a completed run whose files are unchanged, or None if there is no such run.
 
     folder: the folder of the run.
@@ -210,8 +211,8 @@ def finished(folder: Path, digest: str | None = None) -> dict | None:
 
 
 def _checksum(path: Path) -> str:
-    with open_regular(path) as file:
-        return sha(file.read())
+    with open_regular_file(path) as file:
+        return sha256_hex(file.read())
 
 
 def is_manifest(manifest: object) -> bool:
@@ -219,28 +220,30 @@ def is_manifest(manifest: object) -> bool:
 
     manifest: the content of a JSON file.
     """
-    if not isinstance(manifest, dict) or any(not isinstance(manifest.get(key), kind) for key, kind in PARTS.items()):
+    if not isinstance(manifest, dict) or any(
+        not isinstance(manifest.get(key), kind) for key, kind in MANIFEST_TYPES.items()
+    ):
         return False
     inside = all(
         isinstance(digest, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
         for name, digest in manifest["files"].items()
     )
     complete = {"results.json", "notebook.ipynb"} <= manifest["files"].keys()
-    return inside and complete and digest_of(manifest["depends_on"])[:12] == manifest["digest"]
+    return inside and complete and json_digest(manifest["depends_on"])[:12] == manifest["digest"]
 
 
-def runs_of(chapter: Chapter) -> list[tuple[Path, dict]]:
+def completed_runs(chapter: Chapter) -> list[tuple[Path, dict]]:
     """List the completed runs of a chapter, the newest first, as pairs of folder and manifest."""
-    folder = run_paths.runs() / chapter.name
+    folder = run_paths.runs_dir() / chapter.name
     runs = [
         (path.parent, manifest)
         for path in folder.glob("*/manifest.json")
-        if not path.parent.suffix and (manifest := finished(path.parent))
+        if not path.parent.suffix and (manifest := completed_manifest(path.parent))
     ]
     return sorted(runs, key=lambda pair: pair[1]["finished"], reverse=True)
 
 
-def depends_on(chapter: Chapter, values: dict) -> dict:
+def run_dependencies(chapter: Chapter, values: dict) -> dict:
     """Collect everything that a run depends on.
 
     A summary of other chapters also depends on their evidence for claims, and on nothing else of them.
@@ -248,18 +251,18 @@ def depends_on(chapter: Chapter, values: dict) -> dict:
     chapter: the chapter.
     values: the value of each parameter by name.
     """
-    own = identity(chapter, values)
-    if not sums_up(chapter):
+    own = own_dependencies(chapter, values)
+    if not is_summary(chapter):
         return own
-    return own | {"results": {name: digest_of(evidence)[:16] for name, evidence in heard().items()}}
+    return own | {"results": {name: json_digest(evidence)[:16] for name, evidence in collect_evidence().items()}}
 
 
-def sums_up(chapter: Chapter) -> bool:
+def is_summary(chapter: Chapter) -> bool:
     """Check whether a chapter is a summary of other chapters, that is, whether its cells import this module."""
-    return __name__ in modules_of(chapter)
+    return __name__ in notebook_modules(chapter)
 
 
-def to_run(asked: list[Chapter]) -> list[Chapter]:
+def chapters_to_run(requested: list[Chapter]) -> list[Chapter]:
     """Return the chapters to run, with the summaries of other chapters last.
 
     Summaries are always included, because new runs of other chapters make them stale.
@@ -267,12 +270,12 @@ def to_run(asked: list[Chapter]) -> list[Chapter]:
     requested: the chapters that the user named; all if the list is empty.
     """
     known = chapters()
-    return [chapter for chapter in asked or known if not sums_up(chapter)] + [
-        chapter for chapter in known if sums_up(chapter)
+    return [chapter for chapter in requested or known if not is_summary(chapter)] + [
+        chapter for chapter in known if is_summary(chapter)
     ]
 
 
-def heard() -> dict[str, list[dict]]:
+def collect_evidence() -> dict[str, list[dict]]:
     """Collect the evidence for claims from all chapters, by chapter, in the form that `claims.evidence.gather` reads.
 
     The evidence of a chapter is that of the run shown on its page and of its records. Chapters without a completed run
@@ -281,7 +284,7 @@ def heard() -> dict[str, list[dict]]:
     folders = {
         chapter.name: status.folder
         for chapter in chapters()
-        if not sums_up(chapter) and (status := standing(chapter)).folder
+        if not is_summary(chapter) and (status := chapter_status(chapter)).folder
     }
     return {name: _evidence(name, read_json(folder / "results.json")) for name, folder in folders.items()}
 
@@ -295,4 +298,4 @@ def _evidence(name: str, results: dict) -> list[dict]:
     }
     if results["parameters"].get("max_steps"):  # a trial run of a few steps is no evidence
         own["claims"] = {}
-    return [own, *(record.evidence | {"verdicts": verdicts} for record in records.of(name).values())]
+    return [own, *(record.evidence | {"verdicts": verdicts} for record in records.read_records(name).values())]

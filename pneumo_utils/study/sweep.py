@@ -9,18 +9,24 @@ from pathlib import Path
 
 from pneumo_utils.common.errors import ParameterError
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.parameters import Parameter, from_file, from_words, of_chapter, settle
+from pneumo_utils.study.parameters import (
+    Parameter,
+    chapter_parameters,
+    convert_words,
+    read_parameters_file,
+    resolve_parameters,
+)
 
-COUNTED = re.compile(r"\s*(-?\d+)\.\.(-?\d+)\s*")  # 0..4: the integers from 0 to 4
-MOST = 1000  # runs in a sweep; more are probably a typing error
+INTEGER_RANGE = re.compile(r"\s*(-?\d+)\.\.(-?\d+)\s*")  # 0..4: the integers from 0 to 4
+MAX_RUNS = 1000  # runs in a sweep; more are probably a typing error
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of a sweep."""
 
     chapter: Chapter
-    given: dict  # the parameters that the user set, by name
+    overrides: dict  # the parameters that the user set, by name
     settings: tuple[str, ...]  # the same as arguments of `pneumo run`
     apart: dict  # those parameters in which it differs from other runs of the sweep, by name
 
@@ -30,7 +36,7 @@ class Planned:
         return ", ".join([self.chapter.name, *(f"{name} = {value}" for name, value in self.apart.items())])
 
     @property
-    def called(self) -> str:
+    def label(self) -> str:
         """Return the chapter and the differing parameters in short form, such as `1 seed=3`."""
         return " ".join(
             [self.chapter.number or self.chapter.name, *(f"{name}={value}" for name, value in self.apart.items())]
@@ -42,7 +48,7 @@ class Planned:
         return shlex.join(["pneumo", "run", self.chapter.number or self.chapter.name, *self.settings])
 
 
-def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | None = None) -> list[Planned]:
+def plan_sweep(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | None = None) -> list[PlannedRun]:
     """Plan the runs of a sweep, and check the parameters of all runs before any starts.
 
     Raises a ParameterError for invalid parameters and for too many runs.
@@ -51,8 +57,8 @@ def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | Non
     words: pairs of a parameter's name and its values as typed, such as ("seed", "0..4").
     file: a YAML file of parameters for all runs; `words` override it.
     """
-    common, varied = from_file(file) if file else {}, dict(words)
-    known = {chapter: of_chapter(chapter) for chapter in chapters}
+    common, varied = read_parameters_file(file) if file else {}, dict(words)
+    known = {chapter: chapter_parameters(chapter) for chapter in chapters}
     _check_shared_names(known, [*common, *varied])
     planned = []
     for chapter, parameters in known.items():
@@ -60,12 +66,12 @@ def plan(chapters: list[Chapter], words: list[tuple[str, str]], file: Path | Non
         varying = [name for name in values if len(values[name]) > 1]
         for combination in itertools.product(*values.values()):
             pairs = list(zip(values, combination))
-            overrides = common | from_words(parameters, pairs)
-            settle(chapter, overrides)
+            overrides = common | convert_words(parameters, pairs)
+            resolve_parameters(chapter, overrides)
             arguments = (*(("-f", str(file)) if file else ()), *(word for pair in pairs for word in ("-p", *pair)))
-            planned.append(Planned(chapter, overrides, arguments, {name: overrides[name] for name in varying}))
-    if len(planned) > MOST:
-        raise ParameterError(f"Nothing was run: these are {len(planned)} runs, and a sweep has at most {MOST}.")
+            planned.append(PlannedRun(chapter, overrides, arguments, {name: overrides[name] for name in varying}))
+    if len(planned) > MAX_RUNS:
+        raise ParameterError(f"Nothing was run: these are {len(planned)} runs, and a sweep has at most {MAX_RUNS}.")
     return planned
 
 
@@ -92,15 +98,15 @@ def _split_values(name: str, word: str, parameter: Parameter | None) -> list[str
         return [word]
     values = []
     for part in word.split(","):
-        match = COUNTED.fullmatch(part) if parameter.type == "int" else None
+        match = INTEGER_RANGE.fullmatch(part) if parameter.type == "int" else None
         if not match:
             values.append(part.strip())
             continue
         first, last = map(int, match.groups())
-        if not first <= last < first + MOST:
+        if not first <= last < first + MAX_RUNS:
             raise ParameterError(
                 f"Nothing was run: {name} {part.strip()} counts from the first number up to the "
-                f"last, at most {MOST} of them."
+                f"last, at most {MAX_RUNS} of them."
             )
         values += map(str, range(first, last + 1))
     return list(dict.fromkeys(values))

@@ -10,14 +10,14 @@ from pneumo_utils.study import records
 from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
-ONE, TWO, THREE, FOUR, FIVE = (
+CHAPTER_1, CHAPTER_2, CHAPTER_3, CHAPTER_4, CHAPTER_5 = (
     "01_surgical_finetuning",
     "02_gradcam_comparison",
     "03_xception_kfold",
     "04_mobilenetv2_three_class",
     "05_nih_multilabel",
 )
-START, LAST_OPEN, ALL_OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = (
+PRETRAINED, LAST_LAYERS, ALL_LAYERS, AUGMENTATION, CLASS_WEIGHTS, MORE_IMAGES, DOMAIN_SHIFT = (
     "pre-trained weights",
     "last layers open",
     "all layers open",
@@ -28,109 +28,127 @@ START, LAST_OPEN, ALL_OPEN, AUGMENTED, WEIGHED, AMOUNT, SHIFT = (
 )
 # effect, chapter, measure, then the names of two results: with the effect and without it; the second name is empty if
 # the first result already is a paired difference
-ASKED = [
+RECORDED_RESULTS = [
     (
-        START,
-        ONE,
+        PRETRAINED,
+        CHAPTER_1,
         "AUROC",
         "begun with, AUROC: no adults, the same weights",
         "begun with, AUROC: no adults, random weights",
     ),
-    (START, THREE, "AUROC, findings", "tried on findings, AUROC: as above", "tried on findings, AUROC: from scratch"),
-    (START, FOUR, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
     (
-        START,
-        FIVE,
+        PRETRAINED,
+        CHAPTER_3,
+        "AUROC, findings",
+        "tried on findings, AUROC: as above",
+        "tried on findings, AUROC: from scratch",
+    ),
+    (PRETRAINED, CHAPTER_4, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
+    (
+        PRETRAINED,
+        CHAPTER_5,
         "mean AUROC",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: everything learns, from nothing",
     ),
     (
-        LAST_OPEN,
-        ONE,
+        LAST_LAYERS,
+        CHAPTER_1,
         "balanced accuracy, last block over the head",
         "opened, balanced accuracy: block 4",
         "opened, balanced accuracy: head",
     ),
     (
-        ALL_OPEN,
-        ONE,
+        ALL_LAYERS,
+        CHAPTER_1,
         "balanced accuracy, everything over the last block",
         "opened, balanced accuracy: all",
         "opened, balanced accuracy: block 4",
     ),
     (
-        LAST_OPEN,
-        FOUR,
+        LAST_LAYERS,
+        CHAPTER_4,
         "accuracy, top layers over the head",
         "test accuracy: top layers open",
         "test accuracy: base frozen",
     ),
     (
-        ALL_OPEN,
-        FIVE,
+        ALL_LAYERS,
+        CHAPTER_5,
         "mean AUROC, everything over the last layers",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: nothing between",
     ),
-    (AUGMENTED, TWO, "AUROC, VGG16", "gain of scenario 2: VGG16, auroc", ""),
-    (AUGMENTED, TWO, "AUROC, ResNet50V2", "gain of scenario 2: ResNet50V2, auroc", ""),
-    (AUGMENTED, TWO, "AUROC, DenseNet201", "gain of scenario 2: DenseNet201, auroc", ""),
+    (AUGMENTATION, CHAPTER_2, "AUROC, VGG16", "gain of scenario 2: VGG16, auroc", ""),
+    (AUGMENTATION, CHAPTER_2, "AUROC, ResNet50V2", "gain of scenario 2: ResNet50V2, auroc", ""),
+    (AUGMENTATION, CHAPTER_2, "AUROC, DenseNet201", "gain of scenario 2: DenseNet201, auroc", ""),
     (
-        AUGMENTED,
-        THREE,
+        AUGMENTATION,
+        CHAPTER_3,
         "AUROC, findings",
         "tried on findings, AUROC: more augmentation",
         "tried on findings, AUROC: without flips",
     ),
-    (AUGMENTED, FOUR, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
-    (AUGMENTED, FIVE, "mean AUROC", "longer, mean AUROC: augmented sensibly", "longer, mean AUROC: nothing between"),
+    (AUGMENTATION, CHAPTER_4, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
     (
-        WEIGHED,
-        THREE,
+        AUGMENTATION,
+        CHAPTER_5,
+        "mean AUROC",
+        "longer, mean AUROC: augmented sensibly",
+        "longer, mean AUROC: nothing between",
+    ),
+    (
+        CLASS_WEIGHTS,
+        CHAPTER_3,
         "AUROC, findings",
         "tried on findings, AUROC: as above",
         "tried on findings, AUROC: without class weights",
     ),
     (
-        WEIGHED,
-        FIVE,
+        CLASS_WEIGHTS,
+        CHAPTER_5,
         "mean AUROC",
         "one change, mean AUROC: nothing between, loss weighed",
         "one change, mean AUROC: nothing between",
     ),
-    (AMOUNT, ONE, "AUROC, 300 images over 30", "images adapted on, AUROC: 300", "images adapted on, AUROC: 30"),
     (
-        AMOUNT,
-        FOUR,
+        MORE_IMAGES,
+        CHAPTER_1,
+        "AUROC, 300 images over 30",
+        "images adapted on, AUROC: 300",
+        "images adapted on, AUROC: 30",
+    ),
+    (
+        MORE_IMAGES,
+        CHAPTER_4,
         "accuracy, all images over a quarter",
         "longer, accuracy: as above",
         "longer, accuracy: pre-trained, 0.25 of the images",
     ),
     (
-        SHIFT,
-        ONE,
+        DOMAIN_SHIFT,
+        CHAPTER_1,
         "AUROC of adults' networks, on children over on adults",
         "AUROC, adults to children: at the goal, before",
         "AUROC, adults to children: at the origin",
     ),
     (
-        SHIFT,
-        ONE,
+        DOMAIN_SHIFT,
+        CHAPTER_1,
         "AUROC of children's networks, on adults over on children",
         "AUROC, children to adults: at the goal, before",
         "AUROC, children to adults: at the origin",
     ),
     (
-        SHIFT,
-        ONE,
+        DOMAIN_SHIFT,
+        CHAPTER_1,
         "AUROC of two sites' networks, on two others over at home",
         "AUROC, children of two sites to two others: at the goal, before",
         "AUROC, children of two sites to two others: at the origin",
     ),
     (
-        SHIFT,
-        THREE,
+        DOMAIN_SHIFT,
+        CHAPTER_3,
         "AUROC of generators' networks, on findings over on generators",
         "learned from generators, asked about findings: auroc",
         "learned from generators, asked about generators: auroc",
@@ -138,7 +156,7 @@ ASKED = [
 ]
 
 
-def recorded() -> pd.DataFrame:
+def recorded_effects() -> pd.DataFrame:
     """Build a table of the recorded effects, with a row for each effect and record.
 
     Columns: effect, chapter, record, data, measure, difference, the limits `low` and `high` of its 95 % confidence
@@ -154,8 +172,8 @@ def recorded() -> pd.DataFrame:
             "measure": measure,
             **difference,
         }
-        for effect, chapter, measure, with_effect, without_effect in ASKED
-        for record in records.of(chapter).values()
+        for effect, chapter, measure, with_effect, without_effect in RECORDED_RESULTS
+        for record in records.read_records(chapter).values()
         if (difference := _recorded_difference(record, with_effect, without_effect))
     ]
     return pd.DataFrame(
@@ -163,7 +181,9 @@ def recorded() -> pd.DataFrame:
     )
 
 
-def held_against(results: dict, record: Record, asked: dict[str, str], here: str, there: str) -> pd.DataFrame:
+def compare_with_record(
+    results: dict, record: Record, result_names: dict[str, str], run_label: str, record_label: str
+) -> pd.DataFrame:
     """Compare differences of a run with those of a record, in a table with a row for each difference that both have.
 
     Columns: the label (`asked`); the run's difference with its interval; the record's (`other_`); the record's less
@@ -175,14 +195,14 @@ def held_against(results: dict, record: Record, asked: dict[str, str], here: str
     run_label, record_label: what the data of the run and of the record are called in words.
     """
     rows = []
-    for description, name in asked.items():
+    for description, name in result_names.items():
         if name in results and name in record.results:
             ours, theirs = (
                 tuple(_to_number(entry.get(key)) for key in ("value", "low", "high"))
                 for entry in (results[name], record.results[name])
             )
             gap = _independent_difference(theirs, ours)
-            agreement = _describe_agreement(_interval_sign(ours), _interval_sign(theirs), here, there)
+            agreement = _describe_agreement(_interval_sign(ours), _interval_sign(theirs), run_label, record_label)
             rows.append((description, *ours, *theirs, *gap.values(), agreement))
     return pd.DataFrame(
         rows,

@@ -12,10 +12,10 @@ from sphinx.environment import BuildEnvironment
 from sphinx.transforms import SphinxTransform
 from sphinx.writers.html5 import HTML5Translator
 
-from pneumo_utils.common.files import sha
+from pneumo_utils.common.files import sha256_hex
 from pneumo_utils.study.chapters import Chapter
 
-NUMBERED = re.compile(
+LABELLED_TABLE = re.compile(
     r"(?s)(?P<head>\s*<table[^>]* "
     r'id="(?P<label>tab-[^"]+)"[^>]*>)\s*<caption>(?P<caption>.*?)</caption>(?P<rest>.*)'
 )
@@ -33,13 +33,13 @@ class NumberTables(SphinxTransform):
     def apply(self, **_):
         """Replace every labelled HTML table with a node that Sphinx numbers."""
         for raw in list(self.document.findall(nodes.raw)):
-            if raw.get("format") == "html" and (match := NUMBERED.fullmatch(raw.astext())):
+            if raw.get("format") == "html" and (match := LABELLED_TABLE.fullmatch(raw.astext())):
                 table = numbered_table(names=[match["label"]], ids=[match["label"]], **match.groupdict())
                 raw.replace_self(table)
                 self.document.note_explicit_target(table, table)
 
 
-def visit(writer: HTML5Translator, node: numbered_table) -> None:
+def visit_numbered_table(writer: HTML5Translator, node: numbered_table) -> None:
     """Write a table as HTML, with its number in the caption.
 
     writer: Sphinx's HTML writer.
@@ -52,7 +52,7 @@ def visit(writer: HTML5Translator, node: numbered_table) -> None:
     writer.body.append(f"</span></caption>{node['rest']}</div>")
 
 
-def by_chapter(app: Sphinx, env: BuildEnvironment) -> list[str]:
+def number_by_chapter(app: Sphinx, env: BuildEnvironment) -> list[str]:
     """Replace Sphinx's numbers by the chapter's number or name and a count that starts at 1 in each chapter.
 
     A handler of Sphinx's event `env-get-updated`, with its arguments. It reports no page as changed.
@@ -60,7 +60,7 @@ def by_chapter(app: Sphinx, env: BuildEnvironment) -> list[str]:
     for page, kinds in env.toc_fignumbers.items():
         for numbers in kinds.values():
             for number, label in enumerate(numbers, 1):
-                numbers[label] = (Chapter(Path(page)).short, number)
+                numbers[label] = (Chapter(Path(page)).label_prefix, number)
     return []
 
 
@@ -70,13 +70,13 @@ def setup(app: Sphinx) -> dict:
     app: the Sphinx application.
     """
     app.add_enumerable_node(
-        numbered_table, "table", lambda node: node["caption"], html=(visit, lambda writer, node: None)
+        numbered_table, "table", lambda node: node["caption"], html=(visit_numbered_table, lambda writer, node: None)
     )
     app.add_transform(NumberTables)
-    app.connect("env-get-updated", by_chapter, priority=600)  # after Sphinx's own numbering
+    app.connect("env-get-updated", number_by_chapter, priority=600)  # after Sphinx's own numbering
     return {
         "version": "1",
-        "env_version": sha(Path(__file__).read_bytes()),
+        "env_version": sha256_hex(Path(__file__).read_bytes()),
         "parallel_read_safe": True,
         "parallel_write_safe": True,
     }

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import write
-from pneumo_utils.training.compute import Compute
+from pneumo_utils.common.files import write_atomically
+from pneumo_utils.training.compute import ComputeSettings
 from pneumo_utils.training.metrics import MeanLoss, SmoothLoss
 
 MAX_NAMES = 16  # images of a batch that a message names
@@ -160,7 +160,7 @@ class MaxSteps(Callback):
 
 def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     """Collect, by path, all that training changes: parameters with gradients, and buffers outside of frozen parts."""
-    frozen = getattr(model, "still", ())
+    frozen = getattr(model, "frozen_paths", ())
     state = {path: weight for path, weight in model.named_parameters() if weight.requires_grad}
     for path, module in model.named_modules():
         if path and not any(path == outer or path.startswith(f"{outer}.") for outer in frozen):
@@ -212,7 +212,7 @@ class KeepBest(TrackerCallback):
         restore_state(model, self.weights)
         if folder := getattr(getattr(self.learn, "checkpoint", None), "folder", None):
             tensors = {path: weight.detach().cpu().contiguous() for path, weight in model.state_dict().items()}
-            write(
+            write_atomically(
                 folder / "best.safetensors",
                 save(tensors, {"epoch": str(self.best_epoch), self.monitor: str(self.best)}),
             )
@@ -311,7 +311,7 @@ class Precision(Callback):
 
     order = -10
 
-    def __init__(self, compute: Compute):
+    def __init__(self, compute: ComputeSettings):
         self.compute, self.hooks = compute, []
 
     def before_train(self):
@@ -324,7 +324,7 @@ class Precision(Callback):
 
     def before_batch(self):
         """Lay the batch out as the network is; plain tensors make each operation cheaper than fastai's own kinds."""
-        self.learn.xb, self.learn.yb = (tuple(map(self.compute.taken, part)) for part in (self.xb, self.yb))
+        self.learn.xb, self.learn.yb = (tuple(map(self.compute.prepare_batch, part)) for part in (self.xb, self.yb))
 
     def after_pred(self):
         """Compute the loss in float32."""

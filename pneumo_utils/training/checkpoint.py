@@ -13,7 +13,14 @@ from fastai.callback.progress import ProgressCallback
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, read_json, room_for, sha, write, write_json
+from pneumo_utils.common.files import (
+    explain_write_errors,
+    json_digest,
+    read_json,
+    sha256_hex,
+    write_atomically,
+    write_json,
+)
 from pneumo_utils.training.callbacks import (
     MaxSteps,
     Precision,
@@ -43,7 +50,7 @@ def fingerprint(learn) -> dict:
     return {
         "network": [about.name, about.size, about.weights] if about else [type(model).__qualname__],
         "weights": digest_of_weights(model),
-        "what learns": sha("\n".join(sorted(trainable_state(model))))[:16],
+        "what learns": sha256_hex("\n".join(sorted(trainable_state(model))))[:16],
         "data": [_of_loader(loader) for loader in dls.loaders],
         "loss": repr(learn.loss_func),
         "optimizer": [
@@ -58,7 +65,7 @@ def fingerprint(learn) -> dict:
         "metrics": list(learn.recorder.metric_names),
         "epochs": learn.n_epoch,
         "steps": [getattr(learn.dls.train, "steps_per_epoch", 0), max_steps],
-        "seed": sha(torch.get_rng_state().numpy().tobytes() + repr(order).encode())[:16],
+        "seed": sha256_hex(torch.get_rng_state().numpy().tobytes() + repr(order).encode())[:16],
         "computed": [compute.device.type, compute.precision, compute.memory_format, learn.model is model],
         "versions": [metadata.version("torch"), metadata.version("fastai")],
     }
@@ -75,7 +82,7 @@ def digest_of_weights(network: nn.Module) -> str:
 
 def _of_loader(loader) -> str:
     data, transforms = loader.dataset, getattr(getattr(loader, "after_batch", None), "fs", [])
-    return digest_of(
+    return json_digest(
         [
             len(data),
             getattr(loader, "bs", None),
@@ -108,7 +115,7 @@ def _plain(value):
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray) and value.size > 64:
-        return sha(np.ascontiguousarray(value).tobytes())[:16]
+        return sha256_hex(np.ascontiguousarray(value).tobytes())[:16]
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (list, tuple)):
@@ -169,7 +176,7 @@ class Checkpoint(Callback):
 
     def _resume(self) -> None:
         learn, self.finished_epochs = self.learn, 0
-        with room_for(self.folder):
+        with explain_write_errors(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
         self.facts = fingerprint(learn)
         if (page := self._page()) is None:
@@ -203,12 +210,12 @@ class Checkpoint(Callback):
         }
         torch.save(_bare(state), buffer)
         path = self.folder / f"{self._file}-epoch-{epochs}.pt"
-        write(path, buffer.getvalue())
+        write_atomically(path, buffer.getvalue())
         page = {
             "epochs": epochs,
             "finished": finished,
             "state": path.name,
-            "sha256": sha(buffer.getvalue()),
+            "sha256": sha256_hex(buffer.getvalue()),
             "steps": learn.train_iter,
             "history": learn.recorder.rows,
             "facts": self.facts,
@@ -235,7 +242,7 @@ class Checkpoint(Callback):
             content = (self.folder / page["state"]).read_bytes()
         except OSError:
             content = b""
-        if sha(content) != page["sha256"]:
+        if sha256_hex(content) != page["sha256"]:
             self._report_damage()
             return None
         device = self.learn.precision.compute.device

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.pixel_cache import cores
+from pneumo_utils.data.pixel_cache import available_cores
 
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
-FORMATS = ("channels_last", "contiguous")
+MEMORY_FORMATS = ("channels_last", "contiguous")
 BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # a CPU without them emulates bfloat16, slower than float32
 
 
 @dataclass(frozen=True)
-class Compute:
+class ComputeSettings:
     """Hold device, precision and memory format of a training.
 
     Weights are always float32. With "bfloat16" autocast computes suitable layers in it, only in training.
@@ -31,7 +31,7 @@ class Compute:
         """Move a network to the device and into the memory format, in place; return it."""
         return network.to(device=self.device, memory_format=self._format)
 
-    def taken(self, batch: Tensor) -> Tensor:
+    def prepare_batch(self, batch: Tensor) -> Tensor:
         """Convert a batch to a plain tensor in the network's memory format.
 
         fastai's subclasses of tensors make every operation slower.
@@ -53,7 +53,9 @@ class Compute:
         return torch.channels_last if self.memory_format == "channels_last" else torch.contiguous_format
 
 
-def compute(device: torch.device | str | None, precision: str = AUTO, memory_format: str = AUTO) -> Compute:
+def choose_compute(
+    device: torch.device | str | None, precision: str = AUTO, memory_format: str = AUTO
+) -> ComputeSettings:
     """Choose precision and memory format for a device; raise `StudyError` if a requested one is unknown.
 
     device: a torch device or its name; None is the CPU.
@@ -62,14 +64,14 @@ def compute(device: torch.device | str | None, precision: str = AUTO, memory_for
         at least as fast.
     """
     torch_device = torch.device(device or "cpu")
-    for name, value, known in (("precision", precision, PRECISIONS), ("memory_format", memory_format, FORMATS)):
+    for name, value, known in (("precision", precision, PRECISIONS), ("memory_format", memory_format, MEMORY_FORMATS)):
         if value not in (AUTO, *known):
             raise StudyError(f'{name} is "auto", {" or ".join(map(repr, known))}, not {value!r}.')
     if precision == AUTO:
         precision = "bfloat16" if has_bfloat16(torch_device) else "float32"
     if memory_format == AUTO:
         memory_format = "channels_last" if torch_device.type in ("cpu", "cuda") else "contiguous"
-    return Compute(torch_device, precision, memory_format)
+    return ComputeSettings(torch_device, precision, memory_format)
 
 
 def has_bfloat16(device: torch.device) -> bool:
@@ -98,7 +100,7 @@ def share_cores(processes: int = 1) -> int:
 
     processes: number of processes that train at the same time.
     """
-    requested = int(os.environ.get("OMP_NUM_THREADS") or cores())
-    threads = max(1, min(requested, cores() // max(1, processes)))
+    requested = int(os.environ.get("OMP_NUM_THREADS") or available_cores())
+    threads = max(1, min(requested, available_cores() // max(1, processes)))
     torch.set_num_threads(threads)
     return threads

@@ -16,26 +16,26 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.loaders import Loader, Rows
-from pneumo_utils.data.pixel_cache import home
-from pneumo_utils.models.blocks import Chain, units
-from pneumo_utils.models.freezing import first, must_learn, what_moves, within
+from pneumo_utils.data.loaders import Loader, PixelDataset
+from pneumo_utils.data.pixel_cache import data_dir
+from pneumo_utils.models.blocks import Chain, list_units
+from pneumo_utils.models.freezing import frozen_prefix_length, is_within, moving_batch_norms, require_trainable
 from pneumo_utils.training.feature_loaders import (
+    FeatureBuilder,
     FeatureRows,
-    Making,
-    Stream,
-    at_rest,
-    feature_loader,
-    feature_loaders,
-    streams,
+    InputGroup,
+    eval_without_grad,
+    group_loaders,
+    join_feature_loaders,
+    make_feature_loader,
 )
-from pneumo_utils.training.feature_store import GIB, STORE, Store, at_random, folder
+from pneumo_utils.training.feature_store import FEATURE_STORE, GIB, FeatureStore, feature_folder, is_augmented
 
-WORTH = 0.25  # smallest frozen share of the forward pass for which a training step is noticeably shorter
+MIN_FROZEN_SHARE = 0.25  # smallest frozen share of the forward pass for which a training step is noticeably shorter
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """Describe a cache of features before it is computed, or why there can be none."""
 
     trunk: str  # name of the network
@@ -45,7 +45,7 @@ class Plan:
     dtype: torch.dtype = torch.float32  # of the stored features
     disk_folder: str = ""  # folder on disk; empty if the features are kept in memory
     start_unit: str = ""  # path of the unit from whose stored input the computation starts; empty: from the images
-    todo: int = 0  # number of images whose features are not stored yet
+    n_missing: int = 0  # number of images whose features are not stored yet
     share: float = 0.0  # of the forward pass's multiplications that are before the cut; 0 if nothing is left to compute
     refusal: str = ""  # the reason why features cannot be cached; empty if they can
 
@@ -55,12 +55,12 @@ class Plan:
         return sum(images * views for images, views in self.group_sizes) * math.prod(self.shape) * self.dtype.itemsize
 
     @property
-    def pays(self) -> bool:
+    def is_worthwhile(self) -> bool:
         """Return whether the cache makes training noticeably faster.
 
         Computing the cache costs about one pass over the images; using a stored one costs nothing.
         """
-        return not self.refusal and (not self.todo or self.share >= WORTH)
+        return not self.refusal and (not self.n_missing or self.share >= MIN_FROZEN_SHARE)
 
     def __str__(self) -> str:
         if self.refusal:
@@ -74,7 +74,7 @@ class Plan:
             f"{self.trunk} before {self.cut}, computed once: {images}, {shape} in "
             f"{str(self.dtype).removeprefix('torch.')}, {_format_bytes(self.bytes)} "
             f"{f'on disk in {self.disk_folder}' if self.disk_folder else 'in memory'}{origin}"
-            f"{'' if self.todo else ', already stored'}"
+            f"{'' if self.n_missing else ', already stored'}"
         )
 
 
@@ -89,7 +89,7 @@ def _format_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if count >= 10 or unit == "B" else f"{count:.1f} {unit}"
 
 
-def of_loaders(dls: DataLoaders) -> str:
+def loader_problem(dls: DataLoaders) -> str:
     """Return why the features of these loaders cannot be cached, or an empty text if they can.
 
     dls: the loaders.
@@ -99,7 +99,7 @@ def of_loaders(dls: DataLoaders) -> str:
             "These loaders hand out cached features already: cache the whole network with the loaders of images "
             "that they were made from."
         )
-    if not all(isinstance(loader, Loader) and isinstance(loader.dataset, Rows) for loader in dls.loaders):
+    if not all(isinstance(loader, Loader) and isinstance(loader.dataset, PixelDataset) for loader in dls.loaders):
         return (
             "Features can be cached only for the loaders that cohort.dataloaders(...) makes, whose images are known; "
             "train with these loaders without a cached prefix."
@@ -107,15 +107,15 @@ def of_loaders(dls: DataLoaders) -> str:
     return ""
 
 
-def of_chain(chain: Chain) -> str:
+def chain_problem(chain: Chain) -> str:
     """Return why the features of this network cannot be cached, or an empty text if they can.
 
     There must be layers before the first trainable one, and their output for an image must never change.
 
     chain: the network.
     """
-    path, unit = units(chain)[cut := first(chain)]
-    moving_norms = [norm for norm in what_moves(chain) if within(norm, path)]
+    path, unit = list_units(chain)[cut := frozen_prefix_length(chain)]
+    moving_norms = [norm for norm in moving_batch_norms(chain) if is_within(norm, path)]
     if moving_norms and not any(weight.requires_grad for weight in unit.parameters()):
         return (
             f"The batch norm {moving_norms[0]} of {chain.about.name} is frozen, but its statistics move with each "
@@ -130,13 +130,13 @@ def of_chain(chain: Chain) -> str:
     )
 
 
-def of_augmentation(dls: DataLoaders, views: int) -> str:
+def augmentation_problem(dls: DataLoaders, views: int) -> str:
     """Return why random augmentation prevents caching, or an empty text if it does not.
 
     dls: the loaders.
     views: number of augmented copies of each image that are stored; 0 for none.
     """
-    if views > 0 or not (augmented := [loader for loader in dls.loaders if at_random(loader)]):
+    if views > 0 or not (augmented := [loader for loader in dls.loaders if is_augmented(loader)]):
         return ""
     names = (
         ", ".join(type(transform).__name__ for transform in augmented[0].after_batch.fs if transform.split_idx == 0)
@@ -149,31 +149,31 @@ def of_augmentation(dls: DataLoaders, views: int) -> str:
     )
 
 
-def of_disk(size: int) -> str:
+def disk_problem(size: int) -> str:
     """Return that the disk lacks space, or an empty text if there is enough.
 
     size: bytes of the features.
     """
-    existing = next(path for path in [home(), *home().absolute().parents] if path.exists())
+    existing = next(path for path in [data_dir(), *data_dir().absolute().parents] if path.exists())
     if size <= (free := shutil.disk_usage(existing).free):
         return ""
     return (
-        f"The features would take {size / GIB:.1f} GiB, and {home()} has {free / GIB:.1f} GiB left: take "
+        f"The features would take {size / GIB:.1f} GiB, and {data_dir()} has {free / GIB:.1f} GiB left: take "
         f"dtype=torch.float16, fewer or smaller "
         "images, set PNEUMO_DATA to a larger disk, or train without a cached prefix."
     )
 
 
-def suffix(chain: Chain, cut: int) -> Chain:
+def trainable_part(chain: Chain, cut: int) -> Chain:
     """Return the network without its first units. It shares the modules, so training it trains the network.
 
     chain: the network.
     cut: number of units to leave out.
     """
-    removed = {path for path, _ in units(chain)[:cut]}
+    removed = {path for path, _ in list_units(chain)[:cut]}
     rest = Chain(_without(chain, "", removed), chain.about)
     paths = [path for path, _ in rest.named_modules()]
-    rest.still = tuple(frozen for frozen in chain.still if any(within(path, frozen) for path in paths))
+    rest.frozen_paths = tuple(frozen for frozen in chain.frozen_paths if any(is_within(path, frozen) for path in paths))
     return rest.train(chain.training)
 
 
@@ -182,26 +182,26 @@ def _without(module: nn.Module, path: str, removed: set[str]) -> dict[str, nn.Mo
     remaining = OrderedDict()
     for name, child in module.named_children():
         child_path = f"{path}.{name}" if path else name
-        if not any(within(unit, child_path) for unit in removed):
+        if not any(is_within(unit, child_path) for unit in removed):
             remaining[name] = child
         elif child_path not in removed and (rest := _without(child, child_path, removed)):
             remaining[name] = nn.Sequential(rest)
     return remaining
 
 
-LIMIT = GIB  # largest size in bytes of an input group's features in memory; larger ones are stored on disk
+MEMORY_LIMIT = GIB  # largest size in bytes of an input group's features in memory; larger ones are stored on disk
 
 
-def plan(
+def plan_cache(
     chain: Chain,
     dls: DataLoaders,
     views: int = 0,
     dtype: torch.dtype | None = None,
-    computed: torch.dtype = torch.float32,
-    limit: int = LIMIT,
+    compute_dtype: torch.dtype = torch.float32,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
-    store: Store = STORE,
-) -> Plan:
+    store: FeatureStore = FEATURE_STORE,
+) -> CachePlan:
     """Find out whether features can be cached and how large they are, by computing at most those of two images.
 
     chain: the network.
@@ -214,21 +214,21 @@ def plan(
     store: where features are stored.
     """
     with no_random(seed, reproducible=False):
-        planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
-        if planned.refusal or not planned.todo:
+        planned, making, groups = _plan(chain, dls, views, dtype, compute_dtype, memory_limit, seed, store)
+        if planned.refusal or not planned.n_missing:
             return planned
         return replace(planned, share=_frozen_share(chain, making, groups[0][0]))
 
 
-def cached(
+def cache_features(
     chain: Chain,
     dls: DataLoaders,
     views: int = 0,
     dtype: torch.dtype | None = None,
-    computed: torch.dtype = torch.float32,
-    limit: int = LIMIT,
+    compute_dtype: torch.dtype = torch.float32,
+    memory_limit: int = MEMORY_LIMIT,
     seed: int = 0,
-    store: Store = STORE,
+    store: FeatureStore = FEATURE_STORE,
 ) -> tuple[Chain, DataLoaders]:
     """Compute the features of the frozen first layers; return the rest of the network and loaders of features for it.
 
@@ -246,16 +246,18 @@ def cached(
     store: where features are stored.
     """
     with no_random(seed, reproducible=False):
-        planned, making, groups = _plan(chain, dls, views, dtype, computed, limit, seed, store)
+        planned, making, groups = _plan(chain, dls, views, dtype, compute_dtype, memory_limit, seed, store)
         if planned.refusal:
             raise StudyError(planned.refusal)
-        if planned.todo:
+        if planned.n_missing:
             print(planned)
         loaders, computed_dtype = {}, making.sample(groups[0][0]).dtype
         for group, on_disk in groups:
             features = making.features(group, on_disk)
-            loaders |= {id(loader): feature_loader(loader, features, computed_dtype) for loader in group.loaders}
-        return suffix(chain, making.cut), feature_loaders(dls, [loaders[id(loader)] for loader in dls.loaders])
+            loaders |= {id(loader): make_feature_loader(loader, features, computed_dtype) for loader in group.loaders}
+        return trainable_part(chain, making.cut), join_feature_loaders(
+            dls, [loaders[id(loader)] for loader in dls.loaders]
+        )
 
 
 @contextmanager
@@ -273,7 +275,7 @@ def feature_cache(learn: Learner, views: int = 0, **settings) -> Iterator[Learne
     model, dls = learn.model, learn.dls
     if hasattr(learn, "precision"):
         settings = {"computed": learn.precision.compute.dtype} | settings
-    learn.model, learn.dls = cached(model, dls, views, **settings)
+    learn.model, learn.dls = cache_features(model, dls, views, **settings)
     learn.full_model, learn.full_dls = model, dls
     try:
         yield learn
@@ -290,41 +292,44 @@ def _plan(
     computed: torch.dtype,
     limit: int,
     seed: int,
-    store: Store,
-) -> tuple[Plan, Any, list[tuple[Stream, bool]]]:
+    store: FeatureStore,
+) -> tuple[CachePlan, Any, list[tuple[InputGroup, bool]]]:
     """Return the plan, the builder of the features, and each input group with whether its features go to disk.
 
     If features cannot be cached, the builder is None and there are no groups.
     """
-    must_learn(chain).to(dls.device)  # fastai moves it to this device too
+    require_trainable(chain).to(dls.device)  # fastai moves it to this device too
     name = chain.about.name
-    if refusal := of_loaders(dls) or of_chain(chain) or of_augmentation(dls, views):
-        return Plan(name, refusal=refusal), None, []
-    making, groups = Making(chain, first(chain), dtype, computed, store, seed), streams(dls.loaders, views, seed)
+    if refusal := loader_problem(dls) or chain_problem(chain) or augmentation_problem(dls, views):
+        return CachePlan(name, refusal=refusal), None, []
+    making, groups = (
+        FeatureBuilder(chain, frozen_prefix_length(chain), dtype, computed, store, seed),
+        group_loaders(dls.loaders, views, seed),
+    )
     sample = making.sample(groups[0])[0]
     stored_dtype = dtype or sample.dtype
     sizes = [len(group.images) * max(1, group.views) * sample.numel() * stored_dtype.itemsize for group in groups]
     starts = [making.latest_start(group)[0] for group in groups if len(making.missing(group))]
     earliest = min(starts, default=0)
-    planned = Plan(
+    planned = CachePlan(
         name,
-        cut=units(chain)[making.cut][0],
+        cut=list_units(chain)[making.cut][0],
         group_sizes=tuple((len(group.images), max(1, group.views)) for group in groups),
         shape=tuple(sample.shape),
         dtype=stored_dtype,
-        disk_folder=str(folder("").parent) if max(sizes) > limit else "",
-        start_unit=units(chain)[earliest][0] if earliest else "",
-        todo=sum(len(making.missing(group)) for group in groups),
-        refusal=of_disk(sum(size for size in sizes if size > limit)) if starts else "",
+        disk_folder=str(feature_folder("").parent) if max(sizes) > limit else "",
+        start_unit=list_units(chain)[earliest][0] if earliest else "",
+        n_missing=sum(len(making.missing(group)) for group in groups),
+        refusal=disk_problem(sum(size for size in sizes if size > limit)) if starts else "",
     )
     return planned, making, [(group, size > limit) for group, size in zip(groups, sizes)]
 
 
-def _frozen_share(chain: Chain, making: Making, group: Stream) -> float:
+def _frozen_share(chain: Chain, making: FeatureBuilder, group: InputGroup) -> float:
     """Return the share of a forward pass's multiplications that is before the cut."""
     with FlopCounterMode(display=False) as before:
         value = making.compute_sample(group)
-    with FlopCounterMode(display=False) as after, at_rest(chain), making.autocast(value.device):
+    with FlopCounterMode(display=False) as after, eval_without_grad(chain), making.autocast(value.device):
         for unit in making.steps[making.cut :]:
             value = unit(value)
     return before.get_total_flops() / max(1, before.get_total_flops() + after.get_total_flops())

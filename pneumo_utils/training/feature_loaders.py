@@ -13,24 +13,24 @@ from fastai.torch_core import set_seed
 
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of
-from pneumo_utils.data.loaders import Loader, Rows
-from pneumo_utils.data.pixel_cache import bar
-from pneumo_utils.models.blocks import Chain, units
+from pneumo_utils.common.files import json_digest
+from pneumo_utils.data.loaders import Loader, PixelDataset
+from pneumo_utils.data.pixel_cache import progress_bar
+from pneumo_utils.models.blocks import Chain, list_units
 from pneumo_utils.training.feature_store import (
     Features,
-    Store,
-    at_random,
-    channels_last,
-    folder,
-    inputs,
-    of_inputs,
-    of_weights,
+    FeatureStore,
+    digest_inputs,
+    digest_units,
+    feature_folder,
+    is_augmented,
+    is_channels_last,
+    network_inputs,
 )
 
 
 @dataclass
-class Stream:
+class InputGroup:
     """A group of loaders that prepare images in the same way, so that they can share features."""
 
     loaders: list[Loader]
@@ -55,22 +55,22 @@ class Stream:
         return np.concatenate([loader.dataset.pixels.rows[positions] for loader, positions in self.new_positions])
 
 
-def streams(loaders: list[Loader], views: int, seed: int) -> list[Stream]:
+def group_loaders(loaders: list[Loader], views: int, seed: int) -> list[InputGroup]:
     """Group the loaders that prepare images in the same way.
 
     loaders: the loaders of images.
     views: number of augmented copies of each image, for the loaders that augment at random.
     seed: seed of the augmented copies.
     """
-    groups: dict[str, Stream] = {}
+    groups: dict[str, InputGroup] = {}
     for loader in loaders:
-        loader_views = views if at_random(loader) else 0
-        digest = of_inputs(loader, loader_views, seed)
-        groups.setdefault(digest, Stream([], loader_views, digest)).loaders.append(loader)
+        loader_views = views if is_augmented(loader) else 0
+        digest = digest_inputs(loader, loader_views, seed)
+        groups.setdefault(digest, InputGroup([], loader_views, digest)).loaders.append(loader)
     return list(groups.values())
 
 
-class Making:
+class FeatureBuilder:
     """Compute the features of one network at one cut, or find them in the store.
 
     chain: the network.
@@ -82,33 +82,41 @@ class Making:
     """
 
     def __init__(
-        self, chain: Chain, cut: int, dtype: torch.dtype | None, computed: torch.dtype, store: Store, seed: int
+        self,
+        chain: Chain,
+        cut: int,
+        dtype: torch.dtype | None,
+        compute_dtype: torch.dtype,
+        store: FeatureStore,
+        seed: int,
     ):
         self.chain, self.cut, self.dtype, self.computed, self.store, self.seed = (
             chain,
             cut,
             dtype,
-            computed,
+            compute_dtype,
             store,
             seed,
         )
-        self.steps = [unit for _, unit in units(chain)]
-        layout = channels_last(chain.parameters())
-        self.weights = [digest_of([digest, str(dtype), str(computed), layout]) for digest in of_weights(chain, cut)]
+        self.steps = [unit for _, unit in list_units(chain)]
+        layout = is_channels_last(chain.parameters())
+        self.weights = [
+            json_digest([digest, str(dtype), str(compute_dtype), layout]) for digest in digest_units(chain, cut)
+        ]
 
-    def key(self, stream: Stream, cut: int) -> str:
+    def key(self, group: InputGroup, cut: int) -> str:
         """Return the key under which the features of an input group at a cut are stored."""
-        return digest_of([stream.digest, self.weights[cut]])[:24]
+        return json_digest([group.digest, self.weights[cut]])[:24]
 
-    def stored(self, stream: Stream) -> Features | None:
+    def stored(self, group: InputGroup) -> Features | None:
         """Return the stored features of an input group, or None if there are none."""
-        return self.store.find(self.key(stream, self.cut))
+        return self.store.find(self.key(group, self.cut))
 
-    def missing(self, stream: Stream) -> np.ndarray:
+    def missing(self, group: InputGroup) -> np.ndarray:
         """Return the row numbers of the group's images that have no stored features."""
-        return kept.missing(stream.images) if (kept := self.stored(stream)) else stream.images
+        return kept.missing(group.images) if (kept := self.stored(group)) else group.images
 
-    def latest_start(self, stream: Stream) -> tuple[int, Features | None]:
+    def latest_start(self, group: InputGroup) -> tuple[int, Features | None]:
         """Return the latest earlier cut at which the missing images have stored features, and these features.
 
         Features that were rounded to another number format are not used. Without any, return 0, for the images
@@ -116,62 +124,64 @@ class Making:
         """
         if self.dtype is None:
             for cut in range(self.cut - 1, 0, -1):
-                if (kept := self.store.find(self.key(stream, cut))) and not len(kept.missing(self.missing(stream))):
+                if (kept := self.store.find(self.key(group, cut))) and not len(kept.missing(self.missing(group))):
                     return cut, kept
         return 0, None
 
-    def sample(self, stream: Stream) -> torch.Tensor:
+    def sample(self, group: InputGroup) -> torch.Tensor:
         """Return the features of one or two images in the network's memory format, from the store if possible."""
-        if self.dtype is None and (kept := self.stored(stream)):
+        if self.dtype is None and (kept := self.stored(group)):
             return kept.gather(torch.arange(min(2, len(kept.values))) * kept.views, kept.values.dtype).to(
-                stream.loaders[0].device
+                group.loaders[0].device
             )
-        return self.compute_sample(stream)
+        return self.compute_sample(group)
 
-    def compute_sample(self, stream: Stream) -> torch.Tensor:
+    def compute_sample(self, group: InputGroup) -> torch.Tensor:
         """Compute the features of one or two images, even if they are stored."""
-        loader = stream.loaders[0]
-        with at_rest(self.chain):
-            return self._forward(inputs(loader, loader.dataset.batch([0, min(1, len(loader.dataset) - 1)])), 0)
+        loader = group.loaders[0]
+        with eval_without_grad(self.chain):
+            return self._forward(network_inputs(loader, loader.dataset.batch([0, min(1, len(loader.dataset) - 1)])), 0)
 
-    def features(self, stream: Stream, on_disk: bool) -> Features:
+    def features(self, group: InputGroup, on_disk: bool) -> Features:
         """Return the features of all images of an input group; compute and store the missing ones.
 
         stream: the input group.
         on_disk: whether to store them on disk instead of in memory.
         """
-        key = self.key(stream, self.cut)
-        if not len(self.missing(stream)):
-            return self.stored(stream)
+        key = self.key(group, self.cut)
+        if not len(self.missing(group)):
+            return self.stored(group)
         if not on_disk:
-            return self.store.keep_in_memory(key, self._in_memory(stream))
-        with run_paths.lock(folder(key)):  # wait for another run that computes the same features
-            if len(self.missing(stream)):
-                self.store.write(key, self._images(stream), self._batches(stream), channels_last([self.sample(stream)]))
-            return self.stored(stream)
+            return self.store.keep_in_memory(key, self._in_memory(group))
+        with run_paths.path_lock(feature_folder(key)):  # wait for another run that computes the same features
+            if len(self.missing(group)):
+                self.store.write(key, self._images(group), self._batches(group), is_channels_last([self.sample(group)]))
+            return self.stored(group)
 
-    def _images(self, stream: Stream) -> np.ndarray:
+    def _images(self, stream: InputGroup) -> np.ndarray:
         """Return row numbers: of the images with stored features, then of the missing ones."""
         kept = self.stored(stream)
         return np.concatenate([kept.images, self.missing(stream)]) if kept else stream.images
 
-    def _in_memory(self, stream: Stream) -> Features:
+    def _in_memory(self, stream: InputGroup) -> Features:
         """Return stored and newly computed features in one tensor."""
         images, filled, values = self._images(stream), 0, None
         for batch in self._batches(stream):
             values = batch.new_empty((len(images), *batch.shape[1:])) if values is None else values
             values[filled : filled + len(batch)] = batch
             filled += len(batch)
-        return Features(images, values, channels_last([self.sample(stream)]))
+        return Features(images, values, is_channels_last([self.sample(stream)]))
 
-    def _batches(self, stream: Stream) -> Iterator[torch.Tensor]:
+    def _batches(self, stream: InputGroup) -> Iterator[torch.Tensor]:
         """Yield features of shape (images, views, ...) in the order of `_images`: stored ones, then computed ones."""
         kept, missing, (cut, source) = self.stored(stream), self.missing(stream), self.latest_start(stream)
         for start in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
             yield kept.values[start : start + size]
         set_seed(self.seed)
-        with at_rest(self.chain):
-            for loader, positions in bar(_batches_of(stream, missing), "computing the frozen layers", unit=" batches"):
+        with eval_without_grad(self.chain):
+            for loader, positions in progress_bar(
+                _batches_of(stream, missing), "computing the frozen layers", unit=" batches"
+            ):
                 # Fill up the batch: smaller batches use other kernels, which round differently.
                 full = np.resize(positions, loader.bs)
                 rows = loader.dataset.pixels.rows[full]
@@ -184,7 +194,7 @@ class Making:
     ) -> torch.Tensor:
         """Return the input of the units to compute: stored features of an earlier cut, or prepared images."""
         if source is None:
-            return inputs(loader, loader.dataset.batch(positions.tolist()))
+            return network_inputs(loader, loader.dataset.batch(positions.tolist()))
         return source.gather(torch.as_tensor(source.positions(rows) + view), source.values.dtype).to(loader.device)
 
     def _forward(self, x: torch.Tensor, start: int) -> torch.Tensor:
@@ -200,7 +210,7 @@ class Making:
 
     def _to_stored_format(self, output: torch.Tensor) -> torch.Tensor:
         """Convert features to the stored layout and number format; raise `StudyError` if they become infinite."""
-        values = (output.permute(0, 2, 3, 1) if channels_last([output]) else output).to(self.dtype or output.dtype)
+        values = (output.permute(0, 2, 3, 1) if is_channels_last([output]) else output).to(self.dtype or output.dtype)
         if self.dtype is not None and values.isinf().any() and not output.isinf().any():
             raise StudyError(
                 f"Some features of {self.chain.about.name} are as large as {output.abs().max():.3g}, which "
@@ -210,7 +220,7 @@ class Making:
         return values
 
 
-def _batches_of(stream: Stream, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
+def _batches_of(stream: InputGroup, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
     """List batches of the missing images: a loader, and positions in its data set."""
     batches = []
     for loader, positions in stream.new_positions:
@@ -220,7 +230,7 @@ def _batches_of(stream: Stream, missing: np.ndarray) -> list[tuple[Loader, np.nd
 
 
 @contextmanager
-def at_rest(chain: Chain) -> Iterator[None]:
+def eval_without_grad(chain: Chain) -> Iterator[None]:
     """Set a network to evaluation mode, without gradients; restore its mode afterwards.
 
     chain: the network.
@@ -234,7 +244,7 @@ def at_rest(chain: Chain) -> Iterator[None]:
         chain.train(training)
 
 
-class FeatureRows(Rows):
+class FeatureRows(PixelDataset):
     """A data set that returns features instead of pixels.
 
     rows: the data set of images.
@@ -244,7 +254,7 @@ class FeatureRows(Rows):
 
     n_inp = 1  # number of inputs of the network, for fastai
 
-    def __init__(self, rows: Rows, features: Features, dtype: torch.dtype):
+    def __init__(self, rows: PixelDataset, features: Features, dtype: torch.dtype):
         vars(self).update(vars(rows))
         self.features, self.dtype = features, dtype
         self.places = torch.as_tensor(features.positions(np.asarray(rows.pixels.rows)))
@@ -283,7 +293,7 @@ class FeatureLoader(Loader):
         return self.dataset.batch(rows, self.view)
 
 
-def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:
+def make_feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:
     """Build a loader of features with the settings and random state of a loader of images.
 
     plain: the loader of images.
@@ -304,7 +314,7 @@ def feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> Fea
     return loader
 
 
-def feature_loaders(plain: DataLoaders, loaders: list[FeatureLoader]) -> DataLoaders:
+def join_feature_loaders(plain: DataLoaders, loaders: list[FeatureLoader]) -> DataLoaders:
     """Join loaders of features with the attributes of the loaders of images: classes, their number, path.
 
     plain: the loaders of images.

@@ -20,13 +20,13 @@ from fastai.vision.augment import RandTransform
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, read_json, sha, write_json
+from pneumo_utils.common.files import json_digest, read_json, sha256_hex, write_json
 from pneumo_utils.data.loaders import Loader
-from pneumo_utils.data.pixel_cache import home, room
-from pneumo_utils.models.blocks import Chain, units
+from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
+from pneumo_utils.models.blocks import Chain, list_units
 
 GIB = 2**30
-AT_ONCE = 2**26  # bytes that are read at a time for a checksum
+CHUNK_BYTES = 2**26  # bytes that are read at a time for a checksum
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class Features:
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
 
-class Store:
+class FeatureStore:
     """Store features up to a limit of bytes in memory and on disk; the least recently used ones are dropped first.
 
     memory: limit of bytes in memory.
@@ -89,7 +89,7 @@ class Store:
         if key in self.held:
             self.held.move_to_end(key)
             return self.held[key]
-        path = folder(key)
+        path = feature_folder(key)
         if path not in self.mapped and path.exists():
             if not (features := _open_features(path)):
                 print(f"{path}: damaged, computing the features again")
@@ -122,10 +122,10 @@ class Store:
         batches: the features, of shape (images, views, ...), in the order of `images`.
         channels_last: whether the last dimension is the channels.
         """
-        path = folder(key)
+        path = feature_folder(key)
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         checksum, shape, dtype = zlib.crc32(images.tobytes()), None, None
-        with room(str(path)):
+        with explain_data_write_errors(str(path)):
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             try:
@@ -167,15 +167,15 @@ class Store:
             shutil.rmtree(oldest, ignore_errors=True)
 
 
-STORE = Store()  # shared by all learners of a process
+FEATURE_STORE = FeatureStore()  # shared by all learners of a process
 
 
-def folder(key: str) -> Path:
+def feature_folder(key: str) -> Path:
     """Return the folder on disk of some features.
 
     key: the features' key.
     """
-    return home() / "features" / key
+    return data_dir() / "features" / key
 
 
 def _open_features(path: Path) -> Features | None:
@@ -197,24 +197,24 @@ def _checksum(images: np.ndarray, path: Path) -> int:
     """Return the CRC-32 of row numbers and of a file."""
     checksum = zlib.crc32(images.tobytes())
     with open(path, "rb") as file:
-        while content := file.read(AT_ONCE):
+        while content := file.read(CHUNK_BYTES):
             checksum = zlib.crc32(content, checksum)
     return checksum
 
 
 # types of settings that are part of a digest
-PLAIN = (bool, int, float, str, type(None))
-LIBRARIES = ("torch", "torchvision", "timm")  # their versions are part of a digest
+PLAIN_TYPES = (bool, int, float, str, type(None))
+DIGESTED_LIBRARIES = ("torch", "torchvision", "timm")  # their versions are part of a digest
 
 
-def of_weights(chain: Chain, cut: int) -> list[str]:
+def digest_units(chain: Chain, cut: int) -> list[str]:
     """Compute digests of the first 0, 1, 2, ... units of a network: of their code, settings, weights and statistics.
 
     chain: the network.
     cut: the largest number of units; the list has `cut` + 1 digests.
     """
-    running, digests = sha256(repr([metadata.version(name) for name in LIBRARIES]).encode()), []
-    for _, unit in [(None, nn.Identity()), *units(chain)[:cut]]:
+    running, digests = sha256(repr([metadata.version(name) for name in DIGESTED_LIBRARIES]).encode()), []
+    for _, unit in [(None, nn.Identity()), *list_units(chain)[:cut]]:
         for path, module in unit.named_modules():
             running.update(repr((path, *_description(module))).encode())
         for name, tensor in [*unit.named_parameters(), *unit.named_buffers()]:
@@ -231,7 +231,7 @@ def _description(component: Any) -> tuple:
     function = getattr(type(component), "forward", None) or type(component).__call__
     code = getattr(inspect.unwrap(function), "__code__", None)
     bytecode = (
-        sha(code.co_code).encode()
+        sha256_hex(code.co_code).encode()
         + repr((code.co_names, [const for const in code.co_consts if _is_plain(const)])).encode()
         if code
         else b""
@@ -241,7 +241,9 @@ def _description(component: Any) -> tuple:
 
 def _is_plain(value: Any) -> bool:
     """Return whether a value is a number, a text, None, or a list or tuple of such values."""
-    return isinstance(value, PLAIN) or (isinstance(value, (tuple, list)) and all(_is_plain(item) for item in value))
+    return isinstance(value, PLAIN_TYPES) or (
+        isinstance(value, (tuple, list)) and all(_is_plain(item) for item in value)
+    )
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
@@ -249,7 +251,7 @@ def _bytes(tensor: torch.Tensor) -> bytes:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
-def channels_last(tensors: Iterable[torch.Tensor]) -> bool:
+def is_channels_last(tensors: Iterable[torch.Tensor]) -> bool:
     """Return whether any tensor has its channels last in memory.
 
     tensors: the tensors.
@@ -260,7 +262,7 @@ def channels_last(tensors: Iterable[torch.Tensor]) -> bool:
     )
 
 
-def of_inputs(loader: Loader, views: int, seed: int) -> str:
+def digest_inputs(loader: Loader, views: int, seed: int) -> str:
     """Compute a digest of how a loader prepares images; with views also of its images, batch size and seed.
 
     loader: the loader of images.
@@ -270,15 +272,15 @@ def of_inputs(loader: Loader, views: int, seed: int) -> str:
     facts = [
         loader.dataset.origin,
         [_description(transform)[:3] for transform in loader.after_batch.fs],
-        sha(_bytes(_transformed_pattern(loader, 0)[:1])),
+        sha256_hex(_bytes(_transformed_pattern(loader, 0)[:1])),
         loader.device.type,
     ]
     if views:
-        facts += [views, seed, loader.bs, sha(np.asarray(loader.dataset.pixels.rows).tobytes())]
-    return digest_of(facts)
+        facts += [views, seed, loader.bs, sha256_hex(np.asarray(loader.dataset.pixels.rows).tobytes())]
+    return json_digest(facts)
 
 
-def at_random(loader: Loader) -> bool:
+def is_augmented(loader: Loader) -> bool:
     """Return whether a loader's transforms are random: whether an image can come out differently each time.
 
     loader: the loader of images.
@@ -298,10 +300,10 @@ def _transformed_pattern(loader: Loader, seed: int) -> torch.Tensor:
     images = (torch.arange(math.prod(shape)) * 7919 % 256).to(torch.uint8).expand(count, -1).reshape(count, *shape)
     _, targets = loader.dataset.batch(list(range(count)))
     with no_random(seed, reproducible=False):
-        return inputs(loader, (TensorImage(images), targets))
+        return network_inputs(loader, (TensorImage(images), targets))
 
 
-def inputs(loader: Loader, batch: tuple) -> torch.Tensor:
+def network_inputs(loader: Loader, batch: tuple) -> torch.Tensor:
     """Apply a loader's transforms to a batch; return the network's input.
 
     The loader's own random state does not change.

@@ -22,14 +22,14 @@ from fastai.learner import Learner
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import Chain
-from pneumo_utils.models.freezing import groups, learns, must_learn
-from pneumo_utils.models.layer_table import check_size
+from pneumo_utils.models.freezing import parameter_groups, require_trainable, set_trainable
+from pneumo_utils.models.layer_table import check_image_size
 from pneumo_utils.training.callbacks import MaxSteps, Precision, Recorder, StopAtNaN, print_epoch, say
 from pneumo_utils.training.checkpoint import Checkpoint
-from pneumo_utils.training.compute import AUTO, compute
-from pneumo_utils.training.feature_cache import cached, feature_cache, plan
+from pneumo_utils.training.compute import AUTO, choose_compute
+from pneumo_utils.training.feature_cache import cache_features, feature_cache, plan_cache
 from pneumo_utils.training.losses import cross_entropy, multi_label_cross_entropy
-from pneumo_utils.training.optimizers import Recipe, adam
+from pneumo_utils.training.optimizers import OptimizerConfig, adam
 from pneumo_utils.training.random_state import RandomState
 
 ON, OFF = "on", "off"
@@ -72,21 +72,21 @@ def learner(
             f"fastai {metadata.version('fastai')} is installed, and this package is tested with fastai {FASTAI}x, on "
             f"whose hooks its callbacks stand. Install it with `pip install 'fastai=={FASTAI}*'`."
         )
-    must_learn(model)
+    require_trainable(model)
     _check_images(model, dls)
     if every_class:
         _check_classes(dls)
     loss = loss or _default_loss(dls)
     _check_weights(loss, dls)
     dls.train.steps_per_epoch = steps_per_epoch
-    how = compute(dls.device, precision, memory_format)
+    how = choose_compute(dls.device, precision, memory_format)
     learn = Learner(
         dls,
         how.place(model),
         loss_func=loss,
         opt_func=optimizer,
         lr=getattr(optimizer, "lr", 1e-3),
-        splitter=groups,
+        splitter=parameter_groups,
         metrics=metrics,
         train_bn=False,
         wd_bn_bias=True,
@@ -122,8 +122,10 @@ def fitting(learn: Learner, seed: int | RandomState = 0, cache: str = AUTO, view
     if cache not in (AUTO, ON, OFF):
         raise StudyError(f'cache is "auto", "on" or "off", not {cache!r}.')
     random_state = seed if isinstance(seed, RandomState) else RandomState(seed)
-    how = learn.precision.compute if hasattr(learn, "precision") else compute(learn.dls.device)
-    use = cache == ON or (cache == AUTO and plan(learn.model, learn.dls, views, computed=how.dtype).pays)
+    how = learn.precision.compute if hasattr(learn, "precision") else choose_compute(learn.dls.device)
+    use = cache == ON or (
+        cache == AUTO and plan_cache(learn.model, learn.dls, views, compute_dtype=how.dtype).is_worthwhile
+    )
     with (
         explained_errors(lambda: learn.x),
         feature_cache(learn, views) if use else nullcontext(),
@@ -146,10 +148,10 @@ def compute_features(
 
     Processes that are forked from this one find them in its memory.
     """
-    how = compute(dls.device, precision, memory_format)
+    how = choose_compute(dls.device, precision, memory_format)
     how.place(model)
-    if plan(model, dls, views, computed=how.dtype).pays:
-        cached(model, dls, views, computed=how.dtype)
+    if plan_cache(model, dls, views, compute_dtype=how.dtype).is_worthwhile:
+        cache_features(model, dls, views, compute_dtype=how.dtype)
 
 
 @dataclass(frozen=True)
@@ -158,7 +160,7 @@ class Phase:
 
     learns: str  # the blocks that are trained, as `learns` takes them
     epochs: int
-    optimizer: Recipe = field(default_factory=adam)
+    optimizer: OptimizerConfig = field(default_factory=adam)
     batch_norm: str = "frozen"
     cache: str = AUTO
     views: int = 0
@@ -186,7 +188,7 @@ def fit_phases(dls: DataLoaders, model: Chain, plan: Sequence[Phase], seed: int 
     parts: list[pd.DataFrame] = []
     released = []
     for number, phase in enumerate(plan):
-        learns(model, phase.learns, batch_norm=phase.batch_norm)
+        set_trainable(model, phase.learns, batch_norm=phase.batch_norm)
         learn = learner(
             dls,
             model,
@@ -242,7 +244,7 @@ def _explanation(error: Exception, shape: tuple[int, ...]) -> str | None:
 
 def is_live() -> bool:
     """Tell whether someone watches: a notebook's front end lets a cell ask for input; papermill and logs never do."""
-    if run_paths.CURRENT in os.environ:
+    if run_paths.CURRENT_RUN_VARIABLE in os.environ:
         return False
     try:
         from IPython import get_ipython
@@ -252,7 +254,7 @@ def is_live() -> bool:
 
 
 def _default_loss(dls: DataLoaders):
-    return multi_label_cross_entropy() if getattr(dls.train.dataset, "several", False) else cross_entropy()
+    return multi_label_cross_entropy() if getattr(dls.train.dataset, "multilabel", False) else cross_entropy()
 
 
 def _check_images(model: Chain, dls: DataLoaders) -> None:
@@ -261,7 +263,7 @@ def _check_images(model: Chain, dls: DataLoaders) -> None:
             "The training part has no batch: no step would be taken. Lower batch_size, or take more images."
         )
     if hasattr(dls.train.dataset, "pixels"):
-        check_size(model, dls.train.dataset.pixels.shape[-1])
+        check_image_size(model, dls.train.dataset.pixels.shape[-1])
 
 
 def _check_classes(dls: DataLoaders) -> None:
@@ -271,15 +273,15 @@ def _check_classes(dls: DataLoaders) -> None:
     if names is None or truth is None:
         return
     truth = np.asarray(truth)
-    held = truth.sum(axis=0) if getattr(data, "several", False) else np.bincount(truth, minlength=len(names))
+    held = truth.sum(axis=0) if getattr(data, "multilabel", False) else np.bincount(truth, minlength=len(names))
     absent = [name for name, count in zip(names, held) if not count]
-    if absent and getattr(data, "several", False):
+    if absent and getattr(data, "multilabel", False):
         warnings.warn(f"No training image has {', '.join(absent)}: nothing is learned of it.", stacklevel=3)
     elif absent:
         raise StudyError(
             f"The training part has no image of the class {absent[0]!r}: it cannot be learned. Split "
             f"otherwise, take more images, or "
-            "leave the class out with cohort.labelled({...})."
+            "leave the class out with cohort.relabel({...})."
         )
 
 

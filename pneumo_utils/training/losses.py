@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from pneumo_utils.common.errors import StudyError
 
-WEIGHTS, IMAGES = "weights", "images"
+OVER_WEIGHTS, OVER_IMAGES = "weights", "images"
 
 
 class Loss(nn.Module):
@@ -27,51 +27,53 @@ class Loss(nn.Module):
         "class numbers"  # what the targets are: "class numbers" of shape (images,), or "indicators" like the logits
     )
 
-    def __init__(self, weights: Mapping[str, float] | Sequence[float] | None = None, over: str = IMAGES):
+    def __init__(self, weights: Mapping[str, float] | Sequence[float] | None = None, average_over: str = OVER_IMAGES):
         super().__init__()
-        if over not in (WEIGHTS, IMAGES):
-            raise StudyError(f'A weighted loss is a mean over "weights" or over "images", not over {over!r}.')
+        if average_over not in (OVER_WEIGHTS, OVER_IMAGES):
+            raise StudyError(f'A weighted loss is a mean over "weights" or over "images", not over {average_over!r}.')
         self.classes = tuple(weights) if isinstance(weights, Mapping) else ()  # names of the classes, if known
         # fastai sets the reduction to "none" when it needs the loss of each image
-        self.average_over, self.reduction = over, "mean"
+        self.average_over, self.reduction = average_over, "mean"
         self.register_buffer("weights", _weights_tensor(weights))
 
     def extra_repr(self) -> str:
         """Return the weights and the averaging as text for the module's representation."""
         return f"weights={None if self.weights is None else self.weights.tolist()}, over={self.average_over}"
 
-    def forward(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the weighted loss of a batch, reduced by `self.reduction`: "mean", "sum" or "none".
 
         logits: of shape (images, outputs).
         targets: class numbers or indicators.
         """
-        logits, truth = logits.as_subclass(Tensor), truth.as_subclass(Tensor)  # fastai's subclasses cannot be mixed
-        self.check(logits, truth)
-        losses = self.image_losses(logits, truth)
-        weights = self.image_weights(truth)
+        logits, targets = logits.as_subclass(Tensor), targets.as_subclass(Tensor)  # fastai's subclasses cannot be mixed
+        self.check(logits, targets)
+        losses = self.image_losses(logits, targets)
+        weights = self.image_weights(targets)
         weighted = losses if weights is None else losses * weights
         if self.reduction == "none":
             return weighted
         if self.reduction == "sum":
             return weighted.sum()
-        return weighted.sum() / (len(weighted) if weights is None or self.average_over == IMAGES else weights.sum())
+        return weighted.sum() / (
+            len(weighted) if weights is None or self.average_over == OVER_IMAGES else weights.sum()
+        )
 
-    def image_weights(self, truth: Tensor) -> Tensor | None:
+    def image_weights(self, targets: Tensor) -> Tensor | None:
         """Return the weight of each image by its class, or None for equal weights."""
-        return None if self.weights is None else self.weights[truth]
+        return None if self.weights is None else self.weights[targets]
 
-    def check(self, logits: Tensor, truth: Tensor) -> None:
+    def check(self, logits: Tensor, targets: Tensor) -> None:
         """Raise `StudyError` if the shapes of logits and targets do not fit the loss.
 
         logits: any tensor.
         targets: any tensor.
         """
         fits = logits.ndim == 2 and self.accepts_outputs(logits.shape[1])
-        if not fits or truth.shape != (logits.shape if self.target_kind == "indicators" else logits.shape[:1]):
+        if not fits or targets.shape != (logits.shape if self.target_kind == "indicators" else logits.shape[:1]):
             raise StudyError(
                 f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against "
-                f"targets of shape {tuple(truth.shape)}: it takes {self.target_kind} and {self.output_kind}. "
+                f"targets of shape {tuple(targets.shape)}: it takes {self.target_kind} and {self.output_kind}. "
                 f"Give the network another head, or the learner another loss."
             )
 
@@ -85,9 +87,9 @@ class CrossEntropy(Loss):
 
     output_kind = "one output per class"
 
-    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the cross-entropy of each image."""
-        return F.cross_entropy(logits, truth, reduction="none")
+        return F.cross_entropy(logits, targets, reduction="none")
 
     def activation(self, logits: Tensor) -> Tensor:
         """Convert logits to probabilities by softmax."""
@@ -103,9 +105,9 @@ class BinaryCrossEntropy(Loss):
 
     output_kind = "one output"
 
-    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image."""
-        return F.binary_cross_entropy_with_logits(logits[:, 0], truth.to(logits.dtype), reduction="none")
+        return F.binary_cross_entropy_with_logits(logits[:, 0], targets.to(logits.dtype), reduction="none")
 
     def accepts_outputs(self, outputs: int) -> bool:
         """Return whether there is one output, and no weights or two."""
@@ -128,13 +130,13 @@ class MultiLabelCrossEntropy(Loss):
 
     target_kind, output_kind = "indicators", "one output per label"
 
-    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the binary cross-entropy of each image, averaged over labels."""
         return F.binary_cross_entropy_with_logits(
-            logits, truth.to(logits.dtype), pos_weight=self.weights, reduction="none"
+            logits, targets.to(logits.dtype), pos_weight=self.weights, reduction="none"
         ).mean(dim=1)
 
-    def image_weights(self, truth: Tensor) -> None:
+    def image_weights(self, targets: Tensor) -> None:
         """Return None: the weights are already part of the loss of each label."""
         return None
 
@@ -159,11 +161,11 @@ class CategoricalCrossEntropy(Loss):
 
     target_kind, output_kind = "indicators", "one output per label"
 
-    def image_losses(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def image_losses(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Compute the categorical cross-entropy of each image, summed over its labels."""
-        return -(truth * logits.log_softmax(dim=1)).sum(dim=1)
+        return -(targets * logits.log_softmax(dim=1)).sum(dim=1)
 
-    def image_weights(self, truth: Tensor) -> None:
+    def image_weights(self, targets: Tensor) -> None:
         """Return None: images have no weights in this loss."""
         return None
 
@@ -181,24 +183,26 @@ def cross_entropy() -> CrossEntropy:
     return CrossEntropy()
 
 
-def weighted_cross_entropy(weights: Mapping[str, float] | Sequence[float], over: str = WEIGHTS) -> CrossEntropy:
+def weighted_cross_entropy(
+    weights: Mapping[str, float] | Sequence[float], average_over: str = OVER_WEIGHTS
+) -> CrossEntropy:
     """Build the cross-entropy with a weight per class: paper 1, by default averaged as in torch.
 
     weights: by class name, or in the order of the classes.
     average_over: "weights" or "images".
     """
-    return CrossEntropy(weights, over)
+    return CrossEntropy(weights, average_over)
 
 
 def binary_cross_entropy(
-    weights: Mapping[str, float] | Sequence[float] | None = None, over: str = IMAGES
+    weights: Mapping[str, float] | Sequence[float] | None = None, average_over: str = OVER_IMAGES
 ) -> BinaryCrossEntropy:
     """Build the binary cross-entropy for a head with one output: paper 3, by default averaged as in Keras.
 
     weights: of the two classes, by name or in their order; None for equal weights.
     average_over: "weights" or "images".
     """
-    return BinaryCrossEntropy(weights, over)
+    return BinaryCrossEntropy(weights, average_over)
 
 
 def multi_label_cross_entropy(

@@ -52,7 +52,7 @@ class Accuracy(Metric):
         return self.correct / self.count if self.count else None
 
 
-class LikeliestAccuracy(Accuracy):
+class CategoricalAccuracy(Accuracy):
     """Compute Keras's categorical accuracy for multilabel targets.
 
     An image counts as correct if the class with the highest logit is the first label that the image has.

@@ -11,7 +11,7 @@ from torch import nn
 
 
 @dataclass(frozen=True)
-class Recipe:
+class OptimizerConfig:
     """Hold an optimiser class and its settings; calling it builds the optimiser. Learners take it as `opt_func`."""
 
     kind: Callable  # a class of torch.optim
@@ -38,7 +38,7 @@ class Recipe:
 
 def adam(
     lr: float | slice = 1e-3, betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0
-) -> Recipe:
+) -> OptimizerConfig:
     """Configure Adam as in torch. Keras's Adam differs only in its eps of 1e-7.
 
     lr: learning rate; a slice gives each parameter group its own.
@@ -46,7 +46,9 @@ def adam(
     eps: constant added to the denominator.
     weight_decay: L2 penalty.
     """
-    return Recipe(torch.optim.Adam, lr, {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True})
+    return OptimizerConfig(
+        torch.optim.Adam, lr, {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True}
+    )
 
 
 def sgd(
@@ -55,7 +57,7 @@ def sgd(
     nesterov: bool = False,
     decay: float = 0.0,
     weight_decay: float = 0.0,
-) -> Recipe:
+) -> OptimizerConfig:
     """Configure stochastic gradient descent. Paper 3 uses momentum 0.9, Nesterov and a decay of 1e-6.
 
     lr: learning rate; a slice gives each parameter group its own.
@@ -64,7 +66,7 @@ def sgd(
     decay: time decay as in Keras: in step t, counted from 0, the rate is lr / (1 + decay * t).
     weight_decay: L2 penalty.
     """
-    return Recipe(
+    return OptimizerConfig(
         DecayingSGD,
         lr,
         {"momentum": momentum, "nesterov": nesterov, "decay": decay, "weight_decay": weight_decay, "fused": True},
@@ -104,7 +106,7 @@ class DecayingSGD(torch.optim.SGD):
                 group["steps"] += 1
 
 
-class Steps(Callback):
+class StepDecay(Callback):
     """Multiply the learning rate by a factor after every few epochs, as in paper 2 (every 10).
 
     every: number of epochs between two changes.

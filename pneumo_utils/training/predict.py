@@ -7,7 +7,7 @@ from torch import Tensor
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.training.callbacks import full_model
-from pneumo_utils.training.compute import Compute, compute
+from pneumo_utils.training.compute import ComputeSettings, choose_compute
 from pneumo_utils.training.feature_loaders import FeatureRows
 from pneumo_utils.training.learner import explained_errors
 
@@ -23,16 +23,16 @@ def predict(learn: Learner, loader) -> Predictions:
     model = learn.model if isinstance(data, FeatureRows) else full_model(learn)
     outputs, truth = network_outputs(model, loader, learn.precision.compute)
     probabilities = learn.loss_func.activation(outputs).numpy()
-    return Predictions(data.images, data.patients, truth.numpy(), probabilities, data.classes, data.several)
+    return Predictions(data.images, data.patients, truth.numpy(), probabilities, data.classes, data.multilabel)
 
 
-def network_outputs(model: Chain, loader, how: Compute | None = None) -> tuple[Tensor, Tensor]:
+def network_outputs(model: Chain, loader, how: ComputeSettings | None = None) -> tuple[Tensor, Tensor]:
     """Compute a network's outputs before any activation, one row per image in float32, and the loader's targets."""
-    how, outputs, truth, images = how or compute(loader.device), [], [], None
+    how, outputs, truth, images = how or choose_compute(loader.device), [], [], None
     how.place(model).eval()
     with torch.inference_mode(), explained_errors(lambda: images):
         for images, targets in loader:
-            images = how.taken(images.to(how.device, torch.float32))  # features may be kept in bfloat16
+            images = how.prepare_batch(images.to(how.device, torch.float32))  # features may be kept in bfloat16
             outputs.append(model(images).float().cpu())
             truth.append(targets.as_subclass(Tensor).cpu())
     return torch.cat(outputs), torch.cat(truth)

@@ -23,13 +23,4 @@ from pneumo_utils.claims.checks import (
     statements,
 )
 
-__all__ = [
-    "arithmetic",
-    "baselines",
-    "comparisons",
-    "confusion",
-    "gaps",
-    "printed_confusion",
-    "sizes",
-    "statements",
-]
+__all__ = ["arithmetic", "baselines", "comparisons", "confusion", "gaps", "printed_confusion", "sizes", "statements"]

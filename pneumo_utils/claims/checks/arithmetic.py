@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pneumo_utils.claims import public_counts
-from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Claim, Finding, Ledger, Ref
+from pneumo_utils.claims.checks.registry import register_check
+from pneumo_utils.claims.ledger import CheckResult, Claim, Ledger, Ref
 
 
-def agrees(claim: Claim, computed: float) -> bool:
+def rounds_to_printed(claim: Claim, computed: float) -> bool:
     """Return whether a computed number rounds to the printed one.
 
     claim: the claim with the printed number.
@@ -21,7 +21,7 @@ def agrees(claim: Claim, computed: float) -> bool:
     return abs(computed - float(claim.value)) <= half * (1 + 1e-9)
 
 
-def cut_off(claim: Claim, computed: float) -> bool:
+def truncates_to_printed(claim: Claim, computed: float) -> bool:
     """Return whether the printed number is the computed one with its further digits dropped.
 
     claim: the claim with the printed number.
@@ -31,7 +31,9 @@ def cut_off(claim: Claim, computed: float) -> bool:
     return abs(math.trunc(computed / unit + 1e-9) * unit - float(claim.value)) < unit * 1e-6
 
 
-def compare(claim: Claim, computed: float, how: str, reach: tuple[float, float] | None = None) -> Finding:
+def compare_with_printed(
+    claim: Claim, computed: float, formula: str, bounds: tuple[float, float] | None = None
+) -> CheckResult:
     """Compare the value of a claim with a computed number; they are consistent if one rounds to the other.
 
     claim: the claim with the printed number.
@@ -41,22 +43,24 @@ def compare(claim: Claim, computed: float, how: str, reach: tuple[float, float] 
     """
     digits = claim.decimals + 2
     shown = f"{computed:,.{digits}f}" if claim.decimals or computed % 1 else f"{computed:,.0f}"
-    low, high = reach or (computed, computed)
+    low, high = bounds or (computed, computed)
     half = 0.5 * 10.0**-claim.decimals * (1 + 1e-9)
     same = low <= float(claim.value) + half and float(claim.value) - half <= high
     rounding = (
         ""
-        if agrees(claim, computed) or not reach
+        if rounds_to_printed(claim, computed) or not bounds
         else f" ({low:.{digits}f} to {high:.{digits}f} as its inputs are rounded)"
     )
-    truncation = " (its further digits dropped instead of rounded)" if not same and cut_off(claim, computed) else ""
-    return Finding(
+    truncation = (
+        " (its further digits dropped instead of rounded)" if not same and truncates_to_printed(claim, computed) else ""
+    )
+    return CheckResult(
         "consistent" if same else "inconsistent",
-        f"{how} = {shown}{rounding}; printed {claim.printed or claim.value}{truncation}.",
+        f"{formula} = {shown}{rounding}; printed {claim.printed or claim.value}{truncation}.",
     )
 
 
-def half_unit(ledger: Ledger, ref: Ref) -> float:
+def max_rounding_error(ledger: Ledger, ref: Ref) -> float:
     """Return the largest rounding error of a printed number: half a unit of its last decimal, or 0 without decimals.
 
     ledger: the ledger that has the claim.
@@ -66,7 +70,7 @@ def half_unit(ledger: Ledger, ref: Ref) -> float:
     return 0.5 * 10.0**-decimals if decimals else 0.0
 
 
-def reach(ledger: Ledger, refs: Sequence[Ref], function: Callable[..., float]) -> tuple[float, float]:
+def value_range(ledger: Ledger, refs: Sequence[Ref], function: Callable[..., float]) -> tuple[float, float]:
     """Compute the smallest and the largest value of a function of rounded inputs.
 
     The function must be monotone in each input: the extremes are then at the ends of the rounding intervals.
@@ -75,7 +79,10 @@ def reach(ledger: Ledger, refs: Sequence[Ref], function: Callable[..., float]) -
     refs: the inputs.
     function: takes one number per input.
     """
-    ends = [(ledger.value(ref) - half_unit(ledger, ref), ledger.value(ref) + half_unit(ledger, ref)) for ref in refs]
+    ends = [
+        (ledger.value(ref) - max_rounding_error(ledger, ref), ledger.value(ref) + max_rounding_error(ledger, ref))
+        for ref in refs
+    ]
     values = [function(*corner) for corner in itertools.product(*ends)]
     return min(values), max(values)
 
@@ -86,10 +93,10 @@ def quantity(ledger: Ledger, ref: Ref) -> Any:
     ledger: the ledger that has the claim.
     ref: the id of a claim, the dotted name of a public count, or a number.
     """
-    return public_counts.fact(ref) if isinstance(ref, str) and "." in ref else ledger.value(ref)
+    return public_counts.get_count(ref) if isinstance(ref, str) and "." in ref else ledger.value(ref)
 
 
-def number(ledger: Ledger, ref: Ref) -> str:
+def format_quantity(ledger: Ledger, ref: Ref) -> str:
     """Format a quantity, with commas between thousands.
 
     ledger: the ledger that has the claim.
@@ -99,32 +106,34 @@ def number(ledger: Ledger, ref: Ref) -> str:
     return f"{value:,}" if isinstance(value, (int, float)) else str(value)
 
 
-def in_words(ledger: Ledger, ref: Ref) -> str:
+def describe_quantity(ledger: Ledger, ref: Ref) -> str:
     """Format a quantity; a public count is followed by its name, as in "20,672 (rsna: negative images)".
 
     ledger: the ledger that has the claim.
     ref: the id of a claim, the dotted name of a public count, or a number.
     """
     return (
-        f"{number(ledger, ref)} ({public_counts.with_group(ref)})"
+        f"{format_quantity(ledger, ref)} ({public_counts.full_count_name(ref)})"
         if isinstance(ref, str) and "." in ref
-        else number(ledger, ref)
+        else format_quantity(ledger, ref)
     )
 
 
-@judge
-def sum_of(claim: Claim, ledger: Ledger, parts: Sequence[Ref]) -> Finding:
+@register_check
+def sum_of(claim: Claim, ledger: Ledger, parts: Sequence[Ref]) -> CheckResult:
     """Compare a claim with the sum of other printed numbers.
 
     parts: the numbers that are added.
     """
-    return compare(claim, sum(ledger.value(p) for p in parts), " + ".join(number(ledger, p) for p in parts))
+    return compare_with_printed(
+        claim, sum(ledger.value(p) for p in parts), " + ".join(format_quantity(ledger, p) for p in parts)
+    )
 
 
-@judge
+@register_check
 def quotient_of(
     claim: Claim, ledger: Ledger, over: Ref, under: Ref, times: float = 1, read_as: Sequence[Ref] | None = None
-) -> Finding:
+) -> CheckResult:
     """Compare a claim with a quotient of two quantities.
 
     over, under: the numerator and the denominator.
@@ -134,29 +143,35 @@ def quotient_of(
     """
     computed = times * quantity(ledger, over) / quantity(ledger, under)
     scale = "" if times == 1 else f"{times} x "
-    result = compare(claim, computed, f"{scale}{in_words(ledger, over)} / {in_words(ledger, under)}")
-    if read_as and agrees(claim, other := times * quantity(ledger, read_as[0]) / quantity(ledger, read_as[1])):
-        return Finding(
+    result = compare_with_printed(
+        claim, computed, f"{scale}{describe_quantity(ledger, over)} / {describe_quantity(ledger, under)}"
+    )
+    if read_as and rounds_to_printed(
+        claim, other := times * quantity(ledger, read_as[0]) / quantity(ledger, read_as[1])
+    ):
+        return CheckResult(
             result.verdict,
-            f"{result.because[:-1]}, which is {scale}{in_words(ledger, read_as[0])} / "
-            f"{in_words(ledger, read_as[1])} = {other:,.{claim.decimals + 2}f}.",
+            f"{result.because[:-1]}, which is {scale}{describe_quantity(ledger, read_as[0])} / "
+            f"{describe_quantity(ledger, read_as[1])} = {other:,.{claim.decimals + 2}f}.",
         )
     return result
 
 
-@judge
-def difference_of(claim: Claim, ledger: Ledger, first: Ref, second: Ref) -> Finding:
+@register_check
+def difference_of(claim: Claim, ledger: Ledger, first: Ref, second: Ref) -> CheckResult:
     """Compare a claim with the difference of two printed numbers.
 
     first, second: the second is subtracted from the first.
     """
-    return compare(
-        claim, ledger.value(first) - ledger.value(second), f"{number(ledger, first)} - {number(ledger, second)}"
+    return compare_with_printed(
+        claim,
+        ledger.value(first) - ledger.value(second),
+        f"{format_quantity(ledger, first)} - {format_quantity(ledger, second)}",
     )
 
 
-@judge
-def product_of(claim: Claim, ledger: Ledger, factors: Sequence[Ref]) -> Finding:
+@register_check
+def product_of(claim: Claim, ledger: Ledger, factors: Sequence[Ref]) -> CheckResult:
     """Compare a claim with the product of other printed numbers.
 
     factors: the numbers that are multiplied.
@@ -164,45 +179,49 @@ def product_of(claim: Claim, ledger: Ledger, factors: Sequence[Ref]) -> Finding:
     computed = 1
     for factor in factors:
         computed *= ledger.value(factor)
-    return compare(claim, computed, " x ".join(number(ledger, f) for f in factors))
+    return compare_with_printed(claim, computed, " x ".join(format_quantity(ledger, f) for f in factors))
 
 
-@judge
-def share_of(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+@register_check
+def share_of(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> CheckResult:
     """Compare a claim with a percentage: 100 times part over whole.
 
     part, whole: the two numbers.
     """
-    return compare(
-        claim, 100 * ledger.value(part) / ledger.value(whole), f"100 x {number(ledger, part)} / {number(ledger, whole)}"
+    return compare_with_printed(
+        claim,
+        100 * ledger.value(part) / ledger.value(whole),
+        f"100 x {format_quantity(ledger, part)} / {format_quantity(ledger, whole)}",
     )
 
 
-@judge
-def mean_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> Finding:
+@register_check
+def mean_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> CheckResult:
     """Compare a claim with the mean of other printed numbers.
 
     of: the numbers that are averaged.
     """
-    return compare(
+    return compare_with_printed(
         claim,
         statistics.fmean(ledger.value(ref) for ref in of),
-        f"The mean of {', '.join(number(ledger, r) for r in of)}",
+        f"The mean of {', '.join(format_quantity(ledger, r) for r in of)}",
     )
 
 
-@judge
-def f1_of(claim: Claim, ledger: Ledger, precision: Ref, recall: Ref) -> Finding:
+@register_check
+def f1_of(claim: Claim, ledger: Ledger, precision: Ref, recall: Ref) -> CheckResult:
     """Compare a claimed F1 score with the one that follows from the printed precision and recall.
 
     precision, recall: the printed scores; their rounding is allowed for.
     """
     f1 = lambda p, r: 2 * p * r / (p + r)  # noqa: E731
     p, r = ledger.value(precision), ledger.value(recall)
-    return compare(claim, f1(p, r), f"2 x {p} x {r} / ({p} + {r})", reach(ledger, (precision, recall), f1))
+    return compare_with_printed(
+        claim, f1(p, r), f"2 x {p} x {r} / ({p} + {r})", value_range(ledger, (precision, recall), f1)
+    )
 
 
-def spread_within(values: Sequence[float], half: float) -> tuple[float, float]:
+def std_range(values: Sequence[float], half_width: float) -> tuple[float, float]:
     """Compute the smallest and the largest standard deviation (dividing by n) of rounded values.
 
     values: the values as printed.
@@ -212,62 +231,68 @@ def spread_within(values: Sequence[float], half: float) -> tuple[float, float]:
     # Move each value in turn towards the mean of all. The deviation is convex, so this converges to its minimum.
     for _ in range(200):
         for i, value in enumerate(values):
-            closest[i] = min(max(statistics.fmean(closest), value - half), value + half)
-    widest = max(statistics.pstdev(corner) for corner in itertools.product(*((v - half, v + half) for v in values)))
+            closest[i] = min(max(statistics.fmean(closest), value - half_width), value + half_width)
+    widest = max(
+        statistics.pstdev(corner) for corner in itertools.product(*((v - half_width, v + half_width) for v in values))
+    )
     return statistics.pstdev(closest), widest
 
 
-@judge
-def std_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> Finding:
+@register_check
+def std_of(claim: Claim, ledger: Ledger, of: Sequence[Ref]) -> CheckResult:
     """Compare a claim with the standard deviation of printed values, dividing by n or by n - 1.
 
     of: the ids of the values; their rounding is allowed for.
     """
     values = [float(ledger.value(ref)) for ref in of]
-    low, high = spread_within(values, half_unit(ledger, of[0]))
+    low, high = std_range(values, max_rounding_error(ledger, of[0]))
     correction = math.sqrt(len(values) / (len(values) - 1))
     computed = statistics.pstdev(values)
-    how = f"The standard deviation (dividing by n) of {', '.join(number(ledger, r) for r in of)}"
-    by_n = compare(claim, computed, how, (low, high))
-    by_n_less_1 = compare(claim, computed * correction, how, (low * correction, high * correction))
+    how = f"The standard deviation (dividing by n) of {', '.join(format_quantity(ledger, r) for r in of)}"
+    by_n = compare_with_printed(claim, computed, how, (low, high))
+    by_n_less_1 = compare_with_printed(claim, computed * correction, how, (low * correction, high * correction))
     if by_n.verdict == "consistent" or by_n_less_1.verdict == "inconsistent":
         other = (
             ""
             if by_n.verdict == "consistent"
             else f" Dividing by n - 1 gives {computed * correction:.{claim.decimals + 2}f}."
         )
-        return Finding(by_n.verdict, by_n.because + other)
-    return Finding(by_n_less_1.verdict, by_n_less_1.because.replace("(dividing by n)", "(dividing by n - 1)"))
+        return CheckResult(by_n.verdict, by_n.because + other)
+    return CheckResult(by_n_less_1.verdict, by_n_less_1.because.replace("(dividing by n)", "(dividing by n - 1)"))
 
 
-@judge
-def public_count(claim: Claim, ledger: Ledger, fact: str) -> Finding:
+@register_check
+def public_count(claim: Claim, ledger: Ledger, fact: str) -> CheckResult:
     """Compare a claim with one public count.
 
     fact: the dotted name of the count.
     """
-    return compare(claim, public_counts.fact(fact), f"By {public_counts.source(fact)}: {public_counts.words(fact)}")
+    return compare_with_printed(
+        claim, public_counts.get_count(fact), f"By {public_counts.count_source(fact)}: {public_counts.count_name(fact)}"
+    )
 
 
-@judge
-def public_parts(claim: Claim, ledger: Ledger, parts: Sequence[str]) -> Finding:
+@register_check
+def public_parts(claim: Claim, ledger: Ledger, parts: Sequence[str]) -> CheckResult:
     """Compare a claim with a sum of public counts; after a mismatch, name a count without which the sum agrees.
 
     parts: the dotted names of the counts.
     """
-    counts = {part: public_counts.fact(part) for part in parts}
-    result = compare(claim, sum(counts.values()), " + ".join(in_words(ledger, part) for part in parts))
-    missing = [part for part, count in counts.items() if agrees(claim, sum(counts.values()) - count)]
+    counts = {part: public_counts.get_count(part) for part in parts}
+    result = compare_with_printed(
+        claim, sum(counts.values()), " + ".join(describe_quantity(ledger, part) for part in parts)
+    )
+    missing = [part for part, count in counts.items() if rounds_to_printed(claim, sum(counts.values()) - count)]
     if result.verdict == "inconsistent" and missing:
-        without = " or without ".join(map(public_counts.with_group, missing))
-        return Finding(result.verdict, f"{result.because[:-1]}, which is the sum without {without}.")
+        without = " or without ".join(map(public_counts.full_count_name, missing))
+        return CheckResult(result.verdict, f"{result.because[:-1]}, which is the sum without {without}.")
     return result
 
 
-@judge
+@register_check
 def augmented_count(
     claim: Claim, ledger: Ledger, fact: str, share: Ref, read_as: Sequence[str] | None = None
-) -> Finding:
+) -> CheckResult:
     """Compare a claim with a public count to which copies of a share of it are added.
 
     fact: the dotted name of the count.
@@ -276,19 +301,21 @@ def augmented_count(
         mismatch; the verdict stays the same.
     """
     factor = 1 + ledger.value(share) / 100
-    result = compare(claim, public_counts.fact(fact) * factor, f"{in_words(ledger, fact)} x {factor:g}")
+    result = compare_with_printed(
+        claim, public_counts.get_count(fact) * factor, f"{describe_quantity(ledger, fact)} x {factor:g}"
+    )
     if read_as:
         first, *subtracted = read_as
-        other = (public_counts.fact(first) - sum(public_counts.fact(ref) for ref in subtracted)) * factor
-        if agrees(claim, other):
-            minus = "".join(f" - {in_words(ledger, ref)}" for ref in subtracted)
-            whole = f"({in_words(ledger, first)}{minus})" if subtracted else in_words(ledger, first)
-            return Finding(result.verdict, f"{result.because[:-1]}, which is {whole} x {factor:g} = {other:,.1f}.")
+        other = (public_counts.get_count(first) - sum(public_counts.get_count(ref) for ref in subtracted)) * factor
+        if rounds_to_printed(claim, other):
+            minus = "".join(f" - {describe_quantity(ledger, ref)}" for ref in subtracted)
+            whole = f"({describe_quantity(ledger, first)}{minus})" if subtracted else describe_quantity(ledger, first)
+            return CheckResult(result.verdict, f"{result.because[:-1]}, which is {whole} x {factor:g} = {other:,.1f}.")
     return result
 
 
-@judge
-def resnet_depth(claim: Claim, ledger: Ledger, stages: Ref, blocks: Ref, convolutions: Ref) -> Finding:
+@register_check
+def resnet_depth(claim: Claim, ledger: Ledger, stages: Ref, blocks: Ref, convolutions: Ref) -> CheckResult:
     """Compare a claim with the number of a ResNet's layers: one convolution, those of the stages, and the classifier.
 
     stages: the number of stages.
@@ -296,20 +323,20 @@ def resnet_depth(claim: Claim, ledger: Ledger, stages: Ref, blocks: Ref, convolu
     convolutions: the number of convolutions per block.
     """
     s, b, c = (ledger.value(ref) for ref in (stages, blocks, convolutions))
-    return compare(claim, 1 + s * b * c + 1, f"1 + {s} x {b} x {c} + 1")
+    return compare_with_printed(claim, 1 + s * b * c + 1, f"1 + {s} x {b} x {c} + 1")
 
 
-@judge
-def restates(claim: Claim, ledger: Ledger, of: str) -> Finding:
+@register_check
+def restates(claim: Claim, ledger: Ledger, of: str) -> CheckResult:
     """Compare a claim with the value of another claim that it repeats.
 
     of: the id of the other claim.
     """
-    return compare(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")
+    return compare_with_printed(claim, ledger.value(of), f"Elsewhere “{ledger[of].says}”")
 
 
-@judge
-def rises_to_one(claim: Claim, ledger: Ledger, sign: int) -> Finding:
+@register_check
+def sigmoid_rises(claim: Claim, ledger: Ledger, sign: int) -> CheckResult:
     """Check that a printed sigmoid, 1 / (1 + exp(sign z)), rises from 0 to 1.
 
     If it fell, a large output of the network would mean a small probability.
@@ -318,7 +345,7 @@ def rises_to_one(claim: Claim, ledger: Ledger, sign: int) -> Finding:
     """
     low, high = (1 / (1 + math.exp(sign * z)) for z in (-4, 4))
     printed = "exp(z)" if sign > 0 else "exp(-z)"
-    return Finding(
+    return CheckResult(
         "consistent" if low < high else "inconsistent",
         f"1 / (1 + {printed}) is {low:.3f} at z = -4 and {high:.3f} at z = 4: it "
         f"{'rises' if low < high else 'falls'}, where a sigmoid rises.",
@@ -334,8 +361,8 @@ def softmax(logits: Sequence[float]) -> list[float]:
     return [value / sum(exponentials) for value in exponentials]
 
 
-@judge
-def logits_are(claim: Claim, ledger: Ledger, transform: str, outputs: Sequence[float]) -> Finding:
+@register_check
+def logits_definition(claim: Claim, ledger: Ledger, transform: str, outputs: Sequence[float]) -> CheckResult:
     """Check what a paper calls logits: the softmax must give the same probabilities for them as for the outputs.
 
     The softmax exponentiates the logits. If the logits were exp(z) already, it would exponentiate twice.
@@ -347,15 +374,15 @@ def logits_are(claim: Claim, ledger: Ledger, transform: str, outputs: Sequence[f
     expected, computed = softmax(outputs), softmax(logits)
     same = all(abs(a - b) < 1e-9 for a, b in zip(expected, computed))
     shown = [", ".join(f"{p:.3f}" for p in probabilities) for probabilities in (expected, computed)]
-    return Finding(
+    return CheckResult(
         "consistent" if same else "inconsistent",
         f"For z = {', '.join(map(str, outputs))} the paper's softmax gives {shown[0]}; with exp(z) taken "
         f"for the logits it would give {shown[1]}: the logits are z itself.",
     )
 
 
-@judge
-def centred_on_zero(claim: Claim, ledger: Ledger, divide_by: Ref, subtract: float, highest: float = 255) -> Finding:
+@register_check
+def centred_on_zero(claim: Claim, ledger: Ledger, divide_by: Ref, subtract: float, highest: float = 255) -> CheckResult:
     """Check whether scaled pixel values have a range that is symmetric about 0.
 
     divide_by, subtract: a pixel becomes `pixel / divide_by - subtract`.
@@ -363,7 +390,7 @@ def centred_on_zero(claim: Claim, ledger: Ledger, divide_by: Ref, subtract: floa
     """
     low, high = -subtract, highest / ledger.value(divide_by) - subtract
     symmetric = abs(low + high) < 1e-9
-    return Finding(
+    return CheckResult(
         "consistent" if symmetric else "inconsistent",
         f"Pixels from 0 to {highest} go to {low:g} to {high:g}, a range that lies "
         f"{'evenly' if symmetric else 'unevenly'} about zero; the mean of the images need not be zero.",

@@ -2,14 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from pneumo_utils.claims.checks.arithmetic import in_words, quantity
-from pneumo_utils.claims.checks.gaps import OPEN_WITHIN, called, errors_apart, gap_in_images, shown
-from pneumo_utils.claims.checks.registry import judge
-from pneumo_utils.claims.ledger import Claim, Finding, Ledger, LedgerError, Ref
+from pneumo_utils.claims.checks.arithmetic import describe_quantity, quantity
+from pneumo_utils.claims.checks.gaps import (
+    MIN_STANDARD_ERRORS,
+    claim_description,
+    describe_gap,
+    gap_in_standard_errors,
+    printed_value,
+)
+from pneumo_utils.claims.checks.registry import register_check
+from pneumo_utils.claims.ledger import CheckResult, Claim, Ledger, LedgerError, Ref
 
 
-@judge
-def about_as_large(claim: Claim, ledger: Ledger, first: Ref, second: Ref, percent: float) -> Finding:
+@register_check
+def about_as_large(claim: Claim, ledger: Ledger, first: Ref, second: Ref, percent: float) -> CheckResult:
     """Check that two sizes that are called similar differ by at most some percent of the larger one.
 
     first, second: the two sizes.
@@ -17,14 +23,14 @@ def about_as_large(claim: Claim, ledger: Ledger, first: Ref, second: Ref, percen
     """
     a, b = quantity(ledger, first), quantity(ledger, second)
     difference = 100 * abs(a - b) / max(a, b)
-    return Finding(
+    return CheckResult(
         "consistent" if difference <= percent else "inconsistent",
-        f"{in_words(ledger, first)} and {in_words(ledger, second)} are {difference:.1f} % apart.",
+        f"{describe_quantity(ledger, first)} and {describe_quantity(ledger, second)} are {difference:.1f} % apart.",
     )
 
 
-@judge
-def alike(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> Finding:
+@register_check
+def uniform_scores(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> CheckResult:
     """Check that scores that are called uniform are: the largest is at most `within` times the smallest.
 
     of: the scores.
@@ -32,15 +38,15 @@ def alike(claim: Claim, ledger: Ledger, of: Sequence[Ref], within: float) -> Fin
     """
     values = [ledger.value(ref) for ref in of]
     ratio = max(values) / min(values)
-    return Finding(
+    return CheckResult(
         "consistent" if ratio <= within else "inconsistent",
         f"From {min(values)} to {max(values)} the largest is {ratio:.1f} times the smallest; more than {within} times "
         "does not count as uniform.",
     )
 
 
-@judge
-def room_for_more(claim: Claim, ledger: Ledger, score: str, best: float, much: float) -> Finding:
+@register_check
+def room_for_improvement(claim: Claim, ledger: Ledger, score: str, best: float, much: float) -> CheckResult:
     """Check that a score leaves enough room below the best possible one for a result that is "much better".
 
     score: the printed score.
@@ -50,71 +56,73 @@ def room_for_more(claim: Claim, ledger: Ledger, score: str, best: float, much: f
     left = best - ledger.value(score)
     how = f"{ledger[score].says.capitalize()} is printed as {ledger[score].printed}, which leaves {left:.4f} to gain"
     if left < much:
-        return Finding("inconsistent", f"{how}: less than {much} does not count as much.")
-    return Finding("unverifiable", f"{how}; only a run can show whether it would be gained.")
+        return CheckResult("inconsistent", f"{how}: less than {much} does not count as much.")
+    return CheckResult("unverifiable", f"{how}; only a run can show whether it would be gained.")
 
 
-@judge
-def on_other_images(claim: Claim, ledger: Ledger, ours: str, theirs: str, of: str) -> Finding:
+@register_check
+def measured_on_other_images(claim: Claim, ledger: Ledger, ours: str, theirs: str, of: str) -> CheckResult:
     """Report that a score from another study was measured on other images, so the two cannot be compared.
 
     ours, theirs: the two scores, in percent.
     of: on what the other score was measured, in words.
     """
     ahead = ledger.value(ours) - ledger.value(theirs)
-    return Finding(
+    return CheckResult(
         "unverifiable",
         f"{ledger[ours].printed} is {ahead:.1f} points above {ledger[theirs].printed}, but that was measured {of}; "
         "nobody read this test set.",
     )
 
 
-def share_in_words(ledger: Ledger, part: Ref, whole: Ref) -> tuple[float, str]:
+def describe_share(ledger: Ledger, part: Ref, whole: Ref) -> tuple[float, str]:
     """Compute one quantity as a percentage of another, and describe it in a phrase.
 
     ledger: the ledger that has the claims.
     part, whole: the two quantities.
     """
     share = 100 * quantity(ledger, part) / quantity(ledger, whole)
-    return share, f"{in_words(ledger, part)} of {in_words(ledger, whole)} is {share:.1f} %"
+    return share, f"{describe_quantity(ledger, part)} of {describe_quantity(ledger, whole)} is {share:.1f} %"
 
 
-@judge
-def larger_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+@register_check
+def larger_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> CheckResult:
     """Check that what is called most of a whole is more than half of it.
 
     part, whole: the two quantities.
     """
-    share, how = share_in_words(ledger, part, whole)
-    return Finding("consistent" if share > 50 else "inconsistent", f"{how}.")
+    share, how = describe_share(ledger, part, whole)
+    return CheckResult("consistent" if share > 50 else "inconsistent", f"{how}.")
 
 
-@judge
-def smaller_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> Finding:
+@register_check
+def smaller_part(claim: Claim, ledger: Ledger, part: Ref, whole: Ref) -> CheckResult:
     """Check that what is called a small part of a whole is less than half of it.
 
     part, whole: the two quantities.
     """
-    share, how = share_in_words(ledger, part, whole)
-    return Finding("consistent" if share < 50 else "inconsistent", f"{how}.")
+    share, how = describe_share(ledger, part, whole)
+    return CheckResult("consistent" if share < 50 else "inconsistent", f"{how}.")
 
 
-@judge
-def smaller_gap(claim: Claim, ledger: Ledger, train: Ref, test: Ref, before: Ref) -> Finding:
+@register_check
+def smaller_gap(claim: Claim, ledger: Ledger, train: Ref, test: Ref, before: Ref) -> CheckResult:
     """Check that the gap between training and test accuracy is smaller than an earlier one.
 
     train, test: the two accuracies, in percent.
     before: the earlier gap, in points.
     """
     now, then = ledger.value(train) - ledger.value(test), ledger.value(before)
-    return Finding(
+    return CheckResult(
         "consistent" if now < then else "inconsistent",
         f"The gap is now {ledger.value(train)} - {ledger.value(test)} = {now:.1f} points, and was over {then}.",
     )
 
 
-@judge
-def largest_of(claim: Claim, ledger: Ledger, winner: str, among: Sequence[str], images: int | None = None) -> Finding:
+@register_check
+def largest_of(
+    claim: Claim, ledger: Ledger, winner: str, among: Sequence[str], images: int | None = None
+) -> CheckResult:
     """Check that one quantity is larger than all others; a tie at the printed digits leaves the claim open.
 
     winner: the quantity that is claimed to be the largest, by the id of its claim or the name of a public count.
@@ -124,13 +132,15 @@ def largest_of(claim: Claim, ledger: Ledger, winner: str, among: Sequence[str], 
     rest = {ref: quantity(ledger, ref) for ref in among if ref != winner}
     second, best = max(rest, key=rest.__getitem__), quantity(ledger, winner)
     described = [
-        in_words(ledger, ref) if "." in ref else f"{shown(ledger, ref)} ({called(ledger, ref)})"
+        describe_quantity(ledger, ref)
+        if "." in ref
+        else f"{printed_value(ledger, ref)} ({claim_description(ledger, ref)})"
         for ref in (winner, second)
     ]
-    gap = f": {gap_in_images(best, rest[second], images)}" if images else ""
+    gap = f": {describe_gap(best, rest[second], images)}" if images else ""
     rank = ", the best of the others" if len(rest) > 1 else ""
     verdict = "consistent" if best > rest[second] else "inconsistent" if best < rest[second] else "unverifiable"
-    return Finding(
+    return CheckResult(
         verdict,
         f"{described[0]} against {described[1]}{rank}{gap}."
         if verdict != "unverifiable"
@@ -138,8 +148,8 @@ def largest_of(claim: Claim, ledger: Ledger, winner: str, among: Sequence[str], 
     )
 
 
-@judge
-def smallest_of(claim: Claim, ledger: Ledger, loser: str, among: Sequence[str]) -> Finding:
+@register_check
+def smallest_of(claim: Claim, ledger: Ledger, loser: str, among: Sequence[str]) -> CheckResult:
     """Check that one score is smaller than all others; a tie at the printed digits leaves the claim open.
 
     loser: the id of the score that is claimed to be the smallest.
@@ -148,33 +158,34 @@ def smallest_of(claim: Claim, ledger: Ledger, loser: str, among: Sequence[str]) 
     rest = {ref: ledger.value(ref) for ref in among if ref != loser}
     last, low = min(rest, key=rest.__getitem__), ledger.value(loser)
     verdict = "consistent" if low < rest[last] else "inconsistent" if low > rest[last] else "unverifiable"
-    return Finding(
+    return CheckResult(
         verdict,
-        f"{shown(ledger, loser)} ({called(ledger, loser)}) against {shown(ledger, last)} ({called(ledger, last)}), "
+        f"{printed_value(ledger, loser)} ({claim_description(ledger, loser)}) against "
+        f"{printed_value(ledger, last)} ({claim_description(ledger, last)}), "
         "the lowest of the others.",
     )
 
 
-@judge
-def in_order(claim: Claim, ledger: Ledger, best_first: Sequence[str]) -> Finding:
+@register_check
+def ranking_order(claim: Claim, ledger: Ledger, best_first: Sequence[str]) -> CheckResult:
     """Check a ranking from best to worst: a step upwards breaks it, a tie leaves it open.
 
     best_first: the ids of the scores, in the claimed order.
     """
     steps = list(zip(best_first, best_first[1:]))
-    values = ", ".join(f"{shown(ledger, ref)} ({called(ledger, ref)})" for ref in best_first)
+    values = ", ".join(f"{printed_value(ledger, ref)} ({claim_description(ledger, ref)})" for ref in best_first)
     rises = [pair for pair in steps if ledger.value(pair[0]) < ledger.value(pair[1])]
     ties = [pair for pair in steps if ledger.value(pair[0]) == ledger.value(pair[1])]
     if rises:
-        return Finding("inconsistent", f"As printed the order is broken: {values}.")
+        return CheckResult("inconsistent", f"As printed the order is broken: {values}.")
     if ties:
-        tied = "; ".join(f"{called(ledger, a)} and {called(ledger, b)}" for a, b in ties)
-        return Finding("unverifiable", f"The printed scores fall in this order but for a tie ({tied}): {values}.")
-    return Finding("consistent", f"The printed scores fall in this order: {values}.")
+        tied = "; ".join(f"{claim_description(ledger, a)} and {claim_description(ledger, b)}" for a, b in ties)
+        return CheckResult("unverifiable", f"The printed scores fall in this order but for a tie ({tied}): {values}.")
+    return CheckResult("consistent", f"The printed scores fall in this order: {values}.")
 
 
-@judge
-def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref) -> Finding:
+@register_check
+def significantly_higher(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref) -> CheckResult:
     """Check that one accuracy is above another by at least `MIN_STANDARD_ERRORS` standard errors of the difference.
 
     first, second: the two accuracies; the first is claimed to be higher.
@@ -182,21 +193,21 @@ def ahead_by(claim: Claim, ledger: Ledger, first: str, second: str, images: Ref)
     """
     a, b, n_images = ledger.value(first), ledger.value(second), quantity(ledger, images)
     how = (
-        f"{shown(ledger, first)} ({called(ledger, first)}) against {shown(ledger, second)} "
-        f"({called(ledger, second)}): {gap_in_images(a, b, n_images)}"
+        f"{printed_value(ledger, first)} ({claim_description(ledger, first)}) against {printed_value(ledger, second)} "
+        f"({claim_description(ledger, second)}): {describe_gap(a, b, n_images)}"
     )
     if a <= b:
-        return Finding("inconsistent", f"{how}, and not ahead.")
-    if errors_apart(a, b, n_images) < OPEN_WITHIN:
-        return Finding(
+        return CheckResult("inconsistent", f"{how}, and not ahead.")
+    if gap_in_standard_errors(a, b, n_images) < MIN_STANDARD_ERRORS:
+        return CheckResult(
             "unverifiable",
             f"{how}; only the predictions can show whether both models are wrong on the same images.",
         )
-    return Finding("consistent", f"{how}.")
+    return CheckResult("consistent", f"{how}.")
 
 
-@judge
-def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> Finding:
+@register_check
+def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> CheckResult:
     """Check that no two accuracies differ by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
 
     among: the ids of the accuracies.
@@ -204,16 +215,17 @@ def similar(claim: Claim, ledger: Ledger, among: Sequence[str], images: Ref) -> 
     """
     n_images = ledger.value(images)
     low, high = min(among, key=ledger.value), max(among, key=ledger.value)
-    apart = errors_apart(ledger.value(low), ledger.value(high), n_images)
-    return Finding(
-        "consistent" if apart < OPEN_WITHIN else "inconsistent",
-        f"From {shown(ledger, low)} ({called(ledger, low)}) to {shown(ledger, high)} ({called(ledger, high)}): "
-        f"{gap_in_images(ledger.value(low), ledger.value(high), n_images)}.",
+    apart = gap_in_standard_errors(ledger.value(low), ledger.value(high), n_images)
+    return CheckResult(
+        "consistent" if apart < MIN_STANDARD_ERRORS else "inconsistent",
+        f"From {printed_value(ledger, low)} ({claim_description(ledger, low)}) to {printed_value(ledger, high)} "
+        f"({claim_description(ledger, high)}): "
+        f"{describe_gap(ledger.value(low), ledger.value(high), n_images)}.",
     )
 
 
-@judge
-def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Sequence[str], images: Ref) -> Finding:
+@register_check
+def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Sequence[str], images: Ref) -> CheckResult:
     """Check that no accuracy is below the baseline by `MIN_STANDARD_ERRORS` standard errors of the difference or more.
 
     baseline: the id of the baseline's accuracy.
@@ -222,15 +234,16 @@ def similar_or_better(claim: Claim, ledger: Ledger, baseline: str, others: Seque
     """
     n_images, base, worst = ledger.value(images), ledger.value(baseline), min(others, key=ledger.value)
     low = ledger.value(worst)
-    behind = low < base and errors_apart(low, base, n_images) >= OPEN_WITHIN
-    return Finding(
+    behind = low < base and gap_in_standard_errors(low, base, n_images) >= MIN_STANDARD_ERRORS
+    return CheckResult(
         "inconsistent" if behind else "consistent",
-        f"The lowest is {shown(ledger, worst)} ({called(ledger, worst)}) against {shown(ledger, baseline)} "
-        f"({called(ledger, baseline)}): {gap_in_images(low, base, n_images)}.",
+        f"The lowest is {printed_value(ledger, worst)} ({claim_description(ledger, worst)}) against "
+        f"{printed_value(ledger, baseline)} "
+        f"({claim_description(ledger, baseline)}): {describe_gap(low, base, n_images)}.",
     )
 
 
-def score(ledger: Ledger, model: str, parts: Sequence[str]) -> float:
+def mean_printed_score(ledger: Ledger, model: str, parts: Sequence[str]) -> float:
     """Compute the mean of a model's scores: one score is returned as printed, two class recalls give balanced accuracy.
 
     ledger: the ledger that has the claims.
@@ -245,15 +258,15 @@ def _combined_verdict(agreements: Sequence[bool]) -> str:
     return "consistent" if all(agreements) else "unverifiable" if any(agreements) else "inconsistent"
 
 
-@judge
-def best_by_each(
+@register_check
+def best_by_every_metric(
     claim: Claim,
     ledger: Ledger,
     winner: str,
     models: Sequence[str],
     measures: Mapping[str, Sequence[str]],
     names: Mapping[str, str],
-) -> Finding:
+) -> CheckResult:
     """Check that a model is the best by every metric, where the claim names none; open if the metrics disagree.
 
     winner: the model that is called the best.
@@ -263,7 +276,7 @@ def best_by_each(
     """
     agree, phrases = [], []
     for measure, parts in measures.items():
-        scores = {model: score(ledger, model, parts) for model in models}
+        scores = {model: mean_printed_score(ledger, model, parts) for model in models}
         top = max(scores.values())
         leaders = [model for model in models if scores[model] == top]
         agree.append(leaders == [winner])
@@ -273,11 +286,13 @@ def best_by_each(
             f"({top:.4g})" + ("" if winner in leaders else f", against {scores[winner]:.4g} of {names[winner]}")
         )
     verdict = _combined_verdict(agree)
-    return Finding(verdict, f"The best is {'; '.join(phrases)}.")
+    return CheckResult(verdict, f"The best is {'; '.join(phrases)}.")
 
 
-@judge
-def widest_spread(claim: Claim, ledger: Ledger, metric: str, metrics: Sequence[str], models: Sequence[str]) -> Finding:
+@register_check
+def widest_spread(
+    claim: Claim, ledger: Ledger, metric: str, metrics: Sequence[str], models: Sequence[str]
+) -> CheckResult:
     """Check that the models differ most in one metric.
 
     metric: the metric in which they are claimed to differ most.
@@ -290,15 +305,15 @@ def widest_spread(claim: Claim, ledger: Ledger, metric: str, metrics: Sequence[s
         spread[name] = max(values) - min(values)
     widest = max(spread, key=spread.__getitem__)
     listed = ", ".join(f"{name} {span:.4g}" for name, span in spread.items())
-    return Finding(
+    return CheckResult(
         "consistent" if widest == metric else "inconsistent", f"From the lowest to the highest model: {listed}."
     )
 
 
-@judge
-def each_ahead(
+@register_check
+def higher_in_every_model(
     claim: Claim, ledger: Ledger, ahead: str, behind: str, models: Sequence[str], names: Mapping[str, str]
-) -> Finding:
+) -> CheckResult:
     """Check that one score is above another in every model.
 
     ahead, behind: the two scores; the ids of the claims are `model-score`.
@@ -308,11 +323,11 @@ def each_ahead(
     pairs = {model: (ledger.value(f"{model}-{ahead}"), ledger.value(f"{model}-{behind}")) for model in models}
     exceptions = [names[model] for model, (a, b) in pairs.items() if a <= b]
     listed = ", ".join(f"{names[model]} {a:g} to {b:g}" for model, (a, b) in pairs.items())
-    return Finding("inconsistent" if exceptions else "consistent", f"Scores of {ahead} and of {behind}: {listed}.")
+    return CheckResult("inconsistent" if exceptions else "consistent", f"Scores of {ahead} and of {behind}: {listed}.")
 
 
-@judge
-def moves(claim: Claim, ledger: Ledger, before: Ref, after: Ref, way: str) -> Finding:
+@register_check
+def direction_of_change(claim: Claim, ledger: Ledger, before: Ref, after: Ref, way: str) -> CheckResult:
     """Check that a number goes up or down, as the paper says.
 
     before, after: the two numbers.
@@ -322,16 +337,16 @@ def moves(claim: Claim, ledger: Ledger, before: Ref, after: Ref, way: str) -> Fi
         raise LedgerError(f"{claim.id}: a way is up or down, not {way!r}")
     a, b = quantity(ledger, before), quantity(ledger, after)
     direction = "up" if b > a else "down" if b < a else "nowhere"
-    return Finding(
+    return CheckResult(
         "consistent" if direction == way else "inconsistent",
         f"From {a:,} to {b:,} is {direction}, and the sentence says {way}.",
     )
 
 
-@judge
-def higher_on_each(
+@register_check
+def higher_in_every_metric(
     claim: Claim, ledger: Ledger, first: str, second: str, metrics: Sequence[str], images: Ref
-) -> Finding:
+) -> CheckResult:
     """Check that the second run is above the first in every score; gains of both signs leave the claim open.
 
     first, second: the beginnings of the ids of each run's scores, which are `run-metric`.
@@ -348,10 +363,10 @@ def higher_on_each(
         if any(difference < 0 for difference in differences.values())
         else "consistent"
     )
-    return Finding(verdict, f"Gains: {listed}; in accuracy {gap_in_images(a, b, n_images)}.")
+    return CheckResult(verdict, f"Gains: {listed}; in accuracy {describe_gap(a, b, n_images)}.")
 
 
-def gains(ledger: Ledger, model: str, before: str, after: str, metrics: Sequence[str]) -> dict[str, float]:
+def metric_gains(ledger: Ledger, model: str, before: str, after: str, metrics: Sequence[str]) -> dict[str, float]:
     """Compute the gain of a model in each metric between two settings: `after` minus `before`.
 
     ledger: the ledger that has the claims; their ids are `model-setting-metric`.
@@ -365,7 +380,7 @@ def gains(ledger: Ledger, model: str, before: str, after: str, metrics: Sequence
     }
 
 
-@judge
+@register_check
 def gains_in_order(
     claim: Claim,
     ledger: Ledger,
@@ -374,7 +389,7 @@ def gains_in_order(
     after: str,
     metrics: Sequence[str],
     names: Mapping[str, str],
-) -> Finding:
+) -> CheckResult:
     """Check that the gain falls from one model to the next in every metric; open if only some metrics agree.
 
     most_first: the models, in the claimed order of their gains.
@@ -382,7 +397,7 @@ def gains_in_order(
     metrics: the metrics.
     names: model -> its name in the text.
     """
-    gained = {model: gains(ledger, model, before, after, metrics) for model in most_first}
+    gained = {model: metric_gains(ledger, model, before, after, metrics) for model in most_first}
     ordered = [
         all(gained[a][metric] > gained[b][metric] for a, b in zip(most_first, most_first[1:])) for metric in metrics
     ]
@@ -391,10 +406,10 @@ def gains_in_order(
         for metric in metrics
     )
     verdict = _combined_verdict(ordered)
-    return Finding(verdict, f"Gains: {listed}.")
+    return CheckResult(verdict, f"Gains: {listed}.")
 
 
-@judge
+@register_check
 def gains_most(
     claim: Claim,
     ledger: Ledger,
@@ -404,7 +419,7 @@ def gains_most(
     after: str,
     metrics: Sequence[str],
     names: Mapping[str, str],
-) -> Finding:
+) -> CheckResult:
     """Check that one model gains more than all others in every metric; open if only some metrics agree.
 
     winner: the model that is claimed to gain most.
@@ -413,7 +428,7 @@ def gains_most(
     metrics: the metrics.
     names: model -> its name in the text.
     """
-    gained = {model: gains(ledger, model, before, after, metrics) for model in models}
+    gained = {model: metric_gains(ledger, model, before, after, metrics) for model in models}
     ahead = [
         all(gained[winner][metric] > gained[model][metric] for model in models if model != winner) for metric in metrics
     ]
@@ -422,10 +437,10 @@ def gains_most(
         for metric in metrics
     )
     verdict = _combined_verdict(ahead)
-    return Finding(verdict, f"Gains: {listed}.")
+    return CheckResult(verdict, f"Gains: {listed}.")
 
 
-@judge
+@register_check
 def best_in_each_group(
     claim: Claim,
     ledger: Ledger,
@@ -434,7 +449,7 @@ def best_in_each_group(
     groups: Mapping[str, str],
     metrics: Sequence[str],
     names: Mapping[str, str],
-) -> Finding:
+) -> CheckResult:
     """Check that a model is the best in every group of runs, where the claim names none; open if the groups disagree.
 
     winner: the model that is called the best.
@@ -453,4 +468,4 @@ def best_in_each_group(
         )
         phrases.append(f"{names[winner]} {'is' if ahead[-1] else 'is not'} ahead in {groups[group]} ({against})")
     verdict = _combined_verdict(ahead)
-    return Finding(verdict, "; ".join(phrases) + ".")
+    return CheckResult(verdict, "; ".join(phrases) + ".")

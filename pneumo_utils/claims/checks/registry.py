@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 
-JUDGES: dict[str, Callable] = {}
+CHECKS: dict[str, Callable] = {}
 
 
-def judge(function: Callable) -> Callable:
+def register_check(function: Callable) -> Callable:
     """Register a check under its own name; raise `ValueError` if the name is taken.
 
     function: a function `check(claim, ledger, **args) -> CheckResult`.
     """
-    if function.__name__ in JUDGES:
+    if function.__name__ in CHECKS:
         raise ValueError(f"there are two checks called {function.__name__}")
-    JUDGES[function.__name__] = function
+    CHECKS[function.__name__] = function
     return function

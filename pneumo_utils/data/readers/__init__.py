@@ -5,39 +5,39 @@ from pathlib import Path
 from types import ModuleType
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.readers.file_tree import FileTree
 
 # in the order in which a folder is compared with them
-NAMES = ("medmnist", "rsna", "nih", "covid_gan", "curated_covid", "kermany")
+RELEASE_NAMES = ("medmnist", "rsna", "nih", "covid_gan", "curated_covid", "kermany")
 
 
-def release(name: str) -> ModuleType:
+def reader_module(name: str) -> ModuleType:
     """Import the reader of a release; raise `StudyError` if there is none.
 
     name: one of `RELEASE_NAMES`.
     """
-    if name not in NAMES:
-        raise StudyError(f"There is no release {name!r}: choose one of {', '.join(sorted(NAMES))}.")
+    if name not in RELEASE_NAMES:
+        raise StudyError(f"There is no release {name!r}: choose one of {', '.join(sorted(RELEASE_NAMES))}.")
     return importlib.import_module(f"pneumo_utils.data.readers.{name}")
 
 
-def recognise(root: str | Path) -> ModuleType:
+def find_reader(root: str | Path) -> ModuleType:
     """Find the reader of the release in a folder; raise `StudyError` if no reader knows it.
 
     root: a folder, or the archive of a release.
     """
-    tree = Tree.open(root)
-    if module := whose(tree):
+    tree = FileTree.open(root)
+    if module := matching_reader(tree):
         return module
-    layouts = "\n".join(f"  {name:14} {release(name).LAYOUT}" for name in sorted(NAMES))
+    layouts = "\n".join(f"  {name:14} {reader_module(name).LAYOUT}" for name in sorted(RELEASE_NAMES))
     raise StudyError(
         f"{root} is none of the releases that this book reads ({tree.describe()}). They are known by:\n{layouts}"
     )
 
 
-def whose(tree: Tree) -> ModuleType | None:
+def matching_reader(tree: FileTree) -> ModuleType | None:
     """Return the reader of the release in a folder, or None.
 
     tree: the files of the folder.
     """
-    return next((module for name in NAMES if (module := release(name)).looks_like(tree)), None)
+    return next((module for name in RELEASE_NAMES if (module := reader_module(name)).looks_like(tree)), None)

@@ -15,9 +15,9 @@ from typing import IO, cast
 
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, most_unpacked, open_regular, write
-from pneumo_utils.data.image_reader import FILES
-from pneumo_utils.data.pixel_cache import home, room
+from pneumo_utils.common.files import json_digest, max_unpacked_size, open_regular_file, write_atomically
+from pneumo_utils.data.image_reader import IMAGE_SUFFIXES
+from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
@@ -32,7 +32,7 @@ ALLOWED_ENTRIES, MIN_BYTES_PER_ENTRY = 20_000, 500
 MAX_HEADER_BYTES = 4_000_000
 
 
-def is_one(path: Path) -> bool:
+def is_archive(path: Path) -> bool:
     """Tell whether a file name is that of an archive.
 
     path: the file.
@@ -40,14 +40,14 @@ def is_one(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVE_SUFFIXES)
 
 
-def unpacked(paths: list[Path]) -> Path:
+def unpack_archives(paths: list[Path]) -> Path:
     """Unpack archives into one folder, unless they are unpacked already, and return the folder.
 
     paths: the archives. Raises `StudyError` if one is damaged or unsafe.
     """
-    stamp = digest_of([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:16]
-    folder = home() / "unpacked" / f"{paths[0].name.split('.')[0]}-{stamp}"
-    with run_paths.lock(folder), room(str(folder)):
+    stamp = json_digest([[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in paths])[:16]
+    folder = data_dir() / "unpacked" / f"{paths[0].name.split('.')[0]}-{stamp}"
+    with run_paths.path_lock(folder), explain_data_write_errors(str(folder)):
         if (folder / ".whole").exists():
             return folder
         temporary = folder.with_name(f".{folder.name}")
@@ -55,7 +55,7 @@ def unpacked(paths: list[Path]) -> Path:
         try:
             for path in paths:
                 _unpack(path, temporary / path.name.split(".")[0])
-            write(temporary / ".whole", "")
+            write_atomically(temporary / ".whole", "")
             shutil.rmtree(folder, ignore_errors=True)
             os.replace(temporary, folder)
         finally:
@@ -63,14 +63,14 @@ def unpacked(paths: list[Path]) -> Path:
     return folder
 
 
-def first_picture(path: Path) -> str:
+def first_image_name(path: Path) -> str:
     """Return the file name of the first image in an archive, or an empty string.
 
     path: the archive. Raises `StudyError` if it is damaged.
     """
     with _explain_damage(path):
         if path.suffix.lower() == ".zip":
-            with open_regular(path) as file, _zip(path, file) as archive:
+            with open_regular_file(path) as file, _zip(path, file) as archive:
                 names = archive.namelist()
                 return next(filter(None, map(_image_name, names)), "")
         with _tar(path) as archive:
@@ -80,7 +80,7 @@ def first_picture(path: Path) -> str:
 def _image_name(name: str) -> str:
     """Return the file name of an entry if it is an image, else an empty string."""
     path = PurePosixPath(name)
-    return path.name if path.suffix.lower() in FILES else ""
+    return path.name if path.suffix.lower() in IMAGE_SUFFIXES else ""
 
 
 def _unpack(path: Path, target: Path) -> None:
@@ -88,7 +88,7 @@ def _unpack(path: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     with _explain_damage(path):
         if path.suffix.lower() == ".zip":
-            with open_regular(path) as file, _zip(path, file) as archive:
+            with open_regular_file(path) as file, _zip(path, file) as archive:
                 entries = [(info.filename, info.file_size, _kind_in_zip(info)) for info in archive.infolist()]
                 _check_entries(path, entries)
                 for (name, size, kind), info in zip(entries, archive.infolist()):
@@ -152,7 +152,7 @@ class _BoundedStream:
 
     def __init__(self, path: Path, file, packed: int):
         self.path, self.file = path, file
-        self.max_size = most_unpacked(packed)
+        self.max_size = max_unpacked_size(packed)
 
     def read(self, size: int) -> bytes:
         if size > MAX_HEADER_BYTES:
@@ -174,7 +174,7 @@ class _BoundedStream:
 @contextmanager
 def _tar(path: Path) -> Iterator[tarfile.TarFile]:
     """Open a tar, gzipped or not, through a bounded stream."""
-    with open_regular(path) as file:
+    with open_regular_file(path) as file:
         packed = file.read(len(GZIP)) == GZIP
         file.seek(0)
         stream = _BoundedStream(path, gzip.GzipFile(fileobj=file) if packed else file, os.fstat(file.fileno()).st_size)
@@ -227,7 +227,7 @@ def _kind_in_tar(member: tarfile.TarInfo) -> str:
 
 def _check_totals(path: Path, count: int, total: int) -> None:
     """Refuse an archive with too many bytes, or with too many entries for its bytes."""
-    if total > most_unpacked(path.stat().st_size):
+    if total > max_unpacked_size(path.stat().st_size):
         raise _too_large(path, total)
     if count > max(ALLOWED_ENTRIES, total // MIN_BYTES_PER_ENTRY):
         raise StudyError(
@@ -263,7 +263,7 @@ def _check_entries(path: Path, entries: list[tuple[str, int, str]]) -> None:
             )
     total = sum(size for _, size, _ in entries)
     _check_totals(path, len(entries), total)
-    existing = next(parent for parent in [home(), *home().absolute().parents] if parent.exists())
+    existing = next(parent for parent in [data_dir(), *data_dir().absolute().parents] if parent.exists())
     if total > shutil.disk_usage(existing).free:
         raise StudyError(
             f"{path} needs {total:,} bytes to unpack, and {existing} has {shutil.disk_usage(existing).free:,} "

@@ -8,24 +8,24 @@ from typing import Any
 import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import BOXES, COLUMNS, NO_BOXES, NONE_ASIDE, Cohort
-from pneumo_utils.data.duplicates import glance
-from pneumo_utils.data.pixel_cache import Images
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, NO_EXCLUDED, TABLE_COLUMNS, Cohort
+from pneumo_utils.data.duplicates import inspect_files
+from pneumo_utils.data.pixel_cache import ImageFiles
+from pneumo_utils.data.readers.file_tree import FileTree
 
 MAX_AGE = 120  # years
 BOX_TOLERANCE = 0.01  # of the image: a box that reaches over the edge by less is clipped
 DEFAULT_VALUES = {"patient": "", "age": float("nan"), "sex": "", "view": "", "site": "", "labels": "", "split": ""}
 
 
-class Reading:
+class CohortBuilder:
     """Collects the excluded images and the notes while a release is read, and builds the cohort.
 
     title: the name of the release.
     tree: the files of the release.
     """
 
-    def __init__(self, title: str, tree: Tree):
+    def __init__(self, title: str, tree: FileTree):
         self.title, self.root, self.notes = title, tree.root, []
         self._excluded = list(tree.unusable.items())
 
@@ -50,7 +50,7 @@ class Reading:
         table: one row per image with the columns `image` (its name) and `path`.
         header_fields: reads further columns from a DICOM header; see `inspect_files`.
         """
-        files = glance(list(table["path"]), header_fields).set_axis(table.index)
+        files = inspect_files(list(table["path"]), header_fields).set_axis(table.index)
         readable = files["reason"] == ""
         self._excluded += zip(table["image"][~readable], files["reason"][~readable])
         return table[readable].join(files[readable].drop(columns="reason")).reset_index(drop=True)
@@ -105,7 +105,7 @@ class Reading:
         if converted.empty:
             return NO_BOXES
         rows = converted["image"].map(row_of_image).astype("int64")
-        return converted.assign(row=rows)[BOXES].reset_index(drop=True)
+        return converted.assign(row=rows)[BOX_COLUMNS].reset_index(drop=True)
 
     def cohort(
         self,
@@ -113,7 +113,7 @@ class Reading:
         source: str,
         classes: list[str],
         boxes: pd.DataFrame = NO_BOXES,
-        several: bool = False,
+        multilabel: bool = False,
         say=print,
     ) -> Cohort:
         """Build the cohort and print its summary; raise `StudyError` if no image is left.
@@ -138,21 +138,21 @@ class Reading:
                 + (f" ({reasons})" if reasons else "")
                 + ". Fetch the release again, or name the folder that holds it."
             )
-        images = Images(
+        images = ImageFiles(
             tuple(map(str, table["path"])),
             tuple(zip(table["image"], table["bytes"].astype(int), table["modified"].astype(int))),
         )
         table = table.drop(columns=["path", "modified"]).assign(source=source)
         table = table.assign(**{name: value for name, value in DEFAULT_VALUES.items() if name not in table})
-        table = table[[*COLUMNS, *(name for name in table if name not in COLUMNS)]]
-        excluded = pd.DataFrame(self._excluded, columns=["image", "reason"]) if self._excluded else NONE_ASIDE
-        cohort = Cohort(self.title, table, images, classes, boxes, excluded, tuple(self.notes), several)
+        table = table[[*TABLE_COLUMNS, *(name for name in table if name not in TABLE_COLUMNS)]]
+        excluded = pd.DataFrame(self._excluded, columns=["image", "reason"]) if self._excluded else NO_EXCLUDED
+        cohort = Cohort(self.title, table, images, classes, boxes, excluded, tuple(self.notes), multilabel)
         if say:
             say("\n".join(cohort.summary()))
         return cohort
 
 
-def half(title: str, root: Path, missing: str, remedy: str) -> StudyError:
+def incomplete_release(title: str, root: Path, missing: str, remedy: str) -> StudyError:
     """Build the error for a release of which a part is missing.
 
     title: the name of the release.
@@ -163,15 +163,15 @@ def half(title: str, root: Path, missing: str, remedy: str) -> StudyError:
     return StudyError(f"{root} is half of {title}: {missing}. {remedy}")
 
 
-def not_this(module: ModuleType, tree: Tree) -> StudyError:
+def wrong_release(module: ModuleType, tree: FileTree) -> StudyError:
     """Build the error for a folder that does not hold the expected release; it names the release that is there.
 
     module: the reader of the expected release.
     tree: the files that are there.
     """
-    from pneumo_utils.data.readers import whose
+    from pneumo_utils.data.readers import matching_reader
 
-    other = whose(tree)
+    other = matching_reader(tree)
     if other:
         return StudyError(
             f"{tree.root} is not {module.TITLE}; it looks like {other.TITLE}, which "
@@ -180,7 +180,9 @@ def not_this(module: ModuleType, tree: Tree) -> StudyError:
     return StudyError(f"{tree.root} is not {module.TITLE} ({tree.describe()}). It is known by: {module.LAYOUT}.")
 
 
-def by_folder(tree: Tree, reading: Reading, label_of: Callable[[str], str | None], astray: str) -> pd.DataFrame:
+def label_by_folder(
+    tree: FileTree, builder: CohortBuilder, label_of: Callable[[str], str | None], reason: str
+) -> pd.DataFrame:
     """Label the image files by their innermost folder that has a label: one row per image.
 
     tree: the files of the release.
@@ -195,7 +197,7 @@ def by_folder(tree: Tree, reading: Reading, label_of: Callable[[str], str | None
         *folders, file = name.split("/")
         depth = next((depth for depth in range(len(folders) - 1, -1, -1) if label_of(folders[depth])), None)
         if depth is None:
-            reading.exclude([name], astray)
+            builder.exclude([name], reason)
         else:
             rows.append(
                 {
@@ -208,5 +210,5 @@ def by_folder(tree: Tree, reading: Reading, label_of: Callable[[str], str | None
             )
     table = pd.DataFrame(rows).sort_values(["depth", "image"], kind="stable")
     repeated = table.duplicated("image")
-    reading.exclude(table["image"][repeated], "the same file once more in a doubled folder")
+    builder.exclude(table["image"][repeated], "the same file once more in a doubled folder")
     return table[~repeated].drop(columns="depth").reset_index(drop=True)

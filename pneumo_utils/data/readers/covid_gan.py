@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.base import Reading, by_folder, half, not_this
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, label_by_folder, wrong_release
+from pneumo_utils.data.readers.file_tree import FileTree
 
 TITLE = "Synthetic COVID-19 radiographs"
 LAYOUT = "folders G1 and G2, or G_NC.zip and G_PC.zip"
@@ -23,7 +23,7 @@ PUBLISHED = {"images": 21295, "normal": 16537, "pneumonia": 4758}
 CLASSES = {"g1": "normal", "g2": "pneumonia"}
 
 
-def looks_like(tree: Tree) -> bool:
+def looks_like(tree: FileTree) -> bool:
     """Tell whether a folder looks like this release.
 
     tree: the files of the folder.
@@ -37,16 +37,18 @@ def read(root: str | Path, say=print) -> Cohort:
     root: the folder or archive of the release.
     say: prints the summary; None prints nothing.
     """
-    tree = Tree.open(root)
+    tree = FileTree.open(root)
     if not looks_like(tree):
-        raise not_this(sys.modules[__name__], tree)
-    builder = Reading(TITLE, tree)
-    table = by_folder(tree, builder, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2").sort_values(
-        "image", ignore_index=True
-    )
+        raise wrong_release(sys.modules[__name__], tree)
+    builder = CohortBuilder(TITLE, tree)
+    table = label_by_folder(
+        tree, builder, lambda folder: CLASSES.get(folder.lower()), "in neither G1 nor G2"
+    ).sort_values("image", ignore_index=True)
     table = table.assign(generator=table["folder"].str.upper()).drop(columns="folder")
     for folder, label in CLASSES.items():
         if not (table["labels"] == label).any():
-            raise half(TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}.")
+            raise incomplete_release(
+                TITLE, tree.root, f"there is no image in {folder.upper()}", f"Fetch both archives: {SOURCE}."
+            )
     builder.add_note('every image is synthetic: "normal" is generator G1, "pneumonia" generator G2')
     return builder.cohort(builder.keep_readable(table), "covid_gan", list(CLASSES.values()), say=say)

@@ -12,7 +12,7 @@ from typing import NoReturn
 import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import open_regular
+from pneumo_utils.common.files import open_regular_file
 
 # The largest tables are NIH's, 112,120 rows in 8 MB (10 MB with the ages in words), and RSNA's, 30,227 rows in 1 MB.
 MAX_BYTES = 40_000_000  # unpacked
@@ -20,7 +20,7 @@ MAX_ROWS = 200_000
 MAX_COLUMNS = 1_000
 
 
-def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
+def read_csv_table(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     """Read columns of a table as text; raise `StudyError` if the table is damaged or a column is missing.
 
     path: the table, plain or gzipped.
@@ -55,7 +55,7 @@ def read(path: Path, columns: dict[str, tuple[str, ...]]) -> pd.DataFrame:
     return table.assign(line=range(2, len(table) + 2))
 
 
-def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
+def read_csv_by_position(path: Path, columns: list[str], header_start: str) -> pd.DataFrame:
     """Read a table by the position of its columns, since its header cannot be split at the commas.
 
     path: the table, plain or gzipped.
@@ -65,8 +65,8 @@ def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
     The columns are text. The result has one more column, `line`: the number of the row's line in the file.
     """
     header, text = _open(path)
-    if not ",".join(header).lower().startswith(header_begins.lower()):
-        _raise_wrong_header(path, header, [header_begins], [header_begins])
+    if not ",".join(header).lower().startswith(header_start.lower()):
+        _raise_wrong_header(path, header, [header_start], [header_start])
     try:
         lines = [line for line in csv.reader(text) if line]
     except csv.Error as error:
@@ -80,7 +80,7 @@ def rows(path: Path, columns: list[str], header_begins: str) -> pd.DataFrame:
     return table.apply(lambda column: column.str.strip()).assign(line=range(2, len(table) + 2))
 
 
-def numbers(path: Path, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
+def parse_numbers(path: Path, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """Convert columns from text to floats, blanks to NaN; raise `StudyError` with the line of any other value.
 
     path: the file of the table, for messages.
@@ -100,7 +100,7 @@ def numbers(path: Path, table: pd.DataFrame, *columns: str) -> pd.DataFrame:
     return table.assign(**converted)
 
 
-def known(path: Path, table: pd.DataFrame, column: str, allowed: Iterable[str]) -> None:
+def check_values(path: Path, table: pd.DataFrame, column: str, allowed: Iterable[str]) -> None:
     """Raise `StudyError` with the line of the first value of a column that is not allowed.
 
     path: the file of the table, for messages.
@@ -121,7 +121,7 @@ def known(path: Path, table: pd.DataFrame, column: str, allowed: Iterable[str]) 
         )
 
 
-def names(path: Path) -> list[str]:
+def read_name_list(path: Path) -> list[str]:
     """Read a list of file names, one per line.
 
     path: the list, plain or gzipped.
@@ -156,7 +156,7 @@ def _damaged_table(path: Path, reason) -> StudyError:
 def _text(path: Path) -> str:
     """Read a text file, plain or gzipped; raise `StudyError` if it is too large or no text."""
     try:
-        with open_regular(path) as file, gzip.open(file) if path.suffix.lower() == ".gz" else file as unpacked:
+        with open_regular_file(path) as file, gzip.open(file) if path.suffix.lower() == ".gz" else file as unpacked:
             data = unpacked.read(MAX_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise StudyError(f"{path} cannot be read: {error}. Fetch it again.") from error

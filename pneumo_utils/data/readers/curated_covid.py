@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.base import Reading, by_folder, half, not_this
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, label_by_folder, wrong_release
+from pneumo_utils.data.readers.file_tree import FileTree
 
 TITLE = "Curated COVID-19 chest radiographs"
 LAYOUT = "folders COVID-19, Normal, Pneumonia-Bacterial and Pneumonia-Viral"
@@ -25,7 +25,7 @@ PUBLISHED = {"images": 9208, "covid": 1281, "normal": 3270, "bacterial": 3001, "
 CLASSES = {"normal": "normal", "pneumoniabacterial": "bacterial", "pneumoniaviral": "viral", "covid19": "covid"}
 
 
-def plain(folder: str) -> str:
+def normalise_folder_name(folder: str) -> str:
     """Reduce a folder name to lower-case letters and digits.
 
     folder: the name.
@@ -33,12 +33,12 @@ def plain(folder: str) -> str:
     return re.sub(r"[^a-z0-9]", "", folder.lower())
 
 
-def looks_like(tree: Tree) -> bool:
+def looks_like(tree: FileTree) -> bool:
     """Tell whether a folder looks like this release.
 
     tree: the files of the folder.
     """
-    folders = {plain(part) for name in tree.image_files() for part in name.split("/")[:-1]}
+    folders = {normalise_folder_name(part) for name in tree.image_files() for part in name.split("/")[:-1]}
     return len(folders & CLASSES.keys()) >= 2
 
 
@@ -48,13 +48,18 @@ def read(root: str | Path, say=print) -> Cohort:
     root: the folder or archive of the release.
     say: prints the summary; None prints nothing.
     """
-    tree = Tree.open(root)
+    tree = FileTree.open(root)
     if not looks_like(tree):
-        raise not_this(sys.modules[__name__], tree)
-    builder = Reading(TITLE, tree)
-    table = by_folder(tree, builder, lambda folder: CLASSES.get(plain(folder)), "in a folder of no class that is known")
+        raise wrong_release(sys.modules[__name__], tree)
+    builder = CohortBuilder(TITLE, tree)
+    table = label_by_folder(
+        tree,
+        builder,
+        lambda folder: CLASSES.get(normalise_folder_name(folder)),
+        "in a folder of no class that is known",
+    )
     table = table.assign(view="PA").drop(columns="folder")
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
-            raise half(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
+            raise incomplete_release(TITLE, tree.root, f"no image of the class {label}", f"Fetch it again: {SOURCE}.")
     return builder.cohort(builder.keep_readable(table), "curated_covid", list(CLASSES.values()), say=say)

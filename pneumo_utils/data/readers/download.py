@@ -9,15 +9,15 @@ from pathlib import Path
 from types import ModuleType
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.pixel_cache import bar, room
-from pneumo_utils.data.quality_report import WRONG, check
-from pneumo_utils.data.readers import release as module_of
+from pneumo_utils.data.pixel_cache import explain_data_write_errors, progress_bar
+from pneumo_utils.data.quality_report import WRONG, check_release
+from pneumo_utils.data.readers import reader_module as module_of
 
 TIMEOUT = 30  # seconds without an answer from the server
 CHUNK = 1 << 20
 
 
-def get(name: str, folder: str | Path, say=print) -> Path:
+def download_release(name: str, folder: str | Path, say=print) -> Path:
     """Download a release into a new folder and check it; raise `StudyError` if that fails.
 
     name: one of `RELEASE_NAMES`.
@@ -32,22 +32,23 @@ def get(name: str, folder: str | Path, say=print) -> Path:
         )
     say(f"{module.TITLE}. Licence: {module.LICENCE}")
     try:
-        with room(str(folder)):
+        with explain_data_write_errors(str(folder)):
             if hasattr(module, "FILES"):
                 _download(module.FILES, folder, say)
             else:
                 _download_from_kaggle(module, folder, say)
     except (OSError, urllib.error.URLError) as error:
         raise StudyError(
-            f"{module.TITLE} cannot be fetched from here: {getattr(error, 'reason', error)}. {by_hand(module, folder)}"
+            f"{module.TITLE} cannot be fetched from here: {getattr(error, 'reason', error)}. "
+            f"{manual_download(module, folder)}"
         ) from error
-    wrong = [finding for finding in check(folder) if finding.level == WRONG]
+    wrong = [finding for finding in check_release(folder) if finding.level == WRONG]
     for finding in wrong:
         say(f"  {finding.about}: {finding.text}")
     return folder
 
 
-def by_hand(module: ModuleType, folder: Path) -> str:
+def manual_download(module: ModuleType, folder: Path) -> str:
     """Describe in one or two sentences how to download a release by hand.
 
     module: the reader of the release.
@@ -68,7 +69,7 @@ def _download(files: dict[str, str], folder: Path, say) -> None:
         try:
             with urllib.request.urlopen(address, timeout=TIMEOUT) as answer, open(temporary, "wb") as file:
                 expected = int(answer.headers.get("Content-Length") or 0)
-                for _ in bar(
+                for _ in progress_bar(
                     iter(lambda: file.write(answer.read(CHUNK)), 0), name, total=expected // CHUNK or None, unit=" MB"
                 ):
                     pass
@@ -85,7 +86,7 @@ def _download_from_kaggle(module: ModuleType, folder: Path, say) -> None:
         raise StudyError(
             f"{module.TITLE} is fetched with kagglehub, which is not installed: `pip install "
             f"kagglehub`, and ask again. "
-            f"{by_hand(module, folder)}"
+            f"{manual_download(module, folder)}"
         )
     import kagglehub
 

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import irregular
-from pneumo_utils.data.image_reader import FILES
+from pneumo_utils.common.files import irregular_reason
+from pneumo_utils.data.image_reader import IMAGE_SUFFIXES
 from pneumo_utils.data.readers import archives
 
 # `truth` holds the lesion masks of a phantom release
@@ -18,7 +18,7 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".txt", ".npz")
 
 
 @dataclass(frozen=True)
-class Tree:
+class FileTree:
     """The files of a release, by name."""
 
     root: Path
@@ -34,8 +34,8 @@ class Tree:
         root = Path(root)
         if not _is_text(str(root)):
             raise StudyError(f"The name of {_escape_bytes(str(root))} {NOT_TEXT}. Rename the folder or the file.")
-        if root.is_file() and archives.is_one(root):
-            return cls(root, *_list_files(archives.unpacked([root])))
+        if root.is_file() and archives.is_archive(root):
+            return cls(root, *_list_files(archives.unpack_archives([root])))
         if root.is_file() and root.suffix == ".npz":
             return cls(root, {root.name: root})
         if root.is_file():
@@ -44,7 +44,7 @@ class Tree:
             )
         if not root.is_dir():
             if os.path.lexists(root):
-                raise StudyError(f"{root} is {irregular(root)}. Name the folder of a release, or its archive.")
+                raise StudyError(f"{root} is {irregular_reason(root)}. Name the folder of a release, or its archive.")
             raise StudyError(f"There is no folder {root}. {HELP.format(root)}")
         files, unusable = _list_files(root)
         if not files and unusable:
@@ -55,15 +55,17 @@ class Tree:
         names = {path.name for path in files.values()}
         # an archive whose first image is among the files has been unpacked already
         if packed := [
-            path for path in files.values() if archives.is_one(path) and archives.first_picture(path) not in names
+            path
+            for path in files.values()
+            if archives.is_archive(path) and archives.first_image_name(path) not in names
         ]:
-            unpacked_files, unpacked_unusable = _list_files(archives.unpacked(packed))
+            unpacked_files, unpacked_unusable = _list_files(archives.unpack_archives(packed))
             files, unusable = files | unpacked_files, unusable | unpacked_unusable
         return cls(root, files, unusable)
 
     def image_files(self) -> dict[str, Path]:
         """Return the image files, by name."""
-        return {name: path for name, path in self.files.items() if path.suffix.lower() in FILES}
+        return {name: path for name, path in self.files.items() if path.suffix.lower() in IMAGE_SUFFIXES}
 
     def find_table(self, *names: str) -> Path | None:
         """Find a table by its file name, ignoring case, also as .gz; return None if there is none.
@@ -109,7 +111,7 @@ def _list_files(root: Path) -> tuple[dict[str, Path], dict[str, str]]:
                 path, name = Path(folder) / name, (relative / name).as_posix()
                 if not _is_text(name):
                     unusable[_escape_bytes(name)] = f"its name {NOT_TEXT}"
-                elif reason := irregular(path):
+                elif reason := irregular_reason(path):
                     unusable[name] = reason
                 else:
                     files[name] = path

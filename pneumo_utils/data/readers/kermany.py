@@ -9,8 +9,8 @@ from pathlib import Path
 import pandas as pd
 
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers.base import Reading, half, not_this
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, wrong_release
+from pneumo_utils.data.readers.file_tree import FileTree
 
 TITLE = "Kermany (children, Guangzhou)"
 LAYOUT = "folders NORMAL and PNEUMONIA, in train, val and test or alone"
@@ -31,7 +31,7 @@ KAGGLE_NORMAL = re.compile(r"(?P<patient>(NORMAL2-)?IM-\d+)-\d+(-\d+)*", re.I)
 MENDELEY = re.compile(r"(?P<kind>NORMAL|BACTERIA|VIRUS)-(?P<patient>\d+)-\d+", re.I)
 
 
-def looks_like(tree: Tree) -> bool:
+def looks_like(tree: FileTree) -> bool:
     """Tell whether a folder looks like this release.
 
     tree: the files of the folder.
@@ -51,21 +51,23 @@ def read(root: str | Path, say=print) -> Cohort:
     The column `cause` is normal, bacterial or viral. `patient` treats equal patient numbers in different folders as
     one child, `patient_in_folder` as different children.
     """
-    tree = Tree.open(root)
+    tree = FileTree.open(root)
     if not looks_like(tree):
-        raise not_this(sys.modules[__name__], tree)
-    builder = Reading(TITLE, tree)
+        raise wrong_release(sys.modules[__name__], tree)
+    builder = CohortBuilder(TITLE, tree)
     rows = [row for name, path in tree.image_files().items() if (row := _row(name, path, builder))]
     table = _drop_duplicated_folder(pd.DataFrame(rows), builder)
     for label in CLASSES.values():
         if not (table["labels"] == label).any():
-            raise half(TITLE, tree.root, f"no image lies in a folder {label.upper()}", f"Fetch it again: {SOURCE}.")
+            raise incomplete_release(
+                TITLE, tree.root, f"no image lies in a folder {label.upper()}", f"Fetch it again: {SOURCE}."
+            )
     table = builder.keep_readable(table)
     _note_differences(table, builder)
     return builder.cohort(table.drop(columns="cause_in_name"), "kermany", list(CLASSES.values()), say=say)
 
 
-def _row(name: str, path: Path, builder: Reading) -> dict | None:
+def _row(name: str, path: Path, builder: CohortBuilder) -> dict | None:
     folders = [part.lower() for part in name.split("/")[:-1]]
     depth = next((depth for depth in range(len(folders) - 1, -1, -1) if folders[depth] in CLASSES), None)
     if depth is None:
@@ -100,7 +102,7 @@ def _from_name(stem: str) -> tuple[str, str]:
     return "", ""
 
 
-def _drop_duplicated_folder(table: pd.DataFrame, builder: Reading) -> pd.DataFrame:
+def _drop_duplicated_folder(table: pd.DataFrame, builder: CohortBuilder) -> pd.DataFrame:
     """Exclude the inner copy of each file, since some downloads hold the whole release again one folder deeper."""
     table = table.sort_values("depth", kind="stable")
     repeated = table.duplicated("image")
@@ -108,7 +110,7 @@ def _drop_duplicated_folder(table: pd.DataFrame, builder: Reading) -> pd.DataFra
     return table[~repeated].sort_values("image").drop(columns="depth").reset_index(drop=True)
 
 
-def _note_differences(table: pd.DataFrame, builder: Reading) -> None:
+def _note_differences(table: pd.DataFrame, builder: CohortBuilder) -> None:
     if (table["split"] == "").all():
         builder.add_note("no folders train, val and test: there is no official split")
     elif absent := [name for name in ("train", "valid", "test") if not (table["split"] == name).any()]:

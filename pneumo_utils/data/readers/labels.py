@@ -6,21 +6,21 @@ import numpy as np
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers import curated_covid, kermany, recognise
+from pneumo_utils.data.readers import curated_covid, find_reader, kermany
 
 PNEUMONIA_CLASSES = ["normal", "pneumonia"]
 ADULT_AGE = 18
 
 
-def of_adults(folder: str | Path) -> Cohort:
+def read_adults(folder: str | Path) -> Cohort:
     """Read RSNA's release or ChestX-ray14 with the labels normal and pneumonia, without patients known to be minors.
 
     RSNA: Lung Opacity counts as pneumonia, and Normal as normal. ChestX-ray14: Pneumonia, and No Finding as normal.
 
     folder: the folder of the release. Raises `StudyError` if a class is empty.
     """
-    release = recognise(folder).read(folder, say=lambda _: None)
-    if release.several:
+    release = find_reader(folder).read(folder, say=lambda _: None)
+    if release.multilabel:
         findings = release.table["labels"].str.split("|")
         binary = np.select(
             [findings.map(lambda names: "Pneumonia" in names), release.table["labels"] == "No Finding"],
@@ -29,7 +29,9 @@ def of_adults(folder: str | Path) -> Cohort:
         )
     else:
         binary = release.table["labels"].map({"Normal": "normal", "Lung Opacity": "pneumonia"})
-    labelled = release.but(table=release.table.assign(asked=binary)).labelled(column="asked", classes=PNEUMONIA_CLASSES)
+    labelled = release.replace(table=release.table.assign(asked=binary)).relabel(
+        column="asked", classes=PNEUMONIA_CLASSES
+    )
     adults = labelled.where(~(labelled.table["age"] < ADULT_AGE))
     if absent := [name for name, images in adults.counts().items() if not images]:
         raise StudyError(
@@ -41,18 +43,18 @@ def of_adults(folder: str | Path) -> Cohort:
 CAUSE_CLASSES = ["normal", "bacterial", "viral"]
 
 
-def of_children(root: str | Path) -> Cohort:
+def read_children(root: str | Path) -> Cohort:
     """Read Kermany's release with the labels normal, bacterial and viral; images of unknown cause become excluded.
 
     root: the folder of the release. Raises `StudyError` if a class is empty.
     """
     return _require_classes(
-        kermany.read(root, say=None).labelled(column="cause", classes=CAUSE_CLASSES),
+        kermany.read(root, say=None).relabel(column="cause", classes=CAUSE_CLASSES),
         "the names of its files tell the cause, as in person1_bacteria_1.jpeg or VIRUS-123-0001.jpeg",
     )
 
 
-def of_curated(root: str | Path, covid: str = "viral") -> Cohort:
+def read_curated(root: str | Path, covid: str = "viral") -> Cohort:
     """Read the curated COVID-19 release with the labels normal, bacterial and viral.
 
     root: the folder of the release. Raises `StudyError` if a class is empty.
@@ -64,7 +66,7 @@ def of_curated(root: str | Path, covid: str = "viral") -> Cohort:
         )
     names = {name: name for name in CAUSE_CLASSES} | ({"covid": covid} if covid != "out" else {})
     return _require_classes(
-        curated_covid.read(root, say=None).labelled(names, classes=CAUSE_CLASSES),
+        curated_covid.read(root, say=None).relabel(names, classes=CAUSE_CLASSES),
         f"it is known by {curated_covid.LAYOUT}",
     )
 

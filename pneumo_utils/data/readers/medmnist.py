@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.common.errors import LARGEST, StudyError, Unreadable
-from pneumo_utils.data.cohort import SEVERAL, Cohort
-from pneumo_utils.data.image_reader import stack
-from pneumo_utils.data.readers.base import Reading, half, not_this
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.common.errors import MAX_PIXELS, StudyError, UnreadableImage
+from pneumo_utils.data.cohort import LABEL_SEPARATOR, Cohort
+from pneumo_utils.data.image_reader import read_array
+from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, wrong_release
+from pneumo_utils.data.readers.file_tree import FileTree
 
 TITLE = "MedMNIST (PneumoniaMNIST, ChestMNIST)"
 LAYOUT = "pneumoniamnist.npz or chestmnist.npz, also as ..._64.npz and on"
@@ -47,10 +47,10 @@ CLASSES = {
         "Hernia",
     ],
 }
-PARTS = {"train": "train", "val": "valid", "test": "test"}
+SPLIT_OF_ARRAY = {"train": "train", "val": "valid", "test": "test"}
 
 
-def array_files(tree: Tree) -> dict[str, Path]:
+def array_files(tree: FileTree) -> dict[str, Path]:
     """Return the .npz files of MedMNIST by name, without the suffix.
 
     tree: the files of a folder.
@@ -62,7 +62,7 @@ def array_files(tree: Tree) -> dict[str, Path]:
     }
 
 
-def looks_like(tree: Tree) -> bool:
+def looks_like(tree: FileTree) -> bool:
     """Tell whether a folder holds one of these files.
 
     tree: the files of the folder.
@@ -78,10 +78,10 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
     if there is only one file.
     say: prints the summary; None prints nothing.
     """
-    tree = Tree.open(root)
+    tree = FileTree.open(root)
     files = array_files(tree)
     if not files:
-        raise not_this(sys.modules[__name__], tree)
+        raise wrong_release(sys.modules[__name__], tree)
     matches = [name for name in sorted(files) if not which or name == which or name.split("_")[0] == which]
     if which not in files and len(matches) != 1:
         raise StudyError(
@@ -90,13 +90,13 @@ def read(root: str | Path, which: str = "", say=print) -> Cohort:
             + (f"none is {which!r}." if not matches else "say which to read with which=...")
         )
     name = which if which in files else matches[0]
-    path, builder = files[name], Reading(f"MedMNIST {name}", tree)
+    path, builder = files[name], CohortBuilder(f"MedMNIST {name}", tree)
     kind = name.split("_")[0]
-    tables = [_part(path, kind, part) for part in PARTS]
+    tables = [_part(path, kind, part) for part in SPLIT_OF_ARRAY]
     table = pd.concat(tables, ignore_index=True)
     stat = path.stat()
     table = table.assign(bytes=stat.st_size, modified=stat.st_mtime_ns)
-    return builder.cohort(table, "medmnist", CLASSES[kind], several=kind == "chestmnist", say=say)
+    return builder.cohort(table, "medmnist", CLASSES[kind], multilabel=kind == "chestmnist", say=say)
 
 
 def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
@@ -106,7 +106,7 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
         images.dtype != np.uint8
         or images.ndim not in (3, 4)
         or images.shape[1] != images.shape[2]
-        or not 0 < images.shape[1] ** 2 <= LARGEST
+        or not 0 < images.shape[1] ** 2 <= MAX_PIXELS
         or images.shape[3:] not in {(), (1,), (3,)}  # grey, as published; grey with a channel axis, as in Keras; colour
     ):
         raise StudyError(
@@ -127,14 +127,14 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
     if n_columns == 1:
         names = [classes[int(value)] for value in labels[:, 0]]
     else:
-        names = [SEVERAL.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
+        names = [LABEL_SEPARATOR.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
     count, height, width = images.shape[:3]
     return pd.DataFrame(
         {
             "image": [f"{kind}/{part}/{row}" for row in range(count)],
             "path": [f"{path}::{part}_images::{row}" for row in range(count)],
             "labels": names,
-            "split": PARTS[part],
+            "split": SPLIT_OF_ARRAY[part],
             "width": width,
             "height": height,
             "mode": "RGB" if images.shape[3:] == (3,) else "L",
@@ -144,8 +144,8 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
 
 def _array(path: Path, name: str) -> np.ndarray:
     try:
-        return stack(str(path), name)
+        return read_array(str(path), name)
     except KeyError as error:
-        raise half(TITLE, path, f"it has no array {name}", f"Fetch it again: {SOURCE}.") from error
-    except Unreadable as error:
+        raise incomplete_release(TITLE, path, f"it has no array {name}", f"Fetch it again: {SOURCE}.") from error
+    except UnreadableImage as error:
         raise StudyError(f"{path} cannot be read: {error}. Fetch it again: {SOURCE}.") from error

@@ -8,8 +8,8 @@ import pandas as pd
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.readers import csv_reader
-from pneumo_utils.data.readers.base import Reading, half, not_this
-from pneumo_utils.data.readers.file_tree import Tree
+from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, wrong_release
+from pneumo_utils.data.readers.file_tree import FileTree
 
 TITLE = "RSNA Pneumonia Detection Challenge 2018"
 LAYOUT = "stage_2_train_labels.csv, stage_2_detailed_class_info.csv and stage_2_train_images/*.dcm"
@@ -25,12 +25,16 @@ PUBLISHED = {
     "boxes": 9555,
 }
 
-LABELS, DETAILS, PICTURES = "stage_2_train_labels.csv", "stage_2_detailed_class_info.csv", "stage_2_train_images"
+BOX_TABLE, CLASS_TABLE, IMAGE_FOLDER = (
+    "stage_2_train_labels.csv",
+    "stage_2_detailed_class_info.csv",
+    "stage_2_train_images",
+)
 CLASSES = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"]
-FRAME = 1024  # the boxes count pixels of images this wide
+IMAGE_SIDE = 1024  # the boxes count pixels of images this wide
 
 
-class FromHeader:
+class HeaderFields:
     """Read age, sex, view and site from DICOM headers."""
 
     columns = ["age", "sex", "view", "site"]
@@ -40,23 +44,23 @@ class FromHeader:
 
         header: the data set of pydicom.
         """
-        from pneumo_utils.data.dicom import years
+        from pneumo_utils.data.dicom import age_in_years
 
         return {
-            "age": years(header.get("PatientAge", "")),
+            "age": age_in_years(header.get("PatientAge", "")),
             "sex": str(header.get("PatientSex", "") or ""),
             "view": str(header.get("ViewPosition", "") or ""),
             "site": str(header.get("InstitutionName", "") or ""),
         }
 
 
-def looks_like(tree: Tree) -> bool:
+def looks_like(tree: FileTree) -> bool:
     """Tell whether a folder looks like this release.
 
     tree: the files of the folder.
     """
-    return bool(tree.find_table(LABELS) or tree.find_table(DETAILS)) or any(
-        PICTURES in name for name in tree.image_files()
+    return bool(tree.find_table(BOX_TABLE) or tree.find_table(CLASS_TABLE)) or any(
+        IMAGE_FOLDER in name for name in tree.image_files()
     )
 
 
@@ -66,12 +70,12 @@ def read(root: str | Path, say=print) -> Cohort:
     root: the folder or archive of the release.
     say: prints the summary; None prints nothing.
     """
-    tree = Tree.open(root)
+    tree = FileTree.open(root)
     if not looks_like(tree):
-        raise not_this(sys.modules[__name__], tree)
-    builder = Reading(TITLE, tree)
-    labels, details = _table(tree, LABELS), _table(tree, DETAILS)
-    rows = csv_reader.read(
+        raise wrong_release(sys.modules[__name__], tree)
+    builder = CohortBuilder(TITLE, tree)
+    labels, details = _table(tree, BOX_TABLE), _table(tree, CLASS_TABLE)
+    rows = csv_reader.read_csv_table(
         labels,
         {
             "image": ("patientId",),
@@ -82,41 +86,41 @@ def read(root: str | Path, say=print) -> Cohort:
             "target": ("Target",),
         },
     )
-    csv_reader.known(labels, rows, "target", ["0", "1"])
-    rows = csv_reader.numbers(labels, rows, "x", "y", "width", "height")
-    classes = csv_reader.read(details, {"image": ("patientId",), "labels": ("class",)})
-    csv_reader.known(details, classes, "labels", CLASSES)
+    csv_reader.check_values(labels, rows, "target", ["0", "1"])
+    rows = csv_reader.parse_numbers(labels, rows, "x", "y", "width", "height")
+    classes = csv_reader.read_csv_table(details, {"image": ("patientId",), "labels": ("class",)})
+    csv_reader.check_values(details, classes, "labels", CLASSES)
     _check_agreement(labels, rows, "target")
     _check_agreement(details, classes, "labels")
 
     table = rows.drop_duplicates("image")[["image", "target"]].merge(
         classes.drop_duplicates("image")[["image", "labels"]], on="image", how="left"
     )
-    builder.exclude(table["image"][table["labels"].isna()], f"in {LABELS} and not in {DETAILS}")
+    builder.exclude(table["image"][table["labels"].isna()], f"in {BOX_TABLE} and not in {CLASS_TABLE}")
     table = table.dropna(subset="labels").assign(target=lambda t: t["target"].astype(int))
     files = _image_files(tree, builder, set(table["image"]))
     builder.exclude(table["image"][~table["image"].isin(files)], "in the table, and no image of that name")
     table = table[table["image"].isin(files)].assign(path=lambda t: t["image"].map(files)).reset_index(drop=True)
     if table.empty:
-        raise half(
+        raise incomplete_release(
             TITLE,
             tree.root,
-            f"the tables are there and none of their images ({PICTURES}/<patientId>.dcm)",
+            f"the tables are there and none of their images ({IMAGE_FOLDER}/<patientId>.dcm)",
             f"Fetch them: {SOURCE}.",
         )
     table = builder.mask_implausible_ages(
-        builder.keep_readable(table, FromHeader()).assign(patient=lambda t: t["image"])
+        builder.keep_readable(table, HeaderFields()).assign(patient=lambda t: t["image"])
     )
     if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
         builder.add_note("images that are not DICOM: their ages, sexes and views are not known")
     boxes = rows[(rows["target"] == "1")].assign(finding="Lung Opacity")
-    return builder.cohort(table, "rsna", CLASSES, builder.convert_boxes(boxes, table, FRAME, labels.name), say=say)
+    return builder.cohort(table, "rsna", CLASSES, builder.convert_boxes(boxes, table, IMAGE_SIDE, labels.name), say=say)
 
 
-def _table(tree: Tree, name: str) -> Path:
+def _table(tree: FileTree, name: str) -> Path:
     """Find a table, or raise `StudyError`."""
     if not (path := tree.find_table(name)):
-        raise half(TITLE, tree.root, f"{name} is not there", f"Fetch it: {SOURCE}.")
+        raise incomplete_release(TITLE, tree.root, f"{name} is not there", f"Fetch it: {SOURCE}.")
     return path
 
 
@@ -131,7 +135,7 @@ def _check_agreement(path: Path, rows: pd.DataFrame, column: str) -> None:
         )
 
 
-def _image_files(tree: Tree, builder: Reading, wanted: set[str]) -> dict[str, Path]:
+def _image_files(tree: FileTree, builder: CohortBuilder, wanted: set[str]) -> dict[str, Path]:
     """Return the image files by patient id; files that are not in the table are excluded."""
     files, unlisted = {}, []
     for name, path in tree.image_files().items():
@@ -144,5 +148,5 @@ def _image_files(tree: Tree, builder: Reading, wanted: set[str]) -> dict[str, Pa
     test = [name for name in unlisted if "stage_2_test_images" in name]
     if test:
         builder.add_note(f"stage_2_test_images is left alone: its {len(test):,} images have no published labels")
-    builder.exclude([name for name in unlisted if name not in set(test)], f"not in {LABELS}")
+    builder.exclude([name for name in unlisted if name not in set(test)], f"not in {BOX_TABLE}")
     return files

@@ -5,11 +5,11 @@ from functools import lru_cache
 
 import torch
 
-from pneumo_utils.models.blocks import About
+from pneumo_utils.models.blocks import TrunkInfo
 
 
 @lru_cache
-def axes(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pixel_coordinates(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the coordinates of the pixels, from -1 to 1: x along the columns and y along the rows.
 
     size: pixels of a side.
@@ -21,7 +21,7 @@ def axes(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return x[None], y[None]
 
 
-def turned(
+def object_coordinates(
     size: int, centre: torch.Tensor, angle: torch.Tensor, radius: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Compute coordinates in which a shifted, rotated and scaled object fills the square from -1 to 1.
@@ -33,13 +33,13 @@ def turned(
 
     Returns both coordinates as tensors (B, size, size).
     """
-    x, y = axes(size)
+    x, y = pixel_coordinates(size)
     dx, dy = x - centre[:, 0, None, None], y - centre[:, 1, None, None]
     c, s = angle.cos()[:, None, None], angle.sin()[:, None, None]
     return (dx * c + dy * s) / radius[:, 0, None, None], (dy * c - dx * s) / radius[:, 1, None, None]
 
 
-def standard(fields: torch.Tensor) -> torch.Tensor:
+def standardize(fields: torch.Tensor) -> torch.Tensor:
     """Scale each field to mean 0 and standard deviation 1.
 
     fields: tensor (..., rows, columns).
@@ -47,7 +47,7 @@ def standard(fields: torch.Tensor) -> torch.Tensor:
     return (fields - fields.mean((-2, -1), keepdim=True)) / fields.std((-2, -1), keepdim=True).clamp(min=1e-6)
 
 
-def coarse(fields: torch.Tensor, pixels: int) -> torch.Tensor:
+def block_means(fields: torch.Tensor, pixels: int) -> torch.Tensor:
     """Average each field over squares of pixels.
 
     fields: tensor (B, rows, columns).
@@ -56,7 +56,7 @@ def coarse(fields: torch.Tensor, pixels: int) -> torch.Tensor:
     return torch.nn.functional.avg_pool2d(fields, pixels)
 
 
-class Chance:
+class BatchRNG:
     """Random numbers of one batch.
 
     seed: seed of the whole bank.
@@ -74,7 +74,7 @@ class Chance:
         """
         return torch.rand(*shape, generator=self.source) * (high - low) + low
 
-    def scale(self, low: float, high: float, *shape: int) -> torch.Tensor:
+    def log_uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
         """Draw numbers whose logarithm is uniform.
 
         low, high: the range.
@@ -89,7 +89,7 @@ class Chance:
         """
         return torch.randn(*shape, generator=self.source)
 
-    def below(self, number: int, *shape: int) -> torch.Tensor:
+    def integers(self, number: int, *shape: int) -> torch.Tensor:
         """Draw integers from 0 to `number` - 1.
 
         number: how many different integers there are.
@@ -97,7 +97,7 @@ class Chance:
         """
         return torch.randint(number, shape, generator=self.source)
 
-    def happens(self, probability: float, *shape: int) -> torch.Tensor:
+    def bernoulli(self, probability: float, *shape: int) -> torch.Tensor:
         """Draw booleans.
 
         probability: of True.
@@ -106,23 +106,23 @@ class Chance:
         return torch.rand(*shape, generator=self.source) < probability
 
 
-GAIN, OFFSET, GAMMA = (0.75, 1.25), (-0.1, 0.1), (0.7, 1.4)
+GAIN_RANGE, OFFSET_RANGE, GAMMA_RANGE = (0.75, 1.25), (-0.1, 0.1), (0.7, 1.4)
 
 
-def jittered(images: torch.Tensor, luck: torch.Generator) -> torch.Tensor:
+def jitter_intensity(images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Scale bytes to floats from 0 to 1, and change gain, offset and gamma of each image at random.
 
     images: uint8 tensor (B, size, size).
     generator: source of random numbers.
     """
     gain, offset, gamma = (
-        (low + (high - low) * torch.rand(len(images), 1, 1, generator=luck)).to(images.device)
-        for low, high in (GAIN, OFFSET, GAMMA)
+        (low + (high - low) * torch.rand(len(images), 1, 1, generator=generator)).to(images.device)
+        for low, high in (GAIN_RANGE, OFFSET_RANGE, GAMMA_RANGE)
     )
     return (images.float() / 255 * gain + offset).clamp(0, 1) ** gamma
 
 
-def as_input(images: torch.Tensor, about: About) -> torch.Tensor:
+def to_network_input(images: torch.Tensor, about: TrunkInfo) -> torch.Tensor:
     """Normalise grey images and copy them to three channels, as the trunk expects them.
 
     images: floats from 0 to 1, tensor (B, size, size).

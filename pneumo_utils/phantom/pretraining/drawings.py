@@ -5,25 +5,30 @@ from functools import lru_cache
 
 import torch
 
-from pneumo_utils.phantom.pretraining.canvas import Chance, axes, standard, turned
+from pneumo_utils.phantom.pretraining.canvas import BatchRNG, object_coordinates, pixel_coordinates, standardize
 
-FAMILIES = 48
-MAPS, PLAYERS, ROUNDS, SETTLE = 4, 192, 40, 12
-FILL = 0.10, 0.65  # smallest and largest fraction of the canvas that the attractor of a family covers
+N_FRACTALS = 48
+N_CONTRACTIONS, N_POINTS, N_STEPS, BURN_IN = 4, 192, 40, 12
+FILL_RANGE = 0.10, 0.65  # smallest and largest fraction of the canvas that the attractor of a family covers
 
 
-def _random_systems(chance: Chance, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _random_systems(chance: BatchRNG, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw iterated function systems.
 
     Returns contractions (number, N_CONTRACTIONS, 2, 3), composed of rotations and singular values, and their
     probabilities (number, N_CONTRACTIONS).
     """
-    first, second = chance.uniform(-3.1416, 3.1416, number, MAPS), chance.uniform(-3.1416, 3.1416, number, MAPS)
-    stretch = chance.uniform(0.15, 0.85, number, MAPS, 2)
+    first, second = (
+        chance.uniform(-3.1416, 3.1416, number, N_CONTRACTIONS),
+        chance.uniform(-3.1416, 3.1416, number, N_CONTRACTIONS),
+    )
+    stretch = chance.uniform(0.15, 0.85, number, N_CONTRACTIONS, 2)
     linear = _rotation(first) @ torch.diag_embed(stretch) @ _rotation(second)
-    in_use = torch.arange(MAPS) < 2 + chance.below(MAPS - 1, number, 1)
+    in_use = torch.arange(N_CONTRACTIONS) < 2 + chance.integers(N_CONTRACTIONS - 1, number, 1)
     weight = (stretch.prod(-1) + 0.02) * in_use
-    return torch.cat([linear, chance.uniform(-1, 1, number, MAPS, 2, 1)], -1), weight / weight.sum(-1, keepdim=True)
+    return torch.cat([linear, chance.uniform(-1, 1, number, N_CONTRACTIONS, 2, 1)], -1), weight / weight.sum(
+        -1, keepdim=True
+    )
 
 
 def _rotation(angle: torch.Tensor) -> torch.Tensor:
@@ -32,21 +37,21 @@ def _rotation(angle: torch.Tensor) -> torch.Tensor:
 
 
 @lru_cache
-def families() -> tuple[torch.Tensor, torch.Tensor]:
+def fractal_systems() -> tuple[torch.Tensor, torch.Tensor]:
     """Choose the iterated function systems of the fractal categories. They are always the same.
 
     Only systems whose attractor fills a suitable fraction of the canvas (`FILL_RANGE`) are chosen.
 
     Returns the contractions (N_FRACTALS, N_CONTRACTIONS, 2, 3) and their probabilities (N_FRACTALS, N_CONTRACTIONS).
     """
-    chance = Chance(seed=0, batch=0)
-    systems, weights = _random_systems(chance, 8 * FAMILIES)
+    chance = BatchRNG(seed=0, batch=0)
+    systems, weights = _random_systems(chance, 8 * N_FRACTALS)
     fill = (_count_visits(chance, systems, weights, 40) > 0).float().mean((1, 2))
-    good = ((fill > FILL[0]) & (fill < FILL[1])).nonzero()[:FAMILIES, 0]
+    good = ((fill > FILL_RANGE[0]) & (fill < FILL_RANGE[1])).nonzero()[:N_FRACTALS, 0]
     return systems[good], weights[good]
 
 
-def fractals(chance: Chance, family: torch.Tensor, size: int) -> torch.Tensor:
+def draw_fractals(chance: BatchRNG, family: torch.Tensor, size: int) -> torch.Tensor:
     """Draw one fractal per image: the attractor of a slightly changed system of the given family.
 
     chance: random numbers of the batch.
@@ -55,31 +60,31 @@ def fractals(chance: Chance, family: torch.Tensor, size: int) -> torch.Tensor:
 
     Returns fields (B, size, size) from 0 to 1.
     """
-    systems, weights = (values[family] for values in families())
+    systems, weights = (values[family] for values in fractal_systems())
     systems = systems + 0.04 * chance.normal(*systems.shape)
     counts = _count_visits(chance, systems, weights, size)
     return (counts / counts.flatten(1).quantile(0.98, dim=1).clamp(min=1)[:, None, None]).clamp(max=1) ** 0.6
 
 
-def _count_visits(chance: Chance, systems: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
+def _count_visits(chance: BatchRNG, systems: torch.Tensor, weights: torch.Tensor, size: int) -> torch.Tensor:
     """Play the chaos game and count the visits of each pixel.
 
     The attractor is rotated at random and scaled by its own deviation.
     """
     number = len(systems)
-    points, visited = chance.uniform(-1, 1, number, PLAYERS, 2), []
-    moves = torch.multinomial(weights, PLAYERS * ROUNDS, replacement=True, generator=chance.source).view(
-        number, ROUNDS, PLAYERS
+    points, visited = chance.uniform(-1, 1, number, N_POINTS, 2), []
+    moves = torch.multinomial(weights, N_POINTS * N_STEPS, replacement=True, generator=chance.source).view(
+        number, N_STEPS, N_POINTS
     )
-    rows, flat = torch.arange(number)[:, None] * MAPS, systems.flatten(0, 1).flatten(1)
-    for step in range(ROUNDS):
+    rows, flat = torch.arange(number)[:, None] * N_CONTRACTIONS, systems.flatten(0, 1).flatten(1)
+    for step in range(N_STEPS):
         a, b, e, c, d, f = flat[rows + moves[:, step]].unbind(-1)
         x, y = points.unbind(-1)
         points = torch.stack([a * x + b * y + e, c * x + d * y + f], -1).clamp(-50, 50)
-        if step >= SETTLE:
+        if step >= BURN_IN:
             visited.append(points)
     trajectory = torch.cat(visited, 1)
-    trajectory = standard(trajectory.mT[..., None, :])[..., 0, :].mT @ _rotation(chance.uniform(-0.5, 0.5, number))
+    trajectory = standardize(trajectory.mT[..., None, :])[..., 0, :].mT @ _rotation(chance.uniform(-0.5, 0.5, number))
     reach = chance.uniform(0.30, 0.48, number)[:, None, None] * chance.uniform(0.8, 1.25, number, 1, 2)
     pixel = ((trajectory * reach + 1) / 2 * size).floor().long()
     inside = ((pixel >= 0) & (pixel < size)).all(-1)
@@ -87,7 +92,7 @@ def _count_visits(chance: Chance, systems: torch.Tensor, weights: torch.Tensor, 
     return torch.bincount(index[inside], minlength=number * size * size).view(number, size, size).float()
 
 
-NOTCH = 0.42  # distance of a star's notches from its centre
+NOTCH_RADIUS = 0.42  # distance of a star's notches from its centre
 
 
 def _disc(u, v):
@@ -108,7 +113,7 @@ def _star(u, v):
     The angle is folded into one tenth of a turn, in which the edge is one straight line from a tip to a notch.
     """
     radius, angle = torch.hypot(u, v), torch.remainder(torch.atan2(u, -v) + math.pi / 5, 2 * math.pi / 5) - math.pi / 5
-    along, across = NOTCH * math.cos(math.pi / 5) - 1, NOTCH * math.sin(math.pi / 5)
+    along, across = NOTCH_RADIUS * math.cos(math.pi / 5) - 1, NOTCH_RADIUS * math.sin(math.pi / 5)
     return (along * radius * angle.abs().sin() - across * (radius * angle.cos() - 1)) / math.hypot(along, across)
 
 
@@ -131,7 +136,7 @@ def _tree(u, v):
     return torch.maximum(trunk, 0.58 - torch.hypot(u, v + 0.37))
 
 
-KINDS = {
+SHAPE_KINDS = {
     "disc": _disc,
     "square": _square,
     "triangle": _triangle,
@@ -143,7 +148,7 @@ KINDS = {
 }
 
 
-def shapes(
+def draw_shapes(
     kind: torch.Tensor,
     centre: torch.Tensor,
     angle: torch.Tensor,
@@ -160,36 +165,36 @@ def shapes(
     softness: width of the edge in pixels, tensor (B,).
     size: pixels of a side.
     """
-    u, v = turned(size, centre, angle, radius)
+    u, v = object_coordinates(size, centre, angle, radius)
     depth = torch.empty_like(u)
-    for number, inside in enumerate(KINDS.values()):
+    for number, inside in enumerate(SHAPE_KINDS.values()):
         if len(rows := (kind == number).nonzero()[:, 0]):
             depth[rows] = inside(u[rows], v[rows])
     pixels = radius.mean(1) * size / 2
     return torch.sigmoid(4 * depth * (pixels / softness)[:, None, None])
 
 
-QUARTERS = [index * math.pi / 4 for index in range(4)]
+ORIENTATIONS = [index * math.pi / 4 for index in range(4)]
 # noise: (exponent of the decay from the peak, peak in cycles per canvas, orientation or None)
-SPECTRA = (
+NOISE_TEXTURES = (
     [(exponent, 1, None) for exponent in (0.4, 0.8, 1.2, 1.6, 2.0, 2.6)]
     + [(6, peak, None) for peak in (4, 8, 14)]
-    + [(1.2, 1, angle) for angle in QUARTERS]
-    + [(6, peak, angle) for peak in (5, 10) for angle in QUARTERS]
+    + [(1.2, 1, angle) for angle in ORIENTATIONS]
+    + [(6, peak, angle) for peak in (5, 10) for angle in ORIENTATIONS]
 )
 # waves: (kind, cycles per canvas, sharpness)
-WAVES = (
+WAVE_TEXTURES = (
     [("stripes", cycles, sharp) for cycles in (3, 5, 8, 13) for sharp in (0.5, 6)]
     + [("rings", cycles, 1.5) for cycles in (3, 6, 10)]
     + [("chequers", cycles, 3) for cycles in (3, 6, 10)]
     + [("spokes", cycles, 1.5) for cycles in (5, 9)]
 )
 # cells: (number, True for walls and False for bodies)
-CELLS = [(number, walls) for number in (6, 14, 30, 60) for walls in (False, True)]
-TEXTURES = len(SPECTRA) + len(WAVES) + len(CELLS)
+CELL_TEXTURES = [(number, walls) for number in (6, 14, 30, 60) for walls in (False, True)]
+N_TEXTURES = len(NOISE_TEXTURES) + len(WAVE_TEXTURES) + len(CELL_TEXTURES)
 
 
-def textures(chance: Chance, category: torch.Tensor, size: int) -> torch.Tensor:
+def draw_textures(chance: BatchRNG, category: torch.Tensor, size: int) -> torch.Tensor:
     """Draw one texture per image.
 
     chance: random numbers of the batch.
@@ -199,34 +204,34 @@ def textures(chance: Chance, category: torch.Tensor, size: int) -> torch.Tensor:
     Returns fields (B, size, size) with mean 0 and deviation 1.
     """
     drawn, start = torch.zeros(len(category), size, size), 0
-    for table, draw in ((SPECTRA, _noise), (WAVES, _waves), (CELLS, _cells)):
+    for table, draw in ((NOISE_TEXTURES, _noise), (WAVE_TEXTURES, _waves), (CELL_TEXTURES, _cells)):
         rows = ((category >= start) & (category < start + len(table))).nonzero()[:, 0]
         if len(rows):
             drawn[rows] = draw(chance, [table[number] for number in (category[rows] - start).tolist()], size)
         start += len(table)
-    return standard(drawn)
+    return standardize(drawn)
 
 
-def _noise(chance: Chance, rows: list, size: int) -> torch.Tensor:
+def _noise(chance: BatchRNG, rows: list, size: int) -> torch.Tensor:
     """Draw random noise with the given power spectra."""
     decays, peaks = (torch.tensor([row[k] for row in rows], dtype=torch.float32)[:, None, None] for k in (0, 1))
     angle = torch.tensor([row[2] if row[2] is not None else 0.0 for row in rows]) + 0.12 * chance.normal(len(rows))
     oriented = torch.tensor([row[2] is not None for row in rows])[:, None, None]
     fy, fx = torch.meshgrid(torch.fft.fftfreq(size) * size, torch.fft.rfftfreq(size) * size, indexing="ij")
     radius = (fx**2 + fy**2).sqrt()[None].clamp(min=0.5)
-    distance = (radius / (peaks * chance.scale(0.85, 1.18, len(rows), 1, 1))).log().abs()
+    distance = (radius / (peaks * chance.log_uniform(0.85, 1.18, len(rows), 1, 1))).log().abs()
     across = torch.sin(torch.atan2(fy, fx)[None] - angle[:, None, None])
     gain = torch.exp(-decays * distance) * torch.where(oriented, torch.exp(-((across / 0.25) ** 2)), 1.0)
     return torch.fft.irfft2(torch.fft.rfft2(chance.normal(len(rows), size, size)) * gain, s=(size, size))
 
 
-def _waves(chance: Chance, rows: list, size: int) -> torch.Tensor:
+def _waves(chance: BatchRNG, rows: list, size: int) -> torch.Tensor:
     """Draw stripes, rings, chequers or spokes."""
     number = len(rows)
-    x, y = axes(size)
+    x, y = pixel_coordinates(size)
     kinds = [row[0] for row in rows]
     cycles, sharp = (torch.tensor([row[k] for row in rows], dtype=torch.float32)[:, None, None] for k in (1, 2))
-    cycles, phase = cycles * chance.scale(0.88, 1.14, number, 1, 1), chance.uniform(0, 2 * math.pi, number, 1, 1)
+    cycles, phase = cycles * chance.log_uniform(0.88, 1.14, number, 1, 1), chance.uniform(0, 2 * math.pi, number, 1, 1)
     angle, bend = chance.uniform(0, math.pi, number, 1, 1), chance.uniform(-0.35, 0.35, number, 1, 1)
     ax, ay = chance.uniform(-0.5, 0.5, 2, number, 1, 1)
     u, v = x * angle.cos() + y * angle.sin(), y * angle.cos() - x * angle.sin()
@@ -241,7 +246,7 @@ def _waves(chance: Chance, rows: list, size: int) -> torch.Tensor:
     return torch.tanh(sharp * wave)
 
 
-def _cells(chance: Chance, rows: list, size: int) -> torch.Tensor:
+def _cells(chance: BatchRNG, rows: list, size: int) -> torch.Tensor:
     """Draw cells around scattered points, as bodies or as walls.
 
     Bodies show the distance to the nearest point, walls the difference between the second nearest and the nearest.
@@ -249,7 +254,7 @@ def _cells(chance: Chance, rows: list, size: int) -> torch.Tensor:
     max_points = max(row[0] for row in rows)
     seeds = chance.uniform(-1.1, 1.1, len(rows), max_points, 2)
     seeds[torch.arange(max_points) >= torch.tensor([row[0] for row in rows])[:, None]] = 99.0
-    x, y = axes(size)
+    x, y = pixel_coordinates(size)
     distance = torch.cdist(torch.stack([x, y], -1).view(1, -1, 2).expand(len(rows), -1, -1), seeds)
     nearest = distance.topk(2, largest=False).values.view(len(rows), size, size, 2)
     walls = torch.tensor([row[1] for row in rows])[:, None, None]

@@ -14,22 +14,41 @@ from torch.nn.functional import (
 )
 
 from pneumo_utils.detection.metrics import average_precision
-from pneumo_utils.detection.yolov2 import COCO, NOTHING, anchors, decode, losses, yolov2_detector
+from pneumo_utils.detection.yolov2 import (
+    COCO_ANCHORS,
+    PADDING_CLASS,
+    cluster_anchors,
+    decode_boxes,
+    loss_terms,
+    yolov2_detector,
+)
 from pneumo_utils.models.blocks import HEAD, Chain
 from pneumo_utils.models.create import trunk
-from pneumo_utils.models.decompose import TOP, pooled
-from pneumo_utils.phantom.pretraining.canvas import as_input, jittered, standard
-from pneumo_utils.phantom.pretraining.drawings import KINDS
-from pneumo_utils.phantom.pretraining.scenes import CATEGORIES, CROP, MAPS, Bank, pictures, scenes, window
+from pneumo_utils.models.decompose import TOP, pooled_classifier
+from pneumo_utils.phantom.pretraining.canvas import jitter_intensity, standardize, to_network_input
+from pneumo_utils.phantom.pretraining.drawings import SHAPE_KINDS
+from pneumo_utils.phantom.pretraining.scenes import (
+    CROP_SIZE,
+    MAP_NAMES,
+    N_CATEGORIES,
+    ImageBank,
+    crop_scenes,
+    object_bank,
+    scene_bank,
+)
 
 MAP_CELLS = {"brightness": 8, "clouds": 4, "patch": 4, "detail": 4}  # cells of a side in which each map is predicted
 # Targets are divided by these. They are about the deviation of each target, so that no loss dominates.
-SPREAD = {"brightness": 0.8, "clouds": 0.08, "patch": 0.35, "detail": 0.85}
-WEIGHTS = {"category": 1.5, "shapes": 0.5, "brightness": 2.0, "clouds": 1.0, "patch": 0.5, "detail": 0.5}
-WIDTHS = {"category": CATEGORIES, "shapes": len(KINDS), **{name: MAP_CELLS[name] ** 2 for name in MAPS}}
+TARGET_SCALE = {"brightness": 0.8, "clouds": 0.08, "patch": 0.35, "detail": 0.85}
+QUESTION_WEIGHTS = {"category": 1.5, "shapes": 0.5, "brightness": 2.0, "clouds": 1.0, "patch": 0.5, "detail": 0.5}
+QUESTION_WIDTHS = {
+    "category": N_CATEGORIES,
+    "shapes": len(SHAPE_KINDS),
+    **{name: MAP_CELLS[name] ** 2 for name in MAP_NAMES},
+}
 
 
-class Answers(nn.Module):
+class QuestionHead(nn.Module):
     """A linear layer on the pooled feature maps, with outputs for every question.
 
     channels: channels of the feature maps.
@@ -40,35 +59,38 @@ class Answers(nn.Module):
         super().__init__()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.read = nn.Linear(channels, sum(WIDTHS.values()))
+            self.read = nn.Linear(channels, sum(QUESTION_WIDTHS.values()))
 
     def forward(self, maps: torch.Tensor) -> dict[str, torch.Tensor]:
         """Compute the outputs: question -> tensor (B, width of the question).
 
         maps: feature maps (B, C, H, W).
         """
-        return dict(zip(WIDTHS, self.read(maps.mean((2, 3)).float()).split(list(WIDTHS.values()), 1)))
+        return dict(zip(QUESTION_WIDTHS, self.read(maps.mean((2, 3)).float()).split(list(QUESTION_WIDTHS.values()), 1)))
 
-    def begin_at(self, true: dict[str, torch.Tensor]) -> None:
+    def set_initial_bias(self, targets: dict[str, torch.Tensor]) -> None:
         """Set the biases of the maps to the mean of the targets, so that the first outputs are not far off.
 
         targets: question -> tensor, as `make_targets` returns them.
         """
         with torch.no_grad():
-            for name, bias in zip(WIDTHS, self.read.bias.split(list(WIDTHS.values()))):
-                if name in MAPS:
-                    bias.copy_(true[name].mean(0))
+            for name, bias in zip(QUESTION_WIDTHS, self.read.bias.split(list(QUESTION_WIDTHS.values()))):
+                if name in MAP_NAMES:
+                    bias.copy_(targets[name].mean(0))
 
     def of(self, question: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Return copies of the weight and the bias of one question.
 
         question: its name, for example "category".
         """
-        part = slice(start := sum(list(WIDTHS.values())[: list(WIDTHS).index(question)]), start + WIDTHS[question])
+        part = slice(
+            start := sum(list(QUESTION_WIDTHS.values())[: list(QUESTION_WIDTHS).index(question)]),
+            start + QUESTION_WIDTHS[question],
+        )
         return self.read.weight.detach()[part].clone(), self.read.bias.detach()[part].clone()
 
 
-def truth(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> dict[str, torch.Tensor]:
+def make_targets(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> dict[str, torch.Tensor]:
     """Build the targets of all questions.
 
     category: fractal or texture of each image, integers (B,).
@@ -78,35 +100,35 @@ def truth(category: torch.Tensor, present: torch.Tensor, maps: torch.Tensor) -> 
     Returns question -> tensor.
     """
     map_targets = {
-        name: adaptive_avg_pool2d(maps[:, index], MAP_CELLS[name]).flatten(1) / SPREAD[name]
-        for index, name in enumerate(MAPS)
+        name: adaptive_avg_pool2d(maps[:, index], MAP_CELLS[name]).flatten(1) / TARGET_SCALE[name]
+        for index, name in enumerate(MAP_NAMES)
     }
     return {"category": category, "shapes": present.float(), **map_targets}
 
 
-def source_losses(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def question_losses(answers: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Compute the loss of each question, before it is weighted. Each is about 1 for outputs that ignore the image.
 
     answers: question -> output of the network.
     targets: question -> target, as `make_targets` returns them.
     """
     losses = {
-        "category": cross_entropy(answers["category"], true["category"]) / math.log(CATEGORIES),
-        "shapes": binary_cross_entropy_with_logits(answers["shapes"], true["shapes"]) / math.log(2),
+        "category": cross_entropy(answers["category"], targets["category"]) / math.log(N_CATEGORIES),
+        "shapes": binary_cross_entropy_with_logits(answers["shapes"], targets["shapes"]) / math.log(2),
     }
-    return losses | {name: mse_loss(answers[name], true[name]) for name in MAPS}
+    return losses | {name: mse_loss(answers[name], targets[name]) for name in MAP_NAMES}
 
 
-def loss(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> torch.Tensor:
+def weighted_loss(answers: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> torch.Tensor:
     """Compute the weighted sum of the losses of all questions.
 
     answers: question -> output of the network.
     targets: question -> target, as `make_targets` returns them.
     """
-    return sum(WEIGHTS[name] * part for name, part in source_losses(answers, true).items())
+    return sum(QUESTION_WEIGHTS[name] * part for name, part in question_losses(answers, targets).items())
 
 
-def score(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> dict[str, float]:
+def question_scores(answers: dict[str, torch.Tensor], targets: dict[str, torch.Tensor]) -> dict[str, float]:
     """Compute the metric of each question: accuracy of categories, average precision of shapes, R squared of each map.
 
     answers: question -> output of the network.
@@ -115,24 +137,24 @@ def score(answers: dict[str, torch.Tensor], true: dict[str, torch.Tensor]) -> di
     from sklearn.metrics import average_precision_score
 
     scores = {
-        "category": (answers["category"].argmax(1) == true["category"]).float().mean().item(),
-        "shapes": float(average_precision_score(true["shapes"].numpy(), answers["shapes"].numpy())),
+        "category": (answers["category"].argmax(1) == targets["category"]).float().mean().item(),
+        "shapes": float(average_precision_score(targets["shapes"].numpy(), answers["shapes"].numpy())),
     }
-    for name in MAPS:
-        variance = (true[name] - true[name].mean(0)).square().sum()
-        scores[name] = 1 - ((answers[name] - true[name]).square().sum() / variance).item()
+    for name in MAP_NAMES:
+        variance = (targets[name] - targets[name].mean(0)).square().sum()
+        scores[name] = 1 - ((answers[name] - targets[name]).square().sum() / variance).item()
     return scores
 
 
 DRAWINGS_RECIPE = (
-    f"One linear layer on the pooled maps answers, of {CROP} px windows of images drawn by formula: which of "
-    f"{CATEGORIES} fractals and textures "
+    f"One linear layer on the pooled maps answers, of {CROP_SIZE} px windows of images drawn by formula: which of "
+    f"{N_CATEGORIES} fractals and textures "
     "(cross-entropy), which of eight everyday shapes (binary cross-entropy), and where the image is bright (8 x "
     "8 cells), cloudy, filled by the "
     "fractal or texture, and rough (4 x 4 cells each; squared error). AdamW, one cycle; gain, offset and gamma "
     "at random."
 )
-MEASURES = {
+QUESTION_METRICS = {
     "category": "accuracy",
     "shapes": "average precision",
     "brightness": "R squared",
@@ -140,11 +162,11 @@ MEASURES = {
     "patch": "R squared",
     "detail": "R squared",
 }
-FEW = 1000  # images from which the first biases are computed
+N_BIAS_IMAGES = 1000  # images from which the first biases are computed
 
 
 @dataclass
-class DrawnTask:
+class SceneTask:
     """The task of a trunk: answer questions about drawn scenes.
 
     network: the trunk, followed by its `QuestionHead`.
@@ -153,11 +175,11 @@ class DrawnTask:
     """
 
     network: nn.Sequential
-    drawings: Bank
+    drawings: ImageBank
     batch: int
 
     @classmethod
-    def of(cls, name: str, images: int, seed: int, batch: int) -> "DrawnTask":
+    def of(cls, name: str, images: int, seed: int, batch: int) -> "SceneTask":
         """Build the task: draw the images and initialise the network.
 
         name: name of the trunk.
@@ -165,28 +187,32 @@ class DrawnTask:
         seed: seed of the images and of the initial weights.
         batch: batch size.
         """
-        chain, drawings = trunk(name, size="pocket", seed=seed), scenes(images, seed)
-        answers = Answers(chain.about.channels, seed)
+        chain, drawings = trunk(name, size="pocket", seed=seed), scene_bank(images, seed)
+        answers = QuestionHead(chain.about.channels, seed)
         # without batch norm, a network does not recover from first outputs that are far off
         if not any(isinstance(layer, nn.BatchNorm2d) for layer in chain.modules()):
-            answers.begin_at(truth(*window(drawings, torch.arange(min(len(drawings), FEW)))[1:]))
+            answers.set_initial_bias(
+                make_targets(*crop_scenes(drawings, torch.arange(min(len(drawings), N_BIAS_IMAGES)))[1:])
+            )
         return cls(nn.Sequential(chain, answers), drawings, batch)
 
-    def question(self, network: nn.Sequential, luck: torch.Generator) -> torch.Tensor:
+    def question(self, network: nn.Sequential, generator: torch.Generator) -> torch.Tensor:
         """Compute the loss of the network on a random batch.
 
         network: the network to train.
         generator: source of random numbers.
         """
         rows, (down, right) = (
-            torch.randint(len(self.drawings), (self.batch,), generator=luck),
-            torch.randint(3, (2,), generator=luck).tolist(),
+            torch.randint(len(self.drawings), (self.batch,), generator=generator),
+            torch.randint(3, (2,), generator=generator).tolist(),
         )
-        images, *answers = window(self.drawings, rows, down, right, device=next(network.parameters()).device)
-        return loss(network(as_input(jittered(images, luck), network[0].about)), truth(*answers))
+        images, *answers = crop_scenes(self.drawings, rows, down, right, device=next(network.parameters()).device)
+        return weighted_loss(
+            network(to_network_input(jitter_intensity(images, generator), network[0].about)), make_targets(*answers)
+        )
 
     @torch.no_grad()
-    def scored(self, held_out: int, seed: int) -> dict[str, dict[str, str | float]]:
+    def evaluate_held_out(self, held_out: int, seed: int) -> dict[str, dict[str, str | float]]:
         """Score the network on held-out images.
 
         held_out: how many images to draw.
@@ -194,40 +220,44 @@ class DrawnTask:
 
         Returns question -> its measure, its score, and the score of a baseline that ignores the image ("chance").
         """
-        bank, device = scenes(held_out, seed), next(self.network.parameters()).device
+        bank, device = scene_bank(held_out, seed), next(self.network.parameters()).device
         self.network.eval()
         outputs, targets = [], []
         for rows in torch.arange(len(bank)).split(250):
-            images, *answers = window(bank, rows, device=device)
-            outputs.append(self.network(as_input(images.float() / 255, self.network[0].about)))
-            targets.append(truth(*answers))
+            images, *answers = crop_scenes(bank, rows, device=device)
+            outputs.append(self.network(to_network_input(images.float() / 255, self.network[0].about)))
+            targets.append(make_targets(*answers))
         joined = (
             {name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]} for parts in (outputs, targets)
         )
-        baseline = {"category": 1 / CATEGORIES, "shapes": bank["present"].float().mean().item()}
+        baseline = {"category": 1 / N_CATEGORIES, "shapes": bank["present"].float().mean().item()}
         return {
-            name: {"measure": MEASURES[name], "score": round(value, 4), "chance": round(baseline.get(name, 0.0), 4)}
-            for name, value in score(*joined).items()
+            name: {
+                "measure": QUESTION_METRICS[name],
+                "score": round(value, 4),
+                "chance": round(baseline.get(name, 0.0), 4),
+            }
+            for name, value in question_scores(*joined).items()
         }
 
     def made(self) -> list[Chain]:
         """Return the trunk with a classifier of fractals and textures as its top."""
         chain, answers = self.network
-        top = pooled(fc=nn.Linear(chain.about.channels, CATEGORIES))
+        top = pooled_classifier(fc=nn.Linear(chain.about.channels, N_CATEGORIES))
         top.fc.weight.data, top.fc.bias.data = answers.of("category")
         return [Chain({**dict(chain.named_children()), TOP: top}, chain.about)]
 
 
-STRIDE = 8  # pixels per cell of the pocket detector and of its brightness map, along one side
-DETECTOR_CELLS = CROP // STRIDE
-BRIGHT = 2.0  # weight of the loss of the brightness
-CLASSES = 0.5  # factor of the class loss in the region loss; the shipped weights were trained with it
+DETECTOR_STRIDE = 8  # pixels per cell of the pocket detector and of its brightness map, along one side
+DETECTOR_CELLS = CROP_SIZE // DETECTOR_STRIDE
+BRIGHTNESS_WEIGHT = 2.0  # weight of the loss of the brightness
+CLASS_LOSS_FACTOR = 0.5  # factor of the class loss in the region loss; the shipped weights were trained with it
 DETECTOR_RECIPE = (
-    f"YOLOv2 finds one to five everyday shapes ({', '.join(KINDS)}) on textured grounds in {CROP} px pictures drawn "
+    f"YOLOv2 finds one to five everyday shapes ({', '.join(SHAPE_KINDS)}) on textured grounds in {CROP_SIZE} px pictures drawn "
     f"by formula: "
-    f"its region loss with {CLASSES:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear "
+    f"its region loss with {CLASS_LOSS_FACTOR:g} of its weight for classes, anchors from k-means on the drawn boxes. A linear "
     f"layer on Darknet's pooled maps says where the picture is bright "
-    f"({DETECTOR_CELLS} x {DETECTOR_CELLS} cells; squared error, weight {BRIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
+    f"({DETECTOR_CELLS} x {DETECTOR_CELLS} cells; squared error, weight {BRIGHTNESS_WEIGHT:g}). AdamW, one cycle; gain, offset and gamma at random, "
     "mirrored every second batch."
 )
 
@@ -242,7 +272,7 @@ class DetectorTask:
     """
 
     network: nn.ModuleDict
-    drawings: Bank
+    drawings: ImageBank
     batch: int
 
     @classmethod
@@ -253,35 +283,38 @@ class DetectorTask:
         seed: seed of the images and of the initial weights.
         batch: batch size.
         """
-        bank = pictures(images, seed)
-        boxes = bank["boxes"][bank["classes"] != NOTHING][:20_000]
-        shapes = anchors((boxes[:, 2:] - boxes[:, :2]) * DETECTOR_CELLS, len(COCO))
-        chain = yolov2_detector(len(KINDS), "pocket", shapes, seed=seed)
+        bank = object_bank(images, seed)
+        boxes = bank["boxes"][bank["classes"] != PADDING_CLASS][:20_000]
+        shapes = cluster_anchors((boxes[:, 2:] - boxes[:, :2]) * DETECTOR_CELLS, len(COCO_ANCHORS))
+        chain = yolov2_detector(len(SHAPE_KINDS), "pocket", shapes, seed=seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             bright = nn.Linear(chain.about.channels, DETECTOR_CELLS**2)
         return cls(nn.ModuleDict({"detector": chain, "bright": bright}), bank, batch)
 
-    def question(self, network: nn.ModuleDict, luck: torch.Generator) -> torch.Tensor:
+    def question(self, network: nn.ModuleDict, generator: torch.Generator) -> torch.Tensor:
         """Compute the loss of the network on a random batch.
 
         network: the network to train.
         generator: source of random numbers.
         """
-        rows, device = torch.randint(len(self.drawings), (self.batch,), generator=luck), network["bright"].weight.device
+        rows, device = (
+            torch.randint(len(self.drawings), (self.batch,), generator=generator),
+            network["bright"].weight.device,
+        )
         images, boxes, classes = (self.drawings[part][rows].to(device) for part in ("images", "boxes", "classes"))
-        if torch.rand((), generator=luck) < 0.5:
+        if torch.rand((), generator=generator) < 0.5:
             images, boxes = (
                 images.flip(-1),
                 torch.stack([1 - boxes[..., 2], boxes[..., 1], 1 - boxes[..., 0], boxes[..., 3]], -1),
             )
-        raw, bright = _predict(network, jittered(images, luck))
-        parts = losses(raw, boxes, classes, network["detector"].head.anchors)
-        region_loss = sum(CLASSES * part if name == "class" else part for name, part in parts.items())
-        return region_loss + BRIGHT * mse_loss(bright.float(), _brightness(images))
+        raw, bright = _predict(network, jitter_intensity(images, generator))
+        parts = loss_terms(raw, boxes, classes, network["detector"].head.anchors)
+        region_loss = sum(CLASS_LOSS_FACTOR * part if name == "class" else part for name, part in parts.items())
+        return region_loss + BRIGHTNESS_WEIGHT * mse_loss(bright.float(), _brightness(images))
 
     @torch.no_grad()
-    def scored(self, held_out: int, seed: int) -> dict[str, dict[str, float | str]]:
+    def evaluate_held_out(self, held_out: int, seed: int) -> dict[str, dict[str, float | str]]:
         """Score the network on held-out images: average precision of the shapes, and R squared of the brightness.
 
         held_out: how many images to draw.
@@ -289,20 +322,22 @@ class DetectorTask:
 
         Returns question -> its measure, its score, and the score of a baseline that ignores the image ("chance").
         """
-        bank, anchor_sizes = pictures(held_out, seed), self.network["detector"].head.anchors
+        bank, anchor_sizes = object_bank(held_out, seed), self.network["detector"].head.anchors
         self.network.eval()
         detections, predicted, brightness = [], [], []
         for images in bank["images"].split(250):
             images = images.to(anchor_sizes.device)
             raw, values = _predict(self.network, images.float() / 255)
-            detections += [{name: part.cpu() for name, part in boxes.items()} for boxes in decode(raw, anchor_sizes)]
+            detections += [
+                {name: part.cpu() for name, part in boxes.items()} for boxes in decode_boxes(raw, anchor_sizes)
+            ]
             predicted.append(values)
             brightness.append(_brightness(images))
         targets = [
-            {"boxes": boxes[kinds != NOTHING], "classes": kinds[kinds != NOTHING]}
+            {"boxes": boxes[kinds != PADDING_CLASS], "classes": kinds[kinds != PADDING_CLASS]}
             for boxes, kinds in zip(bank["boxes"], bank["classes"])
         ]
-        by_shape = {name: average_precision(detections, targets, kind) for kind, name in enumerate(KINDS)}
+        by_shape = {name: average_precision(detections, targets, kind) for kind, name in enumerate(SHAPE_KINDS)}
         precision = {"all shapes": sum(by_shape.values()) / len(by_shape), **by_shape}
         predicted, brightness = torch.cat(predicted), torch.cat(brightness)
         r_squared = (
@@ -328,7 +363,7 @@ def _predict(network: nn.ModuleDict, images: torch.Tensor) -> tuple[torch.Tensor
     """Run the detector on images from 0 to 1. Returns its raw output, and the predicted brightness."""
     chain = network["detector"]
     *before, head = chain
-    maps = as_input(images, chain.about)
+    maps = to_network_input(images, chain.about)
     for block in before:
         maps = block(maps)
     features = head.block6(maps)
@@ -337,4 +372,4 @@ def _predict(network: nn.ModuleDict, images: torch.Tensor) -> tuple[torch.Tensor
 
 def _brightness(images: torch.Tensor) -> torch.Tensor:
     """Compute the target of the brightness: means over cells, flattened."""
-    return avg_pool2d(standard(images.float()), STRIDE).flatten(1)
+    return avg_pool2d(standardize(images.float()), DETECTOR_STRIDE).flatten(1)

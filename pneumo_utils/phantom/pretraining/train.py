@@ -11,17 +11,17 @@ import torch
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of
-from pneumo_utils.data.pixel_cache import home
+from pneumo_utils.common.files import json_digest
+from pneumo_utils.data.pixel_cache import data_dir
 from pneumo_utils.models.weights import save_pocket
 from pneumo_utils.phantom.pretraining import tasks
 
-KEPT_EVERY = 100
+CHECKPOINT_EVERY = 100
 WARM_UP = 0.15  # fraction of the steps in which the learning rate rises
 
 
 @dataclass(frozen=True)
-class Settings:
+class PretrainSettings:
     """The hyperparameters of a pre-training run.
 
     steps: how many batches to train on.
@@ -44,11 +44,15 @@ class Settings:
     bfloat16: bool = False
 
 
-Question = Callable[[nn.Module, torch.Generator], torch.Tensor]  # network, random numbers -> loss of one batch
+BatchLoss = Callable[[nn.Module, torch.Generator], torch.Tensor]  # network, random numbers -> loss of one batch
 
 
-def fit(
-    network: nn.Module, question: Question, settings: Settings, kept: Path, say: Callable[[str], object] = print
+def train_network(
+    network: nn.Module,
+    batch_loss: BatchLoss,
+    settings: PretrainSettings,
+    checkpoint: Path,
+    log: Callable[[str], object] = print,
 ) -> float:
     """Train a network in place.
 
@@ -67,21 +71,21 @@ def fit(
         optimizer, settings.rate, total_steps=max(settings.steps, 10), pct_start=WARM_UP
     )
     parts = {"network": network, "optimizer": optimizer, "cycle": schedule}
-    first_step, seconds = _load_checkpoint(parts, settings, kept)
+    first_step, seconds = _load_checkpoint(parts, settings, checkpoint)
     start, total, count = time.monotonic() - seconds, 0.0, 0
     for step in range(first_step, settings.steps):
-        loss = _step(network, question, optimizer, settings, step)
+        loss = _step(network, batch_loss, optimizer, settings, step)
         schedule.step()
         total, count = total + loss.detach(), count + 1
-        if (step + 1) % KEPT_EVERY == 0 or step + 1 == settings.steps:
+        if (step + 1) % CHECKPOINT_EVERY == 0 or step + 1 == settings.steps:
             if not torch.isfinite(total):
                 raise StudyError(
                     f"The loss is not a number at step {step + 1}. Lower the learning rate from {settings.rate:g}, "
                     "or use another seed."
                 )
             seconds = time.monotonic() - start
-            _save_checkpoint(parts, settings, kept, step + 1, seconds)
-            say(
+            _save_checkpoint(parts, settings, checkpoint, step + 1, seconds)
+            log(
                 f"step {step + 1} of {settings.steps}, loss {total.item() / count:.4f}, "
                 f"{(step + 1) * settings.batch / seconds:.0f} images/s"
             )
@@ -89,7 +93,7 @@ def fit(
     return seconds
 
 
-def _step(network, question, optimizer, settings: Settings, step: int) -> torch.Tensor:
+def _step(network, question, optimizer, settings: PretrainSettings, step: int) -> torch.Tensor:
     """Train on one batch and return its loss."""
     generator = torch.Generator().manual_seed(settings.seed * 10_000_019 + step)
     with torch.autocast(torch.device(settings.device).type, torch.bfloat16, enabled=settings.bfloat16):
@@ -102,7 +106,7 @@ def _step(network, question, optimizer, settings: Settings, step: int) -> torch.
     return loss
 
 
-def _save_checkpoint(parts: dict, settings: Settings, path: Path, step: int, seconds: float) -> None:
+def _save_checkpoint(parts: dict, settings: PretrainSettings, path: Path, step: int, seconds: float) -> None:
     """Save the state of all parts. The file is replaced only when the new one is complete."""
     temporary = path.with_name(f".{path.name}")
     torch.save(
@@ -117,7 +121,7 @@ def _save_checkpoint(parts: dict, settings: Settings, path: Path, step: int, sec
     temporary.replace(path)
 
 
-def _load_checkpoint(parts: dict, settings: Settings, path: Path) -> tuple[int, float]:
+def _load_checkpoint(parts: dict, settings: PretrainSettings, path: Path) -> tuple[int, float]:
     """Load the state of a run with the same settings. Returns the next step and the seconds so far, or zeros."""
     if not path.exists():
         return 0, 0.0
@@ -140,7 +144,7 @@ def has_bfloat16(device: str) -> bool:
     return bool(capabilities().get("avx512_bf16", False))
 
 
-def pace(network: nn.Module, question: Question, settings: Settings, tried: int = 8) -> float:
+def seconds_per_step(network: nn.Module, batch_loss: BatchLoss, settings: PretrainSettings, n_steps: int = 8) -> float:
     """Measure the seconds of one training step on a copy of the network, as the median of a few steps.
 
     network: the network to train.
@@ -150,21 +154,21 @@ def pace(network: nn.Module, question: Question, settings: Settings, tried: int 
     """
     copy = deepcopy(network).to(settings.device, memory_format=torch.channels_last).train()
     optimizer, times = torch.optim.AdamW(copy.parameters()), []
-    for step in range(tried):
+    for step in range(n_steps):
         start = time.monotonic()
-        _step(copy, question, optimizer, settings, step).item()
+        _step(copy, batch_loss, optimizer, settings, step).item()
         times.append(time.monotonic() - start)
-    return sorted(times)[tried // 2]
+    return sorted(times)[n_steps // 2]
 
 
 DETECTOR = "darknet19"  # trained as a detector; all other trunks answer questions about drawn scenes
-IMAGES, HELD_OUT, HELD_OUT_SEED = 60_000, 3_000, 77_777
+N_TRAIN_IMAGES, N_HELD_OUT_IMAGES, HELD_OUT_SEED = 60_000, 3_000, 77_777
 MINUTES = {"cpu": 13.0, "cuda": 25.0}
-BATCH = {"cpu": 64, "cuda": 256}
-RATE = {"cpu": 4e-3, "cuda": 8e-3}
+BATCH_SIZES = {"cpu": 64, "cuda": 256}
+LEARNING_RATES = {"cpu": 4e-3, "cuda": 8e-3}
 # without batch norm, VGG16 does not train at the learning rate of the others
-GENTLE = {"vgg16": {"rate": 1.5e-3, "clip": 1.0}}
-LEAST_STEPS = 10
+SETTINGS_BY_TRUNK = {"vgg16": {"rate": 1.5e-3, "clip": 1.0}}
+MIN_STEPS = 10
 
 
 def pretrain(
@@ -173,8 +177,8 @@ def pretrain(
     steps: int | None = None,
     minutes: float | None = None,
     seed: int = 0,
-    images: int = IMAGES,
-    say: Callable[[str], object] = print,
+    images: int = N_TRAIN_IMAGES,
+    log: Callable[[str], object] = print,
 ) -> dict:
     """Train a pocket trunk on drawn images, and save its weights and their card.
 
@@ -190,32 +194,32 @@ def pretrain(
     """
     if seed == HELD_OUT_SEED:
         raise StudyError(f"Seed {seed} is the seed of the held-out images: use another.")
-    held_out, device = min(HELD_OUT, images), "cuda" if torch.cuda.is_available() else "cpu"
-    task: tasks.DetectorTask | tasks.DrawnTask
+    held_out, device = min(N_HELD_OUT_IMAGES, images), "cuda" if torch.cuda.is_available() else "cpu"
+    task: tasks.DetectorTask | tasks.SceneTask
     if name == DETECTOR:
-        task, recipe = tasks.DetectorTask.of(images, seed, BATCH[device]), tasks.DETECTOR_RECIPE
+        task, recipe = tasks.DetectorTask.of(images, seed, BATCH_SIZES[device]), tasks.DETECTOR_RECIPE
     else:
-        task, recipe = tasks.DrawnTask.of(name, images, seed, BATCH[device]), tasks.DRAWINGS_RECIPE
-    settings = Settings(
-        steps or LEAST_STEPS,
+        task, recipe = tasks.SceneTask.of(name, images, seed, BATCH_SIZES[device]), tasks.DRAWINGS_RECIPE
+    settings = PretrainSettings(
+        steps or MIN_STEPS,
         seed,
-        BATCH[device],
-        **{"rate": RATE[device], **GENTLE.get(name, {})},
+        BATCH_SIZES[device],
+        **{"rate": LEARNING_RATES[device], **SETTINGS_BY_TRUNK.get(name, {})},
         device=device,
         bfloat16=has_bfloat16(device),
     )
     if not steps:
-        max_steps = round((minutes or MINUTES[device]) * 60 / pace(task.network, task.question, settings))
-        settings = replace(settings, steps=max(LEAST_STEPS, max_steps))
-    checkpoint = home() / "pretraining" / f"{name}-{digest_of([asdict(settings), images])[:12]}.pt"
+        max_steps = round((minutes or MINUTES[device]) * 60 / seconds_per_step(task.network, task.question, settings))
+        settings = replace(settings, steps=max(MIN_STEPS, max_steps))
+    checkpoint = data_dir() / "pretraining" / f"{name}-{json_digest([asdict(settings), images])[:12]}.pt"
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    say(
+    log(
         f"{name}: {settings.steps} steps of {settings.batch} drawn images, "
         f"{'bfloat16' if settings.bfloat16 else 'float32'}"
     )
-    seconds = fit(task.network, task.question, settings, checkpoint, lambda line: say(f"{name}: {line}"))
+    seconds = train_network(task.network, task.question, settings, checkpoint, lambda line: log(f"{name}: {line}"))
     _round_to_half(task.network)
-    scores = task.scored(held_out, HELD_OUT_SEED)
+    scores = task.evaluate_held_out(held_out, HELD_OUT_SEED)
     card = {
         "recipe": recipe,
         "seed": seed,

@@ -16,28 +16,28 @@ from scipy.ndimage import gaussian_filter, median_filter
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pneumo_utils.common.code_digest import closure
+from pneumo_utils.common.code_digest import digest_dependencies
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of, sha
+from pneumo_utils.common.files import json_digest, sha256_hex
 from pneumo_utils.data.loaders import Loader
-from pneumo_utils.evaluation.scores import mean_of_people
+from pneumo_utils.evaluation.scores import clustered_mean_ci
 from pneumo_utils.phantom.restoration.pairs import (
-    NOISE,
-    TO_LEARN_FROM,
-    TO_TEST_ON,
-    Pairs,
-    Phantoms,
-    draw,
-    greys,
-    pair,
-    unit,
+    NOISE_RANGE,
+    TEST_SEED_OFFSET,
+    TRAIN_SEED_OFFSET,
+    PhantomImages,
+    RestorationPairs,
+    make_pair,
+    render_phantoms,
+    to_grey_bytes,
+    to_unit_range,
 )
 from pneumo_utils.training.callbacks import Precision, Recorder
-from pneumo_utils.training.compute import compute
+from pneumo_utils.training.compute import choose_compute
 from pneumo_utils.training.optimizers import adam
 from pneumo_utils.training.random_state import seeded
 
-WIDTHS = (24, 32, 48, 64, 64)  # channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size
+UNET_WIDTHS = (24, 32, 48, 64, 64)  # channels at 1/2, 1/4, 1/8, 1/16 and 1/32 of the image's size
 
 
 class UNet(nn.Module):
@@ -48,40 +48,43 @@ class UNet(nn.Module):
     residual: whether the output is the input plus a correction, which is 0 before training.
     """
 
-    def __init__(self, corrects: bool):
+    def __init__(self, residual: bool):
         super().__init__()
-        self.corrects = corrects
+        self.residual = residual
         self.down = nn.ModuleList(
-            _double_conv(before, width, stride) for before, width, stride in zip((4, *WIDTHS), WIDTHS, (1, 2, 2, 2, 2))
+            _double_conv(before, width, stride)
+            for before, width, stride in zip((4, *UNET_WIDTHS), UNET_WIDTHS, (1, 2, 2, 2, 2))
         )
-        self.up = nn.ModuleList(_double_conv(width + below, width) for width, below in zip(WIDTHS, WIDTHS[1:]))
-        self.out = nn.Conv2d(WIDTHS[0], 4, 3, padding=1)
+        self.up = nn.ModuleList(
+            _double_conv(width + below, width) for width, below in zip(UNET_WIDTHS, UNET_WIDTHS[1:])
+        )
+        self.out = nn.Conv2d(UNET_WIDTHS[0], 4, 3, padding=1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, picture: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """Compute the output images, of the same size.
 
         images: tensor (B, 1, H, W).
         """
-        height, width = picture.shape[-2:]
-        x = F.pixel_unshuffle(F.pad(picture, (0, width % 2, 0, height % 2), mode="replicate"), 2)
+        height, width = images.shape[-2:]
+        x = F.pixel_unshuffle(F.pad(images, (0, width % 2, 0, height % 2), mode="replicate"), 2)
         skips = [x := block(x) for block in self.down]
         x = skips.pop()
         for block, skip in zip(reversed(self.up), reversed(skips)):
             x = block(torch.cat([skip, F.interpolate(x, size=skip.shape[-2:])], dim=1))
         output = F.pixel_shuffle(self.out(x), 2)[..., :height, :width]
-        return picture + output if self.corrects else output
+        return images + output if self.residual else output
 
 
 def _double_conv(before: int, width: int, stride: int = 1) -> nn.Sequential:
     return nn.Sequential(ConvLayer(before, width, stride=stride), ConvLayer(width, width))
 
 
-AT_ONCE = 2**18  # pixels of a batch where no data loader makes batches
+MAX_BATCH_PIXELS = 2**18  # pixels of a batch where no data loader makes batches
 
 
-class Treatment(Transform):
+class RestorationTransform(Transform):
     """A transform that restores images, for the `batch_tfms` of a cohort's data loaders.
 
     `RestorationTransform(**train_restoration("bones", size=64))` makes one. It changes all parts of the cohort in the
@@ -99,11 +102,11 @@ class Treatment(Transform):
 
     def __init__(self, target: str, size: int, weights: dict[str, np.ndarray], scores: pd.DataFrame | None = None):
         self.target, self.size, self.scores = target, size, scores
-        hashes = {name: sha(np.ascontiguousarray(array).tobytes()) for name, array in weights.items()}
-        self.digest = digest_of([target, size, hashes, closure({__name__})])
+        hashes = {name: sha256_hex(np.ascontiguousarray(array).tobytes()) for name, array in weights.items()}
+        self.digest = json_digest([target, size, hashes, digest_dependencies({__name__})])
         # initial weights would use random numbers, and change the initial weights of a later network
         with torch.device("meta"):
-            network = UNet(corrects=target != "lungs")
+            network = UNet(residual=target != "lungs")
         network.load_state_dict(
             {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}, assign=True
         )
@@ -116,16 +119,16 @@ class Treatment(Transform):
         """
         return TensorImage(self._restore(x.as_subclass(Tensor)[:, :1]).expand(-1, x.shape[1], -1, -1))
 
-    def of(self, pictures: np.ndarray) -> np.ndarray:
+    def of(self, images: np.ndarray) -> np.ndarray:
         """Restore images outside of a data loader.
 
         images: uint8 array (n, size, size).
 
         Returns a uint8 array of the same shape. Raises StudyError for other arrays.
         """
-        return np.concatenate([greys(self._restore(part)) for part in self._batches(pictures)])
+        return np.concatenate([to_grey_bytes(self._restore(part)) for part in self._batches(images)])
 
-    def masks(self, pictures: np.ndarray) -> np.ndarray:
+    def masks(self, images: np.ndarray) -> np.ndarray:
         """Segment the lungs.
 
         images: uint8 array (n, size, size).
@@ -134,7 +137,7 @@ class Treatment(Transform):
         """
         if self.target != "lungs":
             raise StudyError(f'This treatment ({self.target}) cannot segment lungs: only the one for "lungs" can.')
-        return np.concatenate([self._predict(part)[:, 0].numpy() > 0 for part in self._batches(pictures)])
+        return np.concatenate([self._predict(part)[:, 0].numpy() > 0 for part in self._batches(images)])
 
     def _batches(self, pictures: np.ndarray) -> tuple[Tensor, ...]:
         """Check images and split them into batches of floats."""
@@ -144,7 +147,7 @@ class Treatment(Transform):
                 f"not {pictures.dtype} of shape "
                 f"{pictures.shape}."
             )
-        return unit(torch.from_numpy(np.array(pictures))).split(max(1, AT_ONCE // self.size**2))
+        return to_unit_range(torch.from_numpy(np.array(pictures))).split(max(1, MAX_BATCH_PIXELS // self.size**2))
 
     def _restore(self, grey: Tensor) -> Tensor:
         """Restore grey images from 0 to 1, tensor (B, 1, size, size)."""
@@ -168,12 +171,12 @@ class Treatment(Transform):
         return self.network.to(grey.device)(grey.contiguous(memory_format=torch.channels_last))
 
 
-TESTED = 300  # images
-BLURS = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviations in pixels; the best of them is a baseline
-QUIET = 1.0  # grey level; smaller errors are invisible on a screen
+N_TEST_IMAGES = 300  # images
+BLUR_SIGMAS = (0.5, 0.75, 1.0, 1.5, 2.0)  # deviations in pixels; the best of them is a baseline
+MIN_ERROR = 1.0  # grey level; smaller errors are invisible on a screen
 
 
-def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.DataFrame:
+def score_restoration(treatment: RestorationTransform, train_phantoms: PhantomImages, seed: int = 0) -> pd.DataFrame:
     """Score a transform on phantoms that it was not trained on, and compare it with simple baselines.
 
     The metric is `dice` of the mask of the lungs, `error_in_bones` (mean error in grey levels where bones are), or
@@ -185,10 +188,13 @@ def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.Da
 
     Returns a table with one row per model, with the columns of `evaluation.table`.
     """
-    target, test_phantoms = treatment.target, draw(treatment.target, TESTED, treatment.size, TO_TEST_ON + seed)
-    inputs, targets = question(target, test_phantoms, seed)
+    target, test_phantoms = (
+        treatment.target,
+        render_phantoms(treatment.target, N_TEST_IMAGES, treatment.size, TEST_SEED_OFFSET + seed),
+    )
+    inputs, targets = make_test_pairs(target, test_phantoms, seed)
     if target == "lungs":
-        mean = np.broadcast_to(learned_from.lungs.float().mean(0) > 0.5, inputs.shape)
+        mean = np.broadcast_to(train_phantoms.lungs.float().mean(0) > 0.5, inputs.shape)
         return _score_table(
             "dice",
             test_phantoms,
@@ -198,20 +204,20 @@ def scores(treatment: Treatment, learned_from: Phantoms, seed: int = 0) -> pd.Da
         "learned": treatment.of(inputs),
         "nothing": inputs,
         "median of 3 x 3": median_filter(inputs, (1, 3, 3)),
-        "best blur": gaussian_filter(inputs, (0, *2 * (_best_blur(target, learned_from, seed),))),
+        "best blur": gaussian_filter(inputs, (0, *2 * (_best_blur(target, train_phantoms, seed),))),
     }
     if target == "bones":
         return _score_table(
             "error_in_bones",
             test_phantoms,
-            {name: error(images, targets, test_phantoms.bones.numpy()) for name, images in restored.items()},
+            {name: masked_error(images, targets, test_phantoms.bones.numpy()) for name, images in restored.items()},
         )
     return _score_table(
-        "signal_to_noise", test_phantoms, {name: signal(images, targets) for name, images in restored.items()}
+        "signal_to_noise", test_phantoms, {name: peak_snr(images, targets) for name, images in restored.items()}
     )
 
 
-def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def make_test_pairs(target: str, phantoms: PhantomImages, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Make inputs and targets of the same phantoms for a test.
 
     target: one of `RESTORATION_TARGETS`.
@@ -221,60 +227,66 @@ def question(target: str, phantoms: Phantoms, seed: int) -> tuple[np.ndarray, np
     Returns two uint8 arrays (n, size, size).
     """
     with no_random(seed):
-        inputs, targets = pair(
-            target, unit(phantoms.radiograph), unit(phantoms.boneless), phantoms.lungs[:, None].float(), NOISE[1] / 2
+        inputs, targets = make_pair(
+            target,
+            to_unit_range(phantoms.radiograph),
+            to_unit_range(phantoms.boneless),
+            phantoms.lungs[:, None].float(),
+            NOISE_RANGE[1] / 2,
         )
-    return greys(inputs), greys(targets)
+    return to_grey_bytes(inputs), to_grey_bytes(targets)
 
 
-def dice(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def dice(predicted: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Compute the Dice coefficient of two masks for each image.
 
     predicted, expected: bool arrays (n, size, size).
     """
-    return 2 * (made & wanted).sum((1, 2)) / (made.sum((1, 2)) + wanted.sum((1, 2)))
+    return 2 * (predicted & expected).sum((1, 2)) / (predicted.sum((1, 2)) + expected.sum((1, 2)))
 
 
-def error(made: np.ndarray, wanted: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def masked_error(restored: np.ndarray, expected: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Compute the mean absolute error of each image within a mask, in grey levels.
 
     restored: uint8 array (n, size, size).
     expected: uint8 array (n, size, size).
     mask: bool array (n, size, size).
     """
-    return (np.abs(made - wanted.astype(float)) * mask).sum((1, 2)) / mask.sum((1, 2))
+    return (np.abs(restored - expected.astype(float)) * mask).sum((1, 2)) / mask.sum((1, 2))
 
 
-def signal(made: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def peak_snr(restored: np.ndarray, expected: np.ndarray) -> np.ndarray:
     """Compute the peak signal-to-noise ratio of each image in dB.
 
     restored: uint8 array (n, size, size).
     expected: uint8 array (n, size, size).
     """
-    squared = ((made - wanted.astype(float)) ** 2).mean((1, 2))
-    return 10 * np.log10(255**2 / np.maximum(squared, QUIET**2))
+    squared = ((restored - expected.astype(float)) ** 2).mean((1, 2))
+    return 10 * np.log10(255**2 / np.maximum(squared, MIN_ERROR**2))
 
 
-def _best_blur(target: str, phantoms: Phantoms, seed: int) -> float:
+def _best_blur(target: str, phantoms: PhantomImages, seed: int) -> float:
     """Return the deviation of the Gaussian blur with the smallest error on the training phantoms."""
-    inputs, targets = question(target, phantoms, seed)
+    inputs, targets = make_test_pairs(target, phantoms, seed)
     mask = phantoms.bones.numpy() if target == "bones" else np.ones_like(inputs)
-    return min(BLURS, key=lambda sigma: error(gaussian_filter(inputs, (0, sigma, sigma)), targets, mask).mean())
+    return min(
+        BLUR_SIGMAS, key=lambda sigma: masked_error(gaussian_filter(inputs, (0, sigma, sigma)), targets, mask).mean()
+    )
 
 
-def _score_table(metric: str, phantoms: Phantoms, values: dict[str, np.ndarray]) -> pd.DataFrame:
+def _score_table(metric: str, phantoms: PhantomImages, values: dict[str, np.ndarray]) -> pd.DataFrame:
     """Make the table of mean scores with confidence intervals over patients."""
     rows = [
-        (name, name != "learned", metric, *mean_of_people(value, phantoms.patients), "")
+        (name, name != "learned", metric, *clustered_mean_ci(value, phantoms.patients), "")
         for name, value in values.items()
     ]
     return pd.DataFrame(rows, columns=["model", "baseline", "metric", "value", "low", "high", "why"])
 
 
-BATCH, RATE = 32, 4e-3
+RESTORATION_BATCH_SIZE, RESTORATION_LEARNING_RATE = 32, 4e-3
 
 
-def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, seed: int = 0) -> dict:
+def train_restoration(target: str, size: int = 64, images: int = 2000, epochs: int = 8, seed: int = 0) -> dict:
     """Train a network on phantoms and score it on others.
 
     target: one of `RESTORATION_TARGETS`.
@@ -286,18 +298,18 @@ def trained(target: str, size: int = 64, images: int = 2000, epochs: int = 8, se
     Returns the arguments of `RestorationTransform`.
     """
     device = default_device()
-    phantoms = draw(target, images, size, TO_LEARN_FROM + seed, device)
+    phantoms = render_phantoms(target, images, size, TRAIN_SEED_OFFSET + seed, device)
     with no_random(seed, reproducible=False):
-        network = UNet(corrects=target != "lungs")
-        learn = learner(network, Pairs(target, phantoms), seed, device)
+        network = UNet(residual=target != "lungs")
+        learn = restoration_learner(network, RestorationPairs(target, phantoms), seed, device)
         with learn.no_logging(), seeded(seed, learn.dls.train):
             learn.fit_one_cycle(epochs)
     weights = {name: value.cpu().contiguous().numpy() for name, value in network.state_dict().items()}
-    score_table = scores(Treatment(target, size, weights), phantoms, seed)
+    score_table = score_restoration(RestorationTransform(target, size, weights), phantoms, seed)
     return {"target": target, "size": size, "weights": weights, "scores": score_table}
 
 
-def learner(network: UNet, pairs: Pairs, seed: int, device: str | torch.device) -> Learner:
+def restoration_learner(network: UNet, pairs: RestorationPairs, seed: int, device: str | torch.device) -> Learner:
     """Build a fastai Learner with its own random numbers, and with bfloat16 where the hardware has it.
 
     There is no validation set, because nothing is selected on it.
@@ -307,43 +319,50 @@ def learner(network: UNet, pairs: Pairs, seed: int, device: str | torch.device) 
     seed: seed of the order of the images.
     device: where to train.
     """
-    loader = Loader(pairs, bs=BATCH, shuffle=True, num_workers=0, device=device)
+    loader = Loader(pairs, bs=RESTORATION_BATCH_SIZE, shuffle=True, num_workers=0, device=device)
     loader.rng = random.Random(seed)
-    empty = Loader(Pairs(pairs.target, pairs.phantoms.rows(slice(0))), bs=BATCH, num_workers=0, device=device)
-    dls, compute_settings = DataLoaders(loader, empty, device=device), compute(device)
+    empty = Loader(
+        RestorationPairs(pairs.target, pairs.phantoms.rows(slice(0))),
+        bs=RESTORATION_BATCH_SIZE,
+        num_workers=0,
+        device=device,
+    )
+    dls, compute_settings = DataLoaders(loader, empty, device=device), choose_compute(device)
     return Learner(
         dls,
         compute_settings.place(network),
-        loss_func=off if network.corrects else missed,
-        opt_func=adam(RATE),
-        lr=RATE,
+        loss_func=grey_loss if network.residual else mask_loss,
+        opt_func=adam(RESTORATION_LEARNING_RATE),
+        lr=RESTORATION_LEARNING_RATE,
         default_cbs=False,
         cbs=[TrainEvalCallback(), Recorder(), Precision(compute_settings)],
     )
 
 
-def off(told: Tensor, wanted: Tensor) -> Tensor:
+def grey_loss(output: Tensor, target: Tensor) -> Tensor:
     """Compute the mean absolute error of grey values. It keeps edges sharper than the squared error does.
 
     output: output of the network.
     target: the expected image.
     """
-    return F.l1_loss(told, wanted)
+    return F.l1_loss(output, target)
 
 
-def missed(told: Tensor, mask: Tensor) -> Tensor:
+def mask_loss(output: Tensor, mask: Tensor) -> Tensor:
     """Compute the binary cross-entropy between logits and a mask.
 
     output: logits.
     mask: the expected mask as floats.
     """
-    return F.binary_cross_entropy_with_logits(told, mask)
+    return F.binary_cross_entropy_with_logits(output, mask)
 
 
-NAMES = {"lungs": "lungs", "bones": "no bones", "denoised": "denoised"}
+TARGET_LABELS = {"lungs": "lungs", "bones": "no bones", "denoised": "denoised"}
 
 
-def examples(treatments: list[Treatment], people: int = 4, seed: int = 0) -> dict[str, np.ndarray]:
+def restoration_examples(
+    treatments: list[RestorationTransform], n_images: int = 4, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Restore phantoms that were not used in training, for a figure.
 
     treatments: the transforms.
@@ -352,15 +371,15 @@ def examples(treatments: list[Treatment], people: int = 4, seed: int = 0) -> dic
 
     Returns rows of uint8 images by name: before, after each transform, and the ground truth.
     """
-    phantoms = draw("bones", people, treatments[0].size, TO_TEST_ON + seed)
+    phantoms = render_phantoms("bones", n_images, treatments[0].size, TEST_SEED_OFFSET + seed)
     rows = {"before": phantoms.radiograph.numpy()}
     for treatment in treatments:
-        inputs, expected = question(treatment.target, phantoms, seed)
+        inputs, expected = make_test_pairs(treatment.target, phantoms, seed)
         if treatment.target == "denoised":
             rows["noisy"] = inputs
-        rows[NAMES[treatment.target]] = treatment.of(inputs)
+        rows[TARGET_LABELS[treatment.target]] = treatment.of(inputs)
         if treatment.target == "lungs":
             expected = inputs * (expected > 0)
         if treatment.target != "denoised":
-            rows[f"{NAMES[treatment.target]} in truth"] = expected
+            rows[f"{TARGET_LABELS[treatment.target]} in truth"] = expected
     return rows

@@ -10,38 +10,38 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.phantom.population import Population
 
 
-def unit(pictures: Tensor) -> Tensor:
+def to_unit_range(images: Tensor) -> Tensor:
     """Scale bytes to floats from 0 to 1 and add a channel.
 
     images: uint8 tensor (n, size, size).
 
     Returns a tensor (n, 1, size, size).
     """
-    return pictures[:, None].float() / 255
+    return images[:, None].float() / 255
 
 
-def greys(told: Tensor) -> np.ndarray:
+def to_grey_bytes(images: Tensor) -> np.ndarray:
     """Convert one channel of floats from 0 to 1 to bytes.
 
     images: tensor (n, 1, size, size) on the CPU.
 
     Returns a uint8 array (n, size, size).
     """
-    return (255 * told[:, 0]).round().byte().numpy()
+    return (255 * images[:, 0]).round().byte().numpy()
 
 
-TARGETS = ("lungs", "bones", "denoised")
-KINDS = ("children", "adults")
+RESTORATION_TARGETS = ("lungs", "bones", "denoised")
+TRAINING_POPULATIONS = ("children", "adults")
 # Added to a seed, so that the patients for training, the patients for testing and the patients of a chapter all differ.
-TO_LEARN_FROM, TO_TEST_ON = 1_000_003, 2_000_003
+TRAIN_SEED_OFFSET, TEST_SEED_OFFSET = 1_000_003, 2_000_003
 # Smallest and largest deviation of the noise, where black is 0 and white is 1. With noise down to 0, the network would
 # learn to leave a clean image as it is.
-NOISE = (0.02, 0.1)
-PRINTED = 0.5  # logarithm of the largest gamma: how differently the same image may be processed
+NOISE_RANGE = (0.02, 0.1)
+MAX_LOG_GAMMA = 0.5  # logarithm of the largest gamma: how differently the same image may be processed
 
 
 @dataclass(frozen=True)
-class Phantoms:
+class PhantomImages:
     """Phantom images with their ground truth.
 
     radiograph: uint8 (n, size, size).
@@ -59,15 +59,17 @@ class Phantoms:
     def __len__(self) -> int:
         return len(self.radiograph)
 
-    def rows(self, chosen: slice | list[int]) -> "Phantoms":
+    def rows(self, indices: slice | list[int]) -> "PhantomImages":
         """Select some images.
 
         indices: an index for the first axis.
         """
-        return Phantoms(*(getattr(self, field.name)[chosen] for field in fields(self)))
+        return PhantomImages(*(getattr(self, field.name)[indices] for field in fields(self)))
 
 
-def draw(target: str, images: int, size: int, seed: int, device: str | torch.device = "cpu") -> Phantoms:
+def render_phantoms(
+    target: str, images: int, size: int, seed: int, device: str | torch.device = "cpu"
+) -> PhantomImages:
     """Render phantoms, half of them children and half of them adults.
 
     target: one of `RESTORATION_TARGETS`.
@@ -78,12 +80,12 @@ def draw(target: str, images: int, size: int, seed: int, device: str | torch.dev
 
     Raises StudyError for an unknown target or less than two images.
     """
-    if target not in TARGETS:
-        raise StudyError(f"There is no treatment {target!r}; there are {', '.join(TARGETS)}.")
+    if target not in RESTORATION_TARGETS:
+        raise StudyError(f"There is no treatment {target!r}; there are {', '.join(RESTORATION_TARGETS)}.")
     if images < 2:
         raise StudyError(f"A treatment is trained on children and adults, so on 2 images or more, not {images}.")
     parts = []
-    for kind, number in zip(KINDS, (images - images // 2, images // 2)):
+    for kind, number in zip(TRAINING_POPULATIONS, (images - images // 2, images // 2)):
         population = Population(kind, seed)
         shots = population.render(range(number), size, device)
         boneless = (
@@ -95,11 +97,11 @@ def draw(target: str, images: int, size: int, seed: int, device: str | torch.dev
         )
     *tensors, names = zip(*parts)
     image, boneless, lungs, bones = map(torch.cat, tensors)
-    return Phantoms(image, boneless, lungs, bones, np.concatenate(names))
+    return PhantomImages(image, boneless, lungs, bones, np.concatenate(names))
 
 
-def pair(
-    target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, strength: Tensor | float
+def make_pair(
+    target: str, radiograph: Tensor, boneless: Tensor, lungs: Tensor, noise: Tensor | float
 ) -> tuple[Tensor, Tensor]:
     """Return the input and the target of the network.
 
@@ -112,10 +114,10 @@ def pair(
         return radiograph, lungs
     if target == "bones":
         return radiograph, boneless
-    return (radiograph + strength * torch.randn_like(radiograph)).clamp(0, 1), radiograph
+    return (radiograph + noise * torch.randn_like(radiograph)).clamp(0, 1), radiograph
 
 
-class Pairs:
+class RestorationPairs:
     """A data set of inputs and targets with augmentation.
 
     In each epoch half of the images are mirrored, all are made darker or lighter, and the noise is drawn anew.
@@ -126,7 +128,7 @@ class Pairs:
 
     split_idx, n_inp = 0, 1
 
-    def __init__(self, target: str, phantoms: Phantoms):
+    def __init__(self, target: str, phantoms: PhantomImages):
         self.target, self.phantoms = target, phantoms
 
     def __len__(self) -> int:
@@ -135,19 +137,21 @@ class Pairs:
     def __getitem__(self, row: int) -> int:
         return row
 
-    def batch(self, rows: list[int]) -> tuple[Tensor, Tensor]:
+    def batch(self, indices: list[int]) -> tuple[Tensor, Tensor]:
         """Return the augmented inputs and targets of some images.
 
         indices: numbers of the images.
         """
-        phantoms, mirrored = self.phantoms.rows(rows), torch.rand(len(rows), 1, 1, 1) < 0.5
-        gamma = torch.exp(PRINTED * (2 * torch.rand(len(rows), 1, 1, 1) - 1))
+        phantoms, mirrored = self.phantoms.rows(indices), torch.rand(len(indices), 1, 1, 1) < 0.5
+        gamma = torch.exp(MAX_LOG_GAMMA * (2 * torch.rand(len(indices), 1, 1, 1) - 1))
         radiograph, boneless, lungs = (
             torch.where(mirrored, images.flip(-1), images)
             for images in (
-                unit(phantoms.radiograph) ** gamma,
-                unit(phantoms.boneless) ** gamma,
+                to_unit_range(phantoms.radiograph) ** gamma,
+                to_unit_range(phantoms.boneless) ** gamma,
                 phantoms.lungs[:, None].float(),
             )
         )
-        return pair(self.target, radiograph, boneless, lungs, torch.empty(len(rows), 1, 1, 1).uniform_(*NOISE))
+        return make_pair(
+            self.target, radiograph, boneless, lungs, torch.empty(len(indices), 1, 1, 1).uniform_(*NOISE_RANGE)
+        )

@@ -5,12 +5,22 @@ Phantoms and the real release are thus read by the same reader.
 
 from pneumo_utils.phantom.writers.ground_truth import (
     all_phantoms,
+    anatomical_regions,
     is_phantom,
-    lesions,
-    regions,
+    lesion_masks,
+    phantom_table,
     true_masks,
-    true_people,
 )
-from pneumo_utils.phantom.writers.writer import NAMES, default, make
+from pneumo_utils.phantom.writers.writer import PHANTOM_RELEASES, cached_release, write_release
 
-__all__ = ["NAMES", "all_phantoms", "default", "is_phantom", "lesions", "make", "regions", "true_masks", "true_people"]
+__all__ = [
+    "PHANTOM_RELEASES",
+    "all_phantoms",
+    "anatomical_regions",
+    "cached_release",
+    "is_phantom",
+    "lesion_masks",
+    "phantom_table",
+    "true_masks",
+    "write_release",
+]

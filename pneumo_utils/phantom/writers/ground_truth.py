@@ -11,11 +11,11 @@ from scipy.ndimage import binary_dilation
 
 from pneumo_utils.common.errors import StudyError
 
-FOLDER = "truth"
-HEALTHY = ("lungs", "bones", "heart")  # masks of healthy organs; all other masks are findings
+TRUTH_FOLDER = "truth"
+ORGAN_MASKS = ("lungs", "bones", "heart")  # masks of healthy organs; all other masks are findings
 
 
-def put(root: Path, image: str, masks: dict[str, np.ndarray]) -> None:
+def save_masks(root: Path, image: str, masks: dict[str, np.ndarray]) -> None:
     """Save all masks of an image in one PNG file of one bit per pixel, side by side.
 
     root: folder of the release.
@@ -56,7 +56,7 @@ def true_masks(root: str | Path, images: Iterable[str], size: int) -> dict[str, 
     return masks
 
 
-def lesions(root: str | Path, images: Iterable[str], size: int) -> np.ndarray:
+def lesion_masks(root: str | Path, images: Iterable[str], size: int) -> np.ndarray:
     """Read the masks of all findings of images, merged to one mask.
 
     root: folder of the release.
@@ -66,7 +66,7 @@ def lesions(root: str | Path, images: Iterable[str], size: int) -> np.ndarray:
     Returns a bool array (images, size, size), False everywhere for healthy images.
     """
     masks = true_masks(root, images, size)
-    findings = [mask for name, mask in masks.items() if name not in HEALTHY]
+    findings = [mask for name, mask in masks.items() if name not in ORGAN_MASKS]
     return np.any(findings, axis=0) if findings else np.zeros_like(masks["lungs"])
 
 
@@ -78,7 +78,7 @@ def is_phantom(root: str | Path) -> bool:
     return _table_path(root).exists()
 
 
-def true_people(root: str | Path) -> pd.DataFrame:
+def phantom_table(root: str | Path) -> pd.DataFrame:
     """Read the table of a phantom release: one row per image, indexed by its name.
 
     Its columns are the number of the phantom, patient, true findings, label with noise, cause, severity and others.
@@ -96,17 +96,17 @@ def true_people(root: str | Path) -> pd.DataFrame:
 
 
 def _table_path(root: str | Path) -> Path:
-    return Path(root) / FOLDER / "people.csv"
+    return Path(root) / TRUTH_FOLDER / "people.csv"
 
 
 def _mask_path(root: Path, image: str) -> Path:
-    return root / FOLDER / "masks" / f"{image}.png"
+    return root / TRUTH_FOLDER / "masks" / f"{image}.png"
 
 
-BAND = 1 / 16  # width above and below the lower border of the lungs, as a fraction of the image's side
+DIAPHRAGM_BAND = 1 / 16  # width above and below the lower border of the lungs, as a fraction of the image's side
 
 
-def regions(lungs: np.ndarray, bones: np.ndarray) -> dict[str, np.ndarray]:
+def anatomical_regions(lungs: np.ndarray, bones: np.ndarray) -> dict[str, np.ndarray]:
     """Compute anatomical regions of images.
 
     lungs, bones: bool arrays (images, height, width).
@@ -130,7 +130,7 @@ def _diaphragm_band(lungs: np.ndarray) -> np.ndarray:
     height = lungs.shape[1]
     lowest = height - 1 - lungs[:, ::-1].argmax(1)
     border = (np.arange(height)[None, :, None] == lowest[:, None]) & lungs.any(1, keepdims=True)
-    reach = max(1, round(BAND * height))
+    reach = max(1, round(DIAPHRAGM_BAND * height))
     return binary_dilation(border, np.ones((1, 2 * reach + 1, 1), bool))
 
 

@@ -4,9 +4,9 @@ import io
 
 import numpy as np
 
-from pneumo_utils.phantom.writers.writer import Desk, whole_patients
+from pneumo_utils.phantom.writers.writer import ReleaseWriter, split_by_patient
 
-FINDINGS = (
+CHESTMNIST_LABELS = (
     "Atelectasis",
     "Cardiomegaly",
     "Effusion",
@@ -22,36 +22,38 @@ FINDINGS = (
     "Pleural_Thickening",
     "Hernia",
 )
-SHARES = {
+SPLIT_FRACTIONS = {
     "pneumoniamnist": {"test": 624 / 5856, "val": 524 / 5856},
     "chestmnist": {"test": 22433 / 112120, "val": 11219 / 112120},
 }
-SMALL = 28  # for this size, the name of the file has no number
+UNNUMBERED_SIZE = 28  # for this size, the name of the file has no number
 
 
-def write(desk: Desk) -> None:
+def write(writer: ReleaseWriter) -> None:
     """Write both files.
 
     writer: the writer of the release.
     """
     for name, kind in (("pneumoniamnist", "children"), ("chestmnist", "nih")):
-        population = desk.population(kind)
-        table = population.table(range(desk.images))
+        population = writer.population(kind)
+        table = population.table(range(writer.images))
         arrays = {}
-        in_part = whole_patients(table["patient"], SHARES[name], "train")
+        in_part = split_by_patient(table["patient"], SPLIT_FRACTIONS[name], "train")
         for part in ("train", "val", "test"):
             indices = table.index[in_part == part]
             names = {index: f"{name}/{part}/{number}" for number, index in enumerate(indices)}
             arrays[f"{part}_images"] = np.stack(
-                [pixels for _, pixels, _, _ in desk.shoot(population, names, f"{name} {part}")]
+                [pixels for _, pixels, _, _ in writer.render_images(population, names, f"{name} {part}")]
             )
             if kind == "children":
                 labels = (table["cause"][indices] != "normal").to_numpy()[:, None]
             else:
                 labels = np.array(
-                    [[finding in text.split("|") for finding in FINDINGS] for text in table["label"][indices]]
+                    [[finding in text.split("|") for finding in CHESTMNIST_LABELS] for text in table["label"][indices]]
                 )
             arrays[f"{part}_labels"] = labels.astype(np.uint8)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # NumPy's types expect `allow_pickle`
-        desk.bytes(f"{name}.npz" if desk.size == SMALL else f"{name}_{desk.size}.npz", buffer.getvalue())
+        writer.bytes(
+            f"{name}.npz" if writer.size == UNNUMBERED_SIZE else f"{name}_{writer.size}.npz", buffer.getvalue()
+        )

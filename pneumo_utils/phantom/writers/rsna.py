@@ -8,38 +8,42 @@ import uuid
 import numpy as np
 from scipy import ndimage
 
-from pneumo_utils.phantom.writers.writer import Desk, jpeg
+from pneumo_utils.phantom.writers.writer import ReleaseWriter, jpeg
 
-FRAME = 1024  # boxes are in pixels of images of this width, whatever the width of the phantoms
-SMALLEST = 0.004  # fraction of the image; smaller opacities get no box
-TOO_OLD = 148  # years; impossible ages are up to 155
+RSNA_FRAME = 1024  # boxes are in pixels of images of this width, whatever the width of the phantoms
+MIN_BOX_AREA = 0.004  # fraction of the image; smaller opacities get no box
+IMPOSSIBLE_AGE = 148  # years; impossible ages are up to 155
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 
 
-def write(desk: Desk) -> None:
+def write(writer: ReleaseWriter) -> None:
     """Write the release.
 
     writer: the writer of the release.
     """
-    population = desk.population("adults")
-    table = population.table(range(desk.images))
-    ids = {index: str(uuid.UUID(bytes=desk.random.bytes(16), version=4)) for index in table.index}
-    too_old = set(desk.random.choice(table.index, max(1, desk.images // 5000), replace=False))
+    population = writer.population("adults")
+    table = population.table(range(writer.images))
+    ids = {index: str(uuid.UUID(bytes=writer.random.bytes(16), version=4)) for index in table.index}
+    too_old = set(writer.random.choice(table.index, max(1, writer.images // 5000), replace=False))
     labels, details = ["patientId,x,y,width,height,Target"], ["patientId,class"]
-    for index, pixels, masks, _ in desk.shoot(population, ids, "rsna"):
+    for index, pixels, masks, _ in writer.render_images(population, ids, "rsna"):
         row = table.loc[index]
-        boxes = _boxes(masks.get("Pneumonia"), FRAME / desk.size) if "Pneumonia" in row["findings"].split("|") else []
+        boxes = (
+            _boxes(masks.get("Pneumonia"), RSNA_FRAME / writer.size)
+            if "Pneumonia" in row["findings"].split("|")
+            else []
+        )
         kind = (
             "Lung Opacity" if boxes else "Normal" if row["findings"] == "No Finding" else "No Lung Opacity / Not Normal"
         )
         labels += [f"{ids[index]},{x}.0,{y}.0,{w}.0,{h}.0,1" for x, y, w, h in boxes] or [f"{ids[index]},,,,,0"]
         details += [f"{ids[index]},{kind}"] * max(1, len(boxes))
-        age = TOO_OLD + int(desk.random.integers(8)) if index in too_old else int(row["age"])
+        age = IMPOSSIBLE_AGE + int(writer.random.integers(8)) if index in too_old else int(row["age"])
         _save_dicom(
-            desk.place(f"stage_2_train_images/{ids[index]}.dcm"), pixels, ids[index], age, row["sex"], row["view"]
+            writer.place(f"stage_2_train_images/{ids[index]}.dcm"), pixels, ids[index], age, row["sex"], row["view"]
         )
-    desk.text("stage_2_train_labels.csv", labels)
-    desk.text("stage_2_detailed_class_info.csv", details)
+    writer.text("stage_2_train_labels.csv", labels)
+    writer.text("stage_2_detailed_class_info.csv", details)
 
 
 def _boxes(mask: np.ndarray | None, scale: float) -> list[tuple[int, int, int, int]]:
@@ -50,7 +54,7 @@ def _boxes(mask: np.ndarray | None, scale: float) -> list[tuple[int, int, int, i
     areas = np.bincount(parts.ravel())
     boxes = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), 1):
-        if areas[number] >= SMALLEST * mask.size:
+        if areas[number] >= MIN_BOX_AREA * mask.size:
             x, y = round(columns.start * scale), round(rows.start * scale)
             boxes.append((x, y, round(columns.stop * scale) - x, round(rows.stop * scale) - y))
     return boxes

@@ -13,18 +13,18 @@ import pandas as pd
 from PIL import Image
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.code_digest import closure
+from pneumo_utils.common.code_digest import digest_dependencies
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import digest_of
-from pneumo_utils.data.pixel_cache import bar, home, room
+from pneumo_utils.common.files import json_digest
+from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors, progress_bar
 from pneumo_utils.phantom.population import SHORTCUTS, Population
 from pneumo_utils.phantom.writers import ground_truth
 
-AT_ONCE = 64  # images rendered in one batch
+RENDER_BATCH_SIZE = 64  # images rendered in one batch
 JPEG_QUALITY = 92
 
 
-class Desk:
+class ReleaseWriter:
     """The writer of one release. It renders phantoms and saves files and their ground truth.
 
     folder: folder of the release.
@@ -39,16 +39,16 @@ class Desk:
         self.random = np.random.default_rng([seed, 20170914])
         self._people: list[pd.DataFrame] = []
 
-    def population(self, kind: str, **more: Any) -> Population:
+    def population(self, kind: str, **options: Any) -> Population:
         """Build a phantom population with the seed and shortcuts of this release.
 
         kind: kind of population.
         options: further arguments of `Population`.
         """
-        return Population(kind, seed=self.seed, shortcuts=self.shortcuts, **more)
+        return Population(kind, seed=self.seed, shortcuts=self.shortcuts, **options)
 
-    def shoot(
-        self, population: Population, names: dict[int, str], doing: str
+    def render_images(
+        self, population: Population, names: dict[int, str], label: str
     ) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray], list[tuple]]]:
         """Render phantoms, and save their masks and their rows of the table.
 
@@ -60,16 +60,16 @@ class Desk:
         """
         indices = list(names)
         self._people.append(population.table(indices).assign(image=list(names.values())))
-        progress = iter(bar(range(len(indices)), doing))
-        for start in range(0, len(indices), AT_ONCE):
-            batch = indices[start : start + AT_ONCE]
+        progress = iter(progress_bar(range(len(indices)), label))
+        for start in range(0, len(indices), RENDER_BATCH_SIZE):
+            batch = indices[start : start + RENDER_BATCH_SIZE]
             shots = population.render(batch, size=self.size)
             images = shots.image.cpu().numpy()
             masks = {name: mask.cpu().numpy() for name, mask in shots.masks.items()}
             for row, index in enumerate(batch):
                 next(progress, None)
                 own = {name: mask[row] for name, mask in masks.items() if mask[row].any()}
-                ground_truth.put(self.folder, names[index], own)
+                ground_truth.save_masks(self.folder, names[index], own)
                 yield index, images[row], own, [box[1:] for box in shots.boxes if box[0] == row]
         next(progress, None)
 
@@ -102,7 +102,7 @@ class Desk:
     def finish(self) -> None:
         """Write the table of all rendered images to the ground truth."""
         people = pd.concat(self._people).drop_duplicates("image")
-        people.to_csv(self.place(f"{ground_truth.FOLDER}/people.csv"), index_label="index")
+        people.to_csv(self.place(f"{ground_truth.TRUTH_FOLDER}/people.csv"), index_label="index")
 
 
 def jpeg(pixels: np.ndarray, colour: bool = False, quality: int = JPEG_QUALITY) -> bytes:
@@ -124,7 +124,7 @@ def png(pixels: np.ndarray, mode: str = "L") -> bytes:
     return _encode(Image.fromarray(pixels).convert(mode), format="PNG")
 
 
-def stretched(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
+def resize_image(pixels: np.ndarray, width: int, height: int) -> np.ndarray:
     """Resize an image without keeping its aspect ratio.
 
     pixels: uint8 array (rows, columns).
@@ -139,7 +139,9 @@ def _encode(image: Image.Image, **options) -> bytes:
     return buffer.getvalue()
 
 
-def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, order: pd.Index | None = None) -> pd.Series:
+def split_by_patient(
+    patients: pd.Series, fractions: dict[str, float], remainder: str, order: pd.Index | None = None
+) -> pd.Series:
     """Split images by patient, so that no patient is in two parts, and no part is empty.
 
     Patients are assigned in `order`. A patient who does not fit into a part is left for the next part.
@@ -151,16 +153,16 @@ def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, orde
 
     Returns the part of each image. Raises StudyError if there are too few patients.
     """
-    counts = patient.value_counts(sort=False)
-    if len(counts) <= len(shares):
+    counts = patients.value_counts(sort=False)
+    if len(counts) <= len(fractions):
         raise StudyError(
-            f"{len(patient)} images come from only {len(counts)} patients, too few for {len(shares) + 1} "
+            f"{len(patients)} images come from only {len(counts)} patients, too few for {len(fractions) + 1} "
             f"parts: ask for more images."
         )
     counts = counts if order is None else counts[order]
-    part = pd.Series(rest, index=counts.index)
-    for index, (name, share) in enumerate(shares.items()):
-        room, chosen, max_patients = max(1, round(share * len(patient))), [], len(counts) - (len(shares) - index)
+    part = pd.Series(remainder, index=counts.index)
+    for index, (name, share) in enumerate(fractions.items()):
+        room, chosen, max_patients = max(1, round(share * len(patients))), [], len(counts) - (len(fractions) - index)
         for person, images in counts.items():
             if images <= room and len(chosen) < max_patients:
                 chosen.append(person)
@@ -168,14 +170,16 @@ def whole_patients(patient: pd.Series, shares: dict[str, float], rest: str, orde
         chosen = chosen or [counts.idxmin()]
         part[chosen] = name
         counts = counts.drop(chosen)
-    return patient.map(part)
+    return patients.map(part)
 
 
-NAMES = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
-FEWEST, SMALLEST, LARGEST = 40, 16, 2048
+PHANTOM_RELEASES = ("covid_gan", "curated_covid", "kermany", "medmnist", "nih", "rsna")
+MIN_IMAGES, MIN_SIZE, MAX_SIZE = 40, 16, 2048
 
 
-def make(release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()) -> Path:
+def write_release(
+    release: str, images: int, size: int, seed: int, folder: str | Path, shortcuts: tuple[str, ...] = ()
+) -> Path:
     """Write a phantom release into a new folder. The folder appears only when it is complete.
 
     release: one of `PHANTOM_RELEASES`.
@@ -188,8 +192,8 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
 
     Returns the folder. Raises StudyError for arguments that cannot be met, and if the folder exists and is not empty.
     """
-    if release not in NAMES:
-        raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
+    if release not in PHANTOM_RELEASES:
+        raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(PHANTOM_RELEASES)}.")
     if unknown := sorted(set(shortcuts) - set(SHORTCUTS)):
         raise StudyError(f"There is no shortcut {unknown[0]!r}: choose among {', '.join(SHORTCUTS)}.")
     if "findings" in shortcuts and release != "covid_gan":
@@ -197,21 +201,21 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
             f'The shortcut "findings" works only with covid_gan, whose classes are two generators: the classes of '
             f"{release} differ in their findings anyway."
         )
-    if images < FEWEST:
+    if images < MIN_IMAGES:
         raise StudyError(
-            f"{images} images are too few for every class and split of {release}: ask for {FEWEST} or more."
+            f"{images} images are too few for every class and split of {release}: ask for {MIN_IMAGES} or more."
         )
-    if not SMALLEST <= size <= LARGEST:
-        raise StudyError(f"A phantom cannot be {size} pixels wide: choose {SMALLEST} to {LARGEST}.")
+    if not MIN_SIZE <= size <= MAX_SIZE:
+        raise StudyError(f"A phantom cannot be {size} pixels wide: choose {MIN_SIZE} to {MAX_SIZE}.")
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f"{folder} exists already and is not empty. Name a new folder, or remove this one first.")
     temporary = folder.with_name(f".{folder.name}.making")
-    with run_paths.lock(folder), room(str(folder)):
+    with run_paths.path_lock(folder), explain_data_write_errors(str(folder)):
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            writer = Desk(temporary, images, size, seed, tuple(shortcuts))
+            writer = ReleaseWriter(temporary, images, size, seed, tuple(shortcuts))
             importlib.import_module(f"pneumo_utils.phantom.writers.{release}").write(writer)
             writer.finish()
             if folder.exists():
@@ -222,7 +226,7 @@ def make(release: str, images: int, size: int, seed: int, folder: str | Path, sh
     return folder
 
 
-def default(release: str, images: int, size: int, seed: int = 0, shortcuts: tuple[str, ...] = ()) -> Path:
+def cached_release(release: str, images: int, size: int, seed: int = 0, shortcuts: tuple[str, ...] = ()) -> Path:
     """Return the folder of a phantom release, and write the release if it does not exist yet.
 
     If the code that draws the phantoms changes, another folder is used.
@@ -233,11 +237,11 @@ def default(release: str, images: int, size: int, seed: int = 0, shortcuts: tupl
     seed: seed of the phantoms.
     shortcuts: as in `write_release`.
     """
-    if release not in NAMES:
-        raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(NAMES)}.")
-    sources = closure({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
-    code = digest_of({path: sha for path, sha in sources.items() if path.split("/")[1] == "phantom"})[:8]
-    folder = home().absolute() / "-".join([release, f"{images}x{size}", f"s{seed}", *sorted(shortcuts), code])
+    if release not in PHANTOM_RELEASES:
+        raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(PHANTOM_RELEASES)}.")
+    sources = digest_dependencies({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
+    code = json_digest({path: sha for path, sha in sources.items() if path.split("/")[1] == "phantom"})[:8]
+    folder = data_dir().absolute() / "-".join([release, f"{images}x{size}", f"s{seed}", *sorted(shortcuts), code])
     # if two chapters start at the same time, the second waits for the first
-    with run_paths.lock(folder.with_name(f"{folder.name}.default")):
-        return folder if folder.exists() else make(release, images, size, seed, folder, shortcuts)
+    with run_paths.path_lock(folder.with_name(f"{folder.name}.default")):
+        return folder if folder.exists() else write_release(release, images, size, seed, folder, shortcuts)
