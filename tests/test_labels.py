@@ -92,7 +92,10 @@ def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
     for ask, said in (
         (lambda: layer_size_grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"),
         (lambda: layer_size_grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
-        (lambda: layer_size_grid(net, whole, [], [50]), "at least; here are 0 and 1"),
+        (
+            lambda: layer_size_grid(net, whole, [], [50]),
+            "at least one number of layers and one of images; here are 0 and 1",
+        ),
         (lambda: layer_size_pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2"),
     ):
         with pytest.raises(StudyError, match=said):

@@ -106,7 +106,7 @@ def test_a_tinted_picture_is_shown_in_its_colour():
     assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
     red, _, blue = (np.asarray(each).astype(int) for each in saved(figure).convert("RGB").split())
     assert 0.1 < (red - blue == 10).mean() < 0.3, "the file has it in grey"
-    with pytest.raises(StudyError, match="colours last"):
+    with pytest.raises(StudyError, match="three colours in the last axis"):
         images.image_grid({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 

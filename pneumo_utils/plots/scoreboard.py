@@ -36,7 +36,8 @@ def scoreboard_html(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
     """
     rows = board.to_dict("records")
     lines = [
-        f'<tr {_filter_attributes(row)}><td data-is="Claim">{escape_markup(format_claim(row["says"], row["printed"]))}</td>'
+        f"<tr {_filter_attributes(row)}>"
+        f'<td data-is="Claim">{escape_markup(format_claim(row["says"], row["printed"]))}</td>'
         f"<td "
         f'data-is="Paper">{escape_markup(row["paper"])}, {escape_markup(row["kind"])}</td>'
         + _cell("on paper", verdict_link(row["on paper"], f"../{paper_page_path(row['paper'])}.html#{row['id']}"))
