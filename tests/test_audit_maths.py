@@ -15,7 +15,7 @@ from pneumo_utils.claims import audit_tables, confusion_solver, public_counts, r
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.files import read_yaml
 from pneumo_utils.detection.boxes import cell_coverage, corners_from_table, count_boxes_without_cell
-from pneumo_utils.detection.grid import soft_f1
+from pneumo_utils.detection.grid_f1 import soft_f1
 from pneumo_utils.detection.prior_baselines import (
     cross_validate_grids,
     prior_grid,

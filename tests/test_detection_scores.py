@@ -18,7 +18,7 @@ from torchvision.ops import box_iou
 from pneumo_utils.claims import public_counts
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import NO_BOXES
-from pneumo_utils.detection import boxes, grid, metrics, prior_baselines
+from pneumo_utils.detection import boxes, grid_f1, metrics, prior_baselines, prior_boxes
 from pneumo_utils.detection.boxes import (
     CELLS_PER_SIDE,
     LARGER_READINGS,
@@ -47,7 +47,7 @@ from pneumo_utils.detection.metric_ci import (
 )
 from pneumo_utils.detection.metrics import average_precision
 from pneumo_utils.detection.outputs import boxes_from_maps, grids_from_maps, merge_labels
-from pneumo_utils.detection.prior_baselines import BOX_PREDICTORS, fit_box_predictor
+from pneumo_utils.detection.prior_boxes import BOX_PREDICTORS, fit_box_predictor
 from pneumo_utils.evaluation.scores import clustered_mean_ci
 from pneumo_utils.plots.detection import box_plot, confidence_plot, describe_boxes, localisation_plot
 
@@ -444,7 +444,7 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     told = np.zeros((4, CELLS_PER_SIDE, CELLS_PER_SIDE))
     told[0, 0, :2] = 0.6, 0.4
     told[2, 8, 8] = told[3, 0, 0] = 1
-    got = values(grid.area_measures(true, told), 4)
+    got = values(grid_f1.area_measures(true, told), 4)
     precision, recall = (1 + 0) / 2, (0.25 + 0) / 2
     assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
     assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
@@ -453,7 +453,7 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
         2 * precision * recall / (precision + recall)
     )
     assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
-    counted = {(one.metric, one.label): one.counted for one in grid.area_measures(true, told)}
+    counted = {(one.metric, one.label): one.counted for one in grid_f1.area_measures(true, told)}
     assert [
         counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")
     ] == [2, 2, 1, 3]
@@ -463,19 +463,19 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
 
 def test_the_one_hot_version_asks_for_a_confidence():
     true, told = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
-    assert np.isnan(values(grid.area_measures(true, told), 1)["area precision, one-hot", ALL])
-    assert values(grid.area_measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
-    assert values(grid.area_measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
+    assert np.isnan(values(grid_f1.area_measures(true, told), 1)["area precision, one-hot", ALL])
+    assert values(grid_f1.area_measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
+    assert values(grid_f1.area_measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
 
 
 def test_area_of_larger_boxes_looks_at_these_alone():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
     told = np.stack([grids_from_targets(true)[0].astype(float), image_of((3, 3))])
-    got = values(grid.area_measures(true, told), 2)
+    got = values(grid_f1.area_measures(true, told), 2)
     assert got["area precision, confidence", ALL] == 1 and got[
         "area precision, confidence", "384 wide and 256 high"
     ] == pytest.approx(35 / 36)
-    assert {one.counted for one in grid.area_measures(true, told) if one.label in LARGER_READINGS} == {1}
+    assert {one.counted for one in grid_f1.area_measures(true, told) if one.label in LARGER_READINGS} == {1}
 
 
 def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
@@ -483,7 +483,7 @@ def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
     pixels, patients = grids_from_table(boxes)
     told = prior_baselines.cross_validate_grids(pixels, patients, prior_baselines.prior_grid)
     plain = prior_baselines.score_grid_baselines(boxes, predictors={"prior": prior_baselines.prior_grid}).iloc[0]
-    got = values(grid.area_measures(true, told), 880)
+    got = values(grid_f1.area_measures(true, told), 880)
     assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
         plain[["precision", "recall", "f1"]].tolist()
     )
@@ -592,7 +592,7 @@ def test_the_order_of_images_does_not_matter(crowd):
 
 def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
     _, true, _ = crowd
-    said = prior_baselines.predict_baselines(true, LABELS, 60)
+    said = prior_boxes.predict_baselines(true, LABELS, 60)
     order = np.random.default_rng(1).permutation(60)
     for name, answers in said.items():
         there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[at] for at in order], LABELS)
@@ -636,12 +636,12 @@ def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
 
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     _, true, patients = crowd
-    said = prior_baselines.cross_validate_baselines(true, patients, LABELS, n_folds=3)
+    said = prior_boxes.cross_validate_baselines(true, patients, LABELS, n_folds=3)
     changed = [
         each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"]))
         for each, patient in zip(true, patients)
     ]
-    again = prior_baselines.cross_validate_baselines(changed, patients, LABELS, n_folds=3)
+    again = prior_boxes.cross_validate_baselines(changed, patients, LABELS, n_folds=3)
     for name in said:
         for at in (2, 3):  # the images of p1
             assert (said[name].cell_confidences[at] == again[name].cell_confidences[at]).all()
@@ -655,9 +655,7 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
 
 def test_all_boxes_of_nih_s_table_without_looking(nih):
     boxes, labels, _ = nih
-    frame = prior_baselines.score_baselines(boxes, labels, n_resamples=20).set_index(["system", "metric", "label"])[
-        "value"
-    ]
+    frame = prior_boxes.score_baselines(boxes, labels, n_resamples=20).set_index(["system", "metric", "label"])["value"]
     plain = prior_baselines.score_grid_baselines(boxes).set_index("predictor")["f1"]
     assert frame["everything", "area F1, confidence", ALL] == pytest.approx(plain["everywhere"]) and plain[
         "everywhere"
@@ -793,9 +791,9 @@ def test_what_does_not_go_together_is_refused():
     with pytest.raises(StudyError, match="a found box or score that is no number"):
         metrics.all_measures([found([A], [float("nan")])], [there([A])])
     with pytest.raises(StudyError, match="one grid of 16 x 16"):
-        grid.area_measures([there([A])], np.zeros((1, 8, 8)))
+        grid_f1.area_measures([there([A])], np.zeros((1, 8, 8)))
     with pytest.raises(StudyError, match="from 0 to 1"):
-        grid.area_measures([there([A])], np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 2.0))
+        grid_f1.area_measures([there([A])], np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 2.0))
     with pytest.raises(StudyError, match="is no heat map"):
         boxes_from_maps(-np.ones((1, 4, 4)))
     with pytest.raises(StudyError, match="2 maps do not go with 1 probabilities"):

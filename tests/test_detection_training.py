@@ -21,7 +21,7 @@ from pneumo_utils.detection.boxes import grids_from_targets, targets_from_cohort
 from pneumo_utils.detection.fcos import FcosLoss, fcos_detector
 from pneumo_utils.detection.grid import N_CONVOLUTIONS, GridLoss, count_halvings, grid_net, grids_from_logits
 from pneumo_utils.detection.outputs import raw_outputs
-from pneumo_utils.detection.prior_baselines import predict_baselines as without_looking
+from pneumo_utils.detection.prior_boxes import predict_baselines as without_looking
 from pneumo_utils.detection.yolov2 import PADDING_CLASS, loss_terms, yolov2_detector
 from pneumo_utils.models.darknet import save_darknet
 from pneumo_utils.models.freezing import set_trainable, trainable_paths

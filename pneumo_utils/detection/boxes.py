@@ -1,19 +1,24 @@
 """Bounding boxes: overlap, grids of cells, training targets and Pascal VOC files."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import write_atomically
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, Cohort
+
+if TYPE_CHECKING:
+    import torch  # late otherwise: the audit of the papers counts boxes without it
 
 # Unless said otherwise boxes are corners (..., 4): left, top, right and bottom over the image's side, from 0 to 1. A
 # target is a dictionary of one image's true boxes, "boxes" (N, 4) and "classes" (N,); a prediction also has "scores".
@@ -204,6 +209,8 @@ def drop_classes(boxes: list[dict]) -> list[dict]:
 
     boxes: targets or predictions, one dictionary per image.
     """
+    import torch
+
     return [image | {"classes": torch.zeros_like(image["classes"])} for image in boxes]
 
 
@@ -227,6 +234,8 @@ def _targets(
         )
     rows_of, classes = names.groupby(np.asarray(image_of_box)).indices, names.map(number).to_numpy("int64")
     rows_by_image = [rows_of.get(image, np.empty(0, int)) for image in images]
+    import torch
+
     return [
         {"boxes": torch.tensor(boxes[rows], dtype=torch.float32), "classes": torch.tensor(classes[rows])}
         for rows in rows_by_image

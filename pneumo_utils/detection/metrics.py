@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torchvision.ops import box_iou
 
-from pneumo_utils.detection import grid
+from pneumo_utils.detection import grid_f1
 from pneumo_utils.detection.boxes import NIH_IMAGE_SIZE, above_score, confidences_from_boxes
 from pneumo_utils.detection.matching import ANY_LABEL, BoxArrays, Matching, measures_by_label
 from pneumo_utils.detection.metric_ci import ALL, Measure, divide_or_nan, proportion_measure, ratio_of_sums
@@ -324,7 +324,7 @@ def all_measures(
     min_score: float = 0.0,
     cell_confidences: np.ndarray | None = None,
     any_label: list[dict] | None = None,
-    cell_threshold: float = grid.CELL_THRESHOLD,
+    cell_threshold: float = grid_f1.CELL_THRESHOLD,
 ) -> list[Measure]:
     """Make all detection measures: localisation, pointing, RSNA, average precision and area.
 
@@ -353,7 +353,7 @@ def all_measures(
 
     return [
         *measures_by_label(predicted, true, labels, of_one_label, of_any),
-        *grid.area_measures(
+        *grid_f1.area_measures(
             true,
             confidences_from_boxes(above_score(of_any, min_score)) if cell_confidences is None else cell_confidences,
             cell_threshold,

@@ -17,7 +17,7 @@ from torchvision.ops import nms
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.loaders import Loader, PixelDataset
-from pneumo_utils.detection import grid, metric_ci, metrics
+from pneumo_utils.detection import grid_f1, metric_ci, metrics
 from pneumo_utils.detection.boxes import (
     CELLS_PER_SIDE,
     above_score,
@@ -111,7 +111,7 @@ class DetectorOutput:
     cell_confidences: np.ndarray  # the confidence of each cell (images, 16, 16)
     has_labels: bool = True  # whether the boxes have labels
     min_score: float = 0.0  # boxes count from this score on
-    cell_threshold: float = grid.CELL_THRESHOLD  # a cell counts as predicted from this confidence on
+    cell_threshold: float = grid_f1.CELL_THRESHOLD  # a cell counts as predicted from this confidence on
     any_label: list[dict] | None = None  # predictions of boxes of any label; None takes `found`
 
     def measures(self, true: list[dict], labels: Sequence[str] = ()) -> list[Measure]:
@@ -121,7 +121,7 @@ class DetectorOutput:
         labels: the names of the classes; without any, only boxes of any label are measured.
         """
         if self.predicted is None:
-            return grid.area_measures(true, self.cell_confidences, self.cell_threshold)
+            return grid_f1.area_measures(true, self.cell_confidences, self.cell_threshold)
         return metrics.all_measures(
             self.predicted,
             true,
@@ -140,7 +140,7 @@ class DetectorOutput:
         size: "all", or a key of `LARGER_READINGS`.
         """
         rows = score_measures(
-            grid.area_measures(true, self.cell_confidences, self.cell_threshold), np.arange(len(true)), n_resamples=0
+            grid_f1.area_measures(true, self.cell_confidences, self.cell_threshold), np.arange(len(true)), n_resamples=0
         )
         return float(rows.set_index(["metric", "label"])["value"][f"area {metric}", size])
 
