@@ -274,7 +274,7 @@ def feature_cache(learn: Learner, views: int = 0, **settings) -> Iterator[Learne
         raise StudyError("This learner's features are cached already: leave the inner feature_cache out.")
     model, dls = learn.model, learn.dls
     if hasattr(learn, "precision"):
-        settings = {"computed": learn.precision.compute.dtype} | settings
+        settings = {"compute_dtype": learn.precision.compute.dtype} | settings
     learn.model, learn.dls = cache_features(model, dls, views, **settings)
     learn.full_model, learn.full_dls = model, dls
     try:
