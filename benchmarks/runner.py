@@ -21,7 +21,7 @@ PAIRS = 7
 CELLS = [
     "seed: int = 0  # [0, 1000000] seed",
     'from pneumo_utils.study.run_context import begin\n\nrun = begin("small")',
-    'run.uses(data="none", weights="none")\nrun.result("seed", seed)\nrun.finish()',
+    'run.describe_inputs(data="none", weights="none")\nrun.result("seed", seed)\nrun.finish()',
 ]
 
 

@@ -17,7 +17,7 @@ SCORES = (
     "run.result('score', 0.5 + seed / 10, 0.45 + seed / 10, 0.55 + seed / 10)\nrun.result('same & loss', "
     "1/3, 0.0, 1.0)\nrun.result(f'own {seed}', seed)"
 )
-USES = "run.uses(data=f'images in {data_root}', weights='none')\nrun.finish()"
+USES = "run.describe_inputs(data=f'images in {data_root}', weights='none')\nrun.finish()"
 
 
 @pytest.mark.parametrize(

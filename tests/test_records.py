@@ -31,7 +31,7 @@ WORK = (
     "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data "
     "{data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
 )
-FINISH = "run.uses(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
+FINISH = "run.describe_inputs(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
 
 SURVEY = """
 from pneumo_utils.evaluation.comparison import paired_difference
-run.survey("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
-run.survey("loss", {"all": [2.0, 4.0]}, most=float("inf"))
+run.mean_results("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
+run.mean_results("loss", {"all": [2.0, 4.0]}, max_value=float("inf"))
 display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))
-display(run.paper_says(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-images-predicted"]))
+display(run.paper_claims(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-images-predicted"]))
 """
 
 
@@ -309,7 +309,7 @@ def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept
         WORK,
         "shown = run.show_records()",
         "verdicts = run.verdicts(['p1-best-f1'])",
-        "run.leave('shown', [shown.data, verdicts.data])",
+        "run.save_table('shown', [shown.data, verdicts.data])",
     )
     shown, verdicts = read_json(run(chapter(*work), {}).folder / "shown.json")
     assert "`pneumo record demo NAME -p ...` makes one" in shown and 'id="tab-verdicts"' in verdicts

@@ -12,7 +12,7 @@ from pneumo_utils.study.chapters import Chapter
 REFERENCE = re.compile(r"\{numref\}`(?:[^`<]*<)?(?P<label>(?P<kind>fig|tab)-(?P<chapter>[^-`>]+)-(?P<name>[^`>]+))>?`")
 TABLE_ID = re.compile(r'(?<=<table )([^>]*\bid=")tab-([\w-]+)(?=")')
 # methods of a run that name their table themselves, with that name
-METHOD_TABLES = {"run.paper_says": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
+METHOD_TABLES = {"run.paper_claims": "claims", "run.show_records": "records", "run.verdicts": "verdicts"}
 KINDS = {"fig": "figure", "tab": "table"}
 
 

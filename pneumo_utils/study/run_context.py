@@ -367,7 +367,7 @@ class Run:
         Raises a StudyError if the notebook has not described its inputs.
         """
         if not self._source["data"]:
-            raise StudyError("The notebook has not named its data and weights: call run.uses(data=..., weights=...).")
+            raise StudyError("The notebook has not named its data and weights: call run.describe_inputs(data=..., weights=...).")
         files.write_json(
             self.folder / "results.json",
             {
