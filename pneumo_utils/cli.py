@@ -237,7 +237,7 @@ def run(chapters, words, params, out, cell_limit):
     in parallel, and `pneumo compare` compares their results.
     """
     from pneumo_utils.study.kernel import format_clock
-    from pneumo_utils.study.parallel import run_all
+    from pneumo_utils.study.parallel_runs import run_all
 
     planned = _plan(chapters, words, params)
     for count, (planned_run, outcome) in enumerate(run_all(planned, out, cell_limit, click.echo), 1):
@@ -414,7 +414,7 @@ def book(asked, cell_limit):
     from pneumo_utils.study.book import build_book
     from pneumo_utils.study.chapters import find_chapter
     from pneumo_utils.study.kernel import format_clock
-    from pneumo_utils.study.parallel import run_all
+    from pneumo_utils.study.parallel_runs import run_all
     from pneumo_utils.study.run_status import chapters_to_run
     from pneumo_utils.study.sweep import plan_sweep
 

@@ -126,7 +126,8 @@ data_root: str = ""  # {folder} with data; empty: none
 """
 BEGIN = "from pneumo_utils.study.run_context import begin\n\nrun = begin({name!r})"
 FINISH = (
-    'run.describe_inputs(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\nrun.result("rate", lr)\nrun.finish()'
+    'run.describe_inputs(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\n'
+    'run.result("rate", lr)\nrun.finish()'
 )
 
 

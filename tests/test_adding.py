@@ -19,7 +19,8 @@ AUDIT = "".join(
     )["source"]
 )
 FINISH = (
-    "run.describe_inputs(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, baseline=6.0, "
+    "run.describe_inputs(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, "
+    "baseline=6.0, "
     "note=f'of {nih_tables}')\n"
     "run.claim('p1-best-f1', 0.1, 0.05, 0.15)\nrun.finish()"
 )

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.study import parallel
+from pneumo_utils.study import parallel_runs as parallel
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.sweep import plan_sweep
 
@@ -27,7 +27,7 @@ run.result("threads", float(os.environ["OMP_NUM_THREADS"]))
 def folder(tmp_path, monkeypatch, runs):
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("pneumo_utils.study.parallel.available_cores", lambda: 2)
+    monkeypatch.setattr("pneumo_utils.study.parallel_runs.available_cores", lambda: 2)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     return tmp_path
 
@@ -104,7 +104,7 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     ],
 )
 def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, asked, told):
-    monkeypatch.setattr("pneumo_utils.study.parallel.available_cores", lambda: cores)
+    monkeypatch.setattr("pneumo_utils.study.parallel_runs.available_cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert parallel.allocate_cores(chapters) == told and told[0] * told[1] <= cores
 

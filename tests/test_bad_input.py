@@ -89,7 +89,10 @@ def test_a_cell_that_fails_is_named_and_its_notebook_kept(small, pneumo, runs):
 
 def test_results_are_not_taken_from_a_run_that_fails_after_them(small, pneumo, runs):
     ends(
-        pneumo("run", small(finish="run.describe_inputs(data='none', weights='none')\nrun.finish()\nraise RuntimeError('late')")),
+        pneumo(
+            "run",
+            small(finish="run.describe_inputs(data='none', weights='none')\nrun.finish()\nraise RuntimeError('late')"),
+        ),
         "RuntimeError: late",
     )
     assert not list(runs.rglob("results.json"))

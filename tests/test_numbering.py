@@ -38,7 +38,8 @@ CELLS = {
         "display(table(SCORES, name='never', caption='Nothing.'))",
     ],
     "demo_atlas": [
-        "run.mean_results('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, {part}' for "
+        "run.mean_results('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, "
+        "{part}' for "
         "part in ()))",
         "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
     ],

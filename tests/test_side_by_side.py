@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.study import parallel, result_cache
+from pneumo_utils.study import parallel_map, result_cache
 
 
 def fitted(seed):
@@ -43,12 +43,12 @@ PIECES = {f"piece {seed}": {"seed": seed} for seed in range(5)}
 
 @pytest.fixture
 def two_cores(monkeypatch):
-    monkeypatch.setattr(parallel, "_max_processes", lambda: 2)
+    monkeypatch.setattr(parallel_map, "_max_processes", lambda: 2)
 
 
 def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
     torch.randn(512, 512) @ torch.randn(512, 512)  # threads are at work before the fork
-    made = parallel.cached_results(tmp_path, fitted, PIECES, {})
+    made = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert list(made) == list(PIECES)
     for name, given in PIECES.items():
         assert (made[name]["weight"] == fitted(**given)["weight"].numpy()).all()
@@ -57,15 +57,15 @@ def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
 
 
 def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
-    before = parallel.cached_results(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
+    before = parallel_map.cached_results(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
     alone = result_cache.cached_result(tmp_path, "piece 3", fitted, {"seed": 3}, {})
     capsys.readouterr()
-    after = parallel.cached_results(tmp_path, fitted, PIECES, {})
+    after = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert "1 made" in (told := capsys.readouterr().out) and "4 found again" in told
     assert [after[name]["process"] for name in list(PIECES)[:4]] == [
         each["process"] for each in [*before.values(), alone]
     ]
-    parallel.cached_results(tmp_path, fitted, PIECES, {})
+    parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
 
@@ -76,7 +76,7 @@ def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
         return [number, *held]
 
     for _ in range(2):
-        made = parallel.cached_results(
+        made = parallel_map.cached_results(
             tmp_path,
             count,
             {"one": {"number": 1}, "other": {"number": 2}},
@@ -88,7 +88,7 @@ def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
 
 def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
     with pytest.raises(StudyError, match="^there are too few images$"):
-        parallel.cached_results(
+        parallel_map.cached_results(
             tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {}
         )
     assert result_cache.load_result(result_cache.result_path(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
@@ -99,10 +99,10 @@ def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
 )
 def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
     with pytest.raises(StudyError, match=words):
-        parallel.cached_results(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
+        parallel_map.cached_results(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
 
 
 def test_one_core_makes_them_here(tmp_path, monkeypatch):
-    monkeypatch.setattr(parallel, "_max_processes", lambda: 1)
-    made = parallel.cached_results(tmp_path, fitted, PIECES, {})
+    monkeypatch.setattr(parallel_map, "_max_processes", lambda: 1)
+    made = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert {each["process"] for each in made.values()} == {os.getpid()}

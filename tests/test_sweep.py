@@ -12,7 +12,7 @@ from scipy.stats import t
 
 from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study.chapters import Chapter, find_chapter
-from pneumo_utils.study.parallel import run_all
+from pneumo_utils.study.parallel_runs import run_all
 from pneumo_utils.study.sweep import plan_sweep
 
 MORE = (

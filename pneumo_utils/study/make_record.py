@@ -172,7 +172,8 @@ def _shorten_paths(value, spellings: dict[str, str]):
     if path := ABSOLUTE_PATH.search(value):
         raise StudyError(
             f"A path of this machine, {path.group()}, stands in what the chapter keeps, and a record is "
-            "committed for all to read: take it out of the texts that the chapter gives to run.describe_inputs and run.result."
+            "committed for all to read: take it out of the texts that the chapter gives to run.describe_inputs "
+            "and run.result."
         )
     return value
 

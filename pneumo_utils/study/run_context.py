@@ -16,7 +16,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration
-from pneumo_utils.study.parallel import cached_results
+from pneumo_utils.study.parallel_map import cached_results
 from pneumo_utils.study.parameters import Parameter, check_parameters, parse_parameters, tier
 from pneumo_utils.study.run_status import files_digest, versions
 
@@ -367,7 +367,9 @@ class Run:
         Raises a StudyError if the notebook has not described its inputs.
         """
         if not self._source["data"]:
-            raise StudyError("The notebook has not named its data and weights: call run.describe_inputs(data=..., weights=...).")
+            raise StudyError(
+                "The notebook has not named its data and weights: call run.describe_inputs(data=..., weights=...)."
+            )
         files.write_json(
             self.folder / "results.json",
             {
