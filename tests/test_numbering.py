@@ -32,16 +32,16 @@ def draw(name):
 CELLS = {
     "05_demo": [
         "draw('first')",
-        "draw('curve')\ndisplay(table(SCORES), table(SCORES, name='scores', caption='F1 & more, \"so far\"'), "
+        "draw('curve')\ndisplay(html_table(SCORES), html_table(SCORES, name='scores', caption='F1 & more, \"so far\"'), "
         "Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
         "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    "
-        "display(table(SCORES, name='never', caption='Nothing.'))",
+        "display(html_table(SCORES, name='never', caption='Nothing.'))",
     ],
     "demo_atlas": [
         "run.mean_results('depth, all', {'shallow': [0.2, 0.4]})\nrun.beside('depth, all', 'width', *(f'depth, "
         "{part}' for "
         "part in ()))",
-        "display(table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
+        "display(html_table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
     ],
 }
 PROSE = """# A small book

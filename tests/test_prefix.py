@@ -346,7 +346,7 @@ def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
     from collections import namedtuple
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
-    assert "would take 0.0 GiB" in refusal(set_trainable(pocket(), "head"), plain(cohort), limit=0)
+    assert "would take 0.0 GiB" in refusal(set_trainable(pocket(), "head"), plain(cohort), memory_limit=0)
     assert not plan_cache(set_trainable(pocket(), "head"), plain(cohort), store=FeatureStore()).refusal
 
 
