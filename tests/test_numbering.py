@@ -32,7 +32,8 @@ def draw(name):
 CELLS = {
     "05_demo": [
         "draw('first')",
-        "draw('curve')\ndisplay(html_table(SCORES), html_table(SCORES, name='scores', caption='F1 & more, \"so far\"'), "
+        "draw('curve')\ndisplay(html_table(SCORES), html_table(SCORES, name='scores', "
+        "caption='F1 & more, \"so far\"'), "
         "Markdown('Two tables, {numref}`tab-5-scores` and {numref}`tab-5-never`, and a {term}`word`.'))",
         "if seed > 50:\n    run.figure(plt.figure(), f'{seed}_never', alt='Nothing.', caption='Nothing.')\n    "
         "display(html_table(SCORES, name='never', caption='Nothing.'))",

@@ -145,14 +145,14 @@ class StopAt(Callback):
     order = -100
 
     def __init__(self, step):
-        self.at, self.prepare_batch = [step], 0  # in a list it is no setting that a resumed run would have to share
+        self.at, self.steps_taken = [step], 0  # in a list it is no setting that a resumed run would have to share
 
     def before_step(self):
-        if self.prepare_batch in self.at:
+        if self.steps_taken in self.at:
             raise Broken("the power went")
 
     def after_step(self):
-        self.prepare_batch += 1
+        self.steps_taken += 1
 
 
 def weights(learn):
@@ -565,7 +565,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_training import StopAt, cohort_in, trained
 def kill(self):
-    if self.taken in self.at:
+    if self.steps_taken in self.at:
         os.kill(os.getpid(), signal.SIGKILL)
 StopAt.before_step = kill
 trained(cohort_in(Path({images!r})), epochs=3, folder={folder!r}, stop_at=13)
