@@ -527,11 +527,11 @@ def test_the_code_of_the_page_runs():
     named: dict = {}
     exec(first.replace("my_children", str(released("kermany"))), named)
     assert len(named["loaders"].train) > 1 and named["split"].shared_patients()["patients"].sum() == 0
-    same = {"normal": "normal", "bacterial": "bacterial", "viral": "viral"}
-    one = curated_covid.read(released("curated_covid"), say=None).relabel(same)
-    other = kermany.read(released("kermany"), say=None).relabel(same, column="cause")
-    names = {"one": one, "other": other}
-    exec(second, names)
+    names: dict = {}
+    exec(
+        second.replace("my_children", str(released("kermany"))).replace("my_covid", str(released("curated_covid"))),
+        names,
+    )
     split = names["split"]
     pairs = duplicates.near_duplicates(split)
     sides = split.table["split"]
