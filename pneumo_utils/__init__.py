@@ -1,6 +1,9 @@
-"""The thin package behind the book: what the notebooks share, and nothing that a reader should see in them."""
+"""Load chest radiographs, train networks on them, and score and compare their predictions.
 
-from pathlib import Path
+The names of this module are all that most work needs; `__init__.pyi` lists them with the modules that define them.
+A module is imported when the first of its names is used, so that importing this one takes no time.
+"""
 
-# The folder that holds this package: the repository, with the notebooks and the book, or where pip installed it.
-ROOT = Path(__file__).resolve().parent.parent
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -251,7 +251,7 @@ def json_value(root: Path, random: random.Random) -> Damage:
 
 
 def _make_record(folder: Path) -> None:
-    from pneumo_utils import ROOT
+    from pneumo_utils.common.files import ROOT
 
     source = sorted((ROOT / "book" / "records").glob("*/*.json"))[0]
     (folder / "release" / source.parent.name).mkdir(parents=True)

@@ -619,6 +619,7 @@ def test_other_images_are_not_gone_on_with(cohort, tmp_path):
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "page"])
 def test_a_damaged_state_is_begun_again(cohort, tmp_path, harm, capsys):
     whole = trained(cohort, epochs=2, folder=tmp_path)
+    assert "is damaged" not in capsys.readouterr().out
     state, page = next(tmp_path.glob("*.pt")), tmp_path / "fit-1.json"
     content = state.read_bytes()
     if harm == "gone":

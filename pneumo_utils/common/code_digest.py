@@ -8,9 +8,8 @@ import re
 from functools import cache
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.common.files import ROOT, sha256_hex
 
 PACKAGE = "pneumo_utils"
 MAGIC = re.compile(r"(?m)^\s*[%!].*$")
@@ -42,13 +41,48 @@ def imported_modules(source: str, location: str = "a cell") -> frozenset[str]:
 
 @cache
 def _imported(source: str) -> frozenset[str]:
-    names = set()
-    for node in ast.walk(ast.parse(MAGIC.sub("", source))):
+    names, tree = set(), ast.parse(MAGIC.sub("", source))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    names |= {public_modules()[name] for name in _public_names_in(tree)}
     return frozenset(name for name in names if name.split(".")[0] == PACKAGE and module_file(name))
+
+
+@cache
+def public_modules() -> dict[str, str]:
+    """Return the module that defines each public name of the package, as `__init__.pyi` lists them."""
+    stub = ast.parse(ROOT.joinpath(PACKAGE, "__init__.pyi").read_text(encoding="utf-8"))
+    return {
+        alias.name: f"{PACKAGE}.{node.module}"
+        for node in stub.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def _public_names_in(tree: ast.Module) -> set[str]:
+    """Return the public names that code imports or takes as attributes; all of them, if it hands the package on."""
+    names, attributes, uses = set(), [], 0
+    packages = {
+        alias.asname or alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+        if alias.name == PACKAGE
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
+            attributes.append(node.attr)
+        elif isinstance(node, ast.Name) and node.id in packages:
+            uses += 1
+    if uses > len(attributes):
+        return set(public_modules())
+    return (names | set(attributes)) & set(public_modules())
 
 
 @cache

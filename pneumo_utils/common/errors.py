@@ -2,7 +2,14 @@
 
 
 class StudyError(Exception):
-    """An error that the user can correct; the message says what is wrong, where, and what to do."""
+    """An error that the user can correct; the message says what is wrong, where, and what to do.
+
+    >>> try:
+    ...     pu.trunk("resnet81")
+    ... except pu.StudyError as error:
+    ...     print(error)
+    There is no trunk 'resnet81' (did you mean ...
+    """
 
 
 class ParameterError(StudyError, ValueError):

@@ -12,6 +12,9 @@ import yaml
 
 from pneumo_utils.common.errors import DISK_FULL, StudyError
 
+# The folder that holds the package: the repository with the notebooks and the book, or where pip installed it.
+ROOT = Path(__file__).resolve().parents[2]
+
 DISK_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 # The largest ratio of unpacked to packed size that is accepted. Images are compressed already and hardly shrink; the
@@ -63,9 +66,9 @@ def irregular_reason(path: str | Path) -> str:
 def open_regular_file(path: str | Path):
     """Open a regular file for reading bytes; raise OSError for anything else, such as a pipe that blocks for ever.
 
-    path: the file.
+    path: the file; if there is none, the error is a `FileNotFoundError`.
     """
-    if reason := irregular_reason(path):
+    if os.path.lexists(path) and (reason := irregular_reason(path)):
         raise OSError(errno.EINVAL, reason, str(path))
     return open(path, "rb")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import ROOT
 
 CURRENT_RUN_VARIABLE = "PNEUMO_RUN"  # environment variable that the runner sets for a kernel: the folder of its run
 

@@ -85,13 +85,20 @@ class Cohort:
     """A set of radiographs with labels, patients, splits and boxes.
 
     name: the title of the release, shown in summaries and messages.
-    table: one row per image with the columns `COLUMNS`; its index is the row of the image in `images`.
+    table: one row per image with the columns `TABLE_COLUMNS`; its index is the row of the image in `images`.
     images: the image files.
     classes: the names of the classes, in the order of class numbers.
-    boxes: one row per box with the columns `BOXES`; coordinates are fractions of the image.
+    boxes: one row per box with the columns `BOX_COLUMNS`; coordinates are fractions of the image.
     excluded: one row per image or box that the reader left out, with the reason.
     notes: sentences about differences from the published release.
     multilabel: whether an image can have several labels.
+
+    >>> len(cohort), cohort.classes
+    (200, ['normal', 'pneumonia'])
+    >>> sorted(cohort.table["split"].unique())
+    ['test', 'train', 'valid']
+    >>> cohort.shared_patients()["patients"].tolist()
+    [0, 0, 0]
     """
 
     copy_seed = 0  # random seed of the augmented copies, if there are any
@@ -371,6 +378,10 @@ def concat_cohorts(*cohorts: Cohort) -> Cohort:
 
     cohorts: the cohorts in order. Image and patient names get the name of their release as a prefix, so that they
     stay distinct.
+
+    >>> both = pu.concat_cohorts(cohort.part("train"), cohort.part("valid"))
+    >>> len(both) == len(cohort) - len(cohort.part("test"))
+    True
     """
     first = cohorts[0]
     if any(cohort.classes != first.classes or cohort.multilabel != first.multilabel for cohort in cohorts):
@@ -460,6 +471,10 @@ def subsample_train(cohort: Cohort, n_train: int, seed: int = 0) -> Cohort:
     cohort: the images, split.
     n_train: the number of training images to keep.
     seed: random seed of the draw.
+
+    >>> fewer = pu.subsample_train(cohort, 20)
+    >>> len(fewer.part("train")), len(fewer.part("test")) == len(cohort.part("test"))
+    (20, True)
     """
     kept = cohort.part("train").sample(n_train, seed).table.index
     return cohort.where((cohort.table["split"] != "train") | cohort.table.index.isin(kept))

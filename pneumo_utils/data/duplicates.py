@@ -37,6 +37,9 @@ def near_duplicates(cohort: Cohort, other: Cohort | None = None) -> pd.DataFrame
     other: a second cohort to compare with; None compares the images of `cohort` with each other.
 
     The table holds the indices `one` and `other` in the cohorts' tables, and `bits`, the number of differing bits.
+
+    >>> pu.near_duplicates(cohort).columns.tolist()
+    ['one', 'other', 'bits']
     """
     first = perceptual_hash(cohort.pixels(2 * HASH_SIDE)[:])
     second = first if other is None else perceptual_hash(other.pixels(2 * HASH_SIDE)[:])

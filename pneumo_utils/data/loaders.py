@@ -118,6 +118,8 @@ class Flip(Transform):
     """Flip each training image with probability 0.5, for a whole batch at once and before it becomes floats.
 
     axis: -1 flips horizontally, -2 vertically.
+
+    >>> flipping = cohort.dataloaders(64, 32, batch_tfms=[pu.Flip(axis=-1)])
     """
 
     order, split_idx = 0, 0

@@ -34,6 +34,9 @@ def grey_pixels(train: Cohort, test: Cohort) -> Predictions:
 
     train: the training images.
     test: the test images.
+
+    >>> len(pu.grey_pixels(train, test)) == len(test)
+    True
     """
     return _fit_on_pixels(train, test, np.ones((IMAGE_SIZE, IMAGE_SIZE), bool))
 
@@ -57,6 +60,9 @@ def fit_baselines(train: Cohort, test: Cohort) -> dict[str, Predictions]:
 
     train: the training images.
     test: the test images.
+
+    >>> list(pu.fit_baselines(train, test))
+    ['majority', '32 x 32 pixels', 'frame only']
     """
     return {name: fit(train, test) for name, fit in BASELINES.items()}
 

@@ -31,6 +31,12 @@ class Predictions:
     """Predicted probabilities for a set of images, with their patients and actual classes.
 
     Of two classes the second is the positive one.
+
+    >>> network.classes
+    ['normal', 'pneumonia']
+    >>> network.save("network.csv")
+    >>> pu.Predictions.load("network.csv").digest == network.digest
+    True
     """
 
     def __init__(
@@ -330,6 +336,9 @@ def score_table(
 
     Its columns are model, baseline (whether it is one), metric, value, low, high, and why (the reason where a score is
     undefined).
+
+    >>> pu.score_table({"network": network}, {"grey pixels": pixels}, ["auroc", "f1"])["model"].tolist()
+    ['network', 'network', 'grey pixels', 'grey pixels']
     """
     if duplicates := set(models) & set(baselines):
         raise StudyError(f"A model and a baseline are both called {sorted(duplicates)[0]!r}: rename one of them.")

@@ -106,6 +106,10 @@ def compute_score(
     resamples: the number of bootstrap resamples.
     seed: seed of the resamples.
     level: confidence level of the interval.
+
+    >>> score = pu.compute_score(network, "auroc")
+    >>> score.low <= score.value <= score.high
+    True
     """
     return compute_scores(predictions, [name], threshold, resamples, seed, level)[0]
 

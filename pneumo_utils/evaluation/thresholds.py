@@ -63,6 +63,10 @@ def choose_threshold(valid: Predictions, criterion: str | tuple[str, float] = "y
     valid: predictions for the validation images, of two classes or of several labels (which get a threshold each).
     criterion: "youden" maximises recall + specificity, and "f1" the F1 score. ("recall", 0.9) takes the best
         specificity with a recall of at least 0.9, and ("specificity", 0.9) the reverse.
+
+    >>> valid = pu.predict(learn, dls.valid)
+    >>> threshold = pu.choose_threshold(valid, ("recall", 0.9))
+    >>> score = pu.compute_score(network, "specificity", threshold)
     """
     if not valid.multilabel and len(valid.classes) != 2:
         raise StudyError(
@@ -161,6 +165,9 @@ def reliability_table(predictions: Predictions, class_name: str = "", level: flo
 
     Return one row for each bin, with the columns from, to, images, predicted (mean probability), observed (share of the
     images that belong to the class), low and high (the interval of that share).
+
+    >>> int(pu.reliability_table(network)["images"].sum()) == len(network)
+    True
     """
     probabilities, true = _select_probabilities(predictions, class_name)
     bins = bin_probabilities(probabilities)

@@ -203,6 +203,10 @@ def saliency_maps(
     layer: the path of a block or of a module inside one; None takes the layer that the network names for Grad-CAM.
     target: one class for all images, one class per image, or None for the predicted class.
     settings: the method's own arguments, such as `steps` of integrated gradients.
+
+    >>> maps = pu.saliency_maps(learn.model, test.loader(64, 32), method="gradcam")
+    >>> maps.maps.shape == (len(test), 64, 64)
+    True
     """
     chosen = _find_method(method, settings)
     path = _find_layer(net, chosen, layer)

@@ -39,6 +39,11 @@ def pointing_game(maps: ArrayLike, masks: ArrayLike, tolerance: float = 0.0) -> 
     maps: saliency maps.
     masks: masks of what the maps should point at.
     tolerance: a maximum at most this many pixels away from the mask hits too.
+
+    >>> heat, lung = np.zeros((1, 8, 8)), np.zeros((1, 8, 8), dtype=bool)
+    >>> heat[0, 2, 3], lung[0, 1:4, 1:4] = 1, True
+    >>> pu.pointing_game(heat, lung).tolist()
+    [1.0]
     """
     maps, masks = _check_pair(maps, masks)
     near = distance_transform_edt(~masks, sampling=(IMAGE_DISTANCE, 1, 1)) <= tolerance if tolerance else masks
@@ -133,7 +138,19 @@ def deletion_curve(
 ) -> ErasureCurves:
     """Replace the pixels of an image by a blank one, the highest values of the map first, and record the output.
 
-    The arguments are those of `insertion_curve`.
+    net: the network.
+    images: (images, channels, height, width) as the network takes them.
+    maps: one saliency map per image, of the same height and width.
+    target: one class for all images, one class per image, or None for the class predicted for the whole image.
+    steps: the number of steps, each with the same number of pixels.
+    fill: the blank image, "blur" or "mean".
+    output: computes what is recorded from the logits; without it the probability of the class.
+    seed: random seed for the order of pixels with equal values.
+
+    >>> images, _ = dls.valid.one_batch()
+    >>> maps = pu.saliency_maps(learn.model, images[:2])
+    >>> pu.deletion_curve(learn.model, images[:2], maps, steps=5).outputs.shape
+    (2, 6)
     """
     return _record_outputs(net, images, maps, target, True, steps, fill, output, seed)
 
@@ -150,14 +167,7 @@ def insertion_curve(
 ) -> ErasureCurves:
     """Insert the pixels of an image into a blank one, the highest values of the map first, and record the output.
 
-    net: the network.
-    images: (images, channels, height, width) as the network takes them.
-    maps: one saliency map per image, of the same height and width.
-    target: one class for all images, one class per image, or None for the class predicted for the whole image.
-    steps: the number of steps, each with the same number of pixels.
-    fill: the blank image, "blur" or "mean".
-    output: computes what is recorded from the logits; without it the probability of the class.
-    seed: random seed for the order of pixels with equal values.
+    The arguments are those of `deletion_curve`.
     """
     return _record_outputs(net, images, maps, target, False, steps, fill, output, seed)
 

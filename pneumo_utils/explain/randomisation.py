@@ -144,6 +144,10 @@ def sanity_check(
     target: one class for all images, one class per image, or None for the predicted class.
     seed: random seed of the new weights.
     settings: the method's own arguments.
+
+    >>> images, _ = dls.valid.one_batch()
+    >>> pu.sanity_check(learn.model, images[:2])["block"].unique().tolist()
+    ['head', 'conv5_x', 'conv4_x', 'conv3_x', 'conv2_x', 'conv1']
     """
     trained, results = saliency_maps(net, images, method, layer, target, **settings), []
     for block, network in randomise_blocks(net, seed):

@@ -53,6 +53,14 @@ class AutoRGN(Callback):
     `splitter=parameter_groups`. A schedule or `lr=slice(...)` is multiplied by the factors, not replaced.
 
     batches: number of batches over which the norms are averaged.
+
+    >>> rates = pu.AutoRGN()
+    >>> learn = pu.learner(dls, pu.set_trainable(model, "all"), callbacks=[rates], max_steps=1)
+    >>> with pu.fitting(learn):
+    ...     learn.fit(1)
+    epoch 1 of 1: train loss ..., valid loss ...
+    >>> rates.history.shape  # one epoch; five blocks and the head
+    (1, 6)
     """
 
     order = 90  # after schedules and gradient clipping, so that only the step is scaled

@@ -35,6 +35,9 @@ class Chain(nn.Sequential):
 
     blocks: the modules by name, in order.
     about: the description of the trunk.
+
+    >>> pu.trunk("xception").blocks[-1]
+    'block14'
     """
 
     def __init__(self, blocks: dict[str, nn.Module], about: TrunkInfo):
@@ -74,10 +77,17 @@ def _flatten(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield path, module
 
 
-def with_head(trunk: Chain, head: nn.Module) -> Chain:
+def with_head(trunk: Chain, head: nn.Module | int) -> Chain:
     """Return a chain of the trunk's blocks (the same modules, not copies) and a last block named "head".
 
     trunk: a network without a head.
-    head: a module that takes the trunk's output and returns logits.
+    head: a module that takes the trunk's output and returns logits, or the number of classes for a linear layer.
+
+    >>> pu.with_head(pu.trunk("resnet18"), 2).blocks
+    ['conv1', 'conv2_x', 'conv3_x', 'conv4_x', 'conv5_x', 'head']
     """
+    if isinstance(head, int):
+        from pneumo_utils.models.heads import linear
+
+        head = linear(trunk.about.channels, head)
     return Chain({**dict(trunk.named_children()), HEAD: head}, trunk.about)

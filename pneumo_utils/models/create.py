@@ -108,6 +108,9 @@ def trunk(
     folder: where pocket or official weights are searched.
     seed: seed of random weights; torch's random state then does not change. None draws from torch's random state.
     classes: number of classes of a `top` whose weights do not set it.
+
+    >>> pu.trunk("resnet18", weights="pocket").about.weights
+    'pocket, pre-trained on drawn images (...)'
     """
     kind, weights = find_architecture(name), check_weights(weights)
     size = resolve_size(size, weights, name, kind)
@@ -209,6 +212,9 @@ def trunk_table(size: str = "full", px: int | None = None) -> pd.DataFrame:
 
     size: "full" or "pocket".
     px: edge of the square images in pixels; by default the one that the size is made for.
+
+    >>> pu.trunk_table().loc["resnet18", "parameters"]
+    np.int64(11176512)
     """
     px = px or DEFAULT_PIXELS[size]
     with torch.device("meta"):

@@ -82,6 +82,10 @@ def set_trainable(chain: Chain, trainable: str, batch_norm: str = FROZEN) -> Cha
         of these joined by " + ".
     batch_norm: what frozen batch norm does. "frozen" normalises by its fixed statistics, as Keras does. "moving"
         normalises by the batch and updates its statistics, as torch does by default.
+
+    >>> network = pu.set_trainable(model, "conv5_x + head")
+    >>> [name for name, block in network.named_children() if any(w.requires_grad for w in block.parameters())]
+    ['conv5_x', 'head']
     """
     if batch_norm not in (FROZEN, MOVING):
         raise StudyError(
@@ -252,6 +256,9 @@ def trainable_table(chain: Chain) -> pd.DataFrame:
     """Tabulate the blocks of a network: number of weights, number of trainable weights, state of the batch norm.
 
     chain: the network.
+
+    >>> pu.trainable_table(pu.set_trainable(model, "head"))["learning"].tolist()
+    [0, 0, 0, 0, 0, 258]
     """
     rows = [
         {

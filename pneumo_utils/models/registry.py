@@ -186,7 +186,11 @@ ARCHITECTURES = {
 
 
 def trunk_names() -> list[str]:
-    """Return the names of the papers' trunks."""
+    """Return the names of the papers' trunks.
+
+    >>> "resnet18" in pu.trunk_names()
+    True
+    """
     return list(ARCHITECTURES)
 
 

@@ -339,6 +339,9 @@ def forest_plot(
     reference: where a dashed line is drawn: a value, or the name of a row; without it, the best baseline.
 
     Return the figure and its alt text.
+
+    >>> scores = pu.score_table({"network": network}, {"grey pixels": pixels}, ["auroc"])
+    >>> figure, alt_text = pu.forest_plot(scores)
     """
     available = list(scores["metric"].drop_duplicates())
     metrics = list(metrics or available)

@@ -31,6 +31,9 @@ def image_grid(
     images_by_class: for each class square images of bytes, grey (side, side) or coloured (side, side, 3).
     captions: for each class one caption per image.
     columns: images per row.
+
+    >>> images = test.pixels(64)[:4]
+    >>> figure, alt_text = pu.image_grid({"test images": images})
     """
     if not images_by_class:
         raise StudyError('There are no pictures to show: give them by class, {"NORMAL": images, ...}.')

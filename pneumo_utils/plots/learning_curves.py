@@ -41,6 +41,8 @@ def learning_curves(
     baseline_name: what the baseline is called in the legend.
 
     Return the figure and its alt text.
+
+    >>> figure, alt_text = pu.learning_curves(learn.recorder.history)
     """
     by_name = {"": histories} if isinstance(histories, pd.DataFrame) else dict(histories)
     panels = [(name, quantity) for name in by_name for quantity in quantities]

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from pneumo_utils import ROOT
+from pneumo_utils.common.files import ROOT
 from pneumo_utils.plots.style import BLUE, DARK, GREY, ORANGE, PAGE_WIDTH, SKY, new_figure
 
 __reads__ = ("book/records/phantom_realism.json", "book/records/phantom_pretraining.json")

@@ -153,6 +153,9 @@ def saliency_plot(images: dict[str, np.ndarray], maps: ArrayLike, masks: ArrayLi
     images: grey bytes (height, width), by name; 5 at most.
     maps: one saliency map per image, of the same size, 0 or more.
     masks: the true lesions of each image, which are outlined.
+
+    >>> maps = pu.saliency_maps(learn.model, dls.valid.one_batch()[0][:1])
+    >>> figure, alt_text = pu.saliency_plot({"first": cohort.part("valid").pixels(64)[:1][0]}, maps)
     """
     scaled, mask_list = _check(images, {"heat": maps}, masks)["heat"], _masks(masks)
     shown = list(images.values())

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from pneumo_utils import ROOT
+from pneumo_utils.common.files import ROOT
 from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, SKY, new_figure
 
 __reads__ = ("book/records/speed.json",)

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from pneumo_utils import ROOT
+from pneumo_utils.common.files import ROOT
 from pneumo_utils.models.registry import trunk_names
 from pneumo_utils.plots.style import BLUE, DARK, ORANGE, join_parts, new_figure
 

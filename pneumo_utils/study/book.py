@@ -17,11 +17,10 @@ import yaml
 from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
-from pneumo_utils import ROOT
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import json_digest, read_json, read_yaml, sha256_hex, write_atomically
+from pneumo_utils.common.files import ROOT, json_digest, read_json, read_yaml, sha256_hex, write_atomically
 from pneumo_utils.common.markup import escape_markup
 from pneumo_utils.plots.scoreboard import paper_page_path
 from pneumo_utils.study import (
@@ -35,6 +34,7 @@ from pneumo_utils.study import (
     rerun_footer,
     table_numbering,
 )
+from pneumo_utils.study.api_page import api_page
 from pneumo_utils.study.chapters import Chapter, chapters, find_chapter, parse_toc
 from pneumo_utils.study.run_context import image_media_type
 from pneumo_utils.study.run_status import ChapterStatus, chapter_status, versions
@@ -67,6 +67,7 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
         **_resolve_references(_fill_templates(_read_prose(), _template_values(results, scoreboard)), notebooks),
         Path("book/run_statistics.md"): pages.statistics_page([status.manifest for status in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters_page(),
+        Path("book/api.md"): api_page(),
         **_paper_pages(scoreboard),
         Path("book/compare_runs.md"): compare.comparison_page(shown),
         Path("_toc.yml"): yaml.safe_dump(toc, sort_keys=False),

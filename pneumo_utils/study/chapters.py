@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_yaml
+from pneumo_utils.common.files import ROOT, read_yaml
 from pneumo_utils.common.run_paths import repository_dir
 
 LABEL_PATTERN = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own

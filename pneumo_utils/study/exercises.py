@@ -5,9 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import explain_write_errors, read_json, sha256_hex, write_json
+from pneumo_utils.common.files import ROOT, explain_write_errors, read_json, sha256_hex, write_json
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.pages import markdown_table
 

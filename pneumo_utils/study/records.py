@@ -10,9 +10,8 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_json, sha256_hex, write_json
+from pneumo_utils.common.files import ROOT, read_json, sha256_hex, write_json
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.study.kernel import format_duration
 

@@ -6,9 +6,8 @@ import shlex
 from functools import cache
 from pathlib import Path
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import read_yaml
+from pneumo_utils.common.files import ROOT, read_yaml
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.pages import markdown_table
 from pneumo_utils.study.parameters import chapter_parameters, check_parameters, read_parameters_file

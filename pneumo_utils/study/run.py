@@ -13,11 +13,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from pneumo_utils import ROOT
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import DISK_FULL, ChapterFailed, StudyError
 from pneumo_utils.common.files import (
     DISK_FULL_ERRNOS,
+    ROOT,
     explain_write_errors,
     json_digest,
     read_json,

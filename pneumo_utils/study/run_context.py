@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pneumo_utils import ROOT
 from pneumo_utils.common import files, run_paths
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.files import ROOT
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration

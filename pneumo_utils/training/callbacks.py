@@ -110,6 +110,13 @@ class MaxSteps(Callback):
     """End training after `max_steps` batches, counted over all fits; the last epoch is validated and recorded.
 
     max_steps: the number of training batches; validation takes no more than as many.
+
+    >>> learn = pu.learner(dls, model, callbacks=[pu.MaxSteps(1)])
+    >>> with pu.fitting(learn):
+    ...     learn.fit(5)
+    epoch 1 of 5: train loss ..., valid loss ...
+    >>> len(learn.recorder.history)  # the epoch with the last step is the last
+    1
     """
 
     order = 99  # after the recorder and whatever looks at a finished epoch
@@ -185,6 +192,11 @@ class KeepBest(TrackerCallback):
     """Leave a fit with the weights of its best epoch; with a `Checkpoint` they are also saved as `best.safetensors`.
 
     monitor: the metric to follow, as fastai's trackers name it; of a loss the lowest value is the best.
+
+    >>> learn = pu.learner(dls, model, callbacks=[pu.KeepBest("valid_loss")], max_steps=2)
+    >>> with pu.fitting(learn):
+    ...     learn.fit(2)
+    epoch 1 of 2: train loss ..., valid loss ...
     """
 
     order = 61
@@ -230,6 +242,9 @@ class StopAtNaN(Callback):
     """End a fit at the first loss that is NaN or infinite: restore the last epoch's weights, and name the images.
 
     On a CUDA device a loss is checked one step later, so that no step waits for it.
+
+    >>> from fastai.learner import Learner
+    >>> learn = Learner(dls, model, lr=1e-3, cbs=[pu.StopAtNaN()])  # `learner` brings it
     """
 
     order = 45

@@ -132,7 +132,12 @@ class Checkpoint(Callback):
     A resumed training ends with the same weights as one that was not interrupted, if it runs inside of `seeded` or
     `fitting`, which restore the random numbers.
 
-    folder: where the states are kept; a folder holds the fits of one training, in their order.
+    folder: the folder for the states; it holds the fits of one training, in their order.
+
+    >>> learn = pu.learner(dls, model, callbacks=[pu.Checkpoint("states")], max_steps=1)
+    >>> with pu.fitting(learn):
+    ...     learn.fit(1)
+    epoch 1 of 1: train loss ..., valid loss ...
     """
 
     order = -100  # before anything draws random numbers in an epoch, and before KeepBest restores its weights

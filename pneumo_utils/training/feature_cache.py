@@ -267,8 +267,16 @@ def feature_cache(learn: Learner, views: int = 0, **settings) -> Iterator[Learne
     The learner gets the trainable part of its network and loaders of features; when the context ends, also by an error,
     it has the whole network and its own loaders back. Training comes to the same weights as without.
 
-    views: with random augmentation, how many fixed versions of each image are kept.
-    settings: as `cached` takes them.
+    learn: the learner; its network has frozen blocks at its start, and its images are not augmented at random.
+    views: the number of fixed versions of each image that are kept, if images are augmented at random.
+    settings: further arguments of `cache_features`.
+
+    >>> learn = pu.learner(dls, pu.set_trainable(model, "head"), max_steps=1)
+    >>> with pu.seeded(0), pu.feature_cache(learn):
+    ...     learn.fit(1)
+    resnet18 ... computed once: ...
+    >>> learn.model is model
+    True
     """
     if "full_model" in vars(learn):
         raise StudyError("This learner's features are cached already: leave the inner feature_cache out.")

@@ -56,16 +56,27 @@ def learner(
     memory_format: str = AUTO,
     every_class: bool = True,
 ) -> Learner:
-    """Build fastai's Learner for a network of which `learns(model, ...)` has frozen a part.
+    """Build fastai's Learner for a network, with this package's callbacks; frozen parts stay frozen.
 
+    Raises `StudyError` if all of the network is frozen, if images are too small for it, or if a class has no image.
+
+    dls: training and validation images, as `cohort.dataloaders` builds them.
+    model: the network; `set_trainable` says which of its blocks are trained.
     loss: a loss with `activation` and `decodes`; the usual cross-entropy of the data if None.
     optimizer: what fastai calls `opt_func`; it brings its learning rate.
-    train_metrics: compute the metrics on training batches too.
-    max_steps: end training after so many batches; 0 means no limit.
-    steps_per_epoch: count an epoch in batches and not in passes over the images; 0 means one pass.
-    folder: where the state after each epoch is kept, from which an interrupted fit continues.
-    precision, memory_format: "auto", or what `compute` takes.
-    every_class: refuse data in which a class has no training image; a network that was trained before may go without.
+    metrics: fastai's metrics, computed on the validation images after each epoch.
+    callbacks: further fastai callbacks.
+    train_metrics: whether metrics are computed on training batches too.
+    max_steps: the number of batches after which training ends; 0 means no limit.
+    steps_per_epoch: the number of batches that count as an epoch; 0 means one pass over the images.
+    folder: the folder for the state after each epoch, from which an interrupted fit continues.
+    precision: number format of the computation: "auto", "float32" or "bfloat16".
+    memory_format: memory layout of images and maps: "auto", "contiguous" or "channels_last".
+    every_class: whether data in which a class has no training image is refused.
+
+    >>> learn = pu.learner(dls, model, optimizer=pu.adam(1e-4), max_steps=10)
+    >>> type(learn)
+    <class 'fastai.learner.Learner'>
     """
     if not metadata.version("fastai").startswith(FASTAI):
         raise StudyError(
@@ -115,9 +126,16 @@ def fitting(learn: Learner, seed: int | RandomState = 0, cache: str = AUTO, view
     its data loaders and all random number generators are as they were. Errors of torch that a reader can mend are
     explained.
 
-    seed: of dropout, augmentation and the order of the batches; or a `RandomState`, which continues in a later context.
+    learn: the learner, built by `learner` or by hand.
+    seed: random seed of dropout, augmentation and the order of the batches; or a `RandomState`, which continues
+        in a later context.
     cache: "auto" computes frozen layers once where they can be and it pays, "on" insists, "off" never does.
     views: with random augmentation, how many fixed versions of each image are cached.
+
+    >>> learn = pu.learner(dls, model, max_steps=1)
+    >>> with pu.fitting(learn, seed=1):
+    ...     learn.fit_one_cycle(1)
+    epoch 1 of 1: train loss ..., valid loss ...
     """
     if cache not in (AUTO, ON, OFF):
         raise StudyError(f'cache is "auto", "on" or "off", not {cache!r}.')
@@ -156,16 +174,20 @@ def compute_features(
 
 @dataclass(frozen=True)
 class Phase:
-    """A number of epochs in which one part of the network is trained; each phase begins with a new optimiser."""
+    """A number of epochs in which one part of the network is trained; each phase begins with a new optimiser.
 
-    learns: str  # the blocks that are trained, as `learns` takes them
-    epochs: int
-    optimizer: OptimizerConfig = field(default_factory=adam)
-    batch_norm: str = "frozen"
-    cache: str = AUTO
-    views: int = 0
-    one_cycle: bool = False
-    callbacks: Sequence = ()
+    >>> pu.Phase("conv5_x + head", epochs=10, optimizer=pu.adam(1e-4)).batch_norm
+    'frozen'
+    """
+
+    learns: str  # the blocks that are trained, as `set_trainable` takes them
+    epochs: int  # the number of epochs
+    optimizer: OptimizerConfig = field(default_factory=adam)  # a new optimiser begins with each phase
+    batch_norm: str = "frozen"  # what frozen batch norm does, as `set_trainable` takes it
+    cache: str = AUTO  # as `fitting` takes it
+    views: int = 0  # as `fitting` takes it
+    one_cycle: bool = False  # whether the learning rate follows fastai's one-cycle schedule
+    callbacks: Sequence = ()  # further fastai callbacks
 
 
 @dataclass(frozen=True)
@@ -178,12 +200,21 @@ class PhasesResult:
 
 
 def fit_phases(dls: DataLoaders, model: Chain, plan: Sequence[Phase], seed: int = 0, folder=None, **settings):
-    """Train one phase after the other, such as paper 2's: the trunk frozen up to a threshold, then unfrozen.
+    """Train in phases, each with its own trainable blocks, such as the head first and then the whole network.
 
-    plan: the phases.
-    seed: of all random numbers; each phase has its own.
-    folder: where states are kept, from which an interrupted training continues.
-    settings: of `learner`, for each phase.
+    dls: training and validation images.
+    model: the network.
+    plan: the phases in order.
+    seed: random seed; each phase derives its own from it.
+    folder: the folder for states, from which an interrupted training continues.
+    settings: arguments of `learner`, the same for each phase.
+
+    >>> plan = [pu.Phase("head", 1), pu.Phase("conv5_x + head", 1)]
+    >>> result = pu.fit_phases(dls, model, plan, max_steps=1)
+    phase 1 of 2: head is trained
+    ...
+    >>> result.history["learns"].tolist()
+    ['head', 'conv5_x + head']
     """
     parts: list[pd.DataFrame] = []
     released = []

@@ -190,6 +190,9 @@ def weighted_cross_entropy(
 
     weights: by class name, or in the order of the classes.
     average_over: "weights" or "images".
+
+    >>> loss = pu.weighted_cross_entropy(cohort.weights("balanced"))
+    >>> learn = pu.learner(dls, model, loss)
     """
     return CrossEntropy(weights, average_over)
 

@@ -45,6 +45,8 @@ def adam(
     betas: decay rates of the running means of the gradient and of its square.
     eps: constant added to the denominator.
     weight_decay: L2 penalty.
+
+    >>> learn = pu.learner(dls, model, optimizer=pu.adam(lr=1e-4, weight_decay=1e-5))
     """
     return OptimizerConfig(
         torch.optim.Adam, lr, {"betas": betas, "eps": eps, "weight_decay": weight_decay, "fused": True}
@@ -65,6 +67,8 @@ def sgd(
     nesterov: whether to use Nesterov momentum.
     decay: time decay as in Keras: in step t, counted from 0, the rate is lr / (1 + decay * t).
     weight_decay: L2 penalty.
+
+    >>> learn = pu.learner(dls, model, optimizer=pu.sgd(lr=1e-2, momentum=0.9, nesterov=True, decay=1e-6))
     """
     return OptimizerConfig(
         DecayingSGD,

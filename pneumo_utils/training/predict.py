@@ -17,11 +17,16 @@ def predict(learn: Learner, loader) -> Predictions:
 
     A network with one output neuron gives two columns; with several labels per image each label has a probability.
 
+    learn: the learner; its loss turns outputs into probabilities.
     loader: of images, or, inside of a feature cache, one of the learner's own loaders.
+
+    >>> pu.predict(learn, test.loader(64, 32)).probabilities.shape == (len(test), 2)
+    True
     """
     data = loader.dataset
     model = learn.model if isinstance(data, FeatureRows) else full_model(learn)
-    outputs, truth = network_outputs(model, loader, learn.precision.compute)
+    precision = getattr(learn, "precision", None)  # a callback of learners that `learner` built
+    outputs, truth = network_outputs(model, loader, precision.compute if precision else None)
     probabilities = learn.loss_func.activation(outputs).numpy()
     return Predictions(data.images, data.patients, truth.numpy(), probabilities, data.classes, data.multilabel)
 

@@ -1,10 +1,12 @@
 """Readers: one module per release, whose `read(root)` turns a folder or an archive into a `Cohort`."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.readers.file_tree import FileTree
 
 # in the order in which a folder is compared with them
@@ -33,6 +35,19 @@ def find_reader(root: str | Path) -> ModuleType:
     raise StudyError(
         f"{root} is none of the releases that this book reads ({tree.describe()}). They are known by:\n{layouts}"
     )
+
+
+def read_cohort(root: str | Path, say: Callable[[str], object] | None = print) -> Cohort:
+    """Read a release from a folder or an archive; raise `StudyError` if no reader knows its layout.
+
+    root: a folder, or the archive of a release.
+    say: receives the summary of what was read; None for silence.
+
+    >>> cohort = pu.read_cohort("phantom_children", say=None)
+    >>> cohort.classes
+    ['normal', 'pneumonia']
+    """
+    return find_reader(root).read(root, say=say)
 
 
 def matching_reader(tree: FileTree) -> ModuleType | None:

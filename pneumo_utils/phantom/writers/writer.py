@@ -191,6 +191,9 @@ def write_release(
         covid_gan, "findings" does the reverse: the classes differ in their lungs instead of in a shortcut.
 
     Returns the folder. Raises StudyError for arguments that cannot be met, and if the folder exists and is not empty.
+
+    >>> pu.write_release("medmnist", images=40, size=28, seed=0, folder="phantom_small").name
+    'phantom_small'
     """
     if release not in PHANTOM_RELEASES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(PHANTOM_RELEASES)}.")

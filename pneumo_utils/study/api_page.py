@@ -1,0 +1,143 @@
+"""Compose the book's page on the Python interface: every public name with its arguments and an example.
+
+The sources are read and not imported. Sphinx's autodoc is not used, because it knows neither the form of the
+docstrings here (a line `argument: explanation`) nor the comments beside the fields of data classes.
+"""
+
+import ast
+import inspect
+import re
+import textwrap
+from dataclasses import dataclass, field
+
+from pneumo_utils.common.code_digest import PACKAGE, module_file, public_modules
+from pneumo_utils.common.files import ROOT
+
+AREA = re.compile(r"(?m)^# (\w+)\n((?:from .*\n)+)")
+
+HEAD = """# Python interface
+
+`import pneumo_utils as pu` gives the names on this page. Importing costs nothing: a module is loaded when the first of
+its names is used. The examples of the names begin where this one ends. It writes simulated radiographs of children,
+splits them by patient, trains the last block of a small ResNet18, and compares it with a logistic regression on pixels:
+
+```python
+{example}```
+
+A learner is fastai's own [Learner](https://docs.fast.ai/learner.html), so `learn.lr_find()`, `learn.show_results()`
+and the rest of fastai work as documented there. This is software for a study, not a medical device.
+"""
+
+
+@dataclass
+class Docstring:
+    """A docstring in parts."""
+
+    text: list[str] = field(default_factory=list)  # paragraphs
+    arguments: dict[str, str] = field(default_factory=dict)  # explanation by name
+    example: str = ""  # lines that begin with >>>
+
+
+def parse_docstring(docstring: str, arguments: set[str]) -> Docstring:
+    """Split a docstring into paragraphs, explanations of arguments, and the example at its end.
+
+    docstring: the docstring, cleaned of its indentation.
+    arguments: the names that may be explained, in lines such as "seed: random seed".
+    """
+    before, prompt, example = docstring.partition(">>> ")
+    parsed = Docstring(example=prompt + example)
+    for paragraph in before.strip().split("\n\n"):
+        name = rf"(?:{'|'.join(sorted(arguments))})"
+        items = re.split(rf"(?m)^(?={name}(?:, {name})*: )", paragraph)
+        if not arguments or items[0]:
+            parsed.text.append(" ".join(paragraph.split()))
+            continue
+        for item in items[1:]:
+            names, _, explanation = item.partition(": ")
+            for argument in names.split(", "):
+                parsed.arguments[argument] = " ".join(explanation.split())
+    return parsed
+
+
+def public_areas() -> dict[str, list[str]]:
+    """Return the public names by area, in the order of `__init__.pyi`."""
+    stub = ROOT.joinpath(PACKAGE, "__init__.pyi").read_text(encoding="utf-8")
+    return {area: re.findall(r" as (\w+)", lines) for area, lines in AREA.findall(stub)}
+
+
+def api_page() -> str:
+    """Compose the page as MyST Markdown, from the README's example and the docstrings of the public names."""
+    example = ROOT.joinpath("README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    parts = [HEAD.format(example=example)]
+    for area, names in public_areas().items():
+        parts.append(f"## {area.capitalize()}\n")
+        parts += [_describe(name) for name in names]
+    return "\n".join(parts)
+
+
+def _describe(name: str) -> str:
+    """Compose the entry of one public name."""
+    source = module_file(public_modules()[name]).read_text(encoding="utf-8")
+    node = next(node for node in ast.parse(source).body if getattr(node, "name", "") == name)
+    docstring = inspect.cleandoc(ast.get_docstring(node) or "")
+    if isinstance(node, ast.ClassDef):
+        return _describe_class(name, node, docstring, source.splitlines())
+    arguments = _arguments(node)
+    return _entry("function", f"{name}{_signature(node)}", parse_docstring(docstring, set(arguments)))
+
+
+def _describe_class(name: str, node: ast.ClassDef, docstring: str, lines: list[str]) -> str:
+    """Compose the entry of a class: its constructor's arguments, its example, and a list of its methods."""
+    methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+    is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+    fields = {  # explained by the comment on the same line
+        part.target.id: lines[part.lineno - 1].partition("  # ")[2]
+        for part in node.body
+        if is_dataclass and isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+    }
+    constructor = next((method for method in methods if method.name == "__init__"), None)
+    signature = _signature(constructor) if constructor else f"({', '.join(fields)})"
+    names = set(_arguments(constructor)) if constructor else set(fields)
+    parsed = parse_docstring(docstring, names)
+    if constructor and (explained := ast.get_docstring(constructor)):
+        parsed.arguments |= parse_docstring(inspect.cleandoc(explained), names).arguments
+    parsed.arguments |= {key: text for key, text in fields.items() if text and not constructor}
+    callback = any(ast.unparse(base).endswith(("Callback", "Transform")) for base in node.bases)
+    listed = [] if callback else [method for method in methods if not method.name.startswith("_")]
+    rows = [
+        f"- `{method.name}{'' if _is_property(method) else _signature(method)}`: "
+        f"{(ast.get_docstring(method) or '').partition(chr(10))[0]}"
+        for method in listed
+    ]
+    return _entry("class", f"{name}{signature}", parsed, "\n".join(rows))
+
+
+def _entry(kind: str, signature: str, parsed: Docstring, methods: str = "") -> str:
+    """Compose one directive of Sphinx's Python domain."""
+    blocks = [*parsed.text, "\n".join(f":param {name}: {text}" for name, text in parsed.arguments.items()), methods]
+    if parsed.example:
+        blocks.append(f"```pycon\n{parsed.example}\n```")
+    body = "\n\n".join(filter(None, blocks))
+    return f"````{{py:{kind}}} {signature}\n:module: {PACKAGE}\n\n{body}\n````\n"
+
+
+def _arguments(function: ast.FunctionDef) -> list[str]:
+    """List the names of a function's arguments."""
+    arguments = function.args
+    extra = [argument for argument in (arguments.vararg, arguments.kwarg) if argument]
+    return [argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]]
+
+
+def _signature(function: ast.FunctionDef) -> str:
+    """Format the arguments with their defaults, without types and without `self`."""
+    arguments = ast.parse(textwrap.dedent(f"def f({ast.unparse(function.args)}): ...")).body[0].args
+    every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
+    for argument in [*every, *filter(None, (arguments.vararg, arguments.kwarg))]:
+        argument.annotation = None
+    arguments.args = [argument for argument in arguments.args if argument.arg not in ("self", "cls")]
+    return f"({ast.unparse(arguments)})"
+
+
+def _is_property(method: ast.FunctionDef) -> bool:
+    """Tell whether a method is read like an attribute."""
+    return any(ast.unparse(decorator).endswith("property") for decorator in method.decorator_list)
