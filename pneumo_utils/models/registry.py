@@ -90,7 +90,7 @@ class TimmModel:
         return self.timm.create_model(self.name, num_classes=classes)
 
     @property
-    def source(self) -> WeightsSource:
+    def source(self) -> WeightsSource | PackagedWeights:
         """Return the source of the official weights."""
         config = self.timm.get_pretrained_cfg(self.name)
         return (
@@ -107,7 +107,7 @@ class PackagedTimmModel(TimmModel):
     weights: PackagedWeights
 
     @property
-    def source(self) -> PackagedWeights:  # type: ignore[override]
+    def source(self) -> PackagedWeights:
         """Return the source of the official weights."""
         return self.weights
 
