@@ -286,7 +286,7 @@ def main() -> None:
         rows = put(baselines(children), given.out)
     for way, measure in (("frozen", frozen), ("fine-tuned", fine)):
         for children in cohorts if given.way in (None, way) else []:
-            for name in given.names or trunk_names():
+            for name in given.names or trunk_names("pocket"):
                 print(f"{children.name}: {name}, {way}", flush=True)
                 rows = put(measure(name, children), given.out)
     show(*summary(rows))

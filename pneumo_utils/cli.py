@@ -135,7 +135,7 @@ def pretrain(names, minutes, steps, images, seed, folder):
     folder = folder or POCKET_FOLDER
     if minutes and steps:
         raise StudyError("--minutes and --steps both say how long to train: give one of them.")
-    known = trunk_names()
+    known = trunk_names("pocket")
     for name in names:
         if name not in known:
             similar = difflib.get_close_matches(name, known, 1)

@@ -35,6 +35,7 @@ PUBLISHED = {  # parameters as torchvision, timm and Keras publish them; Darknet
     "xception": 22_855_952,
     "mobilenetv2": 3_504_872,
     "darknet19": 20_842_376,
+    "efficientnet_lite0": 4_652_008,
 }
 RESIDUAL = ["conv1", "conv2_x", "conv3_x", "conv4_x", "conv5_x"]
 BLOCKS = {
@@ -56,6 +57,7 @@ BLOCKS = {
     "xception": [f"block{n}" for n in range(1, 15)],
     "mobilenetv2": ["conv1", *(f"block_{n}" for n in range(17)), "conv_last"],
     "darknet19": [f"block{n}" for n in range(1, 7)],
+    "efficientnet_lite0": ["conv1", *(f"block_{n}" for n in range(16)), "conv_last"],
 }
 
 
@@ -70,7 +72,7 @@ def weights(module):
 
 @pytest.fixture(scope="module")
 def pockets():
-    return {name: trunk(name, size="pocket", seed=1) for name in trunk_names()}
+    return {name: trunk(name, size="pocket", seed=1) for name in trunk_names("pocket")}
 
 
 # ---------------------------------------------------------------- the published networks
@@ -116,7 +118,9 @@ def test_darknet_is_the_papers_table():
     assert {each.eps for each in chain.modules() if isinstance(each, nn.BatchNorm2d)} == {1e-5}
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2", "efficientnet_lite0"]
+)
 def test_blocks_in_order_are_the_published_network(name):
     net = ARCHITECTURES[name].published.build(7).eval()
     image = torch.randn(1, 3, 64, 64)
@@ -182,7 +186,7 @@ def test_multiply_adds_by_hand():
 # ---------------------------------------------------------------- pocket
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
     chain = pockets[name]
     assert 0.2e6 < weights(chain) < 1.5e6
@@ -192,7 +196,7 @@ def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
     assert chain.about.stats == POCKET_SCALING
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_pocket_has_every_layer_of_the_published_network(name, pockets):
     """Same layers of the same kernels in the same order; only a pool may have gone, and depthwise stays depthwise."""
 
@@ -210,7 +214,7 @@ def test_pocket_has_every_layer_of_the_published_network(name, pockets):
     assert kinds(pockets[name]) == kinds(hollow(name))
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_no_step_writes_over_what_it_is_given(name, pockets):
     value = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -221,7 +225,7 @@ def test_no_step_writes_over_what_it_is_given(name, pockets):
             value = after
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
     seen = []
     chain = pockets[name]
@@ -235,7 +239,7 @@ def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
         assert seen[0].min() >= 0
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_steps_compose_to_the_trunk(name, pockets):
     chain = pockets[name].eval()
     value = image = torch.randn(2, 3, 48, 48)
@@ -397,7 +401,7 @@ def test_last_layers_of_resnet50_stand_as_in_keras():
     assert len(weighty) == 2 * 53 + 1
 
 
-@pytest.mark.parametrize("name", trunk_names())
+@pytest.mark.parametrize("name", trunk_names("pocket"))
 def test_layers_hold_all_weights_and_touch_none(name, pockets):
     chain = pockets[name].train()
     before = {key: tensor.clone() for key, tensor in chain.state_dict().items()}
@@ -429,7 +433,7 @@ def test_additions_are_one_for_each_shortcut(pockets):
 
 def test_the_table():
     frame = trunk_table("pocket")
-    assert list(frame.index) == trunk_names()
+    assert list(frame.index) == trunk_names("pocket") and list(trunk_table("full").index) == trunk_names()
     assert set(frame["maps"]) == {"8 x 8"} and set(frame["pixels"]) == {64}
     assert frame.loc["vgg16", "parameters"] == weights(hollow("vgg16", size="pocket"))
     assert frame.loc["resnet18", "blocks"] == "conv1 conv2_x conv3_x conv4_x conv5_x"
@@ -511,7 +515,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
     [
         (dict(name="resnet19"), r"no trunk 'resnet19' \(did you mean resnet18\?\)"),
         (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201' \(did you mean densenet201\?\)"),
-        (dict(name="zzz"), "no trunk 'zzz'. The papers' are resnet18"),
+        (dict(name="zzz"), "no trunk 'zzz'. There are resnet18, .*, efficientnet_lite0; any other"),
         (dict(name="vgg16", size="poket"), r"no size 'poket' \(did you mean pocket\?\)"),
         (dict(name="vgg16", weights="imagnet"), r"no weights 'imagnet' \(did you mean imagenet\?\)"),
         (dict(name="vgg16", weights="gone/vgg.pth"), "no file of weights at gone/vgg.pth"),
@@ -519,6 +523,8 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         (dict(name="vgg16", weights="imagenet", size="pocket"), "do not fit vgg16 at pocket size"),
         (dict(name="vgg16", weights="pocket", size="full"), "do not fit vgg16 at full size"),
         (dict(name="test_resnet", size="pocket"), "test_resnet has no pocket size; resnet18, "),
+        (dict(name="efficientnet_lite0", weights="pocket"), "efficientnet_lite0 has no pocket size; .*darknet19 have"),
+        (dict(name="efficientnet_lite0", weights="pocket", size="full"), "do not fit efficientnet_lite0 at full size"),
         (dict(name="test_vit"), "test_vit takes images of 160 pixels along an edge and no others"),
         (dict(name="shufflenet_v2_x0_5"), "shufflenet_v2_x0_5 cannot be taken apart"),
         (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be separated from the rest"),

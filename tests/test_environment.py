@@ -20,7 +20,7 @@ PINS = {
 def test_environment_yml_installs_this_package_under_the_constraints():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert "--constraint constraints.txt" in pip and "--editable .[test]" in pip
+    assert "--constraint constraints.txt" in pip and "--editable .[imagenet,test]" in pip
     (python,) = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
     assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
     named = {re.split(r"[=<>~ ]", entry)[0] for entry in environment["dependencies"] if isinstance(entry, str)}
@@ -28,7 +28,8 @@ def test_environment_yml_installs_this_package_under_the_constraints():
 
 
 def test_every_dependency_is_pinned_within_its_bounds():
-    for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]:
+    extras = PROJECT["optional-dependencies"]
+    for line in PROJECT["dependencies"] + extras["test"] + extras["imagenet"]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(PINS[requirement.name.lower()]), line
 

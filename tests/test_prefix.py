@@ -114,6 +114,12 @@ def pocket(name="resnet18", seed=0):
     return with_head(made, head(made.about.channels))
 
 
+def imagenet(name, seed=0):
+    torch.manual_seed(seed)
+    made = trunk(name, weights="imagenet")
+    return with_head(made, head(made.about.channels))
+
+
 def ten_steps(chain, dls):
     torch.manual_seed(7)
     optimizer = torch.optim.SGD(
@@ -151,7 +157,7 @@ def test_cached_and_plain_give_the_same_weights(name, cohort, store):
     assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], (
         "ten steps are two epochs; a last batch of one joins the one before"
     )
-    start = pocket(name)
+    start = pocket(name) if name in trunk_names("pocket") else imagenet(name)
     blocks = start.blocks
     for what in ("last 5 + head", f"{blocks[len(blocks) // 2]} + head", blocks[-2], "head"):
         set_trainable(start, what)

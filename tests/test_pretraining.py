@@ -421,7 +421,7 @@ def test_the_seed_of_the_held_out_images_is_refused(place):
 
 def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
     files = sorted(POCKET_FOLDER.glob("*.safetensors"))
-    assert {path.stem for path in files} == {*trunk_names(), "yolov2"}
+    assert {path.stem for path in files} == {*trunk_names("pocket"), "yolov2"}
     assert sum(path.stat().st_size for path in POCKET_FOLDER.iterdir()) < 15e6
     for path in files:
         card = json.loads(path.with_suffix(".json").read_text())
@@ -429,7 +429,7 @@ def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
         assert "formula" in card["recipe"] and card["images"] > 50_000 and card["held out"] >= 1000
 
 
-@pytest.mark.parametrize("name", [name for name in trunk_names() if name != "darknet19"])
+@pytest.mark.parametrize("name", [name for name in trunk_names("pocket") if name != "darknet19"])
 def test_pocket_weights_know_drawings_that_they_never_met(name):
     """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250
     images and 93 categories.

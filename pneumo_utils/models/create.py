@@ -1,4 +1,4 @@
-"""Build a network by name as a chain of named blocks, and tabulate the networks of the papers."""
+"""Build a network by name as a chain of named blocks, and tabulate those of the registry."""
 
 import difflib
 from collections.abc import Sequence
@@ -32,7 +32,7 @@ IMAGENET_CLASSES = 1000
 
 
 def find_architecture(name: str) -> Architecture:
-    """Find a network by name, among the papers' and those of timm and torchvision; raise `StudyError` if unknown.
+    """Find a network by name, in the registry, timm and torchvision; raise `StudyError` if unknown.
 
     name: a name such as "resnet18".
     """
@@ -40,7 +40,7 @@ def find_architecture(name: str) -> Architecture:
         return kind
     raise StudyError(
         f"There is no trunk {name!r}{_suggestion(name, [*ARCHITECTURES, *library_model_names()])}. "
-        f"The papers' are {', '.join(ARCHITECTURES)}; any network of timm or torchvision goes by its name there."
+        f"There are {', '.join(trunk_names())}; any other network of timm or torchvision goes by its name there."
     )
 
 
@@ -73,7 +73,7 @@ def resolve_size(requested: str | None, weights: str | Path, name: str, architec
             f"There is no size {size!r}{_suggestion(size, TRUNK_SIZES)}. A trunk is {' or '.join(TRUNK_SIZES)}."
         )
     if size == "pocket" and not architecture.width:
-        raise StudyError(f"{name} has no pocket size; {', '.join(ARCHITECTURES)} have. Take size=full.")
+        raise StudyError(f"{name} has no pocket size; {', '.join(trunk_names('pocket'))} have. Take size=full.")
     if (weights, size) in {("pocket", "full"), ("imagenet", "pocket")}:
         raise StudyError(
             f"{weights} weights do not fit {name} at {size} size: pocket weights are for size=pocket, "
@@ -101,7 +101,7 @@ def trunk(
 ) -> Chain:
     """Build a network without a head, as a chain of named blocks.
 
-    name: a network of the papers, timm or torchvision.
+    name: a network of the registry, timm or torchvision.
     weights: "random", "pocket" (shipped with the package), "imagenet" (official) or the path of a file.
     size: "full" or "pocket"; by default pocket for pocket weights, else full.
     top: whether the last block is the classifier of the task that the weights were trained for.
@@ -208,7 +208,7 @@ def _describe_weights(chain: Chain, weights: str, digest: str) -> Chain:
 
 
 def trunk_table(size: str = "full", px: int | None = None) -> pd.DataFrame:
-    """Tabulate the papers' networks without their classifiers, one per row.
+    """Tabulate the networks of the registry that have a size, without their classifiers, one per row.
 
     size: "full" or "pocket".
     px: edge of the square images in pixels; by default the one that the size is made for.
@@ -218,7 +218,7 @@ def trunk_table(size: str = "full", px: int | None = None) -> pd.DataFrame:
     """
     px = px or DEFAULT_PIXELS[size]
     with torch.device("meta"):
-        return pd.DataFrame([_row(trunk(name, size=size), px) for name in trunk_names()]).set_index("trunk")
+        return pd.DataFrame([_row(trunk(name, size=size), px) for name in trunk_names(size)]).set_index("trunk")
 
 
 def count_multiply_adds(chain: Chain, px: int) -> int:

@@ -123,6 +123,49 @@ def mobilenet_v2(net: Any) -> dict[str, nn.Module]:
     }
 
 
+def efficientnet_lite(net: Any) -> dict[str, nn.Module]:
+    """Split an EfficientNet-Lite0 (Tan and Le 2019, without squeeze-and-excitation) into blocks, from block_0.
+
+    net: timm's EfficientNet.
+    """
+    return {
+        "conv1": _named(conv=net.conv_stem, norm=net.bn1),
+        **{f"block_{number}": block for number, block in enumerate(block for stage in net.blocks for block in stage)},
+        "conv_last": _named(conv=net.conv_head, norm=net.bn2),
+        TOP: pooled_classifier(fc=net.classifier),
+    }
+
+
+def _efficientnet_lite_modules() -> dict[str, str]:
+    """Map the paths of the modules of `efficientnet_lite` to their names in `efficientnet_lite_pytorch`."""
+    modules = {
+        "conv1.conv": "_conv_stem",
+        "conv1.norm": "_bn0",
+        # the first block does not expand
+        "block_0.conv_dw": "_blocks.0._depthwise_conv",
+        "block_0.bn1": "_blocks.0._bn1",
+        "block_0.conv_pw": "_blocks.0._project_conv",
+        "block_0.bn2": "_blocks.0._bn2",
+        "conv_last.conv": "_conv_head",
+        "conv_last.norm": "_bn1",
+        f"{TOP}.fc": "_fc",
+    }
+    parts = {
+        "conv_pw": "_expand_conv",
+        "bn1": "_bn0",
+        "conv_dw": "_depthwise_conv",
+        "bn2": "_bn1",
+        "conv_pwl": "_project_conv",
+        "bn3": "_bn2",
+    }
+    for number in range(1, 16):
+        modules |= {f"block_{number}.{path}": f"_blocks.{number}.{name}" for path, name in parts.items()}
+    return modules
+
+
+EFFICIENTNET_LITE_MODULES = _efficientnet_lite_modules()
+
+
 def pooled_classifier(**parts: nn.Module) -> nn.Sequential:
     """Build a classifier that begins with global average pooling.
 

