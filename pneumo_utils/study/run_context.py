@@ -63,8 +63,12 @@ INJECTED_CELL_START = "# Parameters"  # first line of the cell that papermill in
 def begin(chapter: str) -> "Run":
     """Check the parameters in the cells above this one and open the run's folder.
 
+    After this call, cells can also import the modules beside the notebooks, wherever the kernel was started.
+
     chapter: the notebook's file name without its suffix.
     """
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # an editable install makes only the package importable, not `notebooks`
     _silence_library_warnings()
     known, values = read_kernel_parameters()
     return Run(chapter, known, values)
