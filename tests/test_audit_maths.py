@@ -11,7 +11,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
-from pneumo_utils.claims import audit_tables, confusion_solver, public_counts, recompute
+from notebooks import audit_figures as pictures
+from notebooks import audit_tables
+from pneumo_utils.claims import confusion_solver, public_counts, recompute
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.files import read_yaml
 from pneumo_utils.detection.boxes import cell_coverage, corners_from_table, count_boxes_without_cell
@@ -22,7 +24,6 @@ from pneumo_utils.detection.prior_baselines import (
     score_grid_baselines,
     score_large_box_baseline,
 )
-from pneumo_utils.plots import audit as pictures
 from pneumo_utils.plots.tables import format_claim, html_table
 
 # ---------------------------------------------------------------- feasible

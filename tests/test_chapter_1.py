@@ -6,9 +6,9 @@ import pytest
 from conftest import ROOT, html_of
 from settings import of_the_book
 
+from notebooks import chapter_1_figures
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.plots import surgical
 from pneumo_utils.study.chapters import Chapter
 
 CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
@@ -41,4 +41,4 @@ def test_both_tables_have_the_baselines(executed):
 
 def test_nothing_to_draw_is_said():
     with pytest.raises(StudyError, match="no saliency maps"):
-        surgical.outcome_maps({})
+        chapter_1_figures.outcome_maps({})

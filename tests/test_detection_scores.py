@@ -15,6 +15,7 @@ import torch
 from saved_figures import legible, texts
 from torchvision.ops import box_iou
 
+from notebooks.chapter_5_figures import confidence_plot
 from pneumo_utils.claims import public_counts
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import NO_BOXES
@@ -49,7 +50,7 @@ from pneumo_utils.detection.metrics import average_precision
 from pneumo_utils.detection.outputs import boxes_from_maps, grids_from_maps, merge_labels
 from pneumo_utils.detection.prior_boxes import BOX_PREDICTORS, fit_box_predictor
 from pneumo_utils.evaluation.scores import clustered_mean_ci
-from pneumo_utils.plots.detection import box_plot, confidence_plot, describe_boxes, localisation_plot
+from pneumo_utils.plots.detection import box_plot, describe_boxes, localisation_plot
 
 matplotlib.use("Agg")
 LABELS = ["Mass", "Nodule", "Effusion"]

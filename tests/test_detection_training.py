@@ -13,6 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
+from notebooks.chapter_5_figures import best_score_plot
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, subsample_train
 from pneumo_utils.data.readers import nih
@@ -26,7 +27,6 @@ from pneumo_utils.detection.yolov2 import PADDING_CLASS, loss_terms, yolov2_dete
 from pneumo_utils.models.darknet import save_darknet
 from pneumo_utils.models.freezing import set_trainable, trainable_paths
 from pneumo_utils.phantom import writers
-from pneumo_utils.plots.detection import best_score_plot
 from pneumo_utils.training.learner import fitting, learner
 from pneumo_utils.training.optimizers import adam
 

@@ -86,3 +86,37 @@ def test_a_docstring_is_split_into_text_arguments_and_example():
     )
     assert parsed.text == ["Do it: now.", "More."] and parsed.example == ">>> 1\n1"
     assert parsed.arguments == {"seed": "random seed of the draw.", "low": "limits of it.", "high": "limits of it."}
+
+
+CHAPTER_PACKAGES = ("data", "models", "training", "evaluation", "explain", "detection", "plots")
+MACHINERY = ("phantom", "claims", "study", "cli")
+
+
+def package_of(module):
+    return (module.split(".") + [""])[1]
+
+
+def module_imports():
+    """The modules of the package that each of its modules imports, the packages around it left out."""
+    modules = {}
+    for path in sorted((ROOT / "pneumo_utils").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = {other for other in imported_modules(path.read_text()) if other != name}
+    return modules
+
+
+def test_what_chapters_use_imports_nothing_of_the_machinery():
+    wrong = [
+        (name, other)
+        for name, others in module_imports().items()
+        for other in others
+        if package_of(name) in CHAPTER_PACKAGES and package_of(other) in MACHINERY
+    ]
+    assert not wrong
+
+
+def test_common_imports_nothing_of_the_rest():
+    imports = module_imports()
+    assert {package_of(o) for name, others in imports.items() if package_of(name) == "common" for o in others} == {
+        "common"
+    }

@@ -3,17 +3,22 @@
 import json
 import os
 import signal
+import sys
 import time
+import types
 
 import nbformat
 import pytest
+from conftest import ROOT
 
+from pneumo_utils.common import code_digest
 from pneumo_utils.common.code_digest import declared_reads, digest_dependencies, imported_modules
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import json_digest
-from pneumo_utils.study import run_status
+from pneumo_utils.study import run_context, run_status
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.parameters import resolve_parameters
+from pneumo_utils.study.result_cache import canonical_form
 from pneumo_utils.study.run import run
 from pneumo_utils.study.run_status import (
     chapter_status,
@@ -255,6 +260,64 @@ def test_closures_follow_imports_and_files_that_modules_read():
         "pneumo_utils.claims.ledger",
     }
     assert declared_reads("__reads__ = ('a', 'b')") == ("a", "b") and declared_reads("x = 1") == ()
+
+
+@pytest.fixture
+def other_root(tmp_path, monkeypatch):
+    """A repository of its own, in which modules beside the notebooks can be edited."""
+    root = tmp_path / "root"
+    (root / "notebooks").mkdir(parents=True)
+    (root / "pneumo_utils").symlink_to(ROOT / "pneumo_utils")
+    monkeypatch.setattr(code_digest, "ROOT", root)
+    for function in (code_digest.module_file, code_digest._imported):
+        function.cache_clear()
+    yield root
+    for function in (code_digest.module_file, code_digest._imported):
+        function.cache_clear()
+
+
+def test_a_change_beside_the_notebooks_makes_a_run_stale(small, other_root):
+    folder = other_root / "notebooks"
+    (folder / "__init__.py").write_text("")
+    imports = "from notebooks.own_counts import count\nfrom pneumo_utils.common import markup"
+    (folder / "own_tables.py").write_text(imports)
+    (folder / "own_counts.py").write_text("__reads__ = ('notebooks/own.csv',)\n\n\ndef count():\n    return 1")
+    (folder / "own.csv").write_text("1")
+    (folder / "another.py").write_text("")
+    chapter = Chapter(small("from notebooks import own_tables"))
+
+    def dependencies():
+        return run_dependencies(chapter, resolve_parameters(chapter, {}))
+
+    before = dependencies()
+    assert {path for path in before["package"] if path.startswith("notebooks/")} == {
+        f"notebooks/{name}" for name in ("__init__.py", "own_tables.py", "own_counts.py", "own.csv")
+    }
+    assert "pneumo_utils/common/markup.py" in before["package"]
+    (folder / "another.py").write_text("edited = True")
+    assert list_changes(before, dependencies()) == []
+    for name in ("own_tables.py", "own_counts.py", "own.csv"):
+        (folder / name).write_text((folder / name).read_text() + " ")
+        assert list_changes(before, after := dependencies()) == [f"notebooks/{name} has changed"]
+        before = after
+
+
+def test_a_kept_result_depends_on_modules_beside_the_notebooks(other_root):
+    modules = set()
+    module = types.ModuleType("notebooks.own_tables")
+    exec("def count():\n    return 1", module.__dict__)
+    for value in (module, module.count):
+        canonical_form(value, modules)
+    assert modules == {"notebooks.own_tables"}
+
+
+def test_cells_import_what_lies_beside_the_notebooks(monkeypatch, runs):
+    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
+    monkeypatch.setattr(run_context, "read_kernel_parameters", lambda: ({}, {}))
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(ROOT)])
+    for _ in range(2):  # a cell may be run again
+        run_context.begin("demo")
+        assert sys.path[0] == str(ROOT) and sys.path.count(str(ROOT)) == 1
 
 
 def test_differences_are_told_in_words():

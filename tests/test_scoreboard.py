@@ -12,10 +12,10 @@ import pytest
 from conftest import ROOT, shown
 from saved_figures import legible, texts
 
+from notebooks.scoreboard_figures import verdict_bars
+from pneumo_utils.claims import verdict_html as page
 from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load_ledger
 from pneumo_utils.claims.verdicts import scoreboard
-from pneumo_utils.plots import scoreboard as page
-from pneumo_utils.plots.totals import verdict_bars
 from pneumo_utils.study import pages, run_status
 from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
 from pneumo_utils.study.make_record import record_chapter

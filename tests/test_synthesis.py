@@ -11,6 +11,7 @@ from conftest import ROOT, results_of, shown, tried_on_the_page
 from scipy import stats
 from settings import OF_THE_BOOK
 
+from notebooks import synthesis_effects
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import ChapterFailed, ParameterError, StudyError
 from pneumo_utils.data.readers import kermany
@@ -24,7 +25,7 @@ from pneumo_utils.models.freezing import set_trainable
 from pneumo_utils.phantom import writers
 from pneumo_utils.plots.comparison import differences_plot, forest_plot
 from pneumo_utils.plots.learning_curves import sample_size_curves
-from pneumo_utils.study import records, synthesis_effects
+from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, find_chapter
 from pneumo_utils.study.parameters import chapter_parameters
 from pneumo_utils.study.run import run

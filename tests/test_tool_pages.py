@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from settings import OF_THE_BOOK
 
-from pneumo_utils.plots import speed, trunks
+from notebooks import speed_figures, trunks_figures
 from pneumo_utils.study.chapters import Chapter
 
 SMALL = {name: OF_THE_BOOK[name] for name in ("trunks", "speed")}
@@ -67,7 +67,7 @@ GROUP = {
 
 
 def test_ratios_are_drawn_where_they_belong():
-    figure, alt = speed.speed_ratio_plot(GROUP)
+    figure, alt = speed_figures.speed_ratio_plot(GROUP)
     dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert dots == [1.0, 41.3, 0.21]
     assert "kept: 41 x" in alt and "slow: 0.21 x" in alt
@@ -76,13 +76,13 @@ def test_ratios_are_drawn_where_they_belong():
 
 
 def test_an_aim_is_met_from_the_very_ratio_on():
-    told = speed.speed_targets({"groups": [GROUP, GROUP | {"aims": []}]})
+    told = speed_figures.speed_targets({"groups": [GROUP, GROUP | {"aims": []}]})
     # 41.3 / 0.21 = 196.7
     assert list(told["measured"]) == ["41.3", "197", "0.21"] and list(told["met"]) == ["yes", "no", "yes"]
 
 
 def test_the_stages_of_a_step_fill_its_bar():
-    figure, alt = speed.step_time_plot(
+    figure, alt = speed_figures.step_time_plot(
         [{"way": "a", "images": 1.0, "forward": 3.0}, {"way": "b", "images": 0.0, "forward": 2.0}]
     )
     widths = [bar.get_width() for bars in figure.axes[0].containers for bar in bars]
@@ -99,17 +99,17 @@ def test_a_gain_is_the_difference_that_the_record_holds():
         ],
         "differences": [{**row, "auroc": [0.1, 0.06, 0.14]}],
     }
-    found = trunks.gain_table(kept)
+    found = trunks_figures.gain_table(kept)
     assert found[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
-    assert trunks.simple_feature_table(kept)["features"].tolist() == ["grey pixels at 32 x 32"]
-    figure, alt = trunks.gain_plot(found)
+    assert trunks_figures.simple_feature_table(kept)["features"].tolist() == ["grey pixels at 32 x 32"]
+    figure, alt = trunks_figures.gain_plot(found)
     assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title(loc="left") == "phantom children"
 
 
 def test_the_committed_records_are_whole():
     """What the pages show of earlier measurements is there, and holds what it says."""
-    kept = trunks.load_trunk_record()
-    frozen = trunks.gain_table(kept)
+    kept = trunks_figures.load_trunk_record()
+    frozen = trunks_figures.gain_table(kept)
     assert len(frozen[frozen["way"] == "frozen"]["trunk"].unique()) == 8 and kept["settings"]["seeds"] == 10
-    rows = speed.speed_table(speed.load_speed_record())
+    rows = speed_figures.speed_table(speed_figures.load_speed_record())
     assert (rows.groupby("group")["times the first"].first() == 1).all() and len(rows["group"].unique()) == 6

@@ -65,9 +65,9 @@ found = {
     "claims": len(claims.load_ledger().claims),
     "images": public_counts.get_count("nih.images"),
     "tensors": len(trunk("resnet18", weights="pocket").state_dict()),
-    "script": len(viewer._beside("viewer.js")),
-    "closure": sorted(closure({"pneumo_utils.claims", "pneumo_utils.plots.viewer", "pneumo_utils.plots.speed"})),
-    "runs": str(places.runs()),
+    "script": len(viewer._read("viewer.js")),
+    "closure": sorted(digest_dependencies({"pneumo_utils.claims", "pneumo_utils.plots.viewer"})),
+    "runs": str(run_paths.runs_dir()),
     "touched": sorted(touched),
 }
 print(json.dumps(found))
@@ -134,7 +134,7 @@ def test_the_package_works_away_from_the_repository(unpacked, found):
     assert found["package"] == str(unpacked / "pneumo_utils") and found["touched"] == []
     assert found["commands"]["make"][0] == 0, found["commands"]["make"]
     assert len([name for name in found["made"] if name.startswith("children/") and name.endswith(".jpeg")]) >= 40
-    assert found["commands"]["help"][0] == 0 and "Pre-train" in found["commands"]["help"][1]
+    assert found["commands"]["help"][0] == 0 and "Pretrain" in found["commands"]["help"][1]
     assert found["claims"] > 300 and found["images"] == 112_120
     assert found["tensors"] > 50 and found["script"] > 500
     assert {"pneumo_utils/claims/papers/nih.yml", "pneumo_utils/plots/viewer.css"} <= set(found["closure"])

@@ -11,27 +11,10 @@ from itertools import product
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.evaluation.metrics import BINARY_METRICS, safe_divide
+from pneumo_utils.evaluation.metrics import BINARY_METRICS, EPSILON, rounding_interval, safe_divide
 
 CELL_NAMES = ["TP", "FN", "FP", "TN"]
 AVERAGED_METRICS = ("precision", "recall", "f1")  # metrics that can be averaged over both classes
-# A value on the edge of a rounding interval counts as inside, despite floating-point error.
-EPSILON = 1e-9
-
-
-def rounding_interval(printed: str, truncated: bool = False) -> tuple[float, float]:
-    """Return the lowest and the highest value that is printed as this text.
-
-    printed: a number as printed, such as "0.784" or "43.3%" (a percentage gives values between 0 and 1).
-    truncated: whether further digits were dropped. The interval is then one unit of the last digit above the number;
-        otherwise it is half a unit to either side.
-    """
-    text = printed.strip()
-    scale = 0.01 if text.endswith("%") else 1.0
-    digits = text.rstrip("%").strip()
-    unit = scale * 10.0 ** -len(digits.partition(".")[2])
-    value = scale * float(digits)
-    return (value, value + unit - 2 * EPSILON) if truncated else (value - unit / 2, value + unit / 2)
 
 
 def confusion_metric(name: str, tp, fn, fp, tn):

@@ -7,7 +7,15 @@ import pandas as pd
 from pneumo_utils.claims.checks.registry import CHECKS
 from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_CHECKS
 from pneumo_utils.claims.checks.statements import format_claim_value
-from pneumo_utils.claims.ledger import DATA_KINDS, CheckResult, Claim, Ledger, LedgerError, merge_evidence
+from pneumo_utils.claims.ledger import (
+    DATA_KINDS,
+    PAPER_VERDICTS,
+    CheckResult,
+    Claim,
+    Ledger,
+    LedgerError,
+    merge_evidence,
+)
 
 
 def find_check(claim: Claim) -> Callable[..., CheckResult]:
@@ -125,3 +133,16 @@ def _check_claim_ids(ledger: Ledger, runs: Sequence[dict]) -> None:
         if unknown := sorted(run["claims"].keys() - known):
             reporter = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
             raise LedgerError(f"{reporter} reports on claims that the ledger has not: {', '.join(unknown)}.")
+
+
+def count_verdicts(
+    board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts: Sequence[str] = PAPER_VERDICTS
+) -> pd.DataFrame:
+    """Count claims by verdict.
+
+    board: one row per claim, from `scoreboard`.
+    by: the column that defines the rows of the result.
+    column: the column that holds the verdicts.
+    verdicts: the columns of the result, in order.
+    """
+    return board.groupby([by, column]).size().unstack(fill_value=0).reindex(columns=list(verdicts), fill_value=0)

@@ -1,4 +1,4 @@
-"""Find the modules and files of the package that a piece of code depends on, and compute their digests.
+"""Find the modules and files of the repository that a piece of code depends on, and compute their digests.
 
 A cached result is stale if one of these digests has changed.
 """
@@ -12,21 +12,30 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, sha256_hex
 
 PACKAGE = "pneumo_utils"
+PACKAGES = (PACKAGE, "notebooks")  # folders with modules whose changes make results stale
 MAGIC = re.compile(r"(?m)^\s*[%!].*$")
+
+
+def is_own_module(name: str) -> bool:
+    """Return whether a module is of the package or lies beside the notebooks.
+
+    name: the full name of the module.
+    """
+    return name.split(".")[0] in PACKAGES
 
 
 @cache
 def module_file(name: str) -> Path | None:
-    """Return the file of a module of the package, or None.
+    """Return the file of a module of the repository, or None.
 
-    name: the full name of the module, such as "pneumo_utils.data.cohort".
+    name: the full name of the module, such as "pneumo_utils.data.cohort" or "notebooks.audit_tables".
     """
     base = ROOT.joinpath(*name.split("."))
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
 def imported_modules(source: str, location: str = "a cell") -> frozenset[str]:
-    """Find the modules of the package that a source imports, in functions too; raise `StudyError` for wrong syntax.
+    """Find the own modules that a source imports, in functions too; raise `StudyError` for wrong syntax.
 
     source: Python code, also with the magics of a notebook.
     location: the name of the source, for messages.
@@ -48,7 +57,7 @@ def _imported(source: str) -> frozenset[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     names |= {public_modules()[name] for name in _public_names_in(tree)}
-    return frozenset(name for name in names if name.split(".")[0] == PACKAGE and module_file(name))
+    return frozenset(name for name in names if is_own_module(name) and module_file(name))
 
 
 @cache

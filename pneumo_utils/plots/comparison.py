@@ -9,9 +9,8 @@ from IPython.display import HTML, Markdown
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pneumo_utils.claims.confusion_solver import rounding_interval
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, metric_label
+from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, metric_label, rounding_interval
 from pneumo_utils.evaluation.scores import UNDEFINED, format_ci
 from pneumo_utils.plots.style import (
     BLUE,

@@ -1,20 +1,18 @@
-"""Plot boxes over radiographs, grids of confidences, localisation accuracy, and a detector's scores by epoch."""
+"""Plot boxes over radiographs, and localisation accuracy."""
 
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.boxes import iou
 from pneumo_utils.plots.phantom import AMBER, describe_location
-from pneumo_utils.plots.saliency import HEAT_COLOURS, MAX_COLUMNS
+from pneumo_utils.plots.saliency import MAX_COLUMNS
 from pneumo_utils.plots.style import (
     BLUE,
     DARK,
@@ -65,7 +63,7 @@ def box_plot(
     """
     systems = {"": [None] * len(images)} if systems is None else systems
     arrays = _check(images, true, systems)
-    figure, add_axes, left, side, head = _make_grid(list(images), list(systems), LEGEND_HEIGHT)
+    figure, add_axes, left, side, head = labelled_grid(list(images), list(systems), LEGEND_HEIGHT)
     described = []
     for row, (system, predictions) in enumerate(systems.items()):
         for column, (name, array) in enumerate(arrays.items()):
@@ -109,48 +107,6 @@ def box_plot(
     ]
     figure.legend(lines, keys, loc="lower center", ncols=2, fontsize=MIN_FONT_SIZE, handlelength=2.2, borderpad=0)
     return figure, f"Radiographs with boxes. {join_parts(described, 15)}."
-
-
-def confidence_plot(
-    true: np.ndarray, systems: dict[str, np.ndarray], names: list[str] | None = None
-) -> tuple[Figure, str]:
-    """Plot grids of confidences above the true cells, one column per image and one row per system, as the paper does.
-
-    Return the figure and its alt text. Raise `StudyError` if the shapes differ.
-
-    true: true cells (images, 16, 16).
-    systems: for each system the confidences (images, 16, 16).
-    names: of the images; None numbers them.
-    """
-    truth = np.asarray(true, float)
-    rows = {name: np.asarray(grids, float) for name, grids in systems.items()} | {"truth": truth}
-    if not systems or any(grids.shape != truth.shape or grids.ndim != 3 for grids in rows.values()) or not len(truth):
-        raise StudyError(
-            "Grids of shape "
-            + ", ".join(str(grids.shape) for grids in rows.values())
-            + " cannot be shown above each other: all are (images, 16, 16)."
-        )
-    if len(truth) > MAX_COLUMNS:
-        raise StudyError(f"{len(truth)} grids side by side are too small to be seen: choose at most {MAX_COLUMNS}.")
-    titles = names or [f"image {index + 1}" for index in range(len(truth))]
-    figure, add_axes, left, side, head = _make_grid(titles, list(rows), 0.62)
-    for row, grids in enumerate(rows.values()):
-        for column, grid in enumerate(grids):
-            axes = add_axes(left + column * (side + IMAGE_GAP), head + row * (side + IMAGE_GAP), side, side)
-            axes.imshow(grid, cmap=HEAT_COLOURS, vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-            axes.set_axis_off()
-    height = figure.get_size_inches()[1]
-    bar = figure.colorbar(
-        ScalarMappable(cmap=HEAT_COLOURS),
-        cax=add_axes(PAGE_WIDTH / 2 - 1.4, height - 0.56, 2.8, 0.12),
-        orientation="horizontal",
-    )
-    bar.set_ticks([0, 0.5, 1], labels=["0", "confidence 0.5", "1"], fontsize=MIN_FONT_SIZE)
-    bar.outline.set_visible(False)
-    described = [
-        f"{name}, {title}: {_describe_grid(grid)}" for name, grids in rows.items() for title, grid in zip(titles, grids)
-    ]
-    return figure, f"Grids of 16 by 16 cells, and under them the true cells. {join_parts(described, 15)}."
 
 
 def localisation_plot(scores: pd.DataFrame, overlap: str = "IoU", label: str = "mean") -> tuple[Figure, str]:
@@ -242,14 +198,6 @@ def _position(boxes) -> str:
     return describe_location(mask)
 
 
-def _describe_grid(grid: np.ndarray) -> str:
-    """Describe a grid by its maximum, and by the number and the place of its cells of 0.5 or more."""
-    positive = grid >= 0.5
-    return f"at most {grid.max():.2f}, {positive.sum()} cells of 0.5 or more" + (
-        f" in the {describe_location(positive, 'the grid')}" if positive.any() else ""
-    )
-
-
 def _highest_scores(prediction: dict, max_boxes: int) -> dict:
     """Select the boxes with the highest scores."""
     order = np.argsort(-np.asarray(prediction["scores"], float), kind="stable")[:max_boxes]
@@ -293,11 +241,15 @@ def _check(pictures: dict, true: list, systems: Mapping) -> dict[str, np.ndarray
     return arrays
 
 
-def _make_grid(names: list[str], rows: list[str], foot: float) -> tuple[Figure, Callable, float, float, float]:
-    """Make an empty figure with names over its columns and beside its rows.
+def labelled_grid(names: list[str], rows: list[str], foot: float) -> tuple[Figure, Callable, float, float, float]:
+    """Make an empty figure for images of one size, with names over its columns and beside its rows.
 
     Return the figure, a function that adds axes at a position in inches, the left edge of the first column, the side of
-    an image, and the top edge of the first row.
+    an image, and the top edge of the first row; images are `IMAGE_GAP` apart.
+
+    names: of the columns.
+    rows: the names of the rows.
+    foot: the height of the space below the images, in inches.
     """
     row_names = [wrap_text(name, 1.2, 2) for name in rows]
     label = NAME_LINE_HEIGHT * max(_count_lines(name) for name in row_names) + 0.08
@@ -340,58 +292,3 @@ def _make_grid(names: list[str], rows: list[str], foot: float) -> tuple[Figure, 
 
 def _count_lines(text: str) -> int:
     return text.count("\n") + 1 if text else 0
-
-
-THRESHOLD_COLOURS = (GREEN, BLUE, ORANGE)  # colours of the thresholds
-
-
-def best_score_plot(
-    best_scores: list[np.ndarray], thresholds: list[float], paper_share: float | None = None
-) -> tuple[Figure, str]:
-    """Plot by epoch the share of images whose highest box score is above a threshold, and the mean highest score.
-
-    Return the figure and its alt text. Raise `StudyError` if there is no epoch.
-
-    best_scores: for each training the highest score in each image (epochs, images).
-    thresholds: three at most.
-    paper_share: a share that the paper prints, drawn as a dashed line.
-    """
-    if not best_scores or any(scores.ndim != 2 or not scores.size for scores in best_scores):
-        raise StudyError(
-            "There is no epoch to draw: give the highest scores of each training, one row per epoch and one column "
-            "per image."
-        )
-    figure, (above, below) = new_figure(5.6, 2, sharex=True, height_ratios=(3, 2))
-    epochs, described = np.arange(1, len(best_scores[0]) + 1), []
-    for threshold, colour in zip(thresholds, THRESHOLD_COLOURS):
-        shares = np.array([(scores > threshold).mean(1) for scores in best_scores])
-        above.plot(epochs, shares.T, color=colour, alpha=0.3, linewidth=1)
-        above.plot(epochs, mean := shares.mean(0), color=colour, linewidth=2.6, label=f"{threshold:g}")
-        described.append(
-            f"above {threshold:g}: {mean[0]:.0%} of images after the first epoch, at the lowest {mean.min():.0%} "
-            f"(epoch {mean.argmin() + 1}), {mean[-1]:.0%} at the end"
-        )
-    if paper_share is not None:
-        above.axhline(paper_share, color=GREY, linestyle="--", linewidth=1.8, label="the paper")
-    mean_scores = np.array([scores.mean(1) for scores in best_scores])
-    overall = mean_scores.mean(0)
-    below.plot(epochs, mean_scores.T, color=DARK, alpha=0.3, linewidth=1)
-    below.plot(epochs, overall, color=DARK, linewidth=2.6)
-    above.set(ylim=(-0.03, 1.03), ylabel="images with a box")
-    above.yaxis.set_major_formatter(PercentFormatter(1))
-    below.set(ylim=(0, None), ylabel="highest score", xlabel="epoch")
-    below.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.legend(
-        *above.get_legend_handles_labels(),
-        loc="outside upper center",
-        ncols=4,
-        title="score above",
-        handlelength=1.4,
-        columnspacing=1.2,
-    )
-    return figure, (
-        f"Images with a box by epoch, over {len(best_scores)} trainings. {join_parts(described)}. The mean of the "
-        f"highest score "
-        f"is {overall[0]:.2f} after the first epoch, {overall.min():.2f} at the lowest and {overall[-1]:.2f} at the "
-        f"end."
-    )

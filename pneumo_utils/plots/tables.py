@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
 
 import pandas as pd
 from IPython.display import HTML
 
 from pneumo_utils.common.errors import StudyError
-
-if TYPE_CHECKING:
-    from pneumo_utils.study.records import Record
 
 TABLE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
@@ -79,27 +74,3 @@ def _cell_text(value) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "" if value is None or value != value else str(value)  # nan is not equal to itself
-
-
-def records_table(records: Iterable[Record], format_seconds: Callable[[float], str]) -> HTML:
-    """Format the records of a chapter as a table with one row for each record.
-
-    records: the records.
-    format_seconds: a function that formats a duration in seconds.
-    """
-    rows = [
-        {
-            "record": record.title.removeprefix("on record, "),
-            "data": record.data,
-            "weights": record.weights,
-            "settings": record.tier,
-            "made": f"in {format_seconds(record.seconds)} on {record.device}, {record.finished[:10]}",
-        }
-        for record in records
-    ]
-    return html_table(
-        pd.DataFrame(rows),
-        name="records",
-        caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no "
-        "picture of anyone.",
-    )

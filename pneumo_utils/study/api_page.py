@@ -5,9 +5,8 @@ docstrings here (a line `argument: explanation`) nor the comments beside the fie
 """
 
 import ast
-import inspect
+import copy
 import re
-import textwrap
 from dataclasses import dataclass, field
 
 from pneumo_utils.common.code_digest import PACKAGE, module_file, public_modules
@@ -77,16 +76,19 @@ def api_page() -> str:
 
 def _describe(name: str) -> str:
     """Compose the entry of one public name."""
-    source = module_file(public_modules()[name]).read_text(encoding="utf-8")
-    node = next(node for node in ast.parse(source).body if getattr(node, "name", "") == name)
-    docstring = inspect.cleandoc(ast.get_docstring(node) or "")
-    if isinstance(node, ast.ClassDef):
-        return _describe_class(name, node, docstring, source.splitlines())
-    arguments = _arguments(node)
-    return _entry("function", f"{name}{_signature(node)}", parse_docstring(docstring, set(arguments)))
+    path = module_file(public_modules()[name])
+    assert path is not None, "__init__.pyi names modules of the package"
+    text = path.read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _describe_class(name, node, text.splitlines())
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            parsed = parse_docstring(ast.get_docstring(node) or "", set(_arguments(node)))
+            return _entry("function", f"{name}{_signature(node)}", parsed)
+    raise KeyError(name)
 
 
-def _describe_class(name: str, node: ast.ClassDef, docstring: str, lines: list[str]) -> str:
+def _describe_class(name: str, node: ast.ClassDef, lines: list[str]) -> str:
     """Compose the entry of a class: its constructor's arguments, its example, and a list of its methods."""
     methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
@@ -98,9 +100,9 @@ def _describe_class(name: str, node: ast.ClassDef, docstring: str, lines: list[s
     constructor = next((method for method in methods if method.name == "__init__"), None)
     signature = _signature(constructor) if constructor else f"({', '.join(fields)})"
     names = set(_arguments(constructor)) if constructor else set(fields)
-    parsed = parse_docstring(docstring, names)
+    parsed = parse_docstring(ast.get_docstring(node) or "", names)
     if constructor and (explained := ast.get_docstring(constructor)):
-        parsed.arguments |= parse_docstring(inspect.cleandoc(explained), names).arguments
+        parsed.arguments |= parse_docstring(explained, names).arguments
     parsed.arguments |= {key: text for key, text in fields.items() if text and not constructor}
     callback = any(ast.unparse(base).endswith(("Callback", "Transform")) for base in node.bases)
     listed = [] if callback else [method for method in methods if not method.name.startswith("_")]
@@ -130,7 +132,7 @@ def _arguments(function: ast.FunctionDef) -> list[str]:
 
 def _signature(function: ast.FunctionDef) -> str:
     """Format the arguments with their defaults, without types and without `self`."""
-    arguments = ast.parse(textwrap.dedent(f"def f({ast.unparse(function.args)}): ...")).body[0].args
+    arguments = copy.deepcopy(function.args)
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     for argument in [*every, *filter(None, (arguments.vararg, arguments.kwarg))]:
         argument.annotation = None

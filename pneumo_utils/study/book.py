@@ -18,11 +18,11 @@ from jinja2 import StrictUndefined, TemplateError
 from jinja2.sandbox import SandboxedEnvironment
 
 from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.claims.verdict_html import paper_page_path
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, json_digest, read_json, read_yaml, sha256_hex, write_atomically
 from pneumo_utils.common.markup import escape_markup
-from pneumo_utils.plots.scoreboard import paper_page_path
 from pneumo_utils.study import (
     a11y_extension,
     compare,

@@ -1,9 +1,9 @@
 """Compose the pages and tables of the book that show runs, records, parameters and claims, as Markdown."""
 
 from pneumo_utils.claims.ledger import Paper
+from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.evaluation.scores import format_ci
-from pneumo_utils.plots.scoreboard import claims_overview_html, paper_claims_html
 from pneumo_utils.plots.style import format_percent
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters

@@ -1,7 +1,7 @@
 """A cache on disk for results of functions, so that an interrupted run repeats at most one function call.
 
 The cache key is a digest of everything that a result depends on: the function's source, the notebook's functions and
-values that it names, the package's modules that it uses, the arguments, the data, and the versions of the libraries.
+values that it names, the repository's modules that it uses, the arguments, the data, and the versions of the libraries.
 A value that has no canonical form raises an error, because a key without it could return a wrong result.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from zipfile import BadZipFile
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.code_digest import PACKAGE, digest_dependencies
+from pneumo_utils.common.code_digest import digest_dependencies, is_own_module
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import (
     explain_write_errors,
@@ -91,7 +91,7 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
     Raises a StudyError for an object that has no such form.
 
     value: a number, text, array, list, dictionary, function, class, module, or an object with a `digest`.
-    modules: the names of the package's modules that the value uses are added to this set.
+    modules: the names of the repository's modules that the value uses are added to this set.
     seen: the notebook's functions that are being described, to stop at a recursive call.
     """
     import numpy as np
@@ -114,12 +114,12 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
     if hasattr(value, "digest") and isinstance(value.digest, str):
         return value.digest
     if isinstance(value, types.ModuleType):
-        if value.__name__.split(".")[0] == PACKAGE:
+        if is_own_module(value.__name__):
             modules.add(value.__name__)
         return value.__name__
     if isinstance(value, (types.FunctionType, type)):
         if value.__module__ != "__main__":
-            if value.__module__.split(".")[0] == PACKAGE:
+            if is_own_module(value.__module__):
                 modules.add(value.__module__)
             return f"{value.__module__}.{value.__qualname__}"
         if value in seen:

@@ -63,8 +63,12 @@ INJECTED_CELL_START = "# Parameters"  # first line of the cell that papermill in
 def begin(chapter: str) -> "Run":
     """Check the parameters in the cells above this one and open the run's folder.
 
+    After this call, cells can also import the modules beside the notebooks, wherever the kernel was started.
+
     chapter: the notebook's file name without its suffix.
     """
+    if str(ROOT) not in sys.path:
+        sys.path.insert(0, str(ROOT))  # an editable install makes only the package importable, not `notebooks`
     _silence_library_warnings()
     known, values = read_kernel_parameters()
     return Run(chapter, known, values)
@@ -306,13 +310,30 @@ class Run:
 
     def show_records(self):
         """Return a table of the chapter's records, or a text with the command that makes one."""
+        import pandas as pd
         from IPython.display import Markdown
 
-        from pneumo_utils.plots.tables import records_table
+        from pneumo_utils.plots.tables import html_table
 
-        chapter = self._notebook().number or self.chapter
-        hint = Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME -p ...` makes one.*")
-        return records_table(self.recorded.values(), format_duration) if self.recorded else hint
+        if not self.recorded:
+            chapter = self._notebook().number or self.chapter
+            return Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME -p ...` makes one.*")
+        rows = [
+            {
+                "record": record.title.removeprefix("on record, "),
+                "data": record.data,
+                "weights": record.weights,
+                "settings": record.tier,
+                "made": f"in {format_duration(record.seconds)} on {record.device}, {record.finished[:10]}",
+            }
+            for record in self.recorded.values()
+        ]
+        return html_table(
+            pd.DataFrame(rows),
+            name="records",
+            caption="The records of this chapter. A record keeps numbers, settings and a digest of the data, and no "
+            "picture of anyone.",
+        )
 
     def verdicts(self, claims: list[str]):
         """Return a table of the verdicts on claims; it is the last table of a chapter.

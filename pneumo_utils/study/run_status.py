@@ -80,7 +80,7 @@ def _version(name: str) -> str:
 
 
 def notebook_modules(chapter: Chapter) -> set[str]:
-    """Return the names of the package's modules that a chapter's cells import."""
+    """Return the names of the repository's modules that a chapter's cells import."""
     return set().union(
         *(
             imported_modules("".join(cell["source"]), f"{chapter.path.name}, cell {index},")

@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from pneumo_utils.claims.audit_tables import count_verdicts
-from pneumo_utils.plots.scoreboard import VERDICT_COLUMNS
+from pneumo_utils.claims.verdict_html import VERDICT_COLUMNS
+from pneumo_utils.claims.verdicts import count_verdicts
 from pneumo_utils.plots.style import BLUE, LIGHT_GREY, ORANGE, new_figure
 
 COLOURS = (BLUE, ORANGE, LIGHT_GREY)  # claim holds; does not hold; unverifiable or not tested

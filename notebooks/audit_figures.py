@@ -119,7 +119,7 @@ def confusion_under_two_namings(counts: np.ndarray, names: list[str], renamed: l
 def namings_table(namings: pd.DataFrame, **named: str):
     """Format the possible assignments of class names to a matrix's rows as a numbered table.
 
-    namings: what `claims.audit_tables.namings_of` returns.
+    namings: what `audit_tables.row_namings` returns.
     named: `name` and `caption` of the table.
     """
     return html_table(namings.assign(p=namings["p"].map(format_p_value)), **{"chi-squared": "{:.2f}"}, **named)

@@ -12,7 +12,7 @@ from scipy import stats
 
 from pneumo_utils.claims import confusion_solver, public_counts, recompute
 from pneumo_utils.claims.checks.confusion import strip_padding_zeros
-from pneumo_utils.claims.ledger import PAPER_VERDICTS, Ledger
+from pneumo_utils.claims.ledger import Ledger
 
 # Models of paper 1 and columns of paper 2: the id in the ledger -> the name on the page.
 PAPER_1_MODELS = {"base": "baseline", "drop": "dropout", "b2": "block 2", "b3": "block 3", "b4": "block 4"}
@@ -294,19 +294,3 @@ def paper_4_test_set(ledger: Ledger) -> dict[str, float]:
         "batches": n_batches,
         "a fifth of the batches, in images": n_batches // 5 * size,
     }
-
-
-# every paper
-
-
-def count_verdicts(
-    board: pd.DataFrame, by: str = "paper", column: str = "on paper", verdicts: Sequence[str] = PAPER_VERDICTS
-) -> pd.DataFrame:
-    """Count claims by verdict.
-
-    board: one row per claim, from `scoreboard`.
-    by: the column that defines the rows of the result.
-    column: the column that holds the verdicts.
-    verdicts: the columns of the result, in order.
-    """
-    return board.groupby([by, column]).size().unstack(fill_value=0).reindex(columns=list(verdicts), fill_value=0)
