@@ -507,9 +507,9 @@ def test_a_disk_that_fills_while_the_cache_is_written(children, tmp_path):
 
 def test_a_disk_that_fills_while_a_release_is_made(tmp_path):
     script = (
-        "import resource, signal\nfrom pneumo_utils.phantom.writers import make\nsignal.signal(signal.SIGXFSZ, "
-        "signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nmake('kermany', 40, 64, 0, "
+        "import resource, signal\nfrom pneumo_utils.phantom.writers import write_release\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nwrite_release('kermany', 40, 64, 0, "
         f"{str(tmp_path / 'new')!r})\n"
     )
     done = subprocess.run(
