@@ -110,7 +110,7 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        return [str(value.dtype), list(value.shape), sha256_hex(np.ascontiguousarray(value).tobytes())]
+        return [str(value.dtype), list(value.shape), sha256_hex(value.tobytes())]
     if hasattr(value, "digest") and isinstance(value.digest, str):
         return value.digest
     if isinstance(value, types.ModuleType):

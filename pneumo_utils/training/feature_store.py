@@ -211,7 +211,7 @@ def digest_units(chain: Chain, cut: int) -> list[str]:
         for path, module in unit.named_modules():
             running.update(repr((path, *_description(module))).encode())
         for name, tensor in [*unit.named_parameters(), *unit.named_buffers()]:
-            running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+            running.update(named_tensor_bytes(name, tensor))
         digests.append(running.hexdigest()[:16])
     return digests
 
@@ -237,6 +237,15 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, PLAIN_TYPES) or (
         isinstance(value, (tuple, list)) and all(_is_plain(item) for item in value)
     )
+
+
+def named_tensor_bytes(name: str, tensor: torch.Tensor) -> bytes:
+    """Return name, data type, shape and values of a tensor as bytes, for a digest.
+
+    name: the tensor's name.
+    tensor: the tensor.
+    """
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor)
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:
