@@ -513,11 +513,11 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
 @pytest.mark.parametrize(
     "asked, said",
     [
-        (dict(name="resnet19"), r"no trunk 'resnet19' \(did you mean resnet18\?\)"),
-        (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201' \(did you mean densenet201\?\)"),
+        (dict(name="resnet19"), r"no trunk 'resnet19'; did you mean 'resnet18'\? There are"),
+        (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201'; did you mean 'densenet201'\?"),
         (dict(name="zzz"), "no trunk 'zzz'. There are resnet18, .*, efficientnet_lite0; any other"),
-        (dict(name="vgg16", size="poket"), r"no size 'poket' \(did you mean pocket\?\)"),
-        (dict(name="vgg16", weights="imagnet"), r"no weights 'imagnet' \(did you mean imagenet\?\)"),
+        (dict(name="vgg16", size="poket"), r"no size 'poket'; did you mean 'pocket'\? A trunk is"),
+        (dict(name="vgg16", weights="imagnet"), r"no weights 'imagnet'; did you mean 'imagenet'\? They are"),
         (dict(name="vgg16", weights="gone/vgg.pth"), "no file of weights at gone/vgg.pth"),
         (dict(name="vgg16", weights="gone.safetensors"), "no file of weights at gone.safetensors"),
         (dict(name="vgg16", weights="imagenet", size="pocket"), "do not fit vgg16 at pocket size"),

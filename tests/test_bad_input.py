@@ -17,7 +17,7 @@ def ends(done, *says):
 
 
 def test_unknown_chapter(pneumo):
-    ends(pneumo("run", "papr_audit"), "There is no chapter 'papr_audit'", "Did you mean paper_audit?")
+    ends(pneumo("run", "papr_audit"), "There is no chapter 'papr_audit'", "did you mean 'paper_audit'?")
 
 
 def test_misspelt_parameter_and_wrong_type(small, pneumo, runs):

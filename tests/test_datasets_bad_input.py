@@ -276,7 +276,7 @@ def test_the_older_table(adults):
 
 def test_a_label_nobody_knows(adults):
     with pytest.raises(
-        StudyError, match="Data_Entry_2017_v2020.csv line 3: nobody knows the label 'Nodul'. Did it mean 'Nodule'"
+        StudyError, match="Data_Entry_2017_v2020.csv line 3: nobody knows the label 'Nodul'; did you mean 'Nodule'"
     ):
         adults(rows=[ROWS[0], ROWS[1].replace("Nodule", "Nodul"), ROWS[2]])
 
@@ -507,16 +507,16 @@ def test_a_disk_that_fills_while_the_cache_is_written(children, tmp_path):
 
 def test_a_disk_that_fills_while_a_release_is_made(tmp_path):
     script = (
-        "import resource, signal\nfrom pneumo_utils.phantom.writers import make\nsignal.signal(signal.SIGXFSZ, "
-        "signal.SIG_IGN)\n"
-        f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nmake('kermany', 40, 64, 0, "
+        "import resource, signal\nfrom pneumo_utils.phantom.writers import write_release\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, (600, 600))\nwrite_release('kermany', 40, 64, 0, "
         f"{str(tmp_path / 'new')!r})\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
     )
     assert done.returncode == 1 and "There is no room left to write" in done.stderr, done.stderr
-    assert not (tmp_path / "new").exists() and not (tmp_path / ".new.making").exists()
+    assert not (tmp_path / "new").exists() and not (tmp_path / ".new.partial").exists()
 
 
 def test_a_cache_from_another_version(children, capsys):

@@ -42,13 +42,13 @@ from pneumo_utils.detection.metric_ci import (
     compare_detectors,
     mean_measure,
     proportion_measure,
-    ratio_of_sums,
     score_detectors,
     score_measures,
 )
 from pneumo_utils.detection.metrics import average_precision
 from pneumo_utils.detection.outputs import boxes_from_maps, grids_from_maps, merge_labels
 from pneumo_utils.detection.prior_boxes import BOX_PREDICTORS, fit_box_predictor
+from pneumo_utils.evaluation.bootstrap import ratio_of_sums
 from pneumo_utils.evaluation.scores import clustered_mean_ci
 from pneumo_utils.plots.detection import box_plot, describe_boxes, localisation_plot
 

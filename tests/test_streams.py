@@ -1,44 +1,35 @@
 """What is left on a page of what cells printed."""
 
+import nbformat
 import nbformat.v4 as nb
-import pytest
 
-from pneumo_utils.study.kernel import apply_carriage_returns, clean_streams
+from pneumo_utils.study.kernel import remove_blank_streams
 
-
-@pytest.mark.parametrize(
-    "line, left",
-    [
-        ("plain", "plain"),
-        ("kept, with its space ", "kept, with its space "),
-        ("10 %\r50 %\r100 %", "100 %"),
-        ("a long line\rshort", "shortg line"),
-        ("working 3/9\r           \r", ""),
-        ("\r      done\r", "      done"),
-    ],
-)
-def test_a_line_is_what_a_terminal_would_show(line, left):
-    assert apply_carriage_returns(line) == left
+BARS = """
+import sys
+def bar(*parts):
+    for part in parts:
+        print(part, end="", file=sys.stderr, flush=True)
+bar("\\rimages: 1/3", "\\rimages: 3/3")
+print("three images")
+bar("\\r           ", "\\r")
+"""
 
 
-def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
-    bar = [
-        nb.new_output("stream", name="stderr", text=text)
-        for text in ("\rimages: 1/3", "\rimages: 3/3", "\r           ", "\r")
-    ]
-    said = nb.new_output("stream", name="stdout", text="three images\n")
-    cell = nb.new_code_cell(
-        "work()", outputs=[*bar[:2], said, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})]
-    )
-    notebook = nb.new_notebook(cells=[nb.new_markdown_cell("text"), cell])
-    clean_streams(notebook)
-    assert [(each.output_type, each.get("text")) for each in cell.outputs] == [
-        ("stream", "three images\n"),
-        ("display_data", None),
-    ]
+def test_a_run_keeps_what_a_bar_left_and_nothing_of_one_that_wiped_itself_away(small, pneumo, runs):
+    left = "bar('10 %', '\\r50 %', '\\r100 %', '\\n', 'said\\n', '\\rimages', '\\r      ', '\\r')"
+    done = pneumo("run", small(BARS, left))
+    assert done.returncode == 0, done.stderr
+    cells = nbformat.read(next(runs.glob("demo/*/notebook.ipynb")), 4).cells
+    printed = {
+        cell.source: [(each.name, each.text) for each in cell.outputs] for cell in cells if "bar(" in cell.source
+    }
+    assert printed == {BARS: [("stdout", "three images\n")], left: [("stderr", "100 %\nsaid\n")]}
 
 
 def test_a_warning_stays():
-    cell = nb.new_code_cell("work()", outputs=[nb.new_output("stream", name="stderr", text="UserWarning: look here\n")])
-    clean_streams(nb.new_notebook(cells=[cell]))
-    assert cell.outputs[0].text == "UserWarning: look here\n"
+    streams = [nb.new_output("stream", name="stderr", text=text) for text in ("UserWarning: look here\n", "    \r")]
+    table = nb.new_output("display_data", data={"text/plain": "a table"})
+    cell = nb.new_code_cell("work()", outputs=[*streams, table])
+    remove_blank_streams(nb.new_notebook(cells=[nb.new_markdown_cell("text"), cell]))
+    assert cell.outputs == [streams[0], table] and streams[0].text == "UserWarning: look here\n"

@@ -439,7 +439,7 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "given, told",
     [
-        ({"trunks": ["resnet18", "resnet19"]}, "did you mean resnet18"),
+        ({"trunks": ["resnet18", "resnet19"]}, "did you mean 'resnet18'"),
         ({"seeds": 1}, r"\[2, 1000\]"),
         ({"amounts": [5]}, r"\[10, 1000000\]"),
         ({"rates": "own"}, "pocket, paper"),

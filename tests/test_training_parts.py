@@ -287,7 +287,7 @@ def test_what_is_fastest_can_be_overruled():
     ],
 )
 def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
-    monkeypatch.setattr(compute, "_cpu_flags", lambda: flags)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(flags, True), raising=False)
     assert compute.choose_compute("cpu").precision == precision
 
 

@@ -6,7 +6,6 @@ This reads the texts and writes the inventories in pneumo_utils/claims/papers/nu
 authors and are not part of this repository; an inventory holds only numbers.
 """
 
-import hashlib
 import re
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from pathlib import Path
 import yaml
 
 from pneumo_utils.claims.ledger import LEDGER_FOLDER, Paper, load_ledger
+from pneumo_utils.common.files import sha256_hex
 
 NUMERAL_PATTERN = re.compile(r"\d+(?:\.\d+)?e-?\d+|\d+(?:,\d{3})*(?!\d)(?:\.\d+)?|\.\d+|\d+")
 REFERENCES_HEADING = re.compile(r"(?im)^[#\s*]*references[\s*]*$")
@@ -146,7 +146,7 @@ def main(texts: Path) -> None:
         (source,) = texts.glob(f"{paper.paper}_*.txt")
         text = source.read_text(encoding="utf-8")
         numerals = list_numerals(text, paper.sections)
-        record = {"text_sha256": hashlib.sha256(text.encode()).hexdigest(), **numerals}
+        record = {"text_sha256": sha256_hex(text), **numerals}
         target = inventory_path(ledger_file.stem)
         target.parent.mkdir(exist_ok=True)
         target.write_text(

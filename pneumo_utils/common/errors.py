@@ -8,7 +8,7 @@ class StudyError(Exception):
     ...     pu.trunk("resnet81")
     ... except pu.StudyError as error:
     ...     print(error)
-    There is no trunk 'resnet81' (did you mean ...
+    There is no trunk 'resnet81'; did you mean ...
     """
 
 

@@ -4,7 +4,9 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -90,6 +92,25 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_folder(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder, which becomes `folder` if the block ends without an error, so that none is incomplete.
+
+    The caller holds the lock of the folder, since all processes use the same temporary name. Raises OSError if there
+    is a folder already that is not empty.
+
+    folder: the folder to write.
+    """
+    temporary = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a process that was killed
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        os.replace(temporary, folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -4,14 +4,13 @@ Runs are kept in the folder PNEUMO_RUNS. By default this is `runs/` in the repos
 the package is installed.
 """
 
-import hashlib
 import os
 from pathlib import Path
 
 from filelock import FileLock
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import ROOT
+from pneumo_utils.common.files import ROOT, sha256_hex
 
 CURRENT_RUN_VARIABLE = "PNEUMO_RUN"  # environment variable that the runner sets for a kernel: the folder of its run
 
@@ -63,4 +62,4 @@ def path_lock(path: Path) -> FileLock:
     """
     folder = runs_dir() / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
-    return FileLock(folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]}.lock")
+    return FileLock(folder / f"{sha256_hex(str(path.resolve()))[:16]}.lock")

@@ -6,7 +6,8 @@ from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.boxes import CELLS_PER_SIDE, LARGER_READINGS, grids_by_box_size
-from pneumo_utils.detection.metric_ci import ALL, Measure, divide_or_nan, ratio_of_sums
+from pneumo_utils.detection.metric_ci import ALL, Measure
+from pneumo_utils.evaluation.bootstrap import divide_or_nan, ratio_of_sums
 
 CELL_THRESHOLD = 0.5  # the confidence from which a cell is predicted to lie in a box
 

@@ -9,13 +9,22 @@ from numpy.typing import ArrayLike
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, bootstrap_weights, percentile_interval
+from pneumo_utils.evaluation.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    bootstrap_values,
+    describe_resamples,
+    divide_or_nan,
+    number_patients,
+    percentile_interval,
+    ratio_of_sums,
+    remove_upward_bias,
+)
 from pneumo_utils.evaluation.comparison import Comparison
 from pneumo_utils.evaluation.scores import exact_ci
 
 ALL = "all"  # the label of a measure that is not about one label
 DETECTION_COLUMNS = ["system", "metric", "label", "value", "low", "high", "of"]
-RESAMPLES_NOTE = "{:,} resamples of {:,} patients"
 
 
 @dataclass(frozen=True)
@@ -29,26 +38,6 @@ class Measure:
     loss: bool = False  # lower is better
     biased_upwards: bool = False  # it takes a maximum, so that its resamples are biased upwards
     among: np.ndarray | None = None  # for a proportion of images: which images it is a proportion of
-
-
-def ratio_of_sums(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
-    """Make the function of a measure that divides one sum over images by another.
-
-    part: one number per image, summed in the numerator.
-    whole: one number per image, summed in the denominator.
-    """
-    numerator, denominator = np.asarray(part, float), np.asarray(whole, float)
-    return lambda image_weights: divide_or_nan(image_weights @ numerator, image_weights @ denominator)
-
-
-def divide_or_nan(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
-    """Divide, with nan where the denominator is not above 0.
-
-    part: the numerator.
-    whole: the denominator, broadcast against it.
-    """
-    numerator, denominator = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
 
 
 def proportion_measure(metric: str, label: str, selected: np.ndarray, among: np.ndarray) -> Measure:
@@ -91,7 +80,7 @@ def score_measures(
     seed: random seed of the resamples.
     level: confidence level, such as 0.95.
     """
-    groups = _number_patients(patients)
+    groups = _patient_numbers(patients)
     rows = [
         {
             "metric": measure.metric,
@@ -155,7 +144,7 @@ def compare_detectors(
     seed: random seed of the resamples, the same for both systems.
     level: confidence level, such as 0.95.
     """
-    groups, pair = _number_patients(patients), [_find(measures, metric, label) for measures in (first, second)]
+    groups, pair = _patient_numbers(patients), [_find(measures, metric, label) for measures in (first, second)]
     sign = -1 if pair[0].loss else 1
     value = sign * (_value(pair[0], groups) - _value(pair[1], groups))
     low, high = (
@@ -163,7 +152,7 @@ def compare_detectors(
         if value == value
         else (np.nan, np.nan)
     )
-    return Comparison(metric, value, low, high, RESAMPLES_NOTE.format(n_resamples, groups.max() + 1))
+    return Comparison(metric, value, low, high, describe_resamples(n_resamples, groups))
 
 
 def _find(measures: Sequence[Measure], metric: str, label: str) -> Measure:
@@ -180,12 +169,11 @@ def _find(measures: Sequence[Measure], metric: str, label: str) -> Measure:
     )
 
 
-def _number_patients(patients: ArrayLike) -> np.ndarray:
-    """Return the number of each image's patient; an image of an unknown patient is a patient of its own."""
-    names = pd.Series(np.asarray(patients)).astype(str)
-    if names.empty:
+def _patient_numbers(patients: ArrayLike) -> np.ndarray:
+    """Return the number of each image's patient; raise `StudyError` if there is no image."""
+    if not np.size(patients):
         raise StudyError("There is no image to score.")
-    return pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
+    return number_patients(patients)
 
 
 def _value(measure: Measure, groups: np.ndarray) -> float:
@@ -206,13 +194,10 @@ def _interval(
     if measure.among is not None and value in (0, 1):
         return exact_ci(value, len(np.unique(groups[measure.among])), level)
     if measure.biased_upwards and not np.isnan(values).all():
-        values = np.maximum(values - (np.nanmedian(values) - value), 0)
+        values = remove_upward_bias(values, value)
     return percentile_interval(values, level)
 
 
 def _resample(measures: list[Measure], groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Compute measures on resamples of patients, (measures, resamples); one seed draws the same patients for all."""
-    blocks = [
-        np.array([measure.of(drawn) for measure in measures]) for drawn in bootstrap_weights(groups, resamples, seed)
-    ]
-    return np.concatenate(blocks, axis=1) if blocks else np.empty((len(measures), 0))
+    return bootstrap_values(lambda weights: [measure.of(weights) for measure in measures], groups, resamples, seed)

@@ -14,7 +14,8 @@ from torchvision.ops import box_iou
 from pneumo_utils.detection import grid_f1
 from pneumo_utils.detection.boxes import NIH_IMAGE_SIZE, above_score, confidences_from_boxes
 from pneumo_utils.detection.matching import ANY_LABEL, BoxArrays, Matching, measures_by_label
-from pneumo_utils.detection.metric_ci import ALL, Measure, divide_or_nan, proportion_measure, ratio_of_sums
+from pneumo_utils.detection.metric_ci import ALL, Measure, proportion_measure
+from pneumo_utils.evaluation.bootstrap import divide_or_nan, ratio_of_sums
 
 
 def average_precision(predicted: list[dict], true: list[dict], class_index: int, min_iou: float = 0.5) -> float:

@@ -7,6 +7,8 @@ from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from pneumo_utils.evaluation.predictions import Predictions
@@ -34,6 +36,68 @@ def bootstrap_weights(groups: np.ndarray, resamples: int, seed: int) -> Iterator
         rows = min(block, resamples - start)
         drawn = random.integers(0, patients, (rows, patients)) + patients * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * patients).reshape(rows, patients)[:, groups].astype(float)
+
+
+def bootstrap_values(
+    compute: Callable[[np.ndarray], ArrayLike], groups: np.ndarray, resamples: int, seed: int
+) -> np.ndarray:
+    """Compute one or several metrics on bootstrap resamples of patients, shape (..., resamples).
+
+    compute: function from the weights of the images, (resamples in a block, images), to values with a last axis of
+        resamples.
+    groups: the patient's number for each image, from 0 without gaps.
+    resamples: the number of resamples.
+    seed: seed of the resamples. Two models on the same images get the same resamples from the same seed.
+    """
+    blocks = [compute(weights) for weights in bootstrap_weights(groups, resamples, seed)]
+    return np.concatenate(blocks or [compute(np.empty((0, len(groups))))], axis=-1)
+
+
+def number_patients(patients: ArrayLike) -> np.ndarray:
+    """Number the patients in the order in which they appear, and return each image's number, from 0.
+
+    patients: the patient of each image; an image without a patient ("") counts as a patient of its own.
+    """
+    names = pd.Series(np.asarray(patients)).astype(str)
+    return pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
+
+
+def ratio_of_sums(part: ArrayLike, whole: ArrayLike) -> Callable[[np.ndarray], np.ndarray]:
+    """Make the function that divides one sum over images by another on each resample, for `bootstrap_values`.
+
+    part: one number per image, summed in the numerator.
+    whole: one number per image, summed in the denominator.
+    """
+    numerator, denominator = np.asarray(part, float), np.asarray(whole, float)
+    return lambda image_weights: divide_or_nan(image_weights @ numerator, image_weights @ denominator)
+
+
+def divide_or_nan(part: ArrayLike, whole: ArrayLike) -> np.ndarray:
+    """Divide, with nan where the denominator is not above 0.
+
+    part: the numerator.
+    whole: the denominator, broadcast against it.
+    """
+    numerator, denominator = np.broadcast_arrays(np.asarray(part, float), np.asarray(whole, float))
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def remove_upward_bias(values: np.ndarray, value: float) -> np.ndarray:
+    """Shift the values of a metric that resampling raises, so that their median is its value; none is below 0.
+
+    values: the metric's values over resamples, not all of them nan.
+    value: its value on the original images.
+    """
+    return np.maximum(values - (np.nanmedian(values) - value), 0)
+
+
+def describe_resamples(resamples: int, groups: np.ndarray) -> str:
+    """Describe a bootstrap in words, as in "2,000 resamples of 300 patients".
+
+    resamples: the number of resamples.
+    groups: the patient's number for each image, from 0 without gaps.
+    """
+    return f"{resamples:,} resamples of {groups.max() + 1:,} patients"
 
 
 def percentile_interval(values: np.ndarray, level: float = LEVEL) -> tuple[float, float]:

@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.bootstrap import LEVEL, RESAMPLES, ClassifierOutputs, apply_threshold, percentile_interval
+from pneumo_utils.evaluation.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    ClassifierOutputs,
+    apply_threshold,
+    describe_resamples,
+    percentile_interval,
+)
 from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, find_metric
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.evaluation.scores import UNDEFINED, bootstrap_estimates, point_estimates
@@ -158,7 +165,7 @@ def _compare_on_test_set(
     differences = sign * np.subtract(*(bootstrap_estimates(one, metrics, resamples, seed)[0] for one in outputs))
     value = sign * float(np.subtract(*(point_estimates(one, metrics)[0] for one in outputs)))
     low, high = (np.nan, np.nan) if np.isnan(value) else percentile_interval(differences, level)
-    return Comparison(name, value, low, high, f"{resamples:,} resamples of {first.groups.max() + 1:,} patients")
+    return Comparison(name, value, low, high, describe_resamples(resamples, first.groups))
 
 
 def _compare_runs(

@@ -120,7 +120,7 @@ class Predictions:
     @cached_property
     def digest(self) -> str:
         """Return a digest of everything, probabilities included; a cached result may depend on it."""
-        return json_digest([self.question, sha256_hex(np.ascontiguousarray(self.probabilities).tobytes())])[:16]
+        return json_digest([self.question, sha256_hex(self.probabilities.tobytes())])[:16]
 
     # subsets of images and labels
 

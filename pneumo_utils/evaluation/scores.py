@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike
 
 from pneumo_utils.evaluation.bootstrap import (
@@ -15,8 +14,11 @@ from pneumo_utils.evaluation.bootstrap import (
     RESAMPLES,
     BootstrapCounts,
     ClassifierOutputs,
-    bootstrap_weights,
+    bootstrap_values,
+    number_patients,
     percentile_interval,
+    ratio_of_sums,
+    remove_upward_bias,
 )
 from pneumo_utils.evaluation.metrics import Metric, find_metric
 
@@ -141,10 +143,12 @@ def bootstrap_estimates(outputs: ClassifierOutputs, metrics: list[Metric], resam
     resamples: the number of resamples.
     seed: seed of the resamples. Two models on the same images get the same resamples from the same seed.
     """
-    blocks = (
-        BootstrapCounts(outputs, block) for block in bootstrap_weights(outputs.predictions.groups, resamples, seed)
-    )
-    return np.concatenate([[function(counts) for function in metrics] for counts in blocks], axis=1)
+
+    def compute(weights: np.ndarray) -> list[np.ndarray]:
+        counts = BootstrapCounts(outputs, weights)
+        return [function(counts) for function in metrics]
+
+    return bootstrap_values(compute, outputs.predictions.groups, resamples, seed)
 
 
 def _make_score(
@@ -153,7 +157,7 @@ def _make_score(
     if np.isnan(value):
         return Score(metric.name, value, np.nan, np.nan, f"{UNDEFINED}: {_explain_undefined(metric, outputs)}")
     if metric.base == "calibration_error":  # resampling noise raises it, so the resamples' values are shifted down
-        distribution = np.maximum(distribution - (np.median(distribution) - value), 0)
+        distribution = remove_upward_bias(distribution, value)
     low, high = percentile_interval(distribution, level)
     denominator = metric.counted(outputs)
     if denominator is not None and low == high == value and value in (0, 1):
@@ -192,14 +196,11 @@ def clustered_mean_ci(
 
     Return mean, low and high; all are nan if no value is finite.
     """
-    values, names = np.asarray(values, dtype=float), pd.Series(np.asarray(patients), dtype=str)
+    values = np.asarray(values, dtype=float)
     defined = np.isfinite(values)
     if not defined.any():
         return np.nan, np.nan, np.nan
-    groups = pd.factorize(names.where(names != "", "image " + names.index.astype(str)))[0]
-    filled = np.where(defined, values, 0.0)
-    means = [
-        np.divide(block @ filled, block @ defined, out=np.full(len(block), np.nan), where=block @ defined > 0)
-        for block in bootstrap_weights(groups, resamples, seed)
-    ]
-    return float(values[defined].mean()), *percentile_interval(np.concatenate(means))
+    means = bootstrap_values(
+        ratio_of_sums(np.where(defined, values, 0.0), defined), number_patients(patients), resamples, seed
+    )
+    return float(values[defined].mean()), *percentile_interval(means)

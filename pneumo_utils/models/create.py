@@ -1,7 +1,5 @@
 """Build a network by name as a chain of named blocks, and tabulate those of the registry."""
 
-import difflib
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.models import registry
 from pneumo_utils.models.blocks import HEAD, Chain, TrunkInfo
 from pneumo_utils.models.checkpoint import WeightsMismatch, load_weights, read_weights
@@ -39,7 +38,8 @@ def find_architecture(name: str) -> Architecture:
     if kind := ARCHITECTURES.get(name) or find_library_model(name):
         return kind
     raise StudyError(
-        f"There is no trunk {name!r}{_suggestion(name, [*ARCHITECTURES, *library_model_names()])}. "
+        f"There is no trunk {name!r}"
+        f"{did_you_mean(name.lower().replace('-', ''), [*ARCHITECTURES, *library_model_names()], 0.5)} "
         f"There are {', '.join(trunk_names())}; any other network of timm or torchvision goes by its name there."
     )
 
@@ -54,7 +54,7 @@ def check_weights(requested: str | Path) -> str | Path:
     if Path(requested).name != str(requested) or Path(requested).suffix:
         raise StudyError(f"There is no file of weights at {requested}.")
     raise StudyError(
-        f"There are no weights {str(requested)!r}{_suggestion(str(requested), WEIGHT_NAMES)}. They are "
+        f"There are no weights {str(requested)!r}{did_you_mean(requested, WEIGHT_NAMES)} They are "
         f"{', '.join(WEIGHT_NAMES)}, or the path of a file."
     )
 
@@ -70,7 +70,7 @@ def resolve_size(requested: str | None, weights: str | Path, name: str, architec
     size = requested or ("pocket" if weights == "pocket" else "full")
     if size not in TRUNK_SIZES:
         raise StudyError(
-            f"There is no size {size!r}{_suggestion(size, TRUNK_SIZES)}. A trunk is {' or '.join(TRUNK_SIZES)}."
+            f"There is no size {size!r}{did_you_mean(size, TRUNK_SIZES)} A trunk is {' or '.join(TRUNK_SIZES)}."
         )
     if size == "pocket" and not architecture.width:
         raise StudyError(f"{name} has no pocket size; {', '.join(trunk_names('pocket'))} have. Take size=full.")
@@ -80,14 +80,6 @@ def resolve_size(requested: str | None, weights: str | Path, name: str, architec
             f"ImageNet's for size=full."
         )
     return size
-
-
-def _suggestion(name: str, known: Sequence[str]) -> str:
-    """Return " (did you mean ...?)" with the most similar known name, or an empty text."""
-    similar = difflib.get_close_matches(
-        name.lower().replace("-", "").replace("_", ""), known, 1, 0.5
-    ) or difflib.get_close_matches(name, known, 1)
-    return f" (did you mean {similar[0]}?)" if similar else ""
 
 
 def trunk(

@@ -6,26 +6,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pneumo_utils.data.readers.nih import NO_FINDING, PUBLISHED_FINDINGS
 from pneumo_utils.phantom.counter_rng import CounterRNG
 
-FINDING_LETTERS = {
-    "A": "Atelectasis",
-    "C": "Cardiomegaly",
-    "E": "Effusion",
-    "I": "Infiltration",
-    "M": "Mass",
-    "N": "Nodule",
-    "P": "Pneumonia",
-    "X": "Pneumothorax",
-    "K": "Consolidation",
-    "O": "Edema",
-    "S": "Emphysema",
-    "F": "Fibrosis",
-    "T": "Pleural_Thickening",
-    "H": "Hernia",
-}
-FINDINGS = tuple(FINDING_LETTERS.values())
-NO_FINDING = "No Finding"
+FINDINGS = PUBLISHED_FINDINGS
+FINDING_LETTERS = dict(zip("ACEIMNPXKOSFTH", FINDINGS))  # the letters of the sets below
 
 # Counts of each set of labels in the 112,120 rows of Data_Entry_2017_v2020.csv (column "Finding Labels", NIH Clinical
 # Center), counted with pandas.value_counts. One letter per finding, "-" for none.

@@ -1,6 +1,5 @@
 """List the chapters in the table of contents, and find one by its number, its name or a part of its name."""
 
-import difflib
 import json
 import re
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, read_yaml
 from pneumo_utils.common.run_paths import repository_dir
+from pneumo_utils.common.suggest import did_you_mean
 
 LABEL_PATTERN = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own
 
@@ -140,9 +140,7 @@ def find_chapter(query: str, root: Path = ROOT) -> Chapter:
             return matches[0]
         if matches:
             raise StudyError(f"{query!r} may be any of {', '.join(c.name for c in matches)}: say more of the name.")
-    similar = difflib.get_close_matches(word, [c.name for c in known], n=1, cutoff=0.4)
+    names = [chapter.name for chapter in known]
     raise StudyError(
-        f"There is no chapter {query!r}."
-        + (f" Did you mean {similar[0]}?" if similar else "")
-        + f" The chapters are {', '.join(c.name for c in known)}."
+        f"There is no chapter {query!r}{did_you_mean(word, names, 0.4)} The chapters are {', '.join(names)}."
     )

@@ -137,40 +137,17 @@ class Progress:
             self._log.flush()
 
 
-def clean_streams(notebook) -> None:
-    """Clean the output streams of a notebook's cells, in place.
+def remove_blank_streams(notebook) -> None:
+    """Remove what erased progress bars left in the outputs of a notebook's cells, in place.
 
-    The parts of a stream are joined, their carriage returns are applied, and empty streams are removed.
+    nbclient's `coalesce_streams` has joined the parts of each stream and applied the carriage returns between them.
+    Spaces and carriage returns at the end are removed here, and then streams without any text.
 
     notebook: an executed `nbformat` notebook.
     """
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            outputs = _join_streams(cell.outputs)
-            cell.outputs = [output for output in outputs if output.output_type != "stream" or output.text.strip()]
-
-
-def _join_streams(outputs: list) -> list:
-    joined, streams = [], {}
-    for output in outputs:
-        if output.output_type != "stream":
-            joined.append(output)
-        elif output.name in streams:
-            streams[output.name].text += output.text
-        else:
-            streams[output.name] = output
-            joined.append(output)
-    for stream in streams.values():
-        stream.text = "\n".join(apply_carriage_returns(line) for line in stream.text.split("\n"))
-    return joined
-
-
-def apply_carriage_returns(line: str) -> str:
-    """Return a line as a terminal shows it after its carriage returns: later text overwrites earlier text.
-
-    line: the text of one line, without its line break.
-    """
-    shown = ""
-    for text in line.split("\r"):
-        shown = text + shown[len(text) :]
-    return shown.rstrip() if "\r" in line else shown
+            for output in cell.outputs:
+                if output.output_type == "stream":
+                    output.text = output.text.rstrip(" \r")
+            cell.outputs = [output for output in cell.outputs if output.output_type != "stream" or output.text.strip()]

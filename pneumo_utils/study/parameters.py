@@ -5,7 +5,6 @@ The cell has one parameter on each line, `name: type = value  # help`. The help 
 """
 
 import ast
-import difflib
 import math
 import re
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 import yaml
 
 from pneumo_utils.common.errors import ParameterError, StudyError
+from pneumo_utils.common.suggest import did_you_mean, most_similar
 from pneumo_utils.study.chapters import Chapter
 
 CHOICES = re.compile(r"^\{(?P<choices>[^}]*)\}\s*")
@@ -83,10 +83,7 @@ class Parameter:
         elif self.choices and not self.path_kind:
             for item in _items(value):
                 if str(item) not in self.choices:
-                    similar = difflib.get_close_matches(str(item), self.choices, n=1)
-                    return f"is one of {', '.join(self.choices)}, not {item!r}" + (
-                        f"; did you mean {similar[0]}?" if similar else ""
-                    )
+                    return f"is one of {', '.join(self.choices)}, not {item!r}{did_you_mean(item, self.choices)}"
         return ""
 
 
@@ -154,10 +151,9 @@ def check_parameters(parameters: dict[str, Parameter], values: dict) -> None:
     faults = []
     for name, value in values.items():
         if name not in parameters:
-            similar = difflib.get_close_matches(name, parameters, n=1)
             faults.append(
-                f"there is no parameter {name!r}; "
-                + (f"did you mean {similar[0]!r}?" if similar else f"there are {', '.join(parameters)}.")
+                f"there is no parameter {name!r}{did_you_mean(name, parameters)}"
+                + ("" if most_similar(name, parameters) else f" There are {', '.join(parameters)}.")
             )
         elif fault := parameters[name].check(value):
             faults.append(f"{name} {fault}")

@@ -8,7 +8,6 @@ A value that has no canonical form raises an error, because a key without it cou
 import dis
 import inspect
 import json
-import os
 import shutil
 import time
 import types
@@ -25,6 +24,7 @@ from pneumo_utils.common.files import (
     read_json,
     sha256_hex,
     write_atomically,
+    write_folder,
     write_json,
 )
 from pneumo_utils.study.run_status import versions
@@ -110,7 +110,7 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.ndarray):
-        return [str(value.dtype), list(value.shape), sha256_hex(np.ascontiguousarray(value).tobytes())]
+        return [str(value.dtype), list(value.shape), sha256_hex(value.tobytes())]
     if hasattr(value, "digest") and isinstance(value.digest, str):
         return value.digest
     if isinstance(value, types.ModuleType):
@@ -165,8 +165,6 @@ def _global_names(code: types.CodeType) -> set[str]:
 def store_result(path: Path, value) -> None:
     """Write a value to a folder of the cache: its structure, its arrays, and the checksums of both.
 
-    The folder is written under a temporary name and then renamed, so that it is never incomplete.
-
     path: the folder of this result.
     value: numbers, texts, lists, dictionaries, arrays, tensors or data frames; others raise a StudyError.
     """
@@ -178,15 +176,12 @@ def store_result(path: Path, value) -> None:
     structure = json.dumps(_encode(value, arrays))
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with explain_write_errors(path):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-    write_atomically(temporary / "arrays.npz", buffer.getvalue())
-    write_atomically(temporary / "structure.json", structure)
-    write_json(temporary / "piece.json", {"arrays": sha256_hex(buffer.getvalue()), "structure": sha256_hex(structure)})
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(temporary, path)
+    checksums = {"arrays": sha256_hex(buffer.getvalue()), "structure": sha256_hex(structure)}
+    with explain_write_errors(path), write_folder(path) as temporary:
+        write_atomically(temporary / "arrays.npz", buffer.getvalue())
+        write_atomically(temporary / "structure.json", structure)
+        write_json(temporary / "piece.json", checksums)
+        shutil.rmtree(path, ignore_errors=True)  # a damaged result
 
 
 def load_result(path: Path) -> tuple | None:

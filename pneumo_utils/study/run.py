@@ -26,7 +26,7 @@ from pneumo_utils.common.files import (
     write_json,
 )
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.kernel import Progress, cell_heading, clean_streams
+from pneumo_utils.study.kernel import Progress, cell_heading, remove_blank_streams
 from pneumo_utils.study.parameters import resolve_parameters
 from pneumo_utils.study.run_status import completed_manifest, is_manifest, run_dependencies
 
@@ -186,8 +186,9 @@ def _papermill(chapter: Chapter, values: dict, attempt: Path, cell_limit: int, p
                     on_cell_start=progress.cell_start,
                     on_cell_executed=progress.cell_executed,
                     kernel_manager_class=logging_kernel_manager(attempt / "kernel.txt"),
+                    coalesce_streams=True,
                 )
-                clean_streams(notebook)
+                remove_blank_streams(notebook)
                 nbformat.write(notebook, attempt / "notebook.ipynb")
                 return notebook
             except RuntimeError as error:

@@ -33,12 +33,12 @@ from pneumo_utils.training.callbacks import (
     say,
     trainable_state,
 )
+from pneumo_utils.training.feature_store import PLAIN_TYPES, named_tensor_bytes
 from pneumo_utils.training.random_state import current_states, from_plain_values, set_states, to_plain_values
 
 # with a progress bar or without, it is the same training
 WITHOUT_EFFECT = (TrainEvalCallback, Recorder, ProgressCallback, StopAtNaN, Precision)
 MOMENTS = (0.0, 0.25, 0.5, 0.75, 0.999)
-PLAIN = (bool, int, float, str, type(None))
 
 
 def fingerprint(learn) -> dict:
@@ -75,8 +75,7 @@ def digest_of_weights(network: nn.Module) -> str:
     """Compute a digest of all weights and buffers of a network."""
     running = sha256()
     for name, weight in network.state_dict().items():
-        running.update(f"{name} {weight.dtype} {tuple(weight.shape)}".encode())
-        running.update(weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        running.update(named_tensor_bytes(name, weight))
     return running.hexdigest()[:16]
 
 
@@ -103,7 +102,7 @@ def _of_callback(callback) -> list:
     given = [
         name
         for name in inspect.signature(type(callback).__init__).parameters
-        if isinstance(vars(callback).get(name, callback), PLAIN)
+        if isinstance(vars(callback).get(name, callback), PLAIN_TYPES)
     ]
     settings = {name: repr(vars(callback)[name]) for name in given}
     schedules = {name: [_plain(told(at)) for at in MOMENTS] for name, told in vars(callback).get("scheds", {}).items()}
@@ -115,12 +114,12 @@ def _plain(value):
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray) and value.size > 64:
-        return sha256_hex(np.ascontiguousarray(value).tobytes())[:16]
+        return sha256_hex(value.tobytes())[:16]
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, (list, tuple)):
         return [_plain(each) for each in value]
-    return value if isinstance(value, PLAIN) else type(value).__qualname__
+    return value if isinstance(value, PLAIN_TYPES) else type(value).__qualname__
 
 
 KEYS = {"epochs", "finished", "state", "sha256", "steps", "history", "facts"}

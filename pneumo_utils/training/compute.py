@@ -13,7 +13,7 @@ from pneumo_utils.data.pixel_cache import available_cores
 AUTO = "auto"
 PRECISIONS = ("float32", "bfloat16")
 MEMORY_FORMATS = ("channels_last", "contiguous")
-BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16")  # a CPU without them emulates bfloat16, slower than float32
+BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")  # a CPU without them emulates bfloat16, slower than float32
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device.type == "cpu" and any(flag in _cpu_flags() for flag in BFLOAT16_FLAGS)
-
-
-def _cpu_flags() -> set[str]:
-    """Return the instruction sets of the CPU as Linux lists them; empty on other systems."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return set(next((line for line in lines if line.startswith("flags")), "").split())
-    except OSError:  # only Linux has this file
-        return set()
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # older versions of torch do not have it
+    return device.type == "cpu" and any(capabilities.get(name) for name in BFLOAT16_INSTRUCTIONS)
 
 
 def share_cores(processes: int = 1) -> int:

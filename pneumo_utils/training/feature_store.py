@@ -20,7 +20,7 @@ from fastai.vision.augment import RandTransform
 from torch import nn
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import json_digest, read_json, sha256_hex, write_json
+from pneumo_utils.common.files import json_digest, read_json, sha256_hex, write_folder, write_json
 from pneumo_utils.data.loaders import Loader
 from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
 from pneumo_utils.models.blocks import Chain, list_units
@@ -115,7 +115,7 @@ class FeatureStore:
     def write(self, key: str, images: np.ndarray, batches: Iterable[torch.Tensor], channels_last: bool) -> Features:
         """Write features to disk and return them.
 
-        They are written to a temporary folder, which is renamed when it is complete.
+        The caller holds the lock of their folder.
 
         key: the features' key.
         images: row number of each image.
@@ -123,34 +123,27 @@ class FeatureStore:
         channels_last: whether the last dimension is the channels.
         """
         path = feature_folder(key)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         checksum, shape, dtype = zlib.crc32(images.tobytes()), None, None
-        with explain_data_write_errors(str(path)):
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            try:
-                with open(temporary / "values", "wb") as file:
-                    for batch in batches:
-                        shape, dtype = tuple(batch.shape[1:]), str(batch.dtype).removeprefix("torch.")
-                        content = batch.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-                        file.write(content)
-                        checksum = zlib.crc32(content, checksum)
-                    file.flush()
-                    os.fsync(file.fileno())
-                write_json(
-                    temporary / "about.json",
-                    {
-                        "images": images.tolist(),
-                        "shape": shape,
-                        "dtype": dtype,
-                        "channels_last": channels_last,
-                        "check": checksum,
-                    },
-                )
-                shutil.rmtree(path, ignore_errors=True)
-                os.replace(temporary, path)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        with explain_data_write_errors(str(path)), write_folder(path) as temporary:
+            with open(temporary / "values", "wb") as file:
+                for batch in batches:
+                    shape, dtype = tuple(batch.shape[1:]), str(batch.dtype).removeprefix("torch.")
+                    content = batch.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+                    file.write(content)
+                    checksum = zlib.crc32(content, checksum)
+                file.flush()
+                os.fsync(file.fileno())
+            write_json(
+                temporary / "about.json",
+                {
+                    "images": images.tolist(),
+                    "shape": shape,
+                    "dtype": dtype,
+                    "channels_last": channels_last,
+                    "check": checksum,
+                },
+            )
+            shutil.rmtree(path, ignore_errors=True)  # the features of fewer images
         self._free_disk_space(path)
         self.mapped.pop(path, None)
         return self.find(key)
@@ -218,7 +211,7 @@ def digest_units(chain: Chain, cut: int) -> list[str]:
         for path, module in unit.named_modules():
             running.update(repr((path, *_description(module))).encode())
         for name, tensor in [*unit.named_parameters(), *unit.named_buffers()]:
-            running.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor))
+            running.update(named_tensor_bytes(name, tensor))
         digests.append(running.hexdigest()[:16])
     return digests
 
@@ -244,6 +237,15 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, PLAIN_TYPES) or (
         isinstance(value, (tuple, list)) and all(_is_plain(item) for item in value)
     )
+
+
+def named_tensor_bytes(name: str, tensor: torch.Tensor) -> bytes:
+    """Return name, data type, shape and values of a tensor as bytes, for a digest.
+
+    name: the tensor's name.
+    tensor: the tensor.
+    """
+    return f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode() + _bytes(tensor)
 
 
 def _bytes(tensor: torch.Tensor) -> bytes:

@@ -15,7 +15,7 @@ from typing import IO, cast
 
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import json_digest, max_unpacked_size, open_regular_file, write_atomically
+from pneumo_utils.common.files import json_digest, max_unpacked_size, open_regular_file, write_atomically, write_folder
 from pneumo_utils.data.image_reader import IMAGE_SUFFIXES
 from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
 
@@ -50,16 +50,11 @@ def unpack_archives(paths: list[Path]) -> Path:
     with run_paths.path_lock(folder), explain_data_write_errors(str(folder)):
         if (folder / ".whole").exists():
             return folder
-        temporary = folder.with_name(f".{folder.name}")
-        shutil.rmtree(temporary, ignore_errors=True)
-        try:
+        with write_folder(folder) as temporary:
             for path in paths:
                 _unpack(path, temporary / path.name.split(".")[0])
             write_atomically(temporary / ".whole", "")
             shutil.rmtree(folder, ignore_errors=True)
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return folder
 
 

@@ -1,7 +1,6 @@
 """Read CSV tables with any line ends, a byte-order mark, trailing columns or gzip; errors name the line and column."""
 
 import csv
-import difflib
 import gzip
 import io
 import zlib
@@ -13,6 +12,7 @@ import pandas as pd
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import open_regular_file
+from pneumo_utils.common.suggest import did_you_mean, most_similar
 
 # The largest tables are NIH's, 112,120 rows in 8 MB (10 MB with the ages in words), and RSNA's, 30,227 rows in 1 MB.
 MAX_BYTES = 40_000_000  # unpacked
@@ -112,12 +112,10 @@ def check_values(path: Path, table: pd.DataFrame, column: str, allowed: Iterable
     unknown = ~table[column].isin(allowed)
     if unknown.any():
         first = table[unknown].iloc[0]
-        near = difflib.get_close_matches(_shorten(first[column]), allowed, n=1)
+        value = _shorten(first[column])
         raise StudyError(
-            f"{path} line {first['line']}: nobody knows the label "
-            f"{_shorten(first[column])!r}."
-            + (f" Did it mean {near[0]!r}?" if near else "")
-            + f" Known are {', '.join(allowed)}. Correct the line or fetch the table again."
+            f"{path} line {first['line']}: nobody knows the label {value!r}{did_you_mean(value, allowed)} "
+            f"Known are {', '.join(allowed)}. Correct the line or fetch the table again."
         )
 
 
@@ -206,8 +204,8 @@ def _raise_wrong_header(path: Path, header: list[str], wanted: list[str], missin
             "Put the header back, or fetch the table again."
         )
     near = [
-        f"{name!r} (there is {hit[0]!r})"
-        if (hit := difflib.get_close_matches(name, map(_shorten, header), n=1, cutoff=0.5))
+        f"{name!r} (there is {similar!r})"
+        if (similar := most_similar(name, map(_shorten, header), cutoff=0.5))
         else repr(name)
         for name in missing
     ]

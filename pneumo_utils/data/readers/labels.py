@@ -6,7 +6,7 @@ import numpy as np
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import Cohort
-from pneumo_utils.data.readers import curated_covid, find_reader, kermany
+from pneumo_utils.data.readers import curated_covid, find_reader, kermany, nih, rsna
 
 PNEUMONIA_CLASSES = ["normal", "pneumonia"]
 ADULT_AGE = 18
@@ -23,12 +23,12 @@ def read_adults(folder: str | Path) -> Cohort:
     if release.multilabel:
         findings = release.table["labels"].str.split("|")
         binary = np.select(
-            [findings.map(lambda names: "Pneumonia" in names), release.table["labels"] == "No Finding"],
+            [findings.map(lambda names: "Pneumonia" in names), release.table["labels"] == nih.NO_FINDING],
             PNEUMONIA_CLASSES[::-1],
             "",
         )
     else:
-        binary = release.table["labels"].map({"Normal": "normal", "Lung Opacity": "pneumonia"})
+        binary = release.table["labels"].map(dict(zip((rsna.NORMAL, rsna.OPACITY), PNEUMONIA_CLASSES)))
     labelled = release.replace(table=release.table.assign(asked=binary)).relabel(
         column="asked", classes=PNEUMONIA_CLASSES
     )

@@ -11,6 +11,7 @@ from pneumo_utils.data.cohort import LABEL_SEPARATOR, Cohort
 from pneumo_utils.data.image_reader import read_array
 from pneumo_utils.data.readers.base import CohortBuilder, incomplete_release, wrong_release
 from pneumo_utils.data.readers.file_tree import FileTree
+from pneumo_utils.data.readers.nih import NO_FINDING, PUBLISHED_FINDINGS
 
 TITLE = "MedMNIST (PneumoniaMNIST, ChestMNIST)"
 LAYOUT = "pneumoniamnist.npz or chestmnist.npz, also as ..._64.npz and on"
@@ -30,22 +31,7 @@ PUBLISHED_BY_SET = {
 
 CLASSES = {
     "pneumoniamnist": ["normal", "pneumonia"],
-    "chestmnist": [
-        "Atelectasis",
-        "Cardiomegaly",
-        "Effusion",
-        "Infiltration",
-        "Mass",
-        "Nodule",
-        "Pneumonia",
-        "Pneumothorax",
-        "Consolidation",
-        "Edema",
-        "Emphysema",
-        "Fibrosis",
-        "Pleural_Thickening",
-        "Hernia",
-    ],
+    "chestmnist": list(PUBLISHED_FINDINGS),
 }
 SPLIT_OF_ARRAY = {"train": "train", "val": "valid", "test": "test"}
 
@@ -127,7 +113,7 @@ def _part(path: Path, kind: str, part: str) -> pd.DataFrame:
     if n_columns == 1:
         names = [classes[int(value)] for value in labels[:, 0]]
     else:
-        names = [LABEL_SEPARATOR.join(np.array(classes)[row == 1]) or "No Finding" for row in labels]
+        names = [LABEL_SEPARATOR.join(np.array(classes)[row == 1]) or NO_FINDING for row in labels]
     count, height, width = images.shape[:3]
     return pd.DataFrame(
         {

@@ -23,22 +23,27 @@ PUBLISHED = {"images": 112120, "patients": 30805, "train": 86524, "test": 25596,
 IMAGE_TABLES = ("Data_Entry_2017_v2020.csv", "Data_Entry_2017.csv")
 BOX_TABLE = "BBox_List_2017.csv"
 SPLIT_LISTS = {"train_val_list.txt": "train", "test_list.txt": "test"}
-FINDINGS = [
+# the eight findings of ChestX-ray8, some of which have boxes; then the six that ChestX-ray14 adds
+BOXED_FINDINGS = (
     "Atelectasis",
     "Cardiomegaly",
-    "Consolidation",
-    "Edema",
     "Effusion",
-    "Emphysema",
-    "Fibrosis",
-    "Hernia",
     "Infiltration",
     "Mass",
     "Nodule",
-    "Pleural_Thickening",
     "Pneumonia",
     "Pneumothorax",
-]
+)
+PUBLISHED_FINDINGS = (
+    *BOXED_FINDINGS,
+    "Consolidation",
+    "Edema",
+    "Emphysema",
+    "Fibrosis",
+    "Pleural_Thickening",
+    "Hernia",
+)
+FINDINGS = sorted(PUBLISHED_FINDINGS)
 NO_FINDING = "No Finding"
 BOX_FINDING_NAMES = {"Infiltrate": "Infiltration"}  # the box list uses another name for this finding
 IMAGE_SIDE = 1024  # the boxes count pixels of images this wide

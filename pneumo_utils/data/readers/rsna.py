@@ -17,20 +17,14 @@ LICENCE = "the challenge's own terms: research and teaching, no commercial use; 
 SOURCE = "kaggle competitions download rsna-pneumonia-detection-challenge, after its rules are accepted there (3.7 GB)"
 KAGGLE_COMPETITION = "rsna-pneumonia-detection-challenge"
 ADULT = True
-PUBLISHED = {
-    "images": 26684,
-    "Normal": 8851,
-    "No Lung Opacity / Not Normal": 11821,
-    "Lung Opacity": 6012,
-    "boxes": 9555,
-}
+CLASSES = NORMAL, NOT_NORMAL, OPACITY = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"]
+PUBLISHED = {"images": 26684, NORMAL: 8851, NOT_NORMAL: 11821, OPACITY: 6012, "boxes": 9555}
 
 BOX_TABLE, CLASS_TABLE, IMAGE_FOLDER = (
     "stage_2_train_labels.csv",
     "stage_2_detailed_class_info.csv",
     "stage_2_train_images",
 )
-CLASSES = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"]
 IMAGE_SIDE = 1024  # the boxes count pixels of images this wide
 
 
@@ -113,7 +107,7 @@ def read(root: str | Path, say=print) -> Cohort:
     )
     if not all(path.suffix.lower() in {".dcm", ".dicom"} for path in table["path"]):
         builder.add_note("images that are not DICOM: their ages, sexes and views are not known")
-    boxes = rows[(rows["target"] == "1")].assign(finding="Lung Opacity")
+    boxes = rows[(rows["target"] == "1")].assign(finding=OPACITY)
     return builder.cohort(table, "rsna", CLASSES, builder.convert_boxes(boxes, table, IMAGE_SIDE, labels.name), say=say)
 
 

@@ -1,7 +1,5 @@
 """Draw scenes of several objects with their boxes, and banks of drawn images."""
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +9,7 @@ import torch
 from torch.nn.functional import conv2d, pad
 
 from pneumo_utils.common import run_paths
-from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.common.files import sha256_hex, write_folder
 from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
 from pneumo_utils.detection.yolov2 import PADDING_CLASS
 from pneumo_utils.phantom.pretraining.canvas import (
@@ -359,12 +357,6 @@ def _cached_bank(
 
 def _save_bank(folder: Path, parts: dict[str, torch.Tensor]) -> None:
     """Save the parts of a bank as .npy files. The folder appears only when all are written."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}")
-    with explain_data_write_errors(str(folder)):
-        try:
-            temporary.mkdir(parents=True)
-            for name, part in parts.items():
-                np.save(temporary / f"{name}.npy", part.numpy())
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with explain_data_write_errors(str(folder)), write_folder(folder) as temporary:
+        for name, part in parts.items():
+            np.save(temporary / f"{name}.npy", part.numpy())

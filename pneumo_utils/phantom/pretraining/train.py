@@ -15,6 +15,7 @@ from pneumo_utils.common.files import json_digest
 from pneumo_utils.data.pixel_cache import data_dir
 from pneumo_utils.models.weights import save_pocket
 from pneumo_utils.phantom.pretraining import tasks
+from pneumo_utils.training.compute import has_bfloat16
 
 CHECKPOINT_EVERY = 100
 WARM_UP = 0.15  # fraction of the steps in which the learning rate rises
@@ -133,17 +134,6 @@ def _load_checkpoint(parts: dict, settings: PretrainSettings, path: Path) -> tup
     return checkpoint["step"], checkpoint["seconds"]
 
 
-def has_bfloat16(device: str) -> bool:
-    """Return whether the device computes in bfloat16 natively. Otherwise bfloat16 is slower than float32.
-
-    device: "cpu" or "cuda".
-    """
-    if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    capabilities: Callable[[], dict[str, bool]] = getattr(torch.cpu, "get_capabilities", dict)
-    return bool(capabilities().get("avx512_bf16", False))
-
-
 def seconds_per_step(network: nn.Module, batch_loss: BatchLoss, settings: PretrainSettings, n_steps: int = 8) -> float:
     """Measure the seconds of one training step on a copy of the network, as the median of a few steps.
 
@@ -206,7 +196,7 @@ def pretrain(
         BATCH_SIZES[device],
         **{"rate": LEARNING_RATES[device], **SETTINGS_BY_TRUNK.get(name, {})},
         device=device,
-        bfloat16=has_bfloat16(device),
+        bfloat16=has_bfloat16(torch.device(device)),
     )
     if not steps:
         max_steps = round((minutes or MINUTES[device]) * 60 / seconds_per_step(task.network, task.question, settings))

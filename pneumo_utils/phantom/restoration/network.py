@@ -102,7 +102,7 @@ class RestorationTransform(Transform):
 
     def __init__(self, target: str, size: int, weights: dict[str, np.ndarray], scores: pd.DataFrame | None = None):
         self.target, self.size, self.scores = target, size, scores
-        hashes = {name: sha256_hex(np.ascontiguousarray(array).tobytes()) for name, array in weights.items()}
+        hashes = {name: sha256_hex(array.tobytes()) for name, array in weights.items()}
         self.digest = json_digest([target, size, hashes, digest_dependencies({__name__})])
         # initial weights would use random numbers, and change the initial weights of a later network
         with torch.device("meta"):

@@ -4,24 +4,9 @@ import io
 
 import numpy as np
 
+from pneumo_utils.data.readers.nih import PUBLISHED_FINDINGS
 from pneumo_utils.phantom.writers.writer import ReleaseWriter, split_by_patient
 
-CHESTMNIST_LABELS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-    "Consolidation",
-    "Edema",
-    "Emphysema",
-    "Fibrosis",
-    "Pleural_Thickening",
-    "Hernia",
-)
 SPLIT_FRACTIONS = {
     "pneumoniamnist": {"test": 624 / 5856, "val": 524 / 5856},
     "chestmnist": {"test": 22433 / 112120, "val": 11219 / 112120},
@@ -49,7 +34,7 @@ def write(writer: ReleaseWriter) -> None:
                 labels = (table["cause"][indices] != "normal").to_numpy()[:, None]
             else:
                 labels = np.array(
-                    [[finding in text.split("|") for finding in CHESTMNIST_LABELS] for text in table["label"][indices]]
+                    [[finding in text.split("|") for finding in PUBLISHED_FINDINGS] for text in table["label"][indices]]
                 )
             arrays[f"{part}_labels"] = labels.astype(np.uint8)
         buffer = io.BytesIO()

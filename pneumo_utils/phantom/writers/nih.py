@@ -5,20 +5,11 @@ Its tables have headers that contain commas, its lists have no final newline, an
 
 import pandas as pd
 
+from pneumo_utils.data.readers.nih import BOX_FINDING_NAMES, BOXED_FINDINGS, NO_FINDING
 from pneumo_utils.phantom.writers.writer import ReleaseWriter, png, split_by_patient
 
 LABEL_NOISE = 0.1  # fraction of wrong labels, which stand for errors of text mining
-BOXED_FINDINGS = (
-    "Atelectasis",
-    "Cardiomegaly",
-    "Effusion",
-    "Infiltration",
-    "Mass",
-    "Nodule",
-    "Pneumonia",
-    "Pneumothorax",
-)
-BOX_LABELS = {"Infiltration": "Infiltrate"}
+BOX_LABELS = {finding: name for name, finding in BOX_FINDING_NAMES.items()}
 TEST_FRACTION = 25596 / 112120
 ILL_TEST_BIAS = 0.55  # moves ill patients to the test set, in which No Finding is rarer
 NIH_FRAME, N_FOLDERS = 1024, 12
@@ -71,7 +62,7 @@ def write(writer: ReleaseWriter) -> None:
 
 def _test_rows(table: pd.DataFrame, writer: ReleaseWriter) -> pd.Series:
     """Choose whole patients for the test set, ill patients and those examined lying down more often than others."""
-    ill = (table["findings"] != "No Finding") * ILL_TEST_BIAS + (table["view"] == "AP") * ILL_TEST_BIAS / 2
+    ill = (table["findings"] != NO_FINDING) * ILL_TEST_BIAS + (table["view"] == "AP") * ILL_TEST_BIAS / 2
     patients = ill.groupby(table["patient"]).mean()
     order = (patients + writer.random.uniform(0, 1, len(patients))).sort_values(ascending=False).index
     return split_by_patient(table["patient"], {"test": TEST_FRACTION}, "train", order) == "test"

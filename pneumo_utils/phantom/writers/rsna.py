@@ -8,6 +8,8 @@ import uuid
 import numpy as np
 from scipy import ndimage
 
+from pneumo_utils.data.readers.nih import NO_FINDING
+from pneumo_utils.data.readers.rsna import NORMAL, NOT_NORMAL, OPACITY
 from pneumo_utils.phantom.writers.writer import ReleaseWriter, jpeg
 
 RSNA_FRAME = 1024  # boxes are in pixels of images of this width, whatever the width of the phantoms
@@ -33,9 +35,7 @@ def write(writer: ReleaseWriter) -> None:
             if "Pneumonia" in row["findings"].split("|")
             else []
         )
-        kind = (
-            "Lung Opacity" if boxes else "Normal" if row["findings"] == "No Finding" else "No Lung Opacity / Not Normal"
-        )
+        kind = OPACITY if boxes else NORMAL if row["findings"] == NO_FINDING else NOT_NORMAL
         labels += [f"{ids[index]},{x}.0,{y}.0,{w}.0,{h}.0,1" for x, y, w, h in boxes] or [f"{ids[index]},,,,,0"]
         details += [f"{ids[index]},{kind}"] * max(1, len(boxes))
         age = IMPOSSIBLE_AGE + int(writer.random.integers(8)) if index in too_old else int(row["age"])

@@ -2,8 +2,6 @@
 
 import importlib
 import io
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from PIL import Image
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.code_digest import digest_dependencies
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import json_digest
+from pneumo_utils.common.files import json_digest, write_folder
 from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors, progress_bar
 from pneumo_utils.phantom.population import SHORTCUTS, Population
 from pneumo_utils.phantom.writers import ground_truth
@@ -213,19 +211,14 @@ def write_release(
     folder = Path(folder).absolute()
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise StudyError(f"{folder} exists already and is not empty. Name a new folder, or remove this one first.")
-    temporary = folder.with_name(f".{folder.name}.making")
-    with run_paths.path_lock(folder), explain_data_write_errors(str(folder)):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
-            writer = ReleaseWriter(temporary, images, size, seed, tuple(shortcuts))
-            importlib.import_module(f"pneumo_utils.phantom.writers.{release}").write(writer)
-            writer.finish()
-            if folder.exists():
-                folder.rmdir()
-            os.replace(temporary, folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with (
+        run_paths.path_lock(folder),
+        explain_data_write_errors(str(folder)),
+        write_folder(folder) as temporary,
+    ):
+        writer = ReleaseWriter(temporary, images, size, seed, tuple(shortcuts))
+        importlib.import_module(f"pneumo_utils.phantom.writers.{release}").write(writer)
+        writer.finish()
     return folder
 
 
