@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from chapter_runs import ROOT
 
 from pneumo_utils.cli import FAULT_EXIT_CODE
 from pneumo_utils.phantom import writers

@@ -9,7 +9,7 @@ from html import unescape
 
 import matplotlib
 import pytest
-from conftest import ROOT, shown
+from chapter_runs import ROOT, shown
 from saved_figures import legible, texts
 
 from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load_ledger

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+from chapter_runs import ROOT
 from docutils.core import publish_string
 from myst_parser.docutils_ import Parser
 
-from pneumo_utils import ROOT
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.study import book, pages, records

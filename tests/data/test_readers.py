@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from chapter_runs import ROOT
 from click.testing import CliRunner
 from PIL import Image
 
@@ -510,7 +511,7 @@ def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server)
 
 def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
     """Every `pneumo data` line of the data page, as it stands there."""
-    page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
+    page = (ROOT / "book" / "data.md").read_text()
     lines = [line for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
     assert len(lines) == 6
     monkeypatch.chdir(tmp_path)
@@ -522,7 +523,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
 
 def test_the_code_of_the_page_runs():
     """The two pieces of Python, on releases in the place of those that they name."""
-    page = (Path(__file__).parent.parent / "book" / "data.md").read_text()
+    page = (ROOT / "book" / "data.md").read_text()
     first, second = (block.split("```")[0] for block in page.split("```python\n")[1:])
     named: dict = {}
     exec(first.replace("my_children", str(released("kermany"))), named)

@@ -5,8 +5,8 @@ A case is called `layout:mutation:seed` and is the same whenever it is run. It m
 result without a word is a failure unless the format carries nothing by which it could be noticed. So is any other
 exception, more than SECONDS or MEMORY, and a file changed outside its folder.
 
-    python tests/fuzzing.py --cases 2000 --seed 1
-    python tests/fuzzing.py --case nih:flip:1000042
+    python tests/helpers/fuzzing.py --cases 2000 --seed 1
+    python tests/helpers/fuzzing.py --case nih:flip:1000042
 """
 
 import argparse
@@ -251,7 +251,7 @@ def json_value(root: Path, random: random.Random) -> Damage:
 
 
 def _make_record(folder: Path) -> None:
-    from pneumo_utils import ROOT
+    from chapter_runs import ROOT
 
     source = sorted((ROOT / "book" / "records").glob("*/*.json"))[0]
     (folder / "release" / source.parent.name).mkdir(parents=True)

@@ -3,7 +3,7 @@ settings are whole.
 """
 
 import pytest
-from conftest import ROOT, html_of
+from chapter_runs import ROOT, html_of
 from settings import of_the_book
 
 from pneumo_utils.claims.ledger import load_ledger

@@ -8,7 +8,7 @@ import sys
 
 import nbformat
 import pytest
-from conftest import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
+from chapter_runs import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models

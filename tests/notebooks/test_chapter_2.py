@@ -7,7 +7,7 @@ import shutil
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, html_of, on_the_page, results_of, tried_on_the_page
+from chapter_runs import ROOT, html_of, on_the_page, results_of, tried_on_the_page
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models

@@ -8,7 +8,7 @@ import shutil
 import nbformat
 import pytest
 import yaml
-from conftest import ROOT, html_of, on_the_page, pieces_in, results_of, shown, tried_on_the_page
+from chapter_runs import ROOT, html_of, on_the_page, pieces_in, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models

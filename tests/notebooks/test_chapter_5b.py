@@ -6,7 +6,7 @@ import math
 import shutil
 
 import pytest
-from conftest import ROOT, on_the_page, results_of, shown, tried_on_the_page
+from chapter_runs import ROOT, on_the_page, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision.models import resnet50

@@ -6,7 +6,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT
+from chapter_runs import ROOT
 
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.study.chapters import chapters, find_chapter

@@ -3,7 +3,7 @@
 import nbformat
 import numpy as np
 import pytest
-from conftest import ROOT, results_of
+from chapter_runs import ROOT, results_of
 from saved_figures import saved
 
 from pneumo_utils.phantom.population import Population

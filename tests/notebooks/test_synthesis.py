@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import ROOT, results_of, shown, tried_on_the_page
+from chapter_runs import ROOT, results_of, shown, tried_on_the_page
 from scipy import stats
 from settings import OF_THE_BOOK
 

@@ -5,7 +5,7 @@ odd records.
 import math
 
 import pytest
-from conftest import ROOT
+from chapter_runs import ROOT
 from settings import OF_THE_BOOK
 
 from pneumo_utils.plots import speed, trunks

@@ -6,7 +6,7 @@ import tomllib
 from importlib import metadata
 
 import yaml
-from conftest import ROOT
+from chapter_runs import ROOT
 from packaging.requirements import Requirement
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]

@@ -5,13 +5,13 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ROOT
+from chapter_runs import ROOT
 
 PROBE = """
 import os
 from pathlib import Path
 
-from conftest import write_notebook
+from chapter_runs import write_notebook
 
 from pneumo_utils.data.pixel_cache import data_dir
 from pneumo_utils.common import run_paths
@@ -43,7 +43,15 @@ def test_a_poisoned_checkout_and_poisoned_variables_are_never_touched(tmp_path):
         path.write_text("poison")
     names = ("HOME", "PNEUMO_RUNS", "PNEUMO_RUN", "PNEUMO_DATA", "PNEUMO_WEIGHTS", "PNEUMO_RECORDS", "PNEUMO_BUILD")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "tests/test_probe.py", "tests/test_kept.py", "-p", "no:cacheprovider"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            "tests/test_probe.py",
+            "tests/study/test_result_cache.py",
+        ],
         cwd=checkout,
         env=os.environ | dict.fromkeys(names, str(tmp_path / "poisoned")) | {"PYTHONPATH": str(checkout)},
         capture_output=True,

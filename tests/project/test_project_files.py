@@ -5,9 +5,9 @@ import tomllib
 
 import pytest
 import yaml
+from chapter_runs import ROOT
 from check_jsonschema import main as check_jsonschema
 from click.testing import CliRunner
-from conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text())
@@ -131,4 +131,4 @@ def test_hooks_read_the_files_that_there_are():
     local = [hook for repository in hooks if repository["repo"] == "local" for hook in repository["hooks"]]
     entries = " ".join(hook["entry"] for hook in local)
     assert {"ruff", "mypy"} <= set(re.findall(r"\w+", entries))
-    assert all((ROOT / path).exists() for path in re.findall(r"tests/\w+\.py", entries))
+    assert all((ROOT / path).exists() for path in re.findall(r"tests/[\w/]+\.py", entries))

@@ -8,7 +8,7 @@ import sys
 import zipfile
 
 import pytest
-from conftest import ROOT
+from chapter_runs import ROOT
 
 NEEDS_REPOSITORY = {
     "run": ["run", "1"],

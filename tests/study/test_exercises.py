@@ -10,8 +10,8 @@ import types
 
 import nbformat
 import pytest
+from chapter_runs import ROOT, write_notebook
 from click.testing import CliRunner
-from conftest import ROOT, write_notebook
 
 from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError

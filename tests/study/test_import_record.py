@@ -29,7 +29,7 @@ FINISH = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A run of a chapter of that name and those parameters, made where its data lay."""
-    from conftest import write_notebook
+    from chapter_runs import write_notebook
 
     place = tmp_path_factory.mktemp("elsewhere")
     data = place / "private" / "tables"

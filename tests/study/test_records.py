@@ -7,7 +7,7 @@ import os
 import re
 
 import pytest
-from conftest import results_of
+from chapter_runs import results_of
 
 from pneumo_utils.claims.ledger import load_ledger, merge_evidence
 from pneumo_utils.claims.verdicts import rerun_verdicts, verdict_table

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import write_notebook
+from chapter_runs import write_notebook
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.plots.comparison import survey_table

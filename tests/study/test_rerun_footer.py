@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import ROOT, planned
+from chapter_runs import ROOT, planned
 
 from pneumo_utils.common.errors import ParameterError, StudyError
 from pneumo_utils.study import book, rerun_footer

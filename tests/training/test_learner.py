@@ -563,7 +563,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import StopAt, cohort_in, trained
+from test_learner import StopAt, cohort_in, trained
 def kill(self):
     if self.steps_taken in self.at:
         os.kill(os.getpid(), signal.SIGKILL)
