@@ -277,17 +277,17 @@ def nih_tables(tmp_path_factory):
     rows, boxes, index = [header], ["Image Index,Finding Label,Bbox [x,y,w,h],,,"], []
     for patient in range(1, 161):
         for visit in range(draw.choice([1, 1, 1, 2, 3, 6])):
-            found = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
+            labels = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
             name = f"{patient:08}_{visit:03}.png"
             index.append(name)
             rows.append(
-                f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"  # noqa: E501
+                f"{name},{'|'.join(labels)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"  # noqa: E501
             )
-    for at, name in enumerate(draw.sample(index, 120)):
+    for position, name in enumerate(draw.sample(index, 120)):
         for _ in range(draw.choice([1, 1, 1, 2])):
             w, h = draw.uniform(30, 520), draw.uniform(30, 520)
             boxes.append(
-                f"{name},{BOXED[at % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,"  # noqa: E501
+                f"{name},{BOXED[position % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,"  # noqa: E501
             )
     (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
     (folder / "BBox_List_2017.csv").write_text("\n".join(boxes) + "\n")

@@ -138,14 +138,14 @@ def test_every_page_is_complete_and_accessible_wide_narrow_and_dark(look, name):
 @pytest.mark.browser
 def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
     page = look("notebooks/02_gradcam_comparison")
-    told = page.locator(".pneumo-viewer .told")
-    assert "VGG16, 1, last, Grad-CAM" in told.inner_text()
+    description = page.locator(".pneumo-viewer .told")
+    assert "VGG16, 1, last, Grad-CAM" in description.inner_text()
     page.get_by_role("radio", name="VGG16").focus()
     page.keyboard.press("ArrowRight")
-    assert "ResNet50V2, 1, last, Grad-CAM" in told.inner_text()
+    assert "ResNet50V2, 1, last, Grad-CAM" in description.inner_text()
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
-    assert "ResNet50V2, 2, last, Grad-CAM" in told.inner_text() and page.complaints == []
+    assert "ResNet50V2, 2, last, Grad-CAM" in description.inner_text() and page.complaints == []
 
 
 @pytest.mark.browser
@@ -156,12 +156,15 @@ def test_two_runs_are_chosen_with_keys_and_compared(look):
     page.keyboard.type("Fifteen")
     page.get_by_label("Another run").focus()
     page.keyboard.press("End")
-    told = page.locator(".compared")
+    comparison = page.locator(".compared")
     name = [*runs][-1]
-    assert f"record {name}: {runs[name].words}" in told.inner_text() and "parameters differ" in told.inner_text()
-    assert told.locator("table").last.locator("tbody tr").count() > 20 and page.complaints == []
+    assert (
+        f"record {name}: {runs[name].words}" in comparison.inner_text()
+        and "parameters differ" in comparison.inner_text()
+    )
+    assert comparison.locator("table").last.locator("tbody tr").count() > 20 and page.complaints == []
     page.get_by_label("Another run").select_option(label="the book's run")
-    assert "one and the same run" in told.inner_text()
+    assert "one and the same run" in comparison.inner_text()
 
 
 @pytest.mark.browser
@@ -269,13 +272,13 @@ def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html, manif
         line = page.locator(".what-was-run").inner_text().translate({0x2018: "'", 0x2019: "'"})  # as it is set in type
         manifest = manifests[chapter.name]
         assert manifest["tier"].startswith("pocket")
-        for told in (
+        for fact in (
             f"{manifest['tier']} settings",
             manifest["data"],
             f"weights: {manifest['weights']}",
             manifest["device"],
         ):
-            assert told in line
+            assert fact in line
         link = page.locator(
             "a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']"
         ).first.get_attribute("href")
@@ -325,7 +328,7 @@ def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
                 places[target] = set(re.findall(r'id="([^"]+)"', target.read_text(encoding="utf-8")))
             assert not place or place in places[target], (name, link)
     looked = [row[f"{kind} at"] for row in board for kind in ("phantom", "real") if row[f"{kind} at"]]
-    assert len(looked) > 100 and all(at["section"] for at in looked)
+    assert len(looked) > 100 and all(place["section"] for place in looked)
 
 
 @pytest.mark.browser
@@ -362,16 +365,16 @@ def test_each_picture_of_a_cell_has_its_own_words():
             "metadata": {"image/png": {"alt": name, "caption": name, "name": name, "width": 10}},
         }
 
-    said = {"output_type": "stream", "name": "stdout", "text": "said"}
+    printed = {"output_type": "stream", "name": "stdout", "text": "said"}
     cell = {
         "cell_type": "code",
         "id": "a",
         "source": ["draw()"],
         "metadata": {"tags": ["hide-input"]},
-        "outputs": [said, picture("one"), picture("two"), said, said],
+        "outputs": [printed, picture("one"), picture("two"), printed, printed],
     }
     parts = book._split_by_figure(cell)
-    assert [part["outputs"] for part in parts] == [[said], [picture("one")], [picture("two")], [said, said]]
+    assert [part["outputs"] for part in parts] == [[printed], [picture("one")], [picture("two")], [printed, printed]]
     assert [part["source"] for part in parts] == [["draw()"], *[["# more of what the cell above shows"]] * 3] and len(
         {part["id"] for part in parts}
     ) == 4
@@ -396,8 +399,8 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, monkeypatch):
 
 def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
     monkeypatch.setattr(book, "_run_jupyter_book", lambda *_: pytest.fail("built again"))
-    said = []
-    assert book.build_book(html.parent, said.append) == html / "index.html" and said == ["no page has changed"]
+    messages = []
+    assert book.build_book(html.parent, messages.append) == html / "index.html" and messages == ["no page has changed"]
     monkeypatch.setattr(book, "versions", lambda libraries: {"sphinx": "another"})
     with pytest.raises(pytest.fail.Exception, match="built again"):
         book.build_book(html.parent)

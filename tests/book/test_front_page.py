@@ -19,7 +19,7 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
     rows = re.findall(r"<tr><td.*?</tr>", pages.headline_table(board))
     assert len(rows) == len(pages.HEADLINE_CLAIMS)
     for name, row in zip(pages.HEADLINE_CLAIMS, rows):
-        held = next(each for each in board if each["id"] == name)
+        held = next(claim for claim in board if claim["id"] == name)
         assert re.findall(
             r'<span class="verdict '
             r'[^"]*">([^<]+)<',
@@ -29,18 +29,20 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
 
 
 def test_every_chapter_names_what_its_records_hold():
-    for name, (_, *asked) in pages.FRONT_PAGE_RESULTS.items():
+    for name, (_, *result_names) in pages.FRONT_PAGE_RESULTS.items():
         kept = records.read_records(name)
-        assert kept and all(each in record.results for record in kept.values() for each in asked), name
+        assert kept and all(
+            name_of_result in record.results for record in kept.values() for name_of_result in result_names
+        ), name
 
 
 def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     chapter, real = find_chapter("4"), records.read_records("04_mobilenetv2_three_class")["real-radiographs"].results
     _, network, pixels = pages.FRONT_PAGE_RESULTS[chapter.name]
-    told = pages.baseline_table(
+    table = pages.baseline_table(
         {chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find_chapter("speed"): {}}
     )
-    *_, row = told.strip().splitlines()
+    *_, row = table.strip().splitlines()
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert (
         cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)"
@@ -50,7 +52,7 @@ def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     assert [float(cell.split()[0]) for cell in cells[4:]] == [
         round(real[name]["value"], 3) for name in (network, pixels)
     ]
-    assert len(told.strip().splitlines()) == 3  # what has no networks of a paper has no row
+    assert len(table.strip().splitlines()) == 3  # what has no networks of a paper has no row
 
 
 def test_the_chapter_across_the_papers_has_a_row_of_its_own():

@@ -84,19 +84,19 @@ def test_the_solver_finds_what_trying_each_matrix_by_hand_finds():
     printed = {"accuracy": "0.69", "precision": "0.71", "f1": "0.72"}
     expected = []
     for tp, fp in product(range(24), range(20)):
-        truth, told = labels_of(tp, 23 - tp, fp, 19 - fp)
-        right = [abs(SCIKIT[name](truth, told) - float(text)) <= 0.005 for name, text in printed.items()]
+        truth, predicted = labels_of(tp, 23 - tp, fp, 19 - fp)
+        right = [abs(SCIKIT[name](truth, predicted) - float(text)) <= 0.005 for name, text in printed.items()]
         if all(right):
             expected.append((tp, 23 - tp, fp, 19 - fp))
-    found = confusion_solver.feasible_matrices(23, 19, printed)
-    assert expected and [tuple(row) for row in found.to_numpy()] == expected
+    matrices = confusion_solver.feasible_matrices(23, 19, printed)
+    assert expected and [tuple(row) for row in matrices.to_numpy()] == expected
 
 
 def test_every_matrix_is_found_again_from_its_own_metrics():
-    truth, told = labels_of(1977, 153, 449, 345)
-    printed = {name: f"{SCIKIT[name](truth, told):.4f}" for name in ("accuracy", "precision", "recall", "f1")}
-    found = confusion_solver.feasible_matrices(2130, 794, printed)
-    assert (1977, 153, 449, 345) in [tuple(row) for row in found.to_numpy()]
+    truth, predicted = labels_of(1977, 153, 449, 345)
+    printed = {name: f"{SCIKIT[name](truth, predicted):.4f}" for name in ("accuracy", "precision", "recall", "f1")}
+    matrices = confusion_solver.feasible_matrices(2130, 794, printed)
+    assert (1977, 153, 449, 345) in [tuple(row) for row in matrices.to_numpy()]
 
 
 def test_two_printed_forms_of_one_metric_must_both_hold():
@@ -169,11 +169,11 @@ def test_implied_metrics_bracket_the_middle_matrix():
 # ---------------------------------------------------------------- batches
 
 
-def keras_by_hand(truth, told, size):
+def keras_by_hand(truth, predicted, size):
     """Batch by batch, in plain Python."""
     recalls = []
     for start in range(0, len(truth) - size + 1, size):
-        t, p = truth[start : start + size], told[start : start + size]
+        t, p = truth[start : start + size], predicted[start : start + size]
         hits = sum(a == b == 1 for a, b in zip(t, p))
         recalls.append(hits / sum(t) if sum(t) else 0)
     return sum(recalls) / len(recalls)
@@ -181,9 +181,9 @@ def keras_by_hand(truth, told, size):
 
 def test_the_batch_average_is_what_a_loop_gives():
     rng = np.random.default_rng(1)
-    truth, told = rng.integers(0, 2, 101), rng.integers(0, 2, 101)
-    assert recompute.batch_average(truth, told, 8)["recall"] == pytest.approx(
-        keras_by_hand(truth.tolist(), told.tolist(), 8)
+    truth, predicted = rng.integers(0, 2, 101), rng.integers(0, 2, 101)
+    assert recompute.batch_average(truth, predicted, 8)["recall"] == pytest.approx(
+        keras_by_hand(truth.tolist(), predicted.tolist(), 8)
     )
 
 
@@ -365,17 +365,17 @@ def test_label_baselines_of_a_table_small_enough_to_write_out():
         "labels": {"No Finding": 2, "Mass": 2, "Nodule": 1},
         "single_label": {"No Finding": 2, "Mass": 1, "Nodule": 0},
     }
-    found = recompute.label_baselines(counts)
-    assert found["answering_nothing_accuracy"] == pytest.approx((truth == 0).mean())
-    assert found["answering_no_finding_accuracy"] == pytest.approx((truth == [1, 0, 0]).mean())
+    result = recompute.label_baselines(counts)
+    assert result["answering_nothing_accuracy"] == pytest.approx((truth == 0).mean())
+    assert result["answering_no_finding_accuracy"] == pytest.approx((truth == [1, 0, 0]).mean())
     shares = np.broadcast_to(truth.mean(axis=0), truth.shape)
-    assert found["constant_binary_cross_entropy"] == pytest.approx(
+    assert result["constant_binary_cross_entropy"] == pytest.approx(
         np.mean([sk.log_loss(t, p, labels=[0, 1]) for t, p in zip(truth.T, shares.T)])
     )
-    assert found["constant_cross_entropy_of_one_label_images"] == pytest.approx(
+    assert result["constant_cross_entropy_of_one_label_images"] == pytest.approx(
         -(2 * np.log(2 / 3) + np.log(1 / 3)) / 3
     )
-    assert found["constant_cross_entropy_summed_over_labels"] == pytest.approx(
+    assert result["constant_cross_entropy_summed_over_labels"] == pytest.approx(
         -(truth * np.log(truth.sum(axis=0) / 5)).sum() / 4
     )
 
@@ -397,9 +397,9 @@ def box(x, y, w, h, image=1, patient=1, label="Mass"):
 
 def test_cells_by_painting_every_pixel():
     boxes = pd.DataFrame([box(30, 100, 200, 90), box(0, 0, 40, 60), box(900, 1000, 124, 24)])
-    for one, grid in zip(boxes.itertuples(), cell_coverage(corners_from_table(boxes))):
+    for itertuple, grid in zip(boxes.itertuples(), cell_coverage(corners_from_table(boxes))):
         painted = np.zeros((1024, 1024))
-        painted[one.y : one.y + one.h, one.x : one.x + one.w] = 1
+        painted[itertuple.y : itertuple.y + itertuple.h, itertuple.x : itertuple.x + itertuple.w] = 1
         np.testing.assert_allclose(grid, painted.reshape(16, 64, 16, 64).mean(axis=(1, 3)))
 
 
@@ -411,24 +411,24 @@ def test_a_box_that_covers_no_cell_by_half_has_none():
 def test_soft_f1_on_two_images_by_hand():
     grids = np.zeros((2, 16, 16), dtype=bool)
     grids[0, :2, :2] = True  # 4 cells; the other image has none
-    told = np.full((2, 16, 16), 0.25)
-    found = soft_f1(grids, told)
+    predicted = np.full((2, 16, 16), 0.25)
+    result = soft_f1(grids, predicted)
     precision, recall = (1 / 64 + 0) / 2, 0.25  # recall is defined on the first image only
-    assert found["precision"] == pytest.approx(precision) and found["recall"] == pytest.approx(recall)
-    assert found["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
-    assert found["mse"] == pytest.approx((4 * 0.75**2 + 252 * 0.25**2 + 256 * 0.25**2) / 512)
+    assert result["precision"] == pytest.approx(precision) and result["recall"] == pytest.approx(recall)
+    assert result["f1"] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert result["mse"] == pytest.approx((4 * 0.75**2 + 252 * 0.25**2 + 256 * 0.25**2) / 512)
 
 
 def test_a_prior_never_sees_the_patient_it_is_asked_about():
     rng = np.random.default_rng(0)
     grids, patients = rng.random((40, 16, 16)) < 0.3, np.repeat(np.arange(20), 2)
-    told = cross_validate_grids(grids, patients, prior_grid)
+    predicted = cross_validate_grids(grids, patients, prior_grid)
     for patient in range(20):
-        assert not np.isclose(told[patients == patient], grids.mean(axis=0)).all()
+        assert not np.isclose(predicted[patients == patient], grids.mean(axis=0)).all()
         changed = grids.copy()
         changed[patients == patient] = ~changed[patients == patient]
         again = cross_validate_grids(changed, patients, prior_grid)
-        np.testing.assert_array_equal(told[patients == patient], again[patients == patient])
+        np.testing.assert_array_equal(predicted[patients == patient], again[patients == patient])
 
 
 def test_paper_5s_detector_against_priors_on_the_public_boxes():
@@ -459,18 +459,18 @@ def test_block_4_leads_by_counted_images(ledger):
     gap = audit_tables.accuracy_lead(ledger, matrices["block 4"], matrices["baseline"])
     assert (gap["low"], gap["high"]) == (11, 13) and gap["se_least"] < gap["se_most"]
     # two models that disagree on 12 images only, then two that never err together
-    one, other = np.zeros(2924), np.zeros(2924)
-    one[:2322], other[:2310] = 1, 1
-    assert gap["se_least"] == pytest.approx((one - other).std() / np.sqrt(2924), rel=0.01)
-    assert gap["se_most"] == pytest.approx((one - other[::-1]).std() / np.sqrt(2924), rel=0.01)
+    first, second = np.zeros(2924), np.zeros(2924)
+    first[:2322], second[:2310] = 1, 1
+    assert gap["se_least"] == pytest.approx((first - second).std() / np.sqrt(2924), rel=0.01)
+    assert gap["se_most"] == pytest.approx((first - second[::-1]).std() / np.sqrt(2924), rel=0.01)
 
 
 def test_chi_squared_of_each_naming_is_scipys(ledger):
     table_of = audit_tables.paper_4_row_namings(ledger).set_index("rows are")
     rows, mix = audit_tables.paper_4_matrix(ledger).sum(axis=1), np.array([32.2, 38.3, 29.5])
-    found = stats.chisquare(rows, rows.sum() * mix / mix.sum())
+    result = stats.chisquare(rows, rows.sum() * mix / mix.sum())
     assert table_of.loc["normal, bacterial, viral", ["chi-squared", "p"]].tolist() == pytest.approx(
-        [found.statistic, found.pvalue]
+        [result.statistic, result.pvalue]
     )
     assert table_of.index[0] == "bacterial, normal, viral"
     assert table_of.loc["bacterial, normal, viral", ["false positives", "false negatives"]].tolist() == [5, 22]
@@ -496,17 +496,17 @@ def test_any_matrix_can_be_named_in_six_ways():
 
 
 def test_ways_to_name_are_a_numbered_table_with_p_in_words():
-    told = pictures.namings_table(
+    table = pictures.namings_table(
         audit_tables.row_namings(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]),
         name="ways",
         caption="Six ways.",
     ).data
     assert (
-        'id="tab-ways"' in told
-        and told.count("<tr>") == 6
-        and "<td>1.000</td>" in told
-        and "<td>53.33</td>" in told
-        and "<td>&lt; 0.001</td>" in told
+        'id="tab-ways"' in table
+        and table.count("<tr>") == 6
+        and "<td>1.000</td>" in table
+        and "<td>53.33</td>" in table
+        and "<td>&lt; 0.001</td>" in table
     )
     assert [pictures.format_p_value(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
 

@@ -112,12 +112,12 @@ def test_chi_squared_by_hand():
 def test_rows_under_wrong_names():
     fits, swapped = table(n=50, b=25, v=25), table(n=25, b=50, v=25)
     assert judged("rows_follow_mix", fits, "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"]).verdict == "consistent"
-    found = judged("rows_follow_mix", swapped, "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"])
-    assert found.verdict == "inconsistent" and "100 bacterial, 50 normal" in found.because
+    result = judged("rows_follow_mix", swapped, "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"])
+    assert result.verdict == "inconsistent" and "100 bacterial, 50 normal" in result.because
 
 
 def test_false_alarms_and_misses_turn_round_with_the_names():
-    found = judged(
+    result = judged(
         "more_false_alarms",
         table(n=25, b=50, v=25),
         "n",
@@ -126,8 +126,8 @@ def test_false_alarms_and_misses_turn_round_with_the_names():
         mix=["n", "b", "v"],
         healthy="normal",
     )
-    assert found.verdict == "consistent"  # 10 + 10 against 1 + 5
-    assert "20 normal" in found.because and "6 pneumonias" in found.because and "they are 2 and 15" in found.because
+    assert result.verdict == "consistent"  # 10 + 10 against 1 + 5
+    assert "20 normal" in result.because and "6 pneumonias" in result.because and "they are 2 and 15" in result.because
 
 
 def test_most_confused_pair_and_hardest_class():
@@ -140,8 +140,8 @@ def test_most_confused_pair_and_hardest_class():
 
 def test_a_test_set_of_whole_batches():
     book = table(short=21, images=1000, batch=50)
-    found = judged("test_set_size", book, "short", cells=CELLS, images="images", batch="batch")
-    assert found.verdict == "inconsistent" and "200 = 4 x 50" in found.because  # 21 % of 1,000 would be 210
+    result = judged("test_set_size", book, "short", cells=CELLS, images="images", batch="batch")
+    assert result.verdict == "inconsistent" and "200 = 4 x 50" in result.because  # 21 % of 1,000 would be 210
 
 
 # formulas and constant answers
@@ -205,9 +205,9 @@ def test_larger_boxes_are_easier_for_any_predictor():
     ],
 )
 def test_what_the_audit_rests_on(ledger, claim, verdict, words):
-    found = check_on_paper(ledger[claim], ledger)
-    assert found.verdict == verdict
-    assert words in found.because
+    result = check_on_paper(ledger[claim], ledger)
+    assert result.verdict == verdict
+    assert words in result.because
 
 
 def test_every_claim_of_these_papers_is_judged_in_one_sentence_or_two(ledger):

@@ -43,20 +43,20 @@ def test_all_five_papers_are_there_and_well_over_200_claims():
 
 @pytest.mark.parametrize("claim", LEDGER.claims, ids=lambda c: c.id)
 def test_every_claim_has_a_judge_and_a_reason(claim):
-    found = check_on_paper(claim, LEDGER)
-    assert found.verdict in PAPER_VERDICTS
+    result = check_on_paper(claim, LEDGER)
+    assert result.verdict in PAPER_VERDICTS
     assert (
-        len(found.because) > 15
-        and found.because[0].isupper() | found.because[0].isdigit() | (found.because[0] in "(|'\"p")
-        and found.because.rstrip().endswith((".", "?"))
+        len(result.because) > 15
+        and result.because[0].isupper() | result.because[0].isdigit() | (result.because[0] in "(|'\"p")
+        and result.because.rstrip().endswith((".", "?"))
     )
 
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
 def test_every_numeral_of_the_text_is_accounted_for(paper):
-    found = yaml.safe_load(inventory_path(paper.chapter.lstrip("0")).read_text())
-    assert sum(map(len, found["sections"].values())) > 50
-    assert compare_with_ledger(paper, found) == {}
+    inventory = yaml.safe_load(inventory_path(paper.chapter.lstrip("0")).read_text())
+    assert sum(map(len, inventory["sections"].values())) > 50
+    assert compare_with_ledger(paper, inventory) == {}
 
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
@@ -111,8 +111,8 @@ def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdic
 )
 def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
     evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
-    found = check_rerun(ORDER, {"m": evidence})
-    assert found.verdict == verdict and "phantom" in found.because
+    result = check_rerun(ORDER, {"m": evidence})
+    assert result.verdict == verdict and "phantom" in result.because
 
 
 def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
@@ -133,8 +133,8 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
         {"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
         for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])
     ]
-    found = merge_evidence(runs)
-    assert found["real"]["m"] == {
+    result = merge_evidence(runs)
+    assert result["real"]["m"] == {
         "value": 0,
         "low": 0.78,
         "high": 0.80,
@@ -144,19 +144,19 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
         "record": "",
         "section": "",
     }
-    assert found["phantom"]["m"]["value"] == 1
-    assert (check_rerun(METRIC, found["real"]).verdict, check_rerun(METRIC, found["phantom"]).verdict) == (
+    assert result["phantom"]["m"]["value"] == 1
+    assert (check_rerun(METRIC, result["real"]).verdict, check_rerun(METRIC, result["phantom"]).verdict) == (
         "reproduced",
         "not tested here",
     )
 
 
 def test_what_is_undefined_says_nothing():
-    said = {
+    evidence = {
         "m": {"value": "undefined", "low": "undefined", "high": "undefined"},
         "n": {"value": 0.1, "low": 0.05, "high": "undefined"},
     }
-    assert merge_evidence([{"chapter": "demo", "real": False, "tier": "pocket", "claims": said}]) == {
+    assert merge_evidence([{"chapter": "demo", "real": False, "tier": "pocket", "claims": evidence}]) == {
         "phantom": {},
         "real": {},
     }
@@ -219,9 +219,9 @@ def test_numerals_are_cut_as_a_reader_would():
 
 def test_an_inventory_leaves_furniture_and_references_aside():
     text = "A Title\n# 1. Data\nWe used ResNet18 [3], see Figure 2: 100 images.\n# References\n1. Somebody, 1999.\n"
-    found = list_numerals(text, ("Front matter", "1. Data"))
-    assert found["sections"] == {"Front matter": [], "1. Data": ["100"]}
-    assert sum(found["furniture"].values()) == 3  # the model's name, the citation, the figure
+    numerals = list_numerals(text, ("Front matter", "1. Data"))
+    assert numerals["sections"] == {"Front matter": [], "1. Data": ["100"]}
+    assert sum(numerals["furniture"].values()) == 3  # the model's name, the citation, the figure
     assert "1999" not in strip_references(text)
     with pytest.raises(ValueError, match="no line '2. Model'"):
         list_numerals(text, ("Front matter", "2. Model"))

@@ -184,7 +184,7 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
         "what demo says of claims has changed",
         "what other says of claims has changed",
     ]
-    assert [each.get("record") for each in run_status.collect_evidence()["demo"]] == [None, "long"]
+    assert [run.get("record") for run in run_status.collect_evidence()["demo"]] == [None, "long"]
     assert "results" not in run_status.run_dependencies(other, {})
 
 
@@ -209,7 +209,9 @@ def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
 
 def test_where_nothing_was_run_it_says_so_and_shows_what_can_be_said_on_paper(execute):
     results, notebook = execute(find_chapter("scoreboard"), {})
-    assert {name: each["value"] for name, each in results["results"].items()} == dict.fromkeys(results["results"], 0)
+    assert {name: result["value"] for name, result in results["results"].items()} == dict.fromkeys(
+        results["results"], 0
+    )
     assert "No chapter has been run that speaks of a claim" in shown(notebook, "words")
     assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load_ledger().claims)
 

@@ -46,10 +46,10 @@ def test_strict_counts_what_is_worth_knowing():
 
 def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
     done = check(folder, "--json")
-    found = json.loads(done.stdout)
-    assert found["failed"] is True and done.exit_code == FAULT_EXIT_CODE
-    assert {"level", "about", "text", "images"} == set(found["findings"][0])
-    (same, *_) = (finding for finding in found["findings"] if finding["about"] == "duplicates")
+    content = json.loads(done.stdout)
+    assert content["failed"] is True and done.exit_code == FAULT_EXIT_CODE
+    assert {"level", "about", "text", "images"} == set(content["findings"][0])
+    (same, *_) = (finding for finding in content["findings"] if finding["about"] == "duplicates")
     assert same["level"] == "wrong" and any(NAME in name for group in same["images"] for name in group)
 
 

@@ -56,12 +56,12 @@ class High:
 
 def of(cohort, size=SIDE):
     """The pixels of each copy and of the image that it is a copy of."""
-    made, at = cohort.pixels(size)[:], np.flatnonzero(cohort.copies != "")
+    made, indices = cohort.pixels(size)[:], np.flatnonzero(cohort.copies != "")
     first = {row: place for place, row in reversed(list(enumerate(cohort.table.index)))}
     return {
         name: (made[rows], made[[first[cohort.table.index[row]] for row in rows]])
         for name in AUGMENTATIONS
-        if len(rows := at[cohort.copies[at] == name])
+        if len(rows := indices[cohort.copies[indices] == name])
     }
 
 
@@ -94,11 +94,11 @@ def test_each_class_gets_its_copies_and_no_other_part_any(cohort):
     }
     assert added.drop(columns="copy").equals(cohort.table.loc[added.index])
     assert more.table.equals(cohort.with_copies(RECIPE, seed=4).table), "in the same order each time"
-    told = (
+    summary = (
         f"copies among them: {before['normal']} rotation, {before.sum()} flip, {before['normal']} turned, "
         f"{before['pneumonia']} contrast"
     )
-    assert told in str(more)
+    assert summary in str(more)
 
 
 def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
@@ -128,9 +128,9 @@ def test_what_is_not_split_comes_again_whole(cohort):
 def test_an_image_with_several_labels_comes_again_once(home):
     cohort = nih.read(writers.cached_release("nih", 120, SIDE, 5), say=None)
     cohort = cohort.replace(table=cohort.table.assign(split=""))
-    one, other = cohort.classes[:2]
-    table = cohort.table.assign(labels=[f"{one}|{other}", one, other, "No Finding"] * 30)
-    more = cohort.replace(table=table).with_copies({one: ["flip", "contrast"], other: ["flip"]})
+    first, second = cohort.classes[:2]
+    table = cohort.table.assign(labels=[f"{first}|{second}", first, second, "No Finding"] * 30)
+    more = cohort.replace(table=table).with_copies({first: ["flip", "contrast"], second: ["flip"]})
     assert pd.Series(more.copies[120:]).value_counts().to_dict() == {"flip": 90, "contrast": 60}
     assert more.pixels(SIDE).rows.size == len(set(more.pixels(SIDE).rows))
 
@@ -139,12 +139,12 @@ def test_an_image_with_several_labels_comes_again_once(home):
 
 
 def test_flips_are_numpys(cohort):
-    found = of(cohort.with_copies(RECIPE, seed=4))
-    copies, images = found["flip"]
+    result = of(cohort.with_copies(RECIPE, seed=4))
+    copies, images = result["flip"]
     assert (
         len(copies) == len(cohort.part("train")) and (copies == images[:, :, ::-1]).all() and (copies != images).any()
     )
-    copies, images = found["turned"]
+    copies, images = result["turned"]
     assert (copies == images[:, ::-1, ::-1]).all()
 
 
@@ -227,7 +227,7 @@ def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
     more = cohort.with_copies(recipe, seed=4)
     pixels, whole = more.pixels(SIDE), more.pixels(SIDE)[:]
     order = np.random.default_rng(0).permutation(len(more))
-    for at in (
+    for copy_index in (
         order[:16],
         order,
         order[5:6],
@@ -236,7 +236,7 @@ def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
         more.copies == "flip",
         np.empty(0, dtype=int),
     ):
-        assert (pixels[at] == whole[at]).all() and pixels[at].shape == whole[at].shape
+        assert (pixels[copy_index] == whole[copy_index]).all() and pixels[copy_index].shape == whole[copy_index].shape
     assert (
         (pixels[-1] == whole[-1]).all()
         and (pixels[int(order[0])] == whole[order[0]]).all()
@@ -270,10 +270,10 @@ def test_every_copy_has_a_number_of_its_own(cohort):
 def test_digests_tell_seeds_and_recipes_apart(cohort):
     more = [cohort.with_copies(RECIPE, seed=4), cohort.with_copies(RECIPE, seed=5), cohort.with_copies(TINTED, seed=4)]
     assert (
-        len({each.digest for each in [cohort, *more]}) == 4
+        len({variant.digest for variant in [cohort, *more]}) == 4
         and more[0].digest == cohort.with_copies(RECIPE, seed=4).digest
     )
-    origins = [each.part("train").loader(SIDE, 8).dataset.origin for each in [cohort, *more]]
+    origins = [variant.part("train").loader(SIDE, 8).dataset.origin for variant in [cohort, *more]]
     assert len(set(origins)) == 4
 
 
@@ -341,13 +341,13 @@ def test_cached_and_plain_give_the_same_weights(cohort, recipe):
             dls.train_ds.loss_func(rest(x), y).backward()
             optimizer.step()
         results.append((whole, dls))
-    (one, _), (other, dls) = results
+    (first, _), (second, dls) = results
     apart, moved = (
         max(
             float((a.double() - b.double()).abs().max())
-            for a, b in zip(one.state_dict().values(), each.state_dict().values())
+            for a, b in zip(first.state_dict().values(), item.state_dict().values())
         )
-        for each in (other, start)
+        for item in (second, start)
     )
     assert apart < 1e-5 < moved
     train = more.part("train")
@@ -401,7 +401,7 @@ def test_the_books_learner_learns_from_copies(cohort):
 
 
 @pytest.mark.parametrize(
-    "names, told",
+    "names, message",
     [
         ({"normal": ["rotaton"]}, "no augmentation 'rotaton'; did you mean 'rotation'\\? There are rotation, flip"),
         ({"normal": ["xyz"]}, "no augmentation 'xyz'. There are rotation"),
@@ -410,8 +410,8 @@ def test_the_books_learner_learns_from_copies(cohort):
         ({"normal": ["flip", "flip"]}, "names an augmentation twice"),
     ],
 )
-def test_recipes_that_cannot_be(cohort, names, told):
-    with pytest.raises(StudyError, match=told):
+def test_recipes_that_cannot_be(cohort, names, message):
+    with pytest.raises(StudyError, match=message):
         cohort.with_copies(names)
 
 

@@ -32,7 +32,7 @@ def home(tmp_path, monkeypatch):
 def on_paper(labels, patients=None, several=False, classes=None, boxes=None, split=""):
     """A cohort of a table alone, for what needs no pixels."""
     count = len(labels)
-    names = [f"{at}.png" for at in range(count)]
+    names = [f"{index}.png" for index in range(count)]
     table = pd.DataFrame(
         {
             "image": names,
@@ -50,14 +50,14 @@ def on_paper(labels, patients=None, several=False, classes=None, boxes=None, spl
             "source": "paper",
         }
     )[TABLE_COLUMNS]
-    found = {} if boxes is None else {"boxes": boxes}
+    result = {} if boxes is None else {"boxes": boxes}
     return Cohort(
         "On paper",
         table,
         ImageFiles(tuple(names), tuple((name, 1, 1) for name in names)),
         classes or sorted(set(labels)),
         multilabel=several,
-        **found,
+        **result,
     )
 
 
@@ -69,19 +69,19 @@ def on_disk(tmp_path):
         root, rng = tmp_path / folder, np.random.default_rng(start)
         root.mkdir()
         rows, stamps = [], []
-        for at in range(count):
-            path = root / f"{at}.png"
+        for index in range(count):
+            path = root / f"{index}.png"
             Image.fromarray(rng.integers(0, 256, (SIDE, SIDE)).astype(np.uint8)).save(path)
             stat = path.stat()
             rows.append(
                 {
                     "image": path.name,
-                    "patient": f"p{at // 2}",
+                    "patient": f"p{index // 2}",
                     "age": 5.0,
                     "sex": "F",
                     "view": "AP",
                     "site": "",
-                    "labels": "ill" if at // 2 % 3 == 0 else "well",
+                    "labels": "ill" if index // 2 % 3 == 0 else "well",
                     "split": "",
                     "width": SIDE,
                     "height": SIDE,
@@ -162,7 +162,7 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "stored, told, seen",
+    "stored, elements, expected",
     [
         (GREY, {}, GREY),
         (GREY, {"PhotometricInterpretation": "MONOCHROME1"}, 255 - GREY),
@@ -183,8 +183,8 @@ def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
     ],
     ids=["plain", "MONOCHROME1", "12 bits", "stray bits above 12", "signed", "rescaled", "rescaled downwards", "RGB"],
 )
-def test_dicom_pixels(tmp_path, stored, told, seen):
-    assert np.abs(read_grey(dicom(tmp_path / "x.dcm", stored, **told)).astype(float) - seen).max() <= 0.5
+def test_dicom_pixels(tmp_path, stored, elements, expected):
+    assert np.abs(read_grey(dicom(tmp_path / "x.dcm", stored, **elements)).astype(float) - expected).max() <= 0.5
 
 
 def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
@@ -216,10 +216,10 @@ def test_ages(text, age):
 
 def many(seed=0, patients=400):
     rng = np.random.default_rng(seed)
-    each = rng.integers(1, 6, patients)
-    who = np.repeat([f"p{at}" for at in range(patients)], each)
+    images_per_patient = rng.integers(1, 6, patients)
+    who = np.repeat([f"p{index}" for index in range(patients)], images_per_patient)
     ill = dict(zip(dict.fromkeys(who), rng.random(patients) < 0.3))
-    return on_paper(["ill" if ill[one] else "well" for one in who], who)
+    return on_paper(["ill" if ill[patient] else "well" for patient in who], who)
 
 
 @pytest.mark.parametrize("test, valid", [(0.2, 0.1), (0.15, 0.15), (0.25, 0), (0.1, 0.1), (0.33, 0.1)])
@@ -243,7 +243,7 @@ def test_a_split_by_image_puts_patients_on_both_sides_and_says_so():
     split = many().split(by="image", test=0.2)
     row = split.shared_patients().iloc[0]
     train, test = split.part("train").table, split.part("test").table
-    assert row["images"] == sum(one in set(train["patient"]) for one in test["patient"]) > 0.5 * len(test)
+    assert row["images"] == sum(patient in set(train["patient"]) for patient in test["patient"]) > 0.5 * len(test)
     assert row["share of images"] == pytest.approx(row["images"] / len(test))
 
 
@@ -257,7 +257,9 @@ def test_folds():
 
 def test_rare_findings_are_in_every_part():
     rng = np.random.default_rng(0)
-    labels = ["Hernia|Mass" if at % 40 == 0 else rng.choice(["No Finding", "Mass", "Mass|Edema"]) for at in range(800)]
+    labels = [
+        "Hernia|Mass" if index % 40 == 0 else rng.choice(["No Finding", "Mass", "Mass|Edema"]) for index in range(800)
+    ]
     split = on_paper(labels, several=True, classes=["Edema", "Hernia", "Mass"]).split(test=0.2, valid=0.2)
     assert {name: int(split.part(name).counts()["Hernia"]) for name in ("train", "valid", "test")} == {
         "train": 12,
@@ -267,7 +269,7 @@ def test_rare_findings_are_in_every_part():
 
 
 @pytest.mark.parametrize(
-    "how, told",
+    "how, message",
     [
         ({"test": 0.8, "valid": 0.3}, "leaves nothing on one side"),
         ({"test": -0.1}, "leaves nothing"),
@@ -276,8 +278,8 @@ def test_rare_findings_are_in_every_part():
         ({"by": "site"}, "does not say whose image is whose"),
     ],
 )
-def test_splits_that_cannot_be(how, told):
-    with pytest.raises(StudyError, match=told):
+def test_splits_that_cannot_be(how, message):
+    with pytest.raises(StudyError, match=message):
         many().split(**how)
 
 
@@ -331,7 +333,7 @@ def test_labels_can_be_renamed_and_what_has_none_is_counted():
 
 
 def test_few_patients_are_split_as_finely_as_they_can_be():
-    cohort = on_paper(["a", "b"] * 12, [f"p{at // 2}" for at in range(24)])
+    cohort = on_paper(["a", "b"] * 12, [f"p{index // 2}" for index in range(24)])
     split = cohort.split(test=0.15, valid=0.05)
     assert (
         split.table["split"].value_counts()[["test", "valid"]].min() >= 2
@@ -370,8 +372,8 @@ def test_pixels_follow_the_table(on_disk):
     ):
         pixels = some.pixels(12)
         assert pixels.shape == (len(some), 12, 12) and pixels.dtype == np.uint8
-        for at, name in enumerate(some.table["image"]):
-            assert (pixels[at] == expected[name]).all()
+        for index, name in enumerate(some.table["image"]):
+            assert (pixels[index] == expected[name]).all()
         assert (np.asarray(pixels)[2:5] == pixels[2:5]).all()
     assert isinstance(cohort.pixels(12).store, np.memmap)
 
@@ -407,7 +409,7 @@ def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
     decoded = counting(monkeypatch)
     pixels = cohort.pixels(12)
     assert 0 < len(decoded) <= 15
-    assert all((pixels[at] == read_grey(path, 12)).all() for at, path in enumerate(cohort.images.paths))
+    assert all((pixels[index] == read_grey(path, 12)).all() for index, path in enumerate(cohort.images.paths))
 
 
 def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypatch):
@@ -437,19 +439,19 @@ def test_two_processes_decode_one_set(on_disk, tmp_path):
         subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=dict(os.environ))
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=60)[0].split() for process in both]
-    assert told[0][0] == told[1][0] and sorted(int(count) for _, count in told) == [0, 30]
+    outputs = [process.communicate(timeout=60)[0].split() for process in both]
+    assert outputs[0][0] == outputs[1][0] and sorted(int(count) for _, count in outputs) == [0, 30]
 
 
 def test_cohorts_together(on_disk):
-    one, other = on_disk(8, "one"), on_disk(6, "other", start=9)
-    both = concat_cohorts(one, other.where(other.table["labels"] == "well"))
+    first, second = on_disk(8, "one"), on_disk(6, "other", start=9)
+    both = concat_cohorts(first, second.where(second.table["labels"] == "well"))
     assert both.table["image"].str.startswith(("one/", "other/")).all() and both.table["patient"].nunique() == 4 + 2
-    assert (both.pixels(12)[:8] == one.pixels(12)[:]).all() and (
-        both.pixels(12)[8:] == other.where(other.table["labels"] == "well").pixels(12)[:]
+    assert (both.pixels(12)[:8] == first.pixels(12)[:]).all() and (
+        both.pixels(12)[8:] == second.where(second.table["labels"] == "well").pixels(12)[:]
     ).all()
     with pytest.raises(StudyError, match="have the same classes: one has well, ill; Other"):
-        concat_cohorts(one, other.relabel({"well": "fine", "ill": "ill"}).replace(name="Other"))
+        concat_cohorts(first, second.relabel({"well": "fine", "ill": "ill"}).replace(name="Other"))
 
 
 def test_the_digest_tells_images_and_tables_apart(on_disk):
@@ -494,7 +496,7 @@ def test_batches_are_the_images_and_labels_of_the_table(ready):
     assert np.concatenate([np.asarray(y) for _, y in loaders.valid]).tolist() == valid.targets().tolist()
     train = ready.part("train")
     seen = np.concatenate([np.asarray(x[:, 0]) for x, _ in loaders.train])
-    order = [int(np.abs(train.pixels(12)[:] / 255 - one).sum(axis=(1, 2)).argmin()) for one in seen]
+    order = [int(np.abs(train.pixels(12)[:] / 255 - image).sum(axis=(1, 2)).argmin()) for image in seen]
     assert sorted(order) == list(range(len(train))) and order != sorted(order), "each once, shuffled"
 
 
@@ -512,7 +514,9 @@ def test_flip_turns_about_half_of_the_training_images_and_no_others(ready):
     for _ in range(10):
         for x, _ in loaders.train:
             for image in np.asarray(x[:, 0]):
-                plain, mirrored = (np.abs(train - each).sum(axis=(1, 2)).min() for each in (image, image[:, ::-1]))
+                plain, mirrored = (
+                    np.abs(train - variant).sum(axis=(1, 2)).min() for variant in (image, image[:, ::-1])
+                )
                 assert min(plain, mirrored) < 1e-3
                 turned += mirrored < plain
     assert 0.35 < turned / (10 * len(train)) < 0.65
@@ -550,7 +554,7 @@ def test_fastai_learns_from_it(ready, several):
 
     if several:
         ready = ready.replace(
-            table=ready.table.assign(labels=["well|ill" if at % 3 else "No Finding" for at in range(len(ready))]),
+            table=ready.table.assign(labels=["well|ill" if index % 3 else "No Finding" for index in range(len(ready))]),
             multilabel=True,
         )
     loaders = ready.dataloaders(size=12, batch_size=4, stats=([0.5] * 3, [0.25] * 3), device="cpu")

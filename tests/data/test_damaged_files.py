@@ -40,9 +40,9 @@ def picture(seed=0):
 
 
 CHILDREN = {
-    f"{label}/{name.format(at)}": picture(at + 10 * (label == "NORMAL"))
+    f"{label}/{name.format(index)}": picture(index + 10 * (label == "NORMAL"))
     for label, name in (("NORMAL", "IM-{:04}-0001.png"), ("PNEUMONIA", "person{}_virus_1.png"))
-    for at in range(3)
+    for index in range(3)
 }
 
 
@@ -66,8 +66,8 @@ def zipped(entries, method=zipfile.ZIP_STORED):
     return buffer.getvalue()
 
 
-def flipped(data, at):
-    return data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :]
+def flipped(data, index):
+    return data[:index] + bytes([data[index] ^ 16]) + data[index + 1 :]
 
 
 def read(path, data):
@@ -96,17 +96,17 @@ def test_a_flipped_bit_in_a_packed_tar_loses_no_image_silently(tmp_path, share):
 def test_a_damaged_header_in_a_tar_is_told(tmp_path, entry, byte):
     data = tarred(CHILDREN)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        at = archive.getmembers()[entry].offset
+        index = archive.getmembers()[entry].offset
     with pytest.raises(StudyError, match=f"all.tar is damaged.*after {entry} entries.*damaged header.*Fetch it again"):
-        read(tmp_path / "all.tar", flipped(data, at + byte))
+        read(tmp_path / "all.tar", flipped(data, index + byte))
 
 
 def test_a_tar_that_ends_between_two_entries(tmp_path):
     data = tarred(CHILDREN)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        at = archive.getmembers()[4].offset
+        index = archive.getmembers()[4].offset
     with pytest.raises(StudyError, match="all.tar is damaged.*after 4 entries.*breaks off without the mark of its end"):
-        read(tmp_path / "all.tar", data[:at])
+        read(tmp_path / "all.tar", data[:index])
 
 
 def test_a_tar_that_goes_on_after_its_end(tmp_path):
@@ -122,9 +122,9 @@ def test_a_packed_tar_whose_sum_is_wrong(tmp_path):
 
 def test_an_entry_of_a_zip_whose_sum_is_wrong(tmp_path):
     data = zipped(CHILDREN)
-    at = data.index(CHILDREN["NORMAL/IM-0001-0001.png"]) + 90
+    index = data.index(CHILDREN["NORMAL/IM-0001-0001.png"]) + 90
     with pytest.raises(StudyError, match="all.zip is damaged.*Bad CRC-32 for file 'NORMAL/IM-0001-0001.png'"):
-        read(tmp_path / "all.zip", flipped(data, at))
+        read(tmp_path / "all.zip", flipped(data, index))
 
 
 def test_a_zip_that_lists_fewer_entries_than_it_announces(tmp_path):
@@ -142,7 +142,7 @@ def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "entries, told",
+    "entries, message",
     [
         ({f"NORMAL/{'x' * 300}.png": b"1"}, "is too long: 'NORMAL/xxx"),
         ({"NORMAL": b"1", "NORMAL/a.png": b"1"}, "is that of a file and of a folder"),
@@ -150,8 +150,8 @@ def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
     ],
 )
 @pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar")])
-def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries, told):
-    with pytest.raises(StudyError, match=f"{name} holds an entry whose name.*{told}"):
+def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries, message):
+    with pytest.raises(StudyError, match=f"{name} holds an entry whose name.*{message}"):
         read(tmp_path / name, pack(entries))
 
 
@@ -159,7 +159,7 @@ def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries
 def test_an_archive_of_very_many_empty_files(tmp_path, monkeypatch, pack, name):
     monkeypatch.setattr(archives, "ALLOWED_ENTRIES", 50)
     with pytest.raises(StudyError, match=f"{name} holds .* entries or more with 0 bytes in all"):
-        read(tmp_path / name, pack({f"NORMAL/{at}.png": b"" for at in range(60)}))
+        read(tmp_path / name, pack({f"NORMAL/{index}.png": b"" for index in range(60)}))
 
 
 def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, monkeypatch):
@@ -237,7 +237,7 @@ HEADER = (
 )
 TABLES = {
     "Data_Entry_2017_v2020.csv": "\n".join(
-        [HEADER, *(f"0000000{at}_000.png,Mass,0,{at},58,M,PA,2048,2500,0.1,0.1" for at in range(3))]
+        [HEADER, *(f"0000000{index}_000.png,Mass,0,{index},58,M,PA,2048,2500,0.1,0.1" for index in range(3))]
     ).encode(),
     "BBox_List_2017.csv": b"Image Index,Finding Label,Bbox [x,y,w,h],,,\n00000001_000.png,Mass,1,2,3,4,,,\n",
     "train_val_list.txt": b"00000000_000.png\n00000001_000.png\n",
@@ -250,7 +250,7 @@ def adults(tmp_path):
     """A small NIH: `adults(name=data)` writes it with other tables, and reads it."""
 
     def write(changes=None):
-        root = folder(tmp_path / "adults", {f"images/0000000{at}_000.png": picture(at) for at in range(3)})
+        root = folder(tmp_path / "adults", {f"images/0000000{index}_000.png": picture(index) for index in range(3)})
         return nih.read(folder(root, TABLES | (changes or {})), say=None)
 
     return write
@@ -265,7 +265,7 @@ ENTRIES, BOXES = (TABLES[name] for name in ("Data_Entry_2017_v2020.csv", "BBox_L
 
 
 @pytest.mark.parametrize(
-    "name, data, told",
+    "name, data, message",
     [
         ("Data_Entry_2017_v2020.csv", b"x" * 200_000 + b",b\n1,2\n", "is not a table throughout: field larger"),
         ("Data_Entry_2017_v2020.csv", ENTRIES.replace(b"Mass", b"M" * 200_000, 1), "nobody knows the label 'MMM.*[.]"),
@@ -277,8 +277,8 @@ ENTRIES, BOXES = (TABLES[name] for name in ("Data_Entry_2017_v2020.csv", "BBox_L
         ("BBox_List_2017.csv", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-LFS"),
     ],
 )
-def test_tables_that_are_none(adults, name, data, told):
-    with pytest.raises(StudyError, match=f"{name}.* {told}") as error:
+def test_tables_that_are_none(adults, name, data, message):
+    with pytest.raises(StudyError, match=f"{name}.* {message}") as error:
         adults({name: data})
     assert len(str(error.value)) < 1000
 
@@ -324,11 +324,11 @@ def test_a_packed_table_that_is_damaged(tmp_path, data):
         csv_reader.read_csv_table(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
 
 
-@pytest.mark.parametrize("limit, told", [("MAX_BYTES", "holds more than 100 bytes"), ("MAX_ROWS", "has 200 lines")])
-def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, told):
+@pytest.mark.parametrize("limit, message", [("MAX_BYTES", "holds more than 100 bytes"), ("MAX_ROWS", "has 200 lines")])
+def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, message):
     monkeypatch.setattr(csv_reader, limit, 100)
     (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
-    with pytest.raises(StudyError, match=f"boxes.csv.gz {told}.*Fetch it from the publisher"):
+    with pytest.raises(StudyError, match=f"boxes.csv.gz {message}.*Fetch it from the publisher"):
         csv_reader.read_csv_by_position(tmp_path / "boxes.csv.gz", ["a", "b"], "a")
 
 
@@ -355,10 +355,10 @@ def with_header(text, rest=b""):
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + rest
 
 
-def patched(data, name, at, value):
+def patched(data, name, index, value):
     """A zip with other bytes at a place of the header of one entry, before it and in the list at the end."""
     data = bytearray(data)
-    for mark, place, length in ((b"PK\3\4", at, 30), (b"PK\1\2", at + 2, 46)):
+    for mark, place, length in ((b"PK\3\4", index, 30), (b"PK\1\2", index + 2, 46)):
         start = data.index(name.encode()) if length == 30 else data.rindex(name.encode())
         assert data[start - length :].startswith(mark)
         data[start - length + place : start - length + place + len(value)] = value
@@ -367,8 +367,8 @@ def patched(data, name, at, value):
 
 def damaged_inside():
     data = bytearray(arrays(train_images=np.random.default_rng(0).integers(0, 255, (2, 8, 8), dtype=np.uint8)))
-    at = data.index(b"train_images.npy") + 30
-    data[at : at + 60] = b"\xff" * 60
+    index = data.index(b"train_images.npy") + 30
+    data[index : index + 60] = b"\xff" * 60
     return bytes(data)
 
 
@@ -382,7 +382,7 @@ NAME = "train_images.npy"
 
 
 @pytest.mark.parametrize(
-    "data, told",
+    "data, message",
     [
         (damaged_inside(), "cannot be read: .*"),
         (patched(arrays(), NAME, 6, b"\1\0"), "cannot be read: .*encrypted"),
@@ -409,9 +409,9 @@ NAME = "train_images.npy"
         (one_array(), "cannot be read: File is not a zip file"),
     ],
 )
-def test_arrays_that_are_none(tmp_path, data, told):
+def test_arrays_that_are_none(tmp_path, data, message):
     (tmp_path / "pneumoniamnist.npz").write_bytes(data)
-    with pytest.raises(StudyError, match=f"pneumoniamnist.npz(: train_images holds .*)?.*{told}"):
+    with pytest.raises(StudyError, match=f"pneumoniamnist.npz(: train_images holds .*)?.*{message}"):
         medmnist.read(tmp_path, say=None)
 
 
@@ -442,14 +442,14 @@ def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
 
 def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
     path, data = tmp_path / "x.png", picture()
-    at = data.index(b"IDAT") + 5
-    stream = zlib.decompressobj().decompress(data[at - 1 :])
+    index = data.index(b"IDAT") + 5
+    stream = zlib.decompressobj().decompress(data[index - 1 :])
     # the same pixels but one, in a stream that is sound, under the sum of the old one
     other = zlib.compress(stream[:30] + bytes([stream[30] ^ 1]) + stream[31:])
-    length = int.from_bytes(data[at - 9 : at - 5], "big")
-    old_sum = data[at - 1 + length : at + 3 + length]
+    length = int.from_bytes(data[index - 9 : index - 5], "big")
+    old_sum = data[index - 1 + length : index + 3 + length]
     path.write_bytes(
-        data[: at - 9] + len(other).to_bytes(4, "big") + b"IDAT" + other + old_sum + data[at + 3 + length :]
+        data[: index - 9] + len(other).to_bytes(4, "big") + b"IDAT" + other + old_sum + data[index + 3 + length :]
     )
     with pytest.raises(UnreadableImage, match="damaged: broken PNG file"):
         image_reader.read_grey(path)

@@ -99,9 +99,9 @@ def test_rsna():
     assert (cohort.table["age"].to_numpy()[known] == truth["age"].to_numpy()[known].astype(int)).all()
     rows = pd.read_csv(root / "stage_2_train_labels.csv").dropna()
     assert len(cohort.boxes) == len(rows)
-    one, line = cohort.boxes.iloc[0], rows.iloc[0]
-    assert one["image"] == line["patientId"] == cohort.table["image"][one["row"]] and np.isclose(
-        one["x"] * 1024, line["x"]
+    box, line = cohort.boxes.iloc[0], rows.iloc[0]
+    assert box["image"] == line["patientId"] == cohort.table["image"][box["row"]] and np.isclose(
+        box["x"] * 1024, line["x"]
     )
     assert cohort.weights("zhao")["Lung Opacity"] < cohort.weights("ratio")["Lung Opacity"], (
         "rows of boxes counted as images"
@@ -357,7 +357,7 @@ def test_groups_of_lookalikes_can_be_split_by():
     pairs = duplicates.near_duplicates(cohort)
     groups = duplicates.duplicate_groups(cohort, pairs)
     assert all(
-        groups[one] == groups[other] for one, other in zip(pairs["one"], pairs["other"])
+        groups[first] == groups[second] for first, second in zip(pairs["one"], pairs["other"])
     ) and groups.nunique() == len(cohort) - len(pairs)
     table = cohort.table.assign(picture=groups.astype(str))
     split = cohort.replace(table=table).split(by="picture", test=0.25)
@@ -500,10 +500,10 @@ def server():
 
 def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": f"{server}/pneumoniamnist_48.npz"})
-    said = []
-    got = download.download_release("medmnist", tmp_path / "new", say=said.append)
-    assert (got / "pneumoniamnist.npz").read_bytes() == (released("medmnist") / "pneumoniamnist_48.npz").read_bytes()
-    assert "CC BY 4.0" in said[0] and any("is not the published file" in line for line in said)
+    messages = []
+    folder = download.download_release("medmnist", tmp_path / "new", say=messages.append)
+    assert (folder / "pneumoniamnist.npz").read_bytes() == (released("medmnist") / "pneumoniamnist_48.npz").read_bytes()
+    assert "CC BY 4.0" in messages[0] and any("is not the published file" in line for line in messages)
     with pytest.raises(StudyError, match="not empty"):
         download.download_release("medmnist", tmp_path / "new")
     assert not list(Path(tmp_path).rglob("*.part"))

@@ -46,8 +46,8 @@ def children(tmp_path):
     root = tmp_path / "children"
     for label, name in (("NORMAL", "IM-{:04}-0001.jpeg"), ("PNEUMONIA", "person{}_virus_1.jpeg")):
         (root / label).mkdir(parents=True)
-        for at in range(4):
-            (root / label / name.format(at + 1)).write_bytes(picture(seed=at + 10 * (label == "NORMAL")))
+        for index in range(4):
+            (root / label / name.format(index + 1)).write_bytes(picture(seed=index + 10 * (label == "NORMAL")))
 
     def put(name, data):
         (root / "NORMAL" / name).write_bytes(data)
@@ -138,8 +138,8 @@ def test_decompression_bomb(children):
 
 def test_a_file_damaged_in_its_middle_is_named_when_it_is_decoded(children):
     good = bytearray(picture("PNG"))
-    at = good.index(b"IDAT") + 200
-    good[at : at + 40] = b"\xff" * 40
+    index = good.index(b"IDAT") + 200
+    good[index : index + 40] = b"\xff" * 40
     cohort = children("inside.png", bytes(good))
     assert len(cohort) == 9, "its first and last bytes are fine"
     with pytest.raises(
@@ -235,8 +235,8 @@ def adults(tmp_path):
     ):
         shutil.rmtree(root, ignore_errors=True)
         (root / "images").mkdir(parents=True)
-        for at, row in enumerate(ROWS):
-            (root / "images" / row.split(",")[0]).write_bytes(picture("PNG", seed=at))
+        for index, row in enumerate(ROWS):
+            (root / "images" / row.split(",")[0]).write_bytes(picture("PNG", seed=index))
         lines = ([header] if header else []) + list(rows)
         (root / name).write_bytes(mark + end.join(lines).encode() + end.encode())
         (root / "BBox_List_2017.csv").write_bytes(end.join([BOXES, *boxes]).encode())
@@ -361,9 +361,9 @@ def test_images_without_a_table(adults):
 
 def test_an_empty_and_a_binary_table(adults):
     adults()
-    for data, told in ((b"", "is empty"), (b"PK\0\0\0", "is not a text table")):
+    for data, message in ((b"", "is empty"), (b"PK\0\0\0", "is not a text table")):
         (adults.root / "Data_Entry_2017_v2020.csv").write_bytes(data)
-        with pytest.raises(StudyError, match=f"Data_Entry_2017_v2020.csv {told}. Fetch it again"):
+        with pytest.raises(StudyError, match=f"Data_Entry_2017_v2020.csv {message}. Fetch it again"):
             nih.read(adults.root)
 
 
@@ -434,7 +434,7 @@ def test_a_tar_with_a_link(tmp_path):
 
 
 def test_a_zip_that_expands_without_end(tmp_path):
-    path = zipped(tmp_path / "bomb.zip", [(f"NORMAL/{at}.jpeg", b"\0" * 20_000_000) for at in range(6)])
+    path = zipped(tmp_path / "bomb.zip", [(f"NORMAL/{index}.jpeg", b"\0" * 20_000_000) for index in range(6)])
     with pytest.raises(StudyError, match=r"bomb.zip .* announces at least 120,000,000 bytes.*nothing was unpacked"):
         kermany.read(path)
     assert sum(each.stat().st_size for each in tmp_path.rglob("*") if each.is_file() and each != path) < 1000
@@ -442,8 +442,8 @@ def test_a_zip_that_expands_without_end(tmp_path):
 
 def test_a_tar_that_expands_without_end(tmp_path):
     with tarfile.open(tmp_path / "bomb.tar.gz", "w:gz") as archive:
-        for at in range(6):
-            entry = tarfile.TarInfo(f"NORMAL/{at}.jpeg")
+        for index in range(6):
+            entry = tarfile.TarInfo(f"NORMAL/{index}.jpeg")
             entry.size = 20_000_000
             archive.addfile(entry, io.BytesIO(bytes(entry.size)))
     with pytest.raises(StudyError, match="bomb.tar.gz .* announces at least"):

@@ -67,7 +67,7 @@ def there(rows=(), kinds=None):
 
 def found(rows=(), scores=None, kinds=None):
     return there(rows, kinds) | {
-        "scores": torch.tensor(scores or [0.9 - 0.1 * at for at in range(len(rows))], dtype=torch.float32)
+        "scores": torch.tensor(scores or [0.9 - 0.1 * index for index in range(len(rows))], dtype=torch.float32)
     }
 
 
@@ -77,25 +77,31 @@ def beside(found_, true):
 
 def values(measures, weights=None):
     images = np.ones((1, weights)) if isinstance(weights, int) else np.atleast_2d(weights)
-    return {(one.metric, one.label): one.of(images)[0] for one in measures}
+    return {(measure.metric, measure.label): measure.of(images)[0] for measure in measures}
 
 
 @pytest.fixture(scope="module")
 def crowd():
     """60 images of 30 patients: up to three things each, and boxes about some of them and elsewhere."""
-    luck = torch.Generator().manual_seed(3)
-    true, told = [], []
-    for at in range(60):
-        corner, size = torch.rand(at % 4, 2, generator=luck) * 0.6, 0.1 + 0.3 * torch.rand(at % 4, 2, generator=luck)
-        true.append(
-            {"boxes": torch.cat([corner, corner + size], 1), "classes": torch.randint(3, (at % 4,), generator=luck)}
+    generator = torch.Generator().manual_seed(3)
+    true, predicted = [], []
+    for index in range(60):
+        corner, size = (
+            torch.rand(index % 4, 2, generator=generator) * 0.6,
+            0.1 + 0.3 * torch.rand(index % 4, 2, generator=generator),
         )
-        near = true[-1]["boxes"] + 0.06 * torch.randn(at % 4, 4, generator=luck)
-        far = torch.rand(2, 2, generator=luck) * 0.6
+        true.append(
+            {
+                "boxes": torch.cat([corner, corner + size], 1),
+                "classes": torch.randint(3, (index % 4,), generator=generator),
+            }
+        )
+        near = true[-1]["boxes"] + 0.06 * torch.randn(index % 4, 4, generator=generator)
+        far = torch.rand(2, 2, generator=generator) * 0.6
         boxes = torch.cat([near, torch.cat([far, far + 0.2], 1)])
-        kinds = torch.cat([true[-1]["classes"], torch.randint(3, (2,), generator=luck)])
-        told.append({"boxes": boxes, "scores": torch.rand(len(boxes), generator=luck), "classes": kinds})
-    return told, true, [f"p{at // 2}" for at in range(60)]
+        kinds = torch.cat([true[-1]["classes"], torch.randint(3, (2,), generator=generator)])
+        predicted.append({"boxes": boxes, "scores": torch.rand(len(boxes), generator=generator), "classes": kinds})
+    return predicted, true, [f"p{index // 2}" for index in range(60)]
 
 
 @pytest.fixture(scope="module")
@@ -126,22 +132,26 @@ class Few:
 
 
 def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_none():
-    got = targets_from_cohort(Few, LABELS)
-    assert [each["boxes"].shape for each in got] == [(1, 4), (0, 4), (2, 4)]
-    assert torch.allclose(got[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and got[0]["classes"].tolist() == [0]
-    assert torch.allclose(got[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and got[2][
+    targets = targets_from_cohort(Few, LABELS)
+    assert [target["boxes"].shape for target in targets] == [(1, 4), (0, 4), (2, 4)]
+    assert torch.allclose(targets[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and targets[0][
         "classes"
-    ].tolist() == [1, 0]
-    assert all(each["boxes"].dtype == torch.float32 and each["classes"].dtype == torch.int64 for each in got)
+    ].tolist() == [0]
+    assert torch.allclose(targets[2]["boxes"], torch.tensor([[0.5, 0.5, 0.75, 1.0], [0.1, 0.1, 0.3, 0.4]])) and targets[
+        2
+    ]["classes"].tolist() == [1, 0]
+    assert all(target["boxes"].dtype == torch.float32 and target["classes"].dtype == torch.int64 for target in targets)
 
 
 def test_a_cohort_without_boxes_has_things_without_boxes():
     class Clear:
         table, boxes = Few.table, NO_BOXES
 
-    assert [len(each["boxes"]) for each in targets_from_cohort(Clear, LABELS)] == [0, 0, 0] and not grids_from_targets(
-        targets_from_cohort(Clear, LABELS)
-    ).any()
+    assert [len(target["boxes"]) for target in targets_from_cohort(Clear, LABELS)] == [
+        0,
+        0,
+        0,
+    ] and not grids_from_targets(targets_from_cohort(Clear, LABELS)).any()
 
 
 def test_an_unknown_label_is_an_error_that_names_the_nearest():
@@ -152,9 +162,11 @@ def test_an_unknown_label_is_an_error_that_names_the_nearest():
 def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
     boxes, labels, true = nih
     pixels, _ = grids_from_table(boxes)
-    assert len(true) == 880 and sum(len(each["boxes"]) for each in true) == 984
+    assert len(true) == 880 and sum(len(target["boxes"]) for target in true) == 984
     assert (grids_from_targets(true) == pixels).all()
-    counted = pd.Series(np.concatenate([each["classes"] for each in true])).map(dict(enumerate(labels))).value_counts()
+    counted = (
+        pd.Series(np.concatenate([target["classes"] for target in true])).map(dict(enumerate(labels))).value_counts()
+    )
     assert counted.to_dict() == boxes["label"].value_counts().to_dict()
 
 
@@ -162,18 +174,18 @@ def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
 def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
     boxes, _, true = nih
     kept = select_larger(boxes, reading)
-    got, boxed = grids_by_box_size(true, reading)
+    result, boxed = grids_by_box_size(true, reading)
     assert (
         boxed.sum() == kept["image"].nunique()
-        and (got[boxed] == grids_from_table(kept)[0]).all()
-        and not got[~boxed].any()
+        and (result[boxed] == grids_from_table(kept)[0]).all()
+        and not result[~boxed].any()
     )
 
 
 def test_the_readings_of_larger_differ():
     sides = np.array([[400, 300], [300, 400], [900, 200], [384, 256]])
-    told = {name: larger(*sides.T).tolist() for name, larger in LARGER_READINGS.items()}
-    assert told == {
+    n_larger = {name: larger(*sides.T).tolist() for name, larger in LARGER_READINGS.items()}
+    assert n_larger == {
         "384 wide and 256 high": [True, False, False, False],
         "either way round": [True, True, False, False],
         "larger area": [True, True, True, False],
@@ -206,13 +218,13 @@ def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
 
 
 def test_found_boxes_fill_their_cells_with_the_highest_score():
-    got = confidences_from_boxes([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
+    result = confidences_from_boxes([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
     assert (
-        got[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7])
-        and got[0, 1, 0] == pytest.approx(0.4)
-        and (got[0] > 0).sum() == 6
+        result[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7])
+        and result[0, 1, 0] == pytest.approx(0.4)
+        and (result[0] > 0).sum() == 6
     )
-    assert got.shape == (2, CELLS_PER_SIDE, CELLS_PER_SIDE) and not got[1].any()
+    assert result.shape == (2, CELLS_PER_SIDE, CELLS_PER_SIDE) and not result[1].any()
 
 
 def test_surer_boxes_and_boxes_of_one_kind():
@@ -234,9 +246,9 @@ def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
     some, others = (
         torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)
     )
-    some, others = (torch.cat([each[:, :2], each[:, :2] + each[:, 2:]], 1) for each in (some, others))
-    got = boxes.iou(some.numpy()[:, None], others.numpy())
-    assert got.shape == (20, 20) and np.allclose(got, box_iou(some, others))
+    some, others = (torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], 1) for corners in (some, others))
+    result = boxes.iou(some.numpy()[:, None], others.numpy())
+    assert result.shape == (20, 20) and np.allclose(result, box_iou(some, others))
     both = boxes.intersection_area(some.numpy()[:, None], others.numpy())
     sides = (some[:, 2:] - some[:, :2]).prod(1).numpy()
     assert np.allclose(boxes.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
@@ -262,85 +274,90 @@ def test_localisation_worked_by_hand():
     the fourth.
     """
     true = [there([A], [0]), there([B], [1]), there([C], [0]), there()]
-    told = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
-    got = values(measures_by_label(told, true, LABELS[:2], metrics.localisation_measures), 4)
-    assert got["IoU accuracy at 0.3", "Mass"] == 1 / 2 and got["IoU accuracy at 0.4", "Mass"] == 0
+    predicted = [found([HALF, ELSEWHERE], [0.9, 0.8], [0, 0]), found([B], [0.7], [0]), found(), found([C], [0.2], [1])]
+    result = values(measures_by_label(predicted, true, LABELS[:2], metrics.localisation_measures), 4)
+    assert result["IoU accuracy at 0.3", "Mass"] == 1 / 2 and result["IoU accuracy at 0.4", "Mass"] == 0
     # half of it: not more than half
-    assert got["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and got["IoBB accuracy at 0.5", "Mass"] == 0
-    assert got["IoU accuracy at 0.1", "Nodule"] == 0 and got["IoU accuracy at 0.3", MEAN_LABEL] == 1 / 4
+    assert result["IoBB accuracy at 0.4", "Mass"] == 1 / 2 and result["IoBB accuracy at 0.5", "Mass"] == 0
+    assert result["IoU accuracy at 0.1", "Nodule"] == 0 and result["IoU accuracy at 0.3", MEAN_LABEL] == 1 / 4
     assert (
-        got["false positives an image, IoU at 0.3", "Mass"] == 2 / 4
-        and got["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
+        result["false positives an image, IoU at 0.3", "Mass"] == 2 / 4
+        and result["false positives an image, IoU at 0.4", "Mass"] == 3 / 4
     )
-    assert got["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
+    assert result["false positives an image, IoU at 0.3", "Nodule"] == 1 / 4
     assert (
-        got["IoU accuracy at 0.3", ANY_LABEL] == 2 / 3
-        and got["false positives an image, IoU at 0.3", ANY_LABEL] == 2 / 4
+        result["IoU accuracy at 0.3", ANY_LABEL] == 2 / 3
+        and result["false positives an image, IoU at 0.3", ANY_LABEL] == 2 / 4
     )
 
 
 def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
     half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
-    got = values(metrics.localisation_measures(half, "x"), 1)
+    result = values(metrics.localisation_measures(half, "x"), 1)
     assert (
-        got["IoU accuracy at 0.4", "x"] == 1
-        and got["IoU accuracy at 0.5", "x"] == 0
-        and got["false positives an image, IoU at 0.5", "x"] == 1
+        result["IoU accuracy at 0.4", "x"] == 1
+        and result["IoU accuracy at 0.5", "x"] == 0
+        and result["false positives an image, IoU at 0.5", "x"] == 1
     )
     assert metrics.rsna_image_scores(half)[0] == 2 / 8  # over 0.4 and 0.45 alone
 
 
 def test_several_boxes_of_one_label_count_once():
-    got = values(metrics.localisation_measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
-    assert got["IoU accuracy at 0.5", "x"] == 1 and got["false positives an image, IoU at 0.5", "x"] == 1
+    result = values(metrics.localisation_measures(beside([found([A, A, B])], [there([A, C])]), "x"), 1)
+    assert result["IoU accuracy at 0.5", "x"] == 1 and result["false positives an image, IoU at 0.5", "x"] == 1
 
 
 def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one():
     true = [there([A]), there([A]), there([A]), there()]
-    told = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
-    assert metrics.pointing_hits(beside(told, true)).tolist() == [True, False, False, False]
-    astray = [
+    predicted = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
+    assert metrics.pointing_hits(beside(predicted, true)).tolist() == [True, False, False, False]
+    wrong_shapes = [
         found([A]) | {"points": torch.tensor([[0.5, 0.5]])},
         found([B]) | {"points": torch.tensor([[0.1, 0.1]])},
         found(),
         found(),
     ]
-    assert metrics.pointing_hits(beside(astray, true)).tolist() == [False, True, False, False]
-    assert values([metrics.pointing_measure(beside(told, true), "x")], 4)["pointing", "x"] == 1 / 3
+    assert metrics.pointing_hits(beside(wrong_shapes, true)).tolist() == [False, True, False, False]
+    assert values([metrics.pointing_measure(beside(predicted, true), "x")], 4)["pointing", "x"] == 1 / 3
 
 
 # ---------------------------------------------------------------- RSNA
 
 
-def plain_rsna(told, true):
+def plain_rsna(predicted, true):
     """The challenge's metric once more, image by image, by loops; nan where there is nothing."""
-    each = []
-    for said, thing in zip(told, true):
-        order = said["scores"].argsort(descending=True)
-        many, over = (len(said["boxes"]), len(thing["boxes"])), box_iou(said["boxes"][order], thing["boxes"])
+    scores = []
+    for prediction, thing in zip(predicted, true):
+        order = prediction["scores"].argsort(descending=True)
+        many, over = (
+            (len(prediction["boxes"]), len(thing["boxes"])),
+            box_iou(prediction["boxes"][order], thing["boxes"]),
+        )
         if not sum(many):
-            each.append(np.nan)
+            scores.append(np.nan)
             continue
         points = []
-        for least in np.arange(0.4, 0.76, 0.05):
+        for min_iou in np.arange(0.4, 0.76, 0.05):
             free, hits = list(range(many[1])), 0
             for row in over:
-                best = max(free, key=lambda at: row[at], default=None)
-                if best is not None and row[best] > least:
+                best = max(free, key=lambda column: row[column], default=None)
+                if best is not None and row[best] > min_iou:
                     free.remove(best)
                     hits += 1
             points.append(hits / (sum(many) - hits))
-        each.append(np.mean(points))
-    return np.array(each)
+        scores.append(np.mean(points))
+    return np.array(scores)
 
 
 def test_rsna_worked_by_hand():
     """IoU 0.8 / 1.2 = 0.667: over six of eight thresholds. One box right of two, one thing unseen of two: 1/3."""
     shifted = [0.04, 0, 0.24, 0.2]
-    told = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
+    predicted = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
     true = [there([A]), there([A, B]), there([C]), there(), there()]
-    assert metrics.rsna_image_scores(beside(told, true)) == pytest.approx([6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True)
-    (metric,) = metrics.rsna_measures(beside(told, true), "x")
+    assert metrics.rsna_image_scores(beside(predicted, true)) == pytest.approx(
+        [6 / 8, 1 / 3, 0, 0, np.nan], nan_ok=True
+    )
+    (metric,) = metrics.rsna_measures(beside(predicted, true), "x")
     assert metric.of(np.ones((1, 5)))[0] == pytest.approx((6 / 8 + 1 / 3) / 4) and metric.counted == 4
 
 
@@ -356,8 +373,8 @@ def test_rsna_tries_the_surest_box_first():
 
 
 def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
-    told, true, _ = crowd
-    assert metrics.rsna_image_scores(beside(told, true)) == pytest.approx(plain_rsna(told, true), nan_ok=True)
+    predicted, true, _ = crowd
+    assert metrics.rsna_image_scores(beside(predicted, true)) == pytest.approx(plain_rsna(predicted, true), nan_ok=True)
 
 
 # ---------------------------------------------------------------- average precision
@@ -367,54 +384,55 @@ def test_average_precision_worked_by_hand():
     """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33
     more).
     """
-    got = values(metrics.coco_measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
-    assert got["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
+    result = values(metrics.coco_measures(beside([found([A, ELSEWHERE, B])], [there([A, B, C])]), "x"), 1)
+    assert result["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
 
 
 def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
-    told, true, _ = crowd
-    judged = metrics.evaluate_with_coco(beside(told, true), metrics.LOOSE_IOUS + metrics.COCO_IOUS)
+    predicted, true, _ = crowd
+    judged = metrics.evaluate_with_coco(beside(predicted, true), metrics.LOOSE_IOUS + metrics.COCO_IOUS)
     with redirect_stdout(io.StringIO()):
         judged.accumulate()
     theirs = judged.eval["precision"].mean(axis=(1, 2, 3, 4))
-    got = values(metrics.coco_measures(beside(told, true), "x"), 60)
-    assert got["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and got["AP at 0.3", "x"] == pytest.approx(
+    result = values(metrics.coco_measures(beside(predicted, true), "x"), 60)
+    assert result["AP at 0.1", "x"] == pytest.approx(theirs[0], abs=1e-9) and result["AP at 0.3", "x"] == pytest.approx(
         theirs[1], abs=1e-9
     )
-    assert got["AP at 0.5", "x"] == pytest.approx(theirs[2], abs=1e-9) and got[
+    assert result["AP at 0.5", "x"] == pytest.approx(theirs[2], abs=1e-9) and result[
         "AP (0.5 to 0.95)", "x"
     ] == pytest.approx(theirs[2:].mean(), abs=1e-9)
 
 
 def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
-    told, true, _ = crowd
-    got = values(metrics.coco_measures(beside(told, true), "x"), 60)["AP at 0.5", "x"]
-    assert got == pytest.approx(average_precision(drop_classes(told), drop_classes(true), 0), abs=0.02)
+    predicted, true, _ = crowd
+    result = values(metrics.coco_measures(beside(predicted, true), "x"), 60)["AP at 0.5", "x"]
+    assert result == pytest.approx(average_precision(drop_classes(predicted), drop_classes(true), 0), abs=0.02)
 
 
 def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
-    told, true, _ = crowd
+    predicted, true, _ = crowd
     twice = np.ones(60)
     twice[[3, 10]] = 2
     twice[5] = 0
     again = np.repeat(np.arange(60), twice.astype(int))
-    one, other = (
-        metrics.all_measures(told, true, LABELS),
-        metrics.all_measures([told[at] for at in again], [true[at] for at in again], LABELS),
+    first, second = (
+        metrics.all_measures(predicted, true, LABELS),
+        metrics.all_measures([predicted[index] for index in again], [true[index] for index in again], LABELS),
     )
-    assert values(one, twice) == pytest.approx(values(other, len(again)), nan_ok=True)
+    assert values(first, twice) == pytest.approx(values(second, len(again)), nan_ok=True)
 
 
 def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_changes_nothing():
     true = [there([A]), there([A]), there([A]), there([A])]
-    told = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
-    got = {
-        values(metrics.coco_measures(beside([told[at] for at in order], [true[at] for at in order]), "x"), 4)[
-            "AP at 0.5", "x"
-        ]
+    predicted = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
+    result = {
+        values(
+            metrics.coco_measures(beside([predicted[index] for index in order], [true[index] for index in order]), "x"),
+            4,
+        )["AP at 0.5", "x"]
         for order in ([0, 1, 2, 3], [1, 2, 0, 3])
     }
-    assert got == {51 / 101 / 2}  # half of all boxes are right at the one recall there is, a half
+    assert result == {51 / 101 / 2}  # half of all boxes are right at the one recall there is, a half
 
 
 # ---------------------------------------------------------------- area
@@ -441,73 +459,75 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     counts nowhere.
     """
     true = [there([block(0, 0, 2, 2)]), there([block(4, 4)]), there([[0.5, 0.5, 0.51, 0.51]]), there()]
-    told = np.zeros((4, CELLS_PER_SIDE, CELLS_PER_SIDE))
-    told[0, 0, :2] = 0.6, 0.4
-    told[2, 8, 8] = told[3, 0, 0] = 1
-    got = values(grid_f1.area_measures(true, told), 4)
+    predicted = np.zeros((4, CELLS_PER_SIDE, CELLS_PER_SIDE))
+    predicted[0, 0, :2] = 0.6, 0.4
+    predicted[2, 8, 8] = predicted[3, 0, 0] = 1
+    result = values(grid_f1.area_measures(true, predicted), 4)
     precision, recall = (1 + 0) / 2, (0.25 + 0) / 2
-    assert got["area precision, confidence", ALL] == precision and got["area recall, confidence", ALL] == recall
-    assert got["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
+    assert result["area precision, confidence", ALL] == precision and result["area recall, confidence", ALL] == recall
+    assert result["area F1, confidence", ALL] == pytest.approx(2 * precision * recall / (precision + recall))
     precision, recall = 1 / 3, 0.25 / 3
-    assert got["area F1 with undefined as 0, confidence", ALL] == pytest.approx(
+    assert result["area F1 with undefined as 0, confidence", ALL] == pytest.approx(
         2 * precision * recall / (precision + recall)
     )
-    assert got["area precision, one-hot", ALL] == 1 / 2 and got["area recall, one-hot", ALL] == 0.25 / 2
-    counted = {(one.metric, one.label): one.counted for one in grid_f1.area_measures(true, told)}
+    assert result["area precision, one-hot", ALL] == 1 / 2 and result["area recall, one-hot", ALL] == 0.25 / 2
+    counted = {(measure.metric, measure.label): measure.counted for measure in grid_f1.area_measures(true, predicted)}
     assert [
         counted[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1", "F1 with undefined as 0")
     ] == [2, 2, 1, 3]
     errors = [(0.4**2 + 0.6**2 + 1 + 1) / 256, 1 / 256, 1 / 256]
-    assert got["grid squared error", ALL] == pytest.approx(np.mean(errors))
+    assert result["grid squared error", ALL] == pytest.approx(np.mean(errors))
 
 
 def test_the_one_hot_version_asks_for_a_confidence():
-    true, told = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
-    assert np.isnan(values(grid_f1.area_measures(true, told), 1)["area precision, one-hot", ALL])
-    assert values(grid_f1.area_measures(true, told), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
-    assert values(grid_f1.area_measures(true, told, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
+    true, predicted = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
+    assert np.isnan(values(grid_f1.area_measures(true, predicted), 1)["area precision, one-hot", ALL])
+    assert values(grid_f1.area_measures(true, predicted), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
+    assert values(grid_f1.area_measures(true, predicted, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
 
 
 def test_area_of_larger_boxes_looks_at_these_alone():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
-    told = np.stack([grids_from_targets(true)[0].astype(float), image_of((3, 3))])
-    got = values(grid_f1.area_measures(true, told), 2)
-    assert got["area precision, confidence", ALL] == 1 and got[
+    predicted = np.stack([grids_from_targets(true)[0].astype(float), image_of((3, 3))])
+    result = values(grid_f1.area_measures(true, predicted), 2)
+    assert result["area precision, confidence", ALL] == 1 and result[
         "area precision, confidence", "384 wide and 256 high"
     ] == pytest.approx(35 / 36)
-    assert {one.counted for one in grid_f1.area_measures(true, told) if one.label in LARGER_READINGS} == {1}
+    assert {
+        measure.counted for measure in grid_f1.area_measures(true, predicted) if measure.label in LARGER_READINGS
+    } == {1}
 
 
 def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
     boxes, _, true = nih
     pixels, patients = grids_from_table(boxes)
-    told = prior_baselines.cross_validate_grids(pixels, patients, prior_baselines.prior_grid)
+    predicted = prior_baselines.cross_validate_grids(pixels, patients, prior_baselines.prior_grid)
     plain = prior_baselines.score_grid_baselines(boxes, predictors={"prior": prior_baselines.prior_grid}).iloc[0]
-    got = values(grid_f1.area_measures(true, told), 880)
-    assert [got[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
+    result = values(grid_f1.area_measures(true, predicted), 880)
+    assert [result[f"area {name}, confidence", ALL] for name in ("precision", "recall", "F1")] == pytest.approx(
         plain[["precision", "recall", "f1"]].tolist()
     )
-    assert got["grid squared error", ALL] == pytest.approx(plain["mse"])
+    assert result["grid squared error", ALL] == pytest.approx(plain["mse"])
 
 
 # ---------------------------------------------------------------- intervals and tables
 
 
 def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
-    told, true, patients = crowd
-    boxed = np.array([len(each["boxes"]) > 0 for each in true])
-    hits = metrics.pointing_hits(beside(told, true)).astype(float)
-    row = score_measures([metrics.pointing_measure(beside(told, true), "x")], patients, 300).iloc[0]
+    predicted, true, patients = crowd
+    boxed = np.array([len(target["boxes"]) > 0 for target in true])
+    hits = metrics.pointing_hits(beside(predicted, true)).astype(float)
+    row = score_measures([metrics.pointing_measure(beside(predicted, true), "x")], patients, 300).iloc[0]
     assert row[["value", "low", "high"]].tolist() == pytest.approx(
         clustered_mean_ci(np.where(boxed, hits, np.nan), patients, 300)
     )
 
 
 def test_a_table_is_tidy_and_the_same_again(crowd):
-    told, true, patients = crowd
+    predicted, true, patients = crowd
     systems = {
-        "detector": metrics.all_measures(told, true, LABELS),
-        "half of it": metrics.all_measures(told, true, LABELS, min_score=0.5),
+        "detector": metrics.all_measures(predicted, true, LABELS),
+        "half of it": metrics.all_measures(predicted, true, LABELS, min_score=0.5),
     }
     frame = score_detectors(systems, patients, 100)
     assert list(frame) == DETECTION_COLUMNS and not frame.duplicated(["system", "metric", "label"]).any()
@@ -522,9 +542,9 @@ def test_a_table_is_tidy_and_the_same_again(crowd):
 
 
 def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
-    told, true, patients = crowd
-    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    first, second = metrics.all_measures(perfect, true, LABELS), metrics.all_measures(told, true, LABELS)
+    predicted, true, patients = crowd
+    perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
+    first, second = metrics.all_measures(perfect, true, LABELS), metrics.all_measures(predicted, true, LABELS)
     assert compare_detectors(first, second, "IoU accuracy at 0.7", patients, MEAN_LABEL, 200).better
     assert compare_detectors(first, second, "false positives an image, IoU at 0.5", patients, ANY_LABEL, 200).better
     same = compare_detectors(second, second, "AP at 0.5", patients, ANY_LABEL, 200)
@@ -539,33 +559,37 @@ def test_the_interval_of_average_precision_lies_about_its_value(crowd):
     """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the
     middle is moved to the value.
     """
-    told, true, patients = crowd
-    (one,) = [each for each in metrics.coco_measures(beside(told, true), "x") if each.metric == "AP at 0.3"]
-    row = score_measures([one], patients, 400).iloc[0]
+    predicted, true, patients = crowd
+    (measure,) = [
+        candidate
+        for candidate in metrics.coco_measures(beside(predicted, true), "x")
+        if candidate.metric == "AP at 0.3"
+    ]
+    row = score_measures([measure], patients, 400).iloc[0]
     assert row["low"] < row["value"] < row["high"]
-    plain = score_measures([Measure("m", "x", one.of, one.counted)], patients, 400).iloc[0]
+    plain = score_measures([Measure("m", "x", measure.of, measure.counted)], patients, 400).iloc[0]
     assert plain["high"] - plain["low"] == pytest.approx(row["high"] - row["low"]) and plain["low"] > row["low"]
 
 
 def test_a_share_without_exception_has_an_exact_interval():
-    one = proportion_measure("found", ALL, np.ones(10, bool), np.ones(10, bool))
-    row = score_measures([one], list("abcdefghij"), 50).iloc[0]
+    measure = proportion_measure("found", ALL, np.ones(10, bool), np.ones(10, bool))
+    row = score_measures([measure], list("abcdefghij"), 50).iloc[0]
     assert row["value"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 10))
 
 
 def test_the_mean_over_labels_leaves_out_what_is_undefined():
-    each = [
+    measures = [
         Measure("m", name, ratio_of_sums(np.array(part), np.array(whole)), 1)
         for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))
     ]
-    assert mean_measure(each).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(
-        mean_measure(each[1:]).of(np.ones((1, 2)))[0]
+    assert mean_measure(measures).of(np.ones((1, 2)))[0] == 1 / 2 and np.isnan(
+        mean_measure(measures[1:]).of(np.ones((1, 2)))[0]
     )
 
 
 def test_an_image_whose_patient_nobody_knows_is_its_own():
-    one = [Measure("m", ALL, ratio_of_sums(np.arange(6.0), np.ones(6)), 6)]
-    pd.testing.assert_frame_equal(score_measures(one, [""] * 6, 50), score_measures(one, list("abcdef"), 50))
+    measures = [Measure("m", ALL, ratio_of_sums(np.arange(6.0), np.ones(6)), 6)]
+    pd.testing.assert_frame_equal(score_measures(measures, [""] * 6, 50), score_measures(measures, list("abcdef"), 50))
 
 
 # ---------------------------------------------------------------- properties
@@ -573,9 +597,9 @@ def test_an_image_whose_patient_nobody_knows_is_its_own():
 
 def test_a_perfect_detector_scores_1_everywhere(crowd):
     _, true, patients = crowd
-    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
-    got = values(metrics.all_measures(perfect, true, LABELS), 60)
-    for (metric, label), value in got.items():
+    perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
+    result = values(metrics.all_measures(perfect, true, LABELS), 60)
+    for (metric, label), value in result.items():
         wanted = 0 if "false" in metric or "error" in metric else 45 / 60 if metric.startswith("images") else 1
         if label in LARGER_READINGS and "recall" not in metric:
             assert value < 1  # its smaller boxes are none there
@@ -584,18 +608,18 @@ def test_a_perfect_detector_scores_1_everywhere(crowd):
 
 
 def test_the_order_of_images_does_not_matter(crowd):
-    told, true, _ = crowd
+    predicted, true, _ = crowd
     order = np.random.default_rng(0).permutation(60)
-    shuffled = metrics.all_measures([told[at] for at in order], [true[at] for at in order], LABELS)
-    assert values(shuffled, 60) == pytest.approx(values(metrics.all_measures(told, true, LABELS), 60), nan_ok=True)
+    shuffled = metrics.all_measures([predicted[index] for index in order], [true[index] for index in order], LABELS)
+    assert values(shuffled, 60) == pytest.approx(values(metrics.all_measures(predicted, true, LABELS), 60), nan_ok=True)
 
 
 def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
     _, true, _ = crowd
-    said = prior_boxes.predict_baselines(true, LABELS, 60)
+    baselines = prior_boxes.predict_baselines(true, LABELS, 60)
     order = np.random.default_rng(1).permutation(60)
-    for name, answers in said.items():
-        there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[at] for at in order], LABELS)
+    for name, answers in baselines.items():
+        there_, elsewhere = answers.measures(true, LABELS), answers.measures([true[index] for index in order], LABELS)
         assert values(there_, 60) == pytest.approx(values(elsewhere, 60), nan_ok=True), name
 
 
@@ -636,20 +660,21 @@ def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
 
 def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
     _, true, patients = crowd
-    said = prior_boxes.cross_validate_baselines(true, patients, LABELS, n_folds=3)
+    baselines = prior_boxes.cross_validate_baselines(true, patients, LABELS, n_folds=3)
     changed = [
-        each if patient != "p1" else there([ELSEWHERE] * len(each["boxes"]), [2] * len(each["boxes"]))
-        for each, patient in zip(true, patients)
+        target if patient != "p1" else there([ELSEWHERE] * len(target["boxes"]), [2] * len(target["boxes"]))
+        for target, patient in zip(true, patients)
     ]
     again = prior_boxes.cross_validate_baselines(changed, patients, LABELS, n_folds=3)
-    for name in said:
-        for at in (2, 3):  # the images of p1
-            assert (said[name].cell_confidences[at] == again[name].cell_confidences[at]).all()
-            if said[name].predicted is not None:
-                assert torch.equal(said[name].predicted[at]["boxes"], again[name].predicted[at]["boxes"])
+    for name in baselines:
+        for index in (2, 3):  # the images of p1
+            assert (baselines[name].cell_confidences[index] == again[name].cell_confidences[index]).all()
+            if baselines[name].predicted is not None:
+                assert torch.equal(baselines[name].predicted[index]["boxes"], again[name].predicted[index]["boxes"])
         if name in ("mean box", "location prior"):
             assert any(
-                (one != other).any() for one, other in zip(said[name].cell_confidences, again[name].cell_confidences)
+                (first != second).any()
+                for first, second in zip(baselines[name].cell_confidences, again[name].cell_confidences)
             )
 
 
@@ -676,18 +701,18 @@ def test_boxes_from_a_map_worked_by_hand():
     heat[0, 1, 2] = 4
     heat[0, 6, 7] = 3
     heat[0, 7, 6] = 1  # touches the other at a corner
-    (got,) = boxes_from_maps(heat, probabilities=[0.5], class_index=2)
-    told = {
+    (result,) = boxes_from_maps(heat, probabilities=[0.5], class_index=2)
+    expected = {
         tuple(8 * x for x in box): (score, tuple(8 * x for x in point))
-        for box, score, point in zip(got["boxes"].tolist(), got["scores"].tolist(), got["points"].tolist())
+        for box, score, point in zip(result["boxes"].tolist(), result["scores"].tolist(), result["points"].tolist())
     }
-    assert told == {
+    assert expected == {
         (1, 1, 4, 3): (0.5, (2.5, 1.5)),
         (6, 6, 8, 8): (0.375, (7.5, 6.5)),
         (2, 1, 3, 2): (0.5, (2.5, 1.5)),
         (7, 6, 8, 7): (0.375, (7.5, 6.5)),
     }
-    assert got["classes"].tolist() == [2] * 4
+    assert result["classes"].tolist() == [2] * 4
 
 
 def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
@@ -700,24 +725,24 @@ def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
 def test_a_network_s_own_confidences_are_cut_as_they_are():
     grid = np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 0.4)
     grid[0, 2:4, 2:4] = 0.6
-    (got,) = boxes_from_maps(grid, [0.5], normalise=False)
-    assert got["boxes"].tolist() == [block(2, 2, 2, 2)] and got["scores"].tolist() == pytest.approx([0.6])
+    (result,) = boxes_from_maps(grid, [0.5], normalise=False)
+    assert result["boxes"].tolist() == [block(2, 2, 2, 2)] and result["scores"].tolist() == pytest.approx([0.6])
     assert len(boxes_from_maps(grid, [0.7], normalise=False)[0]["boxes"]) == 0  # no cell reaches it
 
 
 def test_maps_of_several_labels_go_together_and_are_scored(crowd):
     _, true, _ = crowd
     maps = grids_from_targets(true).astype(float)
-    told = merge_labels(*(boxes_from_maps(maps, [0.5], class_index=kind) for kind in range(3)))
-    assert len(told) == 60 and told[3]["classes"].unique().tolist() == [0, 1, 2]
-    assert values(metrics.all_measures(told, true, LABELS), 60)["pointing", ANY_LABEL] > 0.8
+    merged = merge_labels(*(boxes_from_maps(maps, [0.5], class_index=kind) for kind in range(3)))
+    assert len(merged) == 60 and merged[3]["classes"].unique().tolist() == [0, 1, 2]
+    assert values(metrics.all_measures(merged, true, LABELS), 60)["pointing", ANY_LABEL] > 0.8
 
 
 def test_grids_from_maps_are_the_mean_of_each_cell():
     heat = np.zeros((1, 64, 64))
     heat[0, :4, :2] = 2
-    got = grids_from_maps(heat)
-    assert got.shape == (1, CELLS_PER_SIDE, CELLS_PER_SIDE) and got[0, 0, 0] == 0.5 and got.sum() == 0.5
+    result = grids_from_maps(heat)
+    assert result.shape == (1, CELLS_PER_SIDE, CELLS_PER_SIDE) and result[0, 0, 0] == 0.5 and result.sum() == 0.5
     assert (
         grids_from_maps(heat / 4, normalise=False)[0, 0, 0] == 0.25
         and grids_from_maps(np.ones((2, 7, 7))).min() == 1
@@ -729,20 +754,20 @@ def test_grids_from_maps_are_the_mean_of_each_cell():
 
 
 def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
-    true, told = [there([A]), there([B])], [found(), found()]
-    got = values(metrics.all_measures(told, true, LABELS), 2)
+    true, predicted = [there([A]), there([B])], [found(), found()]
+    result = values(metrics.all_measures(predicted, true, LABELS), 2)
     assert (
-        got["IoU accuracy at 0.1", ANY_LABEL]
-        == got["AP at 0.5", "Mass"]
-        == got["RSNA 2018", ANY_LABEL]
-        == got["images with a found box", ALL]
+        result["IoU accuracy at 0.1", ANY_LABEL]
+        == result["AP at 0.5", "Mass"]
+        == result["RSNA 2018", ANY_LABEL]
+        == result["images with a found box", ALL]
         == 0
     )
-    assert np.isnan(got["area F1, confidence", ALL]) and got["area F1 with undefined as 0, confidence", ALL] == 0
+    assert np.isnan(result["area F1, confidence", ALL]) and result["area F1 with undefined as 0, confidence", ALL] == 0
     # no image has a nodule
-    assert np.isnan(got["IoU accuracy at 0.1", "Nodule"]) and got["IoU accuracy at 0.1", MEAN_LABEL] == 0
+    assert np.isnan(result["IoU accuracy at 0.1", "Nodule"]) and result["IoU accuracy at 0.1", MEAN_LABEL] == 0
     row = (
-        score_measures(metrics.all_measures(told, true, LABELS), ["a", "b"], 50)
+        score_measures(metrics.all_measures(predicted, true, LABELS), ["a", "b"], 50)
         .set_index(["metric", "label"])
         .loc[("AP at 0.5", "Nodule")]
     )
@@ -750,37 +775,37 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
 
 
 def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
-    got = values(metrics.all_measures([found([A], [0.3])], [there([A])], min_score=0.5), 1)
+    result = values(metrics.all_measures([found([A], [0.3])], [there([A])], min_score=0.5), 1)
     assert (
-        got["IoU accuracy at 0.1", ANY_LABEL] == got["images with a found box", ALL] == 0
-        and got["AP at 0.5", ANY_LABEL] == 1
+        result["IoU accuracy at 0.1", ANY_LABEL] == result["images with a found box", ALL] == 0
+        and result["AP at 0.5", ANY_LABEL] == 1
     )
 
 
 def test_images_without_any_thing_leave_all_but_false_positives_undefined():
-    got = values(metrics.all_measures([found([A]), found()], [there(), there()], LABELS), 2)
-    assert np.isnan([got[name, ANY_LABEL] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
-    assert got["false positives an image, IoU at 0.5", ANY_LABEL] == 1 / 2 and got["RSNA 2018", ANY_LABEL] == 0
+    result = values(metrics.all_measures([found([A]), found()], [there(), there()], LABELS), 2)
+    assert np.isnan([result[name, ANY_LABEL] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
+    assert result["false positives an image, IoU at 0.5", ANY_LABEL] == 1 / 2 and result["RSNA 2018", ANY_LABEL] == 0
 
 
 def test_one_label_alone_is_its_own_mean():
-    got = values(metrics.all_measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
+    result = values(metrics.all_measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
     assert all(
-        got[metric, MEAN_LABEL] == got[metric, "Mass"] == got[metric, ANY_LABEL]
-        for metric, label in got
+        result[metric, MEAN_LABEL] == result[metric, "Mass"] == result[metric, ANY_LABEL]
+        for metric, label in result
         if label == MEAN_LABEL
     )
 
 
 def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
     odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
-    got = values(metrics.all_measures([odd], [there([A])]), 1)
+    result = values(metrics.all_measures([odd], [there([A])]), 1)
     assert (
-        got["IoU accuracy at 0.4", ANY_LABEL] == 1
-        and got["false positives an image, IoU at 0.4", ANY_LABEL] == 2
-        and got["AP at 0.3", ANY_LABEL] == pytest.approx(1 / 3)
+        result["IoU accuracy at 0.4", ANY_LABEL] == 1
+        and result["false positives an image, IoU at 0.4", ANY_LABEL] == 2
+        and result["AP at 0.3", ANY_LABEL] == pytest.approx(1 / 3)
     )
-    assert got["area F1, confidence", ALL] > 0
+    assert result["area F1, confidence", ALL] > 0
 
 
 def test_what_does_not_go_together_is_refused():
@@ -815,11 +840,11 @@ PICTURE = np.tile(np.linspace(40, 220, 64).astype(np.uint8), (64, 1))
 
 def test_boxes_on_pictures_say_in_words_where_they_are():
     pictures = {"Mass": PICTURE, "Effusion and Nodule": PICTURE}
-    true, told = (
+    true, predicted = (
         [there([B]), there()],
         {"YOLOv2": [found([B, A], [0.3, 0.8]), found()], "location prior": [found([C]), found([A])]},
     )
-    figure, alt = box_plot(pictures, true, told)
+    figure, alt = box_plot(pictures, true, predicted)
     legible(figure)
     assert {"Mass", "YOLOv2", "no box", "true box"} <= set(texts(figure)) and len(figure.axes) == 4
     assert (
@@ -849,12 +874,12 @@ def test_grids_stand_above_their_truth():
 
 
 def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
-    told, true, patients = crowd
-    perfect = [each | {"scores": torch.ones(len(each["boxes"]))} for each in true]
+    predicted, true, patients = crowd
+    perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
     frame = score_detectors(
         {
-            name: metrics.all_measures(each, true, LABELS)
-            for name, each in {"detector": told, "perfect": perfect, "nothing": [found()] * 60}.items()
+            name: metrics.all_measures(predictions, true, LABELS)
+            for name, predictions in {"detector": predicted, "perfect": perfect, "nothing": [found()] * 60}.items()
         },
         patients,
         50,
@@ -875,11 +900,11 @@ def test_figures_refuse_what_cannot_be_shown(crowd):
     with pytest.raises(StudyError, match="grey bytes"):
         box_plot({"a": PICTURE / 255}, [there()])
     with pytest.raises(StudyError, match="6 pictures"):
-        box_plot({str(at): PICTURE for at in range(6)}, [there()] * 6)
+        box_plot({str(index): PICTURE for index in range(6)}, [there()] * 6)
     with pytest.raises(StudyError, match="cannot be shown above each other"):
         confidence_plot(np.zeros((1, 16, 16)), {"a": np.zeros((2, 16, 16))})
-    told, true, patients = crowd
+    predicted, true, patients = crowd
     with pytest.raises(StudyError, match="no IoU accuracy at ... for 'Hernia'"):
         localisation_plot(
-            score_detectors({"a": metrics.all_measures(told, true, LABELS)}, patients, 10), label="Hernia"
+            score_detectors({"a": metrics.all_measures(predicted, true, LABELS)}, patients, 10), label="Hernia"
         )

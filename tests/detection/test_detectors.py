@@ -75,9 +75,9 @@ def test_so_many_images_are_trained_on_and_no_image_is_in_both(boxed, dealt):
 
 
 def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
-    told = grid.count_split_boxes(dealt).set_index("label")
+    counts = grid.count_split_boxes(dealt).set_index("label")
     common = boxed.boxes["finding"].value_counts().index[0]
-    trained, tested = told.loc[common, ["boxes to train on", "boxes tested"]]
+    trained, tested = counts.loc[common, ["boxes to train on", "boxes tested"]]
     assert trained + tested == (boxed.boxes["finding"] == common).sum()
     assert abs(trained / (trained + tested) - 30 / len(boxed)) < 0.25
 
@@ -93,7 +93,7 @@ def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
     """A patient of many images must not be on the same side every time."""
     tested = [set(grid.split_boxed(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
     often = (
-        pd.Series([image for each in tested for image in each]).value_counts().reindex(boxed.table.index, fill_value=0)
+        pd.Series([image for item in tested for image in item]).value_counts().reindex(boxed.table.index, fill_value=0)
     )
     assert (often == 6).mean() < 0.5 and (often == 6).sum() < len(set.union(*tested))
 
@@ -126,11 +126,11 @@ def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
     again = boxes.read_voc(boxes.write_voc(boxed, tmp_path), boxed)
     assert len(list(tmp_path.glob("*.xml"))) == len(boxed)
     order = ["row", "finding", "x", "y", "width", "height"]
-    before, after = (each.boxes.sort_values(order, ignore_index=True) for each in (boxed, again))
+    before, after = (cohort.boxes.sort_values(order, ignore_index=True) for cohort in (boxed, again))
     assert list(before["finding"]) == list(after["finding"]) and list(before["image"]) == list(after["image"])
     assert np.allclose(before[order[2:]], after[order[2:]], atol=1e-9)
-    for one, other in zip(targets_from_cohort(boxed, LABELS), targets_from_cohort(again, LABELS)):
-        assert torch.allclose(one["boxes"].sort(0).values, other["boxes"].sort(0).values)
+    for first, second in zip(targets_from_cohort(boxed, LABELS), targets_from_cohort(again, LABELS)):
+        assert torch.allclose(first["boxes"].sort(0).values, second["boxes"].sort(0).values)
 
 
 def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
@@ -152,7 +152,7 @@ def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
     alone = cohort.where(~cohort.table.index.isin(cohort.boxes["row"])).sample(4, 0)
     again = boxes.read_voc(boxes.write_voc(alone, tmp_path), alone)
     assert len(list(tmp_path.glob("*.xml"))) == 4 and again.boxes.empty
-    assert all(len(each["boxes"]) == 0 for each in targets_from_cohort(again, LABELS))
+    assert all(len(target["boxes"]) == 0 for target in targets_from_cohort(again, LABELS))
 
 
 @pytest.mark.parametrize(
@@ -172,13 +172,13 @@ def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
 )
 def test_a_damaged_annotation_is_refused_by_name(boxed, tmp_path, old, new, match):
     row = int(boxed.table.index[0])
-    one = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
-    boxes.write_voc(one, tmp_path)
+    cohort = with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25))
+    boxes.write_voc(cohort, tmp_path)
     path = next(tmp_path.glob("*.xml"))
     path.write_text(path.read_text().replace(old, new))
-    with pytest.raises(StudyError, match=match) as told:
-        boxes.read_voc(tmp_path, one)
-    assert path.name in str(told.value)
+    with pytest.raises(StudyError, match=match) as error:
+        boxes.read_voc(tmp_path, cohort)
+    assert path.name in str(error.value)
 
 
 def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
@@ -192,12 +192,12 @@ def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
 def test_targets_are_boxes_filled_up_with_nothing(boxed):
     made = outputs.box_targets(LABELS)(boxed)
     true = targets_from_cohort(boxed, LABELS)
-    assert made.shape == (len(boxed), max(len(each["boxes"]) for each in true), 5)
-    for row, each in zip(made, true):
-        number = len(each["boxes"])
+    assert made.shape == (len(boxed), max(len(target["boxes"]) for target in true), 5)
+    for row, target in zip(made, true):
+        number = len(target["boxes"])
         assert (
-            torch.equal(row[:number, :4], each["boxes"])
-            and torch.equal(row[:number, 4].long(), each["classes"])
+            torch.equal(row[:number, :4], target["boxes"])
+            and torch.equal(row[:number, 4].long(), target["classes"])
             and (row[number:] == PADDING_CLASS).all()
         )
 
@@ -248,8 +248,8 @@ def test_the_grid_network_takes_images_of_any_size(pixels, times):
     assert count_halvings(pixels) == times
     net = grid_net(pixels, "pocket", seed=0).eval()
     with torch.inference_mode():
-        told = grids_from_logits(net(torch.rand(1, 3, pixels, pixels)))
-    assert told.shape == (1, 16, 16) and ((told > 0) & (told < 1)).all()
+        predicted = grids_from_logits(net(torch.rand(1, 3, pixels, pixels)))
+    assert predicted.shape == (1, 16, 16) and ((predicted > 0) & (predicted < 1)).all()
 
 
 def test_shortcuts_hand_on_what_comes_in():
@@ -296,12 +296,12 @@ def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
     with fitting(learn):
         learn.fit(2)
     assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0] < 0.25
-    told = grids_from_logits(
+    grids = grids_from_logits(
         raw_outputs(
             net, outputs.detection_loader(dealt.part("valid"), 32, 16, outputs.cell_targets, stats=net.about.stats)
         )
     )
-    assert told.shape == (len(dealt.part("valid")), 16, 16)
+    assert grids.shape == (len(dealt.part("valid")), 16, 16)
 
 
 # YOLOv2 for other labels
@@ -366,41 +366,44 @@ def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
     source = yolov2_detector(80, "pocket", seed=5)
     save_darknet(source, tmp_path / "yolov2.weights")
-    found = yolov2.load_published("imagenet", "pocket", seed=1)
-    assert torch.equal(found.head.spoken.weight, source.head.spoken.weight) and found.head.spoken.out_channels == 425
+    result = yolov2.load_published("imagenet", "pocket", seed=1)
+    assert torch.equal(result.head.spoken.weight, source.head.spoken.weight) and result.head.spoken.out_channels == 425
 
 
 def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
-    one = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
+    result = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
     net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 1, shapes, seed=0))
-    seen = yolov2.BestScoreRecorder(shapes)
-    dls = outputs.detection_dataloaders(one, 32, 8, outputs.box_targets(["Mass"]), stats=net.about.stats)
-    learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[seen])
+    recorder = yolov2.BestScoreRecorder(shapes)
+    dls = outputs.detection_dataloaders(result, 32, 8, outputs.box_targets(["Mass"]), stats=net.about.stats)
+    learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[recorder])
     with fitting(learn):
         learn.fit(3)
-    assert len(seen.epochs) == 3 and all(len(each) == len(dealt.part("valid")) for each in seen.epochs)
+    assert len(recorder.epochs) == 3 and all(len(epoch) == len(dealt.part("valid")) for epoch in recorder.epochs)
     raw = raw_outputs(
-        net, outputs.detection_loader(one.part("valid"), 32, 7, outputs.box_targets(["Mass"]), stats=net.about.stats)
+        net, outputs.detection_loader(result.part("valid"), 32, 7, outputs.box_targets(["Mass"]), stats=net.about.stats)
     )
     # training may be computed in bfloat16
-    assert torch.allclose(seen.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
-    found = yolov2.decode_boxes(raw, shapes, min_score=0)
+    assert torch.allclose(recorder.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    outcome = yolov2.decode_boxes(raw, shapes, min_score=0)
     assert torch.allclose(
-        torch.stack([each["scores"].max() for each in found]), yolov2.best_score(raw, shapes), atol=1e-6
+        torch.stack([boxes["scores"].max() for boxes in outcome]), yolov2.best_score(raw, shapes), atol=1e-6
     )
 
 
 def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
-    shapes, told = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
+    shapes, recorded = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
     for how in ("on", "off"):
         net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 8, shapes, seed=0))
         dls = outputs.detection_dataloaders(dealt, 32, 8, outputs.box_targets(LABELS), stats=net.about.stats)
         learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3))
         with fitting(learn, seed=1, cache=how):
             learn.fit(1)
-        told[how] = net.state_dict()
-    assert all(torch.allclose(told["on"][path].float(), told["off"][path].float(), atol=1e-6) for path in told["on"])
+        recorded[how] = net.state_dict()
+    assert all(
+        torch.allclose(recorded["on"][path].float(), recorded["off"][path].float(), atol=1e-6)
+        for path in recorded["on"]
+    )
 
 
 # FCOS
@@ -454,16 +457,16 @@ def test_fcos_finds_what_it_learned(dealt):
     with fitting(learn):
         learn.fit(12)
     assert learn.recorder.history["train_loss"].iloc[-1] < learn.recorder.history["train_loss"].iloc[0]
-    found = loss.decode(
+    result = loss.decode(
         raw_outputs(
             net,
             outputs.detection_loader(dealt.part("valid"), 32, 16, outputs.box_targets(LABELS), stats=net.about.stats),
         )
     )
-    assert len(found) == len(dealt.part("valid")) and all(
-        ((each["boxes"] >= 0) & (each["boxes"] <= 1)).all() for each in found
+    assert len(result) == len(dealt.part("valid")) and all(
+        ((boxes["boxes"] >= 0) & (boxes["boxes"] <= 1)).all() for boxes in result
     )
-    assert all(each["scores"].min() > 0.01 and each["classes"].max() < 8 for each in found if len(each["scores"]))
+    assert all(boxes["scores"].min() > 0.01 and boxes["classes"].max() < 8 for boxes in result if len(boxes["scores"]))
 
 
 def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
@@ -477,7 +480,7 @@ def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
 
 
 def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
-    found = [
+    results = [
         {
             "boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]),
             "scores": torch.tensor([0.9, 0.4]),
@@ -485,7 +488,7 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
         },
         {"boxes": torch.zeros(0, 4), "scores": torch.zeros(0), "classes": torch.zeros(0, dtype=torch.long)},
     ]
-    loose, strict = outputs.output_from_boxes(found, 0.3), outputs.output_from_boxes(found, 0.95)
+    loose, strict = outputs.output_from_boxes(results, 0.3), outputs.output_from_boxes(results, 0.95)
     assert (
         np.allclose(loose.cell_confidences[0, :8, :8], 0.9)
         and np.allclose(loose.cell_confidences[0, 8:], 0.4)
@@ -500,9 +503,9 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
 
 
 def test_a_grids_boxes_lie_around_its_own_hottest_cells():
-    told = np.zeros((2, 16, 16))
-    told[0, 2:6, 4:8], told[0, 10, 10] = 0.2, 0.05
-    made = outputs.output_from_grids(told)
+    predicted = np.zeros((2, 16, 16))
+    predicted[0, 2:6, 4:8], predicted[0, 10, 10] = 0.2, 0.05
+    made = outputs.output_from_grids(predicted)
     assert torch.allclose(made.predicted[0]["boxes"], torch.tensor([[0.25, 0.125, 0.5, 0.375]])) and made.predicted[0][
         "scores"
     ].tolist() == pytest.approx([0.2])
@@ -514,7 +517,7 @@ def test_parts_are_put_together_in_their_order(dealt):
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
     whole = outputs.concat_outputs(parts)
     assert len(whole.predicted) == len(whole.any_label) == len(whole.cell_confidences) == 7
-    assert {one.metric for one in whole.measures(true[:7], LABELS)} >= {
+    assert {measure.metric for measure in whole.measures(true[:7], LABELS)} >= {
         "area F1, confidence",
         "AP at 0.5",
         "pointing",
@@ -523,9 +526,9 @@ def test_parts_are_put_together_in_their_order(dealt):
 
 
 def test_found_boxes_can_be_kept_and_come_back(tmp_path):
-    found = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
-    (back,) = outputs.to_tensors(outputs.to_arrays(found))
-    assert all(torch.equal(back[name], found[0][name]) for name in back)
+    results = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
+    (back,) = outputs.to_tensors(outputs.to_arrays(results))
+    assert all(torch.equal(back[name], results[0][name]) for name in back)
 
 
 # the figure

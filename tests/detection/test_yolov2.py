@@ -63,7 +63,7 @@ def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
     # route, convolution, and last the numbers that each cell speaks: bias, filters
     mixed, spoken_last = trained[-1].mixed, trained[-1].spoken
     tail = np.concatenate(
-        [each.detach().numpy().ravel() for each in (mixed.conv.weight, spoken_last.bias, spoken_last.weight)]
+        [tensor.detach().numpy().ravel() for tensor in (mixed.conv.weight, spoken_last.bias, spoken_last.weight)]
     )
     assert content.endswith(tail.astype("<f4").tobytes())
     assert load_darknet(fresh, path) == header
@@ -90,9 +90,9 @@ def test_a_seed_gives_the_same_detector_and_leaves_torch_alone():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    one, other = yolov2_detector(8, "pocket", seed=3), yolov2_detector(8, "pocket", seed=3)
+    first, second = yolov2_detector(8, "pocket", seed=3), yolov2_detector(8, "pocket", seed=3)
     assert torch.equal(torch.rand(1), expected)
-    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
 
 
 def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
@@ -104,20 +104,20 @@ def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
             for i in range(wide):
                 y, x = 2 * j + k // few // 2, 2 * i + k // few % 2
                 expected[i + wide * (j + high * k)] = flat[x + 2 * wide * (y + 2 * high * (k % few))]
-    got = Reorganise()(torch.from_numpy(flat).view(1, channels, high, wide))
-    assert got.shape == (1, 32, 2, 3)
-    assert np.array_equal(got.flatten().numpy(), expected)
+    result = Reorganise()(torch.from_numpy(flat).view(1, channels, high, wide))
+    assert result.shape == (1, 32, 2, 3)
+    assert np.array_equal(result.flatten().numpy(), expected)
 
 
 # anchors
 
 
 def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
-    luck = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     truth = torch.tensor([[1.0, 1.0], [4.0, 2.0], [3.0, 9.0]])
-    sizes = (truth[torch.randint(3, (600,), generator=luck)] * (1 + 0.05 * torch.randn(600, 2, generator=luck))).clamp(
-        min=0.1
-    )
+    sizes = (
+        truth[torch.randint(3, (600,), generator=generator)] * (1 + 0.05 * torch.randn(600, 2, generator=generator))
+    ).clamp(min=0.1)
     assert torch.allclose(cluster_anchors(sizes, 3, seed=4), truth, rtol=0.03)
 
 
@@ -135,8 +135,8 @@ ONE = torch.ones(1, 2)
 
 def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
     parts = loss_terms(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
-    told = {name: part.item() for name, part in parts.items()}
-    assert told == pytest.approx(
+    losses = {name: part.item() for name, part in parts.items()}
+    assert losses == pytest.approx(
         {"object": 5 * 0.25, "no object": 3 * 0.25, "coordinates": 0.0, "class": 2 * math.log(3)}
     )
 
@@ -171,9 +171,11 @@ def test_the_loss_of_two_images_is_the_mean_of_theirs():
     raw = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(1))
     true, kinds = boxes([0.1, 0.1, 0.4, 0.3], [0.5, 0.2, 0.9, 0.9]).view(2, 1, 4), torch.tensor([[1], [2]])
     both = loss_terms(raw, true, kinds, ONE)
-    each = [loss_terms(raw[at : at + 1], true[at : at + 1], kinds[at : at + 1], ONE) for at in (0, 1)]
+    terms = [
+        loss_terms(raw[index : index + 1], true[index : index + 1], kinds[index : index + 1], ONE) for index in (0, 1)
+    ]
     assert all(
-        both[name].item() == pytest.approx((each[0][name] + each[1][name]).item() / 2, rel=1e-5) for name in both
+        both[name].item() == pytest.approx((terms[0][name] + terms[1][name]).item() / 2, rel=1e-5) for name in both
     )
 
 
@@ -185,29 +187,29 @@ def test_decoding_undoes_what_a_cell_should_say():
     true, kinds = boxes([0.05, 0.1, 0.2, 0.3], [0.5, 0.55, 0.95, 0.9], [0.6, 0.05, 0.8, 0.35]), torch.tensor([3, 0, 2])
     row, column, anchor, numbers = assign_anchors(true, shapes, 8, 8)
     raw = torch.full((1, 2, 5 + classes, 8, 8), -20.0)
-    for at in range(3):
-        raw[0, anchor[at], :2, row[at], column[at]] = numbers[at, :2].logit()
-        raw[0, anchor[at], 2:4, row[at], column[at]] = numbers[at, 2:]
-        raw[0, anchor[at], 4, row[at], column[at]] = 20
-        raw[0, anchor[at], 5 + kinds[at], row[at], column[at]] = 20
-    (got,) = decode_boxes(raw.flatten(1, 2), shapes)
-    order = got["classes"].argsort()
-    assert torch.equal(got["classes"][order], kinds.sort().values)
-    assert torch.allclose(got["boxes"][order], true[kinds.argsort()], atol=1e-5)
-    assert (got["scores"] > 0.99).all()
+    for index in range(3):
+        raw[0, anchor[index], :2, row[index], column[index]] = numbers[index, :2].logit()
+        raw[0, anchor[index], 2:4, row[index], column[index]] = numbers[index, 2:]
+        raw[0, anchor[index], 4, row[index], column[index]] = 20
+        raw[0, anchor[index], 5 + kinds[index], row[index], column[index]] = 20
+    (result,) = decode_boxes(raw.flatten(1, 2), shapes)
+    order = result["classes"].argsort()
+    assert torch.equal(result["classes"][order], kinds.sort().values)
+    assert torch.allclose(result["boxes"][order], true[kinds.argsort()], atol=1e-5)
+    assert (result["scores"] > 0.99).all()
 
 
 def test_of_two_boxes_on_one_thing_the_surer_stays():
     raw = torch.full((1, 2, 6, 1, 1), 0.0)
     raw[0, 0, 4], raw[0, 1, 4] = 1.0, 3.0
-    (got,) = decode_boxes(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
-    assert got["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3))])
+    (result,) = decode_boxes(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
+    assert result["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3))])
 
 
 def test_boxes_are_spoken_of_in_cells():
     raw = torch.zeros(1, 7, 4, 4)
-    said = decode_raw(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
-    box = box_convert(said[0, 1, 2, 0], "cxcywh", "xyxy")
+    boxes = decode_raw(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
+    box = box_convert(boxes[0, 1, 2, 0], "cxcywh", "xyxy")
     assert box.tolist() == pytest.approx([2.5 / 4 - 0.25, 1.5 / 4 - 0.125, 2.5 / 4 + 0.25, 1.5 / 4 + 0.125])
 
 
@@ -237,26 +239,26 @@ def test_all_found_is_one_none_found_is_nothing_and_no_thing_is_undefined():
 
 
 def test_precision_is_over_all_images_and_classes_apart():
-    told = [found([A, B], [0.9, 0.6], [0, 1]), found([A], [0.95], [0])]
+    predicted = [found([A, B], [0.9, 0.6], [0, 1]), found([A], [0.95], [0])]
     true = [there([A, B], [0, 0]), there([C], [1])]
     # the surest is wrong, the second right, of two things
-    assert average_precision(told, true, 0) == pytest.approx(1 / 2 * 1 / 2)
-    assert average_precision(told, true, 1) == 0
+    assert average_precision(predicted, true, 0) == pytest.approx(1 / 2 * 1 / 2)
+    assert average_precision(predicted, true, 1) == 0
 
 
 def test_a_detector_learns_a_scene():
     chain = yolov2_detector(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
-    luck = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     images, true, kinds = (
-        torch.rand(8, 3, 32, 32, generator=luck),
+        torch.rand(8, 3, 32, 32, generator=generator),
         boxes([0.1, 0.1, 0.6, 0.7]).expand(8, 1, 4),
         torch.full((8, 1), 3),
     )
-    optimizer, told = torch.optim.Adam(chain.parameters(), lr=2e-3), []
+    optimizer, losses = torch.optim.Adam(chain.parameters(), lr=2e-3), []
     for _ in range(12):
         loss = sum(loss_terms(chain(images), true, kinds, chain.head.anchors).values())
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        told.append(loss.item())
-    assert told[-1] < 0.4 * told[0]
+        losses.append(loss.item())
+    assert losses[-1] < 0.4 * losses[0]

@@ -8,16 +8,16 @@ from pneumo_utils.evaluation.comparison import mean_ci, paired_difference, predi
 
 
 def test_the_interval_of_a_mean_is_students():
-    found = [0.2, 0.4, 0.6]
-    low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(found))
-    assert mean_ci(found, -9, 9) == pytest.approx((0.4, low, high))
-    assert mean_ci(found) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
+    scores = [0.2, 0.4, 0.6]
+    low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(scores))
+    assert mean_ci(scores, -9, 9) == pytest.approx((0.4, low, high))
+    assert mean_ci(scores) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
 
 
 def test_one_more_draw_falls_where_a_prediction_interval_says():
-    found = [0.5, 0.52, 0.54, 0.56]
-    reach = 3.182446 * np.std(found, ddof=1) * np.sqrt(1.25)
-    assert prediction_interval(found) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
+    scores = [0.5, 0.52, 0.54, 0.56]
+    reach = 3.182446 * np.std(scores, ddof=1) * np.sqrt(1.25)
+    assert prediction_interval(scores) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
     draws = np.random.default_rng(0).normal(0.5, 0.05, size=(4000, 5))
     held = np.mean([low <= last <= high for *first, last in draws for _, low, high in [prediction_interval(first)]])
     assert held == pytest.approx(0.95, abs=0.015)  # as promised, on draws of a known kind
@@ -29,22 +29,22 @@ def test_an_interval_ends_where_the_score_does():
 
 
 def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
-    found = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
-    value, low, high = mean_ci(found, overlap=1 / 4)
+    scores = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
+    value, low, high = mean_ci(scores, overlap=1 / 4)
     assert (value, high - value) == pytest.approx(
         (0.74, 2.776445 * np.sqrt((1 / 5 + 1 / 4) * 0.001)), abs=1e-6
     ) and value - low == pytest.approx(high - value)
-    plain = mean_ci(found)
+    plain = mean_ci(scores)
     # half as wide again: the root of (1/5 + 1/4) over 1/5
     assert (high - low) / (plain[2] - plain[1]) == pytest.approx(1.5)
-    assert paired_difference(found, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
-    many = mean_ci(found * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
+    assert paired_difference(scores, 0.7, 1 / 4).claim == pytest.approx((0.04, low - 0.7, high - 0.7))
+    many = mean_ci(scores * 200, overlap=1 / 4)  # however often it is repeated, the second term stays
     assert many[2] - many[0] > 1.96 * np.sqrt(0.0008 / 4)
 
 
 def test_ahead_is_a_paired_difference():
-    told = paired_difference([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
-    assert told.claim == pytest.approx((0.1, 0.1, 0.1)) and told.better
+    difference = paired_difference([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
+    assert difference.claim == pytest.approx((0.1, 0.1, 0.1)) and difference.better
     assert (
         paired_difference([0.1, 0.2, 0.3], 0.2).claim[0] == pytest.approx(0)
         and not paired_difference([0.1, 0.2, 0.3], 0.2).better

@@ -44,8 +44,8 @@ def test_statistics_are_those_of_the_greys_wherever_they_lie():
 
 def test_cells_are_means_also_where_they_do_not_fit():
     planes = np.arange(2 * 45 * 23, dtype=float).reshape(2, 45, 23)
-    found = grid_means(planes).reshape(2, GRID_SIZE, GRID_SIZE)
-    assert found[0, 0, 0] == planes[0, :2, :1].mean() and found[1, -1, -1] == planes[1, 42:, 21:].mean()
+    result = grid_means(planes).reshape(2, GRID_SIZE, GRID_SIZE)
+    assert result[0, 0, 0] == planes[0, :2, :1].mean() and result[1, -1, -1] == planes[1, 42:, 21:].mean()
     assert grid_means(np.ones((1, 44, 44))).tolist() == [[1.0] * GRID_SIZE**2]
     assert grid_means(np.ones((1, 16, 9))).shape == (1, 16 * 9)
 
@@ -74,13 +74,13 @@ def test_borders_do_not_see_the_middle():
 
 def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
     parts = sets["generators"].split(by="image", test=0.5, seed=0)
-    found = {
+    result = {
         name: metric_values([linear_probe(name, parts.part("train"), parts.part("test"), SIDE)], "auroc")[0]
         for name in PROBES
     }
     assert (
-        min(found["fine detail"], found["borders"]) > 0.97
-        and max(found["coarse shapes"], found["image statistics"]) < 0.75
+        min(result["fine detail"], result["borders"]) > 0.97
+        and max(result["coarse shapes"], result["image statistics"]) < 0.75
     )
 
 

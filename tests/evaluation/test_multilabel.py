@@ -36,18 +36,18 @@ def cohort(tmp_path_factory):
 
 
 def test_images_are_dealt_in_their_shares_and_each_once(cohort):
-    told = random_split(cohort, 0.1, 0.2, 3)
+    split = random_split(cohort, 0.1, 0.2, 3)
     images = len(cohort)
-    assert told.table["split"].value_counts().to_dict() == {
+    assert split.table["split"].value_counts().to_dict() == {
         "train": images - round(0.1 * images) - round(0.2 * images),
         "valid": round(0.2 * images),
         "test": round(0.1 * images),
     }
-    assert (told.table["split"] == random_split(cohort, 0.1, 0.2, 3).table["split"]).all() and (
-        told.table["split"] != random_split(cohort, 0.1, 0.2, 4).table["split"]
+    assert (split.table["split"] == random_split(cohort, 0.1, 0.2, 3).table["split"]).all() and (
+        split.table["split"] != random_split(cohort, 0.1, 0.2, 4).table["split"]
     ).any()
     # nobody looks at patients
-    assert told.table.index.equals(cohort.table.index) and (told.shared_patients()["patients"] > 0).all()
+    assert split.table.index.equals(cohort.table.index) and (split.shared_patients()["patients"] > 0).all()
 
 
 def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
@@ -89,7 +89,7 @@ def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
     net, whole = trunk("resnet50", weights="random", size="pocket", top=True), random_split(cohort, 0.1, 0.1, 0)
     assert layer_size_grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
     assert layer_size_pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
-    for ask, said in (
+    for ask, message in (
         (lambda: layer_size_grid(net, whole, [0, 108], [50]), "107 layers with weights .* choose at most 107"),
         (lambda: layer_size_grid(net, whole, [0], [50, 5000]), "5,000 images cannot be drawn"),
         (
@@ -98,7 +98,7 @@ def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
         ),
         (lambda: layer_size_pairs(net, whole, [2], [50, 60]), "in pairs; here are 1 and 2"),
     ):
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=message):
             ask()
 
 
@@ -109,7 +109,7 @@ def several(rows=40, labels=4, seed=0):
     random = np.random.default_rng(seed)
     truth = (random.random((rows, labels)) < 0.4).astype(int)
     return Predictions(
-        [f"image {at}" for at in range(rows)],
+        [f"image {index}" for index in range(rows)],
         [""] * rows,
         truth,
         random.random((rows, labels)),
@@ -122,24 +122,24 @@ def test_losses_of_kept_predictions_are_those_of_the_training():
     logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     truth = torch.tensor(several().truth.astype(int))
     for loss, labels in ((multi_label_cross_entropy(), "each"), (categorical_cross_entropy(), "summed")):
-        told = Predictions(
-            [str(at) for at in range(40)],
+        predictions = Predictions(
+            [str(index) for index in range(40)],
             [""] * 40,
             truth.numpy(),
             loss.activation(logits).numpy(),
             list("abcd"),
             multilabel=True,
         )
-        assert log_loss(told, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
+        assert log_loss(predictions, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
 
 
 def test_the_loss_of_a_class_is_scikit_learns():
     random = np.random.default_rng(0)
-    told = random.dirichlet(np.ones(3), 50)
+    probabilities = random.dirichlet(np.ones(3), 50)
     truth = random.integers(0, 3, 50)
     assert log_loss(
-        Predictions([str(at) for at in range(50)], [""] * 50, truth, told, list("abc"))
-    ).mean() == pytest.approx(of_sklearn(truth, told, labels=[0, 1, 2]))
+        Predictions([str(index) for index in range(50)], [""] * 50, truth, probabilities, list("abc"))
+    ).mean() == pytest.approx(of_sklearn(truth, probabilities, labels=[0, 1, 2]))
 
 
 def test_a_certain_mistake_costs_what_keras_says():
@@ -181,15 +181,15 @@ def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations
     deviation.
     """
     random, held, above, tries = np.random.default_rng(0), 0, 0, 400
-    for at in range(tries):
-        found = max(random.normal(0, each, 20).max() for each in deviations.values())
+    for index in range(tries):
+        maximum = max(random.normal(0, deviation, 20).max() for deviation in deviations.values())
         middle, low, high = max_under_null(
-            {name: random.normal(0.9, each, 6) for name, each in deviations.items()},
+            {name: random.normal(0.9, deviation, 6) for name, deviation in deviations.items()},
             dict.fromkeys(deviations, 20),
             resamples=500,
-            seed=at,
+            seed=index,
         )
-        held, above = held + (low <= found <= high), above + (found > middle)
+        held, above = held + (low <= maximum <= high), above + (maximum > middle)
     assert 0.9 < held / tries < 0.99 and 0.3 < above / tries < 0.6
 
 
@@ -208,9 +208,9 @@ def test_of_several_kinds_the_noisiest_gives_the_best():
 
 def test_labels_need_images_on_both_sides_in_every_part(cohort):
     parts = [random_split(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
-    found, counts = labels_with_support(parts, 4), [part.counts() for part in parts]
-    assert nih.NO_FINDING in found and found == [
-        name for name in cohort.classes if all(4 <= each[name] <= len(part) - 4 for each, part in zip(counts, parts))
+    labels, counts = labels_with_support(parts, 4), [part.counts() for part in parts]
+    assert nih.NO_FINDING in labels and labels == [
+        name for name in cohort.classes if all(4 <= count[name] <= len(part) - 4 for count, part in zip(counts, parts))
     ]
 
 
@@ -239,7 +239,7 @@ def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
 
 
 def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
-    names = [f"label {at}" for at in range(14)]
+    names = [f"label {index}" for index in range(14)]
     figure, _ = matrix_plot(
         pd.DataFrame(np.random.default_rng(0).random((14, 14)), index=names, columns=names), "share"
     )

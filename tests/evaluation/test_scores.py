@@ -34,28 +34,39 @@ pytestmark = pytest.mark.filterwarnings("error")  # an undefined metric says so 
 BINARY = ["NORMAL", "PNEUMONIA"]
 
 
-def made(count=60, classes=2, seed=0, skill=1.0, several=False, each=1, digits=None, name="i"):
+def made(count=60, classes=2, seed=0, skill=1.0, several=False, images_per_patient=1, digits=None, name="i"):
     """Predictions with some skill; `each` images a patient, probabilities cut so that many are tied."""
     draw = np.random.default_rng(seed)
     if several:
         truth = (draw.random((count, classes)) < 0.3).astype(int)
-        told = 1 / (1 + np.exp(-(skill * (2 * truth - 1) + draw.normal(size=truth.shape))))
+        probabilities = 1 / (1 + np.exp(-(skill * (2 * truth - 1) + draw.normal(size=truth.shape))))
     else:
         truth = draw.integers(0, classes, count)
         logits = draw.normal(size=(count, classes))
         logits[np.arange(count), truth] += skill
-        told = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     if digits is not None:
-        told = np.floor(told * 10**digits) / 10**digits
-        told = told if several else np.column_stack([told[:, :-1], 1 - told[:, :-1].sum(axis=1)])
-    names = BINARY if classes == 2 else [f"class {at}" for at in range(classes)]
+        probabilities = np.floor(probabilities * 10**digits) / 10**digits
+        probabilities = (
+            probabilities
+            if several
+            else np.column_stack([probabilities[:, :-1], 1 - probabilities[:, :-1].sum(axis=1)])
+        )
+    names = BINARY if classes == 2 else [f"class {index}" for index in range(classes)]
     return Predictions(
-        [f"{name}{at}" for at in range(count)], [f"p{at // each}" for at in range(count)], truth, told, names, several
+        [f"{name}{index}" for index in range(count)],
+        [f"p{index // images_per_patient}" for index in range(count)],
+        truth,
+        probabilities,
+        names,
+        several,
     )
 
 
-def binary(truth, told, **more):
-    return Predictions([f"i{at}" for at in range(len(truth))], [""] * len(truth), truth, told, BINARY, **more)
+def binary(truth, probabilities, **more):
+    return Predictions(
+        [f"i{index}" for index in range(len(truth))], [""] * len(truth), truth, probabilities, BINARY, **more
+    )
 
 
 def of_cells(tp, fn, fp, tn):
@@ -75,46 +86,46 @@ DECIDED = {
     "balanced_accuracy": sk.balanced_accuracy_score,
     "mcc": sk.matthews_corrcoef,
     **{
-        f"{name}_{how}": (lambda t, p, w, s=each, how=how: s(t, p, sample_weight=w, average=how, zero_division=0))
-        for name, each in AVERAGED.items()
+        f"{name}_{how}": (lambda t, p, w, s=names, how=how: s(t, p, sample_weight=w, average=how, zero_division=0))
+        for name, names in AVERAGED.items()
         for how in ("macro", "weighted")
     },
 }
 
 
-def specificity(true, said, sample_weight):
-    return sk.recall_score(true, said, pos_label=False, sample_weight=sample_weight)
+def specificity(true, predicted, sample_weight):
+    return sk.recall_score(true, predicted, pos_label=False, sample_weight=sample_weight)
 
 
-def plain(each):
-    return each if each.__name__ == "<lambda>" else lambda t, p, w: each(t, p, sample_weight=w)
+def plain(values):
+    return values if values.__name__ == "<lambda>" else lambda t, p, w: values(t, p, sample_weight=w)
 
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_every_resample_has_scikit_learns_figures(classes, digits):
-    held = made(80, classes, digits=digits, each=3)
+    held = made(80, classes, digits=digits, images_per_patient=3)
     rows = np.concatenate([np.ones((1, 80)), *bootstrap_weights(held.groups, 10, seed=1)])
     block = seen(held, rows)
-    predicted, told = held.probabilities.argmax(axis=1), held.probabilities
+    predicted, probabilities = held.probabilities.argmax(axis=1), held.probabilities
     for name, expected in DECIDED.items():
         assert find_metric(name, held)(block) == pytest.approx(
             [plain(expected)(held.truth, predicted, row) for row in rows]
         ), name
-    for at, each in enumerate(held.classes):
-        true = held.truth == at
+    for index, class_name in enumerate(held.classes):
+        true = held.truth == index
         for name, expected in {
             "auroc": sk.roc_auc_score,
             "auprc": sk.average_precision_score,
             "brier": sk.brier_score_loss,
         }.items():
-            assert find_metric(f"{name} of {each}", held)(block) == pytest.approx(
-                [expected(true, told[:, at], sample_weight=row) for row in rows]
+            assert find_metric(f"{name} of {class_name}", held)(block) == pytest.approx(
+                [expected(true, probabilities[:, index], sample_weight=row) for row in rows]
             ), name
         for name, expected in {"f1": sk.f1_score, "mcc": sk.matthews_corrcoef, "specificity": specificity}.items():
-            said = predicted == at
-            assert find_metric(f"{name} of {each}", held)(block) == pytest.approx(
-                [expected(true, said, sample_weight=row) for row in rows]
+            positive = predicted == index
+            assert find_metric(f"{name} of {class_name}", held)(block) == pytest.approx(
+                [expected(true, positive, sample_weight=row) for row in rows]
             ), name
     if classes == 2:
         for name, expected in AVERAGED.items():
@@ -125,33 +136,38 @@ def test_every_resample_has_scikit_learns_figures(classes, digits):
     else:
         for how in ("macro", "weighted"):
             mine = find_metric(f"auroc_{how}", held)(block)
-            assert mine[0] == pytest.approx(sk.roc_auc_score(held.truth, told, multi_class="ovr", average=how))
+            assert mine[0] == pytest.approx(sk.roc_auc_score(held.truth, probabilities, multi_class="ovr", average=how))
             drawn = [np.repeat(np.arange(80), row) for row in rows[1:].astype(int)]
             assert mine[1:] == pytest.approx(
-                [sk.roc_auc_score(held.truth[each], told[each], multi_class="ovr", average=how) for each in drawn]
+                [
+                    sk.roc_auc_score(held.truth[rows], probabilities[rows], multi_class="ovr", average=how)
+                    for rows in drawn
+                ]
             )
         assert (find_metric("auroc", held)(block) == find_metric("auroc_macro", held)(block)).all()
-        assert find_metric("brier", held)(block)[0] == pytest.approx(((told - held.indicators) ** 2).sum(axis=1).mean())
+        assert find_metric("brier", held)(block)[0] == pytest.approx(
+            ((probabilities - held.indicators) ** 2).sum(axis=1).mean()
+        )
 
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
 def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_does(digits):
-    held = made(90, 4, several=True, digits=digits, each=2)
+    held = made(90, 4, several=True, digits=digits, images_per_patient=2)
     rows = np.concatenate([np.ones((1, 90)), *bootstrap_weights(held.groups, 15, seed=2)])
-    block, said = seen(held, rows), held.probabilities >= 0.5
+    block, decisions = seen(held, rows), held.probabilities >= 0.5
     for how in ("macro", "weighted"):
         for name, expected in AVERAGED.items():
             assert find_metric(f"{name}_{how}", held)(block) == pytest.approx(
-                [expected(held.truth, said, average=how, sample_weight=row) for row in rows]
+                [expected(held.truth, decisions, average=how, sample_weight=row) for row in rows]
             )
         for name, expected in {"auroc": sk.roc_auc_score, "auprc": sk.average_precision_score}.items():
             assert find_metric(f"{name}_{how}", held)(block) == pytest.approx(
                 [expected(held.truth, held.probabilities, average=how, sample_weight=row) for row in rows]
             )
     assert find_metric("exact_match", held)(block) == pytest.approx(
-        [sk.accuracy_score(held.truth, said, sample_weight=row) for row in rows]
+        [sk.accuracy_score(held.truth, decisions, sample_weight=row) for row in rows]
     )
-    assert find_metric("accuracy", held)(block)[0] == pytest.approx((held.truth == said).mean())
+    assert find_metric("accuracy", held)(block)[0] == pytest.approx((held.truth == decisions).mean())
     assert find_metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
 
 
@@ -159,9 +175,9 @@ def test_papers_confuse_three_kinds_of_f1():
     """Worked out by hand: TP 40, FN 10, FP 30, TN 20."""
     held = of_cells(40, 10, 30, 20)
     of_pneumonia, of_normal = 80 / 120, 40 / 80
-    found = {
-        each.metric: each.value
-        for each in compute_scores(
+    result = {
+        score.metric: score.value
+        for score in compute_scores(
             held,
             [
                 "f1",
@@ -178,7 +194,7 @@ def test_papers_confuse_three_kinds_of_f1():
             resamples=2,
         )
     }
-    assert found == pytest.approx(
+    assert result == pytest.approx(
         {
             "f1": of_pneumonia,
             "f1 of NORMAL": of_normal,
@@ -210,23 +226,23 @@ def test_calibration_error_in_closed_form():
 
 
 def test_the_likeliest_class_is_what_three_classes_are_calibrated_by():
-    told = np.array([[0.62, 0.2, 0.18], [0.1, 0.68, 0.22], [0.3, 0.3, 0.4], [0.31, 0.31, 0.38]])
-    held = Predictions(list("abcd"), [""] * 4, [0, 0, 2, 2], told, ["x", "y", "z"])
+    probabilities = np.array([[0.62, 0.2, 0.18], [0.1, 0.68, 0.22], [0.3, 0.3, 0.4], [0.31, 0.31, 0.38]])
+    held = Predictions(list("abcd"), [""] * 4, [0, 0, 2, 2], probabilities, ["x", "y", "z"])
     by_hand = (abs((0.62 - 1) + (0.68 - 0)) + abs(0.38 - 1) + abs(0.40 - 1)) / 4
     assert compute_score(held, "calibration_error", resamples=10).value == pytest.approx(by_hand)
 
 
 def test_intervals_of_calibration_errors_hold_their_value():
     held = made(300, seed=3)
-    found = compute_score(held, "calibration_error")
-    assert 0 <= found.low < found.value < found.high < 0.3
+    score = compute_score(held, "calibration_error")
+    assert 0 <= score.low < score.value < score.high < 0.3
 
 
 # intervals
 
 
 def test_resamples_draw_whole_patients_and_as_many_as_there_are():
-    held = made(31, each=4)
+    held = made(31, images_per_patient=4)
     rows = np.concatenate(list(bootstrap_weights(held.groups, 500, seed=0)))
     first = np.unique(held.groups, return_index=True)[1]
     assert rows.shape == (500, 31) and (rows[:, first].sum(axis=1) == 8).all()
@@ -249,8 +265,8 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     for run in range(runs):
         true = np.repeat([0, 1], 60)
         drawn = binary(true, 1 / (1 + np.exp(-(draw.normal(size=120) + true - 0.5))))
-        for found in compute_scores(drawn, list(truth), resamples=300, seed=run):
-            held[found.metric] += found.low <= truth[found.metric] <= found.high
+        for score in compute_scores(drawn, list(truth), resamples=300, seed=run):
+            held[score.metric] += score.low <= truth[score.metric] <= score.high
     assert all(0.90 * runs <= count <= 0.99 * runs for count in held.values()), held
 
 
@@ -259,12 +275,12 @@ def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
     for run in range(runs):
         right = np.repeat(draw.random(40) < 0.7, 6)  # all six images of a patient right, or all wrong
         true = np.tile([0, 1], 120)
-        told = np.where(right == (true == 1), 0.9, 0.1)
+        probabilities = np.where(right == (true == 1), 0.9, 0.1)
         for kind, patients in {"patient": np.repeat(np.arange(40), 6).astype(str), "image": [""] * 240}.items():
-            found = compute_score(
-                Predictions(np.arange(240), patients, true, told, BINARY), "accuracy", resamples=300, seed=run
+            score = compute_score(
+                Predictions(np.arange(240), patients, true, probabilities, BINARY), "accuracy", resamples=300, seed=run
             )
-            covered[kind] += found.low <= 0.7 <= found.high
+            covered[kind] += score.low <= 0.7 <= score.high
     assert covered["patient"] >= 0.88 * runs and covered["image"] <= 0.75 * runs, covered
 
 
@@ -273,7 +289,9 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
     once = made(100)
     many = once.where(np.repeat(np.arange(100), 5))
     forgotten = Predictions(np.arange(500), [""] * 500, many.truth, many.probabilities, BINARY)
-    wide, same, narrow = ((found := compute_score(each, name)).high - found.low for each in (once, many, forgotten))
+    wide, same, narrow = (
+        (score := compute_score(predictions, name)).high - score.low for predictions in (once, many, forgotten)
+    )
     assert same == pytest.approx(wide) and narrow < 0.55 * wide
 
 
@@ -288,15 +306,15 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
     ],
 )
 def test_a_share_without_exception_gets_the_exact_binomial_interval(cells, name, count):
-    found = compute_score(of_cells(*cells), name)
-    exact = stats.binomtest(int(found.value) * count, count).proportion_ci(0.95, method="exact")
-    assert (found.low, found.high) == pytest.approx((exact.low, exact.high))
+    score = compute_score(of_cells(*cells), name)
+    exact = stats.binomtest(int(score.value) * count, count).proportion_ci(0.95, method="exact")
+    assert (score.low, score.high) == pytest.approx((exact.low, exact.high))
 
 
 def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_interval():
     rare = binary([1, 1] + [0] * 28, [0.9, 0.4] + [0.5, 0.1] * 14)
-    found = compute_score(rare, "auroc", resamples=500)
-    assert 0 < found.low <= found.value <= found.high <= 1 and not found.why
+    score = compute_score(rare, "auroc", resamples=500)
+    assert 0 < score.low <= score.value <= score.high <= 1 and not score.why
     assert np.isnan(percentile_interval(np.array([np.nan] * 6 + [1.0] * 4))).all() and percentile_interval(
         np.array([1.0] * 6 + [np.nan] * 4)
     ) == (1, 1)
@@ -306,14 +324,14 @@ def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_inter
     "name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"]
 )
 def test_an_undefined_metric_says_so_and_why(name):
-    found = compute_score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
-    assert str(found) == "undefined" and np.isnan(found.value) and found.why == "undefined: no image is PNEUMONIA"
+    score = compute_score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
+    assert str(score) == "undefined" and np.isnan(score.value) and score.why == "undefined: no image is PNEUMONIA"
     assert str(compute_score(binary([1] * 10, np.linspace(0, 1, 10)), "specificity", resamples=20)) == "undefined"
 
 
 def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
     held = of_cells(0, 10, 0, 30)
-    assert [each.value for each in compute_scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [
+    assert [score.value for score in compute_scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [
         0,
         0,
         0,
@@ -327,20 +345,20 @@ def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
 
 
 def test_the_surest_are_answered_first():
-    told = binary([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6])  # sure by .9, .8, .6 and .6; the last two wrong
-    rows = selective_accuracy(told, (0.25, 0.5, 0.75, 1))
+    predictions = binary([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6])  # sure by .9, .8, .6 and .6; the last two wrong
+    rows = selective_accuracy(predictions, (0.25, 0.5, 0.75, 1))
     assert rows["images"].tolist() == [1, 2, 3, 4] and rows["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3, 0.5])
     low, high = stats.binomtest(2, 4).proportion_ci(method="wilson")
     assert rows[["low", "high"]].iloc[-1].tolist() == pytest.approx([low, high])
 
 
 def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
-    told = made(200, classes=3, digits=1)
-    assert selective_accuracy(told)["accuracy"].iloc[-1] == pytest.approx(
-        compute_score(told, "accuracy", resamples=2).value
+    predictions = made(200, classes=3, digits=1)
+    assert selective_accuracy(predictions)["accuracy"].iloc[-1] == pytest.approx(
+        compute_score(predictions, "accuracy", resamples=2).value
     )
-    shuffled = told.where(np.random.default_rng(1).permutation(200))
-    assert selective_accuracy(told)["accuracy"].tolist() == pytest.approx(
+    shuffled = predictions.where(np.random.default_rng(1).permutation(200))
+    assert selective_accuracy(predictions)["accuracy"].tolist() == pytest.approx(
         selective_accuracy(shuffled)["accuracy"].tolist()
     )
     constant = binary([1, 1, 1, 0], [0.7] * 4)
@@ -348,18 +366,18 @@ def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
 
 
 @pytest.mark.parametrize(
-    "told, shares, message",
+    "predictions, shares, message",
     [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")],
 )
-def test_shares_that_cannot_be_answered(told, shares, message):
+def test_shares_that_cannot_be_answered(predictions, shares, message):
     with pytest.raises(StudyError, match=message):
-        selective_accuracy(told, shares)
+        selective_accuracy(predictions, shares)
 
 
 def test_a_value_of_each_of_several_answers():
-    told = [made(seed=seed) for seed in range(3)]
-    assert metric_values(told, "balanced_accuracy").tolist() == [
-        sk.balanced_accuracy_score(each.truth, each.probabilities[:, 1] > 0.5) for each in told
+    predictions = [made(seed=seed) for seed in range(3)]
+    assert metric_values(predictions, "balanced_accuracy").tolist() == [
+        sk.balanced_accuracy_score(run.truth, run.probabilities[:, 1] > 0.5) for run in predictions
     ]
 
 
@@ -377,7 +395,7 @@ def test_figures_for_people():
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, message",
     [
         ("acuracy", "did you mean 'accuracy'"),
         ("f1_makro", "did you mean 'f1_macro'"),
@@ -387,8 +405,8 @@ def test_figures_for_people():
         ("", "No metric"),
     ],
 )
-def test_an_unknown_metric_is_refused_with_the_nearest(name, told):
-    with pytest.raises(StudyError, match=told):
+def test_an_unknown_metric_is_refused_with_the_nearest(name, message):
+    with pytest.raises(StudyError, match=message):
         compute_score(made(), name)
 
 
@@ -404,7 +422,7 @@ def test_a_bare_f1_of_many_classes_is_refused(several):
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
 @pytest.mark.parametrize("several", [False, True])
 def test_predictions_are_kept_to_the_last_bit(tmp_path, suffix, several):
-    held = made(40, 3, several=several, each=2)
+    held = made(40, 3, several=several, images_per_patient=2)
     held.save(tmp_path / f"p.{suffix}")
     again = Predictions.load(tmp_path / f"p.{suffix}")
     assert (
@@ -439,8 +457,8 @@ def test_the_digest_hangs_on_all_and_the_question_not_on_the_answers():
 
 
 def test_one_column_is_that_of_the_positive_class():
-    for told in ([0.2, 0.9], [[0.2], [0.9]]):
-        assert binary([0, 1], told).probabilities == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
+    for probabilities in ([0.2, 0.9], [[0.2], [0.9]]):
+        assert binary([0, 1], probabilities).probabilities == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
 
 
 def test_folds_are_put_together():
@@ -467,7 +485,7 @@ def test_labels_that_nobody_has_can_be_left_out():
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"probabilities": [[0.5, 0.5], [np.nan, np.nan]]}, "1 of 2 images.*first is b: nan, nan.*training diverged"),
         ({"probabilities": [[2.0, -1.0], [0.5, 0.5]]}, "first is a: 2, -1. Logits need a softmax"),
@@ -483,7 +501,7 @@ def test_labels_that_nobody_has_can_be_left_out():
         ({"multilabel": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
     ],
 )
-def test_predictions_that_cannot_be_are_refused(change, told):
+def test_predictions_that_cannot_be_are_refused(change, message):
     good = {
         "images": ["a", "b"],
         "patients": ["", ""],
@@ -492,7 +510,7 @@ def test_predictions_that_cannot_be_are_refused(change, told):
         "classes": BINARY,
     }
     Predictions(**good)
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         Predictions(**(good | change))
 
 
@@ -530,29 +548,31 @@ def test_a_pickle_is_not_opened(tmp_path):
 @pytest.mark.parametrize("digits", [None, 1])
 def test_a_threshold_is_the_best_of_all_there_are(by, digits):
     valid = made(60, seed=4, digits=digits)
-    told, true = valid.probabilities[:, 1], valid.truth
+    probabilities, true = valid.probabilities[:, 1], valid.truth
 
     def worth(cut):
-        said = told >= cut
-        recall, specificity = said[true == 1].mean(), 1 - said[true == 0].mean()
+        decisions = probabilities >= cut
+        recall, specificity = decisions[true == 1].mean(), 1 - decisions[true == 0].mean()
         if by == "youden":
             return recall + specificity
         if by == "f1":
-            return sk.f1_score(true, said)
+            return sk.f1_score(true, decisions)
         kept, other = (recall, specificity) if by[0] == "recall" else (specificity, recall)
         return other if kept >= by[1] else -1
 
     chosen = choose_threshold(valid, by)
-    assert worth(chosen.values[0]) == pytest.approx(max(worth(cut) for cut in np.unique(told)))
-    assert not np.isin(chosen.values[0], told), "half way between two probabilities, so that rounding decides nothing"
+    assert worth(chosen.values[0]) == pytest.approx(max(worth(cut) for cut in np.unique(probabilities)))
+    assert not np.isin(chosen.values[0], probabilities), (
+        "half way between two probabilities, so that rounding decides nothing"
+    )
 
 
 def test_a_threshold_decides_on_other_images_and_is_refused_on_its_own():
     valid, test = made(50, seed=1, name="valid "), made(80, seed=2)
     chosen = choose_threshold(valid, ("recall", 0.95))
-    found = compute_score(test, "recall", chosen, resamples=10).value
-    assert found == pytest.approx((test.probabilities[test.truth == 1, 1] >= chosen.values[0]).mean())
-    assert found > compute_score(test, "recall", resamples=10).value
+    recall = compute_score(test, "recall", chosen, resamples=10).value
+    assert recall == pytest.approx((test.probabilities[test.truth == 1, 1] >= chosen.values[0]).mean())
+    assert recall > compute_score(test, "recall", resamples=10).value
     with pytest.raises(StudyError, match="chosen on 50 of the 50 images"):
         compute_score(valid, "recall", chosen)
     with pytest.raises(StudyError, match="chosen on 1 of the 80 images"):
@@ -573,7 +593,7 @@ def test_each_label_has_its_own_threshold():
 
 
 @pytest.mark.parametrize(
-    "make, told",
+    "make, message",
     [
         (lambda: choose_threshold(made(), "best"), 'chosen by "youden"'),
         (lambda: choose_threshold(made(), ("recall", 1.5)), "not by"),
@@ -582,8 +602,8 @@ def test_each_label_has_its_own_threshold():
         (lambda: choose_threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
     ],
 )
-def test_thresholds_that_cannot_be_chosen(make, told):
-    with pytest.raises(StudyError, match=told):
+def test_thresholds_that_cannot_be_chosen(make, message):
+    with pytest.raises(StudyError, match=message):
         make()
 
 
@@ -597,11 +617,11 @@ def test_mcnemar_by_hand():
     true = [1] * 30
     first = binary(true + [0], [0.9] * 28 + [0.1] * 2 + [0.1])
     second = binary(true + [0], [0.9] * 20 + [0.1] * 8 + [0.9] * 2 + [0.1])
-    found = mcnemar(first, second)
-    assert (found.only_first, found.only_second) == (8, 2) and found.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
+    result = mcnemar(first, second)
+    assert (result.only_first, result.only_second) == (8, 2) and result.p == pytest.approx(2 * (1 + 10 + 45) / 1024)
     assert (
-        found.says.startswith("8 images are right only in the first and 2 only in the second")
-        and "p = 0.109" in found.says
+        result.says.startswith("8 images are right only in the first and 2 only in the second")
+        and "p = 0.109" in result.says
     )
     assert mcnemar(first, first).p == 1
 
@@ -609,16 +629,16 @@ def test_mcnemar_by_hand():
 def test_better_is_said_only_where_the_interval_says_so():
     good, twin = made(400, skill=2.0), made(400, skill=2.0)
     poor = Predictions(good.images, good.patients, good.truth, made(400, skill=0.5).probabilities, BINARY)
-    found = compare_models(good, poor, "auroc")
+    comparison = compare_models(good, poor, "auroc")
     assert (
-        found.better
-        and found.says.startswith(f"better by {found.value:.3f} (")
-        and found.claim == (found.value, found.low, found.high)
+        comparison.better
+        and comparison.says.startswith(f"better by {comparison.value:.3f} (")
+        and comparison.claim == (comparison.value, comparison.low, comparison.high)
     )
-    areas = [sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in (good, poor)]
-    assert found.value == pytest.approx(areas[0] - areas[1])
+    areas = [sk.roc_auc_score(predictions.truth, predictions.probabilities[:, 1]) for predictions in (good, poor)]
+    assert comparison.value == pytest.approx(areas[0] - areas[1])
     back = compare_models(poor, good, "auroc")
-    assert back.worse and not back.better and back.says == found.says.replace("better", "worse")
+    assert back.worse and not back.better and back.says == comparison.says.replace("better", "worse")
     same = compare_models(good, twin, "auroc")
     assert same.claim == (0, 0, 0) and same.says == "not clearly different (+0.000, from +0.000 to +0.000)"
     assert format_ci(-0.0001, -0.0002, 0.0001) == "0.000 (0.000 to 0.000)"  # no zero has a sign
@@ -631,10 +651,10 @@ def test_better_is_said_only_where_the_interval_says_so():
 def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
     """Both models stumble over the same hard images, so that their difference is surer than either score."""
     base = made(500, skill=1.5, seed=5)
-    told = base.probabilities.copy()
-    wrong = np.flatnonzero(told.argmax(axis=1) != base.truth)[:12]
-    told[wrong] = told[wrong][:, ::-1]
-    helped = Predictions(base.images, base.patients, base.truth, told, BINARY)
+    probabilities = base.probabilities.copy()
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != base.truth)[:12]
+    probabilities[wrong] = probabilities[wrong][:, ::-1]
+    helped = Predictions(base.images, base.patients, base.truth, probabilities, BINARY)
     first, second = compute_score(helped, "accuracy"), compute_score(base, "accuracy")
     assert first.low < second.high and compare_models(helped, base, "accuracy").better
 
@@ -642,34 +662,34 @@ def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
 def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
     base = made(600, skill=1.0, seed=1)
     other = Predictions(base.images, base.patients, base.truth, made(600, skill=1.6, seed=1).probabilities, BINARY)
-    right = [each.probabilities.argmax(axis=1) == each.truth for each in (other, base)]
+    right = [predictions.probabilities.argmax(axis=1) == predictions.truth for predictions in (other, base)]
     error = np.std(right[0].astype(int) - right[1].astype(int)) / np.sqrt(600)
-    found = compare_models(other, base, "accuracy")
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
+    comparison = compare_models(other, base, "accuracy")
+    assert (comparison.high - comparison.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
 
 
 def test_over_draws_by_student_and_wilcoxon():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
-    found = compare_models(first, second, "auroc")
+    comparison = compare_models(first, second, "auroc")
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high)) and found.p == pytest.approx(
-        stats.wilcoxon(first, second).pvalue
-    )
-    assert compare_models(first, second, "brier").value == pytest.approx(-found.value)
-    assert found.interval_basis == "5 draws"
+    assert (comparison.low, comparison.high) == pytest.approx(
+        (expected.low, expected.high)
+    ) and comparison.p == pytest.approx(stats.wilcoxon(first, second).pvalue)
+    assert compare_models(first, second, "brier").value == pytest.approx(-comparison.value)
+    assert comparison.interval_basis == "5 draws"
 
 
 def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_bengio():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
     gains = np.subtract(first, second)
     reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
-    found = compare_models(first, second, "auroc", overlap=1 / 4)
-    assert (found.low, found.high) == pytest.approx(
+    comparison = compare_models(first, second, "auroc", overlap=1 / 4)
+    assert (comparison.low, comparison.high) == pytest.approx(
         (gains.mean() - reach, gains.mean() + reach)
-    ) and found.interval_basis == "5 folds"
+    ) and comparison.interval_basis == "5 folds"
     assert (
         compare_models(first, second, "auroc").high - compare_models(first, second, "auroc").low
-        < found.high - found.low
+        < comparison.high - comparison.low
     )
 
 
@@ -678,15 +698,17 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
     pairs = [
         (good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs
     ]
-    found = compare_models(*zip(*pairs), "auroc")
-    areas = [[sk.roc_auc_score(each.truth, each.probabilities[:, 1]) for each in pair] for pair in pairs]
-    assert found.value == pytest.approx(-np.diff(areas).mean()) and found.better
+    comparison = compare_models(*zip(*pairs), "auroc")
+    areas = [
+        [sk.roc_auc_score(predictions.truth, predictions.probabilities[:, 1]) for predictions in pair] for pair in pairs
+    ]
+    assert comparison.value == pytest.approx(-np.diff(areas).mean()) and comparison.better
     level = compare_models([0.5, 0.6], [0.5, 0.6], "auroc")
     assert level.p == 1 and not level.better and not level.worse
 
 
 @pytest.mark.parametrize(
-    "other, told",
+    "other, message",
     [
         (lambda p: p.where(np.arange(60) < 50), "50 images are in both, 10 only in the first, 0 only in the second"),
         (lambda p: p.where(np.arange(60)[::-1]), "in another order"),
@@ -698,7 +720,7 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
         (lambda p: made(classes=3), "different classes"),
     ],
 )
-def test_models_that_were_asked_different_questions_are_not_compared(other, told):
+def test_models_that_were_asked_different_questions_are_not_compared(other, message):
     base = made()
     second = other(base)
     for compare in (
@@ -706,7 +728,7 @@ def test_models_that_were_asked_different_questions_are_not_compared(other, told
         lambda: mcnemar(base, second),
         lambda: compare_models([base] * 2, [second] * 2, "accuracy"),
     ):
-        with pytest.raises(StudyError, match=told):
+        with pytest.raises(StudyError, match=message):
             compare()
 
 
@@ -718,8 +740,8 @@ def test_what_is_no_pair_is_refused(first, second):
 
 def test_undefined_is_not_better():
     alone = binary([0] * 10, np.linspace(0, 1, 10))
-    found = compare_models(alone, alone, "auroc", resamples=20)
-    assert found.says == "not to be compared: undefined" and not found.better and not found.worse
+    comparison = compare_models(alone, alone, "auroc", resamples=20)
+    assert comparison.says == "not to be compared: undefined" and not comparison.better and not comparison.worse
 
 
 # tables, matrices and reliability
@@ -768,9 +790,9 @@ def test_confusion_matrices_are_scikit_learns():
     assert (
         confusion_matrix(held).to_numpy() == sk.confusion_matrix(held.truth, held.probabilities.argmax(axis=1))
     ).all()
-    one = confusion_matrix(held, class_name="class 1")
-    assert one.columns.tolist() == ["not class 1", "class 1"]
-    assert (one.to_numpy() == sk.confusion_matrix(held.truth == 1, held.probabilities.argmax(axis=1) == 1)).all()
+    matrix = confusion_matrix(held, class_name="class 1")
+    assert matrix.columns.tolist() == ["not class 1", "class 1"]
+    assert (matrix.to_numpy() == sk.confusion_matrix(held.truth == 1, held.probabilities.argmax(axis=1) == 1)).all()
     labels = made(70, 3, several=True)
     assert (
         confusion_matrix(labels, class_name="class 2").to_numpy()
@@ -817,7 +839,7 @@ class Drawn:
             + ill * (frame * border + inside * (1 - border))
         )
         self.grey = grey.clip(0, 255).astype(np.uint8)
-        self.table = pd.DataFrame({"image": [f"{seed}-{at}" for at in range(len(ill))], "patient": ""})
+        self.table = pd.DataFrame({"image": [f"{seed}-{index}" for index in range(len(ill))], "patient": ""})
 
     def __len__(self):
         return len(self.truth)
@@ -834,13 +856,15 @@ class Drawn:
 
 
 def test_the_majority_answers_with_the_training_shares():
-    found = majority(Drawn([0] * 3 + [1] * 7), Drawn([0, 1, 0, 1], seed=1))
+    predictions = majority(Drawn([0] * 3 + [1] * 7), Drawn([0, 1, 0, 1], seed=1))
     assert (
-        (found.probabilities == [0.3, 0.7]).all() and found.truth.tolist() == [0, 1, 0, 1] and found.images[0] == "1-0"
+        (predictions.probabilities == [0.3, 0.7]).all()
+        and predictions.truth.tolist() == [0, 1, 0, 1]
+        and predictions.images[0] == "1-0"
     )
     assert (
-        compute_score(found, "accuracy", resamples=5).value == 0.5
-        and compute_score(found, "auroc", resamples=5).value == 0.5
+        compute_score(predictions, "accuracy", resamples=5).value == 0.5
+        and compute_score(predictions, "auroc", resamples=5).value == 0.5
     )
 
 
@@ -850,8 +874,11 @@ def test_grey_pixels_are_the_logistic_regression_that_is_said():
     expected = model.fit(train.grey.reshape(80, -1).astype(np.float32), train.truth).predict_proba(
         test.grey.reshape(60, -1).astype(np.float32)
     )
-    found = grey_pixels(train, test)
-    assert found.probabilities == pytest.approx(expected) and compute_score(found, "auroc", resamples=5).value > 0.9
+    predictions = grey_pixels(train, test)
+    assert (
+        predictions.probabilities == pytest.approx(expected)
+        and compute_score(predictions, "auroc", resamples=5).value > 0.9
+    )
 
 
 def test_the_frame_alone_sees_the_frame_alone():
@@ -882,10 +909,12 @@ def test_baselines_of_several_labels_are_one_against_the_rest():
 
 def test_classes_that_are_absent_from_training_are_never_expected():
     three = ["a", "b", "c"]
-    found = grey_pixels(
+    predictions = grey_pixels(
         Drawn([0, 1] * 20, inside=5, classes=three), Drawn([0, 1, 2] * 10, inside=5, seed=1, classes=three)
     )
-    assert (found.probabilities[:, 2] == 0).all() and found.probabilities[:, :2].sum(axis=1) == pytest.approx(1)
+    assert (predictions.probabilities[:, 2] == 0).all() and predictions.probabilities[:, :2].sum(
+        axis=1
+    ) == pytest.approx(1)
     alone = grey_pixels(Drawn([1] * 5), Drawn([0, 1], seed=1))
     assert (alone.probabilities == [0, 1]).all()
 

@@ -52,8 +52,8 @@ class Linear(nn.Module):
         self.weight = nn.Parameter(torch.randn(3, SIDE, SIDE, generator=torch.Generator().manual_seed(seed)))
 
     def forward(self, pictures):
-        told = (pictures * self.weight).sum((1, 2, 3))
-        return torch.stack([-told, told], 1)
+        logit = (pictures * self.weight).sum((1, 2, 3))
+        return torch.stack([-logit, logit], 1)
 
 
 def features(net: Chain, pictures: torch.Tensor) -> torch.Tensor:
@@ -64,8 +64,8 @@ def features(net: Chain, pictures: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize("target", [0, 1])
 def test_gradcam_is_what_its_paper_says(target):
     net, pictures = small().eval(), images()
-    found = features(net, pictures)
-    by_hand = torch.einsum("c,nchw->nhw", net.head[2].weight[target] / found[0, 0].numel(), found).relu().detach()
+    result = features(net, pictures)
+    by_hand = torch.einsum("c,nchw->nhw", net.head[2].weight[target] / result[0, 0].numel(), result).relu().detach()
     made = explain.saliency_maps(net, pictures, target=target)
     np.testing.assert_allclose(made.raw, by_hand, atol=1e-6)
     np.testing.assert_allclose(
@@ -83,11 +83,11 @@ def test_gradcam_plus_plus_is_what_its_paper_says():
     * the sum of the maps).
     """
     net, pictures = small().eval(), images()
-    found = features(net, pictures)
-    places = found[0, 0].numel()
+    result = features(net, pictures)
+    places = result[0, 0].numel()
     gradient = net.head[2].weight[1].detach()[None] / places
-    weights = places * gradient.clamp(min=0) / (2 + gradient * found.sum((2, 3)))
-    by_hand = torch.einsum("nc,nchw->nhw", weights, found).relu()
+    weights = places * gradient.clamp(min=0) / (2 + gradient * result.sum((2, 3)))
+    by_hand = torch.einsum("nc,nchw->nhw", weights, result).relu()
     np.testing.assert_allclose(explain.saliency_maps(net, pictures, "gradcam++", target=1).raw, by_hand, atol=1e-5)
 
 
@@ -108,9 +108,9 @@ def test_one_output_is_two_classes_of_which_one_raises_it(method):
             -explain.saliency_maps(one, pictures, method, target=1).maps,
             atol=1e-6,
         )
-    told = one.eval()(pictures).detach()
-    np.testing.assert_allclose(class_probabilities(told)[:, 1], torch.sigmoid(told[:, 0]))
-    assert explain.saliency_maps(one, pictures, method).classes.tolist() == (told[:, 0] > 0).long().tolist()
+    logits = one.eval()(pictures).detach()
+    np.testing.assert_allclose(class_probabilities(logits)[:, 1], torch.sigmoid(logits[:, 0]))
+    assert explain.saliency_maps(one, pictures, method).classes.tolist() == (logits[:, 0] > 0).long().tolist()
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
@@ -137,21 +137,24 @@ def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what
         weight.grad = torch.ones_like(weight)
     hooked = net.block1.register_forward_hook(lambda *_: None)
     before = copy.deepcopy(net.state_dict())
-    modes, learning = [each.training for each in net.modules()], [weight.requires_grad for weight in net.parameters()]
+    modes, learning = (
+        [module.training for module in net.modules()],
+        [weight.requires_grad for weight in net.parameters()],
+    )
     np.testing.assert_array_equal(
         explain.saliency_maps(net, pictures, method), explain.saliency_maps(open_, pictures, method)
     )
     with pytest.raises(StudyError):
         explain.saliency_maps(net, pictures, method, target=7)
-    assert [each.training for each in net.modules()] == modes and [
+    assert [module.training for module in net.modules()] == modes and [
         weight.requires_grad for weight in net.parameters()
     ] == learning
     assert all(torch.equal(now, before[name]) for name, now in net.state_dict().items()), "batch norm moved"
     assert all(weight.grad.eq(1).all() for weight in net.parameters())
     assert (
         sum(
-            len(each._forward_hooks) + len(each._backward_hooks) + len(each._forward_pre_hooks)
-            for each in net.modules()
+            len(module._forward_hooks) + len(module._backward_hooks) + len(module._forward_pre_hooks)
+            for module in net.modules()
         )
         == 1
     )
@@ -184,8 +187,8 @@ def test_a_batch_a_loader_and_single_images_have_the_same_maps(method):
             explain.saliency_maps(net, given, method, target=np.array(classes)), whole, atol=1e-6
         )
     alone = [
-        explain.saliency_maps(net, picture[None], method, target=each).maps[0]
-        for picture, each in zip(pictures, classes)
+        explain.saliency_maps(net, picture[None], method, target=class_index).maps[0]
+        for picture, class_index in zip(pictures, classes)
     ]
     np.testing.assert_allclose(alone, whole, atol=1e-6)
     assert len(whole) == 5 and whole.classes.tolist() == classes
@@ -230,7 +233,7 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
 
 
 @pytest.mark.parametrize(
-    "asked, told",
+    "requested, message",
     [
         ({"method": "gradcamm"}, "did you mean 'gradcam'"),
         ({"layer": "block9"}, "did you mean 'block"),
@@ -245,9 +248,9 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
         ({"method": "occlusion", "fill": "black"}, "not by 'black'"),
     ],
 )
-def test_what_cannot_be_asked_is_said(asked, told):
-    with pytest.raises(StudyError, match=told):
-        explain.saliency_maps(small(), images(), **asked)
+def test_what_cannot_be_asked_is_said(requested, message):
+    with pytest.raises(StudyError, match=message):
+        explain.saliency_maps(small(), images(), **requested)
 
 
 def test_what_cannot_be_looked_at_is_said():
@@ -269,11 +272,11 @@ def test_weights_are_drawn_anew_from_the_top_and_stay_so():
     before = copy.deepcopy(net.state_dict())
     stages = [(name, copy.deepcopy(made)) for name, made in randomise_blocks(net, seed=3)]
     assert [name for name, _ in stages] == ["head", "block2", "block1"]
-    for at, (_, made) in enumerate(stages):
+    for index, (_, made) in enumerate(stages):
         changed = {
             path.split(".")[0] for path, weight in made.state_dict().items() if not torch.equal(weight, before[path])
         }
-        assert changed == {name for name, _ in stages[: at + 1]}
+        assert changed == {name for name, _ in stages[: index + 1]}
     assert all(torch.equal(weight, before[path]) for path, weight in net.state_dict().items())
     again = list(randomise_blocks(net, seed=3))[-1][1]
     assert all(torch.equal(weight, stages[-1][1].state_dict()[path]) for path, weight in again.state_dict().items())

@@ -15,8 +15,8 @@ from pneumo_utils.explain.target_scores import blank_images
 random = np.random.default_rng(0)
 HEAT = random.random((5, 12, 10))
 REGION = np.zeros((5, 12, 10), bool)
-for at in range(4):  # the last has none
-    REGION[at, at : at + 4, 2 : 2 + at + 1] = True
+for index in range(4):  # the last has none
+    REGION[index, index : index + 4, 2 : 2 + index + 1] = True
 AREA = REGION.mean((1, 2))
 NONE = np.array([False] * 4 + [True])
 
@@ -75,7 +75,7 @@ def test_the_area_under_iou_is_the_mean_over_thresholds():
     "score", [explain.pointing_game, explain.heat_share, explain.relative_heat_share, explain.iou_auc]
 )
 @pytest.mark.parametrize(
-    "heat, region, told",
+    "heat, region, message",
     [
         (HEAT - 0.5, REGION, "below 0"),
         (HEAT[:2], REGION, "cannot be compared"),
@@ -83,8 +83,8 @@ def test_the_area_under_iou_is_the_mean_over_thresholds():
         (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "with nan"),
     ],
 )
-def test_what_cannot_be_scored_is_said(score, heat, region, told):
-    with pytest.raises(StudyError, match=told):
+def test_what_cannot_be_scored_is_said(score, heat, region, message):
+    with pytest.raises(StudyError, match=message):
         score(heat, region)
 
 
@@ -96,8 +96,8 @@ class Sum(nn.Module):
         self.weights = nn.Parameter(torch.as_tensor(weights, dtype=torch.float32))
 
     def forward(self, images):
-        told = (images[:, 0] * self.weights).sum((1, 2))[:, None]
-        return torch.cat([torch.zeros_like(told), told], 1)
+        logits = (images[:, 0] * self.weights).sum((1, 2))[:, None]
+        return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
 def test_deletion_of_a_linear_network_is_worked_out_by_hand():
@@ -105,19 +105,19 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
     8.5, 10.
     """
     net, image = Sum(np.ones((2, 2))), torch.tensor([[[[4.0, 1.0], [2.0, 3.0]]]])
-    told = explain.deletion_curve(
+    curve = explain.deletion_curve(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
-    np.testing.assert_allclose(told.fractions, [0, 0.25, 0.5, 0.75, 1])
-    np.testing.assert_allclose(told.outputs, [[10, 8.5, 8, 8.5, 10]])
-    np.testing.assert_allclose(told.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
+    np.testing.assert_allclose(curve.fractions, [0, 0.25, 0.5, 0.75, 1])
+    np.testing.assert_allclose(curve.outputs, [[10, 8.5, 8, 8.5, 10]])
+    np.testing.assert_allclose(curve.area, [(5 + 8.5 + 8 + 8.5 + 5) / 4])
     back = explain.insertion_curve(
         net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean", output=lambda logits: logits
     )
     np.testing.assert_allclose(back.outputs, [[10, 11.5, 12, 11.5, 10]])
     np.testing.assert_allclose(
         explain.deletion_curve(net, image, image[:, 0].numpy(), target=1, steps=4, fill="mean").outputs,
-        1 / (1 + np.exp(-told.outputs)),
+        1 / (1 + np.exp(-curve.outputs)),
         rtol=1e-6,
     )
 
@@ -190,19 +190,19 @@ def test_structural_similarity_is_what_its_paper_says():
 
 
 def test_overlap_counts_the_hottest_pixels():
-    one = np.arange(100.0).reshape(1, 10, 10)
-    two = np.roll(one, 5, 1)
-    np.testing.assert_allclose(explain.top_pixel_iou(one, one), 1)
-    np.testing.assert_allclose(explain.top_pixel_iou(one, two, 0.1), 0)  # the last row against the fifth
-    np.testing.assert_allclose(explain.top_pixel_iou(one, two, 0.6), 20 / 100)  # rows 4 to 9 and 9, 0 to 4
+    image = np.arange(100.0).reshape(1, 10, 10)
+    two = np.roll(image, 5, 1)
+    np.testing.assert_allclose(explain.top_pixel_iou(image, image), 1)
+    np.testing.assert_allclose(explain.top_pixel_iou(image, two, 0.1), 0)  # the last row against the fifth
+    np.testing.assert_allclose(explain.top_pixel_iou(image, two, 0.6), 20 / 100)  # rows 4 to 9 and 9, 0 to 4
     few = np.zeros((1, 10, 10))
     few[0, 0, :3] = 1
-    np.testing.assert_allclose(explain.top_pixel_iou(few, one, 0.1), 0)
+    np.testing.assert_allclose(explain.top_pixel_iou(few, image, 0.1), 0)
     # three pixels each, one of them in both, and no zero
     np.testing.assert_allclose(explain.top_pixel_iou(few, np.roll(few, 2, 2), 0.1), 1 / 5)
     assert np.isnan(explain.top_pixel_iou(0 * few, 0 * few)).all()
     with pytest.raises(StudyError, match="between 0 and 1"):
-        explain.top_pixel_iou(one, two, 10)
+        explain.top_pixel_iou(image, two, 10)
 
 
 def test_all_pairs_are_held_to_each_other():
@@ -221,7 +221,7 @@ def test_maps_of_nothing_know_no_network():
     pictures = np.zeros((3, 32, 32), np.uint8)
     pictures[:, :, 16:] = 200
     made = explain.control_maps(pictures, seed=4)
-    assert all(each.shape == pictures.shape and (each >= 0).all() for each in made.values())
+    assert all(images.shape == pictures.shape and (images >= 0).all() for images in made.values())
     middle = made["centre of the picture"]
     np.testing.assert_allclose(middle, middle[:, ::-1, ::-1])
     assert middle[0].max() == middle[0, 15, 15] and middle[0, 0, 0] == middle[0].min()

@@ -37,8 +37,8 @@ def write_notebook(
     notebook = nbformat.v4.new_notebook(
         cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     )
-    for at, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{at}"
+    for index, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{index}"
     nbformat.write(notebook, path)
     return path
 
@@ -75,9 +75,9 @@ def on_the_page(chapter, tier: str, **folders) -> dict:
     """
     from pneumo_utils.study.rerun_footer import rerun_commands
 
-    (command,) = (each for each in rerun_commands(chapter)["real data"] if f"/{tier}/" in each)
-    (one,) = planned(command, **folders)
-    return one.overrides
+    (command,) = (command for command in rerun_commands(chapter)["real data"] if f"/{tier}/" in command)
+    (planned_run,) = planned(command, **folders)
+    return planned_run.overrides
 
 
 def other_settings(chapter, small: dict) -> dict:

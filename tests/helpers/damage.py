@@ -56,8 +56,8 @@ def replace(path: Path, data: bytes) -> None:
 
 def files_of(root: Path, endings: set[str] | None = None) -> list[Path]:
     """List the data files under a folder, in a fixed order."""
-    found = (path for path in sorted(root.rglob("*")) if path.is_file() and "truth" not in path.parts)
-    return [path for path in found if endings is None or path.suffix.lower() in endings]
+    paths = (path for path in sorted(root.rglob("*")) if path.is_file() and "truth" not in path.parts)
+    return [path for path in paths if endings is None or path.suffix.lower() in endings]
 
 
 def damaged(path: Path, text: str, excuse: str | None = None) -> Damage:
@@ -99,21 +99,21 @@ def flip_end(data: bytes, random: Random) -> bytes:
 
 def zeros(data: bytes, random: Random) -> bytes:
     """Write zeros over a run of bytes."""
-    at, length = random.randrange(max(1, len(data))), random.choice([1, 4, 16, 512])
-    gone = data[at : at + length]
-    return data[:at] + bytes(len(gone)) + data[at + len(gone) :]
+    position, length = random.randrange(max(1, len(data))), random.choice([1, 4, 16, 512])
+    gone = data[position : position + length]
+    return data[:position] + bytes(len(gone)) + data[position + len(gone) :]
 
 
 def insert(data: bytes, random: Random) -> bytes:
     """Insert random bytes."""
-    at = random.randrange(len(data) + 1)
-    return data[:at] + random.randbytes(random.choice([1, 4, 100])) + data[at:]
+    position = random.randrange(len(data) + 1)
+    return data[:position] + random.randbytes(random.choice([1, 4, 100])) + data[position:]
 
 
 def leave_out(data: bytes, random: Random) -> bytes:
     """Leave a run of bytes out."""
-    at = random.randrange(max(1, len(data)))
-    return data[:at] + data[at + random.choice([1, 4, 100]) :]
+    position = random.randrange(max(1, len(data)))
+    return data[:position] + data[position + random.choice([1, 4, 100]) :]
 
 
 def append(data: bytes, random: Random) -> bytes:
@@ -167,8 +167,8 @@ def swap_endings(root: Path, random: Random) -> Damage:
 
 def swap_files(root: Path, random: Random) -> Damage:
     """Let two files change places."""
-    found = files_of(root)
-    one, two = random.sample(found, 2) if len(found) > 1 else (found[0], found[0])
+    paths = files_of(root)
+    one, two = random.sample(paths, 2) if len(paths) > 1 else (paths[0], paths[0])
     first, second = one.read_bytes(), two.read_bytes()
     replace(one, second)
     replace(two, first)
@@ -193,8 +193,8 @@ def copy_file(root: Path, random: Random) -> Damage:
 
 
 def _folder(root: Path, random: Random) -> Path | None:
-    found = sorted(path for path in root.rglob("*") if path.is_dir() and path.name != "truth")
-    return random.choice([path for path in found if "truth" not in path.parts] or [None])
+    folders = sorted(path for path in root.rglob("*") if path.is_dir() and path.name != "truth")
+    return random.choice([path for path in folders if "truth" not in path.parts] or [None])
 
 
 def rename_folder(root: Path, random: Random) -> Damage:
@@ -270,27 +270,30 @@ def _write(path: Path, rows: list[list[str]], text: str, excuse: str = "", **how
 def drop_column(root: Path, random: Random) -> Damage:
     """Drop a column with its name."""
     path, rows = _table(root, random)
-    at = random.randrange(len(rows[0]))
-    return _write(path, [row[:at] + row[at + 1 :] for row in rows], f"without column {rows[0][at]}")
+    column = random.randrange(len(rows[0]))
+    return _write(path, [row[:column] + row[column + 1 :] for row in rows], f"without column {rows[0][column]}")
 
 
 def repeat_column(root: Path, random: Random) -> Damage:
     """Put a second column of the same name in front, with its values in another order."""
     path, rows = _table(root, random)
-    at = random.randrange(len(rows[0]))
-    values = [row[at] for row in rows[1:]]
+    column = random.randrange(len(rows[0]))
+    values = [row[column] for row in rows[1:]]
     random.shuffle(values)
     return _write(
-        path, [[value, *row] for value, row in zip([rows[0][at], *values], rows)], f"column {rows[0][at]} twice"
+        path, [[value, *row] for value, row in zip([rows[0][column], *values], rows)], f"column {rows[0][column]} twice"
     )
 
 
 def rename_column(root: Path, random: Random) -> Damage:
     """Rename a column."""
     path, rows = _table(root, random)
-    at = random.randrange(len(rows[0]))
-    old, rows[0][at] = rows[0][at], random.choice(["", "x1", "Unnamed: 0", rows[0][at][:-1], "\ufeff" + rows[0][at]])
-    return _write(path, rows, f"column {old} is called {rows[0][at]!r}")
+    column = random.randrange(len(rows[0]))
+    old, rows[0][column] = (
+        rows[0][column],
+        random.choice(["", "x1", "Unnamed: 0", rows[0][column][:-1], "\ufeff" + rows[0][column]]),
+    )
+    return _write(path, rows, f"column {old} is called {rows[0][column]!r}")
 
 
 def separators(root: Path, random: Random) -> Damage:
@@ -324,17 +327,22 @@ def nul_bytes(root: Path, random: Random) -> Damage:
     """Put NUL bytes somewhere, or in place of the end, as a disk that filled up does."""
     path, _ = _table(root, random)
     data = path.read_bytes()
-    at = random.randrange(len(data))
-    replace(path, data[:at] + b"\0" + data[at:] if random.random() < 0.5 else data[:at] + bytes(len(data) - at))
+    position = random.randrange(len(data))
+    replace(
+        path,
+        data[:position] + b"\0" + data[position:]
+        if random.random() < 0.5
+        else data[:position] + bytes(len(data) - position),
+    )
     return damaged(path, "NUL bytes", "")
 
 
 def odd_value(root: Path, random: Random) -> Damage:
     """Put into one field what no field should hold."""
     path, rows = _table(root, random)
-    at, column = random.randrange(1, len(rows)), random.randrange(len(rows[0]))
-    if column < len(rows[at]):
-        rows[at][column] = random.choice(
+    row, column = random.randrange(1, len(rows)), random.randrange(len(rows[0]))
+    if column < len(rows[row]):
+        rows[row][column] = random.choice(
             [
                 "nan",
                 "NaN",
@@ -353,32 +361,34 @@ def odd_value(root: Path, random: Random) -> Damage:
             ]
             + ["9" * 5000, "A" * 200_000, "1,5", "058Y", "=1+1", "../../x", "a|b||c", "٣"]
         )
-    return _write(path, rows, f"line {at + 1}, column {column + 1} is odd", NO_SUM[".csv"])
+    return _write(path, rows, f"line {row + 1}, column {column + 1} is odd", NO_SUM[".csv"])
 
 
 def open_quote(root: Path, random: Random) -> Damage:
     """Open a quotation that nothing closes."""
     path, _ = _table(root, random)
     data = path.read_bytes()
-    at = data.index(b"\n", random.randrange(len(data) - 1)) + 1 if random.random() < 0.5 else data.index(b",") + 1
-    replace(path, data[:at] + b'"' + data[at:])
+    position = data.index(b"\n", random.randrange(len(data) - 1)) + 1 if random.random() < 0.5 else data.index(b",") + 1
+    replace(path, data[:position] + b'"' + data[position:])
     return damaged(path, "an open quotation", NO_SUM[".csv"])
 
 
 def ragged(root: Path, random: Random) -> Damage:
     """Give a line a field too many or too few."""
     path, rows = _table(root, random)
-    at = random.randrange(1, len(rows))
-    rows[at] = rows[at][:-1] if random.random() < 0.5 else [*rows[at], "more"]
-    return _write(path, rows, f"line {at + 1} is of another length", NO_SUM[".csv"])
+    row = random.randrange(1, len(rows))
+    rows[row] = rows[row][:-1] if random.random() < 0.5 else [*rows[row], "more"]
+    return _write(path, rows, f"line {row + 1} is of another length", NO_SUM[".csv"])
 
 
 def repeat_lines(root: Path, random: Random) -> Damage:
     """Repeat a line, drop one, or put the lines into another order."""
     path, rows = _table(root, random)
     header, body = rows[0], rows[1:]
-    at = random.randrange(len(body))
-    body = random.choice([[*body, body[at]], body[:at] + body[at + 1 :], random.sample(body, len(body)), []])
+    position = random.randrange(len(body))
+    body = random.choice(
+        [[*body, body[position]], body[:position] + body[position + 1 :], random.sample(body, len(body)), []]
+    )
     return _write(path, [header, *body], "other lines", NO_SUM[".csv"])
 
 
@@ -456,8 +466,8 @@ def dicom_elements(root: Path, random: Random) -> Damage:
 def _members(root: Path, random: Random) -> tuple[Path, dict[str, bytes], str]:
     path = random.choice(files_of(root, {".npz"}))
     with zipfile.ZipFile(path) as archive:
-        found = {name: archive.read(name) for name in archive.namelist()}
-    return path, found, random.choice(list(found))
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return path, members, random.choice(list(members))
 
 
 def _pack(path: Path, members: dict[str, bytes], text: str, excuse: str = "") -> Damage:
@@ -544,17 +554,17 @@ ARRAYS = (npz_member, npz_array, npz_header)
 
 def packed(root: Path, random: Random, kinds: tuple[str, ...] = (".zip", ".tar", ".tar.gz")) -> Path:
     """Pack a folder and leave only the archive in it."""
-    found = [(path.relative_to(root).as_posix(), path.read_bytes()) for path in files_of(root)]
+    members = [(path.relative_to(root).as_posix(), path.read_bytes()) for path in files_of(root)]
     shutil.rmtree(root)
     root.mkdir()
     path = root / f"release{random.choice(kinds)}"
     if path.suffix == ".zip":
         with zipfile.ZipFile(path, "w", random.choice([zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])) as archive:
-            for name, data in found:
+            for name, data in members:
                 archive.writestr(zipfile.ZipInfo(name), data)
     else:
         with tarfile.open(path, "w:gz" if path.suffix == ".gz" else "w") as archive:
-            for name, data in found:
+            for name, data in members:
                 _to_tar(archive, name, data)
     return path
 
@@ -582,10 +592,12 @@ def zip_directory(root: Path, random: Random) -> Damage:
     """Change a size, checksum, method or name in the directory of a zip."""
     path = packed(root, random, (".zip",))
     data = bytearray(path.read_bytes())
-    places = [at for at in range(len(data) - 4) if data[at : at + 4] in (b"PK\x01\x02", b"PK\x03\x04")]
-    at = random.choice(places)
+    places = [
+        position for position in range(len(data) - 4) if data[position : position + 4] in (b"PK\x01\x02", b"PK\x03\x04")
+    ]
+    position = random.choice(places)
     for _ in range(random.choice([1, 4])):
-        data[at + 4 + random.randrange(42)] = random.randrange(256)
+        data[position + 4 + random.randrange(42)] = random.randrange(256)
     replace(path, bytes(data))
     return Damage(f"{path.name}: a directory entry changed", BY_NAME)
 
@@ -638,8 +650,8 @@ def bomb(root: Path, random: Random) -> Damage:
             archive.writestr("NORMAL/zeros.jpeg", data)
         if random.random() < 0.5:
             whole = bytearray(path.read_bytes())
-            at = whole.rindex(b"PK\x01\x02")
-            whole[at + 24 : at + 28] = (1000).to_bytes(4, "little")
+            position = whole.rindex(b"PK\x01\x02")
+            whole[position + 24 : position + 28] = (1000).to_bytes(4, "little")
             replace(path, bytes(whole))
     else:
         replace(path, path.read_bytes() + gzip.compress(data))

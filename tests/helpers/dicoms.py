@@ -14,9 +14,9 @@ def dicom(path, stored, drop=(), syntax=ExplicitVRLittleEndian, **changes):
         "2.25.1",
         syntax,
     )
-    found = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     bits = 8 * stored.dtype.itemsize
-    told = {
+    elements = {
         "Rows": stored.shape[0],
         "Columns": stored.shape[1],
         "SamplesPerPixel": 1,
@@ -27,10 +27,10 @@ def dicom(path, stored, drop=(), syntax=ExplicitVRLittleEndian, **changes):
         "PixelRepresentation": int(stored.dtype.kind == "i"),
         "PixelData": stored.tobytes(),
     } | changes
-    for name, value in told.items():
+    for name, value in elements.items():
         if name not in drop:
-            setattr(found, name, value)
+            setattr(dataset, name, value)
     if syntax.is_compressed:
-        found["PixelData"].is_undefined_length = True
-    found.save_as(path, enforce_file_format=True)
+        dataset["PixelData"].is_undefined_length = True
+    dataset.save_as(path, enforce_file_format=True)
     return path

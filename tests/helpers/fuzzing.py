@@ -97,8 +97,8 @@ class Release:
                 facts["image"], stems, facts.index, facts.itertuples(index=False, name=None), pixels
             )
         }
-        aside = sorted(map(tuple, cohort.excluded.itertuples(index=False)))
-        return {"parts": rows, "aside": [aside, sorted(broken.items())], "notes": cohort.notes}
+        excluded = sorted(map(tuple, cohort.excluded.itertuples(index=False)))
+        return {"parts": rows, "aside": [excluded, sorted(broken.items())], "notes": cohort.notes}
 
 
 def image_digest(picture) -> str:
@@ -116,8 +116,8 @@ class File:
 
     def read(self, folder: Path) -> dict:
         """Read the file; None, where a reader gives nothing, is a finding."""
-        found = self._read(folder / "release")
-        return {"parts": {"": (None, repr(found))}, "aside": found is None, "notes": ()}
+        after = self._read(folder / "release")
+        return {"parts": {"": (None, repr(after))}, "aside": after is None, "notes": ()}
 
 
 def judge(before: dict, after: dict, done: Damage) -> Outcome:
@@ -125,15 +125,15 @@ def judge(before: dict, after: dict, done: Damage) -> Outcome:
     old, new = before["parts"], after["parts"]
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
     lost, more = old.keys() - new.keys(), new.keys() - old.keys()
-    aside, notes = before["aside"] != after["aside"], before["notes"] != after["notes"]
+    excluded, notes = before["aside"] != after["aside"], before["notes"] != after["notes"]
     if done.files is not None:
         touched = {None, *done.files}  # None is of no image
         stray = [name for name in changed | lost | more if (old.get(name) or new[name])[0] not in touched]
         if stray:
             raise Silent(f"{done.text}; images that were not touched have changed: {sorted(stray)[:3]}")
     if not (changed or lost or more):
-        return Outcome("finding" if aside or notes else "harmless")
-    if notes or (aside and not (changed or more)) or after["aside"] is True:
+        return Outcome("finding" if excluded or notes else "harmless")
+    if notes or (excluded and not (changed or more)) or after["aside"] is True:
         return Outcome("finding")
     if done.excuse:
         return Outcome("undetected", done.excuse)
@@ -149,8 +149,8 @@ def _network():
     return nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
 
 
-def _tensors_of(found) -> dict:
-    return {key: (str(tensor.dtype), tuple(tensor.shape), image_digest(tensor.numpy())) for key, tensor in found}
+def _tensors_of(content) -> dict:
+    return {key: (str(tensor.dtype), tuple(tensor.shape), image_digest(tensor.numpy())) for key, tensor in content}
 
 
 def _save_weights(kind: str):
@@ -234,11 +234,11 @@ def json_value(root: Path, random: random.Random) -> Damage:
     """Put another value somewhere into a JSON file, or take a key out."""
     path = random.choice(damage.files_of(root, {".json"}))
     whole = json.loads(path.read_text())
-    at, parents = whole, []
-    while isinstance(at, (dict, list)) and at and (not parents or random.random() < 0.6):
-        key = random.choice(list(at) if isinstance(at, dict) else range(len(at)))
-        parents.append((at, key))
-        at = at[key]
+    node, parents = whole, []
+    while isinstance(node, (dict, list)) and node and (not parents or random.random() < 0.6):
+        key = random.choice(list(node) if isinstance(node, dict) else range(len(node)))
+        parents.append((node, key))
+        node = node[key]
     if parents and random.random() < 0.3:
         del parents[-1][0][parents[-1][1]]
     elif parents and random.random() < 0.9:
@@ -262,8 +262,8 @@ def _read_record(place: Path):
     from pneumo_utils.study import records
 
     path = next(place.rglob("*.json"))
-    found = records.read_record(path)
-    return found, found.words, found.title, found.evidence, [found.value(name) for name in found.results]
+    record = records.read_record(path)
+    return record, record.words, record.title, record.evidence, [record.value(name) for name in record.results]
 
 
 def _make_manifest(folder: Path) -> None:
@@ -328,11 +328,11 @@ def names(cases: int, seed: int, layouts=tuple(LAYOUTS)) -> list[str]:
     """Name the cases of a seed; each release comes three times as often as a single file."""
     chance = random.Random(seed)
     turns = [name for name in layouts for _ in range(3 if name in RELEASES else 1)]
-    found = []
-    for at in range(cases):
-        layout = turns[at % len(turns)]
-        found.append(f"{layout}:{chance.choice(list(LAYOUTS[layout].mutations))}:{seed * 1_000_000 + at}")
-    return found
+    chosen = []
+    for index in range(cases):
+        layout = turns[index % len(turns)]
+        chosen.append(f"{layout}:{chance.choice(list(LAYOUTS[layout].mutations))}:{seed * 1_000_000 + index}")
+    return chosen
 
 
 # running a case
@@ -401,8 +401,8 @@ class Bench:
 
 def listed(root: Path) -> list[tuple]:
     """The files under a folder with their sizes and dates."""
-    found = [(path, path.lstat()) for path in sorted(root.rglob("*"))]
-    return [(str(path), stat.st_size if path.is_file() else 0, stat.st_mtime_ns) for path, stat in found]
+    files = [(path, path.lstat()) for path in sorted(root.rglob("*"))]
+    return [(str(path), stat.st_size if path.is_file() else 0, stat.st_mtime_ns) for path, stat in files]
 
 
 def _too_long(signum, frame):
@@ -493,29 +493,29 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--case", action="append", help="run only this case, layout:mutation:seed")
     given = parser.parse_args()
-    counts, reasons, seen = Counter(), Counter(), Counter()
+    counts, reasons, n_faults = Counter(), Counter(), Counter()
     todo = given.case or names(given.cases, given.seed)
     with Worker() as worker:
-        for at, name in enumerate(todo, 1):
+        for index, name in enumerate(todo, 1):
             outcome = worker.run(name)
             counts[name.split(":")[0], outcome.end] += 1
             if outcome.end == "undetected":
                 reasons[outcome.text] += 1
             if outcome.end == "failure":
                 fault = outcome.text.split(" (")[0].splitlines()[0]
-                seen[name.split(":")[0], fault] += 1
-                if seen[name.split(":")[0], fault] == 1:
+                n_faults[name.split(":")[0], fault] += 1
+                if n_faults[name.split(":")[0], fault] == 1:
                     print(f"\n{name}: {outcome.text}\n", flush=True)
             elif given.case:
                 print(f"{name}: {outcome.end} {outcome.text}")
-            if at % 100 == 0:
-                print(f"{at:,} of {len(todo):,} cases", flush=True)
+            if index % 100 == 0:
+                print(f"{index:,} of {len(todo):,} cases", flush=True)
     print("\n" + table(counts))
     for reason, number in reasons.most_common():
         print(f"  undetected {number:5}: {reason}")
-    for (layout, fault), number in seen.most_common():
+    for (layout, fault), number in n_faults.most_common():
         print(f"  failures {number:7}: {layout}, {fault}")
-    return 1 if seen else 0
+    return 1 if n_faults else 0
 
 
 if __name__ == "__main__":

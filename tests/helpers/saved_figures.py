@@ -18,16 +18,16 @@ def saved(figure) -> Image.Image:
 def texts(figure) -> list[str]:
     """Every text that shows, ticks included."""
     figure.canvas.draw()
-    return [each.get_text() for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
+    return [text.get_text() for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
 
 
 def legible(figure) -> Image.Image:
     """Saved as a run keeps it: every letter is large enough on a phone, and inside the picture."""
     figure.canvas.draw()
-    shown = [each for each in figure.findobj(Text) if each.get_text().strip() and each.get_visible()]
+    shown = [text for text in figure.findobj(Text) if text.get_text().strip() and text.get_visible()]
     pixels = PHONE / figure.get_size_inches()[0] / 72
-    assert all(each.get_fontsize() * pixels >= ELEVEN - 0.1 for each in shown), min(
-        (each.get_fontsize(), each.get_text()) for each in shown
+    assert all(text.get_fontsize() * pixels >= ELEVEN - 0.1 for text in shown), min(
+        (text.get_fontsize(), text.get_text()) for text in shown
     )
     picture = saved(figure).convert("L")
     assert picture.width <= 1.15 * 160 * figure.get_size_inches()[0], (

@@ -69,8 +69,8 @@ def images(count=12, size=32):
 def loaders(size=32):
     pairs = list(zip(*images(size=size)))
     made = [TfmdDL(pairs, bs=4, shuffle=shuffle, num_workers=0, device="cpu") for shuffle in (True, False)]
-    for each in made:
-        each.rng.seed(0)
+    for item in made:
+        item.rng.seed(0)
     return DataLoaders(*made, device="cpu")
 
 
@@ -300,11 +300,11 @@ def test_the_last_layers_with_weights():
     assert len(opened(f"last {count}")) == count
     sizes = [len(trainable_paths(set_trainable(chain, f"last {number}"))) for number in range(0, 20, 4)]
     assert sizes == sorted(sizes) and len(set(sizes)) == 5
-    told = (
+    summary = (
         f"resnet50 has {count} layers with weights before its head, so there is no 'last {count + 1}': choose at "
         f"most {count}"
     )
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=summary):
         set_trainable(chain, f"last {count + 1}")
 
 
@@ -317,7 +317,7 @@ def test_last_counts_for_every_trunk():
 
 
 @pytest.mark.parametrize(
-    "what, told",
+    "what, message",
     [
         ("bolck2", "small has no 'bolck2'; did you mean 'block2'\\? Its blocks are block1, block2, head"),
         ("block1 + hed", "no 'hed'; did you mean 'head'\\?"),
@@ -326,9 +326,9 @@ def test_last_counts_for_every_trunk():
         ("top 99", "small has 8 layers before its head, so there is no 'top 99'"),
     ],
 )
-def test_names_that_are_none(what, told):
+def test_names_that_are_none(what, message):
     chain = small()
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         set_trainable(chain, what)
     assert len(trainable_paths(chain)) == len(list(chain.parameters())), "a refusal changes nothing"
 
@@ -453,8 +453,8 @@ def test_relative_gradient_norms_by_hand():
     ]:
         place = chain.get_parameter(path)
         place.data, place.grad = torch.tensor(weight), torch.tensor(gradient)
-    found = relative_gradient_norms(chain)
-    assert found == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), (
+    norms = relative_gradient_norms(chain)
+    assert norms == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), (
         "no gradient, no entry; no norm's own weights beside others"
     )
 
@@ -503,7 +503,7 @@ def test_the_norms_are_the_mean_of_the_first_batches():
     copied, callback = copy.deepcopy(chain), AutoRGN(batches=2)
     learner(chain, (callback,)).fit(1, 0.0)
     copied.train()
-    found = []
+    results = []
     for (x, y), _ in zip(loaders().train, range(2)):
         copied.zero_grad()
         nn.functional.cross_entropy(copied(x), y).backward()
@@ -516,8 +516,8 @@ def test_the_norms_are_the_mean_of_the_first_batches():
                 .sqrt()
                 .item()
             )
-        found.append(sums)
-    assert callback.measured[0] == pytest.approx(pd.DataFrame(found).mean().to_dict(), rel=1e-4)
+        results.append(sums)
+    assert callback.measured[0] == pytest.approx(pd.DataFrame(results).mean().to_dict(), rel=1e-4)
 
 
 def test_auto_rgn_needs_a_group_a_block():

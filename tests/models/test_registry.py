@@ -59,13 +59,13 @@ BLOCKS = {
 }
 
 
-def hollow(name, **asked):
+def hollow(name, **options):
     with torch.device("meta"):
-        return trunk(name, **asked)
+        return trunk(name, **options)
 
 
 def weights(module):
-    return sum(each.numel() for each in module.parameters())
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 @pytest.fixture(scope="module")
@@ -108,12 +108,14 @@ def test_darknet_is_the_papers_table():
     ]
     body = sum(into * out * size**2 + 2 * out for into, out, size in rows)
     assert weights(hollow("darknet19")) == body == PUBLISHED["darknet19"] - (1024 * 1000 + 1000)
-    convolutions = [each for each in hollow("darknet19").modules() if isinstance(each, nn.Conv2d)]
-    assert [(each.in_channels, each.out_channels, each.kernel_size[0]) for each in convolutions] == rows
+    convolutions = [module for module in hollow("darknet19").modules() if isinstance(module, nn.Conv2d)]
+    assert [
+        (convolution.in_channels, convolution.out_channels, convolution.kernel_size[0]) for convolution in convolutions
+    ] == rows
     chain = trunk("darknet19", size="pocket")
-    assert {each.negative_slope for each in chain.modules() if isinstance(each, nn.LeakyReLU)} == {0.1}
+    assert {module.negative_slope for module in chain.modules() if isinstance(module, nn.LeakyReLU)} == {0.1}
     # darknet's own on a GPU: sqrt(variance + .00001)
-    assert {each.eps for each in chain.modules() if isinstance(each, nn.BatchNorm2d)} == {1e-5}
+    assert {module.eps for module in chain.modules() if isinstance(module, nn.BatchNorm2d)} == {1e-5}
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2"])
@@ -134,8 +136,8 @@ def test_vgg_is_its_own_layers_in_their_order():
         net = models.vgg16()
         wanted = [*net.features, net.avgpool, *net.classifier]
         blocks = ARCHITECTURES["vgg16"].split_blocks(net)
-    found = [layer for _, layer in list_units(Chain(blocks, None)) if not isinstance(layer, nn.Flatten)]
-    assert [id(each) for each in found] == [id(each) for each in wanted]
+    results = [layer for _, layer in list_units(Chain(blocks, None)) if not isinstance(layer, nn.Flatten)]
+    assert [id(layer) for layer in results] == [id(layer) for layer in wanted]
     assert list(dict(blocks["block3"].named_children())) == ["conv1", "act1", "conv2", "act2", "conv3", "act3", "pool"]
 
 
@@ -249,15 +251,15 @@ def test_steps_compose_to_the_trunk(name, pockets):
 def test_a_seed_draws_the_same_weights_and_leaves_torch_alone():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
-    one, again, other = (trunk("resnet18", size="pocket", seed=seed).state_dict() for seed in (3, 3, 4))
+    first, again, second = (trunk("resnet18", size="pocket", seed=seed).state_dict() for seed in (3, 3, 4))
     assert torch.equal(torch.random.get_rng_state(), state)
-    assert all(torch.equal(one[key], again[key]) for key in one)
-    assert not torch.equal(one["conv1.conv.weight"], other["conv1.conv.weight"])
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["conv1.conv.weight"], second["conv1.conv.weight"])
     free = trunk("resnet18", size="pocket")
     torch.manual_seed(5)
     assert torch.equal(trunk("resnet18", size="pocket").conv1.conv.weight, free.conv1.conv.weight)
     topped = trunk("resnet18", size="pocket", top=True, seed=3).state_dict()
-    assert all(torch.equal(one[key], topped[key]) for key in one)
+    assert all(torch.equal(first[key], topped[key]) for key in first)
 
 
 def test_random_weights_keep_the_signal_alive(pockets):
@@ -295,15 +297,18 @@ def test_scalings_carry_grey_values_where_the_papers_say():
 # ---------------------------------------------------------------- sizes
 
 
-@pytest.mark.parametrize("name, size, least", [("xception", "full", 32), ("vgg16", "full", 32), ("vgg16", "pocket", 8)])
-def test_too_small_images_are_refused(name, size, least):
+@pytest.mark.parametrize(
+    "name, size, min_size", [("xception", "full", 32), ("vgg16", "full", 32), ("vgg16", "pocket", 8)]
+)
+def test_too_small_images_are_refused(name, size, min_size):
     chain = hollow(name, size=size)
-    check_image_size(chain, least)
+    check_image_size(chain, min_size)
     with pytest.raises(
-        StudyError, match=f"Images of {least - 1} pixels are too small for {size} {name}: it takes {least} or more"
+        StudyError,
+        match=f"Images of {min_size - 1} pixels are too small for {size} {name}: it takes {min_size} or more",
     ):
-        check_image_size(chain, least - 1)
-    assert output_shape(chain, least)[1:] == (1, 1)
+        check_image_size(chain, min_size - 1)
+    assert output_shape(chain, min_size)[1:] == (1, 1)
 
 
 def test_the_smallest_size_is_that_of_the_body_whatever_the_head():
@@ -464,9 +469,9 @@ def test_a_network_of_timm(name):
     image = torch.randn(1, 3, 96, 96)
     with torch.no_grad():
         wanted = net.forward_features(image)
-        found = chain(image)
-    assert torch.allclose(found, wanted if found.shape == wanted.shape else wanted.permute(0, 3, 1, 2), atol=1e-4)
-    assert found.shape[1] == chain.about.channels
+        output = chain(image)
+    assert torch.allclose(output, wanted if output.shape == wanted.shape else wanted.permute(0, 3, 1, 2), atol=1e-4)
+    assert output.shape[1] == chain.about.channels
     assert len(chain.blocks) > 3 and chain.about.cam_layer == chain.blocks[-1]
     assert chain.about.stats == (tuple(net.pretrained_cfg["mean"]), tuple(net.pretrained_cfg["std"]))
 
@@ -507,7 +512,7 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
 
 
 @pytest.mark.parametrize(
-    "asked, said",
+    "requested, message",
     [
         (dict(name="resnet19"), r"no trunk 'resnet19' \(did you mean resnet18\?\)"),
         (dict(name="DenseNet-201"), r"no trunk 'DenseNet-201' \(did you mean densenet201\?\)"),
@@ -524,6 +529,6 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be separated from the rest"),
     ],
 )
-def test_what_is_not_there_is_named_with_its_nearest(asked, said):
-    with pytest.raises(StudyError, match=said):
-        trunk(**asked)
+def test_what_is_not_there_is_named_with_its_nearest(requested, message):
+    with pytest.raises(StudyError, match=message):
+        trunk(**requested)

@@ -65,9 +65,9 @@ def small():
     return trunk("mobilenetv2", size="pocket", top=True, classes=5, seed=7)
 
 
-def same(chain, other):
-    one, two = chain.state_dict(), other.state_dict()
-    return list(one) == list(two) and all(torch.equal(one[key], two[key]) for key in one)
+def same(chain, second):
+    first, two = chain.state_dict(), second.state_dict()
+    return list(first) == list(two) and all(torch.equal(first[key], two[key]) for key in first)
 
 
 # ---------------------------------------------------------------- pocket
@@ -76,14 +76,20 @@ def same(chain, other):
 def test_pocket_weights_come_back_with_their_card(tmp_path, small):
     path = save_pocket(small, CARD_SAYS, tmp_path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
-    found = trunk("mobilenetv2", "pocket", folder=tmp_path, top=True)
-    assert all(torch.equal(tensor.half(), found.state_dict()[key].half()) for key, tensor in small.state_dict().items())
-    assert {each.dtype for each in found.parameters()} == {torch.float32} and found.top.fc.out_features == 5
+    network = trunk("mobilenetv2", "pocket", folder=tmp_path, top=True)
+    assert all(
+        torch.equal(tensor.half(), network.state_dict()[key].half()) for key, tensor in small.state_dict().items()
+    )
+    assert {parameter.dtype for parameter in network.parameters()} == {
+        torch.float32
+    } and network.top.fc.out_features == 5
     card = json.loads((tmp_path / "mobilenetv2.json").read_text())
-    assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == found.about.digest
+    assert card["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest() == network.about.digest
     assert card["name"] == "mobilenetv2" and card["classes"] == 5
-    assert found.about.weights == "pocket, pre-trained on drawn images (2026-01-02)" and found.about.size == "pocket"
-    assert trunk("mobilenetv2", "pocket", folder=tmp_path).blocks == found.blocks[:-1]
+    assert (
+        network.about.weights == "pocket, pre-trained on drawn images (2026-01-02)" and network.about.size == "pocket"
+    )
+    assert trunk("mobilenetv2", "pocket", folder=tmp_path).blocks == network.blocks[:-1]
 
 
 def test_weights_leave_torchs_random_numbers_alone(tmp_path, small):
@@ -229,9 +235,9 @@ def test_the_network_is_tried_last_and_its_file_kept(tmp_path, monkeypatch, offi
 def test_no_network_says_what_was_looked_for_and_where(tmp_path, name, places):
     with pytest.raises(StudyError) as error:
         trunk(name, "imagenet", folder=tmp_path)
-    said = str(error.value)
-    assert all(place.format(tmp_path) in said for place in places)
-    assert "no route to host" in said and "PNEUMO_WEIGHTS" in said and "weights=pocket" in said
+    message = str(error.value)
+    assert all(place.format(tmp_path) in message for place in places)
+    assert "no route to host" in message and "PNEUMO_WEIGHTS" in message and "weights=pocket" in message
 
 
 def test_a_folder_that_is_none(tmp_path, monkeypatch):
@@ -263,9 +269,9 @@ def test_a_folder_that_is_none(tmp_path, monkeypatch):
 )
 def test_files_of_our_own_keys(tmp_path, small, wrap):
     torch.save(wrap(small.state_dict()), tmp_path / "mine.pth")
-    found = trunk("mobilenetv2", tmp_path / "mine.pth", size="pocket", top=True, classes=5)
-    assert same(found, small)
-    assert found.about.weights == "the file mine.pth"
+    network = trunk("mobilenetv2", tmp_path / "mine.pth", size="pocket", top=True, classes=5)
+    assert same(network, small)
+    assert network.about.weights == "the file mine.pth"
 
 
 def test_published_and_own_keys_are_not_taken_for_one_another(tmp_path):
@@ -377,7 +383,7 @@ def test_a_file_cut_short(tmp_path, small, ending, share):
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, message",
     [
         (b"<!DOCTYPE html><title>404</title>", "a web page, perhaps of an error"),
         (
@@ -387,10 +393,10 @@ def test_a_file_cut_short(tmp_path, small, ending, share):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a pointer of Git LFS"),
     ],
 )
-def test_a_file_that_only_bears_the_name(tmp_path, content, said):
+def test_a_file_that_only_bears_the_name(tmp_path, content, message):
     for ending in (".pth", ".safetensors"):
         (tmp_path / f"x{ending}").write_bytes(content)
-        with pytest.raises(StudyError, match=said):
+        with pytest.raises(StudyError, match=message):
             trunk("resnet18", tmp_path / f"x{ending}", size="pocket")
 
 
@@ -515,26 +521,31 @@ def test_a_darknet_file_by_hand(tmp_path, start):
     assert header.seen == (2**40 if (header.minor, header.revision) == (2, 0) else 32)
     assert header.size == len(start) == (20 if header.minor == 2 else 16)
     with torch.no_grad():
-        found = network(torch.full((1, 1, 2, 2), 0.5)).flatten().tolist()
+        output = network(torch.full((1, 1, 2, 2), 0.5)).flatten().tolist()
     normed = [
         (0.5 * weight - mean) / (variance + 1e-5) ** 0.5 * scale + shift
         for weight, mean, variance, scale, shift in [(5.0, 0.3, 4.0, 1.5, 0.1), (-6.0, 0.4, 9.0, 2.0, 0.2)]
     ]
-    one, two = [value if value > 0 else 0.1 * value for value in normed]
-    assert found == pytest.approx([0.7 + one * 1 + two * 2, 0.8 + one * 3 + two * 4, 0.9 + one * 5 + two * 6], rel=1e-5)
+    first, second = [value if value > 0 else 0.1 * value for value in normed]
+    assert output == pytest.approx(
+        [0.7 + first * 1 + second * 2, 0.8 + first * 3 + second * 4, 0.9 + first * 5 + second * 6], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("header", [DarknetHeader(0, 1, 0, 7), DarknetHeader(0, 2, 0, 7)])
 def test_darknet_files_are_written_as_they_are_read(tmp_path, header):
-    one, two = trunk("darknet19", size="pocket", top=True, seed=1), trunk("darknet19", size="pocket", top=True, seed=2)
-    one.block3[1].norm.running_mean.normal_()
-    save_darknet(one, tmp_path / "x.weights", header)
-    numbers = sum(p.numel() for p in one.parameters()) + sum(
-        b.numel() for name, b in one.named_buffers() if "running" in name
+    first, second = (
+        trunk("darknet19", size="pocket", top=True, seed=1),
+        trunk("darknet19", size="pocket", top=True, seed=2),
+    )
+    first.block3[1].norm.running_mean.normal_()
+    save_darknet(first, tmp_path / "x.weights", header)
+    numbers = sum(p.numel() for p in first.parameters()) + sum(
+        b.numel() for name, b in first.named_buffers() if "running" in name
     )
     assert (tmp_path / "x.weights").stat().st_size == header.size + 4 * numbers
-    assert load_darknet(two, tmp_path / "x.weights") == header
-    assert same(one, two)
+    assert load_darknet(second, tmp_path / "x.weights") == header
+    assert same(first, second)
 
 
 def test_the_published_files_have_the_size_that_is_read():
@@ -543,7 +554,7 @@ def test_the_published_files_have_the_size_that_is_read():
     """
     with torch.device("meta"):
         network = trunk("darknet19", top=True)
-    sizes = [4 * sum(each.numel() for each in part) for part in convolution_tensors(network)]
+    sizes = [4 * sum(tensor.numel() for tensor in part) for part in convolution_tensors(network)]
     assert len(sizes) == 19 and 16 + sum(sizes[:18]) == 79_327_120
 
 
@@ -554,8 +565,8 @@ def test_trunks_from_darknet_files(tmp_path):
     wanted = trunk("darknet19", size="pocket", seed=1)
     assert same(trunk("darknet19", tmp_path / "whole.weights", size="pocket", top=True), whole)
     for file in ("whole.weights", "darknet19_448.conv.23"):
-        found = trunk("darknet19", tmp_path / file, size="pocket")
-        assert same(found, wanted) and found.blocks == wanted.blocks
+        network = trunk("darknet19", tmp_path / file, size="pocket")
+        assert same(network, wanted) and network.blocks == wanted.blocks
     with pytest.raises(
         StudyError,
         match=r"has [\d,]+ bytes; 19 convolutions .*take [\d,]+. It ends exactly after "
@@ -565,20 +576,20 @@ def test_trunks_from_darknet_files(tmp_path):
 
 
 def test_the_first_convolutions_alone(tmp_path):
-    one, two = trunk("darknet19", size="pocket", seed=1), trunk("darknet19", size="pocket", seed=2)
-    before = {key: tensor.clone() for key, tensor in two.state_dict().items()}
-    save_darknet(one, tmp_path / "x.conv.3", n_convolutions=3)
-    assert count_stored_convolutions(two, tmp_path / "x.conv.3") == 3
-    load_darknet(two, tmp_path / "x.conv.3", n_convolutions=3)
+    first, second = trunk("darknet19", size="pocket", seed=1), trunk("darknet19", size="pocket", seed=2)
+    before = {key: tensor.clone() for key, tensor in second.state_dict().items()}
+    save_darknet(first, tmp_path / "x.conv.3", n_convolutions=3)
+    assert count_stored_convolutions(second, tmp_path / "x.conv.3") == 3
+    load_darknet(second, tmp_path / "x.conv.3", n_convolutions=3)
     changed = {
-        key.rpartition(".")[0] for key, tensor in two.state_dict().items() if not torch.equal(tensor, before[key])
+        key.rpartition(".")[0] for key, tensor in second.state_dict().items() if not torch.equal(tensor, before[key])
     }
     assert changed == {"block1.1.conv", "block2.1.conv", "block3.1.conv"}
-    assert torch.equal(two.block3[1].conv.weight, one.block3[1].conv.weight)
+    assert torch.equal(second.block3[1].conv.weight, first.block3[1].conv.weight)
 
 
 @pytest.mark.parametrize(
-    "change, said",
+    "change, message",
     [
         (lambda content: content[:-4], "takes? .*It was cut short in copying, or is of another network"),
         (lambda content: content[:-1], "It was cut short in copying"),
@@ -593,10 +604,10 @@ def test_the_first_convolutions_alone(tmp_path):
         ),
     ],
 )
-def test_darknet_files_that_do_not_fit(tmp_path, change, said):
+def test_darknet_files_that_do_not_fit(tmp_path, change, message):
     path = tmp_path / "x.weights"
     path.write_bytes(change(struct.pack("<3iQ", 0, 2, 0, 1) + np.ones(len(NUMBERS), "<f4").tobytes()))
-    with pytest.raises(StudyError, match=said):
+    with pytest.raises(StudyError, match=message):
         load_darknet(tiny(), path)
 
 

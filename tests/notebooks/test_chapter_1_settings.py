@@ -38,8 +38,8 @@ def runs(tmp_path, monkeypatch):
 
 
 def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
-    found, notebook = execute(CHAPTER, EVERYTHING)
-    surveys = {name.split(": ")[0] for name in found["results"]}
+    results, notebook = execute(CHAPTER, EVERYTHING)
+    surveys = {name.split(": ")[0] for name in results["results"]}
     assert {
         "deviation of accuracy",
         "settings, validation accuracy",
@@ -56,7 +56,7 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
         "AUROC, children to adults",
         "AUROC, children of two sites to two others",
     } <= surveys
-    assert {name.split(": ")[1] for name in found["results"] if name.startswith("opened, balanced")} >= {
+    assert {name.split(": ")[1] for name in results["results"] if name.startswith("opened, balanced")} >= {
         "nothing",
         "conv1",
         "block 1",
@@ -69,13 +69,13 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
         "Auto-RGN",
         "32 x 32 pixels",
     }
-    for name, told in found["results"].items():
-        if told.get("low") is not None and "loss" not in name:
-            assert told["low"] <= told["value"] <= told["high"], name
+    for name, result in results["results"].items():
+        if result.get("low") is not None and "loss" not in name:
+            assert result["low"] <= result["value"] <= result["high"], name
     orders = {
         claim.id
         for claim in load_ledger().claims
-        if claim.paper == 1 and claim.kind == "ordering" and claim.id in found["claims"]
+        if claim.paper == 1 and claim.kind == "ordering" and claim.id in results["claims"]
     }
     assert {
         "p1-ranking",
@@ -89,8 +89,8 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
         "p1-hospitals-generalize-poorly",
         "p1-late-blocks-needed",
     } <= orders
-    said = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
-    assert "Left out" not in said and "RuntimeWarning" not in said
+    output_text = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
+    assert "Left out" not in output_text and "RuntimeWarning" not in output_text
 
 
 def test_plain_papermill_takes_a_seed(tmp_path, runs):
@@ -140,13 +140,13 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "max_steps": 2,
     }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", rsna=adults, kermany=children) | fewer).folder
-    found = results_of(folder)
+    results = results_of(folder)
     assert (
-        found["parameters"]["size"] == "full"
-        and found["parameters"]["image_size"] == 224
-        and found["parameters"]["batch_size"] == 4
+        results["parameters"]["size"] == "full"
+        and results["parameters"]["image_size"] == 224
+        and results["parameters"]["batch_size"] == 4
     )
-    assert found["weights"] == "imagenet"
+    assert results["weights"] == "imagenet"
     html = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
     # as the paper prints them, and as they are
     assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2
@@ -154,8 +154,10 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
 
 def test_adults_may_be_nihs(tmp_path):
     adults = writers.write_release("nih", 400, 48, 0, tmp_path / "adults")
-    found = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
-    assert found["data"] == "phantom adults, phantom children" and found["real"] is False  # though a folder was named
+    results = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
+    assert (
+        results["data"] == "phantom adults, phantom children" and results["real"] is False
+    )  # though a folder was named
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):

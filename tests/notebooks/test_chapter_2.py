@@ -40,8 +40,8 @@ def test_six_networks_stand_beside_what_needs_none(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load_ledger(), executed[0]["claims"]
-    assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in said)
+    ledger, claims = load_ledger(), executed[0]["claims"]
+    assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert {
         "p2-vgg-better",
         "p2-gain-order",
@@ -58,7 +58,7 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
         "p2-threshold-matters",
         "p2-vgg-s1-accuracy",
         "p2-den-s2-f1",
-    } <= set(said)
+    } <= set(claims)
 
 
 def test_every_figure_of_the_paper_has_its_own(executed):
@@ -96,15 +96,15 @@ def test_each_study_is_kept(executed):
 
 
 def test_whether_maps_can_be_trusted_is_counted_from_the_table(executed):
-    asked = html_of(executed[1], "trust-table")
-    assert asked.count("<td>") == 3 * 5 and executed[0]["results"]["trusted"]["value"] == asked.count(">yes<")
+    table = html_of(executed[1], "trust-table")
+    assert table.count("<td>") == 3 * 5 and executed[0]["results"]["trusted"]["value"] == table.count(">yes<")
 
 
 def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
-    found = executed[0]["parameters"]
+    parameters = executed[0]["parameters"]
     children = kermany.read(
-        writers.cached_release("kermany", found["phantom_children"], found["image_size"], found["seed"]),
+        writers.cached_release("kermany", parameters["phantom_children"], parameters["image_size"], parameters["seed"]),
         say=lambda _: None,
     )
     learned = children.part("train")
@@ -115,9 +115,9 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
 def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     children = writers.write_release("kermany", 120, 48, 0, tmp_path / "children")
-    found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
-    assert found["parameters"]["split"] == "image" and found["data"] == "phantom children"
-    assert {name.split(": ")[0] for name in found["results"]} >= set(SIX)
+    results = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
+    assert results["parameters"]["split"] == "image" and results["data"] == "phantom children"
+    assert {name.split(": ")[0] for name in results["results"]} >= set(SIX)
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
@@ -147,10 +147,10 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "image_size": 64,
     }  # at 256 pixels two cores take ten minutes
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children) | fewer).folder
-    found = results_of(folder)
-    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    results = results_of(folder)
+    assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
     assert not [
-        name for name in found["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")
+        name for name in results["figures"] if name.startswith("panel") or name in ("copies", "truth", "shortcut")
     ]
     shown = html_of(nbformat.read(folder / "notebook.ipynb", 4), "model-table")
     assert all(name in shown for name in ("vgg16.safetensors", "resnet50v2.safetensors", "densenet201.safetensors"))

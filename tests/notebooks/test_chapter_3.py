@@ -43,11 +43,11 @@ def executed(execute):
 
 
 def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
-    found = html_of(executed[1], "table-1-code")
-    assert found.count("<table") == 2 and found.count(" / ") == 4 * 3 + 4 * 5 and "0.0006 / 0.0018" in found
+    table = html_of(executed[1], "table-1-code")
+    assert table.count("<table") == 2 and table.count(" / ") == 4 * 3 + 4 * 5 and "0.0006 / 0.0018" in table
     for metric in ("loss", "recall", "precision", "accuracy"):
-        told = executed[0]["results"][f"table 1, validation {metric}"]
-        assert told["low"] <= told["value"] <= told["high"]
+        result = executed[0]["results"][f"table 1, validation {metric}"]
+        assert result["low"] <= result["value"] <= result["high"]
 
 
 def test_both_scenarios_stand_beside_what_needs_no_network(executed):
@@ -60,7 +60,7 @@ def test_both_scenarios_stand_beside_what_needs_no_network(executed):
 
 
 def test_the_average_over_batches_comes_and_goes(executed):
-    results = {name: told["value"] for name, told in executed[0]["results"].items()}
+    results = {name: result["value"] for name, result in executed[0]["results"].items()}
     assert f"{results['published counts, never wrong, validation, in class order: recall']:.4f}" == "0.2256"
     assert f"{results['published counts, never wrong, training, in class order: recall']:.4f}" == "0.2237"
     assert results["published counts, never wrong, validation, shuffled: recall"] == pytest.approx(1, abs=0.01)
@@ -80,16 +80,16 @@ def test_a_kept_prefix_changes_nothing(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load_ledger(), executed[0]["claims"]
-    assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in said)
-    assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(said)
-    assert not SYNTHETIC & set(said)  # of phantoms that were written without pneumonia nothing follows
+    ledger, claims = load_ledger(), executed[0]["claims"]
+    assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in claims)
+    assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(claims)
+    assert not SYNTHETIC & set(claims)  # of phantoms that were written without pneumonia nothing follows
     assert {
         f"p3-f{fold}-{part}-{metric}"
         for fold in (1, 2, 3)
         for part in ("train", "val")
         for metric in ("loss", "recall", "precision", "accuracy")
-    } <= set(said)
+    } <= set(claims)
 
 
 def test_figures_have_words(executed):
@@ -117,14 +117,14 @@ def test_each_study_is_kept(executed):
             "generators, shown fine: auroc",
         )
     )
-    for name, told in executed[0]["results"].items():
-        if told.get("low") is not None:
-            assert told["low"] <= told["value"] <= told["high"], name
+    for name, result in executed[0]["results"].items():
+        if result.get("low") is not None:
+            assert result["low"] <= result["value"] <= result["high"], name
 
 
 def test_the_corrected_interval_is_the_wider(executed):
-    found = html_of(executed[1], "enough-table")
-    usual, corrected = (float(text) for text in re.findall(r"<td>(\d\.\d+)</td>", found))
+    table = html_of(executed[1], "enough-table")
+    usual, corrected = (float(text) for text in re.findall(r"<td>(\d\.\d+)</td>", table))
     assert corrected / usual == pytest.approx(((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5, abs=0.02)
 
 
@@ -163,10 +163,12 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "survey_folds": 0,
     }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", covid_gan=generated, curated_covid=others) | fewer).folder
-    found = results_of(folder)
-    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert SYNTHETIC <= set(found["claims"])
-    assert "pictures" not in found["figures"] and not [name for name in found["results"] if name.startswith("findings")]
+    results = results_of(folder)
+    assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
+    assert SYNTHETIC <= set(results["claims"])
+    assert "pictures" not in results["figures"] and not [
+        name for name in results["results"] if name.startswith("findings")
+    ]
     notebook = nbformat.read(folder / "notebook.ipynb", 4)
     shown = html_of(notebook, "model-table")
     assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown

@@ -37,8 +37,8 @@ def test_six_accuracies_stand_beside_the_papers_and_beside_what_needs_no_network
     assert all(printed in beside for printed in ("0.812", "0.823", "0.831", "0.962", "0.915", "0.914"))
     for model in MODELS:
         for part in ("training", "validation", "test"):
-            told = results["results"][f"{part} accuracy: {model}"]
-            assert 0 <= told["low"] <= told["value"] <= told["high"] <= 1
+            result = results["results"][f"{part} accuracy: {model}"]
+            assert 0 <= result["low"] <= result["value"] <= result["high"] <= 1
     assert all(
         name in shown(notebook, "accuracies-floor") for name in (*MODELS, "majority", "32 x 32 pixels", "frame only")
     )
@@ -52,34 +52,34 @@ def test_parameters_come_out_as_the_paper_counts_them(executed):
 
 
 def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
-    found = executed[0]["results"]
+    results = executed[0]["results"]
     assert (
-        0.2 < found["images_with_a_copy"]["value"] < 0.5
-        and found["curated_from_children"]["low"] < 0.35 < found["curated_from_children"]["high"]
+        0.2 < results["images_with_a_copy"]["value"] < 0.5
+        and results["curated_from_children"]["low"] < 0.35 < results["curated_from_children"]["high"]
     )
-    assert found["test images with a copy in training: split by image"]["value"] > 0.1
-    assert found["test images with a copy in training: split by group"]["value"] == 0
+    assert results["test images with a copy in training: split by image"]["value"] > 0.1
+    assert results["test images with a copy in training: split by group"]["value"] == 0
     assert (
-        found["test images whose patient is in training: split by group"]["value"]
+        results["test images whose patient is in training: split by group"]["value"]
         == 0
         < 0.05
-        < found["test images whose patient is in training: split by image"]["value"]
+        < results["test images whose patient is in training: split by image"]["value"]
     )
     assert (
-        "accuracy, with a copy in training: network, split by image" in found
-        and "accuracy, with a copy in training: network, split by group" not in found
+        "accuracy, with a copy in training: network, split by image" in results
+        and "accuracy, with a copy in training: network, split by group" not in results
     )
     assert "p4-sources-apart" not in executed[0]["claims"]  # of a phantom that was written with copies nothing follows
 
 
 def test_frozen_layers_computed_once_leave_the_same_network(executed):
-    found = executed[0]["results"]
-    assert found["prefix on and off, largest difference of weights"]["value"] < 1e-6
+    results = executed[0]["results"]
+    assert results["prefix on and off, largest difference of weights"]["value"] < 1e-6
     assert (
-        found["prefix on and off, largest difference of probabilities"]["value"]
+        results["prefix on and off, largest difference of probabilities"]["value"]
         < 1e-6
         < 1e-4
-        < found["prefix on and off, largest move of a weight"]["value"]
+        < results["prefix on and off, largest move of a weight"]["value"]
     )
 
 
@@ -94,8 +94,8 @@ def test_the_order_of_classes_is_told_from_the_rows(executed):
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load_ledger(), executed[0]["claims"]
-    assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in said)
+    ledger, claims = load_ledger(), executed[0]["claims"]
+    assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert {
         "p4-head-train",
         "p4-head-validation",
@@ -117,8 +117,8 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
         "p4-viral-normal-confused",
         "p4-struggles-with-viral",
         "p4-retraining-may-overfit",
-    } == set(said)
-    assert said["p4-test-accuracy"]["value"] == pytest.approx(
+    } == set(claims)
+    assert claims["p4-test-accuracy"]["value"] == pytest.approx(
         100 * executed[0]["results"]["test accuracy: top layers open"]["value"]
     )
 
@@ -170,9 +170,9 @@ def test_each_study_is_kept(executed):
             "alone, with weight decay",
         )
     )
-    for name, told in executed[0]["results"].items():
-        if "low" in told:
-            assert told["low"] <= told["value"] <= told["high"], name
+    for name, result in executed[0]["results"].items():
+        if "low" in result:
+            assert result["low"] <= result["value"] <= result["high"], name
     assert "RuntimeWarning" not in all_shown(executed[1])
 
 
@@ -200,12 +200,12 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "image_size": 96,
     }  # at 160 pixels one core takes minutes
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children, curated_covid=curated) | fewer).folder
-    found = results_of(folder)
-    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert not {"samples", "copies"} & set(found["figures"]) and "left out" in shown(
+    results = results_of(folder)
+    assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
+    assert not {"samples", "copies"} & set(results["figures"]) and "left out" in shown(
         nbformat.read(folder / "notebook.ipynb", 4), "data-samples"
     )
-    assert found["claims"]["p4-sources-apart"]["high"] < 0  # these were written with copies
+    assert results["claims"]["p4-sources-apart"]["high"] < 0  # these were written with copies
 
 
 def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
@@ -214,9 +214,9 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     children = writers.write_release("kermany", 160, 32, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")
     folder = run(CHAPTER, SHORTEST | {"data_root": str(children), "split": "group"}).folder
-    found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
-    assert found["data"] == "real children alone" and "of the children alone" in shown(notebook, "data-covid-table")
-    assert "curated_from_children" not in found["results"]
+    results, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+    assert results["data"] == "real children alone" and "of the children alone" in shown(notebook, "data-covid-table")
+    assert "curated_from_children" not in results["results"]
 
 
 def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):

@@ -69,8 +69,8 @@ def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):
     assert "0.916" in shown(executed[1], "floors-table")  # silence
     for reading in ("one label", "summed", "each label"):
         for what in ("accuracy", "loss"):
-            told = executed[0]["results"][f"constant {what}: {reading}"]
-            assert told["low"] <= told["value"] <= told["high"]
+            result = executed[0]["results"][f"constant {what}: {reading}"]
+            assert result["low"] <= result["value"] <= result["high"]
 
 
 def test_every_classifier_of_the_paper_is_in_the_table_with_what_needs_none(executed):
@@ -106,10 +106,12 @@ def test_the_grid_is_held_against_the_majority_and_against_luck(executed):
 
 
 def test_frozen_layers_computed_once_leave_the_same_network(executed):
-    found = executed[0]["results"]
-    assert found["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
-    by_c = [found[f"cells from a shared prefix, times as fast: c = {c}"]["value"] for c in (0, 2)]
-    assert min(by_c) <= found["cells from a shared prefix, times as fast: sampled cells together"]["value"] <= max(by_c)
+    results = executed[0]["results"]
+    assert results["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
+    by_c = [results[f"cells from a shared prefix, times as fast: c = {c}"]["value"] for c in (0, 2)]
+    assert (
+        min(by_c) <= results["cells from a shared prefix, times as fast: sampled cells together"]["value"] <= max(by_c)
+    )
     assert re.search(
         "once for all 4 cells|nothing was computed for all of them together", shown(executed[1], "prefix-table")
     )  # where the book under test has trained them before
@@ -117,20 +119,20 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
 
 def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
     """Not only are its inputs small: what the trained network says of one image and of another is nearly the same."""
-    found = executed[0]["results"]
+    results = executed[0]["results"]
     for name, softmax, nothing in (
         ("deviation over images of an input to the new layer", "softmax", "nothing"),
         ("spread of a probability over images", "softmax between", "nothing between"),
     ):
-        assert 0 < found[f"{name}: {softmax}"]["value"] < 0.1 * found[f"{name}: {nothing}"]["value"]
-    assert found["spread of a probability over images: majority"]["value"] < 1e-12
+        assert 0 < results[f"{name}: {softmax}"]["value"] < 0.1 * results[f"{name}: {nothing}"]["value"]
+    assert results["spread of a probability over images: majority"]["value"] < 1e-12
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
-    ledger, said = load_ledger(), executed[0]["claims"]
-    assert set(said) == ORDERS | METRICS and TRAINED < ORDERS
-    assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in said)
-    assert said["p5-multi-accuracy"]["value"] == pytest.approx(
+    ledger, claims = load_ledger(), executed[0]["claims"]
+    assert set(claims) == ORDERS | METRICS and TRAINED < ORDERS
+    assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
+    assert claims["p5-multi-accuracy"]["value"] == pytest.approx(
         100 * executed[0]["results"]["accuracy: from nothing, each label"]["value"]
     )
     split_more, split_mean = (
@@ -138,15 +140,15 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
         1 / TINY["seeds"] + 0.1 / 0.8,
     )  # of squares: how far one more split reaches, and the mean of splits that share training images
     alike = [executed[0]["results"][f"one answer for all images: {name}"] for name in LONG]
-    reach = [(each["value"] - each["low"]) * (split_mean / split_more) ** 0.5 for each in alike]
-    weaker = min((each["value"] - 0.99 - far for each, far in zip(alike, reach)))
-    assert said["p5-transfer-is-majority"]["low"] == pytest.approx(weaker)
+    reach = [(result["value"] - result["low"]) * (split_mean / split_more) ** 0.5 for result in alike]
+    weaker = min((result["value"] - 0.99 - far for result, far in zip(alike, reach)))
+    assert claims["p5-transfer-is-majority"]["low"] == pytest.approx(weaker)
 
 
 def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_stands(executed):
-    results, said = executed[0]["results"], executed[0]["claims"]
+    results, claims = executed[0]["results"], executed[0]["claims"]
     for claim, name in zip(("p5-gain-first", "p5-gain-second"), LONG):
-        assert said[claim]["value"] == pytest.approx(
+        assert claims[claim]["value"] == pytest.approx(
             100 * results[f"gain over labels after the epochs of the grid: {name}"]["value"]
         )
         assert (
@@ -162,9 +164,9 @@ def test_every_figure_has_words_and_every_number_its_interval(executed):
         figures
     )
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
-    for name, told in executed[0]["results"].items():
-        if isinstance(told.get("low"), float) and isinstance(told["value"], float):
-            assert told["low"] <= told["value"] <= told["high"], name
+    for name, result in executed[0]["results"].items():
+        if isinstance(result.get("low"), float) and isinstance(result["value"], float):
+            assert result["low"] <= result["value"] <= result["high"], name
     everything = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
     assert "RuntimeWarning" not in everything and "UserWarning" not in everything
 
@@ -205,7 +207,7 @@ def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own()
     assert not [name for name in known if name not in below]
     check_parameters(known, given)
     assert set(known) - set(given) == {"data_root", "phantom_images"}
-    assert tier(CHAPTER, {name: each.default for name, each in known.items()} | given) == "paper"
+    assert tier(CHAPTER, {name: value.default for name, value in known.items()} | given) == "paper"
     first, last = ledger.value("p5-open-layers")
     assert (
         given["grid_layers"] == list(range(first, last + 1))
@@ -258,12 +260,12 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "baseline_epochs": 1,
     }
     folder = run(CHAPTER, on_the_page(CHAPTER, "paper", nih=root) | fewer).folder
-    found, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
-    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
+    results, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+    assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
     assert {
         f"longer, mean AUROC: {name}" for name in ("nothing between", "augmented as in the paper", "majority")
-    } <= set(found["results"]) and "a new form at each step" in shown(notebook, "more-table")
-    assert not {"samples", "augmented"} & set(found["figures"]) and "left out" in shown(notebook, "data-samples")
+    } <= set(results["results"]) and "a new form at each step" in shown(notebook, "more-table")
+    assert not {"samples", "augmented"} & set(results["figures"]) and "left out" in shown(notebook, "data-samples")
     assert "<td>1,000</td>" in html_of(notebook, "why-table")
 
 
@@ -275,20 +277,20 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     root = writers.write_release("nih", 240, 32, 0, tmp_path / "nih")
     for name in ("train_val_list.txt", "test_list.txt"):
         (root / name).unlink()
-    asked = tried_on_the_page(CHAPTER, nih=root)
-    before, after, done = begun_again(CHAPTER, asked, "c 0, s 50-*")
+    settings = tried_on_the_page(CHAPTER, nih=root)
+    before, after, done = begun_again(CHAPTER, settings, "c 0, s 50-*")
     assert "found again" in done.stdout and before == after and len(after) == 1
     (manifest,) = runs.rglob("manifest.json")
-    notebook, found = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
+    notebook, results = nbformat.read(manifest.parent / "notebook.ipynb", 4), results_of(manifest.parent)["results"]
     assert (
         "no official lists" in shown(notebook, "split-official")
-        and "patients shared, split by official" not in found
-        and found["patients shared, split by patient"]["value"] == 0
+        and "patients shared, split by official" not in results
+        and results["patients shared, split by patient"]["value"] == 0
     )
     assert "Hernia" in shown(notebook, "split-judged")
     assert (
-        found["without the softmax over with it, mean AUROC"]["value"] != 0
-        and "mean AUROC: softmax between, first choice" in found
+        results["without the softmax over with it, mean AUROC"]["value"] != 0
+        and "mean AUROC: softmax between, first choice" in results
     )  # though the choices have none
     assert (
         not TRAINED & set(results_of(manifest.parent)["claims"])
@@ -299,7 +301,7 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     cells = "c ?, s 50-*"
     first = pieces_in(runs, cells)
     assert len(first) == 2
-    both = killed_at(CHAPTER, asked | {"grid_layers": [0, 2, 5], "lr": 0.002}, cells, 5)
+    both = killed_at(CHAPTER, settings | {"grid_layers": [0, 2, 5], "lr": 0.002}, cells, 5)
     assert first < both and len(both - first) == 3  # c = 0 and 2 again, at the other rate, and c = 5
 
 
@@ -312,13 +314,13 @@ def test_a_size_beyond_the_images_ends_before_anything_is_trained(tmp_path, monk
 
 def test_values_that_make_no_grid_are_refused_at_once():
     known = chapter_parameters(CHAPTER)
-    for given, said in (
+    for given, message in (
         ({"grid_layers": [-1]}, "lies in"),
         ({"grid_sizes": "100"}, "takes"),
         ({"between": "relu"}, "is one of softmax, nothing"),
         ({"split": "persons"}, "is one of"),
     ):
-        with pytest.raises(ParameterError, match=said):
+        with pytest.raises(ParameterError, match=message):
             check_parameters(known, given)
 
 

@@ -50,18 +50,18 @@ def executed(execute):
 def test_all_detectors_stand_beside_what_sees_no_image(executed):
     results, notebook = executed
     for cell in ("scores-table", "others-table"):
-        told = shown(notebook, cell)
-        assert all(f"<td>{name}</td>" in told for name in DETECTORS), cell
-        assert sum(f"<td>{name}</td>" in told for name in BLIND) >= 4, cell
+        table = shown(notebook, cell)
+        assert all(f"<td>{name}</td>" in table for name in DETECTORS), cell
+        assert sum(f"<td>{name}</td>" in table for name in BLIND) >= 4, cell
     for name in (*DETECTORS, *BLIND):
-        told = results["results"][f"area F1, confidence: {name}"]
-        assert told["value"] == "undefined" or 0 <= told["low"] <= told["value"] <= told["high"] <= 1
+        table = results["results"][f"area F1, confidence: {name}"]
+        assert table["value"] == "undefined" or 0 <= table["low"] <= table["value"] <= table["high"] <= 1
     assert all(name in shown(notebook, "systems-table") for name in DETECTORS)
 
 
 def test_the_papers_figures_stand_beside_ours(executed):
-    told = shown(executed[1], "scores-table")
-    assert all(printed in told for printed in ("0.173", "0.213", "0.191", "about 0.15"))
+    table = shown(executed[1], "scores-table")
+    assert all(printed in table for printed in ("0.173", "0.213", "0.191", "about 0.15"))
     assert (
         "24 of 129" in shown(executed[1], "silence-table")
         and "<td>425</td>" in shown(executed[1], "yolo-filters")
@@ -70,11 +70,11 @@ def test_the_papers_figures_stand_beside_ours(executed):
 
 
 def test_who_sees_no_image_scores_on_all_of_nihs_boxes_as_the_audit_has_it(executed):
-    found = executed[0]["results"]
-    assert found["all boxes of NIH, area F1: location prior"]["value"] == pytest.approx(0.182, abs=0.01)
-    assert found["all boxes of NIH, area F1: location prior, rescaled"]["value"] == pytest.approx(0.272, abs=0.01)
-    assert found["all boxes of NIH, area F1: everything"]["value"] == pytest.approx(0.146, abs=0.001)
-    assert found["all boxes of NIH, area F1: nothing"]["value"] in (0, "undefined")
+    results = executed[0]["results"]
+    assert results["all boxes of NIH, area F1: location prior"]["value"] == pytest.approx(0.182, abs=0.01)
+    assert results["all boxes of NIH, area F1: location prior, rescaled"]["value"] == pytest.approx(0.272, abs=0.01)
+    assert results["all boxes of NIH, area F1: everything"]["value"] == pytest.approx(0.146, abs=0.001)
+    assert results["all boxes of NIH, area F1: nothing"]["value"] in (0, "undefined")
 
 
 def test_boxes_without_a_cell_are_counted_and_the_official_list_is_named(executed):
@@ -85,19 +85,19 @@ def test_boxes_without_a_cell_are_counted_and_the_official_list_is_named(execute
 
 
 def test_a_split_by_patient_shares_no_patient(executed):
-    found = executed[0]["results"]
-    assert found["tested boxes whose patient is trained on: split by patient"]["value"] == 0
-    assert found["tested boxes whose patient is trained on: split by image"]["value"] > 0
-    assert found["tested boxes whose patient is trained on: NIH's own table"]["value"] == pytest.approx(
+    results = executed[0]["results"]
+    assert results["tested boxes whose patient is trained on: split by patient"]["value"] == 0
+    assert results["tested boxes whose patient is trained on: split by image"]["value"] > 0
+    assert results["tested boxes whose patient is trained on: NIH's own table"]["value"] == pytest.approx(
         0.29, abs=0.04
     )  # counted apart from this code
 
 
 def test_confidence_is_recorded_by_epoch(executed):
-    found = executed[0]["results"]
+    results = executed[0]["results"]
     for epoch in (1, 2):
-        assert 0 <= found[f"images with a box after epoch {epoch}"]["value"] <= 1
-    assert {"highest score falls by", "highest score rises again by"} <= set(found)
+        assert 0 <= results[f"images with a box after epoch {epoch}"]["value"] <= 1
+    assert {"highest score falls by", "highest score rises again by"} <= set(results)
 
 
 def test_frozen_layers_computed_once_leave_the_same_detector(executed):
@@ -123,9 +123,9 @@ def test_every_study_is_kept(executed):
         "IoBB accuracy at 0.5",
     } <= names
     assert {"beyond, pointing: FCOS", "beyond, pointing: Grad-CAM, no boxes"} <= set(executed[0]["results"])
-    for name, told in executed[0]["results"].items():
-        if "low" in told and all(isinstance(told[each], (int, float)) for each in ("low", "value", "high")):
-            assert told["low"] <= told["value"] <= told["high"], name
+    for name, result in executed[0]["results"].items():
+        if "low" in result and all(isinstance(result[bound], (int, float)) for bound in ("low", "value", "high")):
+            assert result["low"] <= result["value"] <= result["high"], name
 
 
 def test_what_it_says_of_claims_is_in_the_ledger(executed):
@@ -172,8 +172,8 @@ def test_every_figure_has_words(executed):
 
 
 def test_no_warning_stands_on_the_page(executed):
-    told = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
-    assert "Warning" not in told
+    output_text = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
+    assert "Warning" not in output_text
 
 
 def test_the_papers_own_settings_run(tmp_path, monkeypatch):
@@ -211,10 +211,10 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
         "resamples": 10,
         "max_steps": 1,
     }
-    found = results_of(run(CHAPTER, on_the_page(CHAPTER, "paper", nih=folder) | fewer).folder)
-    assert found["weights"] == "imagenet" and found["parameters"]["size"] == "full" and found["real"] is True
-    assert not {"samples", "found"} & set(found["figures"])
-    assert found["results"]["area F1, confidence: grid network"]["value"] != "undefined"
+    results = results_of(run(CHAPTER, on_the_page(CHAPTER, "paper", nih=folder) | fewer).folder)
+    assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
+    assert not {"samples", "found"} & set(results["figures"])
+    assert results["results"]["area F1, confidence: grid network"]["value"] != "undefined"
 
 
 def test_as_many_images_are_not_fewer(tmp_path, monkeypatch):

@@ -78,7 +78,9 @@ def of_the_paper(name: str) -> dict:
 def test_every_parameter_is_read(name):
     _, *sources = ["".join(cell["source"]) for cell in PAPERS[name].notebook()["cells"] if cell["cell_type"] == "code"]
     below = "\n".join(sources)
-    assert not [each for each in chapter_parameters(PAPERS[name]) if not re.search(rf"\b{each}\b", below)]
+    assert not [
+        parameter for parameter in chapter_parameters(PAPERS[name]) if not re.search(rf"\b{parameter}\b", below)
+    ]
 
 
 @pytest.mark.parametrize("name", PAPERS)
@@ -86,12 +88,19 @@ def test_the_papers_settings_are_whole_and_are_its_tier(name):
     known, given, ledger = chapter_parameters(PAPERS[name]), of_the_paper(name), load_ledger()
     check_parameters(known, given)
     assert not {
-        each for each in known if each not in given and not known[each].path_kind and not each.startswith("phantom_")
+        parameter_name
+        for parameter_name in known
+        if parameter_name not in given
+        and not known[parameter_name].path_kind
+        and not parameter_name.startswith("phantom_")
     }
-    assert tier(PAPERS[name], {each: parameter.default for each, parameter in known.items()} | given) == "paper"
+    assert (
+        tier(PAPERS[name], {parameter_name: parameter.default for parameter_name, parameter in known.items()} | given)
+        == "paper"
+    )
     assert given["weights"] == "imagenet" and given["max_steps"] == 0
-    assert {each: given[each] for each in IN_LEDGER[name]} == {
-        each: ledger.value(claim) for each, claim in IN_LEDGER[name].items()
+    assert {parameter_name: given[parameter_name] for parameter_name in IN_LEDGER[name]} == {
+        parameter_name: ledger.value(claim) for parameter_name, claim in IN_LEDGER[name].items()
     }
 
 

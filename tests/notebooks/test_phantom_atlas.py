@@ -48,8 +48,8 @@ def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_p
         < results["results"]["straight_through_lungs"]["value"]
     )
     cells = nbformat.read(folder / "notebook.ipynb", 4).cells
-    told = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
-    assert not told, "a warning would stand on the page"
+    warnings = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    assert not warnings, "a warning would stand on the page"
 
 
 def test_the_page_is_kept_without_outputs_and_reads_all_its_parameters():
@@ -67,8 +67,8 @@ def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
     assert absent.shape == (48, 48) and not absent.any() and figures.describe_location(absent).startswith("nowhere")
     film = shots.image[0].numpy()
     plain, lined = (
-        np.asarray(saved(figures.image_plate([film], ["film"], 1, outlines=each)).convert("RGB"))
-        for each in (None, [{figures.AMBER: absent}])
+        np.asarray(saved(figures.image_plate([film], ["film"], 1, outlines=item)).convert("RGB"))
+        for item in (None, [{figures.AMBER: absent}])
     )
     assert np.array_equal(plain, lined)
     saved(figures.finding_comparison([{"name": "Hernia", "without": film, "with": film, "mask": absent}]))

@@ -51,13 +51,13 @@ def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed)
         "weighed over not weighed",
         "40 images over 20",
     ):
-        for asked in ("AUROC of children", "balanced accuracy of children", "AUROC of adults"):
-            told = results[f"gain, {asked}: {effect}"]
-            assert told["low"] <= told["value"] <= told["high"]
-        each = [
+        for score_name in ("AUROC of children", "balanced accuracy of children", "AUROC of adults"):
+            result = results[f"gain, {score_name}: {effect}"]
+            assert result["low"] <= result["value"] <= result["high"]
+        gains = [
             results[f"gain by trunk, AUROC of children: {effect}, {name}"]["value"] for name in ("ResNet18", "VGG16")
         ]
-        assert np.mean(each) == pytest.approx(
+        assert np.mean(gains) == pytest.approx(
             results[f"gain, AUROC of children: {effect}"]["value"]
         )  # the mean of the trunks' means is the mean over draws of the mean trunk
     assert sum(
@@ -120,33 +120,33 @@ def test_every_figure_has_words(executed):
 
 def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(executed):
     """Rates of pocket networks are the chapters' own; shares of the steps and numbers of layers are the papers'."""
-    ledger, said = load_ledger(), shown(executed[1], "protocols-table")
+    ledger, table = load_ledger(), shown(executed[1], "protocols-table")
     chapter = {
-        number: {name: each.default for name, each in chapter_parameters(find_chapter(number)).items()}
+        number: {name: parameter.default for name, parameter in chapter_parameters(find_chapter(number)).items()}
         for number in "12345"
     }
     assert (
-        "last block + head, 1.00, adam 0.001" in said
+        "last block + head, 1.00, adam 0.001" in table
         and chapter["1"]["lr"] == ledger.value("p1-learning-rate") == 0.001
     )
     assert (
-        "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in said
+        "head, 0.50, adam 0.001; all, 0.50, adam 0.0001" in table
         and chapter["2"]["lr"] == 0.001
         and chapter["2"]["rate_factor"] == 0.1
         and 2 * chapter["2"]["threshold"] == chapter["2"]["epochs"]
     )
     assert (
-        "head, 0.75, sgd 0.001; all but batch norm, 0.25, sgd 0.001" in said
+        "head, 0.75, sgd 0.001; all but batch norm, 0.25, sgd 0.001" in table
         and chapter["3"]["tuning_lr"] == 0.001
         and (chapter["3"]["momentum"], chapter["3"]["decay"], chapter["3"]["views"]) == (0.9, 1e-6, 2)
     )
-    assert "head, 0.33, adam 0.003; top 14 + head, 0.67, adam 0.001" in said and (
+    assert "head, 0.33, adam 0.003; top 14 + head, 0.67, adam 0.001" in table and (
         chapter["4"]["lr"],
         chapter["4"]["tuning_lr"],
         chapter["4"]["top_layers"],
     ) == (0.003, 0.001, 14)
     assert (
-        "final layers + head, 1.00, adam 0.001" in said
+        "final layers + head, 1.00, adam 0.001" in table
         and chapter["5"]["lr"] == 0.001
         and chapter["5"]["between"] == "softmax"
         and max(ledger.value("p5-open-layers")) == max(chapter["5"]["tested_layers"])
@@ -157,7 +157,7 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
     """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as
     either.
     """
-    found = synthesis_effects.recorded_effects()
+    results = synthesis_effects.recorded_effects()
     for effect, chapter, measure, given, without in synthesis_effects.RECORDED_RESULTS:
         assert any(
             {given, without} - {""} <= record.results.keys() for record in records.read_records(chapter).values()
@@ -166,27 +166,27 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
             given,
             without,
         )
-    assert (found["low"] <= found["difference"]).all() and (found["difference"] <= found["high"]).all()
+    assert (results["low"] <= results["difference"]).all() and (results["difference"] <= results["high"]).all()
     record = records.read_records(synthesis_effects.CHAPTER_2)["real-radiographs"]
-    row = found[
-        (found["chapter"] == synthesis_effects.CHAPTER_2)
-        & (found["record"] == "real radiographs")
-        & (found["measure"] == "AUROC, VGG16")
+    row = results[
+        (results["chapter"] == synthesis_effects.CHAPTER_2)
+        & (results["record"] == "real radiographs")
+        & (results["measure"] == "AUROC, VGG16")
     ].iloc[0]
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
         "paired"
     ]
     record = records.read_records(synthesis_effects.CHAPTER_1)["real-radiographs"]
-    (one, *one_reach), (other, *other_reach) = (
+    (first, *one_reach), (second, *other_reach) = (
         record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
     )
-    row = found[
-        (found["chapter"] == synthesis_effects.CHAPTER_1)
-        & (found["record"] == "real radiographs")
-        & (found["effect"] == synthesis_effects.PRETRAINED)
+    row = results[
+        (results["chapter"] == synthesis_effects.CHAPTER_1)
+        & (results["record"] == "real radiographs")
+        & (results["effect"] == synthesis_effects.PRETRAINED)
     ].iloc[0]
     assert (
-        row["difference"] == pytest.approx(one - other)
+        row["difference"] == pytest.approx(first - second)
         and row["high"] - row["low"] >= max(np.ptp(one_reach), np.ptp(other_reach))
         and not row["paired"]
     )
@@ -198,7 +198,7 @@ def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
 
 
 def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
-    told = {"up": (0.2, 0.1, 0.3), "down": (-0.2, -0.3, -0.1), "none": (0.0, -0.1, 0.1)}
+    differences = {"up": (0.2, 0.1, 0.3), "down": (-0.2, -0.3, -0.1), "none": (0.0, -0.1, 0.1)}
     pairs = {
         "both up": ("up", "up"),
         "both down": ("down", "down"),
@@ -208,7 +208,8 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
         "neither": ("none", "none"),
     }
     ours, theirs = (
-        {words: dict(zip(("value", "low", "high"), told[pair[at]])) for words, pair in pairs.items()} for at in (0, 1)
+        {words: dict(zip(("value", "low", "high"), differences[pair[index]])) for words, pair in pairs.items()}
+        for index in (0, 1)
     )
     record = replace(
         records.read_records(synthesis_effects.CHAPTER_2)["real-radiographs"],
@@ -239,17 +240,17 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
 def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed):
     """From the committed record, as far as it asked what this small run asks."""
     record, notebook = records.read_records("synthesis")["real-radiographs"], executed[1]
-    said, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
+    table, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
     value, low, high = record.value("gain, AUROC of children: pre-trained over random weights")
     assert (
         record.real
-        and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in said
+        and f"{value:+.3f} ({low:+.3f} to {high:+.3f})" in table
         and f"Clear gains: pre-trained over random weights {value:+.3f}" in taken
     )
     assert (
         "On real radiographs, on record" in taken
         and "Does a phantom say what a radiograph says?" in taken
-        and "rank correlation" in said
+        and "rank correlation" in table
     )
 
 
@@ -272,8 +273,8 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
         for name, deviation in made.items()
         for drawn in [random.standard_normal(shape[name])]
     )
-    for name, found in estimate_components(scores).items():
-        assert found == pytest.approx(made[name] ** 2, rel=0.1), name
+    for name, component in estimate_components(scores).items():
+        assert component == pytest.approx(made[name] ** 2, rel=0.1), name
     assert sum(component_shares(scores).values()) == pytest.approx(1)
     exact = estimate_components(np.arange(4.0)[:, None, None] + np.arange(3.0)[None, :, None] + np.zeros((4, 3, 5)))
     assert exact == pytest.approx(
@@ -292,18 +293,18 @@ def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
     scores = np.random.default_rng(1).standard_normal((6, 8)) + np.arange(6)[:, None]
     rows = 8 * scores.mean(1).var(ddof=1)
     rest = ((scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()) ** 2).sum() / (5 * 7)
-    found = estimate_components(scores[:, None, :])
+    results = estimate_components(scores[:, None, :])
     assert (
-        found["rows"] == pytest.approx((rows - rest) / 8)
-        and found["rest"] == pytest.approx(rest)
-        and found["columns"] == found["rows x columns"] == 0
+        results["rows"] == pytest.approx((rows - rest) / 8)
+        and results["rest"] == pytest.approx(rest)
+        and results["columns"] == results["rows x columns"] == 0
     )
     assert stats.f.sf(rows / rest, 5, 35) < 0.01
 
 
 def test_the_jackknife_of_a_mean_is_students_interval():
     scores = np.random.default_rng(2).standard_normal((3, 2, 6))
-    value, low, high = jackknife_ci(lambda each: each.mean(), scores)
+    value, low, high = jackknife_ci(lambda sample: sample.mean(), scores)
     by_draw = scores.mean((0, 1))
     assert (low, high) == pytest.approx(
         stats.t.interval(0.95, 5, by_draw.mean(), stats.sem(by_draw))
@@ -318,7 +319,7 @@ def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
     for _ in range(300):
         scores = row[:, None, None] + column[None, :, None] + random.standard_normal((4, 3, 5))
         _, low, high = jackknife_ci(
-            lambda each: component_shares(each)["columns"] - component_shares(each)["rows"], scores
+            lambda sample: component_shares(sample)["columns"] - component_shares(sample)["rows"], scores
         )
         held += low <= true <= high
     assert 0.88 < held / 300 <= 1
@@ -331,7 +332,7 @@ def test_a_design_that_cannot_be_taken_apart_is_refused(shape):
 
 
 def test_of_two_draws_there_is_no_interval():
-    assert np.isnan(jackknife_ci(lambda each: each.mean(), np.ones((2, 2, 2)))[1:]).all()
+    assert np.isnan(jackknife_ci(lambda sample: sample.mean(), np.ones((2, 2, 2)))[1:]).all()
 
 
 # how many test images
@@ -367,13 +368,13 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
         "conv5_x + head",
     )
     dls = children.dataloaders(32, 8, stats=net.about.stats)
-    asked = children.part("test").loader(32, 16, stats=net.about.stats)
-    dls.loaders.append(asked)
+    test_loader = children.part("test").loader(32, 16, stats=net.about.stats)
+    dls.loaders.append(test_loader)
     compute_features(dls, net, precision="float32")
     learn = learner(dls, net, optimizer=adam(0.001), precision="float32", max_steps=3)
     with fitting(learn, cache="on"):
         learn.fit(1)
-        kept, whole = predict(learn, learn.dls.loaders[2]), predict(learn, asked)
+        kept, whole = predict(learn, learn.dls.loaders[2]), predict(learn, test_loader)
     assert kept.question == whole.question and not np.allclose(whole.probabilities, whole.probabilities[0])
     np.testing.assert_allclose(kept.probabilities, whole.probabilities, atol=1e-5)
 
@@ -428,15 +429,15 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
         name: writers.write_release(name, images, 48, 0, tmp_path / name)
         for name, images in (("rsna", 80), ("kermany", 160))
     }
-    found = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
-    assert found["parameters"]["rates"] == "paper" and "40 images over 20" in str(found["results"])
+    results = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, **folders)).folder)
+    assert results["parameters"]["rates"] == "paper" and "40 images over 20" in str(results["results"])
 
 
 # bad input
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "given, message",
     [
         ({"trunks": ["resnet18", "resnet19"]}, "did you mean resnet18"),
         ({"seeds": 1}, r"\[2, 1000\]"),
@@ -444,16 +445,16 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
         ({"rates": "own"}, "pocket, paper"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(given, told):
-    with pytest.raises(ParameterError, match=told):
+def test_what_cannot_be_is_refused_before_anything_runs(given, message):
+    with pytest.raises(ParameterError, match=message):
         run(CHAPTER, given)
 
 
 @pytest.mark.parametrize(
-    "amounts, told",
+    "amounts, message",
     [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")],
 )
-def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, told, monkeypatch, tmp_path, home):
+def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, message, monkeypatch, tmp_path, home):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    with pytest.raises(ChapterFailed, match=told):
+    with pytest.raises(ChapterFailed, match=message):
         run(CHAPTER, TINY | {"amounts": amounts})

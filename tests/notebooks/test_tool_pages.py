@@ -26,13 +26,13 @@ def test_a_page_keeps_its_figures_with_words_and_says_no_warning(executed, name)
     assert results["figures"], "a page without a picture"
     for figure in results["figures"].values():
         assert len(figure["alt"]) > 40 and figure["caption"]
-    told = [
+    warnings = [
         output["text"]
         for cell in notebook.cells
         for output in cell.get("outputs", [])
         if output.get("name") == "stderr"
     ]
-    assert not told, "a warning, or what is left of a progress bar, would stand on the page"
+    assert not warnings, "a warning, or what is left of a progress bar, would stand on the page"
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -50,8 +50,8 @@ def test_the_speed_page_counts_what_each_freezing_changes(executed):
 
 def test_the_trunks_page_shows_every_card_beside_chance(executed):
     results = executed["trunks"][0]["results"]
-    sources = {name: told for name, told in results.items() if name.startswith("source_")}
-    assert len(sources) == 8 and all(told["value"] > told["baseline"] for told in sources.values())
+    sources = {name: result for name, result in results.items() if name.startswith("source_")}
+    assert len(sources) == 8 and all(source["value"] > source["baseline"] for source in sources.values())
     assert 0 < results["pocket_megabytes"]["value"] < 15
 
 
@@ -76,9 +76,9 @@ def test_ratios_are_drawn_where_they_belong():
 
 
 def test_an_aim_is_met_from_the_very_ratio_on():
-    told = speed.speed_targets({"groups": [GROUP, GROUP | {"aims": []}]})
+    targets = speed.speed_targets({"groups": [GROUP, GROUP | {"aims": []}]})
     # 41.3 / 0.21 = 196.7
-    assert list(told["measured"]) == ["41.3", "197", "0.21"] and list(told["met"]) == ["yes", "no", "yes"]
+    assert list(targets["measured"]) == ["41.3", "197", "0.21"] and list(targets["met"]) == ["yes", "no", "yes"]
 
 
 def test_the_stages_of_a_step_fill_its_bar():
@@ -99,10 +99,10 @@ def test_a_gain_is_the_difference_that_the_record_holds():
         ],
         "differences": [{**row, "auroc": [0.1, 0.06, 0.14]}],
     }
-    found = trunks.gain_table(kept)
-    assert found[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
+    results = trunks.gain_table(kept)
+    assert results[["pocket", "random", "gain", "low", "high"]].iloc[0].tolist() == [0.93, 0.83, 0.1, 0.06, 0.14]
     assert trunks.simple_feature_table(kept)["features"].tolist() == ["grey pixels at 32 x 32"]
-    figure, alt = trunks.gain_plot(found)
+    figure, alt = trunks.gain_plot(results)
     assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title(loc="left") == "phantom children"
 
 

@@ -15,18 +15,18 @@ def drawn(*lines):
 def test_regions_of_a_chest_of_eight_pixels():
     lungs = drawn("........", ".xx..xx.", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........", "........")
     bones = drawn("xxxxxxxx", "x......x", ".xx.....", "........", "...xx...", "........", "........", "........")
-    found = anatomical_regions(lungs, bones)
-    assert (found["the lungs"] == lungs).all()
+    result = anatomical_regions(lungs, bones)
+    assert (result["the lungs"] == lungs).all()
     assert (
-        found["bones outside the lungs"]
+        result["bones outside the lungs"]
         == drawn("xxxxxxxx", "x......x", "........", "........", "...xx...", "........", "........", "........")
     ).all()
     assert (
-        found["the middle"]
+        result["the middle"]
         == drawn("........", "...xx...", "...xx...", "...xx...", "...xxx..", "........", "........", "........")
     ).all()
     assert (
-        found["the diaphragm"]
+        result["the diaphragm"]
         == drawn("........", "........", ".....x..", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........")
     ).all()
 
@@ -40,14 +40,14 @@ def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
     root = write_release("kermany", 60, 64, 0, tmp_path / "children")
     people = phantom_table(root)
     masks = true_masks(root, list(people.index), 64)
-    found, ill = anatomical_regions(masks["lungs"], masks["bones"]), lesion_masks(root, list(people.index), 64)
+    result, ill = anatomical_regions(masks["lungs"], masks["bones"]), lesion_masks(root, list(people.index), 64)
     rows = np.arange(64)[:, None]
 
     def height(mask):
         return (mask * rows).sum((1, 2)) / np.maximum(mask.sum((1, 2)), 1)
 
-    assert (height(found["the diaphragm"]) > height(found["the lungs"])).all()
-    assert not (found["the middle"] & masks["lungs"]).any() and (found["the middle"].mean((1, 2)) > 0.01).all()
+    assert (height(result["the diaphragm"]) > height(result["the lungs"])).all()
+    assert not (result["the middle"] & masks["lungs"]).any() and (result["the middle"].mean((1, 2)) > 0.01).all()
     has = people["findings"] != ""
     assert ill[has.to_numpy()].any((1, 2)).mean() > 0.7 and not ill[~has.to_numpy()].any()
 
@@ -56,13 +56,13 @@ def test_a_mean_over_people_by_hand():
     value, low, high = clustered_mean_ci([1.0, 0.0, np.nan, 1.0], ["a", "a", "b", "c"])
     assert value == pytest.approx(2 / 3)
     assert low == pytest.approx(0.5) and high == 1.0  # a alone, and c alone
-    assert all(np.isnan(each) for each in clustered_mean_ci([np.nan, np.nan], ["a", "b"]))
+    assert all(np.isnan(item) for item in clustered_mean_ci([np.nan, np.nan], ["a", "b"]))
 
 
 def test_images_without_a_patient_are_people_of_their_own():
-    told = np.random.default_rng(0).normal(size=400)
-    _, low, high = clustered_mean_ci(told, [""] * 400)
-    assert (high - low) / 2 == pytest.approx(1.96 * told.std() / 20, rel=0.1)
-    _, low, high = clustered_mean_ci(np.repeat(told[:100], 4), np.repeat(np.arange(100).astype(str), 4))
+    values = np.random.default_rng(0).normal(size=400)
+    _, low, high = clustered_mean_ci(values, [""] * 400)
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)
+    _, low, high = clustered_mean_ci(np.repeat(values[:100], 4), np.repeat(np.arange(100).astype(str), 4))
     # four films of one child tell no more than one
-    assert (high - low) / 2 == pytest.approx(1.96 * told[:100].std() / 10, rel=0.15)
+    assert (high - low) / 2 == pytest.approx(1.96 * values[:100].std() / 10, rel=0.15)

@@ -19,10 +19,10 @@ def test_an_image_does_not_depend_on_its_batch(kind):
     backwards = people.render(range(19, -1, -1), size=64)
     assert torch.equal(whole.image, torch.cat([a.image for a in alone]))
     assert torch.equal(whole.image, backwards.image.flip(0))
-    for row, one in enumerate(alone):
-        for name, mask in one.masks.items():
+    for row, phantom in enumerate(alone):
+        for name, mask in phantom.masks.items():
             assert torch.equal(whole.masks[name][row], mask[0])
-        assert [b[1:] for b in one.boxes] == [b[1:] for b in whole.boxes if b[0] == row]
+        assert [b[1:] for b in phantom.boxes] == [b[1:] for b in whole.boxes if b[0] == row]
     assert people.table([7]).equals(people.table(range(20)).loc[[7]])
 
 

@@ -74,11 +74,11 @@ def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8),
 
 
 def test_a_drawing_is_its_seed_s_alone():
-    one, again, other, next_batch = (
+    first, again, second, next_batch = (
         draw_scenes(BatchRNG(seed, batch), 20, CANVAS_SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1))
     )
-    assert all(torch.equal(a, b) for a, b in zip(vars(one).values(), vars(again).values()))
-    assert not torch.equal(one.images, other.images) and not torch.equal(one.images, next_batch.images)
+    assert all(torch.equal(a, b) for a, b in zip(vars(first).values(), vars(again).values()))
+    assert not torch.equal(first.images, second.images) and not torch.equal(first.images, next_batch.images)
 
 
 def test_no_two_images_of_a_bank_are_alike_and_none_is_blank():
@@ -128,8 +128,8 @@ def test_a_shape_is_moved_turned_and_stretched():
 
 def test_an_edge_is_as_soft_as_asked():
     hard, soft = (
-        ((each > 0.1) & (each < 0.9)).float().sum().item()
-        for each in (shape_alone("disc", softness=1), shape_alone("disc", softness=6))
+        ((item > 0.1) & (item < 0.9)).float().sum().item()
+        for item in (shape_alone("disc", softness=1), shape_alone("disc", softness=6))
     )
     assert soft == pytest.approx(6 * hard, rel=0.15)
 
@@ -166,8 +166,8 @@ def test_a_fractal_family_looks_more_like_itself_than_like_others():
         ).flatten(1)
         for seed in (1, 2)
     ]
-    one, other = (nn.functional.normalize(each - each.mean(0), dim=1) for each in halves)
-    assert ((one @ other.T).argmax(1) == few).float().mean() > 0.8
+    first, second = (nn.functional.normalize(half - half.mean(0), dim=1) for half in halves)
+    assert ((first @ second.T).argmax(1) == few).float().mean() > 0.8
 
 
 # answers
@@ -206,15 +206,15 @@ def test_a_window_s_answers_move_with_it():
             bank["maps"][:, :, down : down + CROP_SIZE // MAP_STRIDE, right : right + CROP_SIZE // MAP_STRIDE].float(),
         )
         assert torch.equal(category, bank["category"]) and torch.equal(present, bank["present"])
-    asked = make_targets(category, present, maps)["brightness"].view(10, 8, 8) * TARGET_SCALE["brightness"]
-    assert torch.allclose(asked, avg_pool2d(maps[:, 0], 2), atol=1e-5)
+    brightness = make_targets(category, present, maps)["brightness"].view(10, 8, 8) * TARGET_SCALE["brightness"]
+    assert torch.allclose(brightness, avg_pool2d(maps[:, 0], 2), atol=1e-5)
 
 
 def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_nothing():
     true = make_targets(*crop_scenes(scene_bank(200, seed=2), torch.arange(200))[1:])
     blind = {name: torch.zeros(200, width) for name, width in QUESTION_WIDTHS.items()}
-    told = question_losses(blind, true)
-    assert told["category"].item() == pytest.approx(1) and told["shapes"].item() == pytest.approx(1)
+    losses = question_losses(blind, true)
+    assert losses["category"].item() == pytest.approx(1) and losses["shapes"].item() == pytest.approx(1)
     assert all(
         0.3
         < question_losses({**blind, **{name: true[name].mean(0).expand(200, -1) for name in MAP_NAMES}}, true)[
@@ -281,8 +281,8 @@ class Line(nn.Module):
         self.weight = nn.Parameter(torch.zeros(4))
 
 
-def squares(network, luck):
-    x = torch.randn(8, 4, generator=luck)
+def squares(network, generator):
+    x = torch.randn(8, 4, generator=generator)
     return ((x @ network.weight - x @ torch.tensor([1.0, -2.0, 0.5, 3.0])) ** 2).mean()
 
 
@@ -292,32 +292,34 @@ def test_the_loop_finds_what_it_looks_for_and_a_killed_run_goes_on_to_the_same_e
     train_network(straight, squares, settings, place / "one.pt", log=lambda line: None)
     assert torch.allclose(straight.weight, torch.tensor([1.0, -2.0, 0.5, 3.0]), atol=1e-3)
 
-    def killed(network, luck, left=iter(range(CHECKPOINT_EVERY + 20))):
+    def killed(network, generator, left=iter(range(CHECKPOINT_EVERY + 20))):
         if next(left, None) is None:
             raise KeyboardInterrupt
-        return squares(network, luck)
+        return squares(network, generator)
 
     with pytest.raises(KeyboardInterrupt):
         train_network(broken, killed, settings, place / "two.pt", log=lambda line: None)
-    again, told = Line(), []
-    train_network(again, squares, settings, place / "two.pt", log=told.append)
+    again, messages = Line(), []
+    train_network(again, squares, settings, place / "two.pt", log=messages.append)
     assert torch.equal(again.weight, straight.weight)
-    assert len(told) == 2  # the first hundred steps were not taken again
+    assert len(messages) == 2  # the first hundred steps were not taken again
 
 
 def test_a_run_with_other_settings_starts_over(place):
-    one = Line()
-    train_network(one, squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.1), place / "kept.pt", log=lambda line: None)
-    told = []
-    train_network(Line(), squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.2), place / "kept.pt", log=told.append)
-    assert len(told) == 1
+    result = Line()
+    train_network(
+        result, squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.1), place / "kept.pt", log=lambda line: None
+    )
+    messages = []
+    train_network(Line(), squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.2), place / "kept.pt", log=messages.append)
+    assert len(messages) == 1
 
 
 def test_a_loss_that_is_no_number_stops_the_run(place):
     with pytest.raises(StudyError, match="not a number"):
         train_network(
             Line(),
-            lambda network, luck: network.weight.sum() * math.nan,
+            lambda network, generator: network.weight.sum() * math.nan,
             PretrainSettings(CHECKPOINT_EVERY),
             place / "nan.pt",
             log=lambda line: None,
@@ -330,7 +332,7 @@ def test_measuring_the_pace_leaves_the_network_as_it_was():
     before = {key: value.clone() for key, value in chain.state_dict().items()}
     seconds = seconds_per_step(
         chain,
-        lambda network, luck: network(torch.rand(4, 3, 32, 32, generator=luck)).square().mean(),
+        lambda network, generator: network(torch.rand(4, 3, 32, 32, generator=generator)).square().mean(),
         PretrainSettings(1),
         n_steps=2,
     )
@@ -342,15 +344,15 @@ def test_a_few_steps_of_the_source_task_lower_its_loss(place):
     from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
     task = SceneTask.of("resnet18", images=100, seed=1, batch=16)
-    told = []
+    losses = []
     train_network(
         task.network,
-        lambda network, luck: told.append(task.question(network, luck)) or told[-1],
+        lambda network, generator: losses.append(task.question(network, generator)) or losses[-1],
         PretrainSettings(25, batch=16, rate=3e-3),
         place / "kept.pt",
         log=lambda line: None,
     )
-    assert torch.stack(told[-5:]).mean() < 0.8 * torch.stack(told[:5]).mean()
+    assert torch.stack(losses[-5:]).mean() < 0.8 * torch.stack(losses[:5]).mean()
     (chain,) = task.made()
     assert chain.blocks[-1] == "top" and chain.top.fc.out_features == N_CATEGORIES
 
@@ -367,12 +369,12 @@ def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, f
     outcome = run(name, "--steps", 3, "--images", 120, "--seed", 2, "--out", place / "made")
     assert outcome.exit_code == 0, outcome.output
     assert {path.name for path in (place / "made").iterdir()} == {
-        f"{each}.{end}" for each in files for end in ("safetensors", "json")
+        f"{file}.{end}" for file in files for end in ("safetensors", "json")
     }
-    for each in files:
-        card = json.loads((place / "made" / f"{each}.json").read_text())
-        assert card["sha256"] == sha256_hex((place / "made" / f"{each}.safetensors").read_bytes())
-        assert (card["name"], card["steps"], card["seed"], card["images"]) == (each, 3, 2, 3 * 64)
+    for file in files:
+        card = json.loads((place / "made" / f"{file}.json").read_text())
+        assert card["sha256"] == sha256_hex((place / "made" / f"{file}.safetensors").read_bytes())
+        assert (card["name"], card["steps"], card["seed"], card["images"]) == (file, 3, 2, 3 * 64)
         assert all(np.isfinite(row["score"]) and "chance" in row for row in card["scores"].values())
     assert not list((place / "data" / "pretraining").iterdir())
     tensors = load_pocket(name, place / "made").tensors
@@ -381,8 +383,10 @@ def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, f
 
 
 def test_the_same_steps_and_seed_give_the_same_weights(place):
-    one, two = (run("xception", "--steps", 2, "--images", 100, "--out", place / folder) for folder in ("one", "two"))
-    assert one.exit_code == two.exit_code == 0
+    first, second = (
+        run("xception", "--steps", 2, "--images", 100, "--out", place / folder) for folder in ("one", "two")
+    )
+    assert first.exit_code == second.exit_code == 0
     assert (place / "one" / "xception.safetensors").read_bytes() == (
         place / "two" / "xception.safetensors"
     ).read_bytes()
@@ -392,13 +396,13 @@ def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
     from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
     true = make_targets(*crop_scenes(scene_bank(150, seed=0), torch.arange(150))[1:])
-    told = {
-        name: dict(zip(MAP_NAMES, (SceneTask.of(name, 150, 0, 8).network[1].of(each)[1] for each in MAP_NAMES)))
+    expected = {
+        name: dict(zip(MAP_NAMES, (SceneTask.of(name, 150, 0, 8).network[1].of(map_name)[1] for map_name in MAP_NAMES)))
         for name in ("vgg16", "resnet18")
     }
-    for each in MAP_NAMES:
-        assert torch.allclose(told["vgg16"][each], true[each].mean(0), atol=1e-5)
-        assert not torch.allclose(told["resnet18"][each], true[each].mean(0), atol=1e-2)
+    for map_name in MAP_NAMES:
+        assert torch.allclose(expected["vgg16"][map_name], true[map_name].mean(0), atol=1e-5)
+        assert not torch.allclose(expected["resnet18"][map_name], true[map_name].mean(0), atol=1e-2)
 
 
 def test_an_unknown_trunk_is_answered_with_the_nearest():
@@ -437,8 +441,8 @@ def test_pocket_weights_know_drawings_that_they_never_met(name):
     images, category, *_ = crop_scenes(scene_bank(250, seed=4321), torch.arange(250))
     chain = trunk(name, weights="pocket", top=True).eval()
     with torch.no_grad():
-        told = chain(((images[:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1)).argmax(1)
-    assert (told == category).float().mean() > 0.05
+        predicted = chain(((images[:, None].float() / 255 - 0.5) / 0.25).expand(-1, 3, -1, -1)).argmax(1)
+    assert (predicted == category).float().mean() > 0.05
 
 
 def test_the_pocket_detector_finds_shapes_that_it_never_met():
@@ -452,6 +456,6 @@ def test_the_pocket_detector_finds_shapes_that_it_never_met():
         {"boxes": boxes[kinds != PADDING_CLASS], "classes": kinds[kinds != PADDING_CLASS]}
         for boxes, kinds in zip(bank["boxes"], bank["classes"])
     ]
-    found = decode_boxes(raw, chain.head.anchors)
-    assert np.mean([average_precision(found, true, kind) for kind in range(len(SHAPE_KINDS))]) > 0.3
+    result = decode_boxes(raw, chain.head.anchors)
+    assert np.mean([average_precision(result, true, kind) for kind in range(len(SHAPE_KINDS))]) > 0.3
     assert isinstance(chain, Chain) and isinstance(chain.about, TrunkInfo)

@@ -45,7 +45,7 @@ def made():
 
 @pytest.fixture(scope="module")
 def treatments(made):
-    return {target: RestorationTransform(**each) for target, each in made.items()}
+    return {target: RestorationTransform(**value) for target, value in made.items()}
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_the_same_seed_learns_the_same(made):
         train_restoration("denoised", size=SIDE, **FEW),
         train_restoration("denoised", size=SIDE, images=4, epochs=1, seed=1),
     )
-    assert all(np.array_equal(each, made["denoised"]["weights"][name]) for name, each in again["weights"].items())
+    assert all(np.array_equal(weight, made["denoised"]["weights"][name]) for name, weight in again["weights"].items())
     assert not np.array_equal(other["weights"]["out.weight"], again["weights"]["out.weight"])
 
 
@@ -159,11 +159,11 @@ def test_learning_uses_up_no_random_number():
 
 def test_measures_are_the_known_ones():
     random = np.random.default_rng(0)
-    one, other = random.random((2, 3, 8, 8)) > 0.4
-    assert dice(one, other) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(one, other)])
+    first, second = random.random((2, 3, 8, 8)) > 0.4
+    assert dice(first, second) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(first, second)])
     a, b = random.integers(0, 256, (2, 3, 8, 8)).astype(np.uint8)
-    assert masked_error(a, b, one) == pytest.approx(
-        [abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, one)]
+    assert masked_error(a, b, first) == pytest.approx(
+        [abs(x[mask] - y[mask].astype(float)).mean() for x, y, mask in zip(a, b, first)]
     )
     flat = np.full((1, 8, 8), 100, np.uint8)
     assert peak_snr(flat, flat + 5) == pytest.approx(20 * np.log10(255 / 5)) and peak_snr(flat, flat) == pytest.approx(
@@ -188,7 +188,7 @@ def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments,
     assert torch.equal(once, again) and 0 <= once.min() and once.max() <= 1 and not torch.equal(once, batch)
     assert torch.equal(once[:, 0], once[:, 1]) and torch.equal(once[:, 0], once[:, 2])
     torch.testing.assert_close(
-        torch.cat([treatments[target](batch[at : at + 1]) for at in range(5)]), once, rtol=0, atol=1e-5
+        torch.cat([treatments[target](batch[index : index + 1]) for index in range(5)]), once, rtol=0, atol=1e-5
     )
     pictures = (255 * grey[:, 0]).round().byte().numpy()
     treated = treatments[target].of(pictures)
@@ -199,10 +199,10 @@ def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments,
 def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
     phantoms = render_phantoms("lungs", 20, SIDE, 77)
     before, lungs = phantoms.radiograph.numpy(), phantoms.lungs.numpy()
-    after, found = treatments["lungs"].of(before), treatments["lungs"].masks(before)
-    assert dice(found, lungs).mean() > 0.85
+    after, result = treatments["lungs"].of(before), treatments["lungs"].masks(before)
+    assert dice(result, lungs).mean() > 0.85
     square = np.ones((1, 3, 3), bool)
-    inside, outside = ~binary_dilation(~found, square), ~binary_dilation(found, square)
+    inside, outside = ~binary_dilation(~result, square), ~binary_dilation(result, square)
     assert (
         inside.any()
         and (after[inside] == before[inside]).all()
@@ -231,7 +231,7 @@ def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatme
     frozen = torch.nn.Sequential(
         *[block for name, block in chain.named_children() if name != "head"], chain.head.pool, torch.nn.Flatten()
     ).eval()
-    for name, transforms in ({"none": []} | {target: [each] for target, each in treatments.items()}).items():
+    for name, transforms in ({"none": []} | {target: [treatment] for target, treatment in treatments.items()}).items():
         dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=transforms)
         _, features = cache_features(chain, dls, store=memory)
         kept[name] = torch.cat([x for x, _ in features.valid])
@@ -244,14 +244,14 @@ def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatme
 
 def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
     store_result(tmp_path / "piece", made["bones"])
-    found = RestorationTransform(**load_result(tmp_path / "piece")[0])
-    assert found.digest == treatments["bones"].digest == canonical_form(found, set()) and found.scores.equals(
+    result = RestorationTransform(**load_result(tmp_path / "piece")[0])
+    assert result.digest == treatments["bones"].digest == canonical_form(result, set()) and result.scores.equals(
         made["bones"]["scores"]
     )
     weights = made["bones"]["weights"] | {"out.bias": made["bones"]["weights"]["out.bias"] + 1e-3}
     digests = {
-        each.digest
-        for each in (
+        item.digest
+        for item in (
             *treatments.values(),
             RestorationTransform("bones", SIDE, weights),
             RestorationTransform("bones", SIDE + 1, made["bones"]["weights"]),
@@ -272,7 +272,7 @@ def test_sizes_that_no_power_of_two_divides(size):
 def test_before_and_after(treatments):
     rows = restoration_examples(list(treatments.values()), n_images=3)
     assert list(rows) == ["before", "lungs", "lungs in truth", "no bones", "no bones in truth", "noisy", "denoised"]
-    assert {each.shape for each in rows.values()} == {(3, SIDE, SIDE)}
+    assert {row.shape for row in rows.values()} == {(3, SIDE, SIDE)}
     figure, alt = before_after_plot(rows)
     shown = [axes.get_images()[0].get_array() for axes in figure.axes]
     assert len(shown) == 21 and np.array_equal(shown[9], rows["no bones"][0])

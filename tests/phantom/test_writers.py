@@ -66,19 +66,24 @@ def test_rsna_has_a_row_a_box_in_both_tables(released):
 
 def test_rsna_dicom_is_what_was_published(released):
     root = released("rsna")
-    found = [pydicom.dcmread(path) for path in sorted((root / "stage_2_train_images").glob("*.dcm"))]
-    assert len(found) == IMAGES
-    one = found[0]
-    assert (one.Modality, one.ConversionType, one.BitsStored, one.PhotometricInterpretation) == (
+    datasets = [pydicom.dcmread(path) for path in sorted((root / "stage_2_train_images").glob("*.dcm"))]
+    assert len(datasets) == IMAGES
+    dataset = datasets[0]
+    assert (dataset.Modality, dataset.ConversionType, dataset.BitsStored, dataset.PhotometricInterpretation) == (
         "CR",
         "WSD",
         8,
         "MONOCHROME2",
     )
-    assert one.file_meta.TransferSyntaxUID.name.startswith("JPEG Baseline") and one.pixel_array.shape == (SIZE, SIZE)
-    ages = np.array([int(each.PatientAge) for each in found])
+    assert dataset.file_meta.TransferSyntaxUID.name.startswith("JPEG Baseline") and dataset.pixel_array.shape == (
+        SIZE,
+        SIZE,
+    )
+    ages = np.array([int(dataset.PatientAge) for dataset in datasets])
     assert (ages > 120).sum() == 1 and (ages < 18).any()
-    assert {each.ViewPosition for each in found} == {"PA", "AP"} and {each.PatientSex for each in found} == {"M", "F"}
+    assert {dataset.ViewPosition for dataset in datasets} == {"PA", "AP"} and {
+        dataset.PatientSex for dataset in datasets
+    } == {"M", "F"}
 
 
 def test_kermany_keeps_its_faults(released):
@@ -162,8 +167,8 @@ def test_nih_boxes_are_the_extents_of_the_true_masks(released):
 def test_nih_labels_are_noisy_and_the_truth_says_so(released):
     root = released("nih", 240)
     people = phantom_table(root)
-    told = {row[0]: row[1] for row in rows(root / "Data_Entry_2017_v2020.csv")[1:]}
-    wrong = np.mean([told[name] != people["findings"][name] for name in told])
+    labels = {row[0]: row[1] for row in rows(root / "Data_Entry_2017_v2020.csv")[1:]}
+    wrong = np.mean([labels[name] != people["findings"][name] for name in labels])
     assert 0.03 < wrong < 0.2
 
 
@@ -247,11 +252,11 @@ def content(root):
 
 def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    one, again, other = (
+    first, again, second = (
         write_release("kermany", 40, 32, seed, tmp_path / name)
         for name, seed in (("one", 5), ("again", 5), ("other", 6))
     )
-    assert content(one) == content(again) != content(other)
+    assert content(first) == content(again) != content(second)
 
 
 def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
@@ -270,16 +275,16 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "ask, told",
+    "ask, message",
     [
         (("kermany", 10, 32, 0), "10 images are too few"),
         (("kermany", 40, 5000, 0), "5000 pixels wide"),
         (("kermani", 40, 32, 0), "There is no release 'kermani'"),
     ],
 )
-def test_what_cannot_be_made_is_said(tmp_path, monkeypatch, ask, told):
+def test_what_cannot_be_made_is_said(tmp_path, monkeypatch, ask, message):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    with pytest.raises(StudyError, match=told):
+    with pytest.raises(StudyError, match=message):
         write_release(*ask, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -308,8 +313,8 @@ def test_two_that_start_together_make_it_once(tmp_path):
         subprocess.Popen([sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    told = [process.communicate(timeout=200)[0].split() for process in both]
-    assert told[0][0] == told[1][0] and sorted(made for _, made in told) == ["0", "1"]
+    outputs = [process.communicate(timeout=200)[0].split() for process in both]
+    assert outputs[0][0] == outputs[1][0] and sorted(made for _, made in outputs) == ["0", "1"]
 
 
 def test_every_release_is_offered_by_the_command():

@@ -41,15 +41,15 @@ def row(model, metric, value, low=NAN, high=NAN, baseline=False):
 def answers(count=300, seed=0):
     draw = np.random.default_rng(seed)
     true = draw.integers(0, 2, count)
-    told = 1 / (1 + np.exp(-2 * (2 * true - 1 + draw.normal(size=count))))
-    return Predictions(np.arange(count), [""] * count, true, told, ["NORMAL", "PNEUMONIA"])
+    probabilities = 1 / (1 + np.exp(-2 * (2 * true - 1 + draw.normal(size=count))))
+    return Predictions(np.arange(count), [""] * count, true, probabilities, ["NORMAL", "PNEUMONIA"])
 
 
 # words
 
 
 @pytest.mark.parametrize(
-    "name, told",
+    "name, expected",
     [
         ("NORMAL", "NORMAL"),
         ("bacterial pneumonia", "bacterial\npneumonia"),
@@ -60,8 +60,8 @@ def answers(count=300, seed=0):
         ("", ""),
     ],
 )
-def test_names_are_folded_at_words_and_cut_only_where_they_must(name, told):
-    assert wrap_text(name, 11, letter_width=1) == told
+def test_names_are_folded_at_words_and_cut_only_where_they_must(name, expected):
+    assert wrap_text(name, 11, letter_width=1) == expected
 
 
 def test_a_long_list_is_counted_and_not_read_out():
@@ -69,11 +69,11 @@ def test_a_long_list_is_counted_and_not_read_out():
 
 
 @pytest.mark.parametrize(
-    "part, whole, told",
+    "part, whole, expected",
     [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"), (0, 0, "none")],
 )
-def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, told):
-    assert format_percent(part, whole) == told
+def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, expected):
+    assert format_percent(part, whole) == expected
 
 
 # sample grids
@@ -89,7 +89,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
     assert len(figure.axes) == 6 and [axes.images[0].get_array().mean() for axes in figure.axes] == [40] * 5 + [200]
     boxes = [axes.get_window_extent() for axes in figure.axes]
     assert all(box.width == pytest.approx(box.height) for box in boxes), "square"
-    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index])
     assert {"NORMAL", "PNEUMONIA", "nobody", "no image", "3 years"} <= set(texts(figure))
     assert (
         f'5 under "NORMAL", mean grey 40 of 255: 3 years, {LONG}; 1 under "PNEUMONIA", mean grey 200 of 255; 0 under '
@@ -104,22 +104,22 @@ def test_a_tinted_picture_is_shown_in_its_colour():
         {"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]}
     )
     assert np.asarray(figure.axes[1].images[0].get_array()).shape == (8, 8, 3)
-    red, _, blue = (np.asarray(each).astype(int) for each in saved(figure).convert("RGB").split())
+    red, _, blue = (np.asarray(channel).astype(int) for channel in saved(figure).convert("RGB").split())
     assert 0.1 < (red - blue == 10).mean() < 0.3, "the file has it in grey"
     with pytest.raises(StudyError, match="three colours in the last axis"):
         images.image_grid({"a child": [np.zeros((3, 8, 8), np.uint8)]})
 
 
 @pytest.mark.parametrize(
-    "films, told",
+    "films, message",
     [
         ({}, "no pictures"),
         ({"x": [np.zeros((4, 4))]}, "float64 of shape"),
         ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape"),
     ],
 )
-def test_what_is_no_grey_picture_is_refused(films, told):
-    with pytest.raises(StudyError, match=told):
+def test_what_is_no_grey_picture_is_refused(films, message):
+    with pytest.raises(StudyError, match=message):
         images.image_grid(films)
 
 
@@ -160,9 +160,9 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     names = ["normal", "bacterial", "viral"]
     matrix = pd.DataFrame([[985, 9, 146], [2, 987, 3], [84, 13, 779]], index=names, columns=names)
     figure, alt = confusion_matrices({"": matrix})
-    told = {(each.get_position()): each.get_text() for each in figure.axes[0].texts}
+    texts_by_place = {(text.get_position()): text.get_text() for text in figure.axes[0].texts}
     cells = np.ndenumerate(matrix.to_numpy())
-    assert told == {
+    assert texts_by_place == {
         (column, line): f"{count:,}\n{format_percent(count, matrix.iloc[line].sum())}"
         for (line, column), count in cells
     }
@@ -181,7 +181,7 @@ def test_five_models_stand_side_by_side():
     assert [axes.get_ylabel() for axes in figure.axes] == ["actual", "", "actual", "", "actual"]
     assert [axes.get_xlabel() for axes in figure.axes] == ["", "", "", "predicted", "predicted"]
     boxes = [axes.get_tightbbox() for axes in figure.axes]
-    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at]), (
+    assert not any(box.overlaps(other) for index, box in enumerate(boxes) for other in boxes[:index]), (
         "names and titles keep off other panels"
     )
     assert alt.count("images right") == 5 and LONG in alt
@@ -193,7 +193,7 @@ def test_fifteen_classes_show_percentages():
     matrix = pd.DataFrame(draw.integers(0, 50, (15, 15)) + 400 * np.eye(15, dtype=int), index=LABELS, columns=LABELS)
     figure, alt = confusion_matrices({"ResNet50": matrix})
     expected = (100 * matrix.to_numpy() / matrix.to_numpy().sum(axis=1, keepdims=True)).round()
-    assert sorted(int(each.get_text()) for each in figure.axes[0].texts) == sorted(expected[expected > 0].astype(int))
+    assert sorted(int(text.get_text()) for text in figure.axes[0].texts) == sorted(expected[expected > 0].astype(int))
     assert figure.axes[0].get_xlabel() == "predicted, % of the actual class" and "of 11" in alt
     legible(figure)
 
@@ -201,13 +201,13 @@ def test_fifteen_classes_show_percentages():
 def test_a_class_that_nobody_has_is_said():
     names = ["not Pleural_Thickening", "Pleural_Thickening"]
     figure, alt = confusion_matrices({"m": pd.DataFrame([[0, 0], [12_345, 54_321]], index=names, columns=names)})
-    assert [each.get_text() for each in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
     assert alt.endswith("no image of not Pleural_Thickening.")
     legible(figure)
 
 
 @pytest.mark.parametrize(
-    "matrices, told",
+    "matrices, message",
     [
         ({}, "has to be one"),
         ({"m": pd.DataFrame([[1, 2]])}, "is square"),
@@ -215,8 +215,8 @@ def test_a_class_that_nobody_has_is_said():
         ({"a": pd.DataFrame([[1, 0], [0, 1]], ["x", "y"], ["y", "x"])}, "same order"),
     ],
 )
-def test_matrices_that_cannot_stand_side_by_side(matrices, told):
-    with pytest.raises(StudyError, match=told):
+def test_matrices_that_cannot_stand_side_by_side(matrices, message):
+    with pytest.raises(StudyError, match=message):
         confusion_matrices(matrices)
 
 
@@ -224,14 +224,14 @@ def test_matrices_that_cannot_stand_side_by_side(matrices, told):
 
 
 def history(epochs=20, released=10):
-    at = np.arange(1, epochs + 1)
+    epoch = np.arange(1, epochs + 1)
     return pd.DataFrame(
         {
-            "epoch": at,
-            "train_loss": 0.7 * np.exp(-at / 8),
-            "valid_loss": 0.3 + (at - 12.0) ** 2 / 400,
-            "accuracy": 1 - 1 / (at + 1),
-            "phase": np.where(at <= released, 1, 2),
+            "epoch": epoch,
+            "train_loss": 0.7 * np.exp(-epoch / 8),
+            "valid_loss": 0.3 + (epoch - 12.0) ** 2 / 400,
+            "accuracy": 1 - 1 / (epoch + 1),
+            "phase": np.where(epoch <= released, 1, 2),
         }
     )
 
@@ -268,10 +268,10 @@ def test_several_histories_share_one_scale_and_metrics_have_their_own():
 
 
 def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
-    astray = history()
-    astray.loc[6:, ["train_loss", "valid_loss"]] = NAN
+    diverged = history()
+    diverged.loc[6:, ["train_loss", "valid_loss"]] = NAN
     figure, alt = learning_curves.learning_curves(
-        {"astray": astray, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)}
+        {"astray": diverged, "never": history().assign(train_loss=NAN, valid_loss=NAN), "one": history(1)}
     )
     assert (
         "undefined in 14 epochs" in alt
@@ -282,15 +282,15 @@ def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
 
 
 @pytest.mark.parametrize(
-    "held, quantities, told",
+    "held, quantities, message",
     [
         (pd.DataFrame({"epoch": []}), ("loss",), "no epochs"),
         ({}, ("loss",), "no epochs"),
         (history(), ("auroc",), "no 'auroc'; it has epoch, train_loss"),
     ],
 )
-def test_curves_of_nothing_are_refused(held, quantities, told):
-    with pytest.raises(StudyError, match=told):
+def test_curves_of_nothing_are_refused(held, quantities, message):
+    with pytest.raises(StudyError, match=message):
         learning_curves.learning_curves(held, quantities)
 
 
@@ -312,7 +312,9 @@ SCORES = pd.DataFrame(
 def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_baseline():
     figure, alt = forest_plot(SCORES)
     area, loss = figure.axes[:2]
-    dots = [tuple(each.get_offsets()[0]) for each in area.collections if isinstance(each, PathCollection)]
+    dots = [
+        tuple(collection.get_offsets()[0]) for collection in area.collections if isinstance(collection, PathCollection)
+    ]
     assert dots == [(0.953, 0), (0.935, 1), (0.5, 2)]
     assert [list(axes.lines[0].get_xdata()) for axes in (area, loss)] == [[0.935] * 2, [0.10] * 2], (
         "of losses the lowest is the best"
@@ -345,15 +347,15 @@ def test_undefined_scores_and_long_names_keep_their_rows():
 
 
 @pytest.mark.parametrize(
-    "table, more, told",
+    "table, more, message",
     [
         (SCORES, {"metrics": ["mcc"]}, "forest plot of mcc"),
         (SCORES[:0], {}, "no metric"),
         (SCORES, {"reference": "x"}, "no row 'x'"),
     ],
 )
-def test_a_forest_of_what_is_not_there_is_refused(table, more, told):
-    with pytest.raises(StudyError, match=told):
+def test_a_forest_of_what_is_not_there_is_refused(table, more, message):
+    with pytest.raises(StudyError, match=message):
         forest_plot(table, **more)
 
 
@@ -391,12 +393,12 @@ def test_one_bin_is_enough():
 
 
 @pytest.mark.parametrize(
-    "draw, told", [(reliability_diagram, reliability_table), (selective_accuracy_curve, selective_accuracy)]
+    "draw, tabulate", [(reliability_diagram, reliability_table), (selective_accuracy_curve, selective_accuracy)]
 )
 @pytest.mark.parametrize("models", ["", "abcd"])
-def test_no_model_and_four_models_are_refused(draw, told, models):
+def test_no_model_and_four_models_are_refused(draw, tabulate, models):
     with pytest.raises(StudyError, match="One to 3 models"):
-        draw(dict.fromkeys(models, told(answers())))
+        draw(dict.fromkeys(models, tabulate(answers())))
 
 
 # silence
@@ -466,7 +468,7 @@ def test_paper_and_run_stand_beside_each_other():
         ["Not here", "0.5", "undefined", "beside no interval of ours"],
     ]
     figure, alt = comparison.paper_comparison_plot(ROWS)
-    ours, paper = (np.asarray(each.get_offsets()) for each in figure.axes[0].collections[1:3])
+    ours, paper = (np.asarray(collection.get_offsets()) for collection in figure.axes[0].collections[1:3])
     assert paper[:, 0] == pytest.approx([0.7941, 0.99, 0.435, 0.5]) and ours[:3, 0] == pytest.approx([0.81, 0.9, 0.51])
     assert "Recall: paper 0.99, this run 0.900 (0.86 to 0.93)" in alt and "Not here\nundefined here" in texts(figure)
     legible(figure)
@@ -511,17 +513,17 @@ def test_surveys_of_the_same_things_are_the_columns_of_one_table():
         "tried, loss: all": {"value": 0.5},
         "tried, loss: head": {"value": 0.25},
     }
-    asked = {"F1": "tried, F1", "loss": "tried, loss"}
+    columns = {"F1": "tried, F1", "loss": "tried, loss"}
     assert cells(
-        comparison.surveys_table(asked, {"this run": here, "on record": {}}, name="tried", caption="Tried")
+        comparison.surveys_table(columns, {"this run": here, "on record": {}}, name="tried", caption="Tried")
     ) == [
         [None, "F1", "loss"],
         ["all", "0.900 (0.80 to 0.95)", "0.500"],
         ["head", None, "0.250"],
     ]
-    assert cells(comparison.surveys_table(asked, {"this run": here, "on record": here}, name="tried", caption="Tried"))[
-        0
-    ][:2] == [None, "run"]
+    assert cells(
+        comparison.surveys_table(columns, {"this run": here, "on record": here}, name="tried", caption="Tried")
+    )[0][:2] == [None, "run"]
 
 
 def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
@@ -530,7 +532,7 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
             ElementTree.fromstring(
                 comparison.survey_table(
                     "depth",
-                    {title: {f"depth: {name}": entry for name, entry in each.items()} for title, each in runs.items()},
+                    {title: {f"depth: {name}": entry for name, entry in run.items()} for title, run in runs.items()},
                 ).data
             )
             .find("caption")
@@ -560,7 +562,7 @@ def test_a_printed_number_has_the_room_of_its_digits():
 
 
 @pytest.mark.parametrize(
-    "rows, told",
+    "rows, message",
     [
         (ROWS[:0], "there are no rows"),
         (ROWS.drop(columns="low"), "low is missing"),
@@ -568,9 +570,9 @@ def test_a_printed_number_has_the_room_of_its_digits():
         (ROWS.assign(paper=0.5), "0.5 is no number as a paper prints it"),
     ],
 )
-def test_what_cannot_be_laid_beside_each_other_is_refused(rows, told):
+def test_what_cannot_be_laid_beside_each_other_is_refused(rows, message):
     for draw in (comparison.paper_comparison_table, comparison.paper_comparison_plot):
-        with pytest.raises(StudyError, match=told):
+        with pytest.raises(StudyError, match=message):
             draw(rows)
 
 
@@ -579,14 +581,14 @@ def test_dots_are_a_row_a_model_a_metric_and_a_draw():
         "net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]},
         "majority": {"auroc": [0.5], "accuracy": []},
     }
-    told = run_scores_table(models, ["majority"])
-    assert told.to_dict("list") == {
+    table = run_scores_table(models, ["majority"])
+    assert table.to_dict("list") == {
         "model": ["net"] * 4 + ["majority"],
         "baseline": [False] * 4 + [True],
         "metric": ["auroc"] * 2 + ["accuracy"] * 2 + ["auroc"],
         "draw": [1, 2, 1, 2, 1],
         "value": [0.8, 0.9, 0.7, 0.6, 0.5],
     }
-    assert "net: 0.800 to 0.900, mean 0.850" in strip_plot(told, ["auroc"])[1]
+    assert "net: 0.800 to 0.900, mean 0.850" in strip_plot(table, ["auroc"])[1]
     with pytest.raises(StudyError, match="Runs cannot be plotted by auroc from a table of nothing"):
         strip_plot(run_scores_table({}), ["auroc"])

@@ -35,7 +35,7 @@ CHOICES = [
     ("ResNet50V2", "1", "norm", "Grad-CAM"),
     ("ResNet50V2", "2", "norm", "Grad-CAM"),
 ]
-MAPS = {choice: np.roll(HOT, at, 2) for at, choice in enumerate(CHOICES)}
+MAPS = {choice: np.roll(HOT, index, 2) for index, choice in enumerate(CHOICES)}
 ANSWERS = {CHOICES[0]: ["normal, 0.9", "pneumonia, 0.8", "normal, 0.6"]}
 
 
@@ -91,7 +91,7 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "given, message",
     [
         (({}, HOT), "no heat maps"),
         ((dict.fromkeys("abcdef", GREY[0]), HOT), "at most 5"),
@@ -103,8 +103,8 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
         ((PICTURES, HOT[0]), "is no heat map"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(given, told):
-    with pytest.raises(StudyError, match=told):
+def test_what_cannot_be_drawn_is_said(given, message):
+    with pytest.raises(StudyError, match=message):
         saliency_plot(*given)
 
 
@@ -147,7 +147,7 @@ def test_the_pictures_are_those_that_were_given():
 
 
 @pytest.mark.parametrize(
-    "given, told",
+    "given, message",
     [
         (({}, MAPS), "needs pictures"),
         ((PICTURES, {}), "needs pictures"),
@@ -158,8 +158,8 @@ def test_the_pictures_are_those_that_were_given():
         ((PICTURES, MAPS, None, {("no",): []}), "no map"),
     ],
 )
-def test_what_cannot_be_viewed_is_said(given, told):
-    with pytest.raises(StudyError, match=told):
+def test_what_cannot_be_viewed_is_said(given, message):
+    with pytest.raises(StudyError, match=message):
         map_viewer(*given)
 
 
@@ -220,8 +220,8 @@ def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
         "alt"
     ) == "Radiograph: viral <pneumonia>." and "no heat anywhere" in heat_alt(page)
     np.testing.assert_array_equal(pixels(page.locator("img.picture").get_attribute("src"))[..., 0], GREY[2])
-    told = page.locator("[aria-live=polite]").inner_text()
-    assert told == f"Radiograph: viral <pneumonia>. {heat_alt(page)}"
+    text = page.locator("[aria-live=polite]").inner_text()
+    assert text == f"Radiograph: viral <pneumonia>. {heat_alt(page)}"
     assert page.complaints == []
 
 
@@ -303,10 +303,10 @@ def test_it_fits_and_can_be_read(opened, width, theme):
         "(({color, backgroundColor}) => [color, "
         "backgroundColor])(getComputedStyle(document.querySelector('.pneumo-viewer')))"
     )
-    ink, ground = (np.array([int(part) / 255 for part in re.findall(r"\d+", each)]) for each in style)
+    ink, ground = (np.array([int(part) / 255 for part in re.findall(r"\d+", colour)]) for colour in style)
     light = [
-        float(np.where(each <= 0.04045, each / 12.92, ((each + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
-        for each in (ink, ground)
+        float(np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
+        for colour in (ink, ground)
     ]
     assert (max(light) + 0.05) / (min(light) + 0.05) >= 7 and (light[0] > light[1]) == (theme == "dark")
 

@@ -34,13 +34,13 @@ def test_every_dependency_is_pinned_within_its_bounds():
 
 
 def test_what_is_installed_is_what_is_pinned():
-    told = {
+    versions = {
         name: metadata.version(name)
         for name in PINS
         if name in {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}
     }
-    assert len(told) > 100
-    assert {name: version for name, version in told.items() if version != PINS[name]} == {}
+    assert len(versions) > 100
+    assert {name: version for name, version in versions.items() if version != PINS[name]} == {}
 
 
 def test_doing_it_again_installs_nothing():

@@ -34,8 +34,8 @@ def steps(workflow):
 @pytest.mark.parametrize("schema, files", SCHEMAS, ids=[schema for schema, _ in SCHEMAS])
 def test_files_follow_their_schema(schema, files):
     assert files
-    found = CliRunner().invoke(check_jsonschema, ["--builtin-schema", f"vendor.{schema}", *map(str, files)])
-    assert found.exit_code == 0, found.output
+    result = CliRunner().invoke(check_jsonschema, ["--builtin-schema", f"vendor.{schema}", *map(str, files)])
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -21,7 +21,7 @@ USES = "run.describe_inputs(data=f'images in {data_root}', weights='none')\nrun.
 
 
 @pytest.mark.parametrize(
-    "one, other, told",
+    "first, second, expected",
     [
         ([1, 0, 2], [3, 2.5, 4], True),
         ([3, 2.5, 4], [1, 0, 2], True),
@@ -31,8 +31,8 @@ USES = "run.describe_inputs(data=f'images in {data_root}', weights='none')\nrun.
         ([1, 0, 2], ["undefined", "undefined", "undefined"], False),
     ],
 )
-def test_intervals_that_have_nothing_in_common(one, other, told):
-    assert compare.intervals_disjoint(one, other) is told
+def test_intervals_that_have_nothing_in_common(first, second, expected):
+    assert compare.intervals_disjoint(first, second) is expected
 
 
 def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch, runs):
@@ -49,7 +49,7 @@ def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch,
     assert str(tmp_path) not in text and "private" not in text
 
     stored = json.loads(re.search(r'<script type="application/json" id="runs-to-compare">(.*?)</script>', text)[1])
-    held = {each["name"]: each for each in stored["A small chapter"]}
+    held = {run["name"]: run for run in stored["A small chapter"]}
     assert list(held) == [
         "the book's run",
         "record long",

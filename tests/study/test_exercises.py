@@ -31,10 +31,10 @@ def names(sources, steps: set[str]) -> set[str]:
 
 def codes(sources) -> list[types.CodeType]:
     """The code of cells, and of all functions and comprehensions in it."""
-    found = [compile(source, "a cell", "exec") for source in sources]
-    for code in found:  # it grows
-        found += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-    return found
+    codes = [compile(source, "a cell", "exec") for source in sources]
+    for code in codes:  # it grows
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return codes
 
 
 def called_later(sources) -> set[str]:
@@ -68,9 +68,11 @@ def test_every_notebook_but_the_sums_has_exercises():
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_chapter_ends_with_four_to_six_that_rise(name):
-    found = exercises.read_exercises(ALL[name])
-    assert 4 <= len(found) <= 6 and [each.number for each in found] == list(range(1, len(found) + 1))
-    stars = [each.stars for each in found]
+    exercises_found = exercises.read_exercises(ALL[name])
+    assert 4 <= len(exercises_found) <= 6 and [exercise.number for exercise in exercises_found] == list(
+        range(1, len(exercises_found) + 1)
+    )
+    stars = [exercise.stars for exercise in exercises_found]
     assert stars == sorted(stars) and stars[0] == 1 and stars[-1] == 3 and set(stars) <= set(exercises.MINUTES_BY_STARS)
     headings = re.findall(
         r"(?m)^## (.+)$",
@@ -90,29 +92,31 @@ def test_a_chapter_ends_with_four_to_six_that_rise(name):
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
-    sources, found = cells_of(ALL[name]), exercises.read_exercises(ALL[name])
+    sources, exercises_found = cells_of(ALL[name]), exercises.read_exercises(ALL[name])
     known = names(sources, STORED) | set(dir(builtins)) | {"display"}
-    needs = {each.number: names(each.code, LOADED) - names(each.code, STORED) for each in found}
-    for each in found:
-        assert each.code, f"exercise {each.number} is answered in words alone"
-        missing = needs[each.number] - known
-        assert not missing, f"exercise {each.number} uses {missing}, which neither it nor its chapter makes"
+    needs = {
+        exercise.number: names(exercise.code, LOADED) - names(exercise.code, STORED) for exercise in exercises_found
+    }
+    for exercise in exercises_found:
+        assert exercise.code, f"exercise {exercise.number} is answered in words alone"
+        missing = needs[exercise.number] - known
+        assert not missing, f"exercise {exercise.number} uses {missing}, which neither it nor its chapter makes"
         needed_elsewhere = called_later(sources).union(
-            *(theirs for number, theirs in needs.items() if number != each.number)
+            *(theirs for number, theirs in needs.items() if number != exercise.number)
         )
-        clash = names(each.code, STORED) & names(sources, STORED) & needed_elsewhere - imported(each.code)
+        clash = names(exercise.code, STORED) & names(sources, STORED) & needed_elsewhere - imported(exercise.code)
         assert not clash, (
-            f"exercise {each.number} overwrites {clash}, which functions of the chapter or other exercises need"
+            f"exercise {exercise.number} overwrites {clash}, which functions of the chapter or other exercises need"
         )
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_every_solution_was_run_as_it_stands(name):
-    told = exercises.read_timings()["chapters"][name]
-    assert told["seconds_again"] > 0 and told["peak_memory_mb"] > 100 and told["disk_mb"] > 0
-    for each in exercises.read_exercises(ALL[name]):
-        assert exercises.solution_seconds(name, each) is not None, (
-            f"run `python benchmarks/exercises.py {name}`: exercise {each.number} has not been measured since its "
+    timing = exercises.read_timings()["chapters"][name]
+    assert timing["seconds_again"] > 0 and timing["peak_memory_mb"] > 100 and timing["disk_mb"] > 0
+    for exercise in exercises.read_exercises(ALL[name]):
+        assert exercises.solution_seconds(name, exercise) is not None, (
+            f"run `python benchmarks/exercises.py {name}`: exercise {exercise.number} has not been measured since its "
             f"solution changed"
         )
 
@@ -234,12 +238,12 @@ def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
     )
     for notebook in written.values():
         nbformat.validate(notebook)
-    told = "\n".join(cell.source for cell in written["demo.ipynb"].cells)
+    text = "\n".join(cell.source for cell in written["demo.ipynb"].cells)
     assert (
-        "twofold" not in told
-        and "A solution" not in told
-        and "★ (5 minutes) What is twice the seed?" in told
-        and told.count("What I expect") == 2
+        "twofold" not in text
+        and "A solution" not in text
+        and "★ (5 minutes) What is twice the seed?" in text
+        and text.count("What I expect") == 2
     )
     for name, notebook in written.items():
         executed = execute_notebook(
@@ -249,10 +253,10 @@ def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
             progress_bar=False,
             cwd=str(tmp_path),
         )
-        said = "".join(
+        output_text = "".join(
             output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs
         )
-        assert said == ("" if name == "demo.ipynb" else "14\n15\n7\n")
+        assert output_text == ("" if name == "demo.ipynb" else "14\n15\n7\n")
     words = [cell.source for cell in written["demo_solutions.ipynb"].cells if cell.cell_type == "markdown"]
     assert {"Think:", "And again:", "Done."} <= set(words)
 
@@ -276,19 +280,19 @@ def test_a_lab_of_the_plan_fits_its_90_minutes(week):
     text = WEEKS[week]
     chapter = find_chapter(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
     assert chapter.number == str(week)
-    stars = {each.number: each.stars for each in exercises.read_exercises(chapter)}
+    stars = {exercise.number: exercise.stars for exercise in exercises.read_exercises(chapter)}
     slots = [(int(start), int(end), what) for start, end, what in re.findall(r"(?m)^\| (\d+)–(\d+) \| (.+) \|$", text)]
     assert (
         slots[0][0] == 0
         and slots[-1][1] == 90
         and all(before[1] == after[0] for before, after in zip(slots, slots[1:]))
     )
-    start, end, asked = next(
+    start, end, numbers = next(
         (start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises")
     )
-    assert len(asked) >= 3 and sum(exercises.MINUTES_BY_STARS[stars[number]] for number in asked) <= end - start
+    assert len(numbers) >= 3 and sum(exercises.MINUTES_BY_STARS[stars[number]] for number in numbers) <= end - start
     at_home = numbers_in(text.split("**To hand in.**")[1].partition(".")[0].partition(";")[0])
-    assert at_home and not set(at_home) & set(asked) and set(at_home) <= set(stars)
+    assert at_home and not set(at_home) & set(numbers) and set(at_home) <= set(stars)
     assert 3 <= text.count('| "') <= 5, "what students get wrong"
 
 

@@ -71,15 +71,15 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
     done = pneumo("record", "add", brought, "from-afar")
     assert done.returncode == 0 and "paper_audit: imported as from-afar" in done.stdout, done.stderr
     text = (tmp_path / "records" / "paper_audit" / "from-afar.json").read_text()
-    found = records.read_records("paper_audit")["from-afar"]
+    record = records.read_records("paper_audit")["from-afar"]
     assert (
-        found.parameters["nih_tables"] == "tables"
-        and found.data == "tables in tables"
-        and found.results["rows"]["note"] == "of tables"
+        record.parameters["nih_tables"] == "tables"
+        and record.data == "tables in tables"
+        and record.results["rows"]["note"] == "of tables"
     )
-    assert found.value("rows") == (7.0, 5.0, 9.0) and found.claims["p1-best-f1"]["low"] == 0.05
+    assert record.value("rows") == (7.0, 5.0, 9.0) and record.claims["p1-best-f1"]["low"] == 0.05
     assert "private" not in text and str(tmp_path.parent) not in text
-    assert found.folders == {
+    assert record.folders == {
         "nih_tables": {
             "digest": json.loads((brought / "manifest.json").read_text())["depends_on"]["data"]["nih_tables"]
         }
@@ -88,8 +88,8 @@ def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypat
         import_record(brought, "from-afar")
 
 
-def both(**told):
-    return lambda manifest, results: (manifest.update(told), results.update(told))
+def both(**changes):
+    return lambda manifest, results: (manifest.update(changes), results.update(changes))
 
 
 def a_trial(manifest, results):

@@ -26,13 +26,13 @@ def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
         nb.new_output("stream", name="stderr", text=text)
         for text in ("\rimages: 1/3", "\rimages: 3/3", "\r           ", "\r")
     ]
-    said = nb.new_output("stream", name="stdout", text="three images\n")
+    printed = nb.new_output("stream", name="stdout", text="three images\n")
     cell = nb.new_code_cell(
-        "work()", outputs=[*bar[:2], said, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})]
+        "work()", outputs=[*bar[:2], printed, *bar[2:], nb.new_output("display_data", data={"text/plain": "a table"})]
     )
     notebook = nb.new_notebook(cells=[nb.new_markdown_cell("text"), cell])
     clean_streams(notebook)
-    assert [(each.output_type, each.get("text")) for each in cell.outputs] == [
+    assert [(output.output_type, output.get("text")) for output in cell.outputs] == [
         ("stream", "three images\n"),
         ("display_data", None),
     ]

@@ -61,9 +61,9 @@ def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
     alone = result_cache.cached_result(tmp_path, "piece 3", fitted, {"seed": 3}, {})
     capsys.readouterr()
     after = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
-    assert "1 made" in (told := capsys.readouterr().out) and "4 found again" in told
+    assert "1 made" in (output := capsys.readouterr().out) and "4 found again" in output
     assert [after[name]["process"] for name in list(PIECES)[:4]] == [
-        each["process"] for each in [*before.values(), alone]
+        piece["process"] for piece in [*before.values(), alone]
     ]
     parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert capsys.readouterr().out == "5 pieces: all found again\n"
@@ -105,4 +105,4 @@ def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
 def test_one_core_makes_them_here(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel_map, "_max_processes", lambda: 1)
     made = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
-    assert {each["process"] for each in made.values()} == {os.getpid()}
+    assert {piece["process"] for piece in made.values()} == {os.getpid()}

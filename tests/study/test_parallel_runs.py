@@ -33,33 +33,33 @@ def folder(tmp_path, monkeypatch, runs):
 
 
 def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
-    said = []
+    messages = []
     both = [
-        Chapter(small(WAITS.format(mine=folder / one, other=folder / other), name=one))
-        for one, other in (("first", "second"), ("second", "first"))
+        Chapter(small(WAITS.format(mine=folder / first, other=folder / second), name=first))
+        for first, second in (("first", "second"), ("second", "first"))
     ]
-    made = list(parallel.run_all(plan_sweep(both, []), say=said.append))
+    made = list(parallel.run_all(plan_sweep(both, []), say=messages.append))
     for name in ("first", "second"):
         results = json.loads(next((runs / name).glob("*/results.json")).read_text())["results"]
         assert results["met"]["value"] == 1 and results["threads"]["value"] == 1
-    assert said[0] == "2 of 2 runs are to be made, 2 at a time with 1 thread each"
-    assert {one.words for one, outcome in made if not outcome.from_cache} == {"first", "second"}
-    assert any(line.startswith("first [ 1/") for line in said)
-    said.clear()
-    again = list(parallel.run_all(plan_sweep(both, []), say=said.append))
-    assert not said and [outcome.folder for _, outcome in again if outcome.from_cache] == [
+    assert messages[0] == "2 of 2 runs are to be made, 2 at a time with 1 thread each"
+    assert {run.words for run, outcome in made if not outcome.from_cache} == {"first", "second"}
+    assert any(line.startswith("first [ 1/") for line in messages)
+    messages.clear()
+    again = list(parallel.run_all(plan_sweep(both, []), say=messages.append))
+    assert not messages and [outcome.folder for _, outcome in again if outcome.from_cache] == [
         outcome.folder for _, outcome in sorted(made, key=lambda pair: pair[0].words)
     ]
 
 
 def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_tried(folder, small, runs):
-    said = []
+    messages = []
     chapters = [Chapter(small("1 / 0", name="broken")), Chapter(small("run.result('score', 1.0)", name="whole"))]
-    made = parallel.run_all(plan_sweep(chapters, []), say=said.append)
+    made = parallel.run_all(plan_sweep(chapters, []), say=messages.append)
     with pytest.raises(StudyError, match="1 of 2 runs stopped; the others are kept(.|\n)*pneumo run broken"):
-        for one, outcome in made:
-            assert one.words == "whole" and outcome.manifest
-    assert any("broken stopped in cell" in line and "ZeroDivisionError" in line for line in said)
+        for run, outcome in made:
+            assert run.words == "whole" and outcome.manifest
+    assert any("broken stopped in cell" in line and "ZeroDivisionError" in line for line in messages)
     assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["whole"]
 
 
@@ -80,19 +80,19 @@ def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
 def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
     """As it took when it was run last, else as it was measured; what nobody knows before all others."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    told = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
+    notebooks = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
     monkeypatch.setattr(
         parallel.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}}
     )
     order = [
-        one.words
-        for one, _ in parallel.run_all(plan_sweep(list(map(Chapter, told.values())), []), say=lambda line: None)
+        run.words
+        for run, _ in parallel.run_all(plan_sweep(list(map(Chapter, notebooks.values())), []), say=lambda line: None)
     ]
     assert order == ["new", "long", "short"]
 
 
 @pytest.mark.parametrize(
-    "chapters, cores, asked, told",
+    "chapters, cores, threads, expected",
     [
         (10, 2, "", (2, 1)),
         (10, 1, "", (1, 1)),
@@ -103,10 +103,10 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
         (3, 8, "", (3, 2)),
     ],
 )
-def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, asked, told):
+def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, threads, expected):
     monkeypatch.setattr("pneumo_utils.study.parallel_runs.available_cores", lambda: cores)
-    monkeypatch.setenv("OMP_NUM_THREADS", asked)
-    assert parallel.allocate_cores(chapters) == told and told[0] * told[1] <= cores
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    assert parallel.allocate_cores(chapters) == expected and expected[0] * expected[1] <= cores
 
 
 def test_a_gpu_is_not_shared(monkeypatch):

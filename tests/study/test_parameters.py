@@ -88,9 +88,9 @@ def test_what_does_not_fit_is_named(given, says):
 
 
 def test_all_faults_are_told_at_once():
-    with pytest.raises(ParameterError) as told:
+    with pytest.raises(ParameterError) as error:
         check_parameters(KNOWN, {"epoch": 3, "lr": 5})
-    assert "epochs" in str(told.value) and "(0, 1]" in str(told.value)
+    assert "epochs" in str(error.value) and "(0, 1]" in str(error.value)
 
 
 def test_words_of_the_command_line_are_read_by_type():

@@ -55,12 +55,12 @@ def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
     assert made.returncode == 0, made.stderr
     assert "records/demo/long.json" in made.stdout and "Commit this file" in made.stdout
     (folder,) = (path.parent for path in (runs / "demo").glob("*/manifest.json"))
-    manifest, told = completed_manifest(folder), json.loads((kept / "demo" / "long.json").read_text())
+    manifest, record = completed_manifest(folder), json.loads((kept / "demo" / "long.json").read_text())
     for key in ("device", "seconds", "peak_memory_mb", "finished", "git", "digest", "parameters"):
-        assert told[key] == manifest[key], key
-    assert told["versions"] == manifest["depends_on"]["versions"]
-    assert told["results"]["f1"]["value"] == pytest.approx(0.5 + 7 * 3 / 100)
-    assert told["claims"] == {"p1-best-f1": {"value": 0.1, "low": 0.05, "high": 0.15}}
+        assert record[key] == manifest[key], key
+    assert record["versions"] == manifest["depends_on"]["versions"]
+    assert record["results"]["f1"]["value"] == pytest.approx(0.5 + 7 * 3 / 100)
+    assert record["claims"] == {"p1-best-f1": {"value": 0.1, "low": 0.05, "high": 0.15}}
     before = (kept / "demo" / "long.json").read_bytes()
     assert (
         "from the run that was there"
@@ -95,8 +95,8 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
     assert "**Breadth**" in page and "on no record" in page
     assert "+0.300 (" in page and ">yes<" in page and ">no<" in page
     assert all(
-        f"<td>{told}</td>" in page
-        for told in (
+        f"<td>{text}</td>" in page
+        for text in (
             "what is done with block 4 in the best model: unfreeze",
             "the worst model is the one with dropout",
             "test accuracy: 91.4%",
@@ -107,14 +107,14 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
 
 def test_what_a_chapter_reads_of_its_record(chapter, kept):
     record_chapter(chapter(), "long", {"draws": 7, "seed": 3})
-    found = records.read_records("demo")["long"]
-    assert found.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
+    record = records.read_records("demo")["long"]
+    assert record.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
     assert (
-        found.words == f"nothing · settings: by hand · weights: pocket · {found.seconds:.0f} s on {found.device} · "
-        f"{found.finished[:10]}"
+        record.words == f"nothing · settings: by hand · weights: pocket · {record.seconds:.0f} s on {record.device} · "
+        f"{record.finished[:10]}"
     )
     with pytest.raises(StudyError, match="no result 'ff1'; did you mean 'f1'"):
-        found.value("ff1")
+        record.value("ff1")
     shows = chapter(
         "[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', "
         "1.0, 0.5, 1.5)\n"
@@ -135,14 +135,14 @@ def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
     weights.write_bytes(b"numbers")
     given = {"data_root": os.path.relpath(data) + "/", "weights": str(weights)}
     path, _ = record_chapter(chapter(), "real-children", given)
-    told = path.read_text()
-    assert str(tmp_path) not in told and "private" not in told and not re.search(r'[" ]/\w', told)
-    found = records.read_record(path)
-    assert found.data == found.parameters["data_root"] == "kermany_224"
-    assert found.weights == found.parameters["weights"] == "mine.safetensors"
-    assert found.results["f1"]["note"] == "weights mine.safetensors and data kermany_224"
-    assert {name: each["files"] for name, each in found.folders.items()} == {"data_root": 2, "weights": 1}
-    before = found.folders["data_root"]["digest"]
+    text = path.read_text()
+    assert str(tmp_path) not in text and "private" not in text and not re.search(r'[" ]/\w', text)
+    record = records.read_record(path)
+    assert record.data == record.parameters["data_root"] == "kermany_224"
+    assert record.weights == record.parameters["weights"] == "mine.safetensors"
+    assert record.results["f1"]["note"] == "weights mine.safetensors and data kermany_224"
+    assert {name: folder["files"] for name, folder in record.folders.items()} == {"data_root": 2, "weights": 1}
+    before = record.folders["data_root"]["digest"]
     (data / "c.png").write_bytes(b"more")
     path, _ = record_chapter(chapter(), "real-children", given)
     assert (
@@ -180,24 +180,24 @@ def test_a_folder_that_cannot_be_written_is_found_before_the_run(chapter, kept, 
 
 
 def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, kept, runs, capsys):
-    one, other = chapter(), chapter(name="other")
-    for each in (one, other):
-        run(each, {"seed": 1})
+    first, second = chapter(), chapter(name="other")
+    for item in (first, second):
+        run(item, {"seed": 1})
     pieces = {path.name for path in (runs / "kept").rglob("piece-*")}
-    record_chapter(one, "long", {"seed": 1})  # found, not run again
+    record_chapter(first, "long", {"seed": 1})  # found, not run again
     assert len(list((runs / "demo").glob("*/manifest.json"))) == 1
-    at = chapter_status(one, {"seed": 1})
-    assert (at.state, at.why) == ("stale", ["the record long is new"]) and chapter_status(
-        other, {"seed": 1}
+    status = chapter_status(first, {"seed": 1})
+    assert (status.state, status.why) == ("stale", ["the record long is new"]) and chapter_status(
+        second, {"seed": 1}
     ).state == "up to date"
     capsys.readouterr()
-    assert not run(one, {"seed": 1}).from_cache and "piece: found again" in capsys.readouterr().out
+    assert not run(first, {"seed": 1}).from_cache and "piece: found again" in capsys.readouterr().out
     assert {path.name for path in (runs / "kept").rglob("piece-*")} == pieces
     path = kept / "demo" / "long.json"
     path.write_text(path.read_text().replace("0.9", "0.8"))
-    assert chapter_status(one, {"seed": 1}).why == ["the record long has changed"]
+    assert chapter_status(first, {"seed": 1}).why == ["the record long has changed"]
     path.unlink()
-    assert chapter_status(one, {"seed": 1}).state == "up to date"  # the first run stands again
+    assert chapter_status(first, {"seed": 1}).state == "up to date"  # the first run stands again
 
 
 @pytest.mark.parametrize(
@@ -218,12 +218,12 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
 def test_a_damaged_record_is_named(chapter, kept, harm, says):
     path, _ = record_chapter(chapter(), "long", {})
     path.write_text(harm(path.read_text()))
-    with pytest.raises(StudyError, match=re.escape(says)) as told:
+    with pytest.raises(StudyError, match=re.escape(says)) as error:
         records.read_records("demo")
     assert (
-        "records/demo/long.json" in str(told.value)
-        and "git checkout" in str(told.value)
-        and "pneumo record demo long" in str(told.value)
+        "records/demo/long.json" in str(error.value)
+        and "git checkout" in str(error.value)
+        and "pneumo record demo long" in str(error.value)
     )
 
 
@@ -237,8 +237,8 @@ def test_records_are_listed_with_the_statistics(chapter, kept):
         for line in text.splitlines()
         if line.startswith(f"| [{manifest['title']}](../notebooks/demo.ipynb) | long | nothing |")
     )
-    found = records.read_records("demo")["long"]
-    assert found.device in row and found.finished[:10] in row
+    record = records.read_records("demo")["long"]
+    assert record.device in row and record.finished[:10] in row
 
 
 def ran(low, high, real=False, tier="pocket", **more):
@@ -259,13 +259,13 @@ CLAIM = load_ledger()["p1-best-f1"]  # an ordering
 
 
 def test_phantoms_and_radiographs_are_judged_apart():
-    told = rerun_verdicts(CLAIM, merge_evidence([FRESH, REAL]))
-    assert (told["phantom"], told["real"]) == ("not reproduced", "not reproduced")
+    verdicts = rerun_verdicts(CLAIM, merge_evidence([FRESH, REAL]))
+    assert (verdicts["phantom"], verdicts["real"]) == ("not reproduced", "not reproduced")
     assert (
-        "does not show: difference +0.1" in told["because"]
-        and "the other way round: difference -0.15" in told["because"]
+        "does not show: difference +0.1" in verdicts["because"]
+        and "the other way round: difference -0.15" in verdicts["because"]
     )
-    assert told["because"].endswith("on real data at pocket settings. Kept record: children.")
+    assert verdicts["because"].endswith("on real data at pocket settings. Kept record: children.")
     assert rerun_verdicts(CLAIM, merge_evidence([])) == {
         "phantom": "not tested",
         "real": "not tested",
@@ -278,7 +278,7 @@ def test_a_record_outweighs_the_short_run_the_papers_settings_outweigh_both(orde
     runs = [FRESH, LONG, ran(0.01, 0.02, record="longer", finished="2026-02-01"), ran(-0.3, -0.2, tier="paper")]
 
     def heard(*which):
-        return merge_evidence([runs[at] for at in order if at in which])["phantom"]["p1-best-f1"]
+        return merge_evidence([runs[index] for index in order if index in which])["phantom"]["p1-best-f1"]
 
     assert heard(0)["record"] == "" and heard(0, 1)["record"] == "long" and heard(0, 1, 2)["record"] == "longer"
     assert heard(0, 1, 2, 3)["high"] == -0.2

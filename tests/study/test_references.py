@@ -128,20 +128,20 @@ def pages(demo, tmp_path_factory):
 
 
 def test_tables_and_figures_are_numbered_by_chapter(pages):
-    told = Captions(pages["notebooks/05_demo"]).told
+    captions = Captions(pages["notebooks/05_demo"]).told
     assert (
-        told["tab-5-scores"].startswith('Table 5.1 F1 & more, "so far"') and len(told) == 1
+        captions["tab-5-scores"].startswith('Table 5.1 F1 & more, "so far"') and len(captions) == 1
     )  # of the two tables of a cell the one that has a caption
-    told = Captions(pages["notebooks/demo_atlas"]).told
-    assert told["tab-atlas-depth-all"].startswith("Table atlas.1 Depth, all") and told["tab-atlas-scores"].startswith(
-        "Table atlas.2 The same, elsewhere"
-    )
+    captions = Captions(pages["notebooks/demo_atlas"]).told
+    assert captions["tab-atlas-depth-all"].startswith("Table atlas.1 Depth, all") and captions[
+        "tab-atlas-scores"
+    ].startswith("Table atlas.2 The same, elsewhere")
     for page, prefix, last in (("05_demo", "5", 2), ("demo_atlas", "atlas", 1)):
         assert re.findall(
             r'caption-number">(Figure [^<]+?) '
             r"?<",
             pages[f"notebooks/{page}"],
-        ) == [f"Figure {prefix}.{at}" for at in range(1, last + 1)]
+        ) == [f"Figure {prefix}.{index}" for index in range(1, last + 1)]
 
 
 def test_a_numbered_table_is_left_whole(pages):
@@ -222,11 +222,11 @@ def test_a_name_stands_once_in_a_chapter(demo):
 
 
 def test_every_chapter_has_its_own_short_name():
-    told = [chapter.label_prefix for chapter in chapters()]
+    prefixes = [chapter.label_prefix for chapter in chapters()]
     assert (
-        len(set(told)) == len(told)
-        and {"1", "5b", "audit", "atlas"} <= set(told)
-        and not any("-" in each for each in told)
+        len(set(prefixes)) == len(prefixes)
+        and {"1", "5b", "audit", "atlas"} <= set(prefixes)
+        and not any("-" in prefix for prefix in prefixes)
     )
 
 

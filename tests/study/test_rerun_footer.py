@@ -33,24 +33,24 @@ def folders(tmp_path_factory):
 
 @every_chapter
 def test_pneumo_takes_every_command(chapter, folders):
-    said = rerun_footer.rerun_commands(chapter)
-    called = [command for commands in said.values() for command in commands if command.startswith("pneumo ")]
+    commands_by_aim = rerun_footer.rerun_commands(chapter)
+    called = [command for commands in commands_by_aim.values() for command in commands if command.startswith("pneumo ")]
     for command in called:
         runs = planned(command, **folders)
-        assert {one.chapter for one in runs} == {chapter} and "path/to" not in str([one.overrides for one in runs]), (
+        assert {run.chapter for run in runs} == {chapter} and "path/to" not in str([run.overrides for run in runs]), (
             command
         )
-    whole, *_ = planned(said["here"][0])
+    whole, *_ = planned(commands_by_aim["here"][0])
     assert whole.overrides == {}
-    if "seeds" in said:
-        assert [[one.overrides["seed"] for one in planned(command)] for command in said["seeds"]] == [
+    if "seeds" in commands_by_aim:
+        assert [[run.overrides["seed"] for run in planned(command)] for command in commands_by_aim["seeds"]] == [
             [0, 1, 2, 3, 4]
         ] * 2
     if "max_steps" in chapter_parameters(chapter):
-        trial, paper = (planned(command, **folders)[0].overrides for command in said["real data"])
+        trial, paper = (planned(command, **folders)[0].overrides for command in commands_by_aim["real data"])
         assert trial["max_steps"] == 2 and paper["max_steps"] == 0 and paper["size"] == "full"
         assert {
-            name for name, each in chapter_parameters(chapter).items() if each.path_kind
+            name for name, parameter in chapter_parameters(chapter).items() if parameter.path_kind
         } <= trial.keys() & paper.keys()
         assert 3 <= len(rerun_footer.suggested_values(chapter)) <= 6
 
@@ -61,12 +61,12 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
     chapter's own tests.
     """
     notebook = json.loads(chapter.path.read_text(encoding="utf-8"))
-    checked = next(at for at, cell in enumerate(notebook["cells"]) if "begin(" in "".join(cell["source"]))
+    checked = next(index for index, cell in enumerate(notebook["cells"]) if "begin(" in "".join(cell["source"]))
     notebook["cells"] = notebook["cells"][: checked + 1]
     (tmp_path / "notebooks").mkdir()
     (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
-    said = rerun_footer.rerun_commands(chapter)
-    command = said.get("other settings", said["here"])[1]
+    commands_by_aim = rerun_footer.rerun_commands(chapter)
+    command = commands_by_aim.get("other settings", commands_by_aim["here"])[1]
     done = subprocess.run(
         [sys.executable, "-m", *shlex.split(command)],
         cwd=tmp_path,
@@ -88,14 +88,14 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
                 re.M,
             )
         )
-        if "other settings" in said
+        if "other settings" in commands_by_aim
         else {}
     )
     assert given == {name: json.dumps(value) for name, value in rerun_footer.suggested_values(chapter).items()}
 
 
 def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
-    chapter = next(each for each in chapters() if each.number == "1")
+    chapter = next(chapter for chapter in chapters() if chapter.number == "1")
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     parameters = next(
         "".join(cell["source"])

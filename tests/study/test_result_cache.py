@@ -140,7 +140,7 @@ def test_a_piece_whose_inside_is_of_another_kind_is_made_again(tmp_path, structu
     (place / "structure.json").write_text(structure)
     sums = {"arrays": sha256_hex((place / "arrays.npz").read_bytes()), "structure": sha256_hex(structure)}
     (place / "piece.json").write_text(json.dumps(sums))
-    found = load_result(place)
-    assert found is None or not isinstance(found[0], dict)
+    result = load_result(place)
+    assert result is None or not isinstance(result[0], dict)
     (place / "piece.json").write_text("[1]")
     assert load_result(place) is None and "made again" in capsys.readouterr().out

@@ -75,8 +75,8 @@ def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, 
     (data / "a.png").write_bytes(b"one")
 
     small(f"open({str(marker)!r}, 'a').write('x')\n# a comment")
-    at = chapter_status(chapter, given)
-    assert at.state == "stale" and at.why[0] == "the notebook has changed"
+    status = chapter_status(chapter, given)
+    assert status.state == "stale" and status.why[0] == "the notebook has changed"
 
 
 def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
@@ -235,21 +235,21 @@ def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_pat
     notebook = small(PIECES.format(marks=str(marks)))
     same = [pneumo("run", notebook, start=True) for _ in range(2)]
     other = pneumo("run", notebook, "-p", "seed", 3, start=True)
-    told = [process.communicate(timeout=200) for process in (*same, other)]
-    assert [process.returncode for process in (*same, other)] == [0, 0, 0], told
-    assert sorted("up to date" in out for out, _ in told[:2]) == [False, True]  # one ran, one waited and found it
+    outputs = [process.communicate(timeout=200) for process in (*same, other)]
+    assert [process.returncode for process in (*same, other)] == [0, 0, 0], outputs
+    assert sorted("up to date" in out for out, _ in outputs[:2]) == [False, True]  # one ran, one waited and found it
     assert sorted(marks.read_text().split()) == sorted([str(n) for n in range(6)] * 2)
     values = {json.loads(p.read_text())["results"]["values"]["value"] for p in runs.glob("demo/*/results.json")}
     assert values == {0, 45}
 
 
 def test_closures_follow_imports_and_files_that_modules_read():
-    found = digest_dependencies({"pneumo_utils.claims"})
+    result = digest_dependencies({"pneumo_utils.claims"})
     assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
-        found
+        result
     )
-    assert any(path.startswith("pneumo_utils/claims/papers/") for path in found)
-    assert "pneumo_utils/cli.py" not in found
+    assert any(path.startswith("pneumo_utils/claims/papers/") for path in result)
+    assert "pneumo_utils/cli.py" not in result
     assert imported_modules("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
         "pneumo_utils.claims",
         "pneumo_utils.claims.ledger",

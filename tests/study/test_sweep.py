@@ -39,13 +39,13 @@ def chapter(small):
     ],
 )
 def test_every_combination_is_one_run(chapter, words, expected):
-    assert [one.overrides for one in plan_sweep([chapter], words)] == expected
+    assert [run.overrides for run in plan_sweep([chapter], words)] == expected
 
 
 def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a,b").mkdir()
-    assert [one.overrides for one in plan_sweep([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
+    assert [run.overrides for run in plan_sweep([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
 
 
 @pytest.mark.parametrize(
@@ -89,45 +89,45 @@ def test_a_sweep_runs_all_finds_them_again_and_lays_them_beside_each_other(small
         f"import os\nassert seed == 0 or not os.path.exists({str(stop)!r}), 'not yet'\nrun.result('score', 0.5 "
         f"+ seed / 10, 0.4 + seed / 10, 0.6 + seed / 10, baseline=0.5)"
     )
-    one, other = small("run.result('score', seed)", name="one"), small(score, name="other")
-    stopped = pneumo("run", one, other, "-p", "seed", "0..1")
+    first, second = small("run.result('score', seed)", name="one"), small(score, name="other")
+    stopped = pneumo("run", first, second, "-p", "seed", "0..1")
     assert (
         stopped.returncode == 1
         and "other, seed = 1: other stopped in cell" in stopped.stdout
         and "AssertionError: not yet" in stopped.stdout
     )
     assert "1 of 4 runs stopped" in stopped.stderr and "pneumo run other -p seed 1" in stopped.stderr
-    missing = pneumo("compare", one, other, "-p", "seed", "0..1")
+    missing = pneumo("compare", first, second, "-p", "seed", "0..1")
     assert (
         missing.returncode == 1
         and "1 of 4 runs are not there" in missing.stderr
         and "pneumo run other -p seed 1" in missing.stderr
     )
     stop.unlink()
-    done = pneumo("run", one, other, "-p", "seed", "0..1")
+    done = pneumo("run", first, second, "-p", "seed", "0..1")
     assert (
         done.returncode == 0
         and done.stdout.count("up to date, nothing to do") == 3
         and "4/4 other, seed = 1: done in" in done.stdout
     )
 
-    written = pneumo("compare", one, other, "-p", "seed", "0..1", "--only", "Score", "--out", tmp_path / "table.csv")
+    written = pneumo("compare", first, second, "-p", "seed", "0..1", "--only", "Score", "--out", tmp_path / "table.csv")
     assert written.returncode == 0, written.stderr
     table = pd.read_csv(tmp_path / "table.csv")
     assert list(table) == ["chapter", "run", "seed", "result", "value", "low", "high", "baseline"]
-    found = {
+    text = {
         path.parent.name: json.loads(path.read_text())["results"]["score"] for path in runs.glob("*/*/results.json")
     }
     kept = table[table["seed"].notna()]
     assert dict(zip(kept["run"], kept["value"])) == pytest.approx(
-        {name: entry["value"] for name, entry in found.items()}
+        {name: entry["value"] for name, entry in text.items()}
     )
     mean = table[(table["run"] == "mean of 2 seeds") & (table["chapter"] == "other")].iloc[0]
     reach = t.ppf(0.975, 1) * np.std([0.5, 0.6], ddof=1) / np.sqrt(2)
     assert [mean["value"], mean["low"], mean["high"]] == pytest.approx([0.55, 0.55 - reach, 0.55 + reach])
 
-    shown = pneumo("compare", other).stdout  # all kept runs of the chapter as it is
+    shown = pneumo("compare", second).stdout  # all kept runs of the chapter as it is
     assert len(pd.read_fwf(io.StringIO(shown))) == 2 * 3 + 3
     small(score + "\n# changed", name="other")
-    none = pneumo("compare", other)
+    none = pneumo("compare", second)
     assert none.returncode == 1 and "no runs of the chapter as it is now" in none.stderr

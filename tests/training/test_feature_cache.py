@@ -49,16 +49,16 @@ def store():
 def written(root, count=54, side=SIDE):
     """So many grey noise images; every third is for validation."""
     root.mkdir(exist_ok=True)
-    for at in range(count):
-        Image.fromarray(np.random.default_rng(at).integers(0, 256, (side, side)).astype(np.uint8)).save(
-            root / f"{at:03}.png"
+    for index in range(count):
+        Image.fromarray(np.random.default_rng(index).integers(0, 256, (side, side)).astype(np.uint8)).save(
+            root / f"{index:03}.png"
         )
     return read(root)
 
 
 def read(root):
     rows, stamps = [], []
-    for at, path in enumerate(sorted(root.iterdir())):
+    for index, path in enumerate(sorted(root.iterdir())):
         stat = path.stat()
         rows.append(
             {
@@ -68,8 +68,8 @@ def read(root):
                 "sex": "F",
                 "view": "AP",
                 "site": "",
-                "labels": "ill" if at % 5 < 2 else "well",
-                "split": "train" if at % 3 else "valid",
+                "labels": "ill" if index % 5 < 2 else "well",
+                "split": "train" if index % 3 else "valid",
                 "width": SIDE,
                 "height": SIDE,
                 "mode": "L",
@@ -128,10 +128,10 @@ def ten_steps(chain, dls):
     return chain
 
 
-def apart(one, other):
+def apart(first, second):
     return max(
         float((a.double() - b.double()).abs().max())
-        for a, b in zip(one.state_dict().values(), other.state_dict().values())
+        for a, b in zip(first.state_dict().values(), second.state_dict().values())
     )
 
 
@@ -155,21 +155,21 @@ def test_cached_and_plain_give_the_same_weights(name, cohort, store):
     blocks = start.blocks
     for what in ("last 5 + head", f"{blocks[len(blocks) // 2]} + head", blocks[-2], "head"):
         set_trainable(start, what)
-        one, other = copy.deepcopy(start), copy.deepcopy(start)
-        ten_steps(one, plain(few, 3))
-        rest, dls = cache_features(other, plain(few, 3), store=store)
-        assert len(list_units(rest)) < len(list_units(other))
+        first, second = copy.deepcopy(start), copy.deepcopy(start)
+        ten_steps(first, plain(few, 3))
+        rest, dls = cache_features(second, plain(few, 3), store=store)
+        assert len(list_units(rest)) < len(list_units(second))
         ten_steps(rest, dls)
-        assert apart(one, other) < 1e-5 < apart(one, start), what
+        assert apart(first, second) < 1e-5 < apart(first, start), what
 
 
 def test_channels_last_stays_channels_last(cohort, store):
     start = set_trainable(pocket(), "conv5_x + head").to(memory_format=torch.channels_last)
-    one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cache_features(other, plain(cohort), store=store)
+    first, second = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cache_features(second, plain(cohort), store=store)
     x, _ = next(iter(dls.valid))
     assert x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
+    assert apart(ten_steps(first, plain(cohort)), ten_steps(rest, dls) and second) < 1e-5
     usual = set_trainable(pocket(), "conv5_x + head")
     assert plan_cache(usual, plain(cohort), store=store).n_missing == len(cohort), (
         "another memory format is another cache"
@@ -196,9 +196,11 @@ def test_fastai_trains_both_alike(cohort, store):
                 [value for row in learner.recorder.values for value in row],
             )
         )
-    (one, a, truth, train, values), (other, b, again, train_again, values_again) = results
+    (first, a, truth, train, values), (second, b, again, train_again, values_again) = results
     assert (
-        apart(one, other) < 1e-5 and torch.allclose(a, b, atol=1e-5) and torch.allclose(train, train_again, atol=1e-5)
+        apart(first, second) < 1e-5
+        and torch.allclose(a, b, atol=1e-5)
+        and torch.allclose(train, train_again, atol=1e-5)
     )
     assert truth == again == cohort.part("valid").targets().tolist() and values == pytest.approx(values_again, abs=1e-4)
 
@@ -273,14 +275,14 @@ def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
         ),
         "two + head",
     )
-    one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cache_features(other, plain(cohort), store=store)
+    first, second = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cache_features(second, plain(cohort), store=store)
     kept = dls.train_ds.features.values
     before = kept.clone()
-    assert apart(ten_steps(one, plain(cohort)), ten_steps(rest, dls) and other) < 1e-5
+    assert apart(ten_steps(first, plain(cohort)), ten_steps(rest, dls) and second) < 1e-5
     assert torch.equal(kept, before)
-    set_trainable(other, "head")  # now those units belong to the prefix, and begin from what is kept
-    cache_features(other, plain(cohort), store=store)
+    set_trainable(second, "head")  # now those units belong to the prefix, and begin from what is kept
+    cache_features(second, plain(cohort), store=store)
     assert torch.equal(kept, before)
 
 
@@ -290,17 +292,17 @@ def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
 def refusal(chain, dls, **more):
     planned = plan_cache(chain, dls, store=FeatureStore(), **more)
     assert planned.refusal and str(planned) == planned.refusal and not planned.is_worthwhile
-    with pytest.raises(StudyError) as told:
+    with pytest.raises(StudyError) as error:
         cache_features(chain, dls, store=FeatureStore(), **more)
-    assert str(told.value) == planned.refusal
+    assert str(error.value) == planned.refusal
     return planned.refusal
 
 
 def test_moving_batch_norm_is_refused(cohort):
-    told = refusal(set_trainable(pocket(), "head", "moving"), plain(cohort))
+    reason = refusal(set_trainable(pocket(), "head", "moving"), plain(cohort))
     assert (
-        "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in told
-        and 'Call set_trainable(..., batch_norm="frozen")' in told
+        "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in reason
+        and 'Call set_trainable(..., batch_norm="frozen")' in reason
     )
     refusal(set_trainable(pocket(), "all but batch norm", "moving"), plain(cohort))
     assert not plan_cache(
@@ -362,7 +364,7 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
     )
     cache_features(chain, plain(cohort), store=store)
     assert (
-        capsys.readouterr().out == f"{planned}\n" and sum(each.bytes for each in store.held.values()) == planned.bytes
+        capsys.readouterr().out == f"{planned}\n" and sum(entry.bytes for entry in store.held.values()) == planned.bytes
     )
     assert str(plan_cache(chain, plain(cohort), store=store)).endswith(", already stored")
     cache_features(chain, plain(cohort), store=store)
@@ -376,7 +378,7 @@ def test_the_share_of_the_work_that_is_saved(cohort, store):
         for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
     ]
     shares.append(plan_cache(set_trainable(pocket(), "head"), plain(cohort), store=store))
-    assert [each.share for each in shares] == sorted(each.share for each in shares) and shares[-1].share > 0.99
+    assert [share.share for share in shares] == sorted(share.share for share in shares) and shares[-1].share > 0.99
     assert not shares[0].is_worthwhile and shares[-1].is_worthwhile
     chain = set_trainable(
         with_head(
@@ -534,7 +536,7 @@ def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
         for block in blocks
     }
     assert left == {"conv3_x": False, "conv4_x": True, "conv5_x": True}, "conv4_x was older, but gone on from since"
-    assert sum(each.bytes for each in store.held.values()) <= store.memory
+    assert sum(entry.bytes for entry in store.held.values()) <= store.memory
 
 
 # on disk
@@ -542,15 +544,15 @@ def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
 
 def test_mapped_features_are_those_of_memory(cohort, store):
     start = set_trainable(pocket(), "conv5_x + head")
-    one, other = copy.deepcopy(start), copy.deepcopy(start)
-    rest, dls = cache_features(one, plain(cohort), store=store)
-    planned = plan_cache(other, plain(cohort), memory_limit=1000, store=FeatureStore())
-    mapped_rest, mapped = cache_features(other, plain(cohort), memory_limit=1000, store=(on_disk := FeatureStore()))
+    first, second = copy.deepcopy(start), copy.deepcopy(start)
+    rest, dls = cache_features(first, plain(cohort), store=store)
+    planned = plan_cache(second, plain(cohort), memory_limit=1000, store=FeatureStore())
+    mapped_rest, mapped = cache_features(second, plain(cohort), memory_limit=1000, store=(on_disk := FeatureStore()))
     assert not on_disk.held and planned.disk_folder in str(planned) and "on disk in" in str(planned)
     assert mapped.train_ds.features.values.shape == dls.train_ds.features.values.shape
     for (x, _), (again, _) in zip(dls.valid, mapped.valid, strict=True):
         assert torch.equal(x, again)
-    assert apart(ten_steps(rest, dls) and one, ten_steps(mapped_rest, mapped) and other) == 0
+    assert apart(ten_steps(rest, dls) and first, ten_steps(mapped_rest, mapped) and second) == 0
     later = FeatureStore()
     assert plan_cache(start, plain(cohort), memory_limit=1000, store=later).n_missing == 0, (
         "another process finds the file"
@@ -720,10 +722,10 @@ def test_views_are_the_seeds(cohort):
         )
         return dls.train_ds.features.values, torch.cat([x for x, _ in dls.train])
 
-    (one, epoch), (again, epoch_again), (other, _) = values(0), values(0), values(1)
-    assert torch.equal(one, again) and torch.equal(epoch, epoch_again) and not torch.equal(one, other)
+    (first, epoch), (again, epoch_again), (second, _) = values(0), values(0), values(1)
+    assert torch.equal(first, again) and torch.equal(epoch, epoch_again) and not torch.equal(first, second)
     same_views, other_epoch = values(0, loader_seed=4)
-    assert torch.equal(one, same_views) and not torch.equal(epoch, other_epoch)
+    assert torch.equal(first, same_views) and not torch.equal(epoch, other_epoch)
 
 
 def test_views_are_kept_and_gone_on_from(cohort, store):

@@ -54,20 +54,20 @@ def cohort_in(root: Path, classes=("well", "ill"), count=40) -> Cohort:
     """
     rng, rows, stamps = np.random.default_rng(0), [], []
     root.mkdir(parents=True, exist_ok=True)
-    for at in range(count):
+    for index in range(count):
         pixels = rng.integers(0, 120, (SIDE, SIDE))
-        pixels[:, : SIDE // 2] += 30 * (at % len(classes))
-        Image.fromarray(pixels.astype(np.uint8)).save(path := root / f"{at}.png")
+        pixels[:, : SIDE // 2] += 30 * (index % len(classes))
+        Image.fromarray(pixels.astype(np.uint8)).save(path := root / f"{index}.png")
         rows.append(
             {
                 "image": path.name,
-                "patient": f"p{at}",
+                "patient": f"p{index}",
                 "age": 5.0,
                 "sex": "F",
                 "view": "AP",
                 "site": "",
-                "labels": classes[at % len(classes)],
-                "split": ["train", "train", "valid", "test"][at // 2 % 4],
+                "labels": classes[index % len(classes)],
+                "split": ["train", "train", "valid", "test"][index // 2 % 4],
                 "width": SIDE,
                 "height": SIDE,
                 "mode": "L",
@@ -159,12 +159,12 @@ def weights(learn):
     return {name: value.clone() for name, value in learn.model.state_dict().items()}
 
 
-def same(one, other):
-    return all(torch.equal(value, other[name]) for name, value in one.items())
+def same(first, second):
+    return all(torch.equal(value, second[name]) for name, value in first.items())
 
 
-def difference(one, other):
-    return max((value - other[name]).abs().max().item() for name, value in one.items() if value.is_floating_point())
+def difference(first, second):
+    return max((value - second[name]).abs().max().item() for name, value in first.items() if value.is_floating_point())
 
 
 # the way of a chapter
@@ -214,11 +214,11 @@ def test_a_chapter_in_a_few_calls(cohort, capsys):
 def test_predictions_are_the_networks_own_answers(cohort):
     learn = trained(cohort, epochs=1)
     test = cohort.part("test")
-    mean, deviation = (np.float32(each).reshape(3, 1, 1) for each in learn.model.about.stats)
+    mean, deviation = (np.float32(stats).reshape(3, 1, 1) for stats in learn.model.about.stats)
     images = torch.from_numpy((test.pixels(SIDE)[:][:, None] / np.float32(255) - mean) / deviation)
     expected = learn.model.eval()(images).softmax(dim=1).detach().numpy()
-    found = predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
-    assert np.allclose(found.probabilities, expected, atol=1e-5)
+    predictions = predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
+    assert np.allclose(predictions.probabilities, expected, atol=1e-5)
     fastais, _ = learn.get_preds(dl=test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
     assert np.allclose(fastais, expected, atol=1e-5)
     before = weights(learn)
@@ -237,12 +237,12 @@ def test_one_neuron_becomes_two_columns(cohort):
         metrics=Accuracy(),
     )
     learn.fit(1)
-    found = predict(
+    predictions = predict(
         learn, cohort.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")
     ).probabilities
     assert (
-        found.shape == (10, 2)
-        and np.allclose(found.sum(axis=1), 1)
+        predictions.shape == (10, 2)
+        and np.allclose(predictions.sum(axis=1), 1)
         and np.isfinite(learn.recorder.history.to_numpy(dtype=float)).all()
     )
 
@@ -250,14 +250,18 @@ def test_one_neuron_becomes_two_columns(cohort):
 @pytest.mark.parametrize("loss, sums_to_one", [(None, False), (categorical_cross_entropy(), True)])
 def test_images_of_several_labels(cohort, loss, sums_to_one):
     table = cohort.table.assign(
-        labels=["well|ill" if at % 3 == 0 else "ill" if at % 3 == 1 else "No Finding" for at in range(len(cohort))]
+        labels=[
+            "well|ill" if index % 3 == 0 else "ill" if index % 3 == 1 else "No Finding" for index in range(len(cohort))
+        ]
     )
     several, chain = cohort.replace(table=table, multilabel=True), network("head")
     learn = learner(loaders(several, chain), chain, loss=loss, metrics=Accuracy())
     learn.fit(1)
-    found = predict(learn, several.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu"))
-    assert found.multilabel and found.truth.tolist() == several.part("test").indicators().tolist()
-    assert np.allclose(found.probabilities.sum(axis=1), 1) == sums_to_one
+    predictions = predict(
+        learn, several.part("test").loader(size=SIDE, batch_size=4, stats=chain.about.stats, device="cpu")
+    )
+    assert predictions.multilabel and predictions.truth.tolist() == several.part("test").indicators().tolist()
+    assert np.allclose(predictions.probabilities.sum(axis=1), 1) == sums_to_one
 
 
 def test_accuracy_is_the_share_that_is_right(cohort):
@@ -450,8 +454,8 @@ class Told(Callback):
 
     order = 54
 
-    def __init__(self, *told):
-        self.told = list(told)
+    def __init__(self, *values):
+        self.told = list(values)
 
     def after_epoch(self):
         value, column = self.told[self.epoch], list(self.recorder.metric_names[1:]).index("valid_loss")
@@ -459,7 +463,7 @@ class Told(Callback):
 
 
 @pytest.mark.parametrize(
-    "told, patience, epochs",
+    "losses, patience, epochs",
     [
         ([0.5, 0.4, 0.3995, 0.2], 1, 3),
         ([0.5, 0.4, 0.398, 0.39], 1, 4),
@@ -468,8 +472,8 @@ class Told(Callback):
         ([0.5, 0.499, 0.4, 0.3], 1, 2),
     ],
 )
-def test_early_stopping_counts_as_keras(cohort, told, patience, epochs, capsys):
-    callbacks = [Told(*told), EarlyStoppingCallback(min_delta=1e-3, patience=patience)]
+def test_early_stopping_counts_as_keras(cohort, losses, patience, epochs, capsys):
+    callbacks = [Told(*losses), EarlyStoppingCallback(min_delta=1e-3, patience=patience)]
     learn = trained(cohort, epochs=4, what="head", cache="on", callbacks=callbacks)
     assert len(learn.recorder.history) == epochs and ("early stopping" in capsys.readouterr().out) == (epochs < 4)
 
@@ -477,9 +481,9 @@ def test_early_stopping_counts_as_keras(cohort, told, patience, epochs, capsys):
 def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
     from safetensors.torch import load_file
 
-    told = Told(0.5, 0.3, 0.4, 0.6)
+    callback = Told(0.5, 0.3, 0.4, 0.6)
     learn, best = (
-        trained(cohort, epochs=epochs, callbacks=[told, KeepBest()], folder=folder)
+        trained(cohort, epochs=epochs, callbacks=[callback, KeepBest()], folder=folder)
         for epochs, folder in ((4, tmp_path), (2, None))
     )
     last = trained(cohort, epochs=4)
@@ -671,9 +675,9 @@ def test_phases_release_the_trunk(cohort, tmp_path):
         "head",
     }
     again = network("none")
-    found = fit_phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
+    result = fit_phases(loaders(cohort, again), again, plan, loss=cross_entropy(), seed=2, folder=tmp_path)
     assert (
-        same(end, again.state_dict()) and found.history["train_loss"].tolist() == course.history["train_loss"].tolist()
+        same(end, again.state_dict()) and result.history["train_loss"].tolist() == course.history["train_loss"].tolist()
     )
 
 
@@ -734,13 +738,13 @@ def test_fastais_tools_work_on_our_learners(cohort, tmp_path, monkeypatch, close
     monkeypatch.chdir(tmp_path)
     learn = trained(cohort, epochs=1, what="conv5_x + head", metrics=Accuracy())
     with learn.no_logging(), learn.no_bar():
-        found = learn.lr_find(num_it=12, show_plot=False)
+        suggested = learn.lr_find(num_it=12, show_plot=False)
         learn.fine_tune(1, freeze_epochs=1)
         learn.fit_one_cycle(1, 1e-3)
         learn.show_results(max_n=2)
         interpretation = Interpretation.from_learner(learn)
         losses, rows = interpretation.top_losses(3)
-    assert found.valley > 0 and len(losses) == 3 and losses[0] >= losses[2] and len(learn.recorder.history) == 4
+    assert suggested.valley > 0 and len(losses) == 3 and losses[0] >= losses[2] and len(learn.recorder.history) == 4
     learn.save("kept")
     before = weights(learn)
     learn.fit(1, 0.1)

@@ -132,12 +132,14 @@ def test_a_weighted_mean_is_over_weights_or_over_images():
 
 
 def test_one_output_is_the_second_class():
-    one = (LOGITS[:, 1] - LOGITS[:, 0])[:, None]
-    assert binary_cross_entropy()(one, TRUTH).item() == pytest.approx(sum(LOST) / 3, rel=1e-6)
-    top, p = LOST[0] * 2 + LOST[1] * 5 + LOST[2] * 5, binary_cross_entropy().activation(one)
-    assert binary_cross_entropy({"well": 2, "ill": 5})(one, TRUTH).item() == pytest.approx(top / 3)
+    one_output = (LOGITS[:, 1] - LOGITS[:, 0])[:, None]
+    assert binary_cross_entropy()(one_output, TRUTH).item() == pytest.approx(sum(LOST) / 3, rel=1e-6)
+    top, p = LOST[0] * 2 + LOST[1] * 5 + LOST[2] * 5, binary_cross_entropy().activation(one_output)
+    assert binary_cross_entropy({"well": 2, "ill": 5})(one_output, TRUTH).item() == pytest.approx(top / 3)
     scikits = log_loss(TRUTH, p[:, 0].double(), sample_weight=[2, 5, 5])
-    assert binary_cross_entropy([2, 5], average_over="weights")(one, TRUTH).item() == pytest.approx(scikits, rel=1e-6)
+    assert binary_cross_entropy([2, 5], average_over="weights")(one_output, TRUTH).item() == pytest.approx(
+        scikits, rel=1e-6
+    )
     assert p[:, 0].tolist() == pytest.approx([0.5, 0.75, 0.2]) and binary_cross_entropy().decodes(p).tolist() == [
         0,
         1,
@@ -147,8 +149,8 @@ def test_one_output_is_the_second_class():
 
 def test_labels_that_an_image_may_have_several_of():
     logits, truth = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    each = [[math.log(2), math.log(4)], [math.log(5), math.log(2)]]
-    assert multi_label_cross_entropy()(logits, truth).item() == pytest.approx(np.mean(each))
+    losses = [[math.log(2), math.log(4)], [math.log(5), math.log(2)]]
+    assert multi_label_cross_entropy()(logits, truth).item() == pytest.approx(np.mean(losses))
     weighed = [[7 * math.log(2), math.log(4)], [math.log(5), 9 * math.log(2)]]
     assert multi_label_cross_entropy({"Mass": 7, "Edema": 9})(logits, truth).item() == pytest.approx(np.mean(weighed))
     assert multi_label_cross_entropy().activation(logits).flatten().tolist() == pytest.approx([0.5, 0.75, 0.8, 0.5])
@@ -173,12 +175,12 @@ def test_several_labels_under_one_softmax():
 def test_fastai_can_ask_for_the_loss_of_each_image(loss, logits, truth):
     mean = loss(logits, truth)
     loss.reduction = "none"
-    each = loss(logits, truth)
+    losses = loss(logits, truth)
     loss.reduction = "sum"
     assert (
-        each.shape == (3,)
-        and each.mean().item() == pytest.approx(mean.item())
-        and loss(logits, truth).item() == pytest.approx(each.sum().item())
+        losses.shape == (3,)
+        and losses.mean().item() == pytest.approx(mean.item())
+        and loss(logits, truth).item() == pytest.approx(losses.sum().item())
     )
 
 
@@ -312,8 +314,8 @@ def test_processes_share_the_cores(monkeypatch):
     try:
         monkeypatch.setattr(compute, "available_cores", lambda: 8)
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-        told = [share_cores(processes) for processes in (1, 3, 8, 20)]
-        assert told == [8, 2, 1, 1] and torch.get_num_threads() == 1
+        threads = [share_cores(processes) for processes in (1, 3, 8, 20)]
+        assert threads == [8, 2, 1, 1] and torch.get_num_threads() == 1
         monkeypatch.setenv("OMP_NUM_THREADS", "3")
         assert share_cores(2) == 3 and share_cores(4) == 2
     finally:
