@@ -109,7 +109,7 @@ def set_width(page, width: int) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", list_toc_pages())
-def test_every_page_is_complete_and_accessible_wide_narrow_and_dark(look, name):
+def test_every_page_is_complete_and_accessible(look, name):
     page = look(name)
     page.add_style_tag(content="* { transition: none !important }")  # or contrast is measured in mid-change
     assert page.locator("article.bd-article h1").count() == 1
@@ -136,7 +136,7 @@ def test_every_page_is_complete_and_accessible_wide_narrow_and_dark(look, name):
 
 
 @pytest.mark.browser
-def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
+def test_viewer_of_chapter_2_works_by_keyboard(look):
     page = look("notebooks/02_gradcam_comparison")
     description = page.locator(".pneumo-viewer .told")
     assert "VGG16, 1, last, Grad-CAM" in description.inner_text()
@@ -149,7 +149,7 @@ def test_the_viewer_of_the_second_chapter_is_worked_with_keys(look):
 
 
 @pytest.mark.browser
-def test_two_runs_are_chosen_with_keys_and_compared(look):
+def test_comparison_page_works_by_keyboard(look):
     page = look("book/compare_runs")
     runs = records.read_records("05_nih_multilabel")
     page.get_by_label("Chapter").focus()
@@ -168,7 +168,7 @@ def test_two_runs_are_chosen_with_keys_and_compared(look):
 
 
 @pytest.mark.browser
-def test_two_runs_are_compared_without_scripts(browser, site):
+def test_comparison_page_works_without_scripts(browser, site):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto(f"{site}/book/compare_runs.html")
@@ -183,7 +183,7 @@ def test_two_runs_are_compared_without_scripts(browser, site):
 
 
 @pytest.mark.browser
-def test_a_word_is_searched_and_found(look):
+def test_search_finds_a_word(look):
     page = look("book/intro")
     page.goto(page.url.replace("book/intro.html", "search.html?q=recall"))
     page.wait_for_selector("#search-results li a")
@@ -192,7 +192,7 @@ def test_a_word_is_searched_and_found(look):
 
 
 @pytest.mark.browser
-def test_dark_mode_is_switched_by_hand(look):
+def test_dark_mode_button_switches_the_theme(look):
     page = look("book/intro")
     background = "getComputedStyle(document.body).backgroundColor"
     before = page.evaluate(background)
@@ -205,7 +205,7 @@ def test_dark_mode_is_switched_by_hand(look):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [1400, 390])
-def test_a_word_of_the_glossary_says_what_it_means(look, width):
+def test_glossary_tooltip_shows_the_definition(look, width):
     page = look("notebooks/paper_audit", width)
     word = page.locator("article a[aria-description]", has_text="F1 score").first
     shown = "word => getComputedStyle(word, '::after').content.includes('harmonic mean')"
@@ -224,7 +224,7 @@ def test_a_word_of_the_glossary_says_what_it_means(look, width):
 
 
 @pytest.mark.browser
-def test_folded_code_is_opened_with_a_key(look):
+def test_folded_code_opens_by_keyboard(look):
     page = look("notebooks/02_gradcam_comparison", 390)
     fold = page.locator("details.above-input").first
     code = fold.locator("pre").first
@@ -236,7 +236,7 @@ def test_folded_code_is_opened_with_a_key(look):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["book/run_statistics", "notebooks/phantom_atlas"])  # many tables; notes in the margin
-def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look, name):
+def test_printed_page_is_light_and_fits(look, name):
     page = look(name, 1400, "dark")
     page.emulate_media(media="print", color_scheme="dark")
     page.set_viewport_size({"width": 680, "height": 900})  # A4 between its margins
@@ -247,7 +247,7 @@ def test_on_paper_a_dark_page_is_light_and_keeps_to_the_width(look, name):
 
 
 @pytest.mark.browser
-def test_barriers_are_found(browser):
+def test_accessibility_check_finds_barriers(browser):
     """That the check above sees what it is there for."""
     page = browser.new_page()
     page.set_content(
@@ -259,14 +259,14 @@ def test_barriers_are_found(browser):
 
 
 @pytest.mark.browser
-def test_mathematics_is_set_without_a_network(look):
+def test_mathematics_renders_offline(look):
     page = look("book/glossary")
     page.wait_for_selector("mjx-container")
     assert page.complaints == []
 
 
 @pytest.mark.browser
-def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html, manifests):
+def test_downloads_hold_the_executed_notebook(look, html, manifests):
     for chapter in chapters():
         page = look(f"notebooks/{chapter.name}")
         line = page.locator(".what-was-run").inner_text().translate({0x2018: "'", 0x2019: "'"})  # as it is set in type
@@ -286,13 +286,13 @@ def test_every_chapter_can_be_downloaded_and_says_what_was_run(look, html, manif
         assert page.locator("text=# Parameters").count() == 0  # what papermill injected is not shown
 
 
-def test_pages_and_downloads_hold_nothing_of_the_machine(html):
+def test_pages_and_downloads_hold_no_local_paths(html):
     home = str(Path(book.ROOT))
     for path in [*html.rglob("*.html"), *html.rglob("*.ipynb")]:
         assert home not in path.read_text(encoding="utf-8"), path
 
 
-def test_pages_are_light(html):
+def test_pages_are_small(html):
     for name in list_toc_pages():
         page = html / f"{name}.html"
         pictures = sum(
@@ -302,7 +302,7 @@ def test_pages_are_light(html):
         assert page.stat().st_size + pictures < 2_000_000, name
 
 
-def test_run_statistics_come_from_the_manifests(html, manifests):
+def test_run_statistics_equal_the_manifests(html, manifests):
     text = (html / "book" / "run_statistics.html").read_text(encoding="utf-8")
     assert all(manifest["digest"] in text for manifest in manifests.values())
 
@@ -315,7 +315,7 @@ def test_parameters_page_lists_every_parameter(html):
         assert all(f">{name}</span>" in text for name in chapter_parameters(chapter))
 
 
-def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
+def test_scoreboard_links_resolve(html):
     board = read_json(chapter_status(find_chapter("scoreboard")).folder / "board.json")
     assert [row["id"] for row in board] == [claim.id for claim in load_ledger().claims]
     places = {}
@@ -332,7 +332,7 @@ def test_every_verdict_of_the_scoreboard_leads_to_a_place_that_is_there(html):
 
 
 @pytest.mark.browser
-def test_the_scoreboard_is_filtered_with_keys(look):
+def test_scoreboard_filters_work_by_keyboard(look):
     page = look("notebooks/scoreboard")
     second = next(paper for paper in load_ledger().papers if paper.paper == 2)
     page.get_by_role("combobox", name="Paper", exact=True).focus()
@@ -341,7 +341,7 @@ def test_the_scoreboard_is_filtered_with_keys(look):
     assert page.locator(".pneumo-scoreboard tbody tr:visible").count() == len(second.claims) and page.complaints == []
 
 
-def test_a_traceback_on_a_page_fails_the_book(tmp_path):
+def test_traceback_on_a_page_fails_the_book(tmp_path):
     toc = {"root": "book/intro", "parts": [{"chapters": [{"file": "book/rerun"}]}]}
     (tmp_path / "book").mkdir()
     (tmp_path / "book" / "intro.html").write_text("fine")
@@ -352,12 +352,12 @@ def test_a_traceback_on_a_page_fails_the_book(tmp_path):
         book.check_pages(tmp_path, toc)
 
 
-def test_a_picture_without_words_fails_the_book():
+def test_image_without_alt_text_fails_the_book():
     with pytest.raises(StudyError, match="has no alt text"):
         book._figure_metadata({"width": 600}, find_chapter("speed"), 3)
 
 
-def test_each_picture_of_a_cell_has_its_own_words():
+def test_each_image_of_a_cell_has_its_own_alt_text():
     def picture(name):
         return {
             "output_type": "display_data",
@@ -387,7 +387,7 @@ def test_each_picture_of_a_cell_has_its_own_words():
     assert book._split_by_figure(alone) == [alone]
 
 
-def test_a_warning_fails_the_book_and_the_old_one_stays(html, monkeypatch):
+def test_warning_fails_the_book_and_keeps_the_old_one(html, monkeypatch):
     before = (html / "book" / "intro.html").read_bytes()
     prose = book._read_prose()
     prose[Path("book/intro.md")] += b"\n[](no_such_page.md)\n"
@@ -397,7 +397,7 @@ def test_a_warning_fails_the_book_and_the_old_one_stays(html, monkeypatch):
     assert (html / "book" / "intro.html").read_bytes() == before
 
 
-def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
+def test_unchanged_book_is_not_rebuilt(html, monkeypatch):
     monkeypatch.setattr(book, "_run_jupyter_book", lambda *_: pytest.fail("built again"))
     messages = []
     assert book.build_book(html.parent, messages.append) == html / "index.html" and messages == ["no page has changed"]
@@ -406,7 +406,7 @@ def test_nothing_is_bound_where_no_page_has_changed(html, monkeypatch):
         book.build_book(html.parent)
 
 
-def test_the_contents_name_pages_that_exist():
+def test_table_of_contents_names_existing_pages():
     made = {
         "book/run_statistics",
         "book/parameters",

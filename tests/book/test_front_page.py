@@ -8,12 +8,12 @@ from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters, find_chapter
 
 
-def test_every_paper_has_claims_by_which_it_is_remembered():
+def test_front_page_has_claims_of_every_paper():
     ledger = load_ledger()
     assert {ledger[name].paper for name in pages.HEADLINE_CLAIMS} == {paper.paper for paper in ledger.papers}
 
 
-def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
+def test_front_page_verdicts_equal_the_scoreboard():
     evidence = [record.evidence for chapter in chapters() for record in records.read_records(chapter.name).values()]
     board = scoreboard(load_ledger(), evidence).to_dict("records")
     rows = re.findall(r"<tr><td.*?</tr>", pages.headline_table(board))
@@ -28,7 +28,7 @@ def test_their_verdicts_are_the_scoreboards_and_lead_to_it():
         assert f'href="../book/paper_{held["paper"]}.html#{name}"' in row
 
 
-def test_every_chapter_names_what_its_records_hold():
+def test_front_page_results_exist_in_records():
     for name, (_, *result_names) in pages.FRONT_PAGE_RESULTS.items():
         kept = records.read_records(name)
         assert kept and all(
@@ -36,7 +36,7 @@ def test_every_chapter_names_what_its_records_hold():
         ), name
 
 
-def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
+def test_front_page_compares_networks_with_baselines():
     chapter, real = find_chapter("4"), records.read_records("04_mobilenetv2_three_class")["real-radiographs"].results
     _, network, pixels = pages.FRONT_PAGE_RESULTS[chapter.name]
     table = pages.baseline_table(
@@ -55,7 +55,7 @@ def test_a_network_stands_beside_what_needs_none_on_both_kinds_of_data():
     assert len(table.strip().splitlines()) == 3  # what has no networks of a paper has no row
 
 
-def test_the_chapter_across_the_papers_has_a_row_of_its_own():
+def test_front_page_has_a_row_for_the_synthesis():
     real = records.read_records("synthesis")["real-radiographs"].results
     *_, row = pages.baseline_table({find_chapter("synthesis"): {}}).strip().splitlines()
     assert (

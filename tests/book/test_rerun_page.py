@@ -17,7 +17,7 @@ COMMANDS = [line for block in re.findall(r"```sh\n(.*?)```", PAGE, re.S) for lin
 MAKE = [command for command in COMMANDS if command.startswith("make ")]
 
 
-def test_the_page_has_commands_for_each_way():
+def test_rerun_page_has_commands_for_each_setup():
     for word in (
         "make book",
         "pneumo run",
@@ -33,7 +33,7 @@ def test_the_page_has_commands_for_each_way():
 
 
 @pytest.mark.parametrize("command", MAKE)
-def test_what_make_is_asked_for_is_there(command):
+def test_make_targets_of_the_page_exist(command):
     assert subprocess.run(["make", "-n", command.split()[1]], cwd=ROOT, capture_output=True).returncode == 0
 
 
@@ -52,7 +52,7 @@ def checkout(tmp_path_factory, nih_tables):
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in MAKE])
-def test_the_command_works(command, checkout, monkeypatch):
+def test_commands_of_the_page_run(command, checkout, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(checkout / "runs"))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")
     done = subprocess.run(command, shell=True, cwd=checkout, capture_output=True, text=True, timeout=300)

@@ -52,11 +52,11 @@ SCIKIT = {
 
 @pytest.mark.parametrize("matrix", [(7, 2, 3, 5), (9, 0, 8, 0), (0, 9, 0, 8), (4, 5, 0, 8)])
 @pytest.mark.parametrize("name", SCIKIT)
-def test_metrics_are_scikit_learns(name, matrix):
+def test_metrics_equal_scikit_learn(name, matrix):
     assert confusion_solver.confusion_metric(name, *matrix) == pytest.approx(SCIKIT[name](*labels_of(*matrix)))
 
 
-def test_an_unknown_metric_is_refused():
+def test_unknown_metric_is_refused():
     with pytest.raises(ValueError, match="no metric is called 'auroc'"):
         confusion_solver.confusion_metric("auroc", 1, 1, 1, 1)
 
@@ -71,16 +71,16 @@ def test_an_unknown_metric_is_refused():
         ("0%", -0.005, 0.005),
     ],
 )
-def test_a_printed_number_has_half_a_unit_of_room(printed, low, high):
+def test_rounded_number_has_half_a_unit_of_tolerance(printed, low, high):
     assert confusion_solver.rounding_interval(printed) == pytest.approx((low, high))
 
 
-def test_cut_digits_have_a_whole_unit_of_room_above():
+def test_truncated_number_has_one_unit_of_tolerance():
     low, high = confusion_solver.rounding_interval("0.842", truncated=True)
     assert low == 0.842 and 0.8429 < high < 0.843
 
 
-def test_the_solver_finds_what_trying_each_matrix_by_hand_finds():
+def test_feasible_matrices_equal_brute_force():
     printed = {"accuracy": "0.69", "precision": "0.71", "f1": "0.72"}
     expected = []
     for tp, fp in product(range(24), range(20)):
@@ -92,7 +92,7 @@ def test_the_solver_finds_what_trying_each_matrix_by_hand_finds():
     assert expected and [tuple(row) for row in matrices.to_numpy()] == expected
 
 
-def test_every_matrix_is_found_again_from_its_own_metrics():
+def test_feasible_matrices_include_the_true_matrix():
     truth, predicted = labels_of(1977, 153, 449, 345)
     printed = {name: f"{SCIKIT[name](truth, predicted):.4f}" for name in ("accuracy", "precision", "recall", "f1")}
     matrices = confusion_solver.feasible_matrices(2130, 794, printed)
@@ -137,7 +137,7 @@ def test_paper_1_block_2_cannot_be_rounded_but_can_be_cut():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "recall", "specificity", "precision", "f1", "balanced_accuracy", "mcc"])
-def test_standard_errors_are_what_random_test_sets_show(name):
+def test_standard_errors_equal_simulation(name):
     matrix = np.array([1977, 153, 449, 345])
     drawn = np.random.default_rng(0).multinomial(matrix.sum(), matrix / matrix.sum(), size=20000)
     assert confusion_solver.metric_standard_error(name, matrix) == pytest.approx(
@@ -145,7 +145,7 @@ def test_standard_errors_are_what_random_test_sets_show(name):
     )
 
 
-def test_the_standard_error_of_accuracy_is_the_binomial_one():
+def test_standard_error_of_accuracy_is_binomial():
     right, total = 1977 + 345, 2924
     assert confusion_solver.metric_standard_error("accuracy", (1977, 153, 449, 345)) == pytest.approx(
         np.sqrt(right / total * (1 - right / total) / total), rel=1e-6
@@ -179,7 +179,7 @@ def keras_by_hand(truth, predicted, size):
     return sum(recalls) / len(recalls)
 
 
-def test_the_batch_average_is_what_a_loop_gives():
+def test_batch_average_equals_a_loop():
     rng = np.random.default_rng(1)
     truth, predicted = rng.integers(0, 2, 101), rng.integers(0, 2, 101)
     assert recompute.batch_average(truth, predicted, 8)["recall"] == pytest.approx(
@@ -229,14 +229,14 @@ def test_mobilenet_in_keras_layers():
     "name, keras",
     [("VGG16", 138_357_544), ("DenseNet201", 20_242_984), ("MobileNetV2", 3_538_984), ("Xception", 22_910_480)],
 )
-def test_counts_are_those_of_keras_applications(name, keras):
+def test_parameter_counts_equal_keras_applications(name, keras):
     assert recompute.count_parameters(recompute.build_published_network(name, 1000))["keras_total"] == keras
 
 
 @pytest.mark.parametrize(
     "name, torch_parameters", [("ResNet18", 11_689_512), ("ResNet50", 25_557_032), ("ResNet50V2", 25_549_352)]
 )
-def test_counts_are_those_that_torch_publishes(name, torch_parameters):
+def test_parameter_counts_equal_torchvision(name, torch_parameters):
     assert (
         recompute.count_parameters(recompute.build_published_network(name, 1000))["torch_parameters"]
         == torch_parameters
@@ -308,7 +308,7 @@ def test_counts_of_a_small_table(tables):
     )
 
 
-def test_shipped_files_are_what_the_tables_give(tables, tmp_path, monkeypatch):
+def test_shipped_counts_equal_the_tables(tables, tmp_path, monkeypatch):
     shipped = (tmp_path / "nih.yml", tmp_path / "nih_boxes.csv")
     monkeypatch.setattr(public_counts, "COUNTS_FILE", shipped[0])
     monkeypatch.setattr(public_counts, "BOXES_FILE", shipped[1])
@@ -321,12 +321,12 @@ def test_shipped_files_are_what_the_tables_give(tables, tmp_path, monkeypatch):
     assert ".png" not in shipped[1].read_text()
 
 
-def test_a_folder_without_the_tables_is_named(tmp_path):
+def test_missing_tables_are_reported(tmp_path):
     with pytest.raises(FileNotFoundError, match="Data_Entry_2017"):
         public_counts.nih_counts(str(tmp_path))
 
 
-def test_shipped_counts_agree_with_each_other():
+def test_shipped_counts_are_consistent():
     counts, boxes = public_counts.nih_counts(), public_counts.nih_boxes()
     assert (
         sum(counts["labels_per_image"].values())
@@ -358,7 +358,7 @@ def test_facts_by_name():
 # ---------------------------------------------------------------- baselines
 
 
-def test_label_baselines_of_a_table_small_enough_to_write_out():
+def test_label_baselines_by_hand():
     truth = np.array([[1, 0, 0], [1, 0, 0], [0, 1, 1], [0, 1, 0]])  # No Finding, Mass, Nodule
     counts = {
         "images": 4,
@@ -380,7 +380,7 @@ def test_label_baselines_of_a_table_small_enough_to_write_out():
     )
 
 
-def test_expected_share_of_shared_patients_is_what_random_splits_show():
+def test_expected_patient_overlap_equals_random_splits():
     histogram = {1: 60, 2: 30, 3: 10, 7: 5}
     patients = np.repeat(np.arange(105), np.repeat(list(histogram), list(histogram.values())))
     rng, shares = np.random.default_rng(0), []
@@ -395,7 +395,7 @@ def box(x, y, w, h, image=1, patient=1, label="Mass"):
     return {"patient": patient, "image": image, "label": label, "x": x, "y": y, "w": w, "h": h}
 
 
-def test_cells_by_painting_every_pixel():
+def test_cell_coverage_equals_painted_pixels():
     boxes = pd.DataFrame([box(30, 100, 200, 90), box(0, 0, 40, 60), box(900, 1000, 124, 24)])
     for itertuple, grid in zip(boxes.itertuples(), cell_coverage(corners_from_table(boxes))):
         painted = np.zeros((1024, 1024))
@@ -403,7 +403,7 @@ def test_cells_by_painting_every_pixel():
         np.testing.assert_allclose(grid, painted.reshape(16, 64, 16, 64).mean(axis=(1, 3)))
 
 
-def test_a_box_that_covers_no_cell_by_half_has_none():
+def test_box_covering_less_than_half_of_each_cell_has_no_cell():
     boxes = pd.DataFrame([box(32, 32, 64, 64), box(0, 0, 64, 64)])
     assert count_boxes_without_cell(boxes).loc["Mass"].tolist() == [2, 1]
 
@@ -419,7 +419,7 @@ def test_soft_f1_on_two_images_by_hand():
     assert result["mse"] == pytest.approx((4 * 0.75**2 + 252 * 0.25**2 + 256 * 0.25**2) / 512)
 
 
-def test_a_prior_never_sees_the_patient_it_is_asked_about():
+def test_cross_validated_prior_excludes_the_patient():
     rng = np.random.default_rng(0)
     grids, patients = rng.random((40, 16, 16)) < 0.3, np.repeat(np.arange(20), 2)
     predicted = cross_validate_grids(grids, patients, prior_grid)
@@ -465,7 +465,7 @@ def test_block_4_leads_by_counted_images(ledger):
     assert gap["se_most"] == pytest.approx((first - second[::-1]).std() / np.sqrt(2924), rel=0.01)
 
 
-def test_chi_squared_of_each_naming_is_scipys(ledger):
+def test_chi_squared_of_row_orders_equals_scipy(ledger):
     table_of = audit_tables.paper_4_row_namings(ledger).set_index("rows are")
     rows, mix = audit_tables.paper_4_matrix(ledger).sum(axis=1), np.array([32.2, 38.3, 29.5])
     result = stats.chisquare(rows, rows.sum() * mix / mix.sum())
@@ -476,7 +476,7 @@ def test_chi_squared_of_each_naming_is_scipys(ledger):
     assert table_of.loc["bacterial, normal, viral", ["false positives", "false negatives"]].tolist() == [5, 22]
 
 
-def test_any_matrix_can_be_named_in_six_ways():
+def test_three_class_matrix_has_six_row_orders():
     """Rows of 10, 20 and 30 under a mix of 1, 2 and 3: the order as given lies on it."""
     counts = np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]])
     ways = audit_tables.row_namings(counts, [1, 2, 3], ["well", "a", "b"])
@@ -495,7 +495,7 @@ def test_any_matrix_can_be_named_in_six_ways():
     ) == (10, 4)
 
 
-def test_ways_to_name_are_a_numbered_table_with_p_in_words():
+def test_row_orders_table_is_numbered_and_rounds_p():
     table = pictures.namings_table(
         audit_tables.row_namings(np.array([[8, 1, 1], [2, 15, 3], [4, 6, 20]]), [1, 2, 3], ["well", "a", "b"]),
         name="ways",
@@ -511,7 +511,7 @@ def test_ways_to_name_are_a_numbered_table_with_p_in_words():
     assert [pictures.format_p_value(p) for p in (0.0, 0.0004, 0.001, 0.25)] == ["< 0.001", "< 0.001", "0.001", "0.250"]
 
 
-def test_tables_escape_and_format():
+def test_html_table_escapes_and_formats():
     html = html_table(
         pd.DataFrame({"a<b": [0.12345], "n": [1234], "list": [["x", "y"]], "none": [None]}), _="{:.2f}"
     ).data

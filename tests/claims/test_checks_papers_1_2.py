@@ -30,13 +30,13 @@ def column(judge="one_confusion_matrix", **printed):
 GOOD = {"accuracy": "0.85", "precision": "0.889", "recall": "0.80", "f1": "0.842"}
 
 
-def test_a_matrix_that_exists():
+def test_feasible_matrix_is_consistent():
     finding = verdict(*column(**GOOD))
     assert finding.verdict == "consistent"
     assert "TP 8, FN 2, FP 1, TN 9" in finding.because
 
 
-def test_one_number_that_does_not_belong_is_named_and_the_rest_stand():
+def test_single_inconsistent_number_is_named():
     claims = column(**{**GOOD, "accuracy": "0.90"})
     verdicts = {entry.id: check_on_paper(entry, ledger_of(*claims)).verdict for entry in claims}
     # Recall and precision alone fix the matrix, and F1 goes with them: only the accuracy can be left out.
@@ -48,7 +48,7 @@ def test_one_number_that_does_not_belong_is_named_and_the_rest_stand():
     }
 
 
-def test_a_column_that_no_single_number_explains():
+def test_column_with_several_inconsistent_numbers():
     claims = column(accuracy="0.10", precision="0.889", recall="0.80", f1="0.10")
     assert {check_on_paper(entry, ledger_of(*claims)).verdict for entry in claims} == {"inconsistent"}
 
@@ -67,13 +67,13 @@ def test_swapped_macro_averages_are_recognised():
     )
 
 
-def test_a_column_must_hold_the_number_that_is_judged():
+def test_column_must_contain_the_judged_number():
     first, *others = column(**GOOD)
     with pytest.raises(LedgerError, match="does not hold it"):
         verdict(claim("stray", 0.5, "0.5", "one_confusion_matrix", args=first.args), first, *others)
 
 
-def test_zeros_after_a_percentage_are_padding_only_where_that_is_said():
+def test_trailing_zeros_are_padding_only_if_declared():
     # One of three is 33.3 %: it is printed 33.30 % by a spreadsheet, while 33.33 % would be its second decimal.
     args = {"column": ["recall"], "positives": 3, "negatives": 1}
     for padded, expected in ((True, "consistent"), (False, "inconsistent")):
@@ -93,7 +93,7 @@ def test_f1_is_the_harmonic_mean(printed, expected):
     assert verdict(entry, claim("p", 0.889, "0.889"), claim("r", 0.8, "0.800")).verdict == expected
 
 
-def test_a_wrong_formula_shows_on_the_matrix():
+def test_wrong_formula_is_detected_on_the_matrix():
     # Twice (8/9 + 8/10) over 10 positives is .338, where the table has .842.
     claims = column(**GOOD)
     args = {**claims[0].args, "score": "f1", "formula": "twice precision plus recall by positives"}
@@ -103,7 +103,7 @@ def test_a_wrong_formula_shows_on_the_matrix():
         verdict(claim("formula", judge="formula_gives", args={**args, "formula": "nonsense"}), *claims)
 
 
-def test_a_constant_answer():
+def test_constant_prediction():
     claims = column(accuracy="0.500", precision="0.500", recall="1.000", f1="0.667")
     assert (
         verdict(claim("constant", judge="always_predicts_pneumonia", args=claims[0].args), *claims).verdict
@@ -125,12 +125,12 @@ def test_accuracy_lies_between_sensitivity_and_specificity():
 
 
 @pytest.mark.parametrize("second, expected", [(0.86, "consistent"), (0.865, "unverifiable"), (0.87, "inconsistent")])
-def test_the_largest_with_a_tie(second, expected):
+def test_largest_value_with_a_tie(second, expected):
     entry = claim("best", judge="largest_of", args={"winner": "a", "among": ["a", "b", "c"]})
     assert verdict(entry, claim("a", 0.865), claim("b", second), claim("c", 0.5)).verdict == expected
 
 
-def test_a_ranking_breaks_by_a_step_up_and_is_open_at_a_tie():
+def test_ranking_with_a_reversal_and_with_a_tie():
     entry = claim("rank", judge="ranking_order", args={"best_first": ["a", "b", "c"]})
     a, b = claim("a", 3), claim("b", 2)
     assert verdict(entry, a, b, claim("c", 1)).verdict == "consistent"
@@ -139,7 +139,7 @@ def test_a_ranking_breaks_by_a_step_up_and_is_open_at_a_tie():
 
 
 @pytest.mark.parametrize("first, expected", [(0.81, "unverifiable"), (0.90, "consistent"), (0.80, "inconsistent")])
-def test_a_lead_has_to_be_more_than_chance(first, expected):
+def test_lead_must_exceed_sampling_error(first, expected):
     # On 400 images the standard error at .80 is .02: a lead of .01 is nothing, one of .10 is (.10 / sqrt(.02^2 +
     # .015^2) = 4).
     entry = claim("lead", judge="significantly_higher", args={"first": "a", "second": "b", "images": 400})
@@ -149,14 +149,14 @@ def test_a_lead_has_to_be_more_than_chance(first, expected):
         assert "40 of 400 images, 4.0 standard errors" in finding.because
 
 
-def test_errors_have_the_names_that_they_have():
+def test_error_names_are_checked():
     slip = claim("slip", "false negative", judge="kind_of_error", args={"truth": "normal", "answer": "pneumonia"})
     assert verdict(slip).verdict == "inconsistent"
     right = claim("right", "false negative", judge="kind_of_error", args={"truth": "pneumonia", "answer": "normal"})
     assert verdict(right).verdict == "consistent"
 
 
-def test_counts_with_copies_name_what_was_counted_instead():
+def test_counts_with_augmented_copies_are_explained():
     # 6,012 images with 10 % copied are 6,613; the 9,555 rows of boxes with 10 % are 10,510.5.
     args = {"fact": "rsna.positive_images", "share": "share", "read_as": ["rsna.box_rows"]}
     finding = verdict(claim("n", 10510, judge="augmented_count", args=args), claim("share", 10))
@@ -164,7 +164,7 @@ def test_counts_with_copies_name_what_was_counted_instead():
     assert verdict(claim("n", 6613, judge="augmented_count", args=args), claim("share", 10)).verdict == "consistent"
 
 
-def test_a_constant_answer_is_the_least_that_a_good_model_beats():
+def test_good_model_must_beat_the_constant_baseline():
     args = {"accuracy": "a", "positives": 73, "negatives": 27}
     assert verdict(claim("well", judge="beats_majority", args=args), claim("a", 72, "72%")).verdict == "inconsistent"
     assert verdict(claim("well", judge="beats_majority", args=args), claim("a", 0.75, "0.75")).verdict == "consistent"
@@ -181,13 +181,13 @@ def test_a_constant_answer_is_the_least_that_a_good_model_beats():
         ("direction_of_change", {"before": 1, "after": 2, "way": "sideways"}),
     ],
 )
-def test_names_that_do_not_exist_are_errors(judge, args):
+def test_unknown_names_are_refused(judge, args):
     with pytest.raises(LedgerError):
         verdict(claim("it", 1, judge=judge, args=args), claim("a", 1))
 
 
 @pytest.mark.parametrize("name", ["1_surgical_finetuning", "2_gradcam_comparison"])
-def test_every_entry_is_judged_in_one_plain_sentence_or_two(name):
+def test_every_entry_has_a_short_reason(name):
     paper = read_paper(LEDGER_FOLDER / f"{name}.yml")
     ledger = Ledger((paper,))
     for entry in paper.claims:

@@ -37,7 +37,7 @@ def ledger():
 # arithmetic of rounded numbers
 
 
-def test_a_number_cut_off_is_told_from_a_wrong_one():
+def test_truncated_number_is_distinguished_from_a_wrong_one():
     book = ledger_of(cut="77.6", wrong="22.4", part=16537, rest=4758, whole=21295)
     cut, wrong = (
         judged("share_of", book, "cut", part="part", whole="whole"),
@@ -47,14 +47,14 @@ def test_a_number_cut_off_is_told_from_a_wrong_one():
     assert "dropped" in cut.because and "dropped" not in wrong.because
 
 
-def test_f1_leaves_its_rounded_inputs_their_room():
+def test_f1_allows_for_rounded_inputs():
     # 2 x 17.27 x 21.32 / 38.59 = 19.0825, but 17.275 and 21.325 give 19.0875, which prints as 19.09
     book = ledger_of(p="17.27", r="21.32", f="19.09", far="19.10")
     assert judged("f1_of", book, "f", precision="p", recall="r").verdict == "consistent"
     assert judged("f1_of", book, "far", precision="p", recall="r").verdict == "inconsistent"
 
 
-def test_least_and_greatest_deviation_of_rounded_values():
+def test_standard_deviation_bounds_of_rounded_values():
     low, high = arithmetic.std_range([1.0, 1.0], 0.5)
     assert (low, high) == (0, 0.5)  # both may be the same, or 0.5 and 1.5
     low, high = arithmetic.std_range([0.0, 4.0], 0.5)
@@ -62,7 +62,7 @@ def test_least_and_greatest_deviation_of_rounded_values():
 
 
 @pytest.mark.parametrize("printed, verdict", [("1.12", "consistent"), ("1.29", "consistent"), ("1.20", "inconsistent")])
-def test_deviation_by_n_or_by_n_less_1(printed, verdict):
+def test_standard_deviation_with_n_or_n_minus_1(printed, verdict):
     # 1, 2, 3, 4: the squares sum to 5, over 4 is 1.118 squared, over 3 is 1.291 squared
     assert judged("std_of", ledger_of(s=printed, a=1, b=2, c=3, d=4), "s", of=["a", "b", "c", "d"]).verdict == verdict
 
@@ -70,18 +70,18 @@ def test_deviation_by_n_or_by_n_less_1(printed, verdict):
 # averages over batches
 
 
-def test_few_wrong_answers_bound_recall_and_precision():
+def test_few_errors_bound_recall_and_precision():
     assert sizes.lowest_possible_score("recall", 100, 10) == 0.9  # all ten missed
     assert sizes.lowest_possible_score("precision", 100, 25) == 0.8  # all 25 called positive
 
 
-def test_a_model_that_is_never_wrong_scores_the_share_of_batches_with_positives():
+def test_perfect_model_scores_the_share_of_batches_with_positives():
     parts = sizes.perfect_predictor_batches(16537, 4758, 5, 16, 32)
     assert (parts["validation"]["with positives"], parts["validation"]["batches"]) == (30, 133)
     assert (parts["train"]["with positives"], parts["train"]["batches"]) == (238, 1064)
 
 
-def test_not_every_accuracy_can_be_had_on_few_images():
+def test_few_images_allow_only_some_accuracies():
     book = ledger_of(half="0.500", odd="0.512", images=50, folds=5)
     assert judged("possible_fold_accuracy", book, "half", images="images", folds="folds").verdict == "consistent"
     assert (
@@ -100,7 +100,7 @@ def table(**more):
     return ledger_of(**TABLE, **more)
 
 
-def test_accuracy_of_a_table():
+def test_accuracy_from_a_confusion_table():
     assert judged("matrix_accuracy", table(right="84.0"), "right", cells=CELLS).verdict == "consistent"  # 168 of 200
 
 
@@ -109,14 +109,14 @@ def test_chi_squared_by_hand():
     assert printed_confusion.best_row_naming([100, 50, 51], [25, 50, 25.5]) == (1, 0, 2)
 
 
-def test_rows_under_wrong_names():
+def test_swapped_row_names_are_detected():
     fits, swapped = table(n=50, b=25, v=25), table(n=25, b=50, v=25)
     assert judged("rows_follow_mix", fits, "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"]).verdict == "consistent"
     result = judged("rows_follow_mix", swapped, "n", cells=CELLS, names=NAMES, mix=["n", "b", "v"])
     assert result.verdict == "inconsistent" and "100 bacterial, 50 normal" in result.because
 
 
-def test_false_alarms_and_misses_turn_round_with_the_names():
+def test_false_positives_and_negatives_swap_with_the_names():
     result = judged(
         "more_false_alarms",
         table(n=25, b=50, v=25),
@@ -138,7 +138,7 @@ def test_most_confused_pair_and_hardest_class():
     assert judged("hardest_class", book, "n", cells=CELLS, names=NAMES, hardest="viral").verdict == "consistent"
 
 
-def test_a_test_set_of_whole_batches():
+def test_test_set_of_whole_batches():
     book = table(short=21, images=1000, batch=50)
     result = judged("test_set_size", book, "short", cells=CELLS, images="images", batch="batch")
     assert result.verdict == "inconsistent" and "200 = 4 x 50" in result.because  # 21 % of 1,000 would be 210
@@ -147,7 +147,7 @@ def test_a_test_set_of_whole_batches():
 # formulas and constant answers
 
 
-def test_the_sign_of_a_sigmoid():
+def test_sign_of_a_sigmoid():
     book = ledger_of(z=1)
     assert judged("sigmoid_rises", book, "z", sign=-1).verdict == "consistent"
     assert judged("sigmoid_rises", book, "z", sign=1).verdict == "inconsistent"
@@ -165,7 +165,7 @@ def test_filters_of_yolo():
     )
 
 
-def test_larger_boxes_are_easier_for_any_predictor():
+def test_larger_boxes_are_easier_for_every_baseline():
     assert (
         100 * baselines.box_baseline_scores()["everywhere"]["f1"]
         < 15
@@ -204,13 +204,13 @@ def test_larger_boxes_are_easier_for_any_predictor():
         ("p5-half-a-cell", "unverifiable", "46 of 984"),
     ],
 )
-def test_what_the_audit_rests_on(ledger, claim, verdict, words):
+def test_verdicts_of_the_audit(ledger, claim, verdict, words):
     result = check_on_paper(ledger[claim], ledger)
     assert result.verdict == verdict
     assert words in result.because
 
 
-def test_every_claim_of_these_papers_is_judged_in_one_sentence_or_two(ledger):
+def test_every_claim_has_a_short_reason(ledger):
     for claim in ledger.claims:
         if claim.paper in (3, 4, 5):
             because = check_on_paper(claim, ledger).because

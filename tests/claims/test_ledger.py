@@ -35,14 +35,14 @@ def board():
     return scoreboard(LEDGER)
 
 
-def test_all_five_papers_are_there_and_well_over_200_claims():
+def test_ledger_has_five_papers_and_over_200_claims():
     assert [paper.paper for paper in LEDGER.papers] == [1, 2, 3, 4, 5]
     assert len(LEDGER.claims) > 300
     assert {claim.kind for claim in LEDGER.claims} == set(CLAIM_KINDS)
 
 
 @pytest.mark.parametrize("claim", LEDGER.claims, ids=lambda c: c.id)
-def test_every_claim_has_a_judge_and_a_reason(claim):
+def test_every_claim_has_a_check_and_a_reason(claim):
     result = check_on_paper(claim, LEDGER)
     assert result.verdict in PAPER_VERDICTS
     assert (
@@ -60,13 +60,13 @@ def test_every_numeral_of_the_text_is_accounted_for(paper):
 
 
 @pytest.mark.parametrize("paper", LEDGER.papers, ids=lambda p: p.chapter)
-def test_exclusions_are_few_and_have_a_reason(paper):
+def test_excluded_numerals_are_few_and_have_reasons(paper):
     assert all(exclusion["why"] for exclusion in paper.excluded)
     numerals = sum(len(exclusion["numerals"]) for exclusion in paper.excluded)
     assert numerals <= 0.15 * sum(sum(counts.values()) for counts in accounted_numerals(paper).values())
 
 
-def test_printed_numbers_are_the_values():
+def test_printed_numbers_equal_the_values():
     for claim in LEDGER.claims:
         if (
             claim.printed
@@ -76,11 +76,11 @@ def test_printed_numbers_are_the_values():
             assert float(claim.printed.rstrip("%").replace(",", "")) == pytest.approx(claim.value), claim.id
 
 
-def test_no_rerun_has_been_invented(board):
+def test_verdicts_without_runs_are_not_tested(board):
     assert set(board["phantom"]) == set(board["real"]) == {"not tested"}  # no evidence was given
 
 
-def test_both_verdicts_are_kept_apart(board):
+def test_paper_and_rerun_verdicts_are_separate(board):
     assert set(board["on paper"]) == set(PAPER_VERDICTS) and not set(PAPER_VERDICTS) & set(EVIDENCE_VERDICTS)
     assert board["id"].is_unique
 
@@ -101,7 +101,7 @@ ORDER = replace(METRIC, kind="ordering", printed="", value=None)
         ({"value": 0.90, "low": 0.88, "high": 0.92, "data": "real", "tier": "paper"}, "not reproduced"),
     ],
 )
-def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdict):
+def test_printed_metric_needs_a_run_of_its_own_kind(evidence, verdict):
     assert check_rerun(METRIC, {"m": evidence}).verdict == verdict
 
 
@@ -109,13 +109,13 @@ def test_a_printed_metric_is_judged_only_by_its_own_kind_of_run(evidence, verdic
     "low, high, verdict",
     [(0.01, 0.05, "reproduced"), (-0.01, 0.05, "not reproduced"), (-0.05, -0.01, "not reproduced")],
 )
-def test_an_ordering_is_judged_by_a_paired_difference(low, high, verdict):
+def test_ordering_is_checked_by_a_paired_difference(low, high, verdict):
     evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
     result = check_rerun(ORDER, {"m": evidence})
     assert result.verdict == verdict and "phantom" in result.because
 
 
-def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
+def test_verdict_mentions_changed_settings():
     evidence = {
         "value": 0.1,
         "low": 0.05,
@@ -127,7 +127,7 @@ def test_a_verdict_says_that_settings_were_changed_and_not_all_of_them():
     assert "at pocket settings, some changed, which cannot judge" in check_rerun(METRIC, {"m": evidence}).because
 
 
-def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people():
+def test_paper_settings_take_precedence_and_phantoms_stay_separate():
     numbers = {"value": 0.79, "low": 0.78, "high": 0.80}
     runs = [
         {"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
@@ -151,7 +151,7 @@ def test_the_papers_settings_have_the_word_and_phantoms_do_not_speak_for_people(
     )
 
 
-def test_what_is_undefined_says_nothing():
+def test_undefined_evidence_gives_no_verdict():
     evidence = {
         "m": {"value": "undefined", "low": "undefined", "high": "undefined"},
         "n": {"value": 0.1, "low": 0.05, "high": "undefined"},
@@ -162,14 +162,14 @@ def test_what_is_undefined_says_nothing():
     }
 
 
-def test_a_missing_judge_is_an_error():
+def test_missing_check_is_refused():
     with pytest.raises(LedgerError, match="no judge is called 'oracle'"):
         check_on_paper(replace(METRIC, judge="oracle"), LEDGER)
     with pytest.raises(LedgerError, match="no rerun judge"):
         check_rerun(replace(METRIC, rerun="oracle"), {})
 
 
-def test_no_judge_is_idle():
+def test_every_check_is_used():
     """A judge that no entry asks for is dead code."""
     assert {claim.judge for claim in LEDGER.claims} == set(CHECKS)
 
@@ -182,7 +182,7 @@ def test_no_judge_is_idle():
         ({"valeu": 3}, "unknown field"),
     ],
 )
-def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
+def test_invalid_entries_are_refused(tmp_path, slip, says):
     entry = {"id": "x", "where": "Front matter", "says": "s", "kind": "count", "judge": "setting"} | slip
     file = tmp_path / "1_x.yml"
     file.write_text(
@@ -202,7 +202,7 @@ def test_a_slip_in_an_entry_is_an_error(tmp_path, slip, says):
         read_paper(file)
 
 
-def test_numerals_are_cut_as_a_reader_would():
+def test_list_numerals_of_a_text():
     assert NUMERAL_PATTERN.findall("29,352 of 1,043,843; .2256 and 0.2256; 1e-3, (2,5000) 15064 %77.6 5-fold") == [
         "29,352",
         "1,043,843",
@@ -217,7 +217,7 @@ def test_numerals_are_cut_as_a_reader_would():
     ]
 
 
-def test_an_inventory_leaves_furniture_and_references_aside():
+def test_inventory_skips_page_numbers_and_references():
     text = "A Title\n# 1. Data\nWe used ResNet18 [3], see Figure 2: 100 images.\n# References\n1. Somebody, 1999.\n"
     numerals = list_numerals(text, ("Front matter", "1. Data"))
     assert numerals["sections"] == {"Front matter": [], "1. Data": ["100"]}

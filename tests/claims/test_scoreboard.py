@@ -70,7 +70,7 @@ def board():
     return scoreboard(LEDGER, RUNS)
 
 
-def test_a_small_ledger_by_hand(board):
+def test_scoreboard_of_a_small_ledger_by_hand(board):
     assert board["id"].tolist() == list("abcde")
     assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
     # a printed score is not judged on phantoms
@@ -90,14 +90,14 @@ def test_a_small_ledger_by_hand(board):
     )
 
 
-def test_what_the_ledger_does_not_know_is_refused():
+def test_unknown_claims_are_refused():
     with pytest.raises(LedgerError, match="01_demo, record children, reports on claims that the ledger has not: x, y"):
         scoreboard(LEDGER, [RUNS[0], said(0, 1, "y", "d", "x", record="children")])
     with pytest.raises(LedgerError, match="01_demo reports on claims that the ledger has not: x"):
         scoreboard(LEDGER, [said(0, 1, "x")])
 
 
-def test_every_verdict_leads_to_its_evidence(board):
+def test_every_verdict_links_to_its_evidence(board):
     html = page.scoreboard_html(board, TITLES).data
     assert "<size>" not in html and "<batches>" not in html
     html = unescape(html)
@@ -114,7 +114,7 @@ def test_every_verdict_leads_to_its_evidence(board):
     assert "On <batches>" in html
 
 
-def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
+def test_paper_page_lists_claims_in_order(board):
     text = pages.paper_page(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
     assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == [
         "## 1. Data",
@@ -133,7 +133,7 @@ def test_a_page_of_a_paper_has_its_claims_in_its_order(board):
 
 
 @pytest.mark.usefixtures("closed_figures")
-def test_the_picture_counts_each_paper_three_times(board):
+def test_verdict_bars_count_each_paper_three_times(board):
     figure, alt = verdict_bars(board)
     assert (
         "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 "
@@ -150,7 +150,7 @@ def test_the_picture_counts_each_paper_three_times(board):
     legible(figure)
 
 
-def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
+def test_scoreboard_runs_after_the_chapters():
     assert [chapter.name for chapter in chapters() if run_status.is_summary(chapter)] == ["scoreboard"]
     assert [chapter.name for chapter in run_status.chapters_to_run([find_chapter("audit")])] == [
         "paper_audit",
@@ -162,7 +162,7 @@ def test_only_the_scoreboard_reads_the_others_and_it_runs_last():
     }
 
 
-def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(small, runs, tmp_path, monkeypatch):
+def test_scoreboard_is_stale_when_evidence_changes(small, runs, tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
@@ -188,7 +188,7 @@ def test_it_is_out_of_date_when_what_others_say_has_changed_and_not_otherwise(sm
     assert "results" not in run_status.run_dependencies(other, {})
 
 
-def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
+def test_section_of_a_cell_is_the_nearest_label_above(tmp_path):
     cells = [
         ("markdown", "# Title"),
         ("code", "first()"),
@@ -207,7 +207,7 @@ def test_the_section_of_a_cell_is_the_nearest_label_above_it(tmp_path):
     ]
 
 
-def test_where_nothing_was_run_it_says_so_and_shows_what_can_be_said_on_paper(execute):
+def test_scoreboard_without_runs_shows_paper_verdicts(execute):
     results, notebook = execute(find_chapter("scoreboard"), {})
     assert {name: result["value"] for name, result in results["results"].items()} == dict.fromkeys(
         results["results"], 0
@@ -247,7 +247,7 @@ def left(tab) -> list[str]:
 
 
 @pytest.mark.browser
-def test_filters_are_worked_with_keys_alone(opened):
+def test_scoreboard_filters_work_by_keyboard(opened):
     tab = opened()
     status = tab.get_by_role("status")
     assert status.inner_text() == "5 of 5 claims" and status.get_attribute("aria-live") == "polite"
@@ -271,7 +271,7 @@ def test_filters_are_worked_with_keys_alone(opened):
 
 
 @pytest.mark.browser
-def test_each_filter_asks_for_its_own_column(opened):
+def test_each_filter_applies_to_its_column(opened):
     tab = opened()
     for name, chosen, there in (
         ("Kind", "count", ["once more"]),
@@ -285,7 +285,7 @@ def test_each_filter_asks_for_its_own_column(opened):
 
 
 @pytest.mark.browser
-def test_without_scripts_it_is_a_plain_table_and_on_a_phone_it_fits(opened):
+def test_scoreboard_without_scripts_is_a_table_that_fits(opened):
     plain = opened(scripts=False)
     assert (
         len(left(plain)) == 5 and plain.locator("form").is_hidden() and plain.get_by_role("columnheader").count() == 5

@@ -27,13 +27,13 @@ def check(*words):
     return CliRunner().invoke(data, ["check", *map(str, words)])
 
 
-def test_the_exit_code_tells_a_script(folder, tmp_path):
+def test_exit_code_reports_problems(folder, tmp_path):
     assert check(folder).exit_code == FAULT_EXIT_CODE == 3
     (tmp_path / "empty").mkdir()
     assert check(tmp_path / "empty").exit_code == 1  # it could not be checked
 
 
-def test_strict_counts_what_is_worth_knowing():
+def test_strict_mode_counts_notable_findings():
     from pneumo_utils.data.quality_report import GOOD, NOTABLE, WRONG, QualityFinding, has_problems
 
     fine, licence = QualityFinding(GOOD, "counts", "."), QualityFinding(NOTABLE, "licence", ".")
@@ -44,7 +44,7 @@ def test_strict_counts_what_is_worth_knowing():
     assert has_problems([fine, QualityFinding(WRONG, "counts", ".")])
 
 
-def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
+def test_json_output_is_valid_and_names_duplicates(folder):
     done = check(folder, "--json")
     content = json.loads(done.stdout)
     assert content["failed"] is True and done.exit_code == FAULT_EXIT_CODE
@@ -53,7 +53,7 @@ def test_json_is_all_that_is_printed_and_names_the_duplicates(folder):
     assert same["level"] == "wrong" and any(NAME in name for group in same["images"] for name in group)
 
 
-def test_the_report_shows_the_pictures_and_runs_nothing(folder, tmp_path):
+def test_html_report_shows_images_and_escapes_markup(folder, tmp_path):
     done = check(folder, "--html", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert done.exit_code == FAULT_EXIT_CODE and "report.html" in done.stdout
@@ -63,7 +63,7 @@ def test_the_report_shows_the_pictures_and_runs_nothing(folder, tmp_path):
     assert text.index("What is wrong") < text.index("What is as it should be") and "medical device" in text
 
 
-def test_a_report_that_cannot_be_written_says_so(folder, tmp_path):
+def test_unwritable_report_is_refused(folder, tmp_path):
     (tmp_path / "file").write_text("")
     done = check(folder, "--html", tmp_path / "file" / "report.html")
     assert done.exit_code == 1 and "cannot be written" in str(done.exception)

@@ -34,7 +34,7 @@ def rendered(text: str) -> str:
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_a_value_reads_as_it_was_written(text):
+def test_escaped_value_renders_unchanged(text):
     for page in (
         f"a {escape_markup(text)} b",
         f"| head |\n| --- |\n| {escape_markup(text)} |",
@@ -51,7 +51,7 @@ def test_a_value_reads_as_it_was_written(text):
     assert html.unescape(escape_markup(text)) == " ".join(text.split())
 
 
-def test_the_page_of_statistics_runs_nothing(monkeypatch, tmp_path):
+def test_statistics_page_escapes_markup(monkeypatch, tmp_path):
     """Hostile texts in every field of a manifest, and of a record that was put in place by hand."""
     monkeypatch.chdir(tmp_path)
     for text in HOSTILE:
@@ -82,7 +82,7 @@ def test_the_page_of_statistics_runs_nothing(monkeypatch, tmp_path):
     assert not (tmp_path / "harm").exists()
 
 
-def test_only_the_books_own_prose_is_a_template():
+def test_templates_are_expanded_in_book_prose_only():
     """A value is put in as text and never rendered again, and an expression cannot leave its sandbox."""
     prose = {
         Path("book/a.md"): b"{{ found.x.note.value }} and {{ '%.1f' | format(found.x.n.value) }}",
@@ -121,7 +121,7 @@ def record(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("text", HOSTILE)
 @pytest.mark.parametrize("field", ["device", "data", "tier", "weights", "finished"])
-def test_a_record_with_markup_in_a_text_is_refused(record, field, text):
+def test_record_with_markup_is_refused(record, field, text):
     with pytest.raises(StudyError, match="is damaged: a text in it could be markup"):
         record(**{field: text})
 
@@ -154,10 +154,10 @@ def interval(value, low, high):
         ({"device": 3}, "device cannot be what stands there"),
     ],
 )
-def test_a_record_that_cannot_be_is_refused(record, changes, fault):
+def test_invalid_record_is_refused(record, changes, fault):
     with pytest.raises(StudyError, match=f"is damaged: .*{fault}"):
         record(**changes)
 
 
-def test_an_undefined_score_stays_a_score(record):
+def test_undefined_score_is_rendered(record):
     assert record(**interval("undefined", "undefined", "undefined")).value("score")[0] == "undefined"

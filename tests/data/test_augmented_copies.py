@@ -68,7 +68,7 @@ def of(cohort, size=SIDE):
 # which
 
 
-def test_each_class_gets_its_copies_and_no_other_part_any(cohort):
+def test_copies_are_added_to_the_training_part_by_class(cohort):
     more, before = cohort.with_copies(RECIPE, seed=4), cohort.part("train").counts()
     assert before.min() > 2
     assert more.part("train").counts().to_dict() == {
@@ -101,7 +101,7 @@ def test_each_class_gets_its_copies_and_no_other_part_any(cohort):
     assert summary in str(more)
 
 
-def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
+def test_copies_survive_selection(cohort):
     more = cohort.with_copies(RECIPE, seed=4)
     pixels, ill = more.pixels(SIDE)[:], (more.table["labels"] == "pneumonia").to_numpy()
     assert (more.where(ill).pixels(SIDE)[:] == pixels[ill]).all()
@@ -117,7 +117,7 @@ def test_copies_stay_with_a_cohort_that_is_chosen_from(cohort):
     assert (more.where(more.copies == "").with_copies(RECIPE, seed=4).pixels(SIDE)[:] == pixels).all()
 
 
-def test_what_is_not_split_comes_again_whole(cohort):
+def test_copies_of_a_cohort_without_split(cohort):
     whole = cohort.replace(table=cohort.table.assign(split=""))
     more = whole.with_copies({"normal": ["flip"]})
     assert more.counts().to_dict() == whole.counts().to_dict() | {"normal": 2 * whole.counts()["normal"]}
@@ -125,7 +125,7 @@ def test_what_is_not_split_comes_again_whole(cohort):
     assert split.shared_patients()["patients"].sum() == 0, "copies are their patients'"
 
 
-def test_an_image_with_several_labels_comes_again_once(home):
+def test_multilabel_image_is_copied_once(home):
     cohort = nih.read(writers.cached_release("nih", 120, SIDE, 5), say=None)
     cohort = cohort.replace(table=cohort.table.assign(split=""))
     first, second = cohort.classes[:2]
@@ -138,7 +138,7 @@ def test_an_image_with_several_labels_comes_again_once(home):
 # as what
 
 
-def test_flips_are_numpys(cohort):
+def test_flips_equal_numpy(cohort):
     result = of(cohort.with_copies(RECIPE, seed=4))
     copies, images = result["flip"]
     assert (
@@ -148,7 +148,7 @@ def test_flips_are_numpys(cohort):
     assert (copies == images[:, ::-1, ::-1]).all()
 
 
-def test_rotation_turns_about_the_middle_and_leaves_empty_corners_black():
+def test_rotation_about_the_centre_leaves_black_corners():
     image = torch.randint(256, (33, 33), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(AUGMENTATIONS["rotation"](image, Mean()), image)
     white = AUGMENTATIONS["rotation"](torch.full((33, 33), 200, dtype=torch.uint8), High())
@@ -178,14 +178,14 @@ def test_contrast_keeps_the_mean_and_brightness_multiplies():
         assert torch.equal(AUGMENTATIONS[name](GREY, Mean()), GREY)
 
 
-def test_hue_and_saturation_leave_grey_as_it_is(cohort):
+def test_hue_and_saturation_do_not_change_grey(cohort):
     random = np.random.default_rng(0)
     assert all(torch.equal(AUGMENTATIONS["hue and saturation"](GREY, random), GREY) for _ in range(50))
     copies, images = of(cohort.with_copies(TINTED, seed=4))["hue and saturation"]
     assert len(copies) and (copies == images).all()
 
 
-def test_a_tint_gives_grey_a_colour_of_the_same_value():
+def test_tint_keeps_the_value():
     random, coloured = np.random.default_rng(0), 0
     for _ in range(200):
         made = AUGMENTATIONS["tint"](GREY, random)
@@ -200,7 +200,7 @@ def test_a_tint_gives_grey_a_colour_of_the_same_value():
     ]  # by hand: 255 - 20 * 2 / 3
 
 
-def test_where_there_is_a_tint_all_have_three_channels(cohort):
+def test_tint_gives_all_images_three_channels(cohort):
     more, plain = cohort.with_copies(TINTED, seed=4), cohort.with_copies(RECIPE, seed=4)
     pixels = more.pixels(SIDE)
     assert pixels.shape == (len(more), 3, SIDE, SIDE) == pixels[:].shape == np.asarray(pixels).shape
@@ -223,7 +223,7 @@ def test_where_there_is_a_tint_all_have_three_channels(cohort):
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
-def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
+def test_copy_does_not_depend_on_batch_or_order(cohort, recipe):
     more = cohort.with_copies(recipe, seed=4)
     pixels, whole = more.pixels(SIDE), more.pixels(SIDE)[:]
     order = np.random.default_rng(0).permutation(len(more))
@@ -256,7 +256,7 @@ def test_a_copy_is_the_same_in_any_batch_and_order(cohort, recipe):
     ), "whatever else is copied"
 
 
-def test_every_copy_has_a_number_of_its_own(cohort):
+def test_copies_have_unique_ids(cohort):
     everything = cohort.with_copies({name: list(AUGMENTATIONS) for name in cohort.classes})
     rows = everything.pixels(SIDE).rows
     assert len(set(rows.tolist())) == len(everything) == len(cohort) + 7 * len(cohort.part("train"))
@@ -267,7 +267,7 @@ def test_every_copy_has_a_number_of_its_own(cohort):
     assert len(bare) == len(everything) and len({image.tobytes() for image in bare[:]}) > 5 * len(cohort.part("train"))
 
 
-def test_digests_tell_seeds_and_recipes_apart(cohort):
+def test_digest_depends_on_seed_and_recipe(cohort):
     more = [cohort.with_copies(RECIPE, seed=4), cohort.with_copies(RECIPE, seed=5), cohort.with_copies(TINTED, seed=4)]
     assert (
         len({variant.digest for variant in [cohort, *more]}) == 4
@@ -295,7 +295,7 @@ def network():
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
-def test_batches_are_the_pixels(cohort, recipe):
+def test_batches_equal_the_pixels(cohort, recipe):
     train = cohort.with_copies(recipe, seed=4).part("train")
     loader = train.loader(SIDE, 9, device="cpu")
     x = torch.cat([x for x, _ in loader]).as_subclass(torch.Tensor)
@@ -311,7 +311,7 @@ def test_batches_are_the_pixels(cohort, recipe):
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
-def test_a_batch_can_be_shown(cohort, recipe):
+def test_show_batch_draws_copies(cohort, recipe):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -325,7 +325,7 @@ def test_a_batch_can_be_shown(cohort, recipe):
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, TINTED])
-def test_cached_and_plain_give_the_same_weights(cohort, recipe):
+def test_cached_and_plain_training_on_copies_give_the_same_weights(cohort, recipe):
     more, start = cohort.with_copies(recipe, seed=4), set_trainable(network(), "conv5_x + head")
     results = []
     for kept in (False, True):
@@ -363,7 +363,7 @@ def test_cached_and_plain_give_the_same_weights(cohort, recipe):
     assert made.shape[2:] == x.shape[2:] and torch.allclose(x.detach(), made, atol=1e-4)
 
 
-def test_features_are_kept_for_their_copies_only(cohort):
+def test_cached_features_depend_on_the_copies(cohort):
     store, chain = FeatureStore(), set_trainable(network(), "head")
     cache_features(chain, loaders(cohort), store=store)
     more = cohort.with_copies(RECIPE, seed=4)
@@ -385,7 +385,7 @@ def test_features_are_kept_for_their_copies_only(cohort):
     )
 
 
-def test_the_books_learner_learns_from_copies(cohort):
+def test_learner_trains_on_copies(cohort):
     histories = []
     for cache in ("off", "auto"):
         made = trunk("resnet18", size="pocket", seed=0)
@@ -410,12 +410,12 @@ def test_the_books_learner_learns_from_copies(cohort):
         ({"normal": ["flip", "flip"]}, "names an augmentation twice"),
     ],
 )
-def test_recipes_that_cannot_be(cohort, names, message):
+def test_invalid_recipes_are_refused(cohort, names, message):
     with pytest.raises(StudyError, match=message):
         cohort.with_copies(names)
 
 
-def test_copies_of_copies_and_of_no_training_part(cohort):
+def test_copies_of_copies_are_refused(cohort):
     more = cohort.with_copies(RECIPE)
     with pytest.raises(StudyError, match="has copies already: name all augmentations at once"):
         more.with_copies(RECIPE)
@@ -426,7 +426,7 @@ def test_copies_of_copies_and_of_no_training_part(cohort):
     assert len(cohort.with_copies({})) == len(cohort)
 
 
-def test_a_network_of_one_channel_sees_no_tints(cohort):
+def test_one_channel_network_refuses_tints(cohort):
     with pytest.raises(StudyError, match="three channels, and the network is to get 1. Say channels=3"):
         cohort.with_copies(TINTED).dataloaders(SIDE, 7, channels=1, device="cpu")
     assert next(iter(cohort.with_copies(RECIPE).dataloaders(SIDE, 7, channels=1, device="cpu").train))[0].shape == (

@@ -112,18 +112,18 @@ def saved(tmp_path, image, name="x.png", **how):
     return tmp_path / name
 
 
-def test_grey_bytes_come_back_as_they_are(tmp_path):
+def test_read_grey_keeps_8_bit_values(tmp_path):
     assert (read_grey(saved(tmp_path, Image.fromarray(GREY))) == GREY).all()
 
 
-def test_sixteen_bits_are_scaled_and_not_saturated(tmp_path):
+def test_read_grey_scales_16_bit_values(tmp_path):
     deep = GREY.astype(np.uint16) * 257
     assert (read_grey(saved(tmp_path, Image.fromarray(deep))) == GREY).all()
     twelve = np.linspace(0, 4095, 256).astype(np.uint16).reshape(16, 16)
     assert np.abs(read_grey(saved(tmp_path, Image.fromarray(twelve))).astype(int) - GREY).max() <= 1
 
 
-def test_colour_palette_cmyk_and_alpha_become_the_grey_that_is_seen(tmp_path):
+def test_read_grey_converts_colour_palette_cmyk_and_alpha(tmp_path):
     colour = np.stack([GREY, GREY.T, 255 - GREY], axis=-1)
     luma = (colour @ [0.299, 0.587, 0.114]).round()
     assert np.abs(read_grey(saved(tmp_path, Image.fromarray(colour))) - luma).max() <= 1
@@ -138,20 +138,20 @@ def test_colour_palette_cmyk_and_alpha_become_the_grey_that_is_seen(tmp_path):
     )
 
 
-def test_a_photograph_taken_sideways_is_upright(tmp_path):
+def test_read_grey_applies_exif_orientation(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # the camera was turned: rotate clockwise to see it upright
     assert (read_grey(saved(tmp_path, Image.fromarray(GREY), exif=exif)) == np.rot90(GREY, -1)).all()
 
 
-def test_a_size_squeezes_the_whole_image_into_the_square(tmp_path):
+def test_read_grey_resizes_the_whole_image_to_a_square(tmp_path):
     wide = np.zeros((20, 80), dtype=np.uint8)
     wide[:, 40:] = 200
     small = read_grey(saved(tmp_path, Image.fromarray(wide)), 10)
     assert small.shape == (10, 10) and small[:, 0].max() < 5 and small[:, -1].min() > 195
 
 
-def test_a_jpeg_decoded_small_is_the_jpeg_decoded_whole(tmp_path):
+def test_reduced_jpeg_decoding_equals_full_decoding(tmp_path):
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (20, 20)).astype(np.uint8)).resize(
         (512, 512), Image.Resampling.BICUBIC
@@ -187,7 +187,7 @@ def test_dicom_pixels(tmp_path, stored, elements, expected):
     assert np.abs(read_grey(dicom(tmp_path / "x.dcm", stored, **elements)).astype(float) - expected).max() <= 0.5
 
 
-def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
+def test_dicom_with_several_frames_is_refused(tmp_path):
     path = dicom(tmp_path / "x.dcm", np.stack([GREY, GREY]), Rows=16, Columns=16, NumberOfFrames=2)
     with pytest.raises(UnreadableImage, match="holds 2 frames"):
         read_grey(path)
@@ -207,7 +207,7 @@ def test_dicom_of_several_frames_is_no_radiograph(tmp_path):
         (None, None),
     ],
 )
-def test_ages(text, age):
+def test_dicom_ages_in_years(text, age):
     assert age_in_years(text) == pytest.approx(age) if age is not None else np.isnan(age_in_years(text))
 
 
@@ -223,7 +223,7 @@ def many(seed=0, patients=400):
 
 
 @pytest.mark.parametrize("test, valid", [(0.2, 0.1), (0.15, 0.15), (0.25, 0), (0.1, 0.1), (0.33, 0.1)])
-def test_a_split_by_patient(test, valid):
+def test_split_by_patient_shares_no_patient(test, valid):
     cohort = many()
     split = cohort.split(by="patient", test=test, valid=valid, seed=4)
     table = split.table
@@ -239,7 +239,7 @@ def test_a_split_by_patient(test, valid):
     assert (cohort.table["split"] == "").all(), "the cohort that was split is as it was"
 
 
-def test_a_split_by_image_puts_patients_on_both_sides_and_says_so():
+def test_split_by_image_reports_shared_patients():
     split = many().split(by="image", test=0.2)
     row = split.shared_patients().iloc[0]
     train, test = split.part("train").table, split.part("test").table
@@ -247,7 +247,7 @@ def test_a_split_by_image_puts_patients_on_both_sides_and_says_so():
     assert row["share of images"] == pytest.approx(row["images"] / len(test))
 
 
-def test_folds():
+def test_folds_partition_the_patients():
     cohort = many()
     folds = cohort.folds(5, seed=1)
     held = [set(fold.part("valid").table["image"]) for fold in folds]
@@ -255,7 +255,7 @@ def test_folds():
     assert all(fold.shared_patients()["patients"].sum() == 0 for fold in folds)
 
 
-def test_rare_findings_are_in_every_part():
+def test_stratified_split_puts_rare_findings_in_every_part():
     rng = np.random.default_rng(0)
     labels = [
         "Hernia|Mass" if index % 40 == 0 else rng.choice(["No Finding", "Mass", "Mass|Edema"]) for index in range(800)
@@ -278,17 +278,17 @@ def test_rare_findings_are_in_every_part():
         ({"by": "site"}, "does not say whose image is whose"),
     ],
 )
-def test_splits_that_cannot_be(how, message):
+def test_impossible_splits_are_refused(how, message):
     with pytest.raises(StudyError, match=message):
         many().split(**how)
 
 
-def test_too_few_for_so_many_folds():
+def test_too_many_folds_are_refused():
     with pytest.raises(StudyError, match="too few for 10 folds: at most 2 different patients"):
         on_paper(["a", "b"] * 4, ["p1", "p2", "p3", "p4", "p1", "p2", "p3", "p4"]).folds(10)
 
 
-def test_a_part_that_is_not_there():
+def test_unknown_part_is_refused():
     with pytest.raises(StudyError, match="has no part 'test': it is not split yet"):
         many().part("test")
     with pytest.raises(StudyError, match="has no part 'valid': its split has test, train"):
@@ -298,7 +298,7 @@ def test_a_part_that_is_not_there():
 # labels and weights
 
 
-def test_weights_are_those_of_scikit_learn():
+def test_class_weights_equal_scikit_learn():
     cohort = on_paper(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
     expected = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=cohort.table["labels"].to_numpy())
     assert list(cohort.weights().values()) == pytest.approx(expected.tolist())
@@ -307,7 +307,7 @@ def test_weights_are_those_of_scikit_learn():
         cohort.weights("inverse")
 
 
-def test_zhaos_weight_counts_box_rows_as_images():
+def test_class_weights_of_paper_5_count_box_rows():
     """RSNA: 20,672 images without and 6,012 with an opacity, on which lie 9,555 boxes; the paper prints 2.1635."""
     labels = ["normal"] * 20672 + ["pneumonia"] * 6012
     rows = np.concatenate([np.arange(20672, 26684), np.arange(20672, 20672 + 9555 - 6012)])
@@ -319,12 +319,12 @@ def test_zhaos_weight_counts_box_rows_as_images():
     assert round(cohort.weights("ratio")["pneumonia"], 3) == 3.438
 
 
-def test_a_class_without_images_has_no_weight():
+def test_class_weight_without_images_is_refused():
     with pytest.raises(StudyError, match="no image of the class 'covid'"):
         on_paper(["a", "b"], classes=["a", "b", "covid"]).weights()
 
 
-def test_labels_can_be_renamed_and_what_has_none_is_counted():
+def test_relabel_counts_images_without_a_label():
     cohort = on_paper(["Normal"] * 3 + ["Lung Opacity"] * 2 + ["Other"]).relabel(
         {"Normal": "normal", "Lung Opacity": "pneumonia"}
     )
@@ -332,7 +332,7 @@ def test_labels_can_be_renamed_and_what_has_none_is_counted():
     assert cohort.excluded.to_dict("records") == [{"image": "5.png", "reason": "no label taken from labels"}]
 
 
-def test_few_patients_are_split_as_finely_as_they_can_be():
+def test_split_of_few_patients_is_as_close_as_possible():
     cohort = on_paper(["a", "b"] * 12, [f"p{index // 2}" for index in range(24)])
     split = cohort.split(test=0.15, valid=0.05)
     assert (
@@ -343,13 +343,13 @@ def test_few_patients_are_split_as_finely_as_they_can_be():
         on_paper(["a", "b"] * 2, ["p1", "p1", "p2", "p2"]).split(test=0.4, valid=0.4)
 
 
-def test_a_small_sample_of_many_classes():
+def test_subsample_of_many_classes():
     labels = ["Hernia"] + ["Mass", "Edema", "Nodule", "Fibrosis"] * 30
     drawn = [set(on_paper(labels).sample(4, seed=seed).table["labels"]) for seed in range(40)]
     assert all(len(some) >= 3 for some in drawn) and sum("Hernia" in some for some in drawn) < 10
 
 
-def test_a_sample_keeps_the_shares():
+def test_subsample_keeps_class_shares():
     some = many().sample(200, seed=0)
     assert len(some) == 200 and some.table["image"].is_unique
     assert (some.table["labels"] == "ill").mean() == pytest.approx((many().table["labels"] == "ill").mean(), abs=0.01)
@@ -358,7 +358,7 @@ def test_a_sample_keeps_the_shares():
 # pixels
 
 
-def test_pixels_follow_the_table(on_disk):
+def test_pixels_are_in_table_order(on_disk):
     cohort = on_disk()
     expected = {
         name: np.asarray(Image.open(path).resize((12, 12), Image.Resampling.BILINEAR))
@@ -391,7 +391,7 @@ def counting(monkeypatch, stop_after=None):
     return decoded
 
 
-def test_an_image_is_decoded_once_and_only_when_asked_for(on_disk, monkeypatch):
+def test_image_is_decoded_once_on_demand(on_disk, monkeypatch):
     cohort, decoded = on_disk(), counting(monkeypatch)
     cohort.sample(10, seed=0).pixels(12)
     assert len(decoded) == 10
@@ -400,7 +400,7 @@ def test_an_image_is_decoded_once_and_only_when_asked_for(on_disk, monkeypatch):
     assert len(decoded) == len(set(decoded)) == 30
 
 
-def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
+def test_killed_pixel_cache_build_is_continued(on_disk, monkeypatch):
     cohort = on_disk()
     monkeypatch.setattr(pixel_cache, "FLUSH_EVERY", 5)
     counting(monkeypatch, stop_after=17)
@@ -412,7 +412,7 @@ def test_a_build_that_was_killed_goes_on(on_disk, monkeypatch):
     assert all((pixels[index] == read_grey(path, 12)).all() for index, path in enumerate(cohort.images.paths))
 
 
-def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypatch):
+def test_pixel_cache_depends_on_content_not_path(on_disk, tmp_path, monkeypatch):
     cohort = on_disk()
     cohort.pixels(12)
     shutil.copytree(tmp_path / "images", tmp_path / "moved", copy_function=shutil.copy2)
@@ -425,7 +425,7 @@ def test_the_cache_is_known_by_content_not_by_place(on_disk, tmp_path, monkeypat
     assert len(decoded) == 30
 
 
-def test_two_processes_decode_one_set(on_disk, tmp_path):
+def test_two_processes_share_one_pixel_cache(on_disk, tmp_path):
     cohort = on_disk()
     script = (
         "import sys, numpy as np\nfrom pneumo_utils.data import pixel_cache as cache\n"
@@ -443,7 +443,7 @@ def test_two_processes_decode_one_set(on_disk, tmp_path):
     assert outputs[0][0] == outputs[1][0] and sorted(int(count) for _, count in outputs) == [0, 30]
 
 
-def test_cohorts_together(on_disk):
+def test_concat_cohorts(on_disk):
     first, second = on_disk(8, "one"), on_disk(6, "other", start=9)
     both = concat_cohorts(first, second.where(second.table["labels"] == "well"))
     assert both.table["image"].str.startswith(("one/", "other/")).all() and both.table["patient"].nunique() == 4 + 2
@@ -454,7 +454,7 @@ def test_cohorts_together(on_disk):
         concat_cohorts(first, second.relabel({"well": "fine", "ill": "ill"}).replace(name="Other"))
 
 
-def test_the_digest_tells_images_and_tables_apart(on_disk):
+def test_cohort_digest_depends_on_images_and_table(on_disk):
     cohort = on_disk()
     same = cohort.where(cohort.table["bytes"] > 0)
     assert cohort.digest == same.digest
@@ -472,7 +472,7 @@ def test_the_digest_tells_images_and_tables_apart(on_disk):
     )
 
 
-def test_a_kept_piece_can_depend_on_a_cohort(on_disk):
+def test_cached_result_can_depend_on_a_cohort(on_disk):
     from pneumo_utils.study.result_cache import canonical_form
 
     cohort = on_disk()
@@ -487,7 +487,7 @@ def ready(on_disk):
     return on_disk().split(by="patient", test=0.2, valid=0.2)
 
 
-def test_batches_are_the_images_and_labels_of_the_table(ready):
+def test_loader_batches_match_the_table(ready):
     loaders = ready.dataloaders(size=12, batch_size=8, device="cpu")
     assert loaders.c == 2 and loaders.vocab == ["well", "ill"]
     valid = ready.part("valid")
@@ -500,7 +500,7 @@ def test_batches_are_the_images_and_labels_of_the_table(ready):
     assert sorted(order) == list(range(len(train))) and order != sorted(order), "each once, shuffled"
 
 
-def test_the_order_is_the_seeds(ready):
+def test_loader_order_depends_on_the_seed(ready):
     first, again, other = (
         [np.asarray(y).tolist() for _, y in ready.dataloaders(size=12, batch_size=8, seed=seed, device="cpu").train]
         for seed in (1, 1, 2)
@@ -508,7 +508,7 @@ def test_the_order_is_the_seeds(ready):
     assert first == again != other
 
 
-def test_flip_turns_about_half_of_the_training_images_and_no_others(ready):
+def test_flip_mirrors_half_of_the_training_images_only(ready):
     loaders = ready.dataloaders(size=12, batch_size=6, flip=True, channels=1, device="cpu")
     train, turned = ready.part("train").pixels(12)[:] / 255, 0
     for _ in range(10):
@@ -524,7 +524,7 @@ def test_flip_turns_about_half_of_the_training_images_and_no_others(ready):
     assert np.allclose(valid * 255, ready.part("valid").pixels(12)[:], atol=1e-3)
 
 
-def test_a_last_batch_of_one_joins_the_one_before(on_disk):
+def test_last_batch_of_one_is_merged_into_the_previous_one(on_disk):
     cohort = on_disk(17)
     cohort = cohort.replace(table=cohort.table.assign(split=["train"] * 13 + ["valid"] * 4))
     loaders = cohort.dataloaders(size=8, batch_size=4, device="cpu")
@@ -534,20 +534,20 @@ def test_a_last_batch_of_one_joins_the_one_before(on_disk):
     assert [len(y) for _, y in dropped.train] == [4, 4, 4]
 
 
-def test_a_training_part_smaller_than_a_batch(ready):
+def test_training_part_smaller_than_a_batch(ready):
     with pytest.raises(StudyError, match="fewer than one batch of 64.*no step would be taken. Lower batch_size"):
         ready.dataloaders(size=8, batch_size=64, drop_last=True)
     assert len(ready.dataloaders(size=8, batch_size=64, device="cpu").train) == 1
 
 
-def test_one_training_image(on_disk):
+def test_single_training_image(on_disk):
     cohort = on_disk(4)
     with pytest.raises(StudyError, match="has one image: batch norm cannot learn from it"):
         cohort.replace(table=cohort.table.assign(split=["train"] + ["valid"] * 3)).dataloaders(size=8, batch_size=2)
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_fastai_learns_from_it(ready, several):
+def test_fastai_trains_on_the_loaders(ready, several):
     import fastai.callback.progress  # noqa: F401, brings no_bar
     from fastai.learner import Learner
     from torch import nn
@@ -572,7 +572,7 @@ def test_fastai_learns_from_it(ready, several):
     assert isinstance(learner.loss_func, type(loaders.train_ds.loss_func))
 
 
-def test_a_batch_can_be_shown(ready, monkeypatch):
+def test_show_batch_draws_images(ready, monkeypatch):
     import matplotlib
 
     matplotlib.use("Agg")
@@ -586,7 +586,7 @@ def test_a_batch_can_be_shown(ready, monkeypatch):
     assert titles and titles <= {"well", "ill"}
 
 
-def test_a_summary_is_what_it_prints(ready):
+def test_summary_equals_printed_text(ready):
     out = io.StringIO()
     print(ready, file=out)
     assert out.getvalue().startswith("images: 30 images of 15 patients: 20 well, 10 ill\n  split: ")

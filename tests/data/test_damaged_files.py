@@ -79,12 +79,12 @@ def read(path, data):
 
 
 @pytest.mark.parametrize("compress", [False, True])
-def test_a_whole_tar_is_read(tmp_path, compress):
+def test_undamaged_tar_is_read(tmp_path, compress):
     assert len(read(tmp_path / "all.tar.gz", tarred(CHILDREN, compress))) == 6
 
 
 @pytest.mark.parametrize("share", np.linspace(0.01, 0.999, 25).round(3))
-def test_a_flipped_bit_in_a_packed_tar_loses_no_image_silently(tmp_path, share):
+def test_flipped_bit_in_a_compressed_tar_is_reported(tmp_path, share):
     data = tarred(CHILDREN, compress=True)
     with pytest.raises(StudyError, match="all.tar.gz is damaged or no archive.*Fetch it again"):
         read(tmp_path / "all.tar.gz", flipped(data, max(10, int(share * len(data)))))
@@ -93,7 +93,7 @@ def test_a_flipped_bit_in_a_packed_tar_loses_no_image_silently(tmp_path, share):
 
 @pytest.mark.parametrize("entry", range(1, 6))
 @pytest.mark.parametrize("byte", [3, 126, 150])  # of the name, of the size, of the sum
-def test_a_damaged_header_in_a_tar_is_told(tmp_path, entry, byte):
+def test_damaged_tar_header_is_reported(tmp_path, entry, byte):
     data = tarred(CHILDREN)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         index = archive.getmembers()[entry].offset
@@ -101,7 +101,7 @@ def test_a_damaged_header_in_a_tar_is_told(tmp_path, entry, byte):
         read(tmp_path / "all.tar", flipped(data, index + byte))
 
 
-def test_a_tar_that_ends_between_two_entries(tmp_path):
+def test_tar_truncated_between_entries_is_reported(tmp_path):
     data = tarred(CHILDREN)
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         index = archive.getmembers()[4].offset
@@ -109,32 +109,32 @@ def test_a_tar_that_ends_between_two_entries(tmp_path):
         read(tmp_path / "all.tar", data[:index])
 
 
-def test_a_tar_that_goes_on_after_its_end(tmp_path):
+def test_tar_with_trailing_data_is_reported(tmp_path):
     with pytest.raises(StudyError, match="all.tar is damaged.*its end is marked, and more follows"):
         read(tmp_path / "all.tar", tarred(CHILDREN) + tarred({"NORMAL/IM-0009-0001.png": picture()}))
 
 
-def test_a_packed_tar_whose_sum_is_wrong(tmp_path):
+def test_compressed_tar_with_wrong_checksum_is_reported(tmp_path):
     data = tarred(CHILDREN, compress=True)
     with pytest.raises(StudyError, match="all.tgz is damaged.*CRC"):
         read(tmp_path / "all.tgz", flipped(data, len(data) - 7))
 
 
-def test_an_entry_of_a_zip_whose_sum_is_wrong(tmp_path):
+def test_zip_entry_with_wrong_checksum_is_reported(tmp_path):
     data = zipped(CHILDREN)
     index = data.index(CHILDREN["NORMAL/IM-0001-0001.png"]) + 90
     with pytest.raises(StudyError, match="all.zip is damaged.*Bad CRC-32 for file 'NORMAL/IM-0001-0001.png'"):
         read(tmp_path / "all.zip", flipped(data, index))
 
 
-def test_a_zip_that_lists_fewer_entries_than_it_announces(tmp_path):
+def test_zip_with_missing_entries_is_reported(tmp_path):
     data = bytearray(zipped(CHILDREN))
     data[-12] = 7
     with pytest.raises(StudyError, match="all.zip is damaged.*announces 7 entries, and its list has 6"):
         read(tmp_path / "all.zip", bytes(data))
 
 
-def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
+def test_zip_with_negative_offsets_is_reported(tmp_path):
     data = bytearray(zipped(CHILDREN))
     data[-4] += 1
     with pytest.raises(StudyError, match="all.zip is damaged or no archive"):
@@ -150,19 +150,19 @@ def test_a_zip_whose_entries_lie_before_its_beginning(tmp_path):
     ],
 )
 @pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar")])
-def test_names_in_an_archive_that_no_file_can_have(tmp_path, pack, name, entries, message):
+def test_invalid_names_in_an_archive_are_refused(tmp_path, pack, name, entries, message):
     with pytest.raises(StudyError, match=f"{name} holds an entry whose name.*{message}"):
         read(tmp_path / name, pack(entries))
 
 
 @pytest.mark.parametrize("pack, name", [(zipped, "all.zip"), (tarred, "all.tar.gz")])
-def test_an_archive_of_very_many_empty_files(tmp_path, monkeypatch, pack, name):
+def test_archive_with_too_many_files_is_refused(tmp_path, monkeypatch, pack, name):
     monkeypatch.setattr(archives, "ALLOWED_ENTRIES", 50)
     with pytest.raises(StudyError, match=f"{name} holds .* entries or more with 0 bytes in all"):
         read(tmp_path / name, pack({f"NORMAL/{index}.png": b"" for index in range(60)}))
 
 
-def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, monkeypatch):
+def test_zip_with_a_huge_directory_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(archives, "MAX_LISTING_BYTES", 300)
     data = zipped(CHILDREN)
     monkeypatch.setattr(zipfile, "ZipFile", None)
@@ -170,7 +170,7 @@ def test_a_zip_with_a_list_of_entries_that_is_too_long_is_not_listed(tmp_path, m
         read(tmp_path / "all.zip", data)
 
 
-def test_limits_let_the_largest_published_release_pass():
+def test_archive_limits_allow_the_largest_release():
     images, bytes_of_nih = 112_120, 45_000_000_000
     assert images <= max(archives.ALLOWED_ENTRIES, bytes_of_nih // archives.MIN_BYTES_PER_ENTRY)
     assert (
@@ -190,7 +190,7 @@ def folder(root, entries=CHILDREN):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz", "test_list.txt", "pneumoniamnist.npz", "NORMAL/pipe.png"])
-def test_a_pipe_is_left_alone(tmp_path, name):
+def test_pipe_in_a_folder_is_ignored(tmp_path, name):
     """Opening it would wait for ever."""
     os.mkfifo(folder(tmp_path / "children") / name)
     cohort = kermany.read(tmp_path / "children", say=None)
@@ -200,21 +200,21 @@ def test_a_pipe_is_left_alone(tmp_path, name):
     ]
 
 
-def test_a_pipe_in_the_place_of_a_release(tmp_path):
+def test_pipe_as_release_is_refused(tmp_path):
     os.mkfifo(tmp_path / "x.zip")
     with pytest.raises(StudyError, match="x.zip is no regular file.*Name the folder"):
         kermany.read(tmp_path / "x.zip")
 
 
 @pytest.mark.parametrize("name", ["x.zip", "NORMAL/gone.png"])
-def test_a_link_to_nothing_is_named(tmp_path, name):
+def test_broken_link_is_reported(tmp_path, name):
     (folder(tmp_path / "children") / name).symlink_to("nowhere")
     cohort = kermany.read(tmp_path / "children", say=None)
     assert len(cohort) == 6
     assert cohort.excluded.to_dict("records") == [{"image": name, "reason": "a link to a file that does not exist"}]
 
 
-def test_a_name_that_is_no_text(tmp_path, capsys):
+def test_undecodable_file_name_is_handled(tmp_path, capsys):
     root = folder(tmp_path / "children")
     (root / "NORMAL" / os.fsdecode(b"caf\xe9.png")).write_bytes(picture())
     cohort = kermany.read(root)
@@ -256,7 +256,7 @@ def adults(tmp_path):
     return write
 
 
-def test_a_table_with_the_line_ends_of_old_macs(adults):
+def test_table_with_carriage_returns_is_read(adults):
     cohort = adults({name: data.replace(b"\n", b"\r") for name, data in TABLES.items()})
     assert list(cohort.table["split"]) == ["train", "train", "test"] and len(cohort.boxes) == 1
 
@@ -277,7 +277,7 @@ ENTRIES, BOXES = (TABLES[name] for name in ("Data_Entry_2017_v2020.csv", "BBox_L
         ("BBox_List_2017.csv", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of git-LFS"),
     ],
 )
-def test_tables_that_are_none(adults, name, data, message):
+def test_invalid_tables_are_refused(adults, name, data, message):
     with pytest.raises(StudyError, match=f"{name}.* {message}") as error:
         adults({name: data})
     assert len(str(error.value)) < 1000
@@ -294,14 +294,14 @@ def test_tables_that_are_none(adults, name, data, message):
     ],
 )
 @pytest.mark.parametrize("name", ["train_val_list.txt", "test_list.txt"])
-def test_a_list_of_the_official_split_that_is_none_is_named(adults, name, data, why):
+def test_invalid_split_list_is_refused(adults, name, data, why):
     cohort = adults({name: data})
     assert list(cohort.excluded["image"]) == [name] and why in cohort.excluded["reason"][0]
     assert list(cohort.table["split"]) == (["", "", "test"] if name == "train_val_list.txt" else ["train", "train", ""])
     assert any(name in line and "set aside" in line for line in cohort.summary())
 
 
-def test_names_in_a_list_that_match_no_image_are_named_and_counted(adults):
+def test_split_list_names_without_image_are_counted(adults):
     cohort = adults({"test_list.txt": b"00000002_000.png\n00000777_000.png\n\n00000778_000.png\n"})
     assert list(cohort.table["split"]) == ["train", "train", "test"]
     assert (
@@ -310,7 +310,7 @@ def test_names_in_a_list_that_match_no_image_are_named_and_counted(adults):
     )
 
 
-def test_an_image_in_both_lists_is_told(adults):
+def test_image_in_both_split_lists_is_reported(adults):
     cohort = adults({"test_list.txt": b"00000002_000.png\n00000001_000.png\n"})
     assert any("images in both lists of the official split" in note and "00000001_000" in note for note in cohort.notes)
 
@@ -318,14 +318,14 @@ def test_an_image_in_both_lists_is_told(adults):
 @pytest.mark.parametrize(
     "data", [b"no gzip", gzip.compress(ENTRIES)[:-20], gzip.compress(ENTRIES)[:20] + bytes(20)], ids=["no", "cut", "0"]
 )
-def test_a_packed_table_that_is_damaged(tmp_path, data):
+def test_damaged_compressed_table_is_refused(tmp_path, data):
     (tmp_path / "table.csv.gz").write_bytes(data)
     with pytest.raises(StudyError, match="table.csv.gz cannot be read.*Fetch it again"):
         csv_reader.read_csv_table(tmp_path / "table.csv.gz", {"image": ("Image Index",)})
 
 
 @pytest.mark.parametrize("limit, message", [("MAX_BYTES", "holds more than 100 bytes"), ("MAX_ROWS", "has 200 lines")])
-def test_a_table_that_is_too_long(tmp_path, monkeypatch, limit, message):
+def test_too_long_table_is_refused(tmp_path, monkeypatch, limit, message):
     monkeypatch.setattr(csv_reader, limit, 100)
     (tmp_path / "boxes.csv.gz").write_bytes(gzip.compress(b"a,b\n" * 200))
     with pytest.raises(StudyError, match=f"boxes.csv.gz {message}.*Fetch it from the publisher"):
@@ -409,26 +409,26 @@ NAME = "train_images.npy"
         (one_array(), "cannot be read: File is not a zip file"),
     ],
 )
-def test_arrays_that_are_none(tmp_path, data, message):
+def test_invalid_arrays_are_refused(tmp_path, data, message):
     (tmp_path / "pneumoniamnist.npz").write_bytes(data)
     with pytest.raises(StudyError, match=f"pneumoniamnist.npz(: train_images holds .*)?.*{message}"):
         medmnist.read(tmp_path, say=None)
 
 
-def test_arrays_that_grow_beyond_what_images_shrink(tmp_path, monkeypatch):
+def test_array_decompression_bomb_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "ALWAYS_ALLOWED_BYTES", 10_000)
     (tmp_path / "pneumoniamnist.npz").write_bytes(arrays(train_images=np.zeros((2, 400, 400), np.uint8)))
     with pytest.raises(StudyError, match="train_images announces 320,128 bytes in .* packed ones, more than images"):
         medmnist.read(tmp_path, say=None)
 
 
-def test_grey_images_with_an_axis_of_one(tmp_path):
+def test_grey_arrays_with_a_channel_axis_are_read(tmp_path):
     (tmp_path / "pneumoniamnist.npz").write_bytes(arrays(train_images=np.full((2, 8, 8, 1), 9, np.uint8)))
     cohort = medmnist.read(tmp_path, say=None)
     assert set(cohort.table["mode"]) == {"L"} and cohort.part("train").pixels(8)[0].tolist() == [[9] * 8] * 8
 
 
-def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
+def test_array_file_changed_before_decoding_is_refused(tmp_path):
     path = tmp_path / "pneumoniamnist.npz"
     path.write_bytes(arrays())
     cohort = medmnist.read(tmp_path, say=None)
@@ -440,7 +440,7 @@ def test_an_array_file_that_is_another_when_it_is_decoded(tmp_path):
 # checksums
 
 
-def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
+def test_png_with_wrong_checksum_is_not_decoded(tmp_path):
     path, data = tmp_path / "x.png", picture()
     index = data.index(b"IDAT") + 5
     stream = zlib.decompressobj().decompress(data[index - 1 :])
@@ -455,7 +455,7 @@ def test_a_png_whose_sum_is_wrong_is_not_decoded(tmp_path):
         image_reader.read_grey(path)
 
 
-def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
+def test_torch_archive_with_wrong_checksum_is_refused(tmp_path):
     path = tmp_path / "x.pth"
     torch.save({"weight": torch.full((50,), 1.5)}, path)
     data = path.read_bytes()
@@ -464,7 +464,7 @@ def test_a_torch_archive_whose_sum_is_wrong_is_not_read(tmp_path):
         checkpoint.read_weights(path)
 
 
-def test_a_column_that_is_there_twice_is_refused(tmp_path):
+def test_duplicate_column_is_refused(tmp_path):
     path = tmp_path / "x.csv"
     path.write_text("id,Class,class\n1,a,b\n")
     with pytest.raises(StudyError, match="x.csv is not a table throughout: 2 of its columns are called 'Class'"):
@@ -513,7 +513,7 @@ def one_dicom(tmp_path, drop=(), **changes):
         ({"drop": ("BitsStored",)}, "its bits make no image"),
     ],
 )
-def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, why):
+def test_dicom_with_invalid_attributes_is_excluded(tmp_path, changes, why):
     cohort = one_dicom(tmp_path, **changes)
     assert list(cohort.excluded["image"]) == ["NORMAL/odd.dcm"] and why in cohort.excluded["reason"][0], cohort.excluded
     with pytest.raises(UnreadableImage, match=re.escape(why)):
@@ -524,17 +524,17 @@ def test_dicom_with_numbers_that_make_no_image_is_set_aside(tmp_path, changes, w
 @pytest.mark.parametrize(
     "changes", [{"WindowCenter": NAN, "WindowWidth": 0}, {"RescaleSlope": "", "RescaleIntercept": ""}, {}]
 )
-def test_dicom_whose_window_is_nonsense_or_whose_rescale_is_empty_is_read(tmp_path, changes):
+def test_dicom_with_invalid_window_or_rescale_is_read(tmp_path, changes):
     cohort = one_dicom(tmp_path, **changes)
     assert len(cohort) == 7 and (image_reader.read_grey(tmp_path / "children" / "NORMAL" / "odd.dcm") == RAMP).all()
 
 
-def test_dicom_that_is_inflated_in_memory_is_set_aside(tmp_path):
+def test_deflated_dicom_bomb_is_excluded(tmp_path):
     """A small file of this kind may ask for any amount of memory."""
     cohort = one_dicom(tmp_path, syntax=DeflatedExplicitVRLittleEndian)
     assert "Deflated Explicit VR Little Endian, which is not read" in cohort.excluded["reason"][0]
 
 
-def test_dicom_larger_than_any_radiograph_is_not_read(tmp_path, monkeypatch):
+def test_too_large_dicom_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr("pneumo_utils.data.dicom.LARGEST_FILE", 900)
     assert "more than any radiograph" in one_dicom(tmp_path).excluded["reason"][0]

@@ -65,14 +65,14 @@ def told(findings, about, level=None):
 
 
 @pytest.mark.parametrize("name", IMAGES)
-def test_a_release_is_recognised(name):
+def test_find_reader_recognises_every_release(name):
     assert find_reader(released(name)).__name__.endswith(name)
 
 
 @pytest.mark.parametrize(
     "name, how", [(name, {"which": "pneumoniamnist"} if name == "medmnist" else {}) for name in IMAGES]
 )
-def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
+def test_ground_truth_uses_image_names_of_the_cohort(name, how):
     """The lungs of the true mask are darker than what is outside them, in the picture as it was read."""
     root = released(name)
     some = find_reader(root).read(root, say=None, **how).sample(12, seed=0)
@@ -81,7 +81,7 @@ def test_the_truth_lies_under_the_names_of_the_cohort(name, how):
     assert sum(darker) >= 9, "most of them: a lung may be full"
 
 
-def test_rsna():
+def test_read_rsna():
     root = released("rsna")
     cohort, truth = rsna.read(root, say=None), phantom_table(root)
     assert len(cohort) == 120 and cohort.excluded.empty
@@ -108,7 +108,7 @@ def test_rsna():
     )
 
 
-def test_kermany():
+def test_read_kermany():
     root = released("kermany")
     cohort, truth = kermany.read(root, say=None), phantom_table(root)
     assert len(cohort) == 200 and cohort.excluded.empty
@@ -123,7 +123,7 @@ def test_kermany():
 
 
 @pytest.mark.parametrize("folders", [("NORMAL", "PNEUMONIA"), ("normal", "Pneumonia")])
-def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, folders):
+def test_read_kermany_unsplit_with_mendeley_names(tmp_path, folders):
     rng = np.random.default_rng(0)
     for label, names in zip(
         folders,
@@ -156,7 +156,7 @@ def test_kermany_unsplit_with_other_endings_and_names_of_mendeley(tmp_path, fold
     assert cohort.relabel(column="cause").excluded["image"].str.endswith("strange.jpg").all()
 
 
-def test_a_doubled_copy_is_read_once(tmp_path):
+def test_nested_copy_of_kermany_is_read_once(tmp_path):
     shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray")
     shutil.copytree(released("kermany") / "chest_xray" / "chest_xray", tmp_path / "chest_xray" / "chest_xray")
     cohort = kermany.read(tmp_path, say=None)
@@ -165,7 +165,7 @@ def test_a_doubled_copy_is_read_once(tmp_path):
     )
 
 
-def test_nih():
+def test_read_nih():
     root = released("nih")
     cohort = nih.read(root, say=None)
     assert len(cohort) == 240 and cohort.multilabel and cohort.excluded.empty
@@ -189,7 +189,7 @@ def test_nih():
     assert (official.table["split"] == "test").equals(cohort.table["split"] == "test")
 
 
-def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
+def test_read_nih_jpeg_with_gzipped_tables(tmp_path):
     root = released("nih")
     (tmp_path / "images").mkdir()
     paths = sorted(root.rglob("images/*.png"))[:50]
@@ -210,7 +210,7 @@ def test_nih_in_one_folder_of_jpeg_with_gzipped_tables(tmp_path):
     } <= set(cohort.notes)
 
 
-def test_covid_gan_from_its_archives(tmp_path):
+def test_read_covid_gan_from_archives(tmp_path):
     root = released("covid_gan")
     for name, folder in (("G_NC.zip", "G1"), ("G_PC.zip", "G2")):
         with zipfile.ZipFile(tmp_path / name, "w") as archive:
@@ -227,7 +227,7 @@ def test_covid_gan_from_its_archives(tmp_path):
         covid_gan.read(tmp_path)
 
 
-def test_a_tar_is_read_as_the_folder_it_holds(tmp_path):
+def test_tar_is_read_like_its_folder(tmp_path):
     root = released("kermany")
     with tarfile.open(tmp_path / "children.tar.gz", "w:gz") as archive:
         archive.add(root / "chest_xray", "chest_xray")
@@ -235,14 +235,14 @@ def test_a_tar_is_read_as_the_folder_it_holds(tmp_path):
     assert packed.table["image"].tolist() == kermany.read(root, say=None).table["image"].tolist()
 
 
-def test_curated_covid():
+def test_read_curated_covid():
     cohort = curated_covid.read(released("curated_covid"), say=None)
     assert len(cohort) == 120 and (cohort.counts() > 0).all() and (cohort.table["view"] == "PA").all()
     with pytest.raises(StudyError, match='does not say whose image is whose.*by="image"'):
         cohort.split(by="patient")
 
 
-def test_medmnist():
+def test_read_medmnist():
     root = released("medmnist")
     with pytest.raises(StudyError, match="holds chestmnist_48, pneumoniamnist_48: say which"):
         medmnist.read(root)
@@ -262,7 +262,7 @@ def test_medmnist():
         assert (chest.part("train").targets() == arrays["train_labels"]).all()
 
 
-def test_readers_say_what_they_read(capsys):
+def test_reader_prints_a_summary(capsys):
     kermany.read(released("kermany"))
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("Kermany (children, Guangzhou): 200 images of ") and lines[1].startswith("  split: ")
@@ -271,7 +271,7 @@ def test_readers_say_what_they_read(capsys):
 # what a check finds
 
 
-def test_check_finds_the_faults_of_kermany():
+def test_quality_report_of_kermany():
     root = cached_release("kermany", IMAGES["kermany"], SIZE, seed=3, shortcuts=("colour", "size"))
     findings, cohort = check_release(root), kermany.read(root, say=None)
     colour = int((cohort.table["mode"] == "RGB").sum())
@@ -289,7 +289,7 @@ def test_check_finds_the_faults_of_kermany():
     assert told(findings, "counts")[0].startswith("not the published ones: images 200 of 5,856")
 
 
-def test_check_finds_the_children_inside_the_curated_set():
+def test_quality_report_finds_kermany_images_in_curated_covid():
     findings = check_release(released("curated_covid"), other_root=released("kermany"))
     mine, theirs = phantom_table(released("curated_covid")), phantom_table(released("kermany"))
     children = mine[mine["age"] < 10]["index"]
@@ -302,7 +302,7 @@ def test_check_finds_the_children_inside_the_curated_set():
     )
 
 
-def test_check_finds_the_generators_fingerprint():
+def test_quality_report_finds_the_generator_fingerprint():
     findings = check_release(released("covid_gan"))
     texture = [text for text in told(findings, "shortcuts", "wrong") if text.startswith("the fine texture")]
     assert len(texture) == 1 and float(texture[0].rsplit(" ", 1)[1]) > 0.97
@@ -310,7 +310,7 @@ def test_check_finds_the_generators_fingerprint():
     assert float(frame.rsplit(" ", 1)[1]) < 0.8, "nothing else tells them apart"
 
 
-def test_check_counts_the_young_among_adults():
+def test_quality_report_counts_minors():
     cohort = nih.read(released("nih"), say=None)
     young = int((cohort.table["age"] < 18).sum())
     assert any(
@@ -320,12 +320,12 @@ def test_check_counts_the_young_among_adults():
     assert any("people under 18" in text for text in told(check_release(released("rsna")), "ages", "wrong"))
 
 
-def test_check_knows_an_altered_array_file(tmp_path):
+def test_quality_report_checks_md5(tmp_path):
     shutil.copy(released("medmnist") / "pneumoniamnist_48.npz", tmp_path / "pneumoniamnist.npz")
     assert "is not the published file: md5" in told(check_release(tmp_path), "checksum", "wrong")[0]
 
 
-def test_check_names_what_cannot_be_read(tmp_path):
+def test_quality_report_names_unreadable_files(tmp_path):
     shutil.copytree(released("kermany") / "chest_xray" / "chest_xray" / "train", tmp_path / "train")
     victims = sorted((tmp_path / "train" / "NORMAL").iterdir())[:3]
     victims[0].write_bytes(b"")
@@ -335,7 +335,7 @@ def test_check_names_what_cannot_be_read(tmp_path):
     assert len(findings) == 3 and all(any(victim.name in text for text in findings) for victim in victims)
 
 
-def test_near_copies_are_found_and_others_are_not():
+def test_near_duplicates_are_found():
     """A picture again at another size, in another quality, lighter and with less contrast; all others are different
     people.
     """
@@ -352,7 +352,7 @@ def test_near_copies_are_found_and_others_are_not():
     assert differ.diagonal().max() <= duplicates.MAX_HASH_DISTANCE < differ[~np.eye(40, dtype=bool)].min()
 
 
-def test_groups_of_lookalikes_can_be_split_by():
+def test_split_by_duplicate_group():
     cohort = kermany.read(released("kermany"), say=None)
     pairs = duplicates.near_duplicates(cohort)
     groups = duplicates.duplicate_groups(cohort, pairs)
@@ -364,7 +364,7 @@ def test_groups_of_lookalikes_can_be_split_by():
     assert (split.table.groupby("picture")["split"].nunique() == 1).all()
 
 
-def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
+def test_linked_groups_join_duplicates_and_patients():
     """a and b are one picture, b and c one patient, d stands alone: three of a kind and one."""
     table = pd.DataFrame(
         {"image": list("abcd"), "patient": ["", "p", "p", ""], "split": ["train", "test", "valid", "test"]},
@@ -380,7 +380,7 @@ def test_kin_are_copies_and_patients_and_whoever_these_lead_to():
     assert duplicates.linked_groups(cohort, none).nunique() == 3 and not duplicates.has_duplicate_in(cohort, none).any()
 
 
-def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
+def test_split_by_linked_group_shares_no_image_and_no_patient():
     pool = pooled(labels.read_children(released("kermany")), labels.read_curated(released("curated_covid")))
     pairs = duplicates.near_duplicates(pool)
     pool = pool.replace(table=pool.table.assign(kin=duplicates.linked_groups(pool, pairs)))
@@ -397,7 +397,7 @@ def test_a_pool_split_by_kin_has_no_picture_and_no_patient_in_two_parts():
 # three causes
 
 
-def test_three_causes_are_read_off_names_and_folders():
+def test_cause_labels_from_file_names_and_folders():
     children, curated = (
         labels.read_children(released("kermany")),
         labels.read_curated(released("curated_covid")),
@@ -411,7 +411,7 @@ def test_three_causes_are_read_off_names_and_folders():
     assert curated.counts()["viral"] == everyone["viral"] + everyone["covid"] and len(curated) == everyone.sum()
 
 
-def test_covid_may_be_left_out_and_is_counted():
+def test_cause_labels_without_covid():
     whole, without = (labels.read_curated(released("curated_covid"), covid) for covid in ("viral", "out"))
     covid = curated_covid.read(released("curated_covid"), say=None).counts()["covid"]
     assert len(whole) - len(without) == covid == len(without.excluded) - len(whole.excluded)
@@ -419,7 +419,7 @@ def test_covid_may_be_left_out_and_is_counted():
         labels.read_curated(released("curated_covid"), "flu")
 
 
-def test_a_missing_cause_is_said(tmp_path):
+def test_missing_cause_is_refused(tmp_path):
     shutil.copytree(released("kermany"), tmp_path / "children")
     for path in (tmp_path / "children").rglob("*_virus_*"):
         path.unlink()
@@ -429,7 +429,7 @@ def test_a_missing_cause_is_said(tmp_path):
         labels.read_children(released("curated_covid"))
 
 
-def test_auroc_is_the_share_of_ordered_pairs():
+def test_auroc_of_a_shortcut_by_hand():
     rng = np.random.default_rng(0)
     member, value = rng.random(80) < 0.3, rng.integers(0, 10, 80)
     pairs = [(a > b) + 0.5 * (a == b) for a in value[member] for b in value[~member]]
@@ -439,7 +439,7 @@ def test_auroc_is_the_share_of_ordered_pairs():
 # the command
 
 
-def test_the_command_makes_and_checks(tmp_path):
+def test_data_command_makes_and_checks(tmp_path):
     made = CliRunner().invoke(
         data,
         [
@@ -465,7 +465,7 @@ def test_the_command_makes_and_checks(tmp_path):
     ), checked.output
 
 
-def test_nothing_heavy_is_imported_for_the_command():
+def test_data_command_imports_no_torch():
     code = (
         "import sys, pneumo_utils.cli, pneumo_utils.data.readers.kermany; print([m for m in ('torch', 'fastai', "
         "'pydicom', 'sklearn') if m in sys.modules])"
@@ -473,13 +473,13 @@ def test_nothing_heavy_is_imported_for_the_command():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
-def test_get_without_a_network_says_how_to_do_it_by_hand(tmp_path, monkeypatch):
+def test_download_without_network_gives_instructions(tmp_path, monkeypatch):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": "http://127.0.0.1:9/pneumoniamnist.npz"})
     with pytest.raises(StudyError, match="cannot be fetched from here.*By hand: https://zenodo.org.*pneumo data check"):
         download.download_release("medmnist", tmp_path / "new", say=lambda line: None)
 
 
-def test_get_from_kaggle_names_what_is_missing(tmp_path, monkeypatch):
+def test_download_from_kaggle_names_the_missing_package(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "kagglehub", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(StudyError, match="pip install kagglehub.*By hand: kaggle competitions download rsna"):
@@ -498,7 +498,7 @@ def server():
         serving.shutdown()
 
 
-def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server):
+def test_download_checks_the_file_and_prints_the_licence(tmp_path, monkeypatch, server):
     monkeypatch.setattr(medmnist, "FILES", {"pneumoniamnist.npz": f"{server}/pneumoniamnist_48.npz"})
     messages = []
     folder = download.download_release("medmnist", tmp_path / "new", say=messages.append)
@@ -509,7 +509,7 @@ def test_get_fetches_checks_and_names_the_licence(tmp_path, monkeypatch, server)
     assert not list(Path(tmp_path).rglob("*.part"))
 
 
-def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
+def test_commands_of_the_data_page_run(tmp_path, monkeypatch):
     """Every `pneumo data` line of the data page, as it stands there."""
     page = (ROOT / "book" / "data.md").read_text()
     lines = [line for block in page.split("```sh\n")[1:] for line in block.split("```")[0].splitlines()]
@@ -521,7 +521,7 @@ def test_the_commands_of_the_page_run(tmp_path, monkeypatch):
         assert "--against" not in line or "pictures are also in Kermany" in done.output
 
 
-def test_the_code_of_the_page_runs():
+def test_code_of_the_data_page_runs():
     """The two pieces of Python, on releases in the place of those that they name."""
     page = (ROOT / "book" / "data.md").read_text()
     first, second = (block.split("```")[0] for block in page.split("```python\n")[1:])
@@ -539,7 +539,7 @@ def test_the_code_of_the_page_runs():
     assert len(pairs) > 20 and (sides[pairs["one"]].to_numpy() == sides[pairs["other"]].to_numpy()).all()
 
 
-def test_chance_is_the_spread_of_the_auroc_of_a_property_without_meaning():
+def test_chance_spread_of_auroc():
     draw, member = np.random.default_rng(0), np.arange(60) < 19
     drawn = [shortcuts.property_auroc(member, draw.random(60), either_direction=False) for _ in range(4000)]
     assert np.isclose(shortcuts.auroc_chance_std(member), np.std(drawn), rtol=0.05)

@@ -131,7 +131,7 @@ class Few:
     )
 
 
-def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_none():
+def test_targets_follow_the_table_order():
     targets = targets_from_cohort(Few, LABELS)
     assert [target["boxes"].shape for target in targets] == [(1, 4), (0, 4), (2, 4)]
     assert torch.allclose(targets[0]["boxes"], torch.tensor([[0, 0, 0.5, 0.25]])) and targets[0][
@@ -143,7 +143,7 @@ def test_things_come_in_the_order_of_the_table_and_an_image_without_boxes_has_no
     assert all(target["boxes"].dtype == torch.float32 and target["classes"].dtype == torch.int64 for target in targets)
 
 
-def test_a_cohort_without_boxes_has_things_without_boxes():
+def test_cohort_without_boxes_has_empty_targets():
     class Clear:
         table, boxes = Few.table, NO_BOXES
 
@@ -154,12 +154,12 @@ def test_a_cohort_without_boxes_has_things_without_boxes():
     ] and not grids_from_targets(targets_from_cohort(Clear, LABELS)).any()
 
 
-def test_an_unknown_label_is_an_error_that_names_the_nearest():
+def test_unknown_label_suggests_the_nearest():
     with pytest.raises(StudyError, match="'Nodule', which is none of Mass, Nodules; did you mean 'Nodules'"):
         targets_from_cohort(Few, ["Mass", "Nodules"])
 
 
-def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
+def test_grids_of_nih_boxes_equal_pixel_coverage(nih):
     boxes, labels, true = nih
     pixels, _ = grids_from_table(boxes)
     assert len(true) == 880 and sum(len(target["boxes"]) for target in true) == 984
@@ -171,7 +171,7 @@ def test_things_of_nih_s_table_have_the_cells_of_its_pixels(nih):
 
 
 @pytest.mark.parametrize("reading", LARGER_READINGS)
-def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
+def test_larger_boxes_equal_pixel_sizes(nih, reading):
     boxes, _, true = nih
     kept = select_larger(boxes, reading)
     result, boxed = grids_by_box_size(true, reading)
@@ -182,7 +182,7 @@ def test_larger_boxes_are_those_of_the_table_in_pixels(nih, reading):
     )
 
 
-def test_the_readings_of_larger_differ():
+def test_readings_of_larger_box_differ():
     sides = np.array([[400, 300], [300, 400], [900, 200], [384, 256]])
     n_larger = {name: larger(*sides.T).tolist() for name, larger in LARGER_READINGS.items()}
     assert n_larger == {
@@ -192,7 +192,7 @@ def test_the_readings_of_larger_differ():
     }
 
 
-def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
+def test_box_of_384_pixels_is_not_larger():
     boxes = pd.DataFrame(
         {
             "patient": 1,
@@ -208,7 +208,7 @@ def test_a_box_of_just_384_pixels_is_not_larger_wherever_it_lies():
         assert not grids_by_box_size(targets_from_table(boxes, LABELS), reading)[1].any()
 
 
-def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
+def test_cells_of_empty_and_clipped_boxes():
     assert (
         not covered_cells(np.array([[0.3, 0.3, 0.3, 0.8]])).any()
         and not covered_cells(np.array([[0.5, 0.5, 0.4, 0.4]])).any()
@@ -217,7 +217,7 @@ def test_cells_of_a_box_of_no_area_and_of_one_partly_outside():
     assert outside[0].sum() == 2 and outside[0, 0, :2].all() and not outside[1].any()
 
 
-def test_found_boxes_fill_their_cells_with_the_highest_score():
+def test_confidence_grid_takes_the_highest_score():
     result = confidences_from_boxes([found([[0, 0, 0.125, 0.125], [0.0625, 0, 0.25, 0.0625]], [0.4, 0.7]), found()])
     assert (
         result[0, 0, :4].tolist() == pytest.approx([0.4, 0.7, 0.7, 0.7])
@@ -227,13 +227,13 @@ def test_found_boxes_fill_their_cells_with_the_highest_score():
     assert result.shape == (2, CELLS_PER_SIDE, CELLS_PER_SIDE) and not result[1].any()
 
 
-def test_surer_boxes_and_boxes_of_one_kind():
+def test_filter_boxes_by_score_and_class():
     both = [found([A, B], [0.5, 0.3], [1, 2])]
     assert len(above_score(both, 0.5)[0]["boxes"]) == 1 and len(above_score(both, 0.51)[0]["classes"]) == 0
     assert drop_classes(both)[0]["classes"].tolist() == [0, 0] and both[0]["classes"].tolist() == [1, 2]
 
 
-def test_the_claims_need_no_torch():
+def test_claims_do_not_import_torch():
     modules = "pneumo_utils.claims.checks, pneumo_utils.detection.prior_baselines"
     code = f"import sys, {modules}; assert 'torch' not in sys.modules"
     assert run([sys.executable, "-c", code]).returncode == 0
@@ -242,7 +242,7 @@ def test_the_claims_need_no_torch():
 # ---------------------------------------------------------------- overlaps
 
 
-def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
+def test_iou_equals_torchvision_and_iobb_is_share_of_predicted_box():
     some, others = (
         torch.rand(20, 4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) for seed in (1, 2)
     )
@@ -254,7 +254,7 @@ def test_iou_is_torchvision_s_and_iobb_is_the_share_of_the_found_box():
     assert np.allclose(boxes.iobb(some.numpy()[:, None], others.numpy()), both / sides[:, None])
 
 
-def test_a_small_box_within_a_thing_has_iobb_1_and_one_of_no_area_overlaps_nothing():
+def test_iobb_of_contained_and_empty_boxes():
     box, thing = np.array([[0.1, 0.1, 0.2, 0.2]]), np.array([[0.0, 0.0, 0.4, 0.4]])
     assert boxes.iobb(box, thing)[0] == pytest.approx(1) and boxes.iou(box, thing)[0] == pytest.approx(1 / 16)
     flat = np.array([[0.1, 0.1, 0.1, 0.3]])
@@ -269,7 +269,7 @@ def test_a_small_box_within_a_thing_has_iobb_1_and_one_of_no_area_overlaps_nothi
 # ---------------------------------------------------------------- localisation and pointing
 
 
-def test_localisation_worked_by_hand():
+def test_localisation_accuracy_by_hand():
     """A third of overlap in the first image, a wrong label in the second, nothing found in the third, no thing in
     the fourth.
     """
@@ -291,7 +291,7 @@ def test_localisation_worked_by_hand():
     )
 
 
-def test_an_overlap_that_just_reaches_a_threshold_is_not_more_than_it():
+def test_iou_equal_to_the_threshold_does_not_count():
     half = beside([found([[0, 0, 0.25, 0.5]])], [there([[0, 0, 0.5, 0.5]])])
     result = values(metrics.localisation_measures(half, "x"), 1)
     assert (
@@ -307,7 +307,7 @@ def test_several_boxes_of_one_label_count_once():
     assert result["IoU accuracy at 0.5", "x"] == 1 and result["false positives an image, IoU at 0.5", "x"] == 1
 
 
-def test_pointing_asks_the_surest_box_alone_and_its_own_point_where_it_has_one():
+def test_pointing_game_uses_the_top_box_or_its_point():
     true = [there([A]), there([A]), there([A]), there()]
     predicted = [found([B, A], [0.4, 0.5]), found([A, B], [0.4, 0.5]), found(), found([A])]
     assert metrics.pointing_hits(beside(predicted, true)).tolist() == [True, False, False, False]
@@ -349,7 +349,7 @@ def plain_rsna(predicted, true):
     return np.array(scores)
 
 
-def test_rsna_worked_by_hand():
+def test_rsna_score_by_hand():
     """IoU 0.8 / 1.2 = 0.667: over six of eight thresholds. One box right of two, one thing unseen of two: 1/3."""
     shifted = [0.04, 0, 0.24, 0.2]
     predicted = [found([shifted]), found([A, ELSEWHERE]), found(), found([A]), found()]
@@ -361,7 +361,7 @@ def test_rsna_worked_by_hand():
     assert metric.of(np.ones((1, 5)))[0] == pytest.approx((6 / 8 + 1 / 3) / 4) and metric.counted == 4
 
 
-def test_rsna_tries_the_surest_box_first():
+def test_rsna_score_matches_by_descending_confidence():
     """The surer box takes the thing, though the other overlaps it more: a miss of a true box is then a false
     positive.
     """
@@ -372,7 +372,7 @@ def test_rsna_tries_the_surest_box_first():
     assert metrics.rsna_image_scores(beside([found([rough, A])], two))[0] == 1
 
 
-def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
+def test_rsna_score_equals_plain_loops(crowd):
     predicted, true, _ = crowd
     assert metrics.rsna_image_scores(beside(predicted, true)) == pytest.approx(plain_rsna(predicted, true), nan_ok=True)
 
@@ -380,7 +380,7 @@ def test_rsna_on_a_crowd_is_what_plain_loops_give(crowd):
 # ---------------------------------------------------------------- average precision
 
 
-def test_average_precision_worked_by_hand():
+def test_average_precision_by_hand():
     """Right, wrong, right of three things: precision 1 up to a recall of 1/3 (34 of 101 recalls), 2/3 up to 2/3 (33
     more).
     """
@@ -388,7 +388,7 @@ def test_average_precision_worked_by_hand():
     assert result["AP at 0.5", "x"] == pytest.approx((34 + 33 * 2 / 3) / 101)
 
 
-def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
+def test_average_precision_equals_pycocotools(crowd):
     predicted, true, _ = crowd
     judged = metrics.evaluate_with_coco(beside(predicted, true), metrics.LOOSE_IOUS + metrics.COCO_IOUS)
     with redirect_stdout(io.StringIO()):
@@ -403,13 +403,13 @@ def test_average_precision_is_pycocotools_own_where_no_scores_tie(crowd):
     ] == pytest.approx(theirs[2:].mean(), abs=1e-9)
 
 
-def test_average_precision_is_near_that_of_pretraining_which_takes_the_whole_area_under_the_curve(crowd):
+def test_average_precision_is_close_to_area_under_the_curve(crowd):
     predicted, true, _ = crowd
     result = values(metrics.coco_measures(beside(predicted, true), "x"), 60)["AP at 0.5", "x"]
     assert result == pytest.approx(average_precision(drop_classes(predicted), drop_classes(true), 0), abs=0.02)
 
 
-def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
+def test_weight_two_equals_duplicated_image(crowd):
     predicted, true, _ = crowd
     twice = np.ones(60)
     twice[[3, 10]] = 2
@@ -422,7 +422,7 @@ def test_an_image_that_counts_twice_is_an_image_that_is_there_twice(crowd):
     assert values(first, twice) == pytest.approx(values(second, len(again)), nan_ok=True)
 
 
-def test_boxes_of_one_score_stand_at_one_place_so_that_the_order_of_images_changes_nothing():
+def test_tied_scores_do_not_depend_on_image_order():
     true = [there([A]), there([A]), there([A]), there([A])]
     predicted = [found([A], [0.5]), found([B], [0.5]), found([B], [0.5]), found([A], [0.5])]
     result = {
@@ -454,7 +454,7 @@ def block(row, column, high=1, wide=1):
     ]
 
 
-def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_nothing():
+def test_area_measures_by_hand_with_undefined_images():
     """Four true cells of which a quarter is said; nothing said; a target with no cell; an image without boxes, which
     counts nowhere.
     """
@@ -479,14 +479,14 @@ def test_area_worked_by_hand_with_what_is_undefined_left_out_and_counted_as_noth
     assert result["grid squared error", ALL] == pytest.approx(np.mean(errors))
 
 
-def test_the_one_hot_version_asks_for_a_confidence():
+def test_one_hot_area_measures_need_a_confidence():
     true, predicted = [there([block(0, 0)])], image_of((0, 0))[None] * 0.3
     assert np.isnan(values(grid_f1.area_measures(true, predicted), 1)["area precision, one-hot", ALL])
     assert values(grid_f1.area_measures(true, predicted), 1)["area F1 with undefined as 0, one-hot", ALL] == 0
     assert values(grid_f1.area_measures(true, predicted, threshold=0.3), 1)["area F1, one-hot", ALL] == 1
 
 
-def test_area_of_larger_boxes_looks_at_these_alone():
+def test_area_measures_of_larger_boxes():
     true = [there([block(0, 0, 5, 7), block(10, 10)]), there([block(3, 3)])]
     predicted = np.stack([grids_from_targets(true)[0].astype(float), image_of((3, 3))])
     result = values(grid_f1.area_measures(true, predicted), 2)
@@ -498,7 +498,7 @@ def test_area_of_larger_boxes_looks_at_these_alone():
     } == {1}
 
 
-def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
+def test_area_measures_equal_soft_f1_of_the_claims(nih):
     boxes, _, true = nih
     pixels, patients = grids_from_table(boxes)
     predicted = prior_baselines.cross_validate_grids(pixels, patients, prior_baselines.prior_grid)
@@ -513,7 +513,7 @@ def test_area_is_the_measure_that_the_claims_are_judged_by(nih):
 # ---------------------------------------------------------------- intervals and tables
 
 
-def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
+def test_mean_over_images_has_clustered_interval(crowd):
     predicted, true, patients = crowd
     boxed = np.array([len(target["boxes"]) > 0 for target in true])
     hits = metrics.pointing_hits(beside(predicted, true)).astype(float)
@@ -523,7 +523,7 @@ def test_a_mean_over_images_has_the_interval_that_evaluation_gives_it(crowd):
     )
 
 
-def test_a_table_is_tidy_and_the_same_again(crowd):
+def test_metric_table_is_tidy_and_reproducible(crowd):
     predicted, true, patients = crowd
     systems = {
         "detector": metrics.all_measures(predicted, true, LABELS),
@@ -541,7 +541,7 @@ def test_a_table_is_tidy_and_the_same_again(crowd):
     )  # which takes all boxes
 
 
-def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
+def test_comparison_uses_paired_differences(crowd):
     predicted, true, patients = crowd
     perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
     first, second = metrics.all_measures(perfect, true, LABELS), metrics.all_measures(predicted, true, LABELS)
@@ -555,7 +555,7 @@ def test_better_is_a_paired_difference_and_less_of_a_loss_is_better(crowd):
         compare_detectors(first, second, "AP at 0.5", patients, "Masses")
 
 
-def test_the_interval_of_average_precision_lies_about_its_value(crowd):
+def test_average_precision_lies_in_its_interval(crowd):
     """It takes the best precision from each recall on, so that resamples lie too high by themselves: of them all the
     middle is moved to the value.
     """
@@ -571,13 +571,13 @@ def test_the_interval_of_average_precision_lies_about_its_value(crowd):
     assert plain["high"] - plain["low"] == pytest.approx(row["high"] - row["low"]) and plain["low"] > row["low"]
 
 
-def test_a_share_without_exception_has_an_exact_interval():
+def test_proportion_of_0_or_1_has_an_exact_interval():
     measure = proportion_measure("found", ALL, np.ones(10, bool), np.ones(10, bool))
     row = score_measures([measure], list("abcdefghij"), 50).iloc[0]
     assert row["value"] == row["high"] == 1 and row["low"] == pytest.approx(0.025 ** (1 / 10))
 
 
-def test_the_mean_over_labels_leaves_out_what_is_undefined():
+def test_mean_over_labels_skips_undefined():
     measures = [
         Measure("m", name, ratio_of_sums(np.array(part), np.array(whole)), 1)
         for name, part, whole in (("a", [1, 0], [1, 1]), ("b", [0, 0], [0, 0]))
@@ -587,7 +587,7 @@ def test_the_mean_over_labels_leaves_out_what_is_undefined():
     )
 
 
-def test_an_image_whose_patient_nobody_knows_is_its_own():
+def test_image_without_patient_is_its_own_cluster():
     measures = [Measure("m", ALL, ratio_of_sums(np.arange(6.0), np.ones(6)), 6)]
     pd.testing.assert_frame_equal(score_measures(measures, [""] * 6, 50), score_measures(measures, list("abcdef"), 50))
 
@@ -595,7 +595,7 @@ def test_an_image_whose_patient_nobody_knows_is_its_own():
 # ---------------------------------------------------------------- properties
 
 
-def test_a_perfect_detector_scores_1_everywhere(crowd):
+def test_perfect_detector_scores_1(crowd):
     _, true, patients = crowd
     perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
     result = values(metrics.all_measures(perfect, true, LABELS), 60)
@@ -607,14 +607,14 @@ def test_a_perfect_detector_scores_1_everywhere(crowd):
             assert value == pytest.approx(wanted, abs=1e-9), (metric, label)
 
 
-def test_the_order_of_images_does_not_matter(crowd):
+def test_measures_do_not_depend_on_image_order(crowd):
     predicted, true, _ = crowd
     order = np.random.default_rng(0).permutation(60)
     shuffled = metrics.all_measures([predicted[index] for index in order], [true[index] for index in order], LABELS)
     assert values(shuffled, 60) == pytest.approx(values(metrics.all_measures(predicted, true, LABELS), 60), nan_ok=True)
 
 
-def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(crowd):
+def test_image_free_baselines_depend_on_boxes_only(crowd):
     _, true, _ = crowd
     baselines = prior_boxes.predict_baselines(true, LABELS, 60)
     order = np.random.default_rng(1).permutation(60)
@@ -626,7 +626,7 @@ def test_whoever_sees_no_image_scores_the_same_on_other_pictures_of_equal_truth(
 # ---------------------------------------------------------------- predictors that see no image
 
 
-def test_image_free_boxes_worked_by_hand():
+def test_image_free_baselines_by_hand():
     train = [there([A, B], [0, 1]), there([[0, 0, 0.4, 0.4]], [0]), there([[0, 0, 0.3, 0.3]], [0]), there()]
     assert len(fit_box_predictor(BOX_PREDICTORS["nothing"], train, 3)["boxes"]) == 0
     whole = fit_box_predictor(BOX_PREDICTORS["everything"], train, 3)
@@ -650,7 +650,7 @@ def test_image_free_boxes_worked_by_hand():
     )
 
 
-def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
+def test_prior_of_tiny_boxes_is_the_typical_box():
     tiny = [there([[0.5, 0.5, 0.51, 0.51]])] * 2
     assert (
         fit_box_predictor(BOX_PREDICTORS["location prior"], tiny, 1)["boxes"].tolist()
@@ -658,7 +658,7 @@ def test_a_prior_of_boxes_too_small_for_any_cell_is_the_typical_box():
     )
 
 
-def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
+def test_cross_validated_baselines_exclude_the_patient(crowd):
     _, true, patients = crowd
     baselines = prior_boxes.cross_validate_baselines(true, patients, LABELS, n_folds=3)
     changed = [
@@ -678,7 +678,7 @@ def test_no_answer_is_made_from_the_patient_s_own_boxes(crowd):
             )
 
 
-def test_all_boxes_of_nih_s_table_without_looking(nih):
+def test_image_free_baselines_on_all_nih_boxes(nih):
     boxes, labels, _ = nih
     frame = prior_boxes.score_baselines(boxes, labels, n_resamples=20).set_index(["system", "metric", "label"])["value"]
     plain = prior_baselines.score_grid_baselines(boxes).set_index("predictor")["f1"]
@@ -695,7 +695,7 @@ def test_all_boxes_of_nih_s_table_without_looking(nih):
 # ---------------------------------------------------------------- boxes from maps
 
 
-def test_boxes_from_a_map_worked_by_hand():
+def test_boxes_from_maps_by_hand():
     heat = np.zeros((1, 8, 8))
     heat[0, 1:3, 1:4] = 2
     heat[0, 1, 2] = 4
@@ -715,14 +715,14 @@ def test_boxes_from_a_map_worked_by_hand():
     assert result["classes"].tolist() == [2] * 4
 
 
-def test_the_same_box_at_two_levels_is_one_and_an_empty_map_has_none():
+def test_boxes_from_maps_are_unique():
     full, empty = boxes_from_maps(np.stack([np.ones((4, 4)), np.zeros((4, 4))]))
     assert (
         full["boxes"].tolist() == [[0, 0, 1, 1]] and empty["boxes"].shape == (0, 4) and empty["points"].shape == (0, 2)
     )
 
 
-def test_a_network_s_own_confidences_are_cut_as_they_are():
+def test_boxes_from_confidence_grids_without_normalising():
     grid = np.full((1, CELLS_PER_SIDE, CELLS_PER_SIDE), 0.4)
     grid[0, 2:4, 2:4] = 0.6
     (result,) = boxes_from_maps(grid, [0.5], normalise=False)
@@ -730,7 +730,7 @@ def test_a_network_s_own_confidences_are_cut_as_they_are():
     assert len(boxes_from_maps(grid, [0.7], normalise=False)[0]["boxes"]) == 0  # no cell reaches it
 
 
-def test_maps_of_several_labels_go_together_and_are_scored(crowd):
+def test_boxes_from_maps_of_several_labels(crowd):
     _, true, _ = crowd
     maps = grids_from_targets(true).astype(float)
     merged = merge_labels(*(boxes_from_maps(maps, [0.5], class_index=kind) for kind in range(3)))
@@ -738,7 +738,7 @@ def test_maps_of_several_labels_go_together_and_are_scored(crowd):
     assert values(metrics.all_measures(merged, true, LABELS), 60)["pointing", ANY_LABEL] > 0.8
 
 
-def test_grids_from_maps_are_the_mean_of_each_cell():
+def test_grids_from_maps_average_each_cell():
     heat = np.zeros((1, 64, 64))
     heat[0, :4, :2] = 2
     result = grids_from_maps(heat)
@@ -753,7 +753,7 @@ def test_grids_from_maps_are_the_mean_of_each_cell():
 # ---------------------------------------------------------------- what is amiss
 
 
-def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
+def test_measures_without_predicted_boxes():
     true, predicted = [there([A]), there([B])], [found(), found()]
     result = values(metrics.all_measures(predicted, true, LABELS), 2)
     assert (
@@ -774,7 +774,7 @@ def test_no_box_anywhere_scores_nothing_and_says_what_is_undefined():
     assert row[["value", "low", "high"]].isna().all() and row["of"] == 0
 
 
-def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
+def test_min_score_does_not_affect_average_precision():
     result = values(metrics.all_measures([found([A], [0.3])], [there([A])], min_score=0.5), 1)
     assert (
         result["IoU accuracy at 0.1", ANY_LABEL] == result["images with a found box", ALL] == 0
@@ -782,13 +782,13 @@ def test_no_box_above_the_threshold_is_no_box_but_for_average_precision():
     )
 
 
-def test_images_without_any_thing_leave_all_but_false_positives_undefined():
+def test_measures_without_true_boxes():
     result = values(metrics.all_measures([found([A]), found()], [there(), there()], LABELS), 2)
     assert np.isnan([result[name, ANY_LABEL] for name in ("IoU accuracy at 0.5", "pointing", "AP at 0.5")]).all()
     assert result["false positives an image, IoU at 0.5", ANY_LABEL] == 1 / 2 and result["RSNA 2018", ANY_LABEL] == 0
 
 
-def test_one_label_alone_is_its_own_mean():
+def test_mean_of_one_label_equals_it():
     result = values(metrics.all_measures([found([A, B])], [there([A, C])], ["Mass"]), 1)
     assert all(
         result[metric, MEAN_LABEL] == result[metric, "Mass"] == result[metric, ANY_LABEL]
@@ -797,7 +797,7 @@ def test_one_label_alone_is_its_own_mean():
     )
 
 
-def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing():
+def test_empty_and_clipped_boxes_are_scored():
     odd = found([[0.3, 0.3, 0.3, 0.3], [0.5, 0.5, 0.4, 0.4], [-0.2, 0, 0.2, 0.2]], [0.9, 0.8, 0.7])
     result = values(metrics.all_measures([odd], [there([A])]), 1)
     assert (
@@ -808,7 +808,7 @@ def test_boxes_of_no_area_or_partly_outside_are_wrong_or_cut_but_break_nothing()
     assert result["area F1, confidence", ALL] > 0
 
 
-def test_what_does_not_go_together_is_refused():
+def test_mismatched_inputs_are_refused():
     with pytest.raises(StudyError, match="2 images do not go with the true ones of 1"):
         metrics.all_measures([found(), found()], [there()])
     with pytest.raises(StudyError, match="Image 1 has a found box of class 3; with 3 labels classes go from 0 to 2"):
@@ -827,7 +827,7 @@ def test_what_does_not_go_together_is_refused():
         score_measures([], [])
 
 
-def test_labels_that_no_training_box_has_are_not_found():
+def test_labels_without_training_boxes_are_not_predicted():
     assert fit_box_predictor(BOX_PREDICTORS["everything"], [there([A], [1])], 3)["classes"].tolist() == [1]
     assert len(fit_box_predictor(BOX_PREDICTORS["location prior"], [there(), there()], 3)["boxes"]) == 0
 
@@ -838,7 +838,7 @@ def test_labels_that_no_training_box_has_are_not_found():
 PICTURE = np.tile(np.linspace(40, 220, 64).astype(np.uint8), (64, 1))
 
 
-def test_boxes_on_pictures_say_in_words_where_they_are():
+def test_box_plot_describes_box_positions():
     pictures = {"Mass": PICTURE, "Effusion and Nodule": PICTURE}
     true, predicted = (
         [there([B]), there()],
@@ -858,11 +858,11 @@ def test_boxes_on_pictures_say_in_words_where_they_are():
     assert "found" not in " ".join(texts(plain)) + words
 
 
-def test_words_on_a_box_that_misses():
+def test_box_plot_describes_a_miss():
     assert describe_boxes(there([A]), found([C])).endswith("the best overlapping by an IoU of 0.00")
 
 
-def test_grids_stand_above_their_truth():
+def test_confidence_plot_shows_predicted_and_true_grids():
     true = grids_from_targets([there([block(2, 2, 4, 4)]), there([block(8, 8, 2, 2)])])
     figure, alt = confidence_plot(true, {"trained on 670": true * 0.7, "trained on 764": true * 0.2})
     legible(figure)
@@ -873,7 +873,7 @@ def test_grids_stand_above_their_truth():
     )
 
 
-def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
+def test_localisation_plot_falls_with_the_threshold(crowd):
     predicted, true, patients = crowd
     perfect = [target | {"scores": torch.ones(len(target["boxes"]))} for target in true]
     frame = score_detectors(
@@ -892,7 +892,7 @@ def test_accuracy_falls_with_the_overlap_that_is_asked_for(crowd):
         assert (np.diff(lines[0].get_ydata()) <= 0).all() and "perfect: from 1.00 at 0.1 to 1.00 at 0.7" in alt
 
 
-def test_figures_refuse_what_cannot_be_shown(crowd):
+def test_plots_refuse_invalid_input(crowd):
     with pytest.raises(StudyError, match="no boxes to show"):
         box_plot({}, [])
     with pytest.raises(StudyError, match="1 pictures do not go with boxes of 2"):

@@ -58,7 +58,7 @@ def with_boxes(cohort, *boxes):
 # splits
 
 
-def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
+def test_boxed_cohort_holds_images_with_boxes(cohort, boxed):
     assert (
         len(boxed) == cohort.boxes.loc[cohort.boxes["finding"].isin(LABELS), "row"].nunique()
         and boxed.classes == LABELS
@@ -68,13 +68,13 @@ def test_boxed_images_are_named_for_their_boxes(cohort, boxed):
     assert set(grid.select_boxed(cohort, ["Effusion"]).table["labels"]) == {"Effusion"}
 
 
-def test_so_many_images_are_trained_on_and_no_image_is_in_both(boxed, dealt):
+def test_split_has_requested_size_and_no_overlap(boxed, dealt):
     assert len(dealt.part("train")) == 30 and len(dealt.part("valid")) == len(boxed) - 30
     other = grid.split_boxed(boxed, 30, "image", 1)
     assert set(other.part("train").table.index) != set(dealt.part("train").table.index)
 
 
-def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
+def test_split_is_stratified_by_label(boxed, dealt):
     counts = grid.count_split_boxes(dealt).set_index("label")
     common = boxed.boxes["finding"].value_counts().index[0]
     trained, tested = counts.loc[common, ["boxes to train on", "boxes tested"]]
@@ -82,14 +82,14 @@ def test_labels_come_into_both_parts_in_their_shares(boxed, dealt):
     assert abs(trained / (trained + tested) - 30 / len(boxed)) < 0.25
 
 
-def test_split_by_patient_shares_none(boxed):
+def test_split_by_patient_shares_no_patient(boxed):
     parts = grid.split_boxed(boxed, 30, "patient", 0)
     train, test = (set(parts.part(name).table["patient"]) for name in ("train", "valid"))
     assert not train & test and 27 <= len(parts.part("train")) <= 30
     assert grid.count_split_boxes(parts)["whose patient is trained on"].sum() == 0
 
 
-def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
+def test_repeated_splits_differ(boxed):
     """A patient of many images must not be on the same side every time."""
     tested = [set(grid.split_boxed(boxed, 30, "patient", seed).part("valid").table.index) for seed in range(6)]
     often = (
@@ -98,7 +98,7 @@ def test_splits_by_patient_are_as_different_as_splits_can_be(boxed):
     assert (often == 6).mean() < 0.5 and (often == 6).sum() < len(set.union(*tested))
 
 
-def test_fewer_images_to_train_on_and_the_same_to_test(dealt):
+def test_subsampled_training_keeps_the_test_part(dealt):
     less = subsample_train(dealt, 12)
     assert len(less.part("train")) == 12 and list(less.part("valid").table.index) == list(
         dealt.part("valid").table.index
@@ -122,7 +122,7 @@ def test_boxes_of_an_unknown_label_and_no_boxes_at_all_are_refused(cohort):
 # Pascal VOC
 
 
-def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
+def test_pascal_voc_files_round_trip(boxed, tmp_path):
     again = boxes.read_voc(boxes.write_voc(boxed, tmp_path), boxed)
     assert len(list(tmp_path.glob("*.xml"))) == len(boxed)
     order = ["row", "finding", "x", "y", "width", "height"]
@@ -133,7 +133,7 @@ def test_boxes_come_back_from_pascal_vocs_files_as_they_went(boxed, tmp_path):
         assert torch.allclose(first["boxes"].sort(0).values, second["boxes"].sort(0).values)
 
 
-def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
+def test_annotation_follows_pascal_voc(boxed, tmp_path):
     row = int(boxed.table.index[0])
     boxes.write_voc(with_boxes(boxed.where(boxed.table.index == row), (row, "Mass", 0.25, 0.5, 0.125, 0.25)), tmp_path)
     text = next(tmp_path.glob("*.xml")).read_text()
@@ -148,7 +148,7 @@ def test_an_annotation_reads_as_pascal_voc_has_it(boxed, tmp_path):
         assert line in text
 
 
-def test_an_image_without_boxes_has_an_annotation_too(cohort, tmp_path):
+def test_annotation_of_an_image_without_boxes(cohort, tmp_path):
     alone = cohort.where(~cohort.table.index.isin(cohort.boxes["row"])).sample(4, 0)
     again = boxes.read_voc(boxes.write_voc(alone, tmp_path), alone)
     assert len(list(tmp_path.glob("*.xml"))) == 4 and again.boxes.empty
@@ -189,7 +189,7 @@ def test_an_empty_folder_of_annotations_is_refused(boxed, tmp_path):
 # targets
 
 
-def test_targets_are_boxes_filled_up_with_nothing(boxed):
+def test_targets_are_padded(boxed):
     made = outputs.box_targets(LABELS)(boxed)
     true = targets_from_cohort(boxed, LABELS)
     assert made.shape == (len(boxed), max(len(target["boxes"]) for target in true), 5)
@@ -202,7 +202,7 @@ def test_targets_are_boxes_filled_up_with_nothing(boxed):
         )
 
 
-def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
+def test_grid_targets_cover_all_boxes(boxed):
     row = int(boxed.table.index[0])
     assert torch.equal(
         outputs.cell_targets(boxed).bool(), torch.from_numpy(grids_from_targets(targets_from_cohort(boxed, LABELS)))
@@ -215,7 +215,7 @@ def test_targets_of_cells_are_the_grids_of_all_boxes_and_may_be_empty(boxed):
     )
 
 
-def test_loaders_keep_the_order_of_the_table_and_hand_out_the_targets(dealt):
+def test_loaders_return_targets_in_table_order(dealt):
     batches = list(outputs.detection_loader(dealt.part("valid"), 32, 5, outputs.cell_targets))
     assert torch.equal(
         torch.cat([cells.as_subclass(torch.Tensor) for _, cells in batches]).cpu(),
@@ -233,7 +233,7 @@ def test_training_images_without_a_box_are_refused(dealt):
 
 
 @pytest.mark.parametrize("batch_norm", [True, False])
-def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
+def test_grid_net_has_18_convolutions(batch_norm):
     net = grid_net(64, "full", batch_norm, seed=0)
     kinds = [type(module) for module in net.modules()]
     assert (
@@ -244,7 +244,7 @@ def test_the_grid_network_has_eighteen_convolutions_and_one_layer(batch_norm):
 
 
 @pytest.mark.parametrize("pixels, times", [(16, 0), (32, 1), (64, 2), (100, 2), (256, 4), (1024, 6)])
-def test_the_grid_network_takes_images_of_any_size(pixels, times):
+def test_grid_net_accepts_any_image_size(pixels, times):
     assert count_halvings(pixels) == times
     net = grid_net(pixels, "pocket", seed=0).eval()
     with torch.inference_mode():
@@ -252,7 +252,7 @@ def test_the_grid_network_takes_images_of_any_size(pixels, times):
     assert predicted.shape == (1, 16, 16) and ((predicted > 0) & (predicted < 1)).all()
 
 
-def test_shortcuts_hand_on_what_comes_in():
+def test_residual_shortcuts_pass_the_input():
     net = grid_net(64, "pocket", seed=0).eval()
     block = net.block2
     for path, weight in block.named_parameters():
@@ -266,7 +266,7 @@ def test_shortcuts_hand_on_what_comes_in():
         assert torch.equal(widened(maps)[:, :8], maps) and not widened(maps)[:, 8:].any()
 
 
-def test_the_three_losses_by_hand():
+def test_grid_losses_by_hand():
     logits, truth = torch.zeros(1, 4), torch.tensor([[[1.0, 0.0], [0.0, 0.0]]])
     assert GridLoss("squared")(logits, truth).item() == pytest.approx(0.25) and GridLoss("absolute")(
         logits, truth
@@ -278,7 +278,7 @@ def test_the_three_losses_by_hand():
     ).item() == pytest.approx(0.25)
 
 
-def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1():
+def test_best_constant_under_squared_and_absolute_error():
     truth = torch.zeros(8, 1, 1)
     truth[:3] = 1  # of eight cells three are true
     levels = torch.linspace(0.01, 0.99, 99)
@@ -289,7 +289,7 @@ def test_the_best_constant_is_the_share_under_squared_error_and_nothing_under_l1
     assert best == pytest.approx({"squared": 0.375, "absolute": 0.01}, abs=0.006)
 
 
-def test_the_grid_network_learns_boxes_one_image_at_a_time(dealt):
+def test_grid_net_learns_with_batch_size_1(dealt):
     net = grid_net(32, "pocket", seed=0)
     dls = outputs.detection_dataloaders(dealt, 32, 1, outputs.cell_targets, stats=net.about.stats)
     learn = learner(dls, set_trainable(net, "all"), GridLoss(), adam(0.005))
@@ -311,7 +311,7 @@ def drawn(classes=8, seed=0):
     return yolov2_detector(classes, "pocket", torch.tensor([[1.0, 1.0], [3.0, 2.0]]), seed=seed)
 
 
-def test_the_loss_is_the_sum_of_its_parts():
+def test_yolo_loss_is_the_sum_of_its_terms():
     raw, true, kinds = (
         torch.randn(2, 2 * 13, 4, 4),
         torch.tensor([[[0.1, 0.1, 0.4, 0.3]], [[0.5, 0.2, 0.9, 0.9]]]),
@@ -322,7 +322,7 @@ def test_the_loss_is_the_sum_of_its_parts():
     assert whole.item() == pytest.approx(sum(loss_terms(raw, true, kinds.long(), shapes).values()).item())
 
 
-def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
+def test_two_boxes_in_one_cell_match_anchors_by_shape():
     shapes, raw = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), torch.zeros(1, 2 * 6, 2, 2)
     small, large = [0.0, 0.0, 0.5, 0.5], [-0.25, -0.25, 0.75, 0.75]
     parts = loss_terms(raw, torch.tensor([[small, large]]), torch.zeros(1, 2, dtype=torch.long), shapes)
@@ -332,12 +332,12 @@ def test_two_boxes_of_one_cell_are_shared_out_by_their_shapes():
     assert parts["class"].item() == pytest.approx(0)  # of one class nobody can be wrong
 
 
-def test_a_box_on_the_edge_of_the_image_has_a_cell():
+def test_box_on_the_image_edge_has_a_cell():
     row, column, anchor, numbers = yolov2.assign_anchors(torch.tensor([[0.8, 0.8, 1.2, 1.2]]), torch.ones(1, 2), 4, 4)
     assert (row.item(), column.item()) == (3, 3) and torch.isfinite(numbers).all()
 
 
-def test_the_last_convolutions_apart_are_the_same_detector():
+def test_detector_with_split_head_is_equal():
     chain = drawn().eval()
     apart = yolov2.split_head(chain).eval()
     images = torch.rand(2, 3, 32, 32)
@@ -348,7 +348,7 @@ def test_the_last_convolutions_apart_are_the_same_detector():
     assert sum(isinstance(module, nn.Conv2d) for module in apart.head.modules()) == 2
 
 
-def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
+def test_detector_head_is_replaced_for_other_labels_and_anchors():
     chain, shapes = drawn(4), torch.rand(5, 2) + 0.5
     kept = chain.head.mixed.conv.weight.clone()
     again = yolov2.replace_output_layer(chain, 8, shapes, seed=3)
@@ -362,7 +362,7 @@ def test_a_trained_detector_speaks_of_other_labels_about_other_anchors():
     )
 
 
-def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
+def test_published_weights_load_from_a_darknet_file(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
     source = yolov2_detector(80, "pocket", seed=5)
     save_darknet(source, tmp_path / "yolov2.weights")
@@ -370,7 +370,7 @@ def test_published_weights_are_read_from_darknets_file(tmp_path, monkeypatch):
     assert torch.equal(result.head.spoken.weight, source.head.spoken.weight) and result.head.spoken.out_channels == 425
 
 
-def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
+def test_single_class_training_records_best_scores_by_epoch(dealt):
     result = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
     net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 1, shapes, seed=0))
@@ -391,7 +391,7 @@ def test_one_class_only_can_be_learned_and_sightings_are_kept_by_epoch(dealt):
     )
 
 
-def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
+def test_cached_features_give_the_same_detector(dealt):
     shapes, recorded = torch.tensor([[1.0, 1.0], [2.0, 2.0]]), {}
     for how in ("on", "off"):
         net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 8, shapes, seed=0))
@@ -409,7 +409,7 @@ def test_frozen_layers_computed_once_leave_the_same_detector(dealt):
 # FCOS
 
 
-def test_fcos_loss_is_torchvisions_own(dealt):
+def test_fcos_loss_equals_torchvision(dealt):
     net = fcos_detector(8, "pocket", seed=0).eval()
     loss, targets = FcosLoss(net, 8, 32), torch.full((2, 2, 5), float(PADDING_CLASS))
     targets[0, 0] = torch.tensor([0.1, 0.1, 0.6, 0.7, 3])
@@ -469,7 +469,7 @@ def test_fcos_finds_what_it_learned(dealt):
     assert all(boxes["scores"].min() > 0.01 and boxes["classes"].max() < 8 for boxes in result if len(boxes["scores"]))
 
 
-def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
+def test_fcos_needs_channels_divisible_into_groups():
     from pneumo_utils.detection.fcos import _head
 
     with pytest.raises(StudyError, match="groups"):
@@ -479,7 +479,7 @@ def test_fcos_on_a_trunk_whose_channels_do_not_go_in_groups_is_refused():
 # what they say
 
 
-def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
+def test_confidence_grid_takes_the_maximum_over_boxes():
     results = [
         {
             "boxes": torch.tensor([[0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 1.0, 1.0]]),
@@ -502,7 +502,7 @@ def test_a_cell_is_as_sure_as_the_surest_box_over_it_and_no_box_is_no_answer():
     assert loose.area(true, "recall, confidence") == pytest.approx(0.9 / 2)
 
 
-def test_a_grids_boxes_lie_around_its_own_hottest_cells():
+def test_boxes_from_grids_surround_the_maximum():
     predicted = np.zeros((2, 16, 16))
     predicted[0, 2:6, 4:8], predicted[0, 10, 10] = 0.2, 0.05
     made = outputs.output_from_grids(predicted)
@@ -512,7 +512,7 @@ def test_a_grids_boxes_lie_around_its_own_hottest_cells():
     assert len(made.predicted[1]["boxes"]) == 0 and not made.has_labels
 
 
-def test_parts_are_put_together_in_their_order(dealt):
+def test_outputs_of_parts_are_concatenated_in_order(dealt):
     true = targets_from_cohort(dealt.part("valid"), LABELS)
     parts = [without_looking(true, LABELS, number)["location prior"] for number in (3, 4)]
     whole = outputs.concat_outputs(parts)
@@ -525,7 +525,7 @@ def test_parts_are_put_together_in_their_order(dealt):
     }
 
 
-def test_found_boxes_can_be_kept_and_come_back(tmp_path):
+def test_outputs_can_be_saved_and_loaded(tmp_path):
     results = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
     (back,) = outputs.to_tensors(outputs.to_arrays(results))
     assert all(torch.equal(back[name], results[0][name]) for name in back)
@@ -534,7 +534,7 @@ def test_found_boxes_can_be_kept_and_come_back(tmp_path):
 # the figure
 
 
-def test_the_figure_of_sightings_tells_shares_by_epoch():
+def test_best_score_plot_shows_shares_by_epoch():
     best = [np.array([[0.5, 0.1, 0.3], [0.1, 0.1, 0.1], [0.6, 0.7, 0.1]])] * 2
     figure, alt = best_score_plot(best, [0.2, 0.4], paper_share=0.186)
     above, below = figure.axes

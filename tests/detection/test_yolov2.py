@@ -38,11 +38,11 @@ def there(rows, kinds=None):
 # the network
 
 
-def test_each_cell_speaks_as_many_numbers_as_the_published_detector():
+def test_output_channels_equal_the_published_detector():
     assert count_filters(80) == 425 and count_filters(8) == 65 and count_filters(20) == 125
 
 
-def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
+def test_parameter_count_equals_the_published_file():
     with torch.device("meta"):
         state = yolov2_detector().state_dict()
     numbers = sum(value.numel() for key, value in state.items() if not key.endswith(("num_batches_tracked", "anchors")))
@@ -50,7 +50,7 @@ def test_the_full_detector_has_as_many_numbers_as_its_published_weights_file():
 
 
 @pytest.mark.parametrize("header", [DarknetHeader(0, 1, 0, 12_800), DarknetHeader(0, 2, 0, 32_013_312)])
-def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
+def test_detector_loads_from_a_darknet_file(tmp_path, header):
     trained, fresh = (yolov2_detector(8, "pocket", seed=seed).eval() for seed in (1, 2))
     save_darknet(trained, path := tmp_path / "yolov2-drawn.weights", header)
     content = path.read_bytes()
@@ -74,7 +74,7 @@ def test_darknet_s_own_file_fills_the_detector(tmp_path, header):
         load_darknet(fresh, path)
 
 
-def test_the_pocket_detector_is_a_chain_whose_parts_compose():
+def test_pocket_detector_units_compose():
     chain = yolov2_detector(8, "pocket", seed=1).eval()
     images = torch.rand(2, 3, 64, 64)
     step = images
@@ -86,7 +86,7 @@ def test_the_pocket_detector_is_a_chain_whose_parts_compose():
     assert chain.blocks == ["block1", "block2", "block3", "block4", "block5", HEAD]
 
 
-def test_a_seed_gives_the_same_detector_and_leaves_torch_alone():
+def test_seeded_detector_leaves_torch_random_state_unchanged():
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
@@ -95,7 +95,7 @@ def test_a_seed_gives_the_same_detector_and_leaves_torch_alone():
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values()))
 
 
-def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
+def test_reorganise_equals_darknet():
     channels, high, wide = 8, 4, 6
     flat = np.arange(channels * high * wide, dtype=np.float32)
     expected, few = np.empty_like(flat), channels // 4
@@ -112,7 +112,7 @@ def test_the_passed_maps_are_reorganised_number_by_number_as_darknet_does():
 # anchors
 
 
-def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
+def test_anchors_are_sorted_cluster_centres():
     generator = torch.Generator().manual_seed(0)
     truth = torch.tensor([[1.0, 1.0], [4.0, 2.0], [3.0, 9.0]])
     sizes = (
@@ -121,7 +121,7 @@ def test_anchors_find_obvious_clusters_and_come_from_small_to_large():
     assert torch.allclose(cluster_anchors(sizes, 3, seed=4), truth, rtol=0.03)
 
 
-def test_overlap_of_sizes_is_that_of_boxes_laid_corner_on_corner():
+def test_iou_of_sizes_equals_iou_of_aligned_boxes():
     some, others = torch.rand(5, 2) + 0.1, torch.rand(4, 2) + 0.1
     expected = box_iou(torch.cat([torch.zeros(5, 2), some], 1), torch.cat([torch.zeros(4, 2), others], 1))
     assert torch.allclose(size_iou(some, others), expected, atol=1e-6)
@@ -133,7 +133,7 @@ def test_overlap_of_sizes_is_that_of_boxes_laid_corner_on_corner():
 ONE = torch.ones(1, 2)
 
 
-def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
+def test_loss_of_a_correct_box():
     parts = loss_terms(torch.zeros(1, 8, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[1]]), ONE)
     losses = {name: part.item() for name, part in parts.items()}
     assert losses == pytest.approx(
@@ -141,20 +141,20 @@ def test_the_loss_of_a_box_that_is_right_where_nothing_is_said_of_things():
     )
 
 
-def test_the_loss_of_a_box_that_is_too_wide_and_aside():
+def test_loss_of_a_shifted_and_wider_box():
     parts = loss_terms(torch.zeros(1, 8, 2, 2), boxes([0.175, 0, 0.425, 0.5])[None], torch.tensor([[2]]), ONE)
     assert parts["coordinates"].item() == pytest.approx((2 - 0.25 * 0.5) * (0.1**2 + math.log(0.5) ** 2))
     # it says one half, and overlaps the thing by one half
     assert parts["object"].item() == pytest.approx(0.0, abs=1e-9)
 
 
-def test_a_box_that_overlaps_a_thing_well_is_not_blamed_for_seeing_it():
+def test_overlapping_box_has_no_objectness_penalty():
     two = torch.tensor([[1.0, 1.0], [0.9, 0.9]])
     parts = loss_terms(torch.zeros(1, 16, 2, 2), boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[0]]), two)
     assert parts["no object"].item() == pytest.approx(6 * 0.25)  # the second anchor in the first cell overlaps by 0.81
 
 
-def test_an_image_without_things_is_blamed_for_every_box_and_filled_up_rows_change_nothing():
+def test_image_without_boxes_penalises_every_box():
     nothing = loss_terms(torch.zeros(1, 8, 2, 2), torch.zeros(1, 3, 4), torch.full((1, 3), PADDING_CLASS), ONE)
     assert (
         nothing["no object"].item() == pytest.approx(1.0) and nothing["object"].item() == nothing["class"].item() == 0
@@ -167,7 +167,7 @@ def test_an_image_without_things_is_blamed_for_every_box_and_filled_up_rows_chan
     assert short == long
 
 
-def test_the_loss_of_two_images_is_the_mean_of_theirs():
+def test_loss_of_two_images_is_their_mean():
     raw = torch.randn(2, 8, 2, 2, generator=torch.Generator().manual_seed(1))
     true, kinds = boxes([0.1, 0.1, 0.4, 0.3], [0.5, 0.2, 0.9, 0.9]).view(2, 1, 4), torch.tensor([[1], [2]])
     both = loss_terms(raw, true, kinds, ONE)
@@ -182,7 +182,7 @@ def test_the_loss_of_two_images_is_the_mean_of_theirs():
 # what the maps say
 
 
-def test_decoding_undoes_what_a_cell_should_say():
+def test_decoding_inverts_encoding():
     shapes, classes = torch.tensor([[1.0, 1.5], [3.0, 2.0]]), 4
     true, kinds = boxes([0.05, 0.1, 0.2, 0.3], [0.5, 0.55, 0.95, 0.9], [0.6, 0.05, 0.8, 0.35]), torch.tensor([3, 0, 2])
     row, column, anchor, numbers = assign_anchors(true, shapes, 8, 8)
@@ -199,14 +199,14 @@ def test_decoding_undoes_what_a_cell_should_say():
     assert (result["scores"] > 0.99).all()
 
 
-def test_of_two_boxes_on_one_thing_the_surer_stays():
+def test_non_maximum_suppression_keeps_the_higher_score():
     raw = torch.full((1, 2, 6, 1, 1), 0.0)
     raw[0, 0, 4], raw[0, 1, 4] = 1.0, 3.0
     (result,) = decode_boxes(raw.flatten(1, 2), torch.tensor([[0.5, 0.5], [0.52, 0.5]]))
     assert result["scores"].tolist() == pytest.approx([1 / (1 + math.exp(-3))])
 
 
-def test_boxes_are_spoken_of_in_cells():
+def test_decode_raw_scales_by_cells():
     raw = torch.zeros(1, 7, 4, 4)
     boxes = decode_raw(raw, torch.tensor([[2.0, 1.0]]))["boxes"]
     box = box_convert(boxes[0, 1, 2, 0], "cxcywh", "xyxy")
@@ -227,18 +227,18 @@ def test_average_precision_worked_by_hand():
     )
 
 
-def test_a_thing_counts_once_and_the_surest_box_takes_it():
+def test_true_box_matches_once_by_descending_score():
     twice = found([A, A, B], [0.9, 0.8, 0.7])
     assert average_precision([twice], [there([A, B])], 0) == pytest.approx(1 / 2 + 1 / 2 * 2 / 3)
 
 
-def test_all_found_is_one_none_found_is_nothing_and_no_thing_is_undefined():
+def test_average_precision_of_all_none_and_undefined():
     assert average_precision([found([A, B], [0.3, 0.2])], [there([B, A])], 0) == 1
     assert average_precision([found([], [])], [there([A])], 0) == 0
     assert math.isnan(average_precision([found([A], [0.9])], [there([])], 0))
 
 
-def test_precision_is_over_all_images_and_classes_apart():
+def test_average_precision_is_per_class_over_all_images():
     predicted = [found([A, B], [0.9, 0.6], [0, 1]), found([A], [0.95], [0])]
     true = [there([A, B], [0, 0]), there([C], [1])]
     # the surest is wrong, the second right, of two things
@@ -246,7 +246,7 @@ def test_precision_is_over_all_images_and_classes_apart():
     assert average_precision(predicted, true, 1) == 0
 
 
-def test_a_detector_learns_a_scene():
+def test_detector_overfits_one_scene():
     chain = yolov2_detector(8, "pocket", torch.tensor([[2.0, 2.0], [4.0, 4.0]]), seed=0).train()
     generator = torch.Generator().manual_seed(0)
     images, true, kinds = (

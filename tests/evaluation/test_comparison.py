@@ -7,14 +7,14 @@ from scipy import stats
 from pneumo_utils.evaluation.comparison import mean_ci, paired_difference, prediction_interval, weakest_comparison
 
 
-def test_the_interval_of_a_mean_is_students():
+def test_mean_ci_equals_student():
     scores = [0.2, 0.4, 0.6]
     low, high = stats.t.interval(0.95, 2, loc=0.4, scale=stats.sem(scores))
     assert mean_ci(scores, -9, 9) == pytest.approx((0.4, low, high))
     assert mean_ci(scores) == pytest.approx((0.4, 0.0, 0.4 + 0.2 * 4.302653 / np.sqrt(3)), abs=1e-6)
 
 
-def test_one_more_draw_falls_where_a_prediction_interval_says():
+def test_prediction_interval_has_nominal_coverage():
     scores = [0.5, 0.52, 0.54, 0.56]
     reach = 3.182446 * np.std(scores, ddof=1) * np.sqrt(1.25)
     assert prediction_interval(scores) == pytest.approx((0.53, 0.53 - reach, 0.53 + reach))
@@ -23,12 +23,12 @@ def test_one_more_draw_falls_where_a_prediction_interval_says():
     assert held == pytest.approx(0.95, abs=0.015)  # as promised, on draws of a known kind
 
 
-def test_an_interval_ends_where_the_score_does():
+def test_intervals_are_clipped_to_the_score_range():
     assert mean_ci([0.9, 1.0])[1:] == (pytest.approx(0.31469, abs=1e-4), 1.0)
     assert mean_ci([3.0, 5.0], max_value=np.inf)[2] == pytest.approx(4 + 12.7062, abs=1e-3)
 
 
-def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
+def test_overlapping_folds_use_nadeau_and_bengio():
     scores = [0.70, 0.74, 0.78, 0.72, 0.76]  # variance 0.001
     value, low, high = mean_ci(scores, overlap=1 / 4)
     assert (value, high - value) == pytest.approx(
@@ -42,7 +42,7 @@ def test_folds_that_share_images_have_the_interval_of_nadeau_and_bengio():
     assert many[2] - many[0] > 1.96 * np.sqrt(0.0008 / 4)
 
 
-def test_ahead_is_a_paired_difference():
+def test_paired_difference_by_hand():
     difference = paired_difference([0.8, 0.9, 1.0], [0.7, 0.8, 0.9])
     assert difference.claim == pytest.approx((0.1, 0.1, 0.1)) and difference.better
     assert (
@@ -52,7 +52,7 @@ def test_ahead_is_a_paired_difference():
     assert paired_difference([0.1, 0.11, 0.1], 0.2).worse
 
 
-def test_splits_that_share_images_widen_a_difference():
+def test_overlapping_splits_widen_the_paired_interval():
     """Nadeau and Bengio: the variance of a mean of n differences is 1 / n and test over training images, in place of
     1 / n.
     """
@@ -63,12 +63,12 @@ def test_splits_that_share_images_widen_a_difference():
     )
 
 
-def test_the_weakest_of_several_decides():
+def test_weakest_comparison_decides():
     strong, weak = paired_difference([0.9, 0.8]), paired_difference([0.1, 0.2])
     assert weakest_comparison([strong, weak]) is weak
 
 
-def test_against_all_of_several_stands_the_one_that_is_least_sure():
+def test_weakest_comparison_by_hand():
     sure, wide, below = (
         paired_difference([0.10, 0.11, 0.12]),
         paired_difference([-0.8, 0.5, 0.9]),

@@ -28,7 +28,7 @@ def sets(tmp_path_factory):
         }
 
 
-def test_statistics_are_those_of_the_greys_wherever_they_lie():
+def test_image_statistics_ignore_pixel_positions():
     pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8), dtype=np.uint8)
     seen = PROBES["image statistics"](pictures)
     assert seen[:, 0] == pytest.approx(pictures.mean((1, 2)), rel=1e-5) and seen[:, 1] == pytest.approx(
@@ -42,7 +42,7 @@ def test_statistics_are_those_of_the_greys_wherever_they_lie():
     assert PROBES["image statistics"](pictures[:, ::-1, ::-1]) == pytest.approx(seen)
 
 
-def test_cells_are_means_also_where_they_do_not_fit():
+def test_grid_means_of_sizes_that_do_not_divide():
     planes = np.arange(2 * 45 * 23, dtype=float).reshape(2, 45, 23)
     result = grid_means(planes).reshape(2, GRID_SIZE, GRID_SIZE)
     assert result[0, 0, 0] == planes[0, :2, :1].mean() and result[1, -1, -1] == planes[1, 42:, 21:].mean()
@@ -50,12 +50,12 @@ def test_cells_are_means_also_where_they_do_not_fit():
     assert grid_means(np.ones((1, 16, 9))).shape == (1, 16 * 9)
 
 
-def test_no_probe_has_more_than_about_500_parameters():
+def test_probes_have_at_most_500_parameters():
     pictures = np.random.default_rng(0).integers(0, 256, (2, 64, 64), dtype=np.uint8)
     assert max(see(pictures).shape[1] + 1 for see in PROBES.values()) == 485
 
 
-def test_a_grid_stands_where_its_frequency_is_and_anatomy_in_no_cell():
+def test_fine_spectrum_locates_a_grid_pattern():
     checkers = np.where(np.add.outer(range(44), range(44)) % 2, 90, 110)[None].astype(np.uint8)
     seen = fine_spectrum(checkers).reshape(GRID_SIZE, -1)
     assert np.unravel_index(seen.argmax(), seen.shape) == (11, seen.shape[1] - 1)  # half a cycle a pixel both ways
@@ -63,7 +63,7 @@ def test_a_grid_stands_where_its_frequency_is_and_anatomy_in_no_cell():
     assert fine_spectrum(slow).max() < seen.max() / 2
 
 
-def test_borders_do_not_see_the_middle():
+def test_border_probe_ignores_the_centre():
     pictures = np.random.default_rng(0).integers(0, 256, (2, 32, 32), dtype=np.uint8)
     other = pictures.copy()
     other[:, BORDER_WIDTH:-BORDER_WIDTH, BORDER_WIDTH:-BORDER_WIDTH] = 7
@@ -72,7 +72,7 @@ def test_borders_do_not_see_the_middle():
     assert PROBES["borders"](pictures) != pytest.approx(PROBES["borders"](other))
 
 
-def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
+def test_fine_spectrum_separates_generators(sets):
     parts = sets["generators"].split(by="image", test=0.5, seed=0)
     result = {
         name: metric_values([linear_probe(name, parts.part("train"), parts.part("test"), SIDE)], "auroc")[0]
@@ -84,26 +84,26 @@ def test_fine_detail_tells_generators_apart_and_coarse_shapes_do_not(sets):
     )
 
 
-def test_without_a_fingerprint_fine_detail_tells_little(sets):
+def test_fine_spectrum_fails_without_generator_fingerprint(sets):
     parts = sets["findings"].split(by="image", test=0.5, seed=0)
     assert (
         metric_values([linear_probe("fine detail", parts.part("train"), parts.part("test"), SIDE)], "auroc")[0] < 0.85
     )
 
 
-def test_a_probe_wants_the_same_classes(sets):
+def test_probe_with_other_classes_is_refused(sets):
     with pytest.raises(StudyError, match="cannot be tested on"):
         linear_probe("borders", sets["findings"], sets["findings"].replace(classes=["a", "b"]), SIDE)
 
 
-def test_fine_and_coarse_add_up_to_the_picture():
+def test_low_and_high_pass_add_up_to_the_image():
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(high_pass(pictures) - 0.5 + low_pass(pictures), pictures, atol=1e-6)
     assert low_pass(pictures)[0, 0, 8, 8] == pytest.approx(float(pictures[0, 0, 6:11, 6:11].mean()), abs=1e-6)
     assert torch.allclose(low_pass(torch.full((1, 1, 8, 8), 0.3)), torch.full((1, 1, 8, 8), 0.3))
 
 
-def test_the_frame_is_kept_and_the_middle_is_grey():
+def test_keep_border_greys_the_centre():
     pictures = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     left = KeepImagePart("frame")(TensorImage(pictures), split_idx=1)
     assert (
@@ -114,6 +114,6 @@ def test_the_frame_is_kept_and_the_middle_is_grey():
     assert (KeepImagePart("whole")(TensorImage(pictures)) == pictures).all()
 
 
-def test_an_unknown_part_is_named():
+def test_unknown_image_part_is_refused():
     with pytest.raises(StudyError, match="no part 'middle'.*whole, frame, fine, coarse"):
         KeepImagePart("middle")

@@ -35,7 +35,7 @@ def cohort(tmp_path_factory):
 # images by chance
 
 
-def test_images_are_dealt_in_their_shares_and_each_once(cohort):
+def test_random_split_uses_each_image_once(cohort):
     split = random_split(cohort, 0.1, 0.2, 3)
     images = len(cohort)
     assert split.table["split"].value_counts().to_dict() == {
@@ -50,7 +50,7 @@ def test_images_are_dealt_in_their_shares_and_each_once(cohort):
     assert split.table.index.equals(cohort.table.index) and (split.shared_patients()["patients"] > 0).all()
 
 
-def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
+def test_subsample_keeps_the_parts_and_their_shares(cohort):
     whole = random_split(cohort, 0.1, 0.1, 0)
     some = subsample(whole, 100, 1)
     assert some.table["split"].value_counts().to_dict() == {"train": 80, "valid": 10, "test": 10}
@@ -59,7 +59,7 @@ def test_a_draw_keeps_the_parts_and_takes_its_share_of_each(cohort):
     assert len(subsample(whole, len(whole), 5)) == len(whole)
 
 
-def test_too_many_or_too_few_images_are_an_error_that_says_how_many_there_are(cohort):
+def test_invalid_subsample_sizes_are_refused(cohort):
     whole = random_split(cohort, 0.1, 0.1, 0)
     with pytest.raises(
         StudyError, match=f"5,000 images cannot be drawn from the {len(cohort)} .* at most {len(cohort)}"
@@ -71,7 +71,7 @@ def test_too_many_or_too_few_images_are_an_error_that_says_how_many_there_are(co
         random_split(cohort, 0.6, 0.4, 0)
 
 
-def test_upside_down_is_another_axis_than_a_mirror():
+def test_vertical_and_horizontal_flips_differ():
     from fastai.torch_core import TensorImage
 
     images = TensorImage(torch.arange(32 * 9).reshape(32, 3, 3))
@@ -85,7 +85,7 @@ def test_upside_down_is_another_axis_than_a_mirror():
     )
 
 
-def test_a_grid_is_held_against_the_layers_and_images_that_there_are(cohort):
+def test_layer_size_grid_is_checked_against_the_data(cohort):
     net, whole = trunk("resnet50", weights="random", size="pocket", top=True), random_split(cohort, 0.1, 0.1, 0)
     assert layer_size_grid(net, whole, [0, 107], [50, 100]) == [(0, 50), (107, 50), (0, 100), (107, 100)]
     assert layer_size_pairs(net, whole, [2, 19], [100, 60]) == [(2, 100), (19, 60)]
@@ -118,7 +118,7 @@ def several(rows=40, labels=4, seed=0):
     )
 
 
-def test_losses_of_kept_predictions_are_those_of_the_training():
+def test_log_loss_of_predictions_equals_training_loss():
     logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(1))
     truth = torch.tensor(several().truth.astype(int))
     for loss, labels in ((multi_label_cross_entropy(), "each"), (categorical_cross_entropy(), "summed")):
@@ -133,7 +133,7 @@ def test_losses_of_kept_predictions_are_those_of_the_training():
         assert log_loss(predictions, labels).mean() == pytest.approx(float(loss(logits, truth)), rel=1e-5)
 
 
-def test_the_loss_of_a_class_is_scikit_learns():
+def test_log_loss_per_class_equals_scikit_learn():
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), 50)
     truth = random.integers(0, 3, 50)
@@ -142,14 +142,14 @@ def test_the_loss_of_a_class_is_scikit_learns():
     ).mean() == pytest.approx(of_sklearn(truth, probabilities, labels=[0, 1, 2]))
 
 
-def test_a_certain_mistake_costs_what_keras_says():
+def test_log_loss_is_clipped_as_in_keras():
     wrong = Predictions(["one"], [""], [[1, 0]], [[0.0, 0.0]], ["a", "b"], multilabel=True)
     assert log_loss(wrong)[0] == pytest.approx(-np.log(1e-7) / 2, rel=1e-6)
     with pytest.raises(StudyError, match="each"):
         log_loss(wrong, "all")
 
 
-def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
+def test_softmax_accuracy_uses_the_first_label():
     class Learn:
         pred = torch.tensor([[0.1, 2.0, 1.0], [3.0, 0.0, 1.0], [0.0, 0.0, 1.0]])
         yb = (torch.tensor([[0, 1, 1], [0, 1, 0], [0, 1, 1]]),)
@@ -163,7 +163,7 @@ def test_the_accuracy_of_a_softmax_over_several_labels_is_that_of_the_first():
 # the best of many
 
 
-def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
+def test_max_under_null_equals_normal_order_statistics():
     draws = np.random.default_rng(0).normal(5, 2, 4000)
     alone, many = (
         max_under_null({"a": draws}, {"a": 1}, resamples=20000),
@@ -176,7 +176,7 @@ def test_the_best_of_one_is_at_zero_and_of_many_where_normal_numbers_have_it():
 
 
 @pytest.mark.parametrize("deviations", [{"100": 0.03}, {"100": 0.03, "300": 0.02, "1000": 0.01}])
-def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations):
+def test_max_under_null_has_coverage_with_six_runs(deviations):
     """As in chapter 5's grid: all cells of a size equally good, and few repetitions of each size to tell its
     deviation.
     """
@@ -193,7 +193,7 @@ def test_six_draws_are_enough_for_an_interval_that_holds_what_it_says(deviations
     assert 0.9 < held / tries < 0.99 and 0.3 < above / tries < 0.6
 
 
-def test_of_several_kinds_the_noisiest_gives_the_best():
+def test_max_under_null_of_unequal_deviations():
     random = np.random.default_rng(0)
     kinds = {"still": random.normal(0, 0.01, 50), "noisy": random.normal(0, 1, 50)}
     assert (
@@ -206,7 +206,7 @@ def test_of_several_kinds_the_noisiest_gives_the_best():
 # labels that can be judged
 
 
-def test_labels_need_images_on_both_sides_in_every_part(cohort):
+def test_labels_with_support_need_positives_and_negatives(cohort):
     parts = [random_split(cohort, 0.3, 0.1, seed).part("test") for seed in (0, 1)]
     labels, counts = labels_with_support(parts, 4), [part.counts() for part in parts]
     assert nih.NO_FINDING in labels and labels == [
@@ -214,7 +214,7 @@ def test_labels_need_images_on_both_sides_in_every_part(cohort):
     ]
 
 
-def test_one_class_only_is_said(cohort):
+def test_single_class_is_refused(cohort):
     healthy = cohort.where(cohort.table["labels"] == nih.NO_FINDING)
     with pytest.raises(StudyError, match=f"of {len(healthy)} test images {len(healthy)} are No Finding and 0 "):
         labels_with_support([healthy], 5)
@@ -223,7 +223,7 @@ def test_one_class_only_is_said(cohort):
 # figures
 
 
-def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
+def test_heat_map_alt_text_names_extremes(closed_figures):
     numbers = pd.DataFrame(
         np.arange(12.0).reshape(3, 4) - 4,
         index=pd.Index(["100", "200", "300"], name="s"),
@@ -238,7 +238,7 @@ def test_a_heat_map_says_its_highest_and_lowest(closed_figures):
         matrix_plot(numbers * np.nan, "points")
 
 
-def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
+def test_large_heat_map_has_no_numbers(closed_figures):
     names = [f"label {index}" for index in range(14)]
     figure, _ = matrix_plot(
         pd.DataFrame(np.random.default_rng(0).random((14, 14)), index=names, columns=names), "share"
@@ -246,7 +246,7 @@ def test_a_large_heat_map_has_no_numbers_in_it(closed_figures):
     assert not figure.axes[0].texts and len(figure.axes[0].get_xticklabels()) == 14
 
 
-def test_a_floor_stands_in_the_curves_and_in_their_words(closed_figures):
+def test_learning_curves_show_the_baseline(closed_figures):
     history = pd.DataFrame(
         {"epoch": [1, 2], "train_loss": [0.5, 0.3], "valid_loss": [0.6, 0.5], "valid_accuracy": [0.9, 0.91]}
     )

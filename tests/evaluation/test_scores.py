@@ -103,7 +103,7 @@ def plain(values):
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
 @pytest.mark.parametrize("classes", [2, 3, 5])
-def test_every_resample_has_scikit_learns_figures(classes, digits):
+def test_metrics_of_every_resample_equal_scikit_learn(classes, digits):
     held = made(80, classes, digits=digits, images_per_patient=3)
     rows = np.concatenate([np.ones((1, 80)), *bootstrap_weights(held.groups, 10, seed=1)])
     block = seen(held, rows)
@@ -151,7 +151,7 @@ def test_every_resample_has_scikit_learns_figures(classes, digits):
 
 
 @pytest.mark.parametrize("digits", [None, 1], ids=["without ties", "with ties"])
-def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_does(digits):
+def test_multilabel_averages_equal_scikit_learn(digits):
     held = made(90, 4, several=True, digits=digits, images_per_patient=2)
     rows = np.concatenate([np.ones((1, 90)), *bootstrap_weights(held.groups, 15, seed=2)])
     block, decisions = seen(held, rows), held.probabilities >= 0.5
@@ -171,7 +171,7 @@ def test_labels_that_do_not_exclude_one_another_are_averaged_as_scikit_learn_doe
     assert find_metric("brier", held)(block)[0] == pytest.approx(((held.truth - held.probabilities) ** 2).mean())
 
 
-def test_papers_confuse_three_kinds_of_f1():
+def test_three_kinds_of_f1_differ():
     """Worked out by hand: TP 40, FN 10, FP 30, TN 20."""
     held = of_cells(40, 10, 30, 20)
     of_pneumonia, of_normal = 80 / 120, 40 / 80
@@ -212,7 +212,7 @@ def test_papers_confuse_three_kinds_of_f1():
     assert compute_score(unequal, "f1_weighted", resamples=2).value == pytest.approx(0.75 * 0.8 + 0.25 * 0.4)
 
 
-def test_calibration_error_in_closed_form():
+def test_calibration_error_equals_closed_form():
     """Ten images called 0.75 of which nine come true, ten called 0.25 of which one does: bins miss by .15 and .15."""
     held = binary([1] * 9 + [0] + [1] + [0] * 9, [0.75] * 10 + [0.25] * 10)
     assert compute_score(held, "calibration_error", resamples=10).value == pytest.approx(0.15)
@@ -225,14 +225,14 @@ def test_calibration_error_in_closed_form():
     )
 
 
-def test_the_likeliest_class_is_what_three_classes_are_calibrated_by():
+def test_calibration_error_of_three_classes_uses_the_top_class():
     probabilities = np.array([[0.62, 0.2, 0.18], [0.1, 0.68, 0.22], [0.3, 0.3, 0.4], [0.31, 0.31, 0.38]])
     held = Predictions(list("abcd"), [""] * 4, [0, 0, 2, 2], probabilities, ["x", "y", "z"])
     by_hand = (abs((0.62 - 1) + (0.68 - 0)) + abs(0.38 - 1) + abs(0.40 - 1)) / 4
     assert compute_score(held, "calibration_error", resamples=10).value == pytest.approx(by_hand)
 
 
-def test_intervals_of_calibration_errors_hold_their_value():
+def test_calibration_error_lies_in_its_interval():
     held = made(300, seed=3)
     score = compute_score(held, "calibration_error")
     assert 0 <= score.low < score.value < score.high < 0.3
@@ -241,7 +241,7 @@ def test_intervals_of_calibration_errors_hold_their_value():
 # intervals
 
 
-def test_resamples_draw_whole_patients_and_as_many_as_there_are():
+def test_bootstrap_resamples_whole_patients():
     held = made(31, images_per_patient=4)
     rows = np.concatenate(list(bootstrap_weights(held.groups, 500, seed=0)))
     first = np.unique(held.groups, return_index=True)[1]
@@ -252,12 +252,12 @@ def test_resamples_draw_whole_patients_and_as_many_as_there_are():
     assert (rows == again).all() and not (rows == other).all()
 
 
-def test_nobody_known_is_nobody_twice():
+def test_images_without_patient_are_resampled_singly():
     held = Predictions(["a", "b", "c", "d"], ["", "", "x", "x"], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], BINARY)
     assert len(set(held.groups[:2])) == 2 and held.groups[2] == held.groups[3] and held.groups.max() == 2
 
 
-def test_an_interval_holds_the_truth_as_often_as_it_says():
+def test_interval_has_nominal_coverage():
     """Normal scores a deviation apart: the true AUROC is known, and so is the accuracy of a cut half way."""
     truth = {"auroc": stats.norm.cdf(1 / np.sqrt(2)), "accuracy": stats.norm.cdf(0.5)}
     held = {name: 0 for name in truth}
@@ -270,7 +270,7 @@ def test_an_interval_holds_the_truth_as_often_as_it_says():
     assert all(0.90 * runs <= count <= 0.99 * runs for count in held.values()), held
 
 
-def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
+def test_clustered_interval_has_nominal_coverage():
     draw, covered, runs = np.random.default_rng(0), {"patient": 0, "image": 0}, 150
     for run in range(runs):
         right = np.repeat(draw.random(40) < 0.7, 6)  # all six images of a patient right, or all wrong
@@ -285,7 +285,7 @@ def test_where_patients_repeat_only_the_interval_by_patient_holds_the_truth():
 
 
 @pytest.mark.parametrize("name", ["accuracy", "f1_macro", "auroc", "auprc", "mcc", "brier"])
-def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgotten(name):
+def test_duplicated_images_narrow_only_the_unclustered_interval(name):
     once = made(100)
     many = once.where(np.repeat(np.arange(100), 5))
     forgotten = Predictions(np.arange(500), [""] * 500, many.truth, many.probabilities, BINARY)
@@ -305,13 +305,13 @@ def test_repeating_every_image_narrows_the_interval_only_if_patients_are_forgott
         ((8, 2, 0, 30), "specificity", 30),
     ],
 )
-def test_a_share_without_exception_gets_the_exact_binomial_interval(cells, name, count):
+def test_proportion_of_0_or_1_gets_the_exact_binomial_interval(cells, name, count):
     score = compute_score(of_cells(*cells), name)
     exact = stats.binomtest(int(score.value) * count, count).proportion_ci(0.95, method="exact")
     assert (score.low, score.high) == pytest.approx((exact.low, exact.high))
 
 
-def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_interval():
+def test_undefined_resamples_are_dropped():
     rare = binary([1, 1] + [0] * 28, [0.9, 0.4] + [0.5, 0.1] * 14)
     score = compute_score(rare, "auroc", resamples=500)
     assert 0 < score.low <= score.value <= score.high <= 1 and not score.why
@@ -323,13 +323,13 @@ def test_resamples_of_one_class_are_left_out_and_too_many_of_them_leave_no_inter
 @pytest.mark.parametrize(
     "name", ["auroc", "auprc", "recall", "f1", "precision", "balanced_accuracy", "mcc", "f1_macro"]
 )
-def test_an_undefined_metric_says_so_and_why(name):
+def test_undefined_metric_reports_a_reason(name):
     score = compute_score(binary([0] * 10, np.linspace(0, 1, 10)), name, resamples=20)
     assert str(score) == "undefined" and np.isnan(score.value) and score.why == "undefined: no image is PNEUMONIA"
     assert str(compute_score(binary([1] * 10, np.linspace(0, 1, 10)), "specificity", resamples=20)) == "undefined"
 
 
-def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
+def test_never_predicted_class_scores_zero_as_in_scikit_learn():
     held = of_cells(0, 10, 0, 30)
     assert [score.value for score in compute_scores(held, ["precision", "f1", "mcc", "recall"], resamples=5)] == [
         0,
@@ -344,7 +344,7 @@ def test_a_class_that_is_never_answered_scores_nothing_as_in_scikit_learn():
         )
 
 
-def test_the_surest_are_answered_first():
+def test_selective_accuracy_keeps_the_most_confident_images():
     predictions = binary([1, 0, 1, 0], [0.9, 0.2, 0.4, 0.6])  # sure by .9, .8, .6 and .6; the last two wrong
     rows = selective_accuracy(predictions, (0.25, 0.5, 0.75, 1))
     assert rows["images"].tolist() == [1, 2, 3, 4] and rows["accuracy"].tolist() == pytest.approx([1, 1, 2 / 3, 0.5])
@@ -352,7 +352,7 @@ def test_the_surest_are_answered_first():
     assert rows[["low", "high"]].iloc[-1].tolist() == pytest.approx([low, high])
 
 
-def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
+def test_selective_accuracy_at_full_coverage_equals_accuracy():
     predictions = made(200, classes=3, digits=1)
     assert selective_accuracy(predictions)["accuracy"].iloc[-1] == pytest.approx(
         compute_score(predictions, "accuracy", resamples=2).value
@@ -369,19 +369,19 @@ def test_all_answered_is_accuracy_and_a_tie_is_not_sorted_by_luck():
     "predictions, shares, message",
     [(made(), (0, 0.5), "above 0"), (made(), (1.2,), "above 0"), (made(several=True), (0.5,), "one class")],
 )
-def test_shares_that_cannot_be_answered(predictions, shares, message):
+def test_invalid_coverage_is_refused(predictions, shares, message):
     with pytest.raises(StudyError, match=message):
         selective_accuracy(predictions, shares)
 
 
-def test_a_value_of_each_of_several_answers():
+def test_metric_values_of_several_predictions():
     predictions = [made(seed=seed) for seed in range(3)]
     assert metric_values(predictions, "balanced_accuracy").tolist() == [
         sk.balanced_accuracy_score(run.truth, run.probabilities[:, 1] > 0.5) for run in predictions
     ]
 
 
-def test_figures_for_people():
+def test_format_ci_rounds_for_display():
     assert str(Score("accuracy", 0.8123, 0.789, 0.834)) == "0.812 (0.79 to 0.83)"
     assert str(Score("brier", 0.0312, 0.0271, 0.0349)) == "0.031 (0.027 to 0.035)"
     assert (
@@ -405,13 +405,13 @@ def test_figures_for_people():
         ("", "No metric"),
     ],
 )
-def test_an_unknown_metric_is_refused_with_the_nearest(name, message):
+def test_unknown_metric_suggests_the_nearest_name(name, message):
     with pytest.raises(StudyError, match=message):
         compute_score(made(), name)
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_a_bare_f1_of_many_classes_is_refused(several):
+def test_f1_of_many_classes_without_average_is_refused(several):
     with pytest.raises(StudyError, match='f1_macro, f1_weighted, or "f1 of class 2"'):
         compute_score(made(classes=3, several=several), "f1")
 
@@ -421,7 +421,7 @@ def test_a_bare_f1_of_many_classes_is_refused(several):
 
 @pytest.mark.parametrize("suffix", ["csv", "npz"])
 @pytest.mark.parametrize("several", [False, True])
-def test_predictions_are_kept_to_the_last_bit(tmp_path, suffix, several):
+def test_saved_predictions_are_bitwise_equal(tmp_path, suffix, several):
     held = made(40, 3, several=several, images_per_patient=2)
     held.save(tmp_path / f"p.{suffix}")
     again = Predictions.load(tmp_path / f"p.{suffix}")
@@ -433,7 +433,7 @@ def test_predictions_are_kept_to_the_last_bit(tmp_path, suffix, several):
     assert [path.name for path in tmp_path.iterdir()] == [f"p.{suffix}"]
 
 
-def test_texts_that_look_like_something_else_stay_texts(tmp_path):
+def test_saved_text_columns_stay_text(tmp_path):
     held = Predictions(
         ["NA", "1.0", "nan", 'é,"x"'], ["", "007", "None", "1e3"], [0, 1, 1, 0], [0.1, 0.2, 1.0, 1 / 3], ["NA", "1"]
     )
@@ -442,33 +442,33 @@ def test_texts_that_look_like_something_else_stay_texts(tmp_path):
         assert Predictions.load(tmp_path / name).digest == held.digest
 
 
-def test_predictions_can_be_a_kept_piece_and_stand_in_anothers_digest(tmp_path):
+def test_predictions_can_be_cached_and_digested(tmp_path):
     held = made(20, 3)
     store_result(tmp_path / "piece", held.arrays())
     assert Predictions(**load_result(tmp_path / "piece")[0]).digest == held.digest
     assert canonical_form(held, set()) == held.digest != made(20, 3, seed=1).digest
 
 
-def test_the_digest_hangs_on_all_and_the_question_not_on_the_answers():
+def test_question_does_not_depend_on_probabilities():
     held = made(20)
     other = Predictions(held.images, held.patients, held.truth, held.probabilities[:, ::-1], BINARY)
     assert other.digest != held.digest and other.question == held.question
     assert Predictions(held.images, [""] * 20, held.truth, held.probabilities, BINARY).question != held.question
 
 
-def test_one_column_is_that_of_the_positive_class():
+def test_one_probability_column_is_the_positive_class():
     for probabilities in ([0.2, 0.9], [[0.2], [0.9]]):
         assert binary([0, 1], probabilities).probabilities == pytest.approx(np.array([[0.8, 0.2], [0.1, 0.9]]))
 
 
-def test_folds_are_put_together():
+def test_concat_joins_folds():
     whole = made(30)
     assert concat_predictions([whole.where(np.arange(30) < 12), whole.where(np.arange(12, 30))]).digest == whole.digest
     with pytest.raises(StudyError, match="same classes"):
         concat_predictions([whole, made(5, 3)])
 
 
-def test_labels_that_nobody_has_can_be_left_out():
+def test_absent_labels_can_be_dropped():
     held = made(30, 4, several=True)
     bare = Predictions(
         held.images, held.patients, held.truth * [1, 1, 0, 1], held.probabilities, held.classes, multilabel=True
@@ -501,7 +501,7 @@ def test_labels_that_nobody_has_can_be_left_out():
         ({"multilabel": True, "truth": [[0, 1], [2, 0]]}, "0 or 1 for every label"),
     ],
 )
-def test_predictions_that_cannot_be_are_refused(change, message):
+def test_invalid_predictions_are_refused(change, message):
     good = {
         "images": ["a", "b"],
         "patients": ["", ""],
@@ -525,13 +525,13 @@ def test_predictions_that_cannot_be_are_refused(change, message):
         ("p.csv", b"\xff\xfe\x00"),
     ],
 )
-def test_damaged_files_are_named(tmp_path, name, content):
+def test_damaged_prediction_files_are_refused(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(StudyError, match=f"{name} cannot be read as predictions"):
         Predictions.load(tmp_path / name)
 
 
-def test_a_pickle_is_not_opened(tmp_path):
+def test_pickled_predictions_are_refused(tmp_path):
     np.savez(tmp_path / "p.npz", **(made(1).arrays() | {"images": np.array([{}], dtype=object)}))
     with pytest.raises(StudyError, match="cannot be read"):
         Predictions.load(tmp_path / "p.npz")
@@ -546,7 +546,7 @@ def test_a_pickle_is_not_opened(tmp_path):
 
 @pytest.mark.parametrize("by", ["youden", "f1", ("recall", 0.9), ("specificity", 0.8)])
 @pytest.mark.parametrize("digits", [None, 1])
-def test_a_threshold_is_the_best_of_all_there_are(by, digits):
+def test_chosen_threshold_maximises_the_metric(by, digits):
     valid = made(60, seed=4, digits=digits)
     probabilities, true = valid.probabilities[:, 1], valid.truth
 
@@ -567,7 +567,7 @@ def test_a_threshold_is_the_best_of_all_there_are(by, digits):
     )
 
 
-def test_a_threshold_decides_on_other_images_and_is_refused_on_its_own():
+def test_threshold_is_refused_on_images_it_was_chosen_on():
     valid, test = made(50, seed=1, name="valid "), made(80, seed=2)
     chosen = choose_threshold(valid, ("recall", 0.95))
     recall = compute_score(test, "recall", chosen, resamples=10).value
@@ -582,7 +582,7 @@ def test_a_threshold_decides_on_other_images_and_is_refused_on_its_own():
     assert choose_threshold(valid).digest != choose_threshold(valid, "f1").digest
 
 
-def test_each_label_has_its_own_threshold():
+def test_thresholds_are_chosen_per_label():
     valid, test = made(200, 3, several=True, name="v"), made(200, 3, several=True, seed=9)
     chosen = choose_threshold(valid, "f1")
     assert len(set(chosen.values)) == 3
@@ -602,7 +602,7 @@ def test_each_label_has_its_own_threshold():
         (lambda: choose_threshold(binary([1, 1], [0.1, 0.2])), "all of the 2 validation images"),
     ],
 )
-def test_thresholds_that_cannot_be_chosen(make, message):
+def test_invalid_threshold_requests_are_refused(make, message):
     with pytest.raises(StudyError, match=message):
         make()
 
@@ -626,7 +626,7 @@ def test_mcnemar_by_hand():
     assert mcnemar(first, first).p == 1
 
 
-def test_better_is_said_only_where_the_interval_says_so():
+def test_comparison_says_better_only_when_the_interval_excludes_zero():
     good, twin = made(400, skill=2.0), made(400, skill=2.0)
     poor = Predictions(good.images, good.patients, good.truth, made(400, skill=0.5).probabilities, BINARY)
     comparison = compare_models(good, poor, "auroc")
@@ -648,7 +648,7 @@ def test_better_is_said_only_where_the_interval_says_so():
     )
 
 
-def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
+def test_paired_comparison_is_sharper_than_overlapping_intervals():
     """Both models stumble over the same hard images, so that their difference is surer than either score."""
     base = made(500, skill=1.5, seed=5)
     probabilities = base.probabilities.copy()
@@ -659,7 +659,7 @@ def test_a_pair_is_told_apart_where_two_intervals_would_overlap():
     assert first.low < second.high and compare_models(helped, base, "accuracy").better
 
 
-def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
+def test_paired_bootstrap_has_the_theoretical_spread():
     base = made(600, skill=1.0, seed=1)
     other = Predictions(base.images, base.patients, base.truth, made(600, skill=1.6, seed=1).probabilities, BINARY)
     right = [predictions.probabilities.argmax(axis=1) == predictions.truth for predictions in (other, base)]
@@ -668,7 +668,7 @@ def test_the_paired_bootstrap_has_the_spread_that_theory_gives():
     assert (comparison.high - comparison.low) / 2 == pytest.approx(1.96 * error, rel=0.1)
 
 
-def test_over_draws_by_student_and_wilcoxon():
+def test_comparison_over_runs_uses_student_and_wilcoxon():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
     comparison = compare_models(first, second, "auroc")
     expected = stats.ttest_rel(first, second).confidence_interval(0.95)
@@ -679,7 +679,7 @@ def test_over_draws_by_student_and_wilcoxon():
     assert comparison.interval_basis == "5 draws"
 
 
-def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_bengio():
+def test_overlapping_folds_use_nadeau_and_bengio():
     first, second = [0.80, 0.84, 0.79, 0.86, 0.83], [0.78, 0.80, 0.80, 0.81, 0.80]
     gains = np.subtract(first, second)
     reach = stats.t.ppf(0.975, 4) * np.sqrt((1 / 5 + 1 / 4) * gains.var(ddof=1))
@@ -693,7 +693,7 @@ def test_folds_that_share_training_images_get_the_wider_interval_of_nadeau_and_b
     )
 
 
-def test_predictions_of_several_seeds_are_compared_pair_by_pair():
+def test_seeds_are_compared_in_pairs():
     pairs = [(made(80, skill=2.0, seed=seed), made(80, skill=0.5, seed=seed)) for seed in range(4)]
     pairs = [
         (good, Predictions(good.images, good.patients, good.truth, poor.probabilities, BINARY)) for good, poor in pairs
@@ -720,7 +720,7 @@ def test_predictions_of_several_seeds_are_compared_pair_by_pair():
         (lambda p: made(classes=3), "different classes"),
     ],
 )
-def test_models_that_were_asked_different_questions_are_not_compared(other, message):
+def test_comparison_of_different_images_is_refused(other, message):
     base = made()
     second = other(base)
     for compare in (
@@ -733,12 +733,12 @@ def test_models_that_were_asked_different_questions_are_not_compared(other, mess
 
 
 @pytest.mark.parametrize("first, second", [([0.5], [0.4]), ([0.5, 0.6], [0.4]), (0.5, 0.4), ([0.5, 0.6], made())])
-def test_what_is_no_pair_is_refused(first, second):
+def test_unpaired_predictions_are_refused(first, second):
     with pytest.raises(StudyError, match="pair|compared"):
         compare_models(first, second, "auroc")
 
 
-def test_undefined_is_not_better():
+def test_undefined_metric_is_not_better():
     alone = binary([0] * 10, np.linspace(0, 1, 10))
     comparison = compare_models(alone, alone, "auroc", resamples=20)
     assert comparison.says == "not to be compared: undefined" and not comparison.better and not comparison.worse
@@ -747,7 +747,7 @@ def test_undefined_is_not_better():
 # tables, matrices and reliability
 
 
-def test_a_table_has_its_baselines_as_rows():
+def test_score_table_has_rows_for_baselines():
     model, trivial = (
         made(80, skill=2),
         Predictions(made(80).images, made(80).patients, made(80, skill=2).truth, np.tile([0.6, 0.4], (80, 1)), BINARY),
@@ -772,7 +772,7 @@ def test_a_table_has_its_baselines_as_rows():
         score_table({"x": model}, {}, ["accuracy"], {"y": choose_threshold(made(name="v"))})
 
 
-def test_a_table_by_class_names_what_is_undefined():
+def test_score_table_by_class_names_undefined_scores():
     held = made(40, 3)
     held = Predictions(held.images, held.patients, held.truth % 2, held.probabilities, held.classes)
     tidy = class_score_table(held, ("recall", "auroc"), resamples=50)
@@ -785,7 +785,7 @@ def test_a_table_by_class_names_what_is_undefined():
     assert wide.loc[2, "AUROC"] == "undefined" and tidy["why"].iloc[-1] == "undefined: no image is class 2"
 
 
-def test_confusion_matrices_are_scikit_learns():
+def test_confusion_matrices_equal_scikit_learn():
     held = made(70, 3)
     assert (
         confusion_matrix(held).to_numpy() == sk.confusion_matrix(held.truth, held.probabilities.argmax(axis=1))
@@ -804,7 +804,7 @@ def test_confusion_matrices_are_scikit_learns():
         confusion_matrix(held, class_name="class 7")
 
 
-def test_reliability_counts_each_image_once_and_agrees_with_the_calibration_error():
+def test_reliability_table_agrees_with_calibration_error():
     held = made(200)
     bins = reliability_table(held)
     assert bins["images"].sum() == 200 and len(bins) == 10
@@ -855,7 +855,7 @@ class Drawn:
         return self.truth if self.multilabel else np.eye(len(self.classes), dtype=np.uint8)[self.truth]
 
 
-def test_the_majority_answers_with_the_training_shares():
+def test_majority_baseline_predicts_training_shares():
     predictions = majority(Drawn([0] * 3 + [1] * 7), Drawn([0, 1, 0, 1], seed=1))
     assert (
         (predictions.probabilities == [0.3, 0.7]).all()
@@ -868,7 +868,7 @@ def test_the_majority_answers_with_the_training_shares():
     )
 
 
-def test_grey_pixels_are_the_logistic_regression_that_is_said():
+def test_grey_pixel_baseline_is_a_logistic_regression():
     train, test = Drawn([0, 1] * 40, inside=3.0), Drawn([0, 1] * 30, inside=3.0, seed=1)
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000))
     expected = model.fit(train.grey.reshape(80, -1).astype(np.float32), train.truth).predict_proba(
@@ -881,7 +881,7 @@ def test_grey_pixels_are_the_logistic_regression_that_is_said():
     )
 
 
-def test_the_frame_alone_sees_the_frame_alone():
+def test_frame_baseline_uses_border_pixels_only():
     tells, silent = (
         frame_only(Drawn([0, 1] * 40, **where), Drawn([0, 1] * 60, seed=1, **where))
         for where in ({"frame": 8.0}, {"inside": 8.0})
@@ -892,7 +892,7 @@ def test_the_frame_alone_sees_the_frame_alone():
     )
 
 
-def test_baselines_of_several_labels_are_one_against_the_rest():
+def test_multilabel_baselines_are_one_vs_rest():
     draw = np.random.default_rng(0)
     truth = (draw.random((60, 3)) < [0.3, 0.5, 0.0]).astype(np.uint8)
     held = fit_baselines(
@@ -907,7 +907,7 @@ def test_baselines_of_several_labels_are_one_against_the_rest():
     assert compute_score(held["32 x 32 pixels"], "auroc of a", resamples=5).value > 0.6
 
 
-def test_classes_that_are_absent_from_training_are_never_expected():
+def test_baselines_never_predict_absent_classes():
     three = ["a", "b", "c"]
     predictions = grey_pixels(
         Drawn([0, 1] * 20, inside=5, classes=three), Drawn([0, 1, 2] * 10, inside=5, seed=1, classes=three)
@@ -919,7 +919,7 @@ def test_classes_that_are_absent_from_training_are_never_expected():
     assert (alone.probabilities == [0, 1]).all()
 
 
-def test_baselines_refuse_another_question():
+def test_baselines_refuse_mismatched_cohorts():
     with pytest.raises(StudyError, match="cannot be tested on"):
         majority(Drawn([0, 1]), Drawn([0, 1], classes=["a", "b"]))
     with pytest.raises(StudyError, match="there are 2 and 0"):

@@ -62,7 +62,7 @@ def features(net: Chain, pictures: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("target", [0, 1])
-def test_gradcam_is_what_its_paper_says(target):
+def test_gradcam_equals_its_formula(target):
     net, pictures = small().eval(), images()
     result = features(net, pictures)
     by_hand = torch.einsum("c,nchw->nhw", net.head[2].weight[target] / result[0, 0].numel(), result).relu().detach()
@@ -78,7 +78,7 @@ def test_gradcam_is_what_its_paper_says(target):
     )
 
 
-def test_gradcam_plus_plus_is_what_its_paper_says():
+def test_gradcam_plus_plus_equals_its_formula():
     """Behind a mean and a linear layer the gradient g is the same everywhere, so the weight of a place is 1 / (2 + g
     * the sum of the maps).
     """
@@ -92,7 +92,7 @@ def test_gradcam_plus_plus_is_what_its_paper_says():
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
-def test_one_output_is_two_classes_of_which_one_raises_it(method):
+def test_single_output_gives_maps_of_two_classes(method):
     one, two, pictures = small(1), small(2), images()
     with torch.no_grad():
         one.head[2].weight.mul_(3)
@@ -115,7 +115,7 @@ def test_one_output_is_two_classes_of_which_one_raises_it(method):
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("layer", ["block2", "block2.conv", "block1.norm", "block1.act"])
-def test_layers_that_write_over_their_input_change_no_map(method, layer):
+def test_inplace_layers_do_not_change_maps(method, layer):
     pictures, more = images(), {"layer": layer} if explain.METHODS[method].uses_layer else {}
     before = pictures.clone()
     plain, over = (
@@ -131,7 +131,7 @@ def test_layers_that_write_over_their_input_change_no_map(method, layer):
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("what", ["all", "head", "none"])
-def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what):
+def test_attribution_leaves_the_network_unchanged(method, what):
     open_, net, pictures = small().train(), set_trainable(small(), what, batch_norm="moving").train(), images()
     for weight in net.parameters():
         weight.grad = torch.ones_like(weight)
@@ -162,7 +162,7 @@ def test_what_learns_changes_no_map_and_all_is_left_as_it_was_found(method, what
 
 
 @pytest.mark.parametrize("method", ["gradcam", "gradcam++"])
-def test_nothing_before_the_layer_is_differentiated(method):
+def test_gradients_stop_at_the_target_layer(method):
     net, seen = small(), []
     net.block1.register_forward_hook(lambda module, taken, given: seen.append(given.requires_grad))
     explain.saliency_maps(net, images(), method)
@@ -171,14 +171,14 @@ def test_nothing_before_the_layer_is_differentiated(method):
 
 @pytest.mark.parametrize("method", explain.METHODS)
 @pytest.mark.parametrize("around", [torch.no_grad, torch.inference_mode])
-def test_maps_are_made_where_gradients_are_off(method, around):
+def test_maps_are_computed_under_no_grad(method, around):
     net, expected = small(), explain.saliency_maps(small(), images(), method)
     with around():
         np.testing.assert_array_equal(explain.saliency_maps(net, images() + 0, method), expected)
 
 
 @pytest.mark.parametrize("method", explain.METHODS)
-def test_a_batch_a_loader_and_single_images_have_the_same_maps(method):
+def test_maps_do_not_depend_on_batching(method):
     net, pictures, classes = small(), images(5), [0, 1, 1, 0, 1]
     whole = explain.saliency_maps(net, pictures, method, target=classes)
     batches = [(pictures[:2], torch.zeros(2)), (pictures[2:], torch.zeros(3))]
@@ -194,7 +194,7 @@ def test_a_batch_a_loader_and_single_images_have_the_same_maps(method):
     assert len(whole) == 5 and whole.classes.tolist() == classes
 
 
-def test_integrated_gradients_add_up_to_what_the_picture_adds():
+def test_integrated_gradients_are_complete():
     net, pictures = small().eval(), images()
     with torch.no_grad():
         apart = (net(pictures) - net(blank_images(pictures, "mean")))[:, 1]
@@ -202,7 +202,7 @@ def test_integrated_gradients_add_up_to_what_the_picture_adds():
     np.testing.assert_allclose(made.maps.sum((1, 2)), apart, rtol=0.02, atol=2e-3)
 
 
-def test_maps_of_a_linear_network_are_its_weights():
+def test_gradient_maps_of_a_linear_network_are_its_weights():
     net, pictures = Linear(), images()
     weight = net.weight.detach()
     np.testing.assert_allclose(
@@ -213,7 +213,7 @@ def test_maps_of_a_linear_network_are_its_weights():
     np.testing.assert_allclose(explain.saliency_maps(net, pictures, "occlusion", target=1, window=1), away, atol=1e-4)
 
 
-def test_a_map_of_nothing_is_said():
+def test_all_zero_map_is_reported():
     net = small().eval()
     with torch.no_grad():
         net.head[2].weight[1] = -1.0
@@ -225,7 +225,7 @@ def test_a_map_of_nothing_is_said():
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_every_trunk_names_a_layer_that_has_maps(name):
+def test_every_trunk_has_a_grad_cam_layer(name):
     body = trunk(name, size="pocket", seed=0)
     net = set_trainable(with_head(body, heads.single_output(body.about.channels, 8, seed=0)), "head")
     made = explain.saliency_maps(net, torch.randn(2, 3, 48, 48), target=1)
@@ -248,12 +248,12 @@ def test_every_trunk_names_a_layer_that_has_maps(name):
         ({"method": "occlusion", "fill": "black"}, "not by 'black'"),
     ],
 )
-def test_what_cannot_be_asked_is_said(requested, message):
+def test_invalid_requests_are_refused(requested, message):
     with pytest.raises(StudyError, match=message):
         explain.saliency_maps(small(), images(), **requested)
 
 
-def test_what_cannot_be_looked_at_is_said():
+def test_invalid_networks_are_refused():
     with pytest.raises(StudyError, match="does not name a layer"):
         explain.saliency_maps(nn.Sequential(nn.Conv2d(3, 2, 3)), images())
     for none in ([], images()[:0]):
@@ -267,7 +267,7 @@ def test_what_cannot_be_looked_at_is_said():
         )
 
 
-def test_weights_are_drawn_anew_from_the_top_and_stay_so():
+def test_randomise_blocks_is_cumulative_from_the_top():
     net = small()
     before = copy.deepcopy(net.state_dict())
     stages = [(name, copy.deepcopy(made)) for name, made in randomise_blocks(net, seed=3)]
@@ -282,7 +282,7 @@ def test_weights_are_drawn_anew_from_the_top_and_stay_so():
     assert all(torch.equal(weight, stages[-1][1].state_dict()[path]) for path, weight in again.state_dict().items())
 
 
-def test_the_sanity_check_holds_maps_of_the_same_classes_to_the_first():
+def test_sanity_check_compares_maps_of_the_same_classes():
     net, pictures = small(), images(4)
     state = torch.get_rng_state()
     rows = explain.sanity_check(net, pictures, seed=3)
@@ -296,6 +296,6 @@ def test_the_sanity_check_holds_maps_of_the_same_classes_to_the_first():
         explain.sanity_check(nn.Sequential(Linear()), pictures, "saliency")
 
 
-def test_the_room_stands_on_those_below_it():
+def test_explain_depends_on_lower_packages_only():
     rooms = {path.split("/")[1] for path in digest_dependencies({"pneumo_utils.explain"})} - {"__init__.py"}
     assert rooms <= {"explain", "models", "data", "common"}

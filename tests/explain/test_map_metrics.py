@@ -21,27 +21,27 @@ AREA = REGION.mean((1, 2))
 NONE = np.array([False] * 4 + [True])
 
 
-def test_a_map_that_is_the_region_scores_all_there_is():
+def test_map_equal_to_the_region_scores_1():
     for score in (explain.pointing_game, explain.heat_share, explain.iou_auc):
         np.testing.assert_allclose(score(REGION.astype(float), REGION), [1, 1, 1, 1, np.nan])
     np.testing.assert_allclose(explain.relative_heat_share(REGION.astype(float), REGION)[:4], 1 / AREA[:4])
 
 
-def test_an_even_map_scores_what_the_region_takes():
+def test_uniform_map_scores_the_region_share():
     even = np.full(HEAT.shape, 0.3)
     for score in (explain.pointing_game, explain.heat_share, explain.iou_auc):
         np.testing.assert_allclose(score(even, REGION), np.where(NONE, np.nan, AREA))
     np.testing.assert_allclose(explain.relative_heat_share(even, REGION), [1, 1, 1, 1, np.nan])
 
 
-def test_an_empty_map_points_nowhere_and_has_no_share():
+def test_empty_map_has_undefined_scores():
     empty = np.zeros(HEAT.shape)
     np.testing.assert_array_equal(explain.pointing_game(empty, REGION), [0, 0, 0, 0, np.nan])
     for score in (explain.heat_share, explain.relative_heat_share, explain.iou_auc):
         assert np.isnan(score(empty, REGION)).all()
 
 
-def test_pointing_forgives_a_miss_by_so_many_pixels():
+def test_pointing_game_tolerates_a_distance():
     heat = np.zeros((3, 12, 10))
     heat[0, 0, 7] = heat[1, 5, 3] = heat[2, 11, 9] = 1
     region = np.zeros(heat.shape, bool)
@@ -53,7 +53,7 @@ def test_pointing_forgives_a_miss_by_so_many_pixels():
     assert explain.pointing_game(heat, region, 2).tolist() == [1, 0], "a neighbour's region was taken for its own"
 
 
-def test_emphasis_is_that_of_the_first_chapter():
+def test_emphasis_equals_the_formula_of_chapter_1():
     def there(maps, region):
         area = region.mean((1, 2))
         part = (maps * region).sum((1, 2)) / np.maximum(maps.sum((1, 2)), 1e-12)
@@ -62,7 +62,7 @@ def test_emphasis_is_that_of_the_first_chapter():
     np.testing.assert_allclose(explain.relative_heat_share(HEAT, REGION), there(HEAT, REGION))
 
 
-def test_the_area_under_iou_is_the_mean_over_thresholds():
+def test_iou_area_is_the_mean_over_thresholds():
     thresholds = (np.arange(20000) + 0.5) / 20000
     for heat, region, area in zip(HEAT[:4], REGION[:4], explain.iou_auc(HEAT, REGION)):
         hot = heat.ravel()[None] > thresholds[:, None] * heat.max()
@@ -83,7 +83,7 @@ def test_the_area_under_iou_is_the_mean_over_thresholds():
         (np.where(HEAT > 0.9, np.nan, HEAT), REGION, "with nan"),
     ],
 )
-def test_what_cannot_be_scored_is_said(score, heat, region, message):
+def test_invalid_maps_are_refused(score, heat, region, message):
     with pytest.raises(StudyError, match=message):
         score(heat, region)
 
@@ -100,7 +100,7 @@ class Sum(nn.Module):
         return torch.cat([torch.zeros_like(logits), logits], 1)
 
 
-def test_deletion_of_a_linear_network_is_worked_out_by_hand():
+def test_deletion_of_a_linear_network_by_hand():
     """Of pixels 4, 3, 2, 1 with weight 1, taken away in this order for their mean of 2.5, the sum is 10, 8.5, 8,
     8.5, 10.
     """
@@ -122,7 +122,7 @@ def test_deletion_of_a_linear_network_is_worked_out_by_hand():
     )
 
 
-def test_the_true_order_falls_fastest_and_rises_fastest():
+def test_true_importance_order_has_best_deletion_and_insertion():
     weights = random.random((8, 8))
     net, images = Sum(weights), torch.from_numpy(random.random((6, 1, 8, 8))).float()
     worth = weights * (images - blank_images(images, "mean")).numpy()[:, 0]
@@ -140,7 +140,7 @@ def test_the_true_order_falls_fastest_and_rises_fastest():
         ).all()
 
 
-def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
+def test_deletion_ends_where_insertion_starts():
     net = nn.Sequential(
         nn.Conv2d(3, 4, 3),
         nn.BatchNorm2d(4),
@@ -163,14 +163,14 @@ def test_erasing_ends_where_inserting_begins_and_leaves_the_network_as_it_was():
         explain.insertion_curve(net, images, heat, target=[0, 1])
 
 
-def test_what_is_out_of_focus_keeps_its_grey():
+def test_blurring_keeps_the_mean_grey():
     images = torch.rand(2, 3, 32, 32)
     soft = blank_images(images, "blur")
     assert soft.shape == images.shape and (soft.std((2, 3)) < 0.3 * images.std((2, 3))).all()
     np.testing.assert_allclose(soft.mean((2, 3)), images.mean((2, 3)), atol=0.02)
 
 
-def test_rank_correlation_is_spearmans():
+def test_rank_correlation_equals_spearman():
     other = np.round(HEAT + random.random(HEAT.shape), 1)  # with ties
     np.testing.assert_allclose(
         explain.rank_correlation(HEAT, other), [spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(HEAT, other)]
@@ -180,7 +180,7 @@ def test_rank_correlation_is_spearmans():
     assert np.isnan(explain.rank_correlation(HEAT, np.ones_like(HEAT))).all()
 
 
-def test_structural_similarity_is_what_its_paper_says():
+def test_structural_similarity_equals_its_formula():
     np.testing.assert_allclose(explain.ssim(HEAT, 4 * HEAT), 1)
     even = np.ones((1, 12, 10))
     # of even maps only the levels are left
@@ -189,7 +189,7 @@ def test_structural_similarity_is_what_its_paper_says():
     assert np.isfinite(explain.ssim(0 * HEAT, 0 * HEAT)).all()
 
 
-def test_overlap_counts_the_hottest_pixels():
+def test_top_overlap_counts_the_highest_pixels():
     image = np.arange(100.0).reshape(1, 10, 10)
     two = np.roll(image, 5, 1)
     np.testing.assert_allclose(explain.top_pixel_iou(image, image), 1)
@@ -205,7 +205,7 @@ def test_overlap_counts_the_hottest_pixels():
         explain.top_pixel_iou(image, two, 10)
 
 
-def test_all_pairs_are_held_to_each_other():
+def test_all_pairs_of_maps_are_compared():
     table = explain.map_agreement({"a": HEAT, "b": 2 * HEAT, "c": HEAT[:, ::-1]})
     assert table.groupby(["first", "second"]).size().to_dict() == {("a", "b"): 5, ("a", "c"): 5, ("b", "c"): 5}
     assert table["image"].tolist() == 3 * list(range(5))
@@ -217,7 +217,7 @@ def test_all_pairs_are_held_to_each_other():
         explain.map_agreement({"a": HEAT, "b": HEAT[:, :3]})
 
 
-def test_maps_of_nothing_know_no_network():
+def test_control_maps_use_no_network():
     pictures = np.zeros((3, 32, 32), np.uint8)
     pictures[:, :, 16:] = 200
     made = explain.control_maps(pictures, seed=4)

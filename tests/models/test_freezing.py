@@ -116,7 +116,7 @@ def under(chain, *blocks):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
+def test_frozen_tensors_do_not_change_in_fastai_or_torch_loops(name):
     chain = pocket(name)
     middle = chain.blocks[len(chain.blocks) // 2]
     set_trainable(chain, f"{middle} + head")
@@ -134,7 +134,7 @@ def test_frozen_is_bit_for_bit_the_same_whoever_trains(name):
     assert moved(before, chain) <= everything, "plain torch, given all parameters"
 
 
-def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
+def test_fastai_freeze_unfreeze_and_fine_tune_respect_set_trainable():
     chain = set_trainable(small(), "block2 + head")
     before, made = snapshot(chain), learner(chain)
     made.freeze()
@@ -150,7 +150,7 @@ def test_a_user_may_call_freeze_unfreeze_and_fine_tune():
     assert moved(before, chain) <= under(chain, "block2", "head")
 
 
-def test_fastai_left_to_itself_does_not_freeze():
+def test_plain_fastai_freeze_updates_batch_norm():
     """What the above would miss if it could not fail: without `learns` the same training moves every block."""
     chain = small()
     before, made = snapshot(chain), learner(chain)
@@ -159,7 +159,7 @@ def test_fastai_left_to_itself_does_not_freeze():
     assert moved(before, chain) & under(chain, "block1")
 
 
-def test_an_optimiser_with_a_past_moves_nothing_frozen():
+def test_optimizer_with_momentum_does_not_move_frozen_weights():
     chain = set_trainable(small(), "all")
     optimizer = steps(chain)  # every weight has a gradient and momentum now
     set_trainable(chain, "head")
@@ -179,7 +179,7 @@ def test_an_optimiser_with_a_past_moves_nothing_frozen():
 
 
 @pytest.mark.parametrize("batch_norm", ["frozen", "moving"])
-def test_dropout_of_frozen_parts_is_off(batch_norm):
+def test_frozen_dropout_is_in_eval_mode(batch_norm):
     chain = set_trainable(small(), "head", batch_norm)
     chain.train()
     assert (
@@ -191,7 +191,7 @@ def test_dropout_of_frozen_parts_is_off(batch_norm):
     assert torch.equal(maps(x), maps(x)), "the dropped would differ from one call to the next"
 
 
-def test_the_two_policies_of_batch_norm():
+def test_batch_norm_policies_frozen_and_moving():
     frozen, moving = (set_trainable(small(), "head", policy) for policy in ("frozen", "moving"))
     assert moving.state_dict().keys() == frozen.state_dict().keys()
     before = snapshot(frozen)
@@ -215,7 +215,7 @@ def test_the_two_policies_of_batch_norm():
     assert torch.allclose(frozen.get_submodule("block1")[:2](x), shifted, atol=1e-5), "by the statistics"
 
 
-def test_all_but_batch_norm():
+def test_set_trainable_all_but_batch_norm():
     for policy in ("frozen", "moving"):
         chain = set_trainable(pocket("xception"), "all but batch norm", policy)
         norms = {path for path, module in chain.named_modules() if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d))}
@@ -227,7 +227,7 @@ def test_all_but_batch_norm():
         assert still == (of_norms if policy == "frozen" else affine)
 
 
-def test_modes_hold_in_copies_and_inside_other_modules():
+def test_frozen_modes_hold_in_copies_and_nested_modules():
     chain = set_trainable(small(), "head")
     outer = nn.Sequential(copy.deepcopy(chain), nn.Identity())
     for _ in range(2):
@@ -237,7 +237,7 @@ def test_modes_hold_in_copies_and_inside_other_modules():
         assert not any(module.training for module in outer.modules())
 
 
-def test_only_what_asks_for_the_mode_is_held_still():
+def test_only_modules_that_depend_on_mode_are_fixed():
     assert set_trainable(small(), "head").frozen_paths == ("block1", "block2")
     assert set_trainable(small(), "all").frozen_paths == ()
     assert set_trainable(small(), "all but batch norm").frozen_paths == ("block1.1", "block2.1", "head.3")
@@ -248,7 +248,7 @@ def test_only_what_asks_for_the_mode_is_held_still():
     assert set_trainable(small(), "head", "moving").frozen_paths == ("block1.3", "block2.3")
 
 
-def test_what_is_said_again_replaces_what_was_said():
+def test_second_set_trainable_replaces_the_first():
     chain = set_trainable(set_trainable(set_trainable(small(), "none"), "all but batch norm", "moving"), "block1")
     fresh = set_trainable(small(), "block1")
     assert trainable_paths(chain) == trainable_paths(fresh) and chain.frozen_paths == fresh.frozen_paths
@@ -261,7 +261,7 @@ def test_what_is_said_again_replaces_what_was_said():
 # how it is said
 
 
-def test_the_top_fourteen_layers_of_mobilenetv2_are_the_papers():
+def test_top_14_layers_of_mobilenetv2_equal_the_paper():
     """1,043,843 of 2,261,827 (paper 4); the fourteen by hand, out_relu to block_15_project, from the published
     widths.
     """
@@ -277,7 +277,7 @@ def test_the_top_fourteen_layers_of_mobilenetv2_are_the_papers():
     assert table["parameters"].sum() + statistics == 2_261_827, "Keras counts statistics too"
 
 
-def test_the_last_layers_with_weights():
+def test_set_trainable_last_layers_with_weights():
     chain = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 15))
 
     def opened(what):
@@ -308,7 +308,7 @@ def test_the_last_layers_with_weights():
         set_trainable(chain, f"last {count + 1}")
 
 
-def test_last_counts_for_every_trunk():
+def test_set_trainable_last_layers_of_every_trunk():
     for name in trunk_names():
         chain = pocket(name)
         set_trainable(chain, "last 5 + head")
@@ -326,26 +326,26 @@ def test_last_counts_for_every_trunk():
         ("top 99", "small has 8 layers before its head, so there is no 'top 99'"),
     ],
 )
-def test_names_that_are_none(what, message):
+def test_unknown_block_names_are_refused(what, message):
     chain = small()
     with pytest.raises(StudyError, match=message):
         set_trainable(chain, what)
     assert len(trainable_paths(chain)) == len(list(chain.parameters())), "a refusal changes nothing"
 
 
-def test_a_chain_without_a_head():
+def test_chain_without_head_is_refused():
     bare = trunk("resnet18", size="pocket", seed=0)
     with pytest.raises(StudyError, match="resnet18 has no head yet: add one by with_head"):
         set_trainable(bare, "head")
     assert trainable_paths(set_trainable(bare, "conv5_x"))
 
 
-def test_a_policy_that_is_none():
+def test_unknown_batch_norm_policy_is_refused():
     with pytest.raises(StudyError, match='cannot be \'thawed\': choose "frozen".*or "moving"'):
         set_trainable(small(), "head", "thawed")
 
 
-def test_training_needs_something_that_learns():
+def test_training_without_trainable_weights_is_refused():
     chain = set_trainable(small(), "none")
     assert trainable_paths(chain) == [] and parameter_groups(chain) == []
     with pytest.raises(StudyError, match="Nothing of small learns, so there is nothing to train"):
@@ -356,7 +356,7 @@ def test_training_needs_something_that_learns():
 # what follows from it
 
 
-def test_groups_are_the_blocks_that_learn():
+def test_parameter_groups_are_the_trainable_blocks():
     chain = set_trainable(small(), "all but batch norm")
     by_block = [[path for path in trainable_paths(chain) if path.startswith(block)] for block in chain.blocks]
     places = dict(chain.named_parameters())
@@ -370,7 +370,7 @@ def test_groups_are_the_blocks_that_learn():
     assert [hyper["lr"] for hyper in made.opt.hypers] == pytest.approx([1e-4, 1e-2])
 
 
-def test_the_first_unit_that_changes():
+def test_first_changing_unit():
     def at(chain):
         paths = [path for path, _ in list_units(chain)]
         return (paths + ["end"])[frozen_prefix_length(chain)]
@@ -388,13 +388,13 @@ def test_the_first_unit_that_changes():
     )
 
 
-def test_batch_norm_without_statistics_is_never_fixed():
+def test_batch_norm_without_statistics_counts_as_changing():
     chain = small()
     chain.get_submodule("block1")[1] = nn.BatchNorm2d(4, track_running_stats=False)
     assert [path for path, _ in list_units(chain)][frozen_prefix_length(set_trainable(chain, "head"))] == "block1.1"
 
 
-def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_for_the_mode():
+def test_custom_module_that_depends_on_mode_counts_as_changing():
     class Own(nn.Module):
         def forward(self, x):
             return nn.functional.dropout(x, 0.5, self.training)
@@ -415,7 +415,7 @@ def test_a_unit_hidden_in_a_module_of_its_own_counts_as_changing_when_it_asks_fo
     )
 
 
-def test_the_table_of_what_learns():
+def test_table_of_trainable_blocks():
     table = trainable_table(set_trainable(small(), "block2 + head"))
     assert table["block"].tolist() == ["block1", "block2", "head"]
     assert table["parameters"].tolist() == [3 * 4 * 9 + 4 + 8, 4 * 4 * 9 + 4 + 8, 4 * 16 + 32 + 16 * 2 + 2]
@@ -459,7 +459,7 @@ def test_relative_gradient_norms_by_hand():
     )
 
 
-def test_a_single_block_is_trained_as_without_it():
+def test_auto_rgn_with_one_block_equals_plain_training():
     """Its factor is always 1, so measuring must leave no trace: not in the order, the dropout, the statistics or the
     weights.
     """
@@ -472,7 +472,7 @@ def test_a_single_block_is_trained_as_without_it():
     assert callback.history["head"].tolist() == [1, 1]
 
 
-def test_each_block_steps_at_its_own_rate():
+def test_auto_rgn_gives_each_block_its_rate():
     chain, seen = set_trainable(small(), "all"), []
     callback = AutoRGN(batches=3)
 
@@ -494,7 +494,7 @@ def test_each_block_steps_at_its_own_rate():
     assert [hyper["lr"] for hyper in made.opt.hypers] == pytest.approx(base), "what the learner was told stays"
 
 
-def test_the_norms_are_the_mean_of_the_first_batches():
+def test_gradient_norms_are_means_over_the_first_batches():
     """Without dropout the measured values are worked out once more in a bare loop over the same batches."""
     chain = set_trainable(small(), "all")
     for module in chain.modules():
@@ -520,7 +520,7 @@ def test_the_norms_are_the_mean_of_the_first_batches():
     assert callback.measured[0] == pytest.approx(pd.DataFrame(results).mean().to_dict(), rel=1e-4)
 
 
-def test_auto_rgn_needs_a_group_a_block():
+def test_auto_rgn_needs_one_group_per_block():
     made = Learner(loaders(), set_trainable(small(), "all"), loss_func=nn.CrossEntropyLoss(), cbs=[AutoRGN()])
     with (
         made.no_bar(),

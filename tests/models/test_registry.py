@@ -77,14 +77,14 @@ def pockets():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_full_size_is_the_published_network(name):
+def test_full_size_has_published_parameter_count(name):
     chain = hollow(name, top=True)
     assert weights(chain) == PUBLISHED[name]
     assert chain.blocks == [*BLOCKS[name], "top"]
     assert hollow(name).blocks == BLOCKS[name]
 
 
-def test_darknet_is_the_papers_table():
+def test_darknet19_equals_the_table_of_the_paper():
     """Filters and sizes of table 6 of Redmon and Farhadi 2016, without and with the last layer of 1000."""
     rows = [
         (3, 32, 3),
@@ -119,7 +119,7 @@ def test_darknet_is_the_papers_table():
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet50v2", "densenet201", "xception", "mobilenetv2"])
-def test_blocks_in_order_are_the_published_network(name):
+def test_blocks_in_order_equal_the_published_network(name):
     net = ARCHITECTURES[name].published.build(7).eval()
     image = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
@@ -131,7 +131,7 @@ def test_blocks_in_order_are_the_published_network(name):
     assert torch.equal(value, wanted)
 
 
-def test_vgg_is_its_own_layers_in_their_order():
+def test_vgg16_blocks_keep_the_layer_order():
     with torch.device("meta"):
         net = models.vgg16()
         wanted = [*net.features, net.avgpool, *net.classifier]
@@ -142,7 +142,7 @@ def test_vgg_is_its_own_layers_in_their_order():
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_every_published_tensor_has_its_place(name):
+def test_every_published_tensor_is_mapped(name):
     with torch.device("meta"):
         built = build_full(ARCHITECTURES[name], 1000)
     ours = nn.ModuleDict(built.blocks).state_dict()
@@ -153,7 +153,7 @@ def test_every_published_tensor_has_its_place(name):
     assert all(ours[built.published[key]].shape == tensor.shape for key, tensor in theirs.items())
 
 
-def test_multiply_adds_are_the_published_ones():
+def test_multiply_adds_equal_published_counts():
     """torchvision's figures for 224 px, and 5.58 billion operations, two to a multiply-add, in the YOLOv2 paper."""
     billions = {
         "resnet18": 1.814,
@@ -185,7 +185,7 @@ def test_multiply_adds_by_hand():
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
+def test_pocket_trunk_is_narrow_and_keeps_map_sizes(name, pockets):
     chain = pockets[name]
     assert 0.2e6 < weights(chain) < 1.5e6
     assert chain.blocks == BLOCKS[name]
@@ -195,7 +195,7 @@ def test_pocket_is_narrow_and_keeps_its_maps(name, pockets):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_pocket_has_every_layer_of_the_published_network(name, pockets):
+def test_pocket_trunk_has_every_published_layer(name, pockets):
     """Same layers of the same kernels in the same order; only a pool may have gone, and depthwise stays depthwise."""
 
     def kinds(chain):
@@ -213,7 +213,7 @@ def test_pocket_has_every_layer_of_the_published_network(name, pockets):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_no_step_writes_over_what_it_is_given(name, pockets):
+def test_blocks_do_not_change_their_input(name, pockets):
     value = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for path, step in list_units(pockets[name]):
@@ -224,7 +224,7 @@ def test_no_step_writes_over_what_it_is_given(name, pockets):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
+def test_grad_cam_maps_are_positive_and_at_least_7_by_7(name, pockets):
     seen = []
     chain = pockets[name]
     hook = chain.get_submodule(chain.about.cam_layer).register_forward_hook(
@@ -238,7 +238,7 @@ def test_grad_cam_has_positive_maps_of_7_by_7(name, pockets):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_steps_compose_to_the_trunk(name, pockets):
+def test_units_compose_to_the_trunk(name, pockets):
     chain = pockets[name].eval()
     value = image = torch.randn(2, 3, 48, 48)
     with torch.no_grad():
@@ -248,7 +248,7 @@ def test_steps_compose_to_the_trunk(name, pockets):
     assert "top" not in chain.blocks
 
 
-def test_a_seed_draws_the_same_weights_and_leaves_torch_alone():
+def test_seeded_trunk_leaves_torch_random_state_unchanged():
     torch.manual_seed(5)
     state = torch.random.get_rng_state()
     first, again, second = (trunk("resnet18", size="pocket", seed=seed).state_dict() for seed in (3, 3, 4))
@@ -262,7 +262,7 @@ def test_a_seed_draws_the_same_weights_and_leaves_torch_alone():
     assert all(torch.equal(first[key], topped[key]) for key in first)
 
 
-def test_random_weights_keep_the_signal_alive(pockets):
+def test_random_weights_keep_activation_variance(pockets):
     """He's initialisation: maps neither die out nor explode on the way to the last block."""
     for name, chain in pockets.items():
         with torch.no_grad():
@@ -270,7 +270,7 @@ def test_random_weights_keep_the_signal_alive(pockets):
         assert 0.05 < spread < 20, name
 
 
-def test_top_is_the_source_tasks_classifier():
+def test_top_is_the_classifier_of_the_source_task():
     chain = trunk("mobilenetv2", size="pocket", top=True, classes=9, seed=0).eval()
     with torch.no_grad():
         image = torch.randn(2, 3, 64, 64)
@@ -280,7 +280,7 @@ def test_top_is_the_source_tasks_classifier():
     assert answered.blocks[-2:] == ["top", "head"] and answered(torch.randn(2, 3, 64, 64)).shape == (2, 2)
 
 
-def test_scalings_carry_grey_values_where_the_papers_say():
+def test_input_scaling_maps_grey_to_the_published_range():
     grey = np.array([0.0, 1.0])
     for (mean, deviation), ends in [
         (MINUS_ONE_TO_ONE, (-1, 1)),
@@ -311,7 +311,7 @@ def test_too_small_images_are_refused(name, size, min_size):
     assert output_shape(chain, min_size)[1:] == (1, 1)
 
 
-def test_the_smallest_size_is_that_of_the_body_whatever_the_head():
+def test_min_image_size_ignores_the_head():
     chain = hollow("vgg16", size="pocket")
     assert (
         min_image_size(with_head(chain, nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2))))
@@ -357,7 +357,7 @@ def test_layers_of_a_small_network_by_hand():
     ]
 
 
-def test_top_14_of_mobilenet():
+def test_list_layers_top_14_of_mobilenetv2():
     """Paper 4: 1,043,843 of 2,261,827 parameters learn, by Keras's count of layers and with its statistics."""
     listed = list_layers(hollow("mobilenetv2"))
     assert len(listed) == 153  # and the input: 154 in Keras
@@ -377,7 +377,7 @@ def test_top_14_of_mobilenet():
     ]
 
 
-def test_last_layers_of_resnet50_stand_as_in_keras():
+def test_last_layers_of_resnet50_have_keras_order():
     """Paper 5: of the block with two branches, 2c and its shortcut by turns, convolutions before norms."""
     weighty = [layer.path for layer in list_layers(hollow("resnet50", top=True)) if layer.weights]
     assert weighty[-1] == "top.fc"
@@ -403,7 +403,7 @@ def test_last_layers_of_resnet50_stand_as_in_keras():
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_layers_hold_all_weights_and_touch_none(name, pockets):
+def test_list_layers_covers_all_weights_unchanged(name, pockets):
     chain = pockets[name].train()
     before = {key: tensor.clone() for key, tensor in chain.state_dict().items()}
     listed = list_layers(chain)
@@ -417,7 +417,7 @@ def test_layers_hold_all_weights_and_touch_none(name, pockets):
     assert chain.training and not any(module._forward_hooks or module._forward_pre_hooks for module in chain.modules())
 
 
-def test_additions_are_one_for_each_shortcut(pockets):
+def test_list_layers_has_one_addition_per_shortcut(pockets):
     count = {name: [layer.kind for layer in list_layers(chain)] for name, chain in pockets.items()}
     assert {name: kinds.count("add") for name, kinds in count.items()} == {
         "resnet18": 8,
@@ -432,7 +432,7 @@ def test_additions_are_one_for_each_shortcut(pockets):
     assert count["densenet201"].count("concatenate") == 6 + 12 + 48 + 32
 
 
-def test_the_table():
+def test_trunk_table_rows():
     frame = trunk_table("pocket")
     assert list(frame.index) == trunk_names()
     assert set(frame["maps"]) == {"8 x 8"} and set(frame["pixels"]) == {64}
@@ -461,7 +461,7 @@ def test_the_table():
 @pytest.mark.parametrize(
     "name", ["test_resnet", "test_efficientnet", "test_nfnet", "test_mambaout", "mobilenetv3_small_050"]
 )
-def test_a_network_of_timm(name):
+def test_trunk_from_timm(name):
     chain = trunk(name, seed=2).eval()
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -476,7 +476,7 @@ def test_a_network_of_timm(name):
     assert chain.about.stats == (tuple(net.pretrained_cfg["mean"]), tuple(net.pretrained_cfg["std"]))
 
 
-def test_a_network_of_torchvision_with_its_top():
+def test_trunk_from_torchvision_with_top():
     chain = trunk("mobilenet_v3_small", seed=2, top=True).eval()
     with torch.random.fork_rng():
         torch.manual_seed(2)
@@ -487,7 +487,7 @@ def test_a_network_of_torchvision_with_its_top():
     assert chain.blocks[-1] == "top" and chain.about.channels == 576
 
 
-def test_a_network_that_is_no_row_of_parts_is_one_block():
+def test_network_without_blocks_is_one_block():
     class Crossing(nn.Module):
         def __init__(self):
             super().__init__()
@@ -529,6 +529,6 @@ def test_a_network_that_is_no_row_of_parts_is_one_block():
         (dict(name="test_mambaout", top=True), "classifier of test_mambaout cannot be separated from the rest"),
     ],
 )
-def test_what_is_not_there_is_named_with_its_nearest(requested, message):
+def test_unknown_names_suggest_the_nearest(requested, message):
     with pytest.raises(StudyError, match=message):
         trunk(**requested)

@@ -73,7 +73,7 @@ def same(chain, second):
 # ---------------------------------------------------------------- pocket
 
 
-def test_pocket_weights_come_back_with_their_card(tmp_path, small):
+def test_pocket_weights_round_trip_with_card(tmp_path, small):
     path = save_pocket(small, CARD_SAYS, tmp_path)
     assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16, torch.int64}
     network = trunk("mobilenetv2", "pocket", folder=tmp_path, top=True)
@@ -92,14 +92,14 @@ def test_pocket_weights_come_back_with_their_card(tmp_path, small):
     assert trunk("mobilenetv2", "pocket", folder=tmp_path).blocks == network.blocks[:-1]
 
 
-def test_weights_leave_torchs_random_numbers_alone(tmp_path, small):
+def test_loading_weights_leaves_torch_random_state_unchanged(tmp_path, small):
     save_pocket(small, CARD_SAYS, tmp_path)
     state = torch.random.get_rng_state()
     trunk("mobilenetv2", "pocket", folder=tmp_path)
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
-def test_one_flipped_bit_is_found(tmp_path, small):
+def test_flipped_bit_in_pocket_weights_is_refused(tmp_path, small):
     path = save_pocket(small, CARD_SAYS, tmp_path)
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
@@ -108,7 +108,7 @@ def test_one_flipped_bit_is_found(tmp_path, small):
         trunk("mobilenetv2", "pocket", folder=tmp_path)
 
 
-def test_weights_that_are_not_shipped(tmp_path):
+def test_missing_pocket_weights_are_refused(tmp_path):
     with pytest.raises(
         StudyError,
         match="no pocket weights for vgg16: vgg16.safetensors and vgg16.json not found.*`pneumo pretrain vgg16`",
@@ -117,13 +117,13 @@ def test_weights_that_are_not_shipped(tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"name": "mobilenetv2"}'])
-def test_a_card_that_cannot_be_read(tmp_path, small, content):
+def test_unreadable_card_is_refused(tmp_path, small, content):
     save_pocket(small, CARD_SAYS, tmp_path).with_suffix(".json").write_text(content)
     with pytest.raises(StudyError, match="The card .*mobilenetv2.json cannot be read"):
         load_pocket("mobilenetv2", tmp_path)
 
 
-def test_a_card_must_say_all(tmp_path, small):
+def test_incomplete_card_is_refused(tmp_path, small):
     with pytest.raises(StudyError, match="does not say: seed, date"):
         save_pocket(small, {key: 1 for key in CARD_FIELDS if key not in ("seed", "date")}, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -148,7 +148,7 @@ def test_pocket_weights_without_a_top(tmp_path):
 
 @pytest.mark.parametrize("file", ["resnet18.safetensors", "resnet18.pth", "resnet18.pt"])
 @pytest.mark.parametrize("how", ["parameter", "variable"])
-def test_official_weights_in_a_folder(tmp_path, monkeypatch, official, file, how):
+def test_official_weights_from_a_folder(tmp_path, monkeypatch, official, file, how):
     tensors = official.state_dict()
     save_file(tensors, tmp_path / file) if file.endswith("safetensors") else torch.save(tensors, tmp_path / file)
     if how == "variable":
@@ -167,13 +167,13 @@ def hashed(folder, official):
     return (folder / "new").rename(folder / name)
 
 
-def test_torchs_cache(tmp_path, monkeypatch, official):
+def test_official_weights_from_torch_hub_cache(tmp_path, monkeypatch, official):
     path = hashed(tmp_path / "torch" / "hub" / "checkpoints", official)
     monkeypatch.setattr(TorchvisionModel, "source", WeightsSource(f"https://example.org/{path.name}"))
     assert torch.equal(trunk("resnet18", "imagenet").conv1.conv.weight, official.conv1.weight)
 
 
-def test_a_cached_file_that_is_not_what_its_name_says(tmp_path, official):
+def test_cached_file_with_wrong_checksum_is_refused(tmp_path, official):
     cache = tmp_path / "torch" / "hub" / "checkpoints"
     hashed(cache, official).rename(cache / "resnet18-f37072fd.pth")
     with pytest.raises(
@@ -182,7 +182,7 @@ def test_a_cached_file_that_is_not_what_its_name_says(tmp_path, official):
         trunk("resnet18", "imagenet")
 
 
-def test_the_hugging_face_cache(tmp_path):
+def test_official_weights_from_hugging_face_cache(tmp_path):
     published = ARCHITECTURES["resnet50v2"].published
     net = published.build(1000)
     kept = tmp_path / "hub" / f"models--{published.source.hub.replace('/', '--')}"
@@ -195,7 +195,7 @@ def test_the_hugging_face_cache(tmp_path):
     assert torch.equal(chain.conv5_x[2].conv2.weight, net.stages[3].blocks[2].conv2.weight)
 
 
-def test_the_network_is_tried_last_and_its_file_kept(tmp_path, monkeypatch, official):
+def test_download_is_tried_last_and_kept(tmp_path, monkeypatch, official):
     path = hashed(tmp_path / "far", official)
     monkeypatch.undo()
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
@@ -232,7 +232,7 @@ def test_the_network_is_tried_last_and_its_file_kept(tmp_path, monkeypatch, offi
         ),
     ],
 )
-def test_no_network_says_what_was_looked_for_and_where(tmp_path, name, places):
+def test_failed_download_lists_searched_places(tmp_path, name, places):
     with pytest.raises(StudyError) as error:
         trunk(name, "imagenet", folder=tmp_path)
     message = str(error.value)
@@ -240,7 +240,7 @@ def test_no_network_says_what_was_looked_for_and_where(tmp_path, name, places):
     assert "no route to host" in message and "PNEUMO_WEIGHTS" in message and "weights=pocket" in message
 
 
-def test_a_folder_that_is_none(tmp_path, monkeypatch):
+def test_missing_weights_folder_is_refused(tmp_path, monkeypatch):
     with pytest.raises(StudyError, match="nowhere, the folder given, is no folder"):
         trunk("resnet18", "imagenet", folder=tmp_path / "nowhere")
     monkeypatch.setenv("PNEUMO_WEIGHTS", "/nowhere")
@@ -267,14 +267,14 @@ def test_a_folder_that_is_none(tmp_path, monkeypatch):
         },
     ],
 )
-def test_files_of_our_own_keys(tmp_path, small, wrap):
+def test_weights_file_with_our_own_keys(tmp_path, small, wrap):
     torch.save(wrap(small.state_dict()), tmp_path / "mine.pth")
     network = trunk("mobilenetv2", tmp_path / "mine.pth", size="pocket", top=True, classes=5)
     assert same(network, small)
     assert network.about.weights == "the file mine.pth"
 
 
-def test_published_and_own_keys_are_not_taken_for_one_another(tmp_path):
+def test_published_and_own_keys_are_distinguished(tmp_path):
     """Xception's blocks are numbered one lower by its publisher, so many keys name a tensor in both ways, but not
     the same.
     """
@@ -289,7 +289,7 @@ def test_published_and_own_keys_are_not_taken_for_one_another(tmp_path):
     assert torch.equal(ours.block5.rep[1].pointwise.weight, net.block4.rep[1].pointwise.weight)
 
 
-def test_densenets_official_file_spells_its_keys_in_the_old_way():
+def test_densenet_file_with_old_key_names():
     with torch.device("meta"):
         net = models.densenet201()
         published = net.state_dict(keep_vars=True)
@@ -302,7 +302,7 @@ def test_densenets_official_file_spells_its_keys_in_the_old_way():
     assert keys["features.norm5.running_var"] == "norm.norm.running_var"
 
 
-def test_a_top_of_another_number_of_classes(tmp_path, small):
+def test_top_with_other_number_of_classes_is_refused(tmp_path, small):
     torch.save(small.state_dict(), tmp_path / "five.pth")
     with pytest.raises(
         StudyError,
@@ -313,7 +313,7 @@ def test_a_top_of_another_number_of_classes(tmp_path, small):
     assert "top" not in trunk("mobilenetv2", tmp_path / "five.pth", size="pocket").blocks
 
 
-def test_weights_of_another_network(tmp_path, official, small):
+def test_weights_of_another_network_are_refused(tmp_path, official, small):
     torch.save(official.state_dict(), tmp_path / "resnet.pth")
     with pytest.raises(
         StudyError,
@@ -333,7 +333,7 @@ def test_weights_of_another_network(tmp_path, official, small):
         trunk("vgg16", tmp_path / "a.pth", size="pocket")
 
 
-def test_a_file_that_holds_only_a_part(tmp_path, small):
+def test_partial_weights_file_is_refused(tmp_path, small):
     save_file(
         {key: tensor for key, tensor in small.state_dict().items() if key.startswith("conv1")},
         tmp_path / "part.safetensors",
@@ -343,7 +343,7 @@ def test_a_file_that_holds_only_a_part(tmp_path, small):
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_numbers_that_are_none(tmp_path, small, bad):
+def test_nan_weights_are_refused(tmp_path, small, bad):
     tensors = {key: tensor.clone() for key, tensor in small.state_dict().items()}
     tensors["block_3.conv.project.weight"][0, 0] = bad
     torch.save(tensors, tmp_path / "bad.pth")
@@ -360,7 +360,7 @@ class Trap:
         return Trap.sprung.append, ("foreign code ran",)
 
 
-def test_a_pickle_is_not_run(tmp_path, small):
+def test_pickle_is_not_executed(tmp_path, small):
     torch.save({"state_dict": small.state_dict(), "extra": Trap()}, tmp_path / "trap.pth")
     (tmp_path / "plain.pth").write_bytes(pickle.dumps({"weights": Trap()}, protocol=2))
     for file in ("trap.pth", "plain.pth"):
@@ -371,7 +371,7 @@ def test_a_pickle_is_not_run(tmp_path, small):
 
 @pytest.mark.parametrize("ending", [".pth", ".safetensors"])
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_file_cut_short(tmp_path, small, ending, share):
+def test_truncated_weights_file_is_refused(tmp_path, small, ending, share):
     whole, cut = tmp_path / f"whole{ending}", tmp_path / f"cut{ending}"
     save_file(small.state_dict(), whole) if ending == ".safetensors" else torch.save(small.state_dict(), whole)
     content = whole.read_bytes()
@@ -393,7 +393,7 @@ def test_a_file_cut_short(tmp_path, small, ending, share):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a pointer of Git LFS"),
     ],
 )
-def test_a_file_that_only_bears_the_name(tmp_path, content, message):
+def test_file_of_another_format_is_refused(tmp_path, content, message):
     for ending in (".pth", ".safetensors"):
         (tmp_path / f"x{ending}").write_bytes(content)
         with pytest.raises(StudyError, match=message):
@@ -401,7 +401,7 @@ def test_a_file_that_only_bears_the_name(tmp_path, content, message):
 
 
 @pytest.mark.parametrize("content", [{}, [torch.ones(1)], {"epoch": 3}, torch.ones(3), {"state_dict": {}}])
-def test_a_checkpoint_without_weights_by_name(tmp_path, content):
+def test_checkpoint_without_named_weights_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match="holds no table of weights by name"):
         trunk("resnet18", tmp_path / "odd.pth", size="pocket")
@@ -414,7 +414,7 @@ def holding_itself():
 
 
 @pytest.mark.parametrize("content", [holding_itself(), {1: torch.ones(1)}, {("a", 1): torch.ones(1)}])
-def test_a_table_that_holds_itself_or_names_nothing(tmp_path, content):
+def test_recursive_or_empty_checkpoint_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match="odd.pth holds no table of weights by name"):
         read_weights(tmp_path / "odd.pth")
@@ -436,13 +436,13 @@ def test_a_table_that_holds_itself_or_names_nothing(tmp_path, content):
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # torch's own, on quantised and sparse tensors
-def test_tensors_that_no_network_can_take_are_named(tmp_path, key, tensor, message):
+def test_unusable_tensors_are_named(tmp_path, key, tensor, message):
     torch.save({"conv.weight": torch.ones(1), key: tensor}, tmp_path / "odd.pth")
     with pytest.raises(StudyError, match=rf"odd.pth (holds {key} as no network can take it: .*{message}|is not a)"):
         read_weights(tmp_path / "odd.pth")
 
 
-def test_damaged_pickles_and_lying_headers_end_in_a_message(tmp_path):
+def test_damaged_pickles_and_wrong_headers_are_refused(tmp_path):
     """Bytes changed at random in a checkpoint of torch's two formats and in the header of a safetensors file."""
     draw = np.random.default_rng(0)
     torch.save({"weight": torch.ones(8)}, tmp_path / "new.pth")
@@ -461,7 +461,7 @@ def test_damaged_pickles_and_lying_headers_end_in_a_message(tmp_path):
                 assert str(tmp_path) in str(error)
 
 
-def test_what_is_no_file_is_not_opened(tmp_path):
+def test_non_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.pth")
     os.mkfifo(tmp_path / "pipe.weights")
     (tmp_path / "folder.safetensors").mkdir()
@@ -472,7 +472,7 @@ def test_what_is_no_file_is_not_opened(tmp_path):
         load_darknet(tiny(), tmp_path / "pipe.weights")
 
 
-def test_a_trained_chain_gives_its_trunk_back(tmp_path):
+def test_trained_chain_returns_its_trunk(tmp_path):
     chain = with_head(
         trunk("resnet18", size="pocket", seed=1),
         nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 2)),
@@ -511,7 +511,7 @@ NUMBERS = [
         struct.pack("<4i", 1001, 0, 0, 32),
     ],
 )
-def test_a_darknet_file_by_hand(tmp_path, start):
+def test_hand_written_darknet_file_is_read(tmp_path, start):
     """Shift, scale, mean, variance, filters; then bias, filters: what comes out is darknet's formula, leaky by a
     tenth.
     """
@@ -533,7 +533,7 @@ def test_a_darknet_file_by_hand(tmp_path, start):
 
 
 @pytest.mark.parametrize("header", [DarknetHeader(0, 1, 0, 7), DarknetHeader(0, 2, 0, 7)])
-def test_darknet_files_are_written_as_they_are_read(tmp_path, header):
+def test_darknet_file_round_trip(tmp_path, header):
     first, second = (
         trunk("darknet19", size="pocket", top=True, seed=1),
         trunk("darknet19", size="pocket", top=True, seed=2),
@@ -548,7 +548,7 @@ def test_darknet_files_are_written_as_they_are_read(tmp_path, header):
     assert same(first, second)
 
 
-def test_the_published_files_have_the_size_that_is_read():
+def test_published_darknet_files_have_expected_size():
     """79,327,120 bytes of darknet19_448.conv.23, the most copied file of its time: 18 convolutions under the old
     header.
     """
@@ -575,7 +575,7 @@ def test_trunks_from_darknet_files(tmp_path):
         trunk("darknet19", tmp_path / "darknet19_448.conv.23", size="pocket", top=True)
 
 
-def test_the_first_convolutions_alone(tmp_path):
+def test_darknet_file_of_the_first_convolutions(tmp_path):
     first, second = trunk("darknet19", size="pocket", seed=1), trunk("darknet19", size="pocket", seed=2)
     before = {key: tensor.clone() for key, tensor in second.state_dict().items()}
     save_darknet(first, tmp_path / "x.conv.3", n_convolutions=3)
@@ -604,14 +604,14 @@ def test_the_first_convolutions_alone(tmp_path):
         ),
     ],
 )
-def test_darknet_files_that_do_not_fit(tmp_path, change, message):
+def test_darknet_files_that_do_not_fit_are_refused(tmp_path, change, message):
     path = tmp_path / "x.weights"
     path.write_bytes(change(struct.pack("<3iQ", 0, 2, 0, 1) + np.ones(len(NUMBERS), "<f4").tobytes()))
     with pytest.raises(StudyError, match=message):
         load_darknet(tiny(), path)
 
 
-def test_a_longer_darknet_file_says_how_far_it_goes(tmp_path):
+def test_longer_darknet_file_reports_unread_values(tmp_path):
     network = tiny()
     save_darknet(network, tmp_path / "x.weights")
     with pytest.raises(
@@ -620,7 +620,7 @@ def test_a_longer_darknet_file_says_how_far_it_goes(tmp_path):
         load_darknet(network, tmp_path / "x.weights", n_convolutions=1)
 
 
-def test_a_darknet_file_is_for_darknet(tmp_path):
+def test_darknet_file_is_refused_for_other_networks(tmp_path):
     save_darknet(tiny(), tmp_path / "x.weights")
     with pytest.raises(StudyError, match="x.weights is a file of darknet, and vgg16 is none of its networks"):
         trunk("vgg16", tmp_path / "x.weights", size="pocket")

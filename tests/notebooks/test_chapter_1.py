@@ -19,7 +19,7 @@ def executed(execute):
     return execute(CHAPTER, of_the_book(CHAPTER))
 
 
-def test_it_keeps_scores_claims_and_figures_with_words(executed):
+def test_chapter_keeps_scores_claims_and_figures_with_alt_text(executed):
     results, _ = executed
     assert {"accuracy", "f1"} <= {name.split(": ")[1] for name in results["results"] if name.startswith("fine-tuned: ")}
     for numbers in results["claims"].values():
@@ -28,17 +28,17 @@ def test_it_keeps_scores_claims_and_figures_with_words(executed):
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in results["figures"].values())
 
 
-def test_every_claim_it_speaks_of_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger = load_ledger()
     assert all(ledger[name].kind in ("metric", "ordering") for name in executed[0]["claims"])
 
 
-def test_both_tables_have_the_baselines(executed):
+def test_both_tables_have_baselines(executed):
     for cell in ("table-1-code", "table-2-code"):
         shown = html_of(executed[1], cell)
         assert all(name in shown for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
 
 
-def test_nothing_to_draw_is_said():
+def test_empty_plots_are_refused():
     with pytest.raises(StudyError, match="no saliency maps"):
         surgical.outcome_maps({})

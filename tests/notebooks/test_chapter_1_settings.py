@@ -37,7 +37,7 @@ def runs(tmp_path, monkeypatch):
     return tmp_path / "runs"
 
 
-def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
+def test_all_surveys_are_kept_and_all_claims_have_evidence(execute):
     results, notebook = execute(CHAPTER, EVERYTHING)
     surveys = {name.split(": ")[0] for name in results["results"]}
     assert {
@@ -93,7 +93,7 @@ def test_with_everything_on_each_survey_is_kept_and_each_claim_judged(execute):
     assert "Left out" not in output_text and "RuntimeWarning" not in output_text
 
 
-def test_plain_papermill_takes_a_seed(tmp_path, runs):
+def test_plain_papermill_accepts_a_seed(tmp_path, runs):
     """As the chapter's page gives the command, and with as little to do as here is time for."""
     _, notebook, _, *words = shlex.split(rerun_commands(CHAPTER)["other settings"][1])
     done = subprocess.run(
@@ -118,7 +118,7 @@ def test_plain_papermill_takes_a_seed(tmp_path, runs):
     assert results_of(runs / CHAPTER.name / "by-hand")["parameters"]["seed"] == 3
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full ResNet18 from a file in torchvision's layout, batches of four, adults read from DICOM: a few steps of
     each training.
     """
@@ -152,7 +152,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert html.count("112 x 112 x 64") == 2 and html.count("7 x 7 x 512") == 2
 
 
-def test_adults_may_be_nihs(tmp_path):
+def test_nih_adults_are_accepted(tmp_path):
     adults = writers.write_release("nih", 400, 48, 0, tmp_path / "adults")
     results = results_of(run(CHAPTER, TINY | {"source_root": str(adults), "class_weights": "ratio"}).folder)
     assert (
@@ -160,7 +160,7 @@ def test_adults_may_be_nihs(tmp_path):
     )  # though a folder was named
 
 
-def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
+def test_killed_trial_is_resumed(begun_again, tmp_path):
     releases_of = {
         name: writers.write_release(name, images, 48, 0, tmp_path / name)
         for name, images in (("rsna", 120), ("kermany", 160))

@@ -29,7 +29,7 @@ def executed(execute):
     return execute(CHAPTER, TINY)
 
 
-def test_six_networks_stand_beside_what_needs_none(executed):
+def test_table_has_six_networks_and_baselines(executed):
     results, notebook = executed
     floor = html_of(notebook, "table-1-floor")
     assert all(name in floor for name in (*SIX, "majority", "32 x 32 pixels", "frame only"))
@@ -39,7 +39,7 @@ def test_six_networks_stand_beside_what_needs_none(executed):
     assert html_of(notebook, "table-1-code").count("<table") == 3
 
 
-def test_what_it_says_of_claims_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger, claims = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert {
@@ -61,7 +61,7 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     } <= set(claims)
 
 
-def test_every_figure_of_the_paper_has_its_own(executed):
+def test_every_figure_of_the_paper_is_reproduced(executed):
     figures = executed[0]["figures"]
     assert {
         "balance",
@@ -76,7 +76,7 @@ def test_every_figure_of_the_paper_has_its_own(executed):
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
-def test_each_study_is_kept(executed):
+def test_results_of_each_study_are_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
     assert {
         "gain of scenario 2",
@@ -95,12 +95,12 @@ def test_each_study_is_kept(executed):
     assert "three classes" in " ".join(executed[0]["results"]) and "e, multiplied" in " ".join(executed[0]["results"])
 
 
-def test_whether_maps_can_be_trusted_is_counted_from_the_table(executed):
+def test_trust_sentence_counts_the_table(executed):
     table = html_of(executed[1], "trust-table")
     assert table.count("<td>") == 3 * 5 and executed[0]["results"]["trusted"]["value"] == table.count(">yes<")
 
 
-def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
+def test_hue_multiplication_copies_equal_their_originals(executed):
     """Copies that are equal to their originals leave nothing else to learn."""
     parameters = executed[0]["parameters"]
     children = kermany.read(
@@ -112,7 +112,7 @@ def test_multiplied_hue_trains_as_a_second_look_at_the_same_images(executed):
     assert (copied[np.arange(len(learned))] == copied[np.arange(len(learned), 2 * len(learned))]).all()
 
 
-def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
+def test_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     children = writers.write_release("kermany", 120, 48, 0, tmp_path / "children")
     results = results_of(run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children)).folder)
@@ -120,7 +120,7 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
     assert {name.split(": ")[0] for name in results["results"]} >= set(SIX)
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full trunks from files as their publishers have them, the release's own folders: one step of each phase."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "weights").mkdir()

@@ -42,7 +42,7 @@ def executed(execute):
     return execute(CHAPTER, EVERYTHING)
 
 
-def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
+def test_table_1_has_one_row_per_fold_beside_the_paper(executed):
     table = html_of(executed[1], "table-1-code")
     assert table.count("<table") == 2 and table.count(" / ") == 4 * 3 + 4 * 5 and "0.0006 / 0.0018" in table
     for metric in ("loss", "recall", "precision", "accuracy"):
@@ -50,7 +50,7 @@ def test_table_1_has_a_row_a_fold_beside_the_papers(executed):
         assert result["low"] <= result["value"] <= result["high"]
 
 
-def test_both_scenarios_stand_beside_what_needs_no_network(executed):
+def test_both_scenarios_have_baselines(executed):
     floor = html_of(executed[1], "table-1-floor")
     assert floor.count("<table") == 2
     assert all(
@@ -59,7 +59,7 @@ def test_both_scenarios_stand_beside_what_needs_no_network(executed):
     )
 
 
-def test_the_average_over_batches_comes_and_goes(executed):
+def test_batch_averaged_metrics_differ_from_exact_ones(executed):
     results = {name: result["value"] for name, result in executed[0]["results"].items()}
     assert f"{results['published counts, never wrong, validation, in class order: recall']:.4f}" == "0.2256"
     assert f"{results['published counts, never wrong, training, in class order: recall']:.4f}" == "0.2237"
@@ -70,7 +70,7 @@ def test_the_average_over_batches_comes_and_goes(executed):
         )
 
 
-def test_a_kept_prefix_changes_nothing(executed):
+def test_feature_cache_does_not_change_results(executed):
     assert (
         executed[0]["results"]["prefix_difference"]["value"]
         < 1e-6
@@ -79,7 +79,7 @@ def test_a_kept_prefix_changes_nothing(executed):
     )
 
 
-def test_what_it_says_of_claims_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger, claims = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 3 and ledger[name].kind in ("metric", "ordering", "arithmetic") for name in claims)
     assert SURVEYED | {"p3-curves-alike", "p3-mean-loss", "p3-mean-recall"} <= set(claims)
@@ -92,13 +92,13 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     } <= set(claims)
 
 
-def test_figures_have_words(executed):
+def test_figures_have_alt_text(executed):
     figures = executed[0]["figures"]
     assert {"balance", "pictures", "curves", "probes_generators", "probes_findings"} <= set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
-def test_each_study_is_kept(executed):
+def test_results_of_each_study_are_kept(executed):
     kept = " ".join(executed[0]["results"])
     assert all(
         f"tried on generators, {what}: {name}" in kept
@@ -122,13 +122,13 @@ def test_each_study_is_kept(executed):
             assert result["low"] <= result["value"] <= result["high"], name
 
 
-def test_the_corrected_interval_is_the_wider(executed):
+def test_corrected_interval_is_wider(executed):
     table = html_of(executed[1], "enough-table")
     usual, corrected = (float(text) for text in re.findall(r"<td>(\d\.\d+)</td>", table))
     assert corrected / usual == pytest.approx(((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5, abs=0.02)
 
 
-def test_more_folds_than_a_class_has_images_are_refused(pneumo):
+def test_too_many_folds_are_refused(pneumo):
     few = pneumo("run", CHAPTER.path, *as_words(TINY | {"folds": 30}))
     assert (
         few.returncode != 0
@@ -137,7 +137,7 @@ def test_more_folds_than_a_class_has_images_are_refused(pneumo):
     )
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full Xception from a file as its publisher has it, folders that look real: one step of each phase, in
     smaller pictures, for two cores take minutes at 256 pixels.
     """
@@ -174,7 +174,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown
 
 
-def test_a_trial_that_is_killed_goes_on(begun_again, tmp_path):
+def test_killed_trial_is_resumed(begun_again, tmp_path):
     releases_of = {
         name: writers.write_release(name, images, 32, 0, tmp_path / name)
         for name, images in (("covid_gan", 60), ("curated_covid", 100))

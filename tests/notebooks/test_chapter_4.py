@@ -31,7 +31,7 @@ def all_shown(notebook):
     return "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
 
 
-def test_six_accuracies_stand_beside_the_papers_and_beside_what_needs_no_network(executed):
+def test_six_accuracies_have_paper_values_and_baselines(executed):
     results, notebook = executed
     beside = shown(notebook, "accuracies-code")
     assert all(printed in beside for printed in ("0.812", "0.823", "0.831", "0.962", "0.915", "0.914"))
@@ -44,14 +44,14 @@ def test_six_accuracies_stand_beside_the_papers_and_beside_what_needs_no_network
     )
 
 
-def test_parameters_come_out_as_the_paper_counts_them(executed):
+def test_parameter_counts_equal_the_paper(executed):
     counted = shown(executed[1], "model-parameters")
     assert (
         counted.count("<td>1,043,843</td>") == 3 and counted.count("<td>2,261,827</td>") == 2 and "2,227,715" in counted
     )
 
 
-def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
+def test_duplicates_stay_in_one_part(executed):
     results = executed[0]["results"]
     assert (
         0.2 < results["images_with_a_copy"]["value"] < 0.5
@@ -72,7 +72,7 @@ def test_copies_are_found_and_a_split_by_group_keeps_them_together(executed):
     assert "p4-sources-apart" not in executed[0]["claims"]  # of a phantom that was written with copies nothing follows
 
 
-def test_frozen_layers_computed_once_leave_the_same_network(executed):
+def test_feature_cache_does_not_change_results(executed):
     results = executed[0]["results"]
     assert results["prefix on and off, largest difference of weights"]["value"] < 1e-6
     assert (
@@ -83,7 +83,7 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
     )
 
 
-def test_the_order_of_classes_is_told_from_the_rows(executed):
+def test_class_order_is_inferred_from_the_rows(executed):
     results, notebook = executed
     assert (
         results["results"]["misread: chi-squared of the sorted names"]["value"]
@@ -93,7 +93,7 @@ def test_the_order_of_classes_is_told_from_the_rows(executed):
     assert "Sorted: *bacterial, normal, viral*" in shown(notebook, "order-live-figure")
 
 
-def test_what_it_says_of_claims_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger, claims = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 4 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert {
@@ -123,11 +123,11 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     )
 
 
-def test_the_smaller_rate_moves_the_trunk_less(executed):
+def test_smaller_learning_rate_changes_the_trunk_less(executed):
     assert executed[0]["claims"]["p4-smaller-rate-keeps-base"]["value"] > 0
 
 
-def test_every_figure_has_words(executed):
+def test_figures_have_alt_text(executed):
     figures = executed[0]["figures"]
     assert {
         "balance",
@@ -145,7 +145,7 @@ def test_every_figure_has_words(executed):
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
-def test_each_study_is_kept(executed):
+def test_results_of_each_study_are_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
     assert {
         "one change, accuracy",
@@ -176,7 +176,7 @@ def test_each_study_is_kept(executed):
     assert "RuntimeWarning" not in all_shown(executed[1])
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full MobileNetV2 from a file as torchvision has it, on folders that count as people's: a few steps of each
     phase, and no picture of anyone.
     """
@@ -208,7 +208,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert results["claims"]["p4-sources-apart"]["high"] < 0  # these were written with copies
 
 
-def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
+def test_children_alone_give_three_classes(tmp_path, monkeypatch):
     """Split by group, without a curated set and without surveys."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     children = writers.write_release("kermany", 160, 32, 0, tmp_path / "children")
@@ -219,7 +219,7 @@ def test_the_children_alone_are_three_classes_too(tmp_path, monkeypatch):
     assert "curated_from_children" not in results["results"]
 
 
-def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
+def test_killed_trial_is_resumed(begun_again, runs, tmp_path):
     """At once a run without images of COVID-19."""
     releases_of = {
         name: writers.write_release(name, images, 32, 0, tmp_path / name)

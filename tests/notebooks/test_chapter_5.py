@@ -62,7 +62,7 @@ def executed(execute):
     return execute(CHAPTER, TINY)
 
 
-def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):
+def test_accuracies_and_losses_have_constant_baselines(executed):
     floor = html_of(executed[1], "floors-table")
     for printed in ("0.538", "0.921", "0.217", "0.55", "0.92", "2.43", "0.24"):
         assert printed in floor, printed
@@ -73,7 +73,7 @@ def test_constants_of_nih_stand_beside_every_accuracy_and_loss(executed):
             assert result["low"] <= result["value"] <= result["high"]
 
 
-def test_every_classifier_of_the_paper_is_in_the_table_with_what_needs_none(executed):
+def test_table_has_all_classifiers_and_baselines(executed):
     systems = html_of(executed[1], "systems-table")
     for name in (
         "from nothing, one label",
@@ -90,7 +90,7 @@ def test_every_classifier_of_the_paper_is_in_the_table_with_what_needs_none(exec
     ) and "second choice c = 5, s = 60" in shown(executed[1], "systems-table")
 
 
-def test_the_grid_is_held_against_the_majority_and_against_luck(executed):
+def test_grid_is_compared_with_majority_and_maximum_under_null(executed):
     results, notebook = executed
     assert {"figure_5_over", "figure_5_likeliest", "figure_6", "figure_7"} <= set(results["figures"])
     assert "grid, gain over labels: the best of equal cells over their mean" in results[
@@ -105,7 +105,7 @@ def test_the_grid_is_held_against_the_majority_and_against_luck(executed):
         } <= set(results["results"])
 
 
-def test_frozen_layers_computed_once_leave_the_same_network(executed):
+def test_feature_cache_does_not_change_results(executed):
     results = executed[0]["results"]
     assert results["prefix on and off, largest difference of probabilities"]["value"] < 1e-6
     by_c = [results[f"cells from a shared prefix, times as fast: c = {c}"]["value"] for c in (0, 2)]
@@ -117,7 +117,7 @@ def test_frozen_layers_computed_once_leave_the_same_network(executed):
     )  # where the book under test has trained them before
 
 
-def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
+def test_intermediate_softmax_removes_image_information(executed):
     """Not only are its inputs small: what the trained network says of one image and of another is nearly the same."""
     results = executed[0]["results"]
     for name, softmax, nothing in (
@@ -128,7 +128,7 @@ def test_a_softmax_in_between_hides_the_images_from_the_new_layer(executed):
     assert results["spread of a probability over images: majority"]["value"] < 1e-12
 
 
-def test_what_it_says_of_claims_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger, claims = load_ledger(), executed[0]["claims"]
     assert set(claims) == ORDERS | METRICS and TRAINED < ORDERS
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
@@ -145,7 +145,7 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     assert claims["p5-transfer-is-majority"]["low"] == pytest.approx(weaker)
 
 
-def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_stands(executed):
+def test_chosen_cell_is_reported_with_epochs_and_loss(executed):
     results, claims = executed[0]["results"], executed[0]["claims"]
     for claim, name in zip(("p5-gain-first", "p5-gain-second"), LONG):
         assert claims[claim]["value"] == pytest.approx(
@@ -158,7 +158,7 @@ def test_a_choice_is_told_with_the_epochs_of_the_grid_and_with_where_its_loss_st
     assert shown(executed[1], "long-settled").count("times that of the constant") == 2
 
 
-def test_every_figure_has_words_and_every_number_its_interval(executed):
+def test_figures_have_alt_text_and_numbers_have_intervals(executed):
     figures = executed[0]["figures"]
     assert {"together", "samples", "official", "figure_3", "figure_4", "rankings", "reliability", "augmented"} <= set(
         figures
@@ -171,7 +171,7 @@ def test_every_figure_has_words_and_every_number_its_interval(executed):
     assert "RuntimeWarning" not in everything and "UserWarning" not in everything
 
 
-def test_each_survey_is_kept(executed):
+def test_results_of_each_survey_are_kept(executed):
     kept = {name.split(": ")[0] for name in executed[0]["results"]}
     assert {
         "one change, mean AUROC",
@@ -196,7 +196,7 @@ def test_each_survey_is_kept(executed):
     assert "view AP" in shown(executed[1], "people-code") and "sex F" in shown(executed[1], "people-code")
 
 
-def test_all_parameters_are_read_and_the_papers_settings_are_whole_and_its_own():
+def test_paper_settings_are_complete():
     _, *sources = ["".join(cell["source"]) for cell in CHAPTER.notebook()["cells"] if cell["cell_type"] == "code"]
     below, known, given, ledger = (
         "\n".join(sources),
@@ -237,7 +237,7 @@ def stand_in(tmp_path, monkeypatch):
     return root
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full ResNet50 with its thousand answers, a few real steps of each training; no picture of anyone."""
     root = stand_in(tmp_path, monkeypatch)
     fewer = {
@@ -269,7 +269,7 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert "<td>1,000</td>" in html_of(notebook, "why-table")
 
 
-def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, killed_at, runs, tmp_path):
+def test_killed_trial_is_resumed_without_mixing_settings(begun_again, killed_at, runs, tmp_path):
     """On a folder without official lists, split by patient.
 
     Then with another c and another rate: what is the same is found again, and no cell of another rate.
@@ -305,14 +305,14 @@ def test_a_killed_trial_goes_on_and_other_settings_mix_no_cells(begun_again, kil
     assert first < both and len(both - first) == 3  # c = 0 and 2 again, at the other rate, and c = 5
 
 
-def test_a_size_beyond_the_images_ends_before_anything_is_trained(tmp_path, monkeypatch):
+def test_too_large_grid_size_is_refused_before_training(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(StudyError, match="5,000 images cannot be drawn"):
         run(CHAPTER, SHORTEST | {"grid_sizes": [50, 5000]})
     assert not list((tmp_path / "runs").rglob("piece.json"))
 
 
-def test_values_that_make_no_grid_are_refused_at_once():
+def test_invalid_grid_is_refused():
     known = chapter_parameters(CHAPTER)
     for given, message in (
         ({"grid_layers": [-1]}, "lies in"),
@@ -334,13 +334,13 @@ def relabelled(root, label):
     return root
 
 
-def test_one_class_only_is_said(tmp_path, monkeypatch):
+def test_single_class_is_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     root = relabelled(writers.write_release("nih", 150, 32, 0, tmp_path / "nih"), "No Finding")
     with pytest.raises(StudyError, match="of 15 test images 15 are No Finding and 0"):
         run(CHAPTER, SHORTEST | {"data_root": str(root)})
 
 
-def test_an_unknown_label_is_said(tmp_path):
+def test_unknown_label_is_refused(tmp_path):
     with pytest.raises(StudyError, match="Pneumonitis"):
         nih.read(relabelled(writers.write_release("nih", 60, 32, 0, tmp_path / "nih"), "Pneumonitis"))

@@ -47,7 +47,7 @@ def executed(execute):
     return execute(CHAPTER, TINY)
 
 
-def test_all_detectors_stand_beside_what_sees_no_image(executed):
+def test_table_has_all_detectors_and_image_free_baselines(executed):
     results, notebook = executed
     for cell in ("scores-table", "others-table"):
         table = shown(notebook, cell)
@@ -59,7 +59,7 @@ def test_all_detectors_stand_beside_what_sees_no_image(executed):
     assert all(name in shown(notebook, "systems-table") for name in DETECTORS)
 
 
-def test_the_papers_figures_stand_beside_ours(executed):
+def test_figures_of_the_paper_are_compared(executed):
     table = shown(executed[1], "scores-table")
     assert all(printed in table for printed in ("0.173", "0.213", "0.191", "about 0.15"))
     assert (
@@ -69,7 +69,7 @@ def test_the_papers_figures_stand_beside_ours(executed):
     )
 
 
-def test_who_sees_no_image_scores_on_all_of_nihs_boxes_as_the_audit_has_it(executed):
+def test_image_free_baselines_equal_the_audit(executed):
     results = executed[0]["results"]
     assert results["all boxes of NIH, area F1: location prior"]["value"] == pytest.approx(0.182, abs=0.01)
     assert results["all boxes of NIH, area F1: location prior, rescaled"]["value"] == pytest.approx(0.272, abs=0.01)
@@ -77,14 +77,14 @@ def test_who_sees_no_image_scores_on_all_of_nihs_boxes_as_the_audit_has_it(execu
     assert results["all boxes of NIH, area F1: nothing"]["value"] in (0, "undefined")
 
 
-def test_boxes_without_a_cell_are_counted_and_the_official_list_is_named(executed):
+def test_boxes_without_a_cell_are_counted(executed):
     notebook = executed[1]
     assert "46 of NIH's 984 boxes have no cell" in shown(notebook, "blind-cells")
     assert " test. NIH's boxes are all in the official" in shown(notebook, "data-official")
     assert "<annotation>" in shown(notebook, "voc-shown") and "moved by at most" in shown(notebook, "voc-shown")
 
 
-def test_a_split_by_patient_shares_no_patient(executed):
+def test_split_by_patient_shares_no_patient(executed):
     results = executed[0]["results"]
     assert results["tested boxes whose patient is trained on: split by patient"]["value"] == 0
     assert results["tested boxes whose patient is trained on: split by image"]["value"] > 0
@@ -100,11 +100,11 @@ def test_confidence_is_recorded_by_epoch(executed):
     assert {"highest score falls by", "highest score rises again by"} <= set(results)
 
 
-def test_frozen_layers_computed_once_leave_the_same_detector(executed):
+def test_feature_cache_does_not_change_results(executed):
     assert executed[0]["results"]["prefix on and off, largest difference of weights"]["value"] < 1e-6
 
 
-def test_every_study_is_kept(executed):
+def test_results_of_each_study_are_kept(executed):
     names = {name.split(": ")[0] for name in executed[0]["results"]}
     assert {
         "losses, area F1",
@@ -128,7 +128,7 @@ def test_every_study_is_kept(executed):
             assert result["low"] <= result["value"] <= result["high"], name
 
 
-def test_what_it_says_of_claims_is_in_the_ledger(executed):
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
     ledger, claims = load_ledger(), executed[0]["claims"]
     assert all(ledger[name].paper == 5 and ledger[name].kind in ("metric", "ordering") for name in claims)
     assert set(claims) == {
@@ -163,7 +163,7 @@ def test_what_it_says_of_claims_is_in_the_ledger(executed):
     )
 
 
-def test_every_figure_has_words(executed):
+def test_figures_have_alt_text(executed):
     figures = executed[0]["figures"]
     assert {"samples", "confidence", "curves", "losses", "figures_8_and_9", "area_f1", "overlap", "found"} == set(
         figures
@@ -171,12 +171,12 @@ def test_every_figure_has_words(executed):
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
-def test_no_warning_stands_on_the_page(executed):
+def test_page_shows_no_warning(executed):
     output_text = "".join(str(output) for cell in executed[1].cells for output in cell.get("outputs", []))
     assert "Warning" not in output_text
 
 
-def test_the_papers_own_settings_run(tmp_path, monkeypatch):
+def test_paper_settings_run(tmp_path, monkeypatch):
     """The full networks from files as their authors publish them, on a folder that counts as people's: a few steps
     of each training, and no picture of anyone.
     """
@@ -217,13 +217,13 @@ def test_the_papers_own_settings_run(tmp_path, monkeypatch):
     assert results["results"]["area F1, confidence: grid network"]["value"] != "undefined"
 
 
-def test_as_many_images_are_not_fewer(tmp_path, monkeypatch):
+def test_fewer_images_must_be_fewer(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(StudyError, match="24 are not fewer. Choose fewer_images below train_images"):
         run(CHAPTER, SHORTEST | {"fewer_images": 24})
 
 
-def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
+def test_missing_weights_end_the_run(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path))
     monkeypatch.setattr(
         "pneumo_utils.models.weights._download", lambda source: (_ for _ in ()).throw(OSError("no network"))
@@ -232,7 +232,7 @@ def test_weights_that_cannot_be_had_end_the_run(tmp_path, monkeypatch):
         load_published("imagenet", "pocket")
 
 
-def test_a_trial_that_is_killed_goes_on(begun_again, runs, tmp_path):
+def test_killed_trial_is_resumed(begun_again, runs, tmp_path):
     folder = writers.write_release("nih", 300, 48, 0, tmp_path / "nih")
     before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=folder), "yolo, 1-*")
     assert "found again" in done.stdout and before == after and len(after) == 1

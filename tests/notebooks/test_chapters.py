@@ -84,7 +84,7 @@ def test_every_parameter_is_read(name):
 
 
 @pytest.mark.parametrize("name", PAPERS)
-def test_the_papers_settings_are_whole_and_are_its_tier(name):
+def test_paper_settings_are_complete(name):
     known, given, ledger = chapter_parameters(PAPERS[name]), of_the_paper(name), load_ledger()
     check_parameters(known, given)
     assert not {
@@ -104,7 +104,7 @@ def test_the_papers_settings_are_whole_and_are_its_tier(name):
     }
 
 
-def test_a_chapter_of_two_notebooks_has_two_numbers():
+def test_paper_of_two_notebooks_has_two_numbers():
     assert [find_chapter(number).name for number in ("5", "05", "5b")] == [
         "05_nih_multilabel",
         "05_nih_multilabel",

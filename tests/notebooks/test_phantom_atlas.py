@@ -26,7 +26,7 @@ RECORD = {
 }
 
 
-def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_path):
+def test_atlas_runs_at_a_small_size(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folder = run(ATLAS, {"image_size": 64, "people": 4, "averaged": 60}).folder
     results = results_of(folder)
@@ -52,7 +52,7 @@ def test_the_page_runs_at_a_small_size_and_leaves_its_figures(monkeypatch, tmp_p
     assert not warnings, "a warning would stand on the page"
 
 
-def test_the_page_is_kept_without_outputs_and_reads_all_its_parameters():
+def test_atlas_is_stored_without_outputs():
     cells = ATLAS.notebook()["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
@@ -61,7 +61,7 @@ def test_the_page_is_kept_without_outputs_and_reads_all_its_parameters():
         assert any(name in source for source in code[1:]), name
 
 
-def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
+def test_absent_finding_has_an_empty_mask():
     shots = Population("adults", 0).render([0, 1], size=48, force={"findings": []})
     absent = figures.mask_of(shots, "Hernia", 1)
     assert absent.shape == (48, 48) and not absent.any() and figures.describe_location(absent).startswith("nowhere")
@@ -82,7 +82,7 @@ def test_a_finding_that_nobody_has_leaves_an_empty_mask_and_no_line():
         ((slice(20, 28), slice(20, 28)), "middle centre"),
     ],
 )
-def test_a_place_in_words(mask, says):
+def test_position_in_words(mask, says):
     field = np.zeros((48, 48), bool)
     field[mask] = True
     assert figures.describe_location(field).startswith(says)
@@ -94,7 +94,7 @@ def test_a_place_in_words(mask, says):
 @pytest.mark.parametrize(
     "mask", [np.ones((48, 48), bool), np.eye(48, dtype=bool) & (np.arange(48) == 20)], ids=["all", "one pixel"]
 )
-def test_an_outline_is_drawn_round_any_mask(mask):
+def test_outline_of_any_mask(mask):
     film = np.full((48, 48), 90, np.uint8)
     picture = np.asarray(
         saved(figures.image_plate([film], None, 1, outlines=[{figures.AMBER: mask}])).convert("RGB")
@@ -102,14 +102,14 @@ def test_an_outline_is_drawn_round_any_mask(mask):
     assert (picture[..., 0] - picture[..., 2] > 100).any(), "amber on grey"
 
 
-def test_a_plate_takes_maps_that_are_flat_and_rows_that_are_not_full():
+def test_plate_accepts_constant_maps_and_partial_rows():
     picture = saved(
         figures.image_plate([np.zeros((48, 48)), np.ones((48, 48), np.uint8)] * 3, ["a"] * 6, 4, ["one", "two"])
     )
     assert picture.mode == "P" and picture.width > 500
 
 
-def test_phantom_and_real_are_compared_as_the_record_has_them(monkeypatch):
+def test_realism_table_equals_the_record(monkeypatch):
     scores = figures.difficulty_table(RECORD)
     assert scores["gap"].round(3).tolist() == [-0.05, -0.05] and len(scores) == 2
     assert saved(figures.realism_plot(RECORD)).height > 1000

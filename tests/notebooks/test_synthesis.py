@@ -41,7 +41,7 @@ def executed(execute, home):
     return execute(CHAPTER, TINY)
 
 
-def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed):
+def test_every_effect_has_an_interval(executed):
     results = executed[0]["results"]
     for effect in (
         "last block over the head alone",
@@ -66,7 +66,7 @@ def test_it_runs_and_every_effect_is_an_interval_around_its_difference(executed)
     ) == pytest.approx(1)
 
 
-def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
+def test_tables_have_baselines(executed):
     results, notebook = executed
     assert all(
         f"images, AUROC, {what}: {number}" in results["results"]
@@ -103,7 +103,7 @@ def test_amounts_shift_and_advice_stand_beside_what_needs_no_network(executed):
     assert not results["claims"] and "RuntimeWarning" not in str(notebook)
 
 
-def test_every_figure_has_words(executed):
+def test_figures_have_alt_text(executed):
     figures = executed[0]["figures"]
     assert {
         "balance",
@@ -118,7 +118,7 @@ def test_every_figure_has_words(executed):
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
-def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(executed):
+def test_protocols_equal_the_papers_and_chapters(executed):
     """Rates of pocket networks are the chapters' own; shares of the steps and numbers of layers are the papers'."""
     ledger, table = load_ledger(), shown(executed[1], "protocols-table")
     chapter = {
@@ -153,7 +153,7 @@ def test_the_five_protocols_are_those_of_the_papers_and_of_their_chapters(execut
     )
 
 
-def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
+def test_recorded_effects_use_result_names_of_the_records():
     """Every pair is on a record, a paired difference is handed through, and one of two means is at least as wide as
     either.
     """
@@ -192,12 +192,12 @@ def test_what_the_records_say_of_an_effect_is_named_as_they_name_it():
     )
 
 
-def test_without_any_record_there_is_nothing_to_sum_up(monkeypatch, tmp_path):
+def test_summary_without_records_is_empty(monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path))
     assert synthesis_effects.recorded_effects().empty and "difference" in synthesis_effects.recorded_effects()
 
 
-def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures):
+def test_run_and_record_differences_are_compared(closed_figures):
     differences = {"up": (0.2, 0.1, 0.3), "down": (-0.2, -0.3, -0.1), "none": (0.0, -0.1, 0.1)}
     pairs = {
         "both up": ("up", "up"),
@@ -237,7 +237,7 @@ def test_a_run_is_held_against_a_record_difference_by_difference(closed_figures)
         differences_plot(both.head(0), "this run", "on record")
 
 
-def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed):
+def test_page_compares_real_images_and_phantoms(executed):
     """From the committed record, as far as it asked what this small run asks."""
     record, notebook = records.read_records("synthesis")["real-radiographs"], executed[1]
     table, taken = shown(notebook, "records-table"), shown(notebook, "takeaways-code")
@@ -257,7 +257,7 @@ def test_what_real_radiographs_say_against_phantoms_stands_on_the_page(executed)
 # the decomposition
 
 
-def test_shares_of_the_variance_come_out_as_they_were_put_in():
+def test_variance_components_are_recovered():
     """A large design of known deviations; and what has no chance in it has no rest."""
     random = np.random.default_rng(0)
     made = {"rows": 3.0, "columns": 2.0, "rows x columns": 1.0, "draws": 0.5, "rest": 1.5}
@@ -288,7 +288,7 @@ def test_shares_of_the_variance_come_out_as_they_were_put_in():
     )
 
 
-def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
+def test_one_column_equals_one_way_anova():
     """Held against F by hand: its mean squares are those of a two-way table without repetition."""
     scores = np.random.default_rng(1).standard_normal((6, 8)) + np.arange(6)[:, None]
     rows = 8 * scores.mean(1).var(ddof=1)
@@ -302,7 +302,7 @@ def test_one_column_is_the_analysis_of_variance_of_rows_and_draws():
     assert stats.f.sf(rows / rest, 5, 35) < 0.01
 
 
-def test_the_jackknife_of_a_mean_is_students_interval():
+def test_jackknife_of_a_mean_equals_student():
     scores = np.random.default_rng(2).standard_normal((3, 2, 6))
     value, low, high = jackknife_ci(lambda sample: sample.mean(), scores)
     by_draw = scores.mean((0, 1))
@@ -311,7 +311,7 @@ def test_the_jackknife_of_a_mean_is_students_interval():
     ) and value == pytest.approx(by_draw.mean())
 
 
-def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
+def test_jackknife_interval_has_nominal_coverage():
     """The difference of two shares in small designs of a kind, against what a very large one of the kind has."""
     random, held = np.random.default_rng(3), 0
     row, column = np.array([-1, 0, 0, 1.0]), np.array([-1.5, 0, 1.5])
@@ -326,12 +326,12 @@ def test_the_jackknife_holds_the_truth_about_as_often_as_it_says():
 
 
 @pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1), (1, 1, 5)])
-def test_a_design_that_cannot_be_taken_apart_is_refused(shape):
+def test_invalid_design_is_refused(shape):
     with pytest.raises(StudyError, match="two draws at least"):
         estimate_components(np.zeros(shape))
 
 
-def test_of_two_draws_there_is_no_interval():
+def test_two_runs_give_no_interval():
     assert np.isnan(jackknife_ci(lambda sample: sample.mean(), np.ones((2, 2, 2)))[1:]).all()
 
 
@@ -339,7 +339,7 @@ def test_of_two_draws_there_is_no_interval():
 
 
 @pytest.mark.parametrize("difference, disagreeing", [(0.02, 0.1), (0.05, 0.2), (0.03, 0.06), (0.1, 0.5)])
-def test_so_many_images_see_the_difference_as_often_as_told(difference, disagreeing):
+def test_sample_size_gives_the_requested_power(difference, disagreeing):
     needed = required_images(difference, disagreeing)
     assert simulated_power(difference, disagreeing, needed, n_simulations=6000) == pytest.approx(0.8, abs=0.03)
     # and where there is none, as often as the level lets it
@@ -347,7 +347,7 @@ def test_so_many_images_see_the_difference_as_often_as_told(difference, disagree
     assert detectable_difference(needed, disagreeing) == pytest.approx(difference, rel=0.02)
 
 
-def test_a_difference_larger_than_the_disagreement_is_refused():
+def test_difference_larger_than_disagreement_is_refused():
     with pytest.raises(StudyError, match="cannot differ in accuracy"):
         required_images(0.2, 0.1)
     assert np.isnan(detectable_difference(3, 0.1))
@@ -356,7 +356,7 @@ def test_a_difference_larger_than_the_disagreement_is_refused():
 # what it stands on
 
 
-def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, home, one_thread):
+def test_predictions_from_cached_features_equal_the_full_network(tmp_path, home, one_thread):
     """In float32 to the last digits: loaders behind the validation part are gone on from, as the whole network
     would.
     """
@@ -379,7 +379,7 @@ def test_answers_from_kept_features_are_those_of_the_whole_network(tmp_path, hom
     np.testing.assert_allclose(kept.probabilities, whole.probabilities, atol=1e-5)
 
 
-def test_adults_of_both_releases_are_asked_the_same(tmp_path):
+def test_adults_of_both_releases_have_the_same_task(tmp_path):
     rsna, nih = (
         read_adults(writers.write_release(name, images, 32, 0, tmp_path / name))
         for name, images in (("rsna", 60), ("nih", 400))
@@ -390,7 +390,7 @@ def test_adults_of_both_releases_are_asked_the_same(tmp_path):
         read_adults(writers.write_release("kermany", 40, 32, 0, tmp_path / "children"))
 
 
-def test_curves_over_amounts_need_two_and_say_all(closed_figures):
+def test_sample_size_curves_need_two_sizes(closed_figures):
     rows = pd.DataFrame(
         [
             {"model": model, "baseline": model == "pixels", "images": images, "draw": 1, "value": value}
@@ -404,7 +404,7 @@ def test_curves_over_amounts_need_two_and_say_all(closed_figures):
         sample_size_curves(rows[rows["images"] == 25], "AUROC")
 
 
-def test_a_forest_has_its_line_at_a_value(closed_figures):
+def test_forest_plot_has_a_reference_line(closed_figures):
     figure, alt = forest_plot(
         pd.DataFrame(
             [
@@ -423,7 +423,7 @@ def test_a_forest_has_its_line_at_a_value(closed_figures):
     assert "dashed line at 0" in alt and list(figure.axes[0].lines[-1].get_xdata()) == [0, 0]
 
 
-def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
+def test_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     folders = {
         name: writers.write_release(name, images, 48, 0, tmp_path / name)
@@ -445,7 +445,7 @@ def test_a_trial_with_other_settings_runs(tmp_path, monkeypatch):
         ({"rates": "own"}, "pocket, paper"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(given, message):
+def test_invalid_settings_are_refused_before_running(given, message):
     with pytest.raises(ParameterError, match=message):
         run(CHAPTER, given)
 
@@ -454,7 +454,7 @@ def test_what_cannot_be_is_refused_before_anything_runs(given, message):
     "amounts, message",
     [([5000], "5,000 training images are asked for and there are"), ([10], "name a number above 20 in `amounts`")],
 )
-def test_amounts_that_there_are_not_or_that_ask_nothing_end_it_at_once(amounts, message, monkeypatch, tmp_path, home):
+def test_invalid_sample_sizes_are_refused(amounts, message, monkeypatch, tmp_path, home):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(ChapterFailed, match=message):
         run(CHAPTER, TINY | {"amounts": amounts})

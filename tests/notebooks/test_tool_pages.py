@@ -21,7 +21,7 @@ def executed(execute):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_page_keeps_its_figures_with_words_and_says_no_warning(executed, name):
+def test_page_figures_have_alt_text_and_no_warnings(executed, name):
     results, notebook = executed[name]
     assert results["figures"], "a page without a picture"
     for figure in results["figures"].values():
@@ -36,19 +36,19 @@ def test_a_page_keeps_its_figures_with_words_and_says_no_warning(executed, name)
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_page_is_kept_without_outputs(name):
+def test_page_is_stored_without_outputs(name):
     cells = Chapter(ROOT / "notebooks" / f"{name}.ipynb").notebook()["cells"]
     assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
     assert len({cell["id"] for cell in cells}) == len(cells)
 
 
-def test_the_speed_page_counts_what_each_freezing_changes(executed):
+def test_speed_page_counts_trainable_parts(executed):
     results = executed["speed"][0]["results"]
     assert results["changed_when_frozen_here"]["value"] == 0 < results["changed_by_fastai_freeze"]["value"]
     assert results["kept_and_plain_apart"]["value"] <= 1e-5
 
 
-def test_the_trunks_page_shows_every_card_beside_chance(executed):
+def test_trunks_page_compares_every_card_with_chance(executed):
     results = executed["trunks"][0]["results"]
     sources = {name: result for name, result in results.items() if name.startswith("source_")}
     assert len(sources) == 8 and all(source["value"] > source["baseline"] for source in sources.values())
@@ -66,7 +66,7 @@ GROUP = {
 }
 
 
-def test_ratios_are_drawn_where_they_belong():
+def test_ratio_plot_positions():
     figure, alt = speed.speed_ratio_plot(GROUP)
     dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
     assert dots == [1.0, 41.3, 0.21]
@@ -75,13 +75,13 @@ def test_ratios_are_drawn_where_they_belong():
     assert low < 0.21 and high > 41.3
 
 
-def test_an_aim_is_met_from_the_very_ratio_on():
+def test_speed_target_is_met_at_its_ratio():
     targets = speed.speed_targets({"groups": [GROUP, GROUP | {"aims": []}]})
     # 41.3 / 0.21 = 196.7
     assert list(targets["measured"]) == ["41.3", "197", "0.21"] and list(targets["met"]) == ["yes", "no", "yes"]
 
 
-def test_the_stages_of_a_step_fill_its_bar():
+def test_stages_of_a_step_add_up_to_its_bar():
     figure, alt = speed.step_time_plot(
         [{"way": "a", "images": 1.0, "forward": 3.0}, {"way": "b", "images": 0.0, "forward": 2.0}]
     )
@@ -89,7 +89,7 @@ def test_the_stages_of_a_step_fill_its_bar():
     assert math.isclose(sum(widths), 200.0) and "a, 4.0 ms: images 25 %, forward 75 %" in alt
 
 
-def test_a_gain_is_the_difference_that_the_record_holds():
+def test_gain_table_equals_the_record():
     row = {"on": "phantom children", "way": "frozen", "trunk": "resnet18"}
     kept = {
         "means": [
@@ -106,7 +106,7 @@ def test_a_gain_is_the_difference_that_the_record_holds():
     assert "resnet18: +0.100 (+0.060 to +0.140)" in alt and figure.axes[0].get_title(loc="left") == "phantom children"
 
 
-def test_the_committed_records_are_whole():
+def test_committed_records_are_complete():
     """What the pages show of earlier measurements is there, and holds what it says."""
     kept = trunks.load_trunk_record()
     frozen = trunks.gain_table(kept)

@@ -12,7 +12,7 @@ def drawn(*lines):
     return np.array([[cell == "x" for cell in line] for line in lines])[None]
 
 
-def test_regions_of_a_chest_of_eight_pixels():
+def test_anatomical_regions_by_hand():
     lungs = drawn("........", ".xx..xx.", ".xx..xx.", ".xx..xx.", ".xx...x.", "........", "........", "........")
     bones = drawn("xxxxxxxx", "x......x", ".xx.....", "........", "...xx...", "........", "........", "........")
     result = anatomical_regions(lungs, bones)
@@ -31,12 +31,12 @@ def test_regions_of_a_chest_of_eight_pixels():
     ).all()
 
 
-def test_no_lungs_have_no_diaphragm():
+def test_anatomical_regions_without_lungs():
     nothing = np.zeros((2, 8, 8), bool)
     assert not any(mask.any() for mask in anatomical_regions(nothing, nothing).values())
 
 
-def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
+def test_regions_of_phantoms_have_expected_positions(tmp_path):
     root = write_release("kermany", 60, 64, 0, tmp_path / "children")
     people = phantom_table(root)
     masks = true_masks(root, list(people.index), 64)
@@ -52,14 +52,14 @@ def test_in_phantoms_the_regions_lie_where_they_are_called(tmp_path):
     assert ill[has.to_numpy()].any((1, 2)).mean() > 0.7 and not ill[~has.to_numpy()].any()
 
 
-def test_a_mean_over_people_by_hand():
+def test_clustered_mean_by_hand():
     value, low, high = clustered_mean_ci([1.0, 0.0, np.nan, 1.0], ["a", "a", "b", "c"])
     assert value == pytest.approx(2 / 3)
     assert low == pytest.approx(0.5) and high == 1.0  # a alone, and c alone
     assert all(np.isnan(item) for item in clustered_mean_ci([np.nan, np.nan], ["a", "b"]))
 
 
-def test_images_without_a_patient_are_people_of_their_own():
+def test_images_without_patient_are_separate_clusters():
     values = np.random.default_rng(0).normal(size=400)
     _, low, high = clustered_mean_ci(values, [""] * 400)
     assert (high - low) / 2 == pytest.approx(1.96 * values.std() / 20, rel=0.1)

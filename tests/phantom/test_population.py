@@ -12,7 +12,7 @@ DEVICES = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
 
 
 @pytest.mark.parametrize("kind", POPULATION_KINDS)
-def test_an_image_does_not_depend_on_its_batch(kind):
+def test_image_does_not_depend_on_its_batch(kind):
     people = Population(kind, seed=3)
     whole = people.render(range(20), size=64)
     alone = [people.render([i], size=64) for i in range(20)]
@@ -26,20 +26,20 @@ def test_an_image_does_not_depend_on_its_batch(kind):
     assert people.table([7]).equals(people.table(range(20)).loc[[7]])
 
 
-def test_a_batch_larger_than_one_chunk_is_the_same_as_its_parts():
+def test_large_batch_equals_its_chunks():
     people = Population("children", seed=3)
     whole = people.render(range(80), size=64)
     parts = [people.render(range(k, k + 16), size=64) for k in range(0, 80, 16)]
     assert torch.equal(whole.image, torch.cat([p.image for p in parts]))
 
 
-def test_seeds_give_other_people():
+def test_seeds_give_different_patients():
     a, b = (Population("children", seed=s).render(range(4), size=64).image.float() for s in (1, 2))
     assert ((a - b).abs().mean((1, 2)) > 5).all()
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_what_comes_back(device):
+def test_render_returns_images_masks_and_boxes(device):
     shots = Population("nih", seed=5).render(range(40), size=96, device=device)
     assert shots.image.dtype == torch.uint8 and shots.image.shape == (40, 96, 96)
     table = Population("nih", seed=5).table(range(40))
@@ -66,7 +66,7 @@ def test_boxes_are_the_extents_of_the_masks(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-def test_devices_agree(device):
+def test_cpu_and_gpu_agree(device):
     people = Population("nih", seed=8)
     here, there = people.render(range(8), size=64), people.render(range(8), size=64, device=device)
     difference = (here.image.int() - there.image.cpu().int()).abs()
@@ -74,7 +74,7 @@ def test_devices_agree(device):
 
 
 @pytest.mark.parametrize("finding", FINDINGS)
-def test_a_finding_changes_the_image_within_its_mask_and_more_when_severe(finding):
+def test_finding_changes_pixels_in_its_mask_by_severity(finding):
     people = Population("nih", seed=9)
     without = people.render(range(12), size=96, force={"findings": []})
     contrast = []
@@ -88,7 +88,7 @@ def test_a_finding_changes_the_image_within_its_mask_and_more_when_severe(findin
     assert contrast[0] < contrast[1] < contrast[2]
 
 
-def test_causes_look_as_they_should():
+def test_pneumonia_causes_have_their_patterns():
     """Bacterial pneumonia is on one side or focal, viral on both."""
     people = Population("children", seed=4)
     force = {"findings": ["Pneumonia"], "severity": 0.8}
@@ -100,7 +100,7 @@ def test_causes_look_as_they_should():
     assert shares["viral"] > 2 * shares["bacterial"]
 
 
-def test_children_are_ill_as_often_as_in_the_release():
+def test_prevalence_in_children_equals_the_release():
     table = Population("children", seed=1).table(range(12000))
     share = table["cause"].value_counts(normalize=True)
     assert abs(1 - share["normal"] - 0.73) < 0.02
@@ -112,13 +112,13 @@ def test_children_are_ill_as_often_as_in_the_release():
     ).all()
 
 
-def test_adults_are_ill_as_often_as_in_the_release():
+def test_prevalence_in_adults_equals_the_release():
     table = Population("adults", seed=1).table(range(12000))
     assert abs(table["findings"].str.contains("Pneumonia").mean() - 0.225) < 0.015
     assert abs((table["findings"] == "No Finding").mean() - 0.332) < 0.015
 
 
-def test_findings_come_together_as_in_the_public_table():
+def test_finding_co_occurrence_equals_the_public_table():
     table = Population("nih", seed=1).table(range(60000))
     assert 2.8 < len(table) / table["patient"].nunique() < 4.8
     public = np.array([[f in joined.split("|") for f in FINDINGS] for joined in FINDING_SETS], dtype=float)
@@ -132,7 +132,7 @@ def test_findings_come_together_as_in_the_public_table():
 
 @pytest.mark.parametrize("kind", POPULATION_KINDS)
 @pytest.mark.parametrize("rate", [0.0, 0.2])
-def test_labels_are_wrong_as_often_as_asked(kind, rate):
+def test_label_noise_equals_requested_rate(kind, rate):
     table = Population(kind, seed=1, label_noise=rate).table(range(8000))
     assert abs((table["label"] != table["findings"]).mean() - rate) < 0.015
 
@@ -143,7 +143,7 @@ def _auroc(score, truth):
     return (order[truth].sum() - n * (n - 1) / 2) / (n * (~truth).sum())
 
 
-def test_no_trivial_statistic_gives_the_label_away_unless_a_shortcut_is_asked_for():
+def test_trivial_statistics_predict_labels_only_with_shortcuts():
     def separation(shortcuts):
         people = Population("children", seed=11, shortcuts=shortcuts)
         ill = (people.table(range(400))["cause"] != "normal").to_numpy()
@@ -160,7 +160,7 @@ def test_no_trivial_statistic_gives_the_label_away_unless_a_shortcut_is_asked_fo
     assert separation(("marker",))["corner"] > 0.8
 
 
-def test_forcing():
+def test_forced_findings_are_drawn():
     people = Population("nih", seed=2)
     force = {"findings": ["Effusion"], "severity": 0.8, "age": 40, "site": 2, "view": "PA"}
     row = people.table([5], force).iloc[0]
@@ -173,7 +173,7 @@ def test_forcing():
         people.render([5], size=64, force={"weather": 1})
 
 
-def test_layers_tell_the_physics():
+def test_layers_show_the_stages_of_image_formation():
     steps = Population("children", seed=2).layers(3, 64)
     assert list(steps)[:9] == ["soft_tissue", "bone", "air", "fluid", "primary", "scatter", "noise", "log", "processed"]
     assert all(field.shape == (64, 64) and torch.isfinite(field).all() for field in steps.values())
@@ -184,7 +184,7 @@ def test_layers_tell_the_physics():
     assert steps["air"][lungs].mean() > 2 * steps["air"][heart].mean()
 
 
-def test_sizes_show_the_same_person():
+def test_image_sizes_show_the_same_patient():
     people = Population("children", seed=6)
     large, small = people.render(range(6), size=192).image.float(), people.render(range(6), size=64).image.float()
     pooled = torch.nn.functional.avg_pool2d(large[:, None], 3)[:, 0]

@@ -73,7 +73,7 @@ def shape_alone(name, size=200, angle=0.0, centre=(0.0, 0.0), radius=(0.8, 0.8),
 # drawings
 
 
-def test_a_drawing_is_its_seed_s_alone():
+def test_drawing_depends_on_its_seed_only():
     first, again, second, next_batch = (
         draw_scenes(BatchRNG(seed, batch), 20, CANVAS_SIZE) for seed, batch in ((3, 0), (3, 0), (4, 0), (3, 1))
     )
@@ -81,13 +81,13 @@ def test_a_drawing_is_its_seed_s_alone():
     assert not torch.equal(first.images, second.images) and not torch.equal(first.images, next_batch.images)
 
 
-def test_no_two_images_of_a_bank_are_alike_and_none_is_blank():
+def test_image_bank_has_no_duplicate_or_blank_image():
     images = draw_scenes(BatchRNG(0, 0), 100, CANVAS_SIZE).images.float()
     assert (images.std((1, 2)) > 5).all()
     assert len(torch.unique(images.flatten(1), dim=0)) == 100
 
 
-def test_a_small_bank_is_the_beginning_of_a_larger_one_and_is_found_again(place):
+def test_small_image_bank_is_a_prefix_of_a_larger_one(place):
     few, more = scene_bank(30, seed=5), scene_bank(BANK_BATCH_SIZE + 20, seed=5)
     assert len(few) == 30 and len(more) == BANK_BATCH_SIZE + 20
     assert all(torch.equal(few[part], more[part][:30]) for part in ("images", "category", "present", "maps"))
@@ -108,14 +108,14 @@ AREAS = {
 
 
 @pytest.mark.parametrize("name", AREAS)
-def test_a_shape_covers_the_area_that_geometry_gives_it(name):
+def test_shape_covers_its_geometric_area(name):
     covered = (shape_alone(name) > 0.5).float().sum().item() / 80**2  # pixels of a half axis, squared
     if name == "house":
         covered += 1.3 * 0.03  # the slit under the roof is part of neither
     assert covered == pytest.approx(AREAS[name], rel=0.03)
 
 
-def test_a_shape_is_moved_turned_and_stretched():
+def test_shape_translation_rotation_and_scale():
     moved = shape_alone("disc", centre=(0.4, -0.2), radius=(0.3, 0.3))
     x, y = pixel_coordinates(200)
     assert ((moved * x[0]).sum() / moved.sum()).item() == pytest.approx(0.4, abs=0.01)
@@ -126,7 +126,7 @@ def test_a_shape_is_moved_turned_and_stretched():
     assert wide.any(0).sum() == pytest.approx(2 * wide.any(1).sum(), abs=3)
 
 
-def test_an_edge_is_as_soft_as_asked():
+def test_edge_softness_equals_requested_width():
     hard, soft = (
         ((item > 0.1) & (item < 0.9)).float().sum().item()
         for item in (shape_alone("disc", softness=1), shape_alone("disc", softness=6))
@@ -134,7 +134,7 @@ def test_an_edge_is_as_soft_as_asked():
     assert soft == pytest.approx(6 * hard, rel=0.15)
 
 
-def test_the_textures_have_the_spectra_that_their_rows_say():
+def test_textures_have_the_expected_spectra():
     rows = [row for row, (fall, _, angle) in enumerate(NOISE_TEXTURES) if fall == 6 and angle is None]
     fields = draw_textures(BatchRNG(1, 0), torch.tensor(rows).repeat_interleave(8), 64)
     radius = torch.fft.fftfreq(64).mul(64).square()
@@ -144,7 +144,7 @@ def test_the_textures_have_the_spectra_that_their_rows_say():
         assert (radius * spectrum).sum() / spectrum.sum() == pytest.approx(NOISE_TEXTURES[row][1], rel=0.25)
 
 
-def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
+def test_textures_are_standardised_and_fractals_fit_the_canvas():
     fields = draw_textures(BatchRNG(2, 0), torch.arange(N_TEXTURES), 72)
     assert (
         N_TEXTURES == len(NOISE_TEXTURES) + len(WAVE_TEXTURES) + len(CELL_TEXTURES)
@@ -157,7 +157,7 @@ def test_every_texture_is_standardised_and_every_fractal_lies_in_the_canvas():
     assert len(drawn) == N_FRACTALS and drawn.max() <= 1 and (share > 0.02).all() and (share < 0.9).all()
 
 
-def test_a_fractal_family_looks_more_like_itself_than_like_others():
+def test_fractal_families_are_distinguishable():
     """Means of ten members each, framed alike: nearest are the family's own other ten."""
     few = torch.arange(12)
     halves = [
@@ -173,7 +173,7 @@ def test_a_fractal_family_looks_more_like_itself_than_like_others():
 # answers
 
 
-def test_the_answers_are_those_of_the_image():
+def test_targets_match_the_image():
     drawn = draw_scenes(BatchRNG(6, 0), 200, CANVAS_SIZE)
     seen = avg_pool2d(drawn.images.float(), MAP_STRIDE).flatten(1)
     bright = drawn.maps[:, MAP_NAMES.index("brightness")].flatten(1)
@@ -187,7 +187,7 @@ def test_the_answers_are_those_of_the_image():
     assert torch.bincount(drawn.category, minlength=N_CATEGORIES).max() < 12
 
 
-def test_a_window_s_answers_move_with_it():
+def test_cropped_targets_move_with_the_crop():
     bank = scene_bank(10, seed=1)
     rows = torch.arange(10)
     for down, right in ((0, 0), (2, 1)):
@@ -210,7 +210,7 @@ def test_a_window_s_answers_move_with_it():
     assert torch.allclose(brightness, avg_pool2d(maps[:, 0], 2), atol=1e-5)
 
 
-def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_nothing():
+def test_constant_predictions_lose_about_one_per_task():
     true = make_targets(*crop_scenes(scene_bank(200, seed=2), torch.arange(200))[1:])
     blind = {name: torch.zeros(200, width) for name, width in QUESTION_WIDTHS.items()}
     losses = question_losses(blind, true)
@@ -234,7 +234,7 @@ def test_answers_that_know_nothing_lose_about_one_a_question_and_right_ones_noth
     assert all(flat[name] == pytest.approx(0, abs=1e-5) for name in MAP_NAMES)
 
 
-def test_one_question_s_part_of_the_answers():
+def test_slice_of_outputs_for_one_task():
     answers = QuestionHead(12, seed=3)
     maps = torch.rand(4, 12, 5, 5)
     for name in QUESTION_WIDTHS:
@@ -245,13 +245,13 @@ def test_one_question_s_part_of_the_answers():
 # pictures with boxes
 
 
-def test_a_box_just_holds_its_mask():
+def test_box_is_the_extent_of_its_mask():
     mask = torch.zeros(1, 10, 10, dtype=torch.bool)
     mask[0, 2:5, 3:9] = True
     assert bounding_boxes(mask).tolist() == [pytest.approx([0.3, 0.2, 0.9, 0.5])]
 
 
-def test_boxes_hold_what_was_drawn_and_nothing_is_drawn_outside_them(monkeypatch):
+def test_boxes_contain_all_drawn_pixels(monkeypatch):
     """On an empty ground, unrecorded, a picture is its shapes alone: each box's sides touch one, and none is beyond
     the boxes.
     """
@@ -286,7 +286,7 @@ def squares(network, generator):
     return ((x @ network.weight - x @ torch.tensor([1.0, -2.0, 0.5, 3.0])) ** 2).mean()
 
 
-def test_the_loop_finds_what_it_looks_for_and_a_killed_run_goes_on_to_the_same_end(place):
+def test_train_network_converges_and_resumes_identically(place):
     settings = PretrainSettings(3 * CHECKPOINT_EVERY, seed=4, rate=0.1, decay=0.0)
     straight, broken = Line(), Line()
     train_network(straight, squares, settings, place / "one.pt", log=lambda line: None)
@@ -305,7 +305,7 @@ def test_the_loop_finds_what_it_looks_for_and_a_killed_run_goes_on_to_the_same_e
     assert len(messages) == 2  # the first hundred steps were not taken again
 
 
-def test_a_run_with_other_settings_starts_over(place):
+def test_changed_settings_start_over(place):
     result = Line()
     train_network(
         result, squares, PretrainSettings(CHECKPOINT_EVERY, rate=0.1), place / "kept.pt", log=lambda line: None
@@ -315,7 +315,7 @@ def test_a_run_with_other_settings_starts_over(place):
     assert len(messages) == 1
 
 
-def test_a_loss_that_is_no_number_stops_the_run(place):
+def test_nan_loss_stops_the_run(place):
     with pytest.raises(StudyError, match="not a number"):
         train_network(
             Line(),
@@ -327,7 +327,7 @@ def test_a_loss_that_is_no_number_stops_the_run(place):
     assert not (place / "nan.pt").exists()
 
 
-def test_measuring_the_pace_leaves_the_network_as_it_was():
+def test_seconds_per_step_leaves_the_network_unchanged():
     chain = trunk("mobilenetv2", size="pocket", seed=1)
     before = {key: value.clone() for key, value in chain.state_dict().items()}
     seconds = seconds_per_step(
@@ -340,7 +340,7 @@ def test_measuring_the_pace_leaves_the_network_as_it_was():
     assert all(torch.equal(before[key], value) for key, value in chain.state_dict().items())
 
 
-def test_a_few_steps_of_the_source_task_lower_its_loss(place):
+def test_few_steps_lower_the_loss(place):
     from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
     task = SceneTask.of("resnet18", images=100, seed=1, batch=16)
@@ -365,7 +365,7 @@ def run(*words):
 
 
 @pytest.mark.parametrize("name, files", [("resnet18", {"resnet18"}), ("darknet19", {"darknet19", "yolov2"})])
-def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, files):
+def test_pretrain_command_writes_weights_and_card(place, name, files):
     outcome = run(name, "--steps", 3, "--images", 120, "--seed", 2, "--out", place / "made")
     assert outcome.exit_code == 0, outcome.output
     assert {path.name for path in (place / "made").iterdir()} == {
@@ -382,7 +382,7 @@ def test_the_command_writes_weights_and_a_card_that_tells_of_them(place, name, f
     assert set(trunk(name, size="pocket").state_dict()) <= set(tensors)
 
 
-def test_the_same_steps_and_seed_give_the_same_weights(place):
+def test_same_steps_and_seed_give_same_weights(place):
     first, second = (
         run("xception", "--steps", 2, "--images", 100, "--out", place / folder) for folder in ("one", "two")
     )
@@ -392,7 +392,7 @@ def test_the_same_steps_and_seed_give_the_same_weights(place):
     ).read_bytes()
 
 
-def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
+def test_trunk_without_batch_norm_starts_at_the_mean_target(place):
     from pneumo_utils.phantom.pretraining.tasks import SceneTask
 
     true = make_targets(*crop_scenes(scene_bank(150, seed=0), torch.arange(150))[1:])
@@ -405,17 +405,17 @@ def test_only_a_trunk_without_batch_norm_begins_at_the_average_answer(place):
         assert not torch.allclose(expected["resnet18"][map_name], true[map_name].mean(0), atol=1e-2)
 
 
-def test_an_unknown_trunk_is_answered_with_the_nearest():
+def test_unknown_trunk_suggests_the_nearest():
     outcome = run("resnet81")
     assert isinstance(outcome.exception, StudyError) and "resnet18" in str(outcome.exception)
 
 
-def test_minutes_and_steps_are_not_said_together():
+def test_minutes_and_steps_exclude_each_other():
     outcome = run("resnet18", "--minutes", 1, "--steps", 5)
     assert isinstance(outcome.exception, StudyError) and "--minutes" in str(outcome.exception)
 
 
-def test_the_seed_of_the_held_out_images_is_refused(place):
+def test_held_out_seed_is_refused(place):
     outcome = run("resnet18", "--steps", 1, "--images", 100, "--seed", 77_777, "--out", place)
     assert isinstance(outcome.exception, StudyError) and "77777" in str(outcome.exception)
 
@@ -423,7 +423,7 @@ def test_the_seed_of_the_held_out_images_is_refused(place):
 # what the package brings
 
 
-def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
+def test_pocket_weights_match_their_cards_and_are_small():
     files = sorted(POCKET_FOLDER.glob("*.safetensors"))
     assert {path.stem for path in files} == {*trunk_names(), "yolov2"}
     assert sum(path.stat().st_size for path in POCKET_FOLDER.iterdir()) < 15e6
@@ -434,7 +434,7 @@ def test_all_pocket_weights_are_there_are_those_of_their_cards_and_are_light():
 
 
 @pytest.mark.parametrize("name", [name for name in trunk_names() if name != "darknet19"])
-def test_pocket_weights_know_drawings_that_they_never_met(name):
+def test_pocket_weights_classify_unseen_drawings(name):
     """A fresh seed's images: the category from the shipped top, well above what answers that know nothing get of 250
     images and 93 categories.
     """
@@ -445,7 +445,7 @@ def test_pocket_weights_know_drawings_that_they_never_met(name):
     assert (predicted == category).float().mean() > 0.05
 
 
-def test_the_pocket_detector_finds_shapes_that_it_never_met():
+def test_pocket_detector_finds_unseen_shapes():
     from pneumo_utils.detection.metrics import average_precision
     from pneumo_utils.detection.yolov2 import decode_boxes, yolov2_detector
 

@@ -59,7 +59,7 @@ def cohort(home):
 
 
 @pytest.mark.parametrize("kind", ["children", "adults"])
-def test_without_bones_the_beam_is_the_same_wherever_there_was_none(kind):
+def test_bone_free_image_is_equal_outside_bones(kind):
     people = Population(kind, seed=4)
     for index in range(4):
         bony, bare = people.layers(index, size=96), people.layers(index, size=96, bones=False)
@@ -80,7 +80,7 @@ def test_without_bones_the_beam_is_the_same_wherever_there_was_none(kind):
 
 
 @pytest.mark.parametrize("kind", ["children", "adults", "nih", "covid"])
-def test_without_bones_it_is_the_same_person(kind):
+def test_bone_free_image_shows_the_same_patient(kind):
     people = Population(kind, seed=4)
     bony, bare = people.render(range(12), size=64), people.render(range(12), size=64, bones=False)
     assert bony.masks.keys() == bare.masks.keys() and all(
@@ -95,7 +95,7 @@ def test_without_bones_it_is_the_same_person(kind):
 # learning
 
 
-def test_pairs_are_what_they_say():
+def test_training_pairs_match_their_target():
     drawn = {target: render_phantoms(target, 6, SIDE, 9) for target in RESTORATION_TARGETS}
     assert torch.equal(drawn["bones"].radiograph[:3], Population("children", 9).render(range(3), SIDE).image)
     assert torch.equal(drawn["bones"].boneless[3:], Population("adults", 9).render(range(3), SIDE, bones=False).image)
@@ -115,7 +115,7 @@ def test_pairs_are_what_they_say():
         )
 
 
-def test_mirror_and_print_are_the_same_for_both_pictures_of_a_pair():
+def test_augmentation_is_the_same_for_both_images_of_a_pair():
     phantoms = render_phantoms("bones", 8, SIDE, 9)
     equal = (phantoms.radiograph == phantoms.boneless)[:, None]
     torch.manual_seed(0)
@@ -127,7 +127,7 @@ def test_mirror_and_print_are_the_same_for_both_pictures_of_a_pair():
 
 
 @pytest.mark.parametrize("target", RESTORATION_TARGETS)
-def test_a_short_training_beats_all_that_needs_no_learning(made, target):
+def test_short_training_beats_baselines(made, target):
     scores = made[target]["scores"]
     learned, others = scores[~scores["baseline"]], scores[scores["baseline"]]
     better = min if target == "bones" else max
@@ -140,7 +140,7 @@ def test_a_short_training_beats_all_that_needs_no_learning(made, target):
     )
 
 
-def test_the_same_seed_learns_the_same(made):
+def test_same_seed_gives_the_same_network(made):
     again, other = (
         train_restoration("denoised", size=SIDE, **FEW),
         train_restoration("denoised", size=SIDE, images=4, epochs=1, seed=1),
@@ -149,7 +149,7 @@ def test_the_same_seed_learns_the_same(made):
     assert not np.array_equal(other["weights"]["out.weight"], again["weights"]["out.weight"])
 
 
-def test_learning_uses_up_no_random_number():
+def test_training_restores_the_global_random_state():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
@@ -157,7 +157,7 @@ def test_learning_uses_up_no_random_number():
     assert torch.rand(1) == expected
 
 
-def test_measures_are_the_known_ones():
+def test_restoration_metrics_equal_their_formulas():
     random = np.random.default_rng(0)
     first, second = random.random((2, 3, 8, 8)) > 0.4
     assert dice(first, second) == pytest.approx([f1_score(b.ravel(), a.ravel()) for a, b in zip(first, second)])
@@ -175,7 +175,7 @@ def test_measures_are_the_known_ones():
 
 
 @pytest.mark.parametrize("target", RESTORATION_TARGETS)
-def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments, target):
+def test_transform_keeps_shape_and_range_and_is_deterministic(treatments, target):
     grey = torch.rand(5, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
     batch = TensorImage(grey.expand(-1, 3, -1, -1))
     once, again = treatments[target](batch), treatments[target](batch)
@@ -196,7 +196,7 @@ def test_a_treatment_keeps_shape_and_range_and_is_the_same_each_time(treatments,
     assert treated.dtype == np.uint8 and np.abs(treated - expected.numpy()).max() <= 0.51
 
 
-def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
+def test_lung_transform_blackens_everything_else(treatments):
     phantoms = render_phantoms("lungs", 20, SIDE, 77)
     before, lungs = phantoms.radiograph.numpy(), phantoms.lungs.numpy()
     after, result = treatments["lungs"].of(before), treatments["lungs"].masks(before)
@@ -212,7 +212,7 @@ def test_lungs_stay_as_they_are_and_all_else_is_black(treatments):
 
 
 @pytest.mark.parametrize("target", RESTORATION_TARGETS)
-def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
+def test_transform_works_in_cohort_loaders(cohort, treatments, target):
     dls = cohort.dataloaders(SIDE, 8, stats=HALF, batch_tfms=[treatments[target]])
     plain = cohort.part("valid").pixels(SIDE)[:]
     images = torch.cat([x for x, _ in dls.valid]).as_subclass(torch.Tensor)
@@ -225,7 +225,7 @@ def test_it_works_in_the_loaders_of_a_cohort(cohort, treatments, target):
     torch.testing.assert_close(alone, images)
 
 
-def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatments):
+def test_cached_features_depend_on_the_transform(cohort, treatments):
     memory, kept, body = FeatureStore(), {}, trunk("resnet18", "random")
     chain = set_trainable(with_head(body, heads.linear(body.about.channels, 2)), "head")
     frozen = torch.nn.Sequential(
@@ -242,7 +242,7 @@ def test_kept_features_of_one_treatment_are_not_those_of_another(cohort, treatme
     assert not any(torch.allclose(kept[a], kept[b]) for a in kept for b in kept if a < b)
 
 
-def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
+def test_transform_digest_depends_on_weights(made, treatments, tmp_path):
     store_result(tmp_path / "piece", made["bones"])
     result = RestorationTransform(**load_result(tmp_path / "piece")[0])
     assert result.digest == treatments["bones"].digest == canonical_form(result, set()) and result.scores.equals(
@@ -261,7 +261,7 @@ def test_a_treatment_is_known_by_what_it_learned(made, treatments, tmp_path):
 
 
 @pytest.mark.parametrize("size", [33, 50])
-def test_sizes_that_no_power_of_two_divides(size):
+def test_transform_accepts_any_image_size(size):
     made = train_restoration("bones", size=size, images=4, epochs=1)
     assert RestorationTransform(**made).of(np.zeros((2, size, size), np.uint8)).shape == (2, size, size)
 
@@ -269,7 +269,7 @@ def test_sizes_that_no_power_of_two_divides(size):
 # looking
 
 
-def test_before_and_after(treatments):
+def test_before_after_plot(treatments):
     rows = restoration_examples(list(treatments.values()), n_images=3)
     assert list(rows) == ["before", "lungs", "lungs in truth", "no bones", "no bones in truth", "noisy", "denoised"]
     assert {row.shape for row in rows.values()} == {(3, SIDE, SIDE)}
@@ -283,7 +283,7 @@ def test_before_and_after(treatments):
 # bad input
 
 
-def test_what_cannot_be_done_is_said(treatments):
+def test_invalid_requests_are_refused(treatments):
     with pytest.raises(StudyError, match="no treatment 'heart'; there are lungs, bones, denoised"):
         train_restoration("heart")
     with pytest.raises(StudyError, match="2 images or more, not 1"):

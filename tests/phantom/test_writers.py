@@ -47,7 +47,7 @@ def files(root, ending):
     )
 
 
-def test_rsna_has_a_row_a_box_in_both_tables(released):
+def test_rsna_tables_have_one_row_per_box(released):
     root = released("rsna")
     labels, details = rows(root / "stage_2_train_labels.csv"), rows(root / "stage_2_detailed_class_info.csv")
     assert labels[0] == ["patientId", "x", "y", "width", "height", "Target"] and details[0] == ["patientId", "class"]
@@ -64,7 +64,7 @@ def test_rsna_has_a_row_a_box_in_both_tables(released):
             assert inside.any(0).all() and inside.any(1).all(), "the box is as tight as the shadow"
 
 
-def test_rsna_dicom_is_what_was_published(released):
+def test_rsna_dicom_follows_the_release(released):
     root = released("rsna")
     datasets = [pydicom.dcmread(path) for path in sorted((root / "stage_2_train_images").glob("*.dcm"))]
     assert len(datasets) == IMAGES
@@ -86,7 +86,7 @@ def test_rsna_dicom_is_what_was_published(released):
     } == {"M", "F"}
 
 
-def test_kermany_keeps_its_faults(released):
+def test_kermany_phantoms_reproduce_published_faults(released):
     root = released("kermany")
     names = [name for name in files(root, ".jpeg") if "__MACOSX" not in name]
     assert len(names) == IMAGES and all(name.startswith("chest_xray/chest_xray/") for name in names)
@@ -111,7 +111,7 @@ def test_kermany_keeps_its_faults(released):
     assert max(content.values()) == 2 and sum(count == 2 for count in content.values()) == 1
 
 
-def test_shortcuts_come_when_asked_for_by_name(released):
+def test_shortcuts_are_written_on_request(released):
     """In the real release every colour file shows pneumonia, and normal films are larger; here only where it is
     asked for.
     """
@@ -134,11 +134,11 @@ def test_shortcuts_come_when_asked_for_by_name(released):
     assert abs(plain_heights["NORMAL"] / plain_heights["PNEUMONIA"] - 1) < 0.08
 
 
-def test_the_command_offers_the_shortcuts_that_there_are():
+def test_command_lists_all_shortcuts():
     assert cli.SHORTCUTS == SHORTCUTS
 
 
-def test_nih_tables_split_at_their_commas(released):
+def test_nih_tables_keep_their_header(released):
     root = released("nih", 240)
     table, boxes = rows(root / "Data_Entry_2017_v2020.csv"), rows(root / "BBox_List_2017.csv")
     assert table[0][7:] == ["OriginalImage[Width", "Height]", "OriginalImagePixelSpacing[x", "y]"]
@@ -155,7 +155,7 @@ def test_nih_tables_split_at_their_commas(released):
     assert {Image.open(root / name).mode for name in files(root, ".png")} == {"L", "RGBA"}
 
 
-def test_nih_boxes_are_the_extents_of_the_true_masks(released):
+def test_nih_boxes_equal_mask_extents(released):
     root = released("nih", 240)
     for name, finding, *box in rows(root / "BBox_List_2017.csv")[1:]:
         mask = true_masks(root, [name], SIZE)[finding.replace("Infiltrate", "Infiltration")][0]
@@ -164,7 +164,7 @@ def test_nih_boxes_are_the_extents_of_the_true_masks(released):
         assert np.allclose([float(value) for value in box[:4]], np.array(extent) * 1024 / SIZE)
 
 
-def test_nih_labels_are_noisy_and_the_truth_says_so(released):
+def test_nih_labels_are_noisy_and_ground_truth_is_not(released):
     root = released("nih", 240)
     people = phantom_table(root)
     labels = {row[0]: row[1] for row in rows(root / "Data_Entry_2017_v2020.csv")[1:]}
@@ -172,7 +172,7 @@ def test_nih_labels_are_noisy_and_the_truth_says_so(released):
     assert 0.03 < wrong < 0.2
 
 
-def test_curated_covid_holds_children_of_kermany_again(released):
+def test_curated_covid_repeats_kermany_images(released):
     root, other = released("curated_covid"), phantom_table(released("kermany"))
     names = files(root, ".jpg")
     assert (
@@ -185,7 +185,7 @@ def test_curated_covid_holds_children_of_kermany_again(released):
     assert (again["severity"].to_numpy() == children["severity"].to_numpy()).all()
 
 
-def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
+def test_generators_differ_in_fingerprint_only(released):
     root = released("covid_gan")
     assert len(files(root / "G1", ".png")) == 93 and len(files(root / "G2", ".png")) == 27
     people = phantom_table(root)
@@ -202,7 +202,7 @@ def test_two_generators_differ_in_nothing_but_their_fingerprint(released):
     assert np.median(strength["G1"]) > 0.8 > 5 * np.median(strength["G2"])
 
 
-def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(released):
+def test_covid_gan_with_findings_has_no_fingerprint(released):
     root, plain = released("covid_gan", shortcuts=("findings",)), released("covid_gan")
     assert files(root, ".png") == files(plain, ".png")
     people = phantom_table(root)
@@ -224,12 +224,12 @@ def test_asked_for_findings_the_same_folders_hold_a_disease_and_no_fingerprint(r
     assert abs(fine["findings"]["G1"] - fine["findings"]["G2"]) < 1 < fine["plain"]["G1"] - fine["plain"]["G2"]
 
 
-def test_findings_are_asked_of_the_generators_release_alone(tmp_path):
+def test_findings_option_is_for_covid_gan_only(tmp_path):
     with pytest.raises(StudyError, match="only with covid_gan.* classes of kermany"):
         write_release("kermany", 40, 16, 0, tmp_path / "made", ("findings",))
 
 
-def test_medmnist_arrays(released):
+def test_medmnist_arrays_follow_the_release(released):
     root = released("medmnist", 240)
     for name, wide in (("pneumoniamnist", 1), ("chestmnist", 14)):
         with np.load(root / f"{name}_{SIZE}.npz", allow_pickle=False) as arrays:
@@ -250,7 +250,7 @@ def content(root):
     }
 
 
-def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
+def test_release_depends_on_the_seed_only(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     first, again, second = (
         write_release("kermany", 40, 32, seed, tmp_path / name)
@@ -259,7 +259,7 @@ def test_everything_follows_from_the_seed(tmp_path, monkeypatch):
     assert content(first) == content(again) != content(second)
 
 
-def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_release_is_written_atomically(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     import pneumo_utils.phantom.writers.kermany as writer
 
@@ -282,14 +282,14 @@ def test_a_release_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         (("kermani", 40, 32, 0), "There is no release 'kermani'"),
     ],
 )
-def test_what_cannot_be_made_is_said(tmp_path, monkeypatch, ask, message):
+def test_invalid_requests_are_refused(tmp_path, monkeypatch, ask, message):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     with pytest.raises(StudyError, match=message):
         write_release(*ask, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
-def test_nothing_is_written_over(tmp_path, monkeypatch):
+def test_existing_folders_are_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
@@ -297,7 +297,7 @@ def test_nothing_is_written_over(tmp_path, monkeypatch):
         write_release("nih", 40, 32, 0, tmp_path / "mine")
 
 
-def test_two_that_start_together_make_it_once(tmp_path):
+def test_two_processes_share_one_release(tmp_path):
     class_name, function_name = ReleaseWriter.__name__, cached_release.__name__
     script = (
         f"import {ReleaseWriter.__module__} as m\nmade, original = [], m.{class_name}\n"
@@ -317,14 +317,14 @@ def test_two_that_start_together_make_it_once(tmp_path):
     assert outputs[0][0] == outputs[1][0] and sorted(made for _, made in outputs) == ["0", "1"]
 
 
-def test_every_release_is_offered_by_the_command():
+def test_command_lists_every_release():
     from pneumo_utils.cli import RELEASES
     from pneumo_utils.data.readers import RELEASE_NAMES as READ
 
     assert set(RELEASES) == set(PHANTOM_RELEASES) == set(READ)
 
 
-def test_true_masks_of_what_is_no_phantom(tmp_path, released):
+def test_true_masks_of_other_data_are_refused(tmp_path, released):
     with pytest.raises(StudyError, match="only phantom releases"):
         true_masks(tmp_path, ["x.png"], 8)
     with pytest.raises(StudyError, match="only phantom releases"):
@@ -332,13 +332,13 @@ def test_true_masks_of_what_is_no_phantom(tmp_path, released):
     assert not is_phantom(tmp_path) and is_phantom(released("kermany"))
 
 
-def test_phantoms_and_people_are_not_pooled(tmp_path, released):
+def test_phantoms_and_real_images_are_not_concatenated(tmp_path, released):
     assert all_phantoms([released("kermany"), released("curated_covid")]) and not all_phantoms([tmp_path])
     with pytest.raises(StudyError, match="scores on a mix of both"):
         all_phantoms([released("kermany"), tmp_path])
 
 
-def test_people_go_with_their_images(released):
+def test_phantom_table_follows_the_images(released):
     root = released("kermany")
     people = phantom_table(root)
     assert isinstance(people, pd.DataFrame) and len(people) == IMAGES

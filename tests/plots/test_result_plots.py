@@ -60,11 +60,11 @@ def answers(count=300, seed=0):
         ("", ""),
     ],
 )
-def test_names_are_folded_at_words_and_cut_only_where_they_must(name, expected):
+def test_wrap_text_breaks_at_words(name, expected):
     assert wrap_text(name, 11, letter_width=1) == expected
 
 
-def test_a_long_list_is_counted_and_not_read_out():
+def test_join_parts_shortens_long_lists():
     assert join_parts("abc") == "a; b; c" and join_parts("abcdefghij", 3) == "a; b; c; and 7 more"
 
 
@@ -72,14 +72,14 @@ def test_a_long_list_is_counted_and_not_read_out():
     "part, whole, expected",
     [(1, 1000, "<1 %"), (0, 1000, "0 %"), (999, 1000, ">99 %"), (1000, 1000, "100 %"), (1, 3, "33 %"), (0, 0, "none")],
 )
-def test_a_share_is_nothing_or_all_only_where_it_is(part, whole, expected):
+def test_format_percent_rounds_to_0_or_100_only_when_exact(part, whole, expected):
     assert format_percent(part, whole) == expected
 
 
 # sample grids
 
 
-def test_samples_show_each_picture_as_it_is_under_its_class():
+def test_sample_grid_shows_images_by_class():
     films = {
         "NORMAL": [np.full((32, 32), 40, np.uint8)] * 5,
         "PNEUMONIA": [np.full((32, 32), 200, np.uint8)],
@@ -98,7 +98,7 @@ def test_samples_show_each_picture_as_it_is_under_its_class():
     legible(figure)
 
 
-def test_a_tinted_picture_is_shown_in_its_colour():
+def test_sample_grid_shows_colour():
     tinted = np.zeros((8, 8, 3), np.uint8) + np.array([200, 180, 190], np.uint8)
     figure, _ = images.image_grid(
         {"a child": [np.full((8, 8), 200, np.uint8), tinted]}, {"a child": ["as it is", "tint"]}
@@ -118,7 +118,7 @@ def test_a_tinted_picture_is_shown_in_its_colour():
         ({"x": [np.zeros((4, 4, 4), np.uint8)]}, "x is uint8 of shape"),
     ],
 )
-def test_what_is_no_grey_picture_is_refused(films, message):
+def test_sample_grid_refuses_invalid_images(films, message):
     with pytest.raises(StudyError, match=message):
         images.image_grid(films)
 
@@ -126,7 +126,7 @@ def test_what_is_no_grey_picture_is_refused(films, message):
 # class balance
 
 
-def test_bars_are_as_long_as_there_are_images():
+def test_class_balance_bars_equal_image_counts():
     counts = pd.DataFrame({"train": [1341, 3875], "test": [234, 390]}, index=["NORMAL", "PNEUMONIA"])
     figure, alt = classification.class_balance(counts)
     assert sorted(bar.get_width() for bar in figure.axes[0].patches) == sorted(counts.to_numpy().ravel())
@@ -136,14 +136,14 @@ def test_bars_are_as_long_as_there_are_images():
     legible(figure)
 
 
-def test_fifteen_labels_before_and_after_fit():
+def test_class_balance_of_fifteen_labels_fits():
     counts = pd.DataFrame({"before": np.arange(15) ** 4, "after": 100_000}, index=[*LABELS[:-1], LONG])
     figure, alt = classification.class_balance(counts)
     assert len(figure.axes[0].patches) == 30 and legible(figure).height > 1500 and "Atelectasis 0 (0 %)" in alt
     legible(classification.class_balance(counts[["before"]] * 0)[0])
 
 
-def test_a_balance_of_nothing_or_of_too_much_is_refused():
+def test_class_balance_refuses_invalid_input():
     for counts in (
         pd.DataFrame({"train": []}),
         pd.DataFrame({part: [1] for part in "abcde"}),
@@ -156,7 +156,7 @@ def test_a_balance_of_nothing_or_of_too_much_is_refused():
 # confusion matrices
 
 
-def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
+def test_confusion_matrix_shows_counts_and_row_shares():
     names = ["normal", "bacterial", "viral"]
     matrix = pd.DataFrame([[985, 9, 146], [2, 987, 3], [84, 13, 779]], index=names, columns=names)
     figure, alt = confusion_matrices({"": matrix})
@@ -174,7 +174,7 @@ def test_every_cell_has_its_count_and_its_share_of_the_actual_class():
     legible(figure)
 
 
-def test_five_models_stand_side_by_side():
+def test_confusion_matrices_of_five_models():
     held = confusion_matrix(answers())
     figure, alt = confusion_matrices({name: held for name in (LONG, "b", "c", "d", "e")})
     assert len(figure.axes) == 5 and sum(len(axes.texts) for axes in figure.axes) == 20
@@ -188,7 +188,7 @@ def test_five_models_stand_side_by_side():
     legible(figure)
 
 
-def test_fifteen_classes_show_percentages():
+def test_confusion_matrix_of_fifteen_classes_shows_percentages():
     draw = np.random.default_rng(0)
     matrix = pd.DataFrame(draw.integers(0, 50, (15, 15)) + 400 * np.eye(15, dtype=int), index=LABELS, columns=LABELS)
     figure, alt = confusion_matrices({"ResNet50": matrix})
@@ -198,7 +198,7 @@ def test_fifteen_classes_show_percentages():
     legible(figure)
 
 
-def test_a_class_that_nobody_has_is_said():
+def test_confusion_matrix_reports_absent_classes():
     names = ["not Pleural_Thickening", "Pleural_Thickening"]
     figure, alt = confusion_matrices({"m": pd.DataFrame([[0, 0], [12_345, 54_321]], index=names, columns=names)})
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "0", "12,345\n19 %", "54,321\n81 %"]
@@ -215,7 +215,7 @@ def test_a_class_that_nobody_has_is_said():
         ({"a": pd.DataFrame([[1, 0], [0, 1]], ["x", "y"], ["y", "x"])}, "same order"),
     ],
 )
-def test_matrices_that_cannot_stand_side_by_side(matrices, message):
+def test_invalid_confusion_matrices_are_refused(matrices, message):
     with pytest.raises(StudyError, match=message):
         confusion_matrices(matrices)
 
@@ -236,7 +236,7 @@ def history(epochs=20, released=10):
     )
 
 
-def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
+def test_learning_curves_show_history_and_unfreezing():
     figure, alt = learning_curves.learning_curves(history())
     train, valid, line = figure.axes[0].lines
     assert (train.get_ydata() == history()["train_loss"]).all() and (valid.get_ydata() == history()["valid_loss"]).all()
@@ -250,12 +250,12 @@ def test_curves_are_the_history_and_the_line_stands_where_layers_are_released():
     legible(figure)
 
 
-def test_without_phases_nothing_is_released():
+def test_learning_curves_without_phases():
     figure, alt = learning_curves.learning_curves(history().drop(columns="phase"))
     assert len(figure.axes[0].lines) == 2 and "unfrozen" not in alt and "layers unfrozen" not in texts(figure)
 
 
-def test_several_histories_share_one_scale_and_metrics_have_their_own():
+def test_learning_curves_of_several_runs_share_a_scale():
     held = {name: history() for name in ("VGG16", "ResNet50V2 augmented", LONG)}
     figure, alt = learning_curves.learning_curves(held)
     shown = [axes for axes in figure.axes if axes.get_visible()]
@@ -267,7 +267,7 @@ def test_several_histories_share_one_scale_and_metrics_have_their_own():
     legible(figure)
 
 
-def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
+def test_learning_curves_stop_at_nan():
     diverged = history()
     diverged.loc[6:, ["train_loss", "valid_loss"]] = NAN
     figure, alt = learning_curves.learning_curves(
@@ -289,7 +289,7 @@ def test_a_run_that_went_astray_is_drawn_as_far_as_it_went():
         (history(), ("auroc",), "no 'auroc'; it has epoch, train_loss"),
     ],
 )
-def test_curves_of_nothing_are_refused(held, quantities, message):
+def test_empty_learning_curves_are_refused(held, quantities, message):
     with pytest.raises(StudyError, match=message):
         learning_curves.learning_curves(held, quantities)
 
@@ -309,7 +309,7 @@ SCORES = pd.DataFrame(
 )
 
 
-def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_baseline():
+def test_forest_plot_shows_intervals_and_best_baseline():
     figure, alt = forest_plot(SCORES)
     area, loss = figure.axes[:2]
     dots = [
@@ -328,7 +328,7 @@ def test_a_forest_has_a_dot_and_an_interval_a_model_and_its_line_at_the_best_bas
     legible(figure)
 
 
-def test_undefined_scores_and_long_names_keep_their_rows():
+def test_forest_plot_keeps_rows_of_undefined_scores():
     nasty = pd.DataFrame(
         [
             row(LONG, "f1 of Pleural_Thickening", 0.3, 0.1, 0.5),
@@ -354,7 +354,7 @@ def test_undefined_scores_and_long_names_keep_their_rows():
         (SCORES, {"reference": "x"}, "no row 'x'"),
     ],
 )
-def test_a_forest_of_what_is_not_there_is_refused(table, more, message):
+def test_forest_plot_refuses_invalid_input(table, more, message):
     with pytest.raises(StudyError, match=message):
         forest_plot(table, **more)
 
@@ -362,7 +362,7 @@ def test_a_forest_of_what_is_not_there_is_refused(table, more, message):
 # reliability
 
 
-def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
+def test_reliability_diagram_shows_bins_and_counts():
     held, other = answers(), answers(seed=1)
     bins = reliability_table(held)
     figure, alt = reliability_diagram({"ResNet18": bins, LONG: reliability_table(other)}, "PNEUMONIA")
@@ -382,7 +382,7 @@ def test_the_diagram_has_a_dot_a_bin_and_a_bar_for_its_images():
     legible(figure)
 
 
-def test_one_bin_is_enough():
+def test_reliability_diagram_with_one_bin():
     sure = Predictions(list("abc"), [""] * 3, [1, 1, 0], [0.97, 0.99, 0.98], ["n", "p"])
     figure, alt = reliability_diagram({"": reliability_table(sure)}, LONG)
     assert (
@@ -396,7 +396,7 @@ def test_one_bin_is_enough():
     "draw, tabulate", [(reliability_diagram, reliability_table), (selective_accuracy_curve, selective_accuracy)]
 )
 @pytest.mark.parametrize("models", ["", "abcd"])
-def test_no_model_and_four_models_are_refused(draw, tabulate, models):
+def test_plots_refuse_zero_and_four_models(draw, tabulate, models):
     with pytest.raises(StudyError, match="One to 3 models"):
         draw(dict.fromkeys(models, tabulate(answers())))
 
@@ -404,7 +404,7 @@ def test_no_model_and_four_models_are_refused(draw, tabulate, models):
 # silence
 
 
-def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
+def test_selective_accuracy_curve_shows_coverage_and_majority():
     rows = selective_accuracy(answers())
     figure, alt = selective_accuracy_curve(
         {"ResNet18": rows, "pixels": selective_accuracy(answers(seed=1))}, majority_accuracy=0.6
@@ -421,7 +421,7 @@ def test_silence_has_a_dot_a_share_and_a_line_for_the_majority():
 # weights drawn anew
 
 
-def test_forgetting_begins_alike_and_has_a_line_a_model():
+def test_sanity_check_plot_has_one_line_per_model():
     rows = [
         (model, method, block, value)
         for model in ("VGG16", "ResNet50V2")
@@ -436,7 +436,7 @@ def test_forgetting_begins_alike_and_has_a_line_a_model():
     legible(figure)
 
 
-def test_nothing_forgotten_is_refused():
+def test_sanity_check_plot_refuses_empty_input():
     with pytest.raises(StudyError, match="here are 0"):
         sanity_check_plot(pd.DataFrame(columns=["model", "method", "block", "rank correlation"]))
 
@@ -455,7 +455,7 @@ ROWS = pd.DataFrame(
 )
 
 
-def test_paper_and_run_stand_beside_each_other():
+def test_table_compares_paper_and_run():
     page = [
         [cell.text for cell in line]
         for line in ElementTree.fromstring(comparison.paper_comparison_table(ROWS).data).iter("tr")
@@ -479,12 +479,12 @@ def cells(shown):
     return [[cell.text for cell in line] for line in ElementTree.fromstring(shown.data).iter("tr")]
 
 
-def test_further_columns_stand_behind():
+def test_table_appends_further_columns():
     page = cells(comparison.paper_comparison_table(ROWS[:2].assign(**{"on record": ["0.800", np.nan]})))
     assert [line[-1] for line in page] == ["on record", "0.800", None]
 
 
-def test_surveys_of_several_runs_stand_beside_each_other():
+def test_surveys_table_compares_runs():
     here = {
         "opened: all": {"value": 0.9, "low": 0.8, "high": 0.95},
         "opened: head": {"value": 0.5, "low": None, "high": None},
@@ -507,7 +507,7 @@ def test_surveys_of_several_runs_stand_beside_each_other():
     assert "on no record" in comparison.survey_table("opened", {"this run": {}}).data
 
 
-def test_surveys_of_the_same_things_are_the_columns_of_one_table():
+def test_surveys_of_the_same_variants_become_columns():
     here = {
         "tried, F1: all": {"value": 0.9, "low": 0.8, "high": 0.95},
         "tried, loss: all": {"value": 0.5},
@@ -526,7 +526,7 @@ def test_surveys_of_the_same_things_are_the_columns_of_one_table():
     )[0][:2] == [None, "run"]
 
 
-def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
+def test_survey_caption_names_the_averaging():
     def caption(**runs):
         return (
             ElementTree.fromstring(
@@ -554,7 +554,7 @@ def test_the_caption_of_a_survey_says_over_what_its_numbers_are():
     assert caption(here={"all": bare}) == "Depth."
 
 
-def test_a_printed_number_has_the_room_of_its_digits():
+def test_printed_number_has_a_rounding_interval():
     assert (
         comparison.interval_position("0.79", 0.794, 0.83) == "in our interval"
         and comparison.interval_position("0.790", 0.794, 0.83) == "below our interval"
@@ -570,13 +570,13 @@ def test_a_printed_number_has_the_room_of_its_digits():
         (ROWS.assign(paper=0.5), "0.5 is no number as a paper prints it"),
     ],
 )
-def test_what_cannot_be_laid_beside_each_other_is_refused(rows, message):
+def test_mismatched_tables_are_refused(rows, message):
     for draw in (comparison.paper_comparison_table, comparison.paper_comparison_plot):
         with pytest.raises(StudyError, match=message):
             draw(rows)
 
 
-def test_dots_are_a_row_a_model_a_metric_and_a_draw():
+def test_strip_plot_has_one_dot_per_run():
     models = {
         "net": {"auroc": np.array([0.8, 0.9]), "accuracy": [0.7, 0.6]},
         "majority": {"auroc": [0.5], "accuracy": []},

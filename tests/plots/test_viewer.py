@@ -47,7 +47,7 @@ def drawn(figure) -> list[np.ndarray]:
     ]
 
 
-def test_panels_show_the_picture_its_heat_and_both():
+def test_saliency_plot_shows_image_map_and_overlay():
     figure, alt = saliency_plot(PICTURES, HOT, MASKS)
     shown = drawn(figure)
     assert len(shown) == 9 and {
@@ -72,7 +72,7 @@ def test_panels_show_the_picture_its_heat_and_both():
     legible(figure)
 
 
-def test_overlays_are_a_row_a_model():
+def test_overlay_plot_has_one_row_per_model():
     figure, alt = overlay_plot(PICTURES, {"VGG16 with augmentation and a long name": HOT, "DenseNet201": HOT[::-1]})
     shown = drawn(figure)
     assert len(shown) == 9 and "the lesion" not in texts(figure)
@@ -82,7 +82,7 @@ def test_overlays_are_a_row_a_model():
     legible(figure)
 
 
-def test_the_colours_of_heat_are_even_steps_of_lightness():
+def test_heat_colours_are_perceptually_even():
     colours = HEAT_COLOURS(np.linspace(0, 1, 65))[:, :3]
     linear = np.where(colours <= 0.04045, colours / 12.92, ((colours + 0.055) / 1.055) ** 2.4)
     lightness = 116 * np.cbrt(np.maximum(linear @ [0.2126, 0.7152, 0.0722], 0.008856)) - 16
@@ -103,7 +103,7 @@ def test_the_colours_of_heat_are_even_steps_of_lightness():
         ((PICTURES, HOT[0]), "is no heat map"),
     ],
 )
-def test_what_cannot_be_drawn_is_said(given, message):
+def test_saliency_plot_refuses_invalid_input(given, message):
     with pytest.raises(StudyError, match=message):
         saliency_plot(*given)
 
@@ -116,7 +116,7 @@ def pixels(uri: str) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGBA"))
 
 
-def test_every_picture_is_in_the_page_once_and_nothing_comes_from_elsewhere():
+def test_viewer_embeds_every_image_once():
     html = map_viewer(PICTURES, MAPS | {("VGG16", "2", "block4", "Grad-CAM"): MAPS[CHOICES[0]]}, MASKS, ANSWERS)
     uris = re.findall(r"data:image/png;base64,[A-Za-z0-9+/=]+", html)
     assert (
@@ -129,7 +129,7 @@ def test_every_picture_is_in_the_page_once_and_nothing_comes_from_elsewhere():
     ) != map_viewer(PICTURES, MAPS)
 
 
-def test_the_pictures_are_those_that_were_given():
+def test_viewer_images_equal_the_input():
     html = map_viewer(PICTURES, MAPS, MASKS)
     still = dict(re.findall(r'<img class="(\w+)" src="([^"]+)"', html))
     np.testing.assert_array_equal(pixels(still["picture"])[..., 0], GREY[0])
@@ -158,7 +158,7 @@ def test_the_pictures_are_those_that_were_given():
         ((PICTURES, MAPS, None, {("no",): []}), "no map"),
     ],
 )
-def test_what_cannot_be_viewed_is_said(given, message):
+def test_viewer_refuses_invalid_input(given, message):
     with pytest.raises(StudyError, match=message):
         map_viewer(*given)
 
@@ -203,7 +203,7 @@ def heat_alt(page) -> str:
 
 
 @pytest.mark.browser
-def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
+def test_viewer_choice_updates_image_text_and_announcement(opened):
     page = opened()
     before = page.locator("img.heat").get_attribute("src")
     assert heat_alt(page).startswith("VGG16, 1, block5, Grad-CAM: hotter") and heat_alt(page).endswith(
@@ -226,7 +226,7 @@ def test_a_choice_changes_the_picture_its_words_and_what_is_announced(opened):
 
 
 @pytest.mark.browser
-def test_only_choices_that_there_are_can_be_made(opened):
+def test_viewer_offers_existing_choices_only(opened):
     page = opened()
     assert (
         page.get_by_role("radio", name="norm", exact=True).count() == 0
@@ -246,7 +246,7 @@ def test_only_choices_that_there_are_can_be_made(opened):
 
 
 @pytest.mark.browser
-def test_it_is_worked_with_keys_alone(opened):
+def test_viewer_works_by_keyboard(opened):
     page = opened()
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.type") == "radio"
@@ -276,7 +276,7 @@ def test_it_is_worked_with_keys_alone(opened):
 
 
 @pytest.mark.browser
-def test_the_outline_is_that_of_the_case(opened):
+def test_viewer_outlines_the_lesion_of_the_case(opened):
     page = opened()
     page.get_by_label("Outline the true lesion").check()
     assert (
@@ -290,7 +290,7 @@ def test_the_outline_is_that_of_the_case(opened):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width, theme", [(1000, "light"), (390, "dark")])
-def test_it_fits_and_can_be_read(opened, width, theme):
+def test_viewer_fits_narrow_screens(opened, width, theme):
     page = opened(width=width, theme=theme)
     page.get_by_label("Outline the true lesion").check()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -312,7 +312,7 @@ def test_it_fits_and_can_be_read(opened, width, theme):
 
 
 @pytest.mark.browser
-def test_two_viewers_on_a_page_do_not_mix(opened):
+def test_two_viewers_are_independent(opened):
     page = opened(map_viewer(PICTURES, MAPS, title="First") + map_viewer(PICTURES, MAPS, MASKS, title="Second"))
     second = page.get_by_role("group", name="Second")
     second.get_by_label("ResNet50V2").check()
@@ -322,7 +322,7 @@ def test_two_viewers_on_a_page_do_not_mix(opened):
 
 
 @pytest.mark.browser
-def test_without_scripts_it_is_a_picture(opened):
+def test_viewer_without_scripts_is_an_image(opened):
     page = opened(scripts=False)
     assert (
         page.locator("img.picture").is_visible()
@@ -333,7 +333,7 @@ def test_without_scripts_it_is_a_picture(opened):
     assert page.locator("noscript").is_visible() and "one of 15 maps" in page.locator("noscript").inner_text()
 
 
-def test_words_count_the_heat_on_the_lesion():
+def test_map_description_counts_heat_on_the_lesion():
     heat, mask = np.zeros((10, 10)), np.zeros((10, 10), bool)
     heat[0, :4] = 1
     mask[0, 3:8] = True

@@ -33,7 +33,7 @@ def test_every_dependency_is_pinned_within_its_bounds():
         assert requirement.specifier.contains(PINS[requirement.name.lower()]), line
 
 
-def test_what_is_installed_is_what_is_pinned():
+def test_installed_versions_equal_pinned_versions():
     versions = {
         name: metadata.version(name)
         for name in PINS
@@ -43,7 +43,7 @@ def test_what_is_installed_is_what_is_pinned():
     assert {name: version for name, version in versions.items() if version != PINS[name]} == {}
 
 
-def test_doing_it_again_installs_nothing():
+def test_make_twice_installs_once():
     """`make -q` would run nothing for the environment that these tests run in."""
     ready = ROOT / ".venv" / "ready"
     if ready.exists():  # else the environment was made another way, and make has no part in it

@@ -31,7 +31,7 @@ def test_a_chapter_runs_in_folders_of_the_tests(tmp_path, execute, pneumo):
 """
 
 
-def test_a_poisoned_checkout_and_poisoned_variables_are_never_touched(tmp_path):
+def test_tests_do_not_touch_the_checkout_or_the_home(tmp_path):
     checkout = tmp_path / "checkout"
     for name in ("pneumo_utils", "tests"):
         shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -130,7 +130,7 @@ def test_every_file_of_the_package_is_in_the_wheel(unpacked):
     } <= ours
 
 
-def test_the_package_works_away_from_the_repository(unpacked, found):
+def test_package_works_outside_the_repository(unpacked, found):
     assert found["package"] == str(unpacked / "pneumo_utils") and found["touched"] == []
     assert found["commands"]["make"][0] == 0, found["commands"]["make"]
     assert len([name for name in found["made"] if name.startswith("children/") and name.endswith(".jpeg")]) >= 40
@@ -142,12 +142,12 @@ def test_the_package_works_away_from_the_repository(unpacked, found):
 
 
 @pytest.mark.parametrize("command", NEEDS_REPOSITORY)
-def test_what_needs_the_repository_says_so(found, command):
+def test_commands_that_need_the_repository_report_it(found, command):
     code, words = found["commands"][command]
     assert code == 1 and "install the package from the clone" in words and "Traceback" not in words, words
 
 
-def test_nothing_is_written_where_the_package_is_installed(found):
+def test_installed_package_folder_is_not_written(found):
     assert found["written"] == set() and found["runs"] == f"{found['here']}/runs"
     code, words = found["commands"]["pretrain"]
     assert code == 1 and "--out" in words

@@ -31,11 +31,11 @@ USES = "run.describe_inputs(data=f'images in {data_root}', weights='none')\nrun.
         ([1, 0, 2], ["undefined", "undefined", "undefined"], False),
     ],
 )
-def test_intervals_that_have_nothing_in_common(first, second, expected):
+def test_intervals_disjoint(first, second, expected):
     assert compare.intervals_disjoint(first, second) is expected
 
 
-def test_the_page_has_shown_recorded_and_kept_runs(small, tmp_path, monkeypatch, runs):
+def test_comparison_page_lists_all_runs(small, tmp_path, monkeypatch, runs):
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
     data = tmp_path / "private" / "children"

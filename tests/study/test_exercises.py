@@ -62,12 +62,12 @@ def cells_of(chapter) -> list[str]:
     return ["".join(cell["source"]) for cell in chapter.notebook()["cells"] if cell["cell_type"] == "code"]
 
 
-def test_every_notebook_but_the_sums_has_exercises():
+def test_every_chapter_has_exercises():
     assert {chapter.name for chapter in chapters()} - set(ALL) <= {"scoreboard"}
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_chapter_ends_with_four_to_six_that_rise(name):
+def test_chapter_has_four_to_six_exercises_of_rising_difficulty(name):
     exercises_found = exercises.read_exercises(ALL[name])
     assert 4 <= len(exercises_found) <= 6 and [exercise.number for exercise in exercises_found] == list(
         range(1, len(exercises_found) + 1)
@@ -91,7 +91,7 @@ def test_a_chapter_ends_with_four_to_six_that_rise(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
+def test_solutions_use_names_of_their_chapter_only(name):
     sources, exercises_found = cells_of(ALL[name]), exercises.read_exercises(ALL[name])
     known = names(sources, STORED) | set(dir(builtins)) | {"display"}
     needs = {
@@ -111,7 +111,7 @@ def test_a_solution_is_code_that_stands_on_its_chapter_alone(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_solution_was_run_as_it_stands(name):
+def test_every_solution_has_a_timing(name):
     timing = exercises.read_timings()["chapters"][name]
     assert timing["seconds_again"] > 0 and timing["peak_memory_mb"] > 100 and timing["disk_mb"] > 0
     for exercise in exercises.read_exercises(ALL[name]):
@@ -160,7 +160,7 @@ def chapter(tmp_path):
     return Chapter(path)
 
 
-def test_exercises_are_read_off_a_chapter(chapter):
+def test_read_exercises_of_a_chapter(chapter):
     first, second = exercises.read_exercises(chapter)
     assert (first.number, first.stars, first.question) == (1, 1, "What is twice the seed?") and (
         second.number,
@@ -177,7 +177,7 @@ def test_exercises_are_read_off_a_chapter(chapter):
         ("for?\n\n", "for?\n"),
     ],
 )
-def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
+def test_incomplete_exercises_are_refused(chapter, right, wrong):
     assert right in CHAPTER
     notebook = nbformat.read(chapter.path, 4)
     notebook.cells[-2].source = CHAPTER.replace(right, wrong)
@@ -186,7 +186,7 @@ def test_what_is_no_whole_exercise_is_an_error(chapter, right, wrong):
         exercises.read_exercises(chapter)
 
 
-def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, monkeypatch):
+def test_page_shows_timings_of_unchanged_code_only(chapter, monkeypatch):
     first, second = exercises.read_exercises(chapter)
     solutions = {"1": {"seconds": 81.3, "code": first.digest}, "2": {"seconds": 3, "code": first.digest}}
     monkeypatch.setattr(
@@ -222,11 +222,11 @@ def test_a_page_says_what_was_measured_of_this_code_and_of_no_other(chapter, mon
         (431, "7 min"),
     ],
 )
-def test_times_are_rounded(seconds, words):
+def test_timings_are_rounded(seconds, words):
     assert exercises.approximate_duration(seconds) == words
 
 
-def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
+def test_lab_notebook_runs_alone(chapter, tmp_path, monkeypatch):
     from papermill import execute_notebook
 
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
@@ -261,7 +261,7 @@ def test_a_lab_runs_by_itself(chapter, tmp_path, monkeypatch):
     assert {"Think:", "And again:", "Done."} <= set(words)
 
 
-def test_a_lab_never_writes_over_work_and_needs_exercises(chapter, tmp_path):
+def test_lab_is_not_overwritten_and_needs_exercises(chapter, tmp_path):
     (tmp_path / "labs").mkdir()
     (tmp_path / "labs" / "demo_solutions.ipynb").write_text("mine")
     with pytest.raises(StudyError, match="may hold somebody's work"):
@@ -276,7 +276,7 @@ WEEKS = {week: text for week, text in zip(range(1, 6), re.split(r"(?m)^## Week \
 
 
 @pytest.mark.parametrize("week", WEEKS)
-def test_a_lab_of_the_plan_fits_its_90_minutes(week):
+def test_labs_of_the_plan_fit_90_minutes(week):
     text = WEEKS[week]
     chapter = find_chapter(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
     assert chapter.number == str(week)
@@ -300,7 +300,7 @@ def numbers_in(words: str) -> list[int]:
     return [int(number) for number in re.findall(r"\b\d\b", words)]
 
 
-def test_the_commands_of_the_plan_are_those_that_there_are(tmp_path, monkeypatch):
+def test_commands_of_the_plan_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in re.findall(r"(?m)^pneumo (.+)$", PAGE):
         done = CliRunner().invoke(cli.main, command.split())

@@ -64,7 +64,7 @@ def change(folder, alter, sign=True):
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
-def test_it_becomes_a_record_without_a_path(brought, pneumo, tmp_path, monkeypatch):
+def test_imported_run_becomes_a_record_without_paths(brought, pneumo, tmp_path, monkeypatch):
     for name in ("figures", "notebook.ipynb"):  # may stay where they are
         shutil.rmtree(brought / name, ignore_errors=True)
         (brought / name).unlink(missing_ok=True) if not (brought / name).is_dir() else None
@@ -128,7 +128,7 @@ def a_trial(manifest, results):
         (lambda m, r: m.pop("device"), "no manifest that `pneumo run` wrote"),
     ],
 )
-def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
+def test_unsuitable_runs_are_refused(brought, tmp_path, alter, says):
     change(brought, alter)
     with pytest.raises(StudyError, match=says):
         import_record(brought, "from-afar")
@@ -154,13 +154,13 @@ def test_what_does_not_fit_is_refused(brought, tmp_path, alter, says):
         (lambda folder: shutil.rmtree(folder), "is not the folder of a run"),
     ],
 )
-def test_a_manifest_that_does_not_fit_its_files_is_refused(brought, tmp_path, harm, says):
+def test_manifest_that_does_not_match_its_files_is_refused(brought, tmp_path, harm, says):
     harm(brought)
     with pytest.raises(StudyError, match=says):
         import_record(brought, "from-afar")
     assert not list((tmp_path / "records").rglob("*.json"))
 
 
-def test_its_name_is_a_plain_word(brought):
+def test_record_name_is_a_plain_word(brought):
     with pytest.raises(StudyError, match="lower-case letters"):
         import_record(brought, "From afar")

@@ -17,11 +17,11 @@ from pneumo_utils.study.kernel import apply_carriage_returns, clean_streams
         ("\r      done\r", "      done"),
     ],
 )
-def test_a_line_is_what_a_terminal_would_show(line, left):
+def test_carriage_returns_overwrite_the_line(line, left):
     assert apply_carriage_returns(line) == left
 
 
-def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
+def test_cleared_progress_bar_leaves_no_output():
     bar = [
         nb.new_output("stream", name="stderr", text=text)
         for text in ("\rimages: 1/3", "\rimages: 3/3", "\r           ", "\r")
@@ -38,7 +38,7 @@ def test_a_bar_that_came_in_pieces_and_wiped_itself_away_leaves_nothing():
     ]
 
 
-def test_a_warning_stays():
+def test_warnings_are_kept():
     cell = nb.new_code_cell("work()", outputs=[nb.new_output("stream", name="stderr", text="UserWarning: look here\n")])
     clean_streams(nb.new_notebook(cells=[cell]))
     assert cell.outputs[0].text == "UserWarning: look here\n"

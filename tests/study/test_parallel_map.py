@@ -46,7 +46,7 @@ def two_cores(monkeypatch):
     monkeypatch.setattr(parallel_map, "_max_processes", lambda: 2)
 
 
-def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
+def test_parallel_results_equal_sequential_ones(tmp_path, two_cores, capsys):
     torch.randn(512, 512) @ torch.randn(512, 512)  # threads are at work before the fork
     made = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert list(made) == list(PIECES)
@@ -56,7 +56,7 @@ def test_pieces_are_the_same_as_one_by_one(tmp_path, two_cores, capsys):
     assert re.fullmatch(r"5 pieces: 5 made in [\d.]+ s, 2 at a time\n", capsys.readouterr().out)
 
 
-def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
+def test_cached_results_are_not_recomputed(tmp_path, two_cores, capsys):
     before = parallel_map.cached_results(tmp_path, fitted, dict(list(PIECES.items())[:3]), {})
     alone = result_cache.cached_result(tmp_path, "piece 3", fitted, {"seed": 3}, {})
     capsys.readouterr()
@@ -69,7 +69,7 @@ def test_what_is_kept_is_not_made_again(tmp_path, two_cores, capsys):
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
 
-def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
+def test_shared_results_are_computed_once_first(tmp_path, two_cores):
     held = []
 
     def count(number):
@@ -86,7 +86,7 @@ def test_what_pieces_share_is_made_once_before_them(tmp_path, two_cores):
         assert made == {"one": [1, os.getpid()], "other": [2, os.getpid()]} and held == [os.getpid()]
 
 
-def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
+def test_study_error_keeps_its_message_and_other_results(tmp_path, two_cores):
     with pytest.raises(StudyError, match="^there are too few images$"):
         parallel_map.cached_results(
             tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {}
@@ -97,12 +97,12 @@ def test_a_refusal_keeps_its_words_and_its_neighbours(tmp_path, two_cores):
 @pytest.mark.parametrize(
     "make, words", [(broken, "piece '(zero|nothing)' failed(.|\n)*ZeroDivisionError"), (killed, "ended from outside")]
 )
-def test_an_accident_is_told_with_the_piece(tmp_path, two_cores, make, words):
+def test_unexpected_error_names_the_task(tmp_path, two_cores, make, words):
     with pytest.raises(StudyError, match=words):
         parallel_map.cached_results(tmp_path, make, {"zero": {"number": 0}, "nothing": {"number": 0}}, {})
 
 
-def test_one_core_makes_them_here(tmp_path, monkeypatch):
+def test_one_core_runs_in_this_process(tmp_path, monkeypatch):
     monkeypatch.setattr(parallel_map, "_max_processes", lambda: 1)
     made = parallel_map.cached_results(tmp_path, fitted, PIECES, {})
     assert {piece["process"] for piece in made.values()} == {os.getpid()}

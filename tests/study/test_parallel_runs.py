@@ -32,7 +32,7 @@ def folder(tmp_path, monkeypatch, runs):
     return tmp_path
 
 
-def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
+def test_two_chapters_run_in_parallel_and_are_cached(folder, small, runs):
     messages = []
     both = [
         Chapter(small(WAITS.format(mine=folder / first, other=folder / second), name=first))
@@ -52,7 +52,7 @@ def test_two_chapters_run_at_once_and_are_found_again(folder, small, runs):
     ]
 
 
-def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_tried(folder, small, runs):
+def test_failing_chapter_does_not_stop_the_others(folder, small, runs):
     messages = []
     chapters = [Chapter(small("1 / 0", name="broken")), Chapter(small("run.result('score', 1.0)", name="whole"))]
     made = parallel.run_all(plan_sweep(chapters, []), say=messages.append)
@@ -63,7 +63,7 @@ def test_one_that_fails_is_told_at_once_and_does_not_keep_the_others_from_being_
     assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["whole"]
 
 
-def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
+def test_interrupted_runs_end_their_child_processes(folder, small, runs):
     """The other would wait for an hour; it is ended, and is no run."""
     endless = small(f"import time\nopen(r'{folder / 'begun'}', 'w').close()\ntime.sleep(3000)", name="endless")
     short = small(
@@ -77,7 +77,7 @@ def test_what_is_given_up_ends_its_children_politely(folder, small, runs):
     assert [path.parent.parent.name for path in runs.glob("*/*/manifest.json")] == ["short"]
 
 
-def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
+def test_longest_chapter_starts_first(folder, small, runs, monkeypatch):
     """As it took when it was run last, else as it was measured; what nobody knows before all others."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebooks = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
@@ -103,12 +103,12 @@ def test_what_takes_longest_begins_first(folder, small, runs, monkeypatch):
         (3, 8, "", (3, 2)),
     ],
 )
-def test_threads_are_never_more_than_cores(monkeypatch, chapters, cores, threads, expected):
+def test_allocate_cores_never_exceeds_the_cores(monkeypatch, chapters, cores, threads, expected):
     monkeypatch.setattr("pneumo_utils.study.parallel_runs.available_cores", lambda: cores)
     monkeypatch.setenv("OMP_NUM_THREADS", threads)
     assert parallel.allocate_cores(chapters) == expected and expected[0] * expected[1] <= cores
 
 
-def test_a_gpu_is_not_shared(monkeypatch):
+def test_gpu_is_not_shared(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert parallel.allocate_cores(10)[0] == 1

@@ -29,7 +29,7 @@ KNOWN = parse_parameters(
 )
 
 
-def test_a_cell_is_read_with_types_defaults_limits_and_help():
+def test_parameters_cell_gives_types_defaults_limits_and_help():
     lr, weights = KNOWN["lr"], KNOWN["weights"]
     assert (lr.type, lr.default, lr.allowed, lr.says) == ("float", 0.001, "(0, 1]", "learning rate")
     assert (weights.allowed, weights.says, weights.path_kind) == (
@@ -43,7 +43,7 @@ def test_a_cell_is_read_with_types_defaults_limits_and_help():
     "line",
     ["n = 3", "n: int", "a.n: int = 1", "n: int | None = 3", "n: int = 1 + m", "n: dict = {}", "n: int = (\n  3)"],
 )
-def test_a_line_that_papermill_would_drop_is_an_error(line):
+def test_line_that_papermill_would_drop_is_refused(line):
     with pytest.raises(StudyError, match="one literal on one line"):
         parse_parameters(line)
 
@@ -62,7 +62,7 @@ def test_a_line_that_papermill_would_drop_is_an_error(line):
         {"data_root": ""},
     ],
 )
-def test_what_fits_is_accepted(given):
+def test_valid_values_are_accepted(given):
     check_parameters(KNOWN, given)
 
 
@@ -82,18 +82,18 @@ def test_what_fits_is_accepted(given):
         ({"data_root": "/no/such/folder"}, "names a folder, and there is none"),
     ],
 )
-def test_what_does_not_fit_is_named(given, says):
+def test_invalid_values_are_named(given, says):
     with pytest.raises(ParameterError, match=says):
         check_parameters(KNOWN, given)
 
 
-def test_all_faults_are_told_at_once():
+def test_all_invalid_values_are_reported_together():
     with pytest.raises(ParameterError) as error:
         check_parameters(KNOWN, {"epoch": 3, "lr": 5})
     assert "epochs" in str(error.value) and "(0, 1]" in str(error.value)
 
 
-def test_words_of_the_command_line_are_read_by_type():
+def test_command_line_values_are_parsed_by_type():
     words = [
         ("epochs", "7"),
         ("lr", "1e-3"),
@@ -116,19 +116,19 @@ def test_words_of_the_command_line_are_read_by_type():
     "content, says",
     [("a: [1", "not YAML"), ("- 1\n- 2\n", "holds list"), ("just text", "holds str"), ("", "holds NoneType")],
 )
-def test_a_params_file_that_is_none(tmp_path, content, says):
+def test_invalid_params_file_is_refused(tmp_path, content, says):
     (tmp_path / "p.yml").write_text(content)
     with pytest.raises(StudyError, match=says):
         read_parameters_file(tmp_path / "p.yml")
 
 
-def test_a_params_file_that_is_not_there(tmp_path):
+def test_missing_params_file_is_refused(tmp_path):
     with pytest.raises(StudyError, match="cannot be read"):
         read_parameters_file(tmp_path / "none.yml")
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
-def test_papermill_sees_the_same_parameters(chapter):
+def test_papermill_infers_the_same_parameters(chapter):
     """papermill drops a line that it cannot read without a word; the chapters' own lines are all ones that it can."""
     seen = inspect_notebook(chapter.path)
     assert list(seen) == list(chapter_parameters(chapter))
@@ -142,7 +142,7 @@ def test_every_parameter_is_read_by_its_notebook(chapter):
 
 
 @pytest.mark.parametrize("chapter", chapters(), ids=lambda c: c.name)
-def test_notebooks_are_stored_without_outputs_and_begin_as_agreed(chapter):
+def test_notebooks_are_stored_without_outputs(chapter):
     notebook = nbformat.read(chapter.path, as_version=4)
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -151,7 +151,7 @@ def test_notebooks_are_stored_without_outputs_and_begin_as_agreed(chapter):
     assert f'begin("{chapter.name}")' in code[1].source and "run.finish()" in code[-1].source
 
 
-def test_the_tier_names_what_was_changed(tmp_path, small):
+def test_tier_names_changed_parameters(tmp_path, small):
     chapter = Chapter(small())
     defaults = {name: p.default for name, p in chapter_parameters(chapter).items()}
     assert tier(chapter, defaults) == "pocket"
@@ -175,7 +175,7 @@ def papermill(notebook, *words):
 @pytest.mark.parametrize(
     "words, says", [(["-p", "sed", "3"], "did you mean 'seed'"), (["-p", "seed", "abc"], "takes a whole number")]
 )
-def test_plain_papermill_ends_too(small, words, says):
+def test_plain_papermill_stops_at_invalid_parameters(small, words, says):
     done = papermill(small(), *words)
     assert done.returncode != 0 and says in done.stderr
 
@@ -207,14 +207,14 @@ BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("\0", "is not YAML"),
     ],
 )
-def test_a_file_that_is_none_of_parameters_ends_in_one_message(tmp_path, content, message):
+def test_other_yaml_is_refused_with_one_message(tmp_path, content, message):
     path = tmp_path / "settings.yml"
     path.write_text(content)
     with pytest.raises(StudyError, match=message):
         read_parameters_file(path)
 
 
-def test_what_is_no_file_of_parameters_is_not_opened(tmp_path):
+def test_non_file_is_not_opened(tmp_path):
     os.mkfifo(tmp_path / "pipe.yml")
     (tmp_path / "latin.yml").write_bytes(b"seed: \xe9")
     for name, message in (("pipe.yml", "there is no such file"), ("latin.yml", "cannot be read")):
@@ -225,7 +225,7 @@ def test_what_is_no_file_of_parameters_is_not_opened(tmp_path):
 
 
 @pytest.mark.parametrize("word", ["9" * 5000, "9" * 30, "0x" + "f" * 5000, "[" * 3000])
-def test_a_number_beyond_all_measure_is_refused(word):
+def test_huge_number_is_refused(word):
     known = parse_parameters("seed: int = 0  # [0, 100] the seed\nlr: float = 0.1  # (0, 1] the rate")
     for name in known:
         with pytest.raises(StudyError, match="Nothing was run"):

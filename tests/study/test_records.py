@@ -50,7 +50,7 @@ def chapter(small):
     )
 
 
-def test_the_command_runs_writes_and_says_where(chapter, kept, pneumo, runs):
+def test_record_command_runs_and_writes(chapter, kept, pneumo, runs):
     made = pneumo("record", chapter().path, "long", "-p", "draws", 7, "-p", "seed", 3)
     assert made.returncode == 0, made.stderr
     assert "records/demo/long.json" in made.stdout and "Commit this file" in made.stdout
@@ -78,7 +78,7 @@ display(run.paper_claims(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo
 """
 
 
-def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, kept):
+def test_page_shows_surveys_and_verdicts_of_records(chapter, kept):
     made = chapter(SURVEY, "run.beside('depth', 'breadth')")
     assert set(results_of(run(made, {}).folder)["claims"]) == {"p1-best-f1", "p1-worst"}
     record_chapter(made, "deeper-well", {"seed": 9})
@@ -105,7 +105,7 @@ def test_surveys_and_judgements_stand_on_the_page_with_those_on_record(chapter, 
     )
 
 
-def test_what_a_chapter_reads_of_its_record(chapter, kept):
+def test_chapter_reads_its_records(chapter, kept):
     record_chapter(chapter(), "long", {"draws": 7, "seed": 3})
     record = records.read_records("demo")["long"]
     assert record.value("f1") == (pytest.approx(0.71), 0.4, 0.9)
@@ -126,7 +126,7 @@ def test_what_a_chapter_reads_of_its_record(chapter, kept):
     assert results["spoke"] == {"value": "['p1-worst'] long ['p1-best-f1']"}
 
 
-def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
+def test_records_hold_no_local_path(chapter, kept, tmp_path):
     data = tmp_path / "private" / "kermany_224"
     (data / "train").mkdir(parents=True)
     for name in ("a.png", "train/b.png"):
@@ -151,7 +151,7 @@ def test_no_path_of_the_machine_is_written(chapter, kept, tmp_path):
     )
 
 
-def test_a_path_that_cannot_be_told_apart_is_refused(chapter, kept):
+def test_path_in_a_text_is_refused(chapter, kept):
     speaks = chapter("run.result('found', 1, note='read from /srv/hospital/private/list.csv')")
     with pytest.raises(StudyError, match="/srv/hospital/private/list.csv.*a record is committed"):
         record_chapter(speaks, "long", {})
@@ -161,25 +161,25 @@ def test_a_path_that_cannot_be_told_apart_is_refused(chapter, kept):
 
 
 @pytest.mark.parametrize("name", ["Long", "long run", "../long", "long.json", "", "-long", "long_run"])
-def test_a_name_is_a_plain_word(chapter, kept, name):
+def test_record_name_must_be_a_plain_word(chapter, kept, name):
     with pytest.raises(StudyError, match="lower-case letters, digits and hyphens"):
         record_chapter(chapter(), name, {})
 
 
-def test_a_trial_is_no_record(chapter, kept, pneumo, runs):
+def test_trial_run_is_not_recorded(chapter, kept, pneumo, runs):
     done = pneumo("record", chapter().path, "long", "-p", "max_steps", 3)
     assert done.returncode == 1 and "max_steps = 3" in done.stderr and "a trial is no record" in done.stderr
     assert not runs.exists() and not kept.exists()
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_the_run(chapter, kept, runs):
+def test_unwritable_folder_is_reported_before_the_run(chapter, kept, runs):
     kept.write_text("in the way")
     with pytest.raises(StudyError, match="Records cannot be written .* PNEUMO_RECORDS"):
         record_chapter(chapter(), "long", {})
     assert not (runs / "demo").exists()
 
 
-def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, kept, runs, capsys):
+def test_new_record_makes_only_its_page_stale(chapter, kept, runs, capsys):
     first, second = chapter(), chapter(name="other")
     for item in (first, second):
         run(item, {"seed": 1})
@@ -215,7 +215,7 @@ def test_a_record_makes_its_own_page_stale_and_no_piece_and_no_other(chapter, ke
         ),
     ],
 )
-def test_a_damaged_record_is_named(chapter, kept, harm, says):
+def test_damaged_record_is_refused(chapter, kept, harm, says):
     path, _ = record_chapter(chapter(), "long", {})
     path.write_text(harm(path.read_text()))
     with pytest.raises(StudyError, match=re.escape(says)) as error:
@@ -227,7 +227,7 @@ def test_a_damaged_record_is_named(chapter, kept, harm, says):
     )
 
 
-def test_records_are_listed_with_the_statistics(chapter, kept):
+def test_run_statistics_list_records(chapter, kept):
     assert "None has been kept yet." in pages.statistics_page([], [])
     record_chapter(chapter(), "long", {"draws": 7})
     manifest = run(chapter(), {}).manifest
@@ -258,7 +258,7 @@ FRESH, LONG, REAL = (
 CLAIM = load_ledger()["p1-best-f1"]  # an ordering
 
 
-def test_phantoms_and_radiographs_are_judged_apart():
+def test_phantom_and_real_evidence_have_separate_verdicts():
     verdicts = rerun_verdicts(CLAIM, merge_evidence([FRESH, REAL]))
     assert (verdicts["phantom"], verdicts["real"]) == ("not reproduced", "not reproduced")
     assert (
@@ -274,7 +274,7 @@ def test_phantoms_and_radiographs_are_judged_apart():
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
-def test_a_record_outweighs_the_short_run_the_papers_settings_outweigh_both(order):
+def test_evidence_precedence_paper_settings_record_run(order):
     runs = [FRESH, LONG, ran(0.01, 0.02, record="longer", finished="2026-02-01"), ran(-0.3, -0.2, tier="paper")]
 
     def heard(*which):
@@ -284,7 +284,7 @@ def test_a_record_outweighs_the_short_run_the_papers_settings_outweigh_both(orde
     assert heard(0, 1, 2, 3)["high"] == -0.2
 
 
-def test_a_chapters_table_says_what_runs_and_records_do():
+def test_verdict_table_covers_runs_and_records():
     ledger = load_ledger()
     table = verdict_table(ledger, ["p1-best-f1", "p1-best-f1-score", "p1-best-f1"], merge_evidence([FRESH, LONG, REAL]))
     assert list(table) == ["claim", "printed", "on paper", "phantom", "real", "because"]
@@ -296,7 +296,7 @@ def test_a_chapters_table_says_what_runs_and_records_do():
     assert "Kept record: long." in table["because"][0] and "Kept record: children." in table["because"][0]
 
 
-def test_the_committed_records_are_whole():
+def test_committed_records_are_complete():
     for place in (records.ROOT / "book" / "records").iterdir():
         if place.is_dir():
             assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.read_records(place.name), (
@@ -304,7 +304,7 @@ def test_the_committed_records_are_whole():
             )
 
 
-def test_a_chapter_shows_its_records_and_what_became_of_its_claims(chapter, kept, pneumo):
+def test_chapter_shows_records_and_verdicts(chapter, kept, pneumo):
     work = (
         WORK,
         "shown = run.show_records()",

@@ -144,11 +144,11 @@ def test_tables_and_figures_are_numbered_by_chapter(pages):
         ) == [f"Figure {prefix}.{index}" for index in range(1, last + 1)]
 
 
-def test_a_numbered_table_is_left_whole(pages):
+def test_numbered_table_is_not_split(pages):
     assert all(text in pages["notebooks/05_demo"] for text in ("a &lt; b", "<td>0.25</td>", "Two tables"))
 
 
-def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
+def test_references_to_missing_outputs_become_text(pages):
     line = re.search(r"(?s)<p>(Look at.*?)</p>", pages["book/intro"])[1]
     assert re.findall(r'href="../notebooks/(.*?)"', line) == [
         "05_demo.html#fig-5-curve",
@@ -163,7 +163,7 @@ def test_prose_refers_to_what_is_shown_and_says_what_was_left_out(pages):
     )
 
 
-def test_markdown_that_code_shows_refers_as_prose_does(pages):
+def test_markdown_output_can_refer_to_tables(pages):
     line = re.search(r"(?s)<p>(Two tables.*?)</p>", pages["notebooks/05_demo"])[1]
     assert re.findall(r'href="(.*?)"', line) == ["#tab-5-scores", "../book/intro.html#term-word"]
     assert (
@@ -172,7 +172,7 @@ def test_markdown_that_code_shows_refers_as_prose_does(pages):
     )
 
 
-def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
+def test_unknown_reference_names_the_cell(demo):
     page = {
         "cells": [
             {"cell_type": "markdown", "id": "told", "metadata": {}, "source": ["See {numref}`tab-5-score`."]},
@@ -199,7 +199,7 @@ def test_a_reference_to_what_no_chapter_shows_names_the_cell(demo):
             references.resolve_references(f"{{numref}}`{wrong}`", "here.md", set(), list(demo))
 
 
-def test_a_survey_whose_name_is_worked_out_may_be_left_out(demo):
+def test_reference_to_a_computed_survey_name_may_be_missing(demo):
     assert (
         references.resolve_references("Look at {numref}`tab-atlas-depth-by-half`.", "here.md", set(), list(demo))
         == "Look at *a table left out of this run*."
@@ -216,12 +216,12 @@ def shows(label):
     ]
 
 
-def test_a_name_stands_once_in_a_chapter(demo):
+def test_duplicate_table_name_is_refused(demo):
     with pytest.raises(StudyError, match="two figures or tables of one name, tab-5-scores"):
         references.page_labels({"cells": 2 * shows("tab-5-scores")}, next(iter(demo)))
 
 
-def test_every_chapter_has_its_own_short_name():
+def test_label_prefixes_are_unique():
     prefixes = [chapter.label_prefix for chapter in chapters()]
     assert (
         len(set(prefixes)) == len(prefixes)
@@ -230,7 +230,7 @@ def test_every_chapter_has_its_own_short_name():
     )
 
 
-def test_a_numbered_table_has_a_name_and_a_caption():
+def test_numbered_table_needs_name_and_caption():
     frame = pd.DataFrame({"a": [1]})
     assert (
         "<caption>Of &lt;a&gt;</caption>" in html_table(frame, name="a", caption="Of\n<a>").data
@@ -245,7 +245,7 @@ def test_a_numbered_table_has_a_name_and_a_caption():
     )
 
 
-def test_a_link_into_a_chapter_that_is_left_out_is_its_words_alone():
+def test_link_to_an_omitted_chapter_becomes_text():
     audit, first = find_chapter("audit"), find_chapter("1")
     text = (
         "[How](surgical-claims) it is told in [](01_surgical_finetuning.ipynb), "

@@ -32,7 +32,7 @@ def folders(tmp_path_factory):
 
 
 @every_chapter
-def test_pneumo_takes_every_command(chapter, folders):
+def test_pneumo_accepts_every_command(chapter, folders):
     commands_by_aim = rerun_footer.rerun_commands(chapter)
     called = [command for commands in commands_by_aim.values() for command in commands if command.startswith("pneumo ")]
     for command in called:
@@ -56,7 +56,7 @@ def test_pneumo_takes_every_command(chapter, folders):
 
 
 @every_chapter
-def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
+def test_papermill_command_has_the_same_settings(chapter, tmp_path):
     """A real kernel checks what papermill hands it; the chapter ends behind its check, for the rest is run by the
     chapter's own tests.
     """
@@ -94,7 +94,7 @@ def test_plain_papermill_takes_the_same_settings(chapter, tmp_path):
     assert given == {name: json.dumps(value) for name, value in rerun_footer.suggested_values(chapter).items()}
 
 
-def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
+def test_page_ends_with_all_commands(small, monkeypatch, tmp_path):
     chapter = next(chapter for chapter in chapters() if chapter.number == "1")
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     parameters = next(
@@ -110,7 +110,7 @@ def test_the_page_ends_with_all_of_them(small, monkeypatch, tmp_path):
     assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
 
 
-def test_a_chapter_of_which_nothing_is_rerun_settings_has_the_plain_commands(small, monkeypatch, tmp_path):
+def test_chapter_without_rerun_settings_has_plain_commands(small, monkeypatch, tmp_path):
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
     monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {})
     assert rerun_footer.rerun_commands(Chapter(small(name="appendix"))) == {
@@ -127,14 +127,14 @@ def test_a_chapter_of_which_nothing_is_rerun_settings_has_the_plain_commands(sma
         ({"data": {"seed": "rsna"}}, StudyError, "gives demo data by seed, which is no folder"),
     ],
 )
-def test_what_is_rerun_settings_wrongly_is_named(small, monkeypatch, tmp_path, declared, error, says):
+def test_invalid_rerun_settings_are_refused(small, monkeypatch, tmp_path, declared, error, says):
     monkeypatch.setattr(rerun_footer, "ROOT", tmp_path)
     monkeypatch.setattr(rerun_footer, "_rerun_settings", lambda: {"demo": declared})
     with pytest.raises(error, match=says):
         rerun_footer.rerun_commands(Chapter(small()))
 
 
-def test_nothing_is_rerun_settings_of_a_chapter_that_is_not_there():
+def test_rerun_settings_name_existing_chapters():
     names = {chapter.name for chapter in chapters()}
     assert rerun_footer._rerun_settings().keys() <= names
     assert {path.stem for path in (ROOT / "notebooks" / "params").glob("*/*.yml")} <= names

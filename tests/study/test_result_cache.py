@@ -38,7 +38,7 @@ def worked(capsys) -> bool:
     return "working" in capsys.readouterr().out
 
 
-def test_a_piece_is_made_once(keep, capsys):
+def test_result_is_computed_once(keep, capsys):
     cells = notebook(mark=MARK, scale="scale = 2", work=COUNT)
     assert keep(cells.work, n=3) == 6 and worked(capsys)
     assert keep(cells.work, n=3) == 6 and not worked(capsys)
@@ -52,7 +52,7 @@ def test_a_piece_is_made_once(keep, capsys):
         {"mark": MARK + "  # an inner function that has changed"},
     ],
 )
-def test_a_change_of_the_function_or_of_what_it_names_makes_it_again(keep, capsys, changed):
+def test_changed_function_or_dependency_recomputes(keep, capsys, changed):
     cells = {"mark": MARK, "scale": "scale = 2", "work": COUNT}
     keep(notebook(**cells).work, n=3)
     capsys.readouterr()
@@ -60,7 +60,7 @@ def test_a_change_of_the_function_or_of_what_it_names_makes_it_again(keep, capsy
     assert worked(capsys)
 
 
-def test_arguments_and_data_are_part_of_it(keep, capsys):
+def test_cache_key_includes_arguments_and_data(keep, capsys):
     cells = notebook(mark=MARK, scale="scale = 2", work=COUNT)
     for arguments in (
         {"n": 1},
@@ -73,20 +73,20 @@ def test_arguments_and_data_are_part_of_it(keep, capsys):
         assert worked(capsys), arguments
 
 
-def test_what_has_no_written_form_is_refused_and_not_left_out(keep):
+def test_argument_without_canonical_form_is_refused(keep):
     cells = notebook(learner="class Learner: pass\nlearner = Learner()", work="def work():\n    return learner")
     with pytest.raises(StudyError, match="Learner, which has no written form"):
         keep(cells.work)
 
 
-def test_an_object_with_a_digest_stands_for_itself(keep, capsys):
+def test_object_with_digest_is_keyed_by_it(keep, capsys):
     source = "class Cohort:\n    digest = {!r}\ncohort = Cohort()"
     work = "def work():\n    print('working')\n    return cohort.digest"
     assert keep(notebook(cohort=source.format("a"), work=work).work) == "a"
     assert keep(notebook(cohort=source.format("b"), work=work).work) == "b"
 
 
-def test_values_come_back_as_they_were(tmp_path):
+def test_cached_values_round_trip(tmp_path):
     value = {
         "scores": np.linspace(0, 1, 5),
         "weights": {"w": torch.arange(4.0)},
@@ -108,7 +108,7 @@ def test_values_come_back_as_they_were(tmp_path):
     }
 
 
-def test_a_flipped_bit_is_found(tmp_path, capsys):
+def test_flipped_bit_is_detected(tmp_path, capsys):
     store_result(tmp_path / "v", {"w": np.zeros(100)})
     arrays = tmp_path / "v" / "arrays.npz"
     data = bytearray(arrays.read_bytes())
@@ -117,12 +117,12 @@ def test_a_flipped_bit_is_found(tmp_path, capsys):
     assert load_result(tmp_path / "v") is None and "damaged" in capsys.readouterr().out
 
 
-def test_an_object_that_would_need_a_pickle_is_refused(tmp_path):
+def test_object_that_needs_pickle_is_refused(tmp_path):
     with pytest.raises(StudyError, match="cannot be kept"):
         store_result(tmp_path / "v", object())
 
 
-def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
+def test_failed_computation_leaves_no_cache(keep, tmp_path):
     with pytest.raises(ZeroDivisionError):
         keep(notebook(work="def work():\n    return 1 / 0").work)
     assert not [path for path in tmp_path.iterdir() if path.name != ".locks"]
@@ -133,7 +133,7 @@ def test_a_piece_that_fails_leaves_nothing_behind(keep, tmp_path):
     ['[]', '3', '"text"', '{"array": "gone"}', '{"array": [1]}', '{"frame": 3, "index": [], "index_name": null}',
      '{"dict": 3}', '{"dict": [[1]]}', '{"list": 3}', '{"set": [1]}', '{}', '{"tuple": [{"x": {}}]}', "[" * 3000],
 )  # fmt: skip
-def test_a_piece_whose_inside_is_of_another_kind_is_made_again(tmp_path, structure, capsys):
+def test_cached_result_of_another_kind_is_recomputed(tmp_path, structure, capsys):
     """Its checksums are right: somebody, or another version, wrote it so."""
     place = tmp_path / "piece"
     store_result(place, {"numbers": np.arange(3)})

@@ -30,7 +30,7 @@ def here(monkeypatch, runs, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
+def test_run_writes_one_folder(small, pneumo, runs):
     notebook = small(
         "import matplotlib.pyplot as plt\nfigure, axis = plt.subplots()\naxis.plot([0, 1])\nrun.figure(figure, "
         "'line', alt='a line that rises')"
@@ -56,7 +56,7 @@ def test_everything_a_run_makes_is_in_one_folder(small, pneumo, runs):
     assert not [path for path in runs.rglob("*") if ".attempt" in path.name or ".failed" in path.name]
 
 
-def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, tmp_path, runs):
+def test_finished_run_is_reused_until_something_changes(small, here, tmp_path, runs):
     marker = tmp_path / "executed"
     chapter = Chapter(small(f"open({str(marker)!r}, 'a').write('x')"))
     data = tmp_path / "data"
@@ -79,7 +79,7 @@ def test_a_finished_run_is_found_again_and_a_change_makes_it_stale(small, here, 
     assert status.state == "stale" and status.why[0] == "the notebook has changed"
 
 
-def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
+def test_changed_package_makes_a_run_stale(small, here, monkeypatch):
     chapter = Chapter(small())
     run(chapter, {})
     before = run_status.digest_dependencies
@@ -91,7 +91,7 @@ def test_a_change_of_the_package_makes_a_run_stale(small, here, monkeypatch):
     assert chapter_status(chapter).why == ["pneumo_utils/study/result_cache.py has changed"]
 
 
-def test_a_damaged_result_is_not_found_again(small, here):
+def test_damaged_result_is_not_reused(small, here):
     chapter = Chapter(small())
     folder = run(chapter, {}).folder
     results = folder / "results.json"
@@ -100,7 +100,7 @@ def test_a_damaged_result_is_not_found_again(small, here):
     assert not run(chapter, {}).from_cache and completed_manifest(folder)
 
 
-def test_out_puts_the_run_where_it_is_asked(small, pneumo, tmp_path):
+def test_out_option_sets_the_folder(small, pneumo, tmp_path):
     notebook, out = small(), tmp_path / "mine"
     assert pneumo("run", notebook, "--out", out).returncode == 0
     assert (out / "results.json").exists() and (out / "manifest.json").exists()
@@ -109,7 +109,7 @@ def test_out_puts_the_run_where_it_is_asked(small, pneumo, tmp_path):
     assert json.loads((out / "results.json").read_text())["parameters"]["seed"] == 3
 
 
-def test_out_replaces_only_what_a_run_made(small, here, tmp_path):
+def test_out_option_replaces_runs_only(small, here, tmp_path):
     """Neither the folder nor one of its neighbours is touched when anything in it is not ours."""
     chapter, out = Chapter(small()), tmp_path / "mine"
 
@@ -145,7 +145,7 @@ def test_out_replaces_only_what_a_run_made(small, here, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '{"files": 3}', '{"files": {}, "digest": "DIGEST"}', "{}", "NaN"])
-def test_a_manifest_that_is_none_is_no_run(small, here, runs, content):
+def test_invalid_manifest_is_not_a_run(small, here, runs, content):
     chapter = Chapter(small())
     folder = runs / "demo" / json_digest(run_dependencies(chapter, resolve_parameters(chapter, {})))[:12]
     folder.mkdir(parents=True)
@@ -154,7 +154,7 @@ def test_a_manifest_that_is_none_is_no_run(small, here, runs, content):
 
 
 @pytest.mark.parametrize("content, reason", [(b"", "it says no reason"), (b"\xff stopped", "\ufffd stopped")])
-def test_a_reason_that_cannot_be_read_is_no_accident(small, here, runs, content, reason):
+def test_unreadable_failure_reason_is_handled(small, here, runs, content, reason):
     chapter = Chapter(small())
     failed = runs / "demo" / f"{json_digest(run_dependencies(chapter, resolve_parameters(chapter, {})))[:12]}.failed"
     failed.mkdir(parents=True)
@@ -162,7 +162,7 @@ def test_a_reason_that_cannot_be_read_is_no_accident(small, here, runs, content,
     assert (chapter_status(chapter).state, chapter_status(chapter).why) == ("failed", [reason])
 
 
-def test_a_manifest_reads_no_file_outside_its_folder(small, here, runs):
+def test_manifest_cannot_name_files_outside_its_folder(small, here, runs):
     chapter = Chapter(small())
     folder = run(chapter, {}).folder
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -173,7 +173,7 @@ def test_a_manifest_reads_no_file_outside_its_folder(small, here, runs):
 
 
 @pytest.mark.parametrize("place", ["/proc/none/run", "FILE/run"])
-def test_a_place_that_takes_no_files_is_said(small, here, tmp_path, monkeypatch, place):
+def test_unwritable_runs_folder_is_reported(small, here, tmp_path, monkeypatch, place):
     (tmp_path / "file").write_text("")
     place = place.replace("FILE", str(tmp_path / "file"))
     with pytest.raises(StudyError, match="cannot be written"):
@@ -183,7 +183,7 @@ def test_a_place_that_takes_no_files_is_said(small, here, tmp_path, monkeypatch,
         run(Chapter(small()), {})
 
 
-def test_what_a_cell_prints_is_seen_while_it_runs(small, pneumo):
+def test_cell_output_is_streamed(small, pneumo):
     process = pneumo("run", small("import time\nprint('first words', flush=True)\ntime.sleep(60)"), start=True)
     try:
         for line in process.stdout:
@@ -207,7 +207,7 @@ run.result('values', sum(values))
 """
 
 
-def test_a_run_that_is_killed_repeats_at_most_the_piece_it_was_in(small, pneumo, runs, tmp_path):
+def test_killed_run_repeats_at_most_one_result(small, pneumo, runs, tmp_path):
     marks = tmp_path / "marks"
     notebook = small(PIECES.format(marks=str(marks)))
     process = pneumo("run", notebook, "-p", "seed", 2, start=True)
@@ -230,7 +230,7 @@ def test_a_run_that_is_killed_repeats_at_most_the_piece_it_was_in(small, pneumo,
     assert len(set(begun) & set(again)) <= 1
 
 
-def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_path):
+def test_parallel_runs_are_independent(small, pneumo, runs, tmp_path):
     marks = tmp_path / "marks"
     notebook = small(PIECES.format(marks=str(marks)))
     same = [pneumo("run", notebook, start=True) for _ in range(2)]
@@ -243,7 +243,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(small, pneumo, runs, tmp_pat
     assert values == {0, 45}
 
 
-def test_closures_follow_imports_and_files_that_modules_read():
+def test_dependency_digest_follows_imports_and_read_files():
     result = digest_dependencies({"pneumo_utils.claims"})
     assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
         result
@@ -257,7 +257,7 @@ def test_closures_follow_imports_and_files_that_modules_read():
     assert declared_reads("__reads__ = ('a', 'b')") == ("a", "b") and declared_reads("x = 1") == ()
 
 
-def test_differences_are_told_in_words():
+def test_stale_reasons_are_readable():
     old = {
         "notebook": "a",
         "package": {"p.py": "1"},
@@ -285,7 +285,7 @@ def test_differences_are_told_in_words():
     assert list_changes(old, old) == []
 
 
-def test_importing_the_runner_is_light():
+def test_importing_the_runner_is_quick():
     """The command answers at once because torch, pandas and papermill are imported only where they are needed."""
     code = (
         "import sys, pneumo_utils.study.run, pneumo_utils.cli; print(sorted({'torch', 'pandas', 'papermill', "

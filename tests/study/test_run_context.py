@@ -27,7 +27,7 @@ def heat(figure, axes):
     axes.imshow(np.stack([rows, columns, (rows + columns) / 2], axis=-1))
 
 
-def test_lines_are_kept_in_a_palette_and_look_as_they_were_drawn():
+def test_line_plots_become_palette_png():
     figure, axes = plt.subplots()
     axes.plot([0, 1, 0], color="tab:blue")
     axes.bar([0, 1], [0.3, 0.6], color="tab:orange")
@@ -38,7 +38,7 @@ def test_lines_are_kept_in_a_palette_and_look_as_they_were_drawn():
     assert len(data) < 0.7 * len(full.getvalue())
 
 
-def test_smooth_colour_has_no_bands():
+def test_smooth_images_become_jpeg():
     figure, axes = plt.subplots()
     heat(figure, axes)
     kind, data = encode_figure(figure)
@@ -47,14 +47,14 @@ def test_smooth_colour_has_no_bands():
     assert (off > 16).mean() < 0.01 and len(np.unique(read(data).reshape(-1, 3), axis=0)) > 1000
 
 
-def test_a_grey_picture_needs_no_more_than_a_palette():
+def test_grey_images_become_palette_png():
     figure, axes = plt.subplots()
     axes.imshow(np.tile(np.arange(256), (256, 1)), cmap="gray")
     kind, data = encode_figure(figure)
     assert kind == PNG and abs(read(data) - drawn(figure)).max(axis=2).mean() < 1
 
 
-def test_an_output_tells_its_kind():
+def test_image_media_type_of_an_output():
     assert (
         image_media_type({"data": {"image/jpeg": "", "text/plain": ""}}) == JPEG
         and image_media_type({"data": {"image/png": ""}}) == PNG

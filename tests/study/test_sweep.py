@@ -38,11 +38,11 @@ def chapter(small):
         ([], [{}]),
     ],
 )
-def test_every_combination_is_one_run(chapter, words, expected):
+def test_sweep_plans_every_combination(chapter, words, expected):
     assert [run.overrides for run in plan_sweep([chapter], words)] == expected
 
 
-def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monkeypatch):
+def test_folder_name_may_contain_a_comma(chapter, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a,b").mkdir()
     assert [run.overrides for run in plan_sweep([chapter], [("data_root", "a,b")])] == [{"data_root": "a,b"}]
@@ -61,12 +61,12 @@ def test_a_folder_with_a_comma_in_its_name_is_one_folder(chapter, tmp_path, monk
         ([("sed", "0..4")], "did you mean 'seed'"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_runs(chapter, words, says):
+def test_invalid_sweep_is_refused_before_running(chapter, words, says):
     with pytest.raises(ParameterError, match=says):
         plan_sweep([chapter], words)
 
 
-def test_who_lacks_a_parameter_is_named(tmp_path):
+def test_chapter_without_the_parameter_is_named(tmp_path):
     with pytest.raises(ParameterError, match="03_xception_kfold has no parameter 'seeds'.*all of them have"):
         plan_sweep([find_chapter(number) for number in ("2", "3", "4")], [("seeds", "2,3")])
     (tmp_path / "settings.yml").write_text("folds: 4\n")
@@ -76,12 +76,12 @@ def test_who_lacks_a_parameter_is_named(tmp_path):
         plan_sweep([find_chapter(number) for number in ("2", "3", "4")], [], tmp_path / "settings.yml")
 
 
-def test_one_folder_is_not_for_several_runs(chapter, tmp_path):
+def test_several_runs_in_one_folder_are_refused(chapter, tmp_path):
     with pytest.raises(StudyError, match="--out takes one run, and these are 2"):
         list(run_all(plan_sweep([chapter], [("seed", "0..1")]), out=tmp_path / "out"))
 
 
-def test_a_sweep_runs_all_finds_them_again_and_lays_them_beside_each_other(small, pneumo, runs, tmp_path):
+def test_sweep_runs_caches_and_compares(small, pneumo, runs, tmp_path):
     """Two chapters by two seeds, one of which stops at first."""
     stop = tmp_path / "stop"
     stop.touch()

@@ -146,7 +146,7 @@ def work(chain):
 
 
 @pytest.mark.parametrize("name", trunk_names())
-def test_cached_and_plain_give_the_same_weights(name, cohort, store):
+def test_cached_and_plain_training_give_the_same_weights(name, cohort, store):
     few = cohort.where(np.arange(len(cohort)) < 24)
     assert [len(y) for _, y in plain(few, 3).train] == [3, 3, 3, 3, 4], (
         "ten steps are two epochs; a last batch of one joins the one before"
@@ -163,7 +163,7 @@ def test_cached_and_plain_give_the_same_weights(name, cohort, store):
         assert apart(first, second) < 1e-5 < apart(first, start), what
 
 
-def test_channels_last_stays_channels_last(cohort, store):
+def test_cached_features_keep_channels_last(cohort, store):
     start = set_trainable(pocket(), "conv5_x + head").to(memory_format=torch.channels_last)
     first, second = copy.deepcopy(start), copy.deepcopy(start)
     rest, dls = cache_features(second, plain(cohort), store=store)
@@ -176,7 +176,7 @@ def test_channels_last_stays_channels_last(cohort, store):
     )
 
 
-def test_fastai_trains_both_alike(cohort, store):
+def test_fastai_fit_is_equal_with_and_without_cache(cohort, store):
     results = []
     for kept in (False, True):
         whole = set_trainable(pocket(), "conv5_x + head")
@@ -205,7 +205,7 @@ def test_fastai_trains_both_alike(cohort, store):
     assert truth == again == cohort.part("valid").targets().tolist() and values == pytest.approx(values_again, abs=1e-4)
 
 
-def test_the_batches_are_the_plain_ones_in_their_order(cohort, store):
+def test_cached_batches_keep_the_plain_order(cohort, store):
     chain = set_trainable(pocket(), "head")
     for more in ({}, {"drop_last": True}):
         images, (_, features) = plain(cohort, **more), cache_features(chain, plain(cohort, **more), store=store)
@@ -225,7 +225,7 @@ def test_the_batches_are_the_plain_ones_in_their_order(cohort, store):
         )
 
 
-def test_no_random_number_is_used_up(cohort, store):
+def test_caching_draws_no_random_numbers(cohort, store):
     states = []
     for kept in (False, True):
         random.seed(4), np.random.seed(4), torch.manual_seed(4)
@@ -238,7 +238,7 @@ def test_no_random_number_is_used_up(cohort, store):
     assert states[0] == states[1]
 
 
-def test_the_rest_is_the_chain_itself(cohort, store):
+def test_suffix_shares_modules_with_the_chain(cohort, store):
     chain = set_trainable(pocket(), "last 2 + head")
     rest, _ = cache_features(chain, plain(cohort), store=store)
     assert rest.blocks == ["conv5_x", "head"] and [path for path, _ in list_units(rest)][0] == "conv5_x.2"
@@ -263,7 +263,7 @@ class Inplace(nn.Module):
         return x.mul_(-1).relu_() + self.conv(x)
 
 
-def test_a_unit_that_overwrites_its_input_leaves_the_cache_whole(cohort, store):
+def test_inplace_layer_does_not_change_cached_features(cohort, store):
     torch.manual_seed(0)
     start = set_trainable(
         with_head(
@@ -298,7 +298,7 @@ def refusal(chain, dls, **more):
     return planned.refusal
 
 
-def test_moving_batch_norm_is_refused(cohort):
+def test_moving_batch_norm_is_not_cached(cohort):
     reason = refusal(set_trainable(pocket(), "head", "moving"), plain(cohort))
     assert (
         "batch norm conv1.norm of resnet18 is frozen, but its statistics move" in reason
@@ -310,7 +310,7 @@ def test_moving_batch_norm_is_refused(cohort):
     ).refusal, "there is none in vgg16 that could move"
 
 
-def test_where_nothing_is_frozen_first(cohort):
+def test_unfrozen_first_block_is_not_cached(cohort):
     for what in ("all", "conv1 + head"):
         assert "conv1.conv, the first layer of resnet18, is trainable" in refusal(
             set_trainable(pocket(), what), plain(cohort)
@@ -320,7 +320,7 @@ def test_where_nothing_is_frozen_first(cohort):
             call(set_trainable(pocket(), "none"), plain(cohort))
 
 
-def test_augmentation_is_refused(cohort):
+def test_augmented_data_is_not_cached(cohort):
     class Noise(Transform):
         order = 2
 
@@ -334,7 +334,7 @@ def test_augmentation_is_refused(cohort):
     )
 
 
-def test_loaders_that_are_not_the_cohorts(cohort, store):
+def test_loaders_of_other_data_are_not_cached(cohort, store):
     chain = set_trainable(pocket(), "head")
     rest, features = cache_features(chain, plain(cohort), store=store)
     assert "hand out cached features already" in refusal(chain, features)
@@ -344,7 +344,7 @@ def test_loaders_that_are_not_the_cohorts(cohort, store):
     )
 
 
-def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
+def test_missing_disk_space_is_reported_before_caching(cohort, monkeypatch):
     from collections import namedtuple
 
     monkeypatch.setattr("shutil.disk_usage", lambda place: namedtuple("usage", "free")(100))
@@ -355,7 +355,7 @@ def test_no_room_on_disk_is_said_before(cohort, monkeypatch):
 # what is kept, and for what
 
 
-def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
+def test_plan_reports_bytes_before_caching(cohort, store, capsys):
     chain = set_trainable(pocket(), "conv5_x + head")
     planned = plan_cache(chain, plain(cohort), store=store)
     assert planned.bytes == len(cohort) * 64 * 4 * 4 * 4 and planned.n_missing == len(cohort) and not store.held
@@ -372,7 +372,7 @@ def test_what_it_takes_is_said_before_it_is_taken(cohort, store, capsys):
     assert plan_cache(chain, plain(cohort), dtype=torch.float16, store=store).bytes == planned.bytes / 2
 
 
-def test_the_share_of_the_work_that_is_saved(cohort, store):
+def test_plan_reports_share_of_saved_work(cohort, store):
     shares = [
         plan_cache(set_trainable(pocket(), f"{block} + head"), plain(cohort), store=store)
         for block in ("conv2_x", "conv3_x", "conv4_x", "conv5_x")
@@ -394,7 +394,7 @@ def test_the_share_of_the_work_that_is_saved(cohort, store):
     assert plan_cache(chain, plain(cohort), store=store).share == pytest.approx(by_hand)
 
 
-def test_the_share_is_that_of_the_images_where_some_are_kept_already(cohort, store):
+def test_plan_counts_images_cached_already(cohort, store):
     chain = set_trainable(pocket(), "conv5_x + head")
     alone = plan_cache(chain, plain(cohort), store=FeatureStore())
     cache_features(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), store=store)
@@ -402,7 +402,7 @@ def test_the_share_is_that_of_the_images_where_some_are_kept_already(cohort, sto
     assert planned.n_missing == 24 and planned.share == alone.share > 0 and planned.is_worthwhile
 
 
-def test_what_is_kept_is_planned_without_computing(cohort, store):
+def test_plan_of_cached_features_computes_nothing(cohort, store):
     chain = set_trainable(pocket(), "conv2_x + head")
     assert not plan_cache(chain, plain(cohort), store=store).is_worthwhile
     cache_features(chain, plain(cohort), store=store)
@@ -452,14 +452,14 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_whatever_it_depends_on_makes_another_cache(change, cohort, store, tmp_path):
+def test_changed_dependency_makes_another_cache(change, cohort, store, tmp_path):
     chain = set_trainable(pocket(), "conv5_x + head")
     cache_features(chain, plain(cohort), store=store)
     assert plan_cache(chain, plain(cohort), store=store).n_missing == 0
     assert plan_cache(*CHANGES[change](chain, cohort, tmp_path), store=store).n_missing == len(cohort)
 
 
-def test_what_it_does_not_depend_on_finds_it_again(cohort, store):
+def test_unrelated_change_reuses_the_cache(cohort, store):
     cache_features(set_trainable(pocket(), "conv5_x + head"), plain(cohort), store=store)
     chain = pocket(seed=0)
     nn.init.normal_(chain.get_submodule("head.3").weight)
@@ -470,7 +470,7 @@ def test_what_it_does_not_depend_on_finds_it_again(cohort, store):
     )
 
 
-def test_fewer_images_need_nothing_and_more_only_what_is_missing(cohort, store):
+def test_only_missing_images_are_computed(cohort, store):
     chain = set_trainable(pocket(), "head")
     seen = work(chain)
     some, all_of_them = cohort.where(np.arange(len(cohort)) < 30), cohort
@@ -487,7 +487,7 @@ def test_fewer_images_need_nothing_and_more_only_what_is_missing(cohort, store):
     assert plan_cache(chain, plain(some), store=store).n_missing == 0 and len(store.held) == 1
 
 
-def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
+def test_deeper_cut_starts_from_shallower_features(cohort, store, capsys):
     chain = pocket()
     seen = work(chain)
     cache_features(set_trainable(chain, "conv3_x + head"), plain(cohort), store=store)
@@ -504,7 +504,7 @@ def test_a_deeper_cut_goes_on_from_a_shallower_one(cohort, store, capsys):
     )
 
 
-def test_paper_fives_final_layers_share_their_cuts(cohort, store):
+def test_last_layers_of_paper_5_share_cached_features(cohort, store):
     made = with_head(trunk("resnet50", size="pocket", top=True, seed=0), nn.Linear(1000, 2))
     cuts = []
     for count in (0, 1, 2, 5, 9, 14, 19):
@@ -523,7 +523,7 @@ def test_paper_fives_final_layers_share_their_cuts(cohort, store):
     ]
 
 
-def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
+def test_least_recently_used_features_leave_memory_first(cohort, store):
     chain, blocks = pocket(), ("conv3_x", "conv4_x", "conv5_x")
     size = {
         block: plan_cache(set_trainable(chain, f"{block} + head"), plain(cohort), store=store).bytes for block in blocks
@@ -542,7 +542,7 @@ def test_memory_is_bounded_and_the_longest_unused_goes(cohort, store):
 # on disk
 
 
-def test_mapped_features_are_those_of_memory(cohort, store):
+def test_memory_mapped_features_equal_those_in_memory(cohort, store):
     start = set_trainable(pocket(), "conv5_x + head")
     first, second = copy.deepcopy(start), copy.deepcopy(start)
     rest, dls = cache_features(first, plain(cohort), store=store)
@@ -591,7 +591,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
+def test_damaged_feature_file_is_recomputed(damage, cohort, capsys):
     chain = set_trainable(pocket(), "conv5_x + head")
     _, dls = cache_features(chain, plain(cohort), memory_limit=0, store=FeatureStore())
     expected = dls.train_ds.features.values.clone()
@@ -606,7 +606,7 @@ def test_a_damaged_file_is_computed_again(damage, cohort, capsys):
     )
 
 
-def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
+def test_killed_build_leaves_no_cache(cohort, store, monkeypatch):
     from pneumo_utils.training.feature_loaders import FeatureBuilder
 
     chain, calls, real = set_trainable(pocket(), "head"), [], FeatureBuilder._to_stored_format
@@ -625,7 +625,7 @@ def test_a_build_that_was_killed_leaves_nothing(cohort, store, monkeypatch):
     assert len(places()) == 1 and len(dls.train_ds.features.images) == len(cohort)
 
 
-def test_more_images_are_added_on_disk_too(cohort):
+def test_missing_images_are_added_on_disk(cohort):
     chain = set_trainable(pocket(), "head")
     cache_features(chain, plain(cohort.where(np.arange(len(cohort)) < 30)), memory_limit=0, store=FeatureStore())
     assert plan_cache(chain, plain(cohort), memory_limit=0, store=FeatureStore()).n_missing == 24
@@ -635,7 +635,7 @@ def test_more_images_are_added_on_disk_too(cohort):
         assert torch.allclose(x, again, atol=1e-6)
 
 
-def test_the_disk_is_bounded(cohort):
+def test_disk_use_is_bounded(cohort):
     chain, store = pocket(), FeatureStore(disk=0)
     for block in ("conv4_x", "conv5_x"):
         cache_features(set_trainable(chain, f"{block} + head"), plain(cohort), memory_limit=0, store=store)
@@ -649,7 +649,7 @@ def test_the_disk_is_bounded(cohort):
 
 @pytest.mark.parametrize("dtype, close", [(torch.float16, 1e-3), (torch.bfloat16, 1e-2)])
 @pytest.mark.parametrize("limit", [0, 2**30])
-def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
+def test_half_precision_features_are_close(dtype, close, limit, cohort):
     chain = set_trainable(pocket(), "conv5_x + head")
     _, exact = cache_features(chain, plain(cohort), store=FeatureStore())
     _, half = cache_features(chain, plain(cohort), dtype=dtype, memory_limit=limit, store=FeatureStore())
@@ -658,13 +658,13 @@ def test_half_the_bytes_within_a_tolerance(dtype, close, limit, cohort):
         assert rounded.dtype == torch.float32 and 0 < (x - rounded).abs().max() <= close * x.abs().max()
 
 
-def test_half_precision_is_made_from_the_exact_only(cohort, store):
+def test_half_precision_is_computed_from_full_precision(cohort, store):
     chain = pocket()
     cache_features(set_trainable(chain, "conv4_x + head"), plain(cohort), dtype=torch.float16, store=store)
     assert plan_cache(set_trainable(chain, "head"), plain(cohort), dtype=torch.float16, store=store).start_unit == ""
 
 
-def test_features_too_large_for_half_precision(cohort, store):
+def test_features_too_large_for_half_precision_are_refused(cohort, store):
     chain = pocket()
     with torch.no_grad():
         chain.get_submodule("conv1.norm").weight.mul_(1e6)
@@ -676,7 +676,7 @@ def test_features_too_large_for_half_precision(cohort, store):
 # views
 
 
-def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, store):
+def test_each_epoch_uses_one_cached_view_per_image(cohort, store):
     torch.manual_seed(0)
     blocks = {"same": nn.Sequential(nn.AvgPool2d(4), nn.Conv2d(3, 1, 1))}
     chain = set_trainable(
@@ -713,7 +713,7 @@ def test_views_are_drawn_once_and_each_epoch_takes_one_of_each_image(cohort, sto
     assert dls.valid_ds.features.values.shape == (18, 1, 1, 8, 8), "validation is never augmented"
 
 
-def test_views_are_the_seeds(cohort):
+def test_views_depend_on_the_seed(cohort):
     chain = set_trainable(pocket(), "head")
 
     def values(seed, loader_seed=3):
@@ -728,7 +728,7 @@ def test_views_are_the_seeds(cohort):
     assert torch.equal(first, same_views) and not torch.equal(epoch, other_epoch)
 
 
-def test_views_are_kept_and_gone_on_from(cohort, store):
+def test_cached_views_are_reused_on_resume(cohort, store):
     chain = pocket()
     cache_features(set_trainable(chain, "conv4_x + head"), plain(cohort, flip=True), views=3, store=store)
     planned = plan_cache(set_trainable(chain, "conv5_x + head"), plain(cohort, flip=True), views=3, store=store)
@@ -746,7 +746,7 @@ def test_views_are_kept_and_gone_on_from(cohort, store):
     )
 
 
-def test_a_new_loader_of_the_same_features(cohort, store):
+def test_new_loader_reuses_cached_features(cohort, store):
     _, dls = cache_features(set_trainable(pocket(), "head"), plain(cohort), store=store)
     again = dls.train.new(shuffle=False)
     assert (
@@ -756,7 +756,7 @@ def test_a_new_loader_of_the_same_features(cohort, store):
 
 
 @pytest.mark.parametrize("sizes", [(4, 16), (16, 4)])
-def test_loaders_of_other_batch_sizes_get_the_features_of_their_own_images(cohort, store, sizes):
+def test_other_batch_size_gets_features_of_its_own_images(cohort, store, sizes):
     chain = set_trainable(pocket(), "head").eval()
     small, large = (plain(cohort, batch_size=size) for size in sizes)
     mixed = DataLoaders(small.train, large.valid, device=torch.device("cpu"))

@@ -170,7 +170,7 @@ def difference(first, second):
 # the way of a chapter
 
 
-def test_a_chapter_in_a_few_calls(cohort, capsys):
+def test_train_and_predict_in_a_few_calls(cohort, capsys):
     chain = network("conv5_x + head")
     loss = weighted_cross_entropy(cohort.part("train").weights("ratio"))
     learn = learner(
@@ -211,7 +211,7 @@ def test_a_chapter_in_a_few_calls(cohort, capsys):
     assert not capsys.readouterr().out and len(learn.recorder.history) == 4
 
 
-def test_predictions_are_the_networks_own_answers(cohort):
+def test_predict_returns_the_softmax_of_the_network(cohort):
     learn = trained(cohort, epochs=1)
     test = cohort.part("test")
     mean, deviation = (np.float32(stats).reshape(3, 1, 1) for stats in learn.model.about.stats)
@@ -226,7 +226,7 @@ def test_predictions_are_the_networks_own_answers(cohort):
     assert same(before, weights(learn))
 
 
-def test_one_neuron_becomes_two_columns(cohort):
+def test_predict_turns_one_output_into_two_columns(cohort):
     body = pocket("mobilenetv2")
     chain = set_trainable(with_head(body, heads.single_output(body.about.channels, units=16, seed=1)), "head")
     learn = learner(
@@ -248,7 +248,7 @@ def test_one_neuron_becomes_two_columns(cohort):
 
 
 @pytest.mark.parametrize("loss, sums_to_one", [(None, False), (categorical_cross_entropy(), True)])
-def test_images_of_several_labels(cohort, loss, sums_to_one):
+def test_train_with_several_labels_per_image(cohort, loss, sums_to_one):
     table = cohort.table.assign(
         labels=[
             "well|ill" if index % 3 == 0 else "ill" if index % 3 == 1 else "No Finding" for index in range(len(cohort))
@@ -264,7 +264,7 @@ def test_images_of_several_labels(cohort, loss, sums_to_one):
     assert np.allclose(predictions.probabilities.sum(axis=1), 1) == sums_to_one
 
 
-def test_accuracy_is_the_share_that_is_right(cohort):
+def test_accuracy_metric_equals_share_of_correct_predictions(cohort):
     learn = trained(cohort, epochs=1, metrics=Accuracy())
     valid = predict(
         learn, cohort.part("valid").loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu")
@@ -277,7 +277,7 @@ def test_accuracy_is_the_share_that_is_right(cohort):
     )
 
 
-def test_against_a_bare_loop(cohort):
+def test_learner_equals_a_bare_torch_loop(cohort):
     """The same batches, by hand: fastai and all callbacks must come to the same weights."""
     learn, chain = trained(cohort, epochs=2, what="all", optimizer=sgd(0.01, 0.9)), network("all", dropout=0.5)
     chain.to(memory_format=torch.channels_last)
@@ -299,12 +299,12 @@ def test_against_a_bare_loop(cohort):
 # the same seed, the same weights
 
 
-def test_the_seed_decides(cohort):
+def test_same_seed_gives_same_weights(cohort):
     first, again, other = (weights(trained(cohort, flip=True, seed=seed)) for seed in (3, 3, 4))
     assert same(first, again) and not same(first, other)
 
 
-def test_workers_change_nothing(cohort):
+def test_number_of_workers_does_not_change_weights(cohort):
     chains = [network("conv5_x + head") for _ in range(2)]
     for chain, workers in zip(chains, (0, 2)):
         dls = loaders(cohort, chain, flip=True)
@@ -314,7 +314,7 @@ def test_workers_change_nothing(cohort):
 
 
 @pytest.mark.parametrize("flip, cache", [(True, "off"), (False, "on")])
-def test_chance_outside_is_left_as_it_was(cohort, flip, cache):
+def test_training_restores_the_global_random_state(cohort, flip, cache):
     def state():
         return (
             torch.get_rng_state().tolist(),
@@ -330,7 +330,7 @@ def test_chance_outside_is_left_as_it_was(cohort, flip, cache):
     assert before == state()
 
 
-def test_loaders_may_be_used_again(cohort):
+def test_loaders_can_be_reused(cohort):
     chains = [network("conv5_x + head") for _ in range(2)]
     dls = loaders(cohort, chains[0], flip=True)
     for chain in chains:
@@ -338,7 +338,7 @@ def test_loaders_may_be_used_again(cohort):
     assert same(chains[0].state_dict(), chains[1].state_dict())
 
 
-def test_two_fits_are_one_long_fit(cohort):
+def test_two_fits_equal_one_long_fit(cohort):
     from pneumo_utils.training.random_state import RandomState
 
     random_state = RandomState(3)
@@ -353,7 +353,7 @@ def test_two_fits_are_one_long_fit(cohort):
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("what", ["head", "conv5_x + head", "conv5_x"])
-def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
+def test_cached_features_give_the_same_weights(cohort, what, precision):
     """The frozen layers are computed in the number format of the training, so what follows rounds as it would have."""
     plain, quick = (
         trained(cohort, what=what, cache=cache, precision=precision, optimizer=sgd(0.01, 0.9, nesterov=True))
@@ -362,7 +362,7 @@ def test_a_cached_prefix_comes_to_the_same_weights(cohort, what, precision):
     assert difference(weights(plain), weights(quick)) < 1e-5 and not same(weights(plain), network(what).state_dict())
 
 
-def test_frozen_layers_computed_before_are_found_by_the_learner(cohort, capsys):
+def test_learner_finds_features_computed_before(cohort, capsys):
     FEATURE_STORE.held.clear()
     chain = network("conv5_x + head")
     compute_features(loaders(cohort, chain), chain, precision="float32")
@@ -375,7 +375,7 @@ def test_frozen_layers_computed_before_are_found_by_the_learner(cohort, capsys):
 
 
 @pytest.mark.parametrize("what", ["head", "conv5_x + head", "all but batch norm"])
-def test_what_is_frozen_is_bit_for_bit_the_same(cohort, what):
+def test_frozen_weights_do_not_change(cohort, what):
     learn, start = trained(cohort, what=what), network(what)
     learning = {name for name, weight in start.named_parameters() if weight.requires_grad}
     changed = {name for name, value in start.state_dict().items() if not torch.equal(value, weights(learn)[name])}
@@ -384,7 +384,7 @@ def test_what_is_frozen_is_bit_for_bit_the_same(cohort, what):
     assert changed - learning == statistics and (statistics == set()) == (what != "conv5_x + head")
 
 
-def test_fastais_own_unfreezing_opens_nothing(cohort):
+def test_fastai_unfreeze_does_not_unfreeze_frozen_blocks(cohort):
     learn = trained(cohort, epochs=0, what="head")
     learn.create_opt()
     learn.unfreeze()
@@ -395,7 +395,7 @@ def test_fastais_own_unfreezing_opens_nothing(cohort):
     }
 
 
-def test_bfloat16_keeps_its_weights_in_float32(cohort):
+def test_bfloat16_training_keeps_weights_in_float32(cohort):
     learn, plain = (trained(cohort, what="all", precision=precision) for precision in ("bfloat16", "float32"))
     assert {value.dtype for value in learn.model.parameters()} == {torch.float32}
     assert (
@@ -407,7 +407,7 @@ def test_bfloat16_keeps_its_weights_in_float32(cohort):
 # optimisers and schedules in the loop
 
 
-def test_no_weight_decay_comes_in_unasked(cohort):
+def test_default_weight_decay_is_zero(cohort):
     for learn in (
         trained(cohort, epochs=1),
         trained(cohort, epochs=1, one_cycle=True, rate=1e-3),
@@ -416,13 +416,13 @@ def test_no_weight_decay_comes_in_unasked(cohort):
         assert {hyper["wd"] for hyper in learn.opt.hypers} == {0}
 
 
-def test_a_slice_goes_from_block_to_block(cohort):
+def test_slice_of_rates_spreads_over_blocks(cohort):
     learn = trained(cohort, epochs=1, what="conv4_x + conv5_x + head", rate=slice(1e-5, 1e-3))
     assert [hyper["lr"] for hyper in learn.opt.hypers] == pytest.approx([1e-5, 1e-4, 1e-3])
     assert len(learn.opt.param_lists[2]) == 2, "weight and bias of the head"
 
 
-def test_the_rate_falls_in_steps(cohort):
+def test_step_decay_lowers_the_rate(cohort):
     learn = trained(
         cohort, epochs=5, what="head", cache="on", callbacks=[StepDecay(every=2, factor=0.1)], rate=slice(1e-2)
     )
@@ -433,12 +433,12 @@ def test_the_rate_falls_in_steps(cohort):
     assert later.recorder.history["lr"].tolist() == pytest.approx([1e-3, 1e-4])
 
 
-def test_one_cycle_rises_and_falls(cohort):
+def test_one_cycle_rate_rises_and_falls(cohort):
     rates = trained(cohort, epochs=2, what="head", cache="on", one_cycle=True, rate=1e-2).recorder.lrs
     assert max(rates) == pytest.approx(1e-2, rel=0.1) and rates[0] == pytest.approx(1e-2 / 25) and rates[-1] < 1e-3
 
 
-def test_a_search_for_a_rate_is_no_training(cohort, tmp_path):
+def test_lr_find_does_not_train(cohort, tmp_path):
     learn = trained(cohort, epochs=1, folder=tmp_path, max_steps=100)
     before, rows = weights(learn), len(learn.recorder.history)
     with learn.no_logging():
@@ -472,13 +472,13 @@ class Told(Callback):
         ([0.5, 0.499, 0.4, 0.3], 1, 2),
     ],
 )
-def test_early_stopping_counts_as_keras(cohort, losses, patience, epochs, capsys):
+def test_early_stopping_counts_epochs_as_keras_does(cohort, losses, patience, epochs, capsys):
     callbacks = [Told(*losses), EarlyStoppingCallback(min_delta=1e-3, patience=patience)]
     learn = trained(cohort, epochs=4, what="head", cache="on", callbacks=callbacks)
     assert len(learn.recorder.history) == epochs and ("early stopping" in capsys.readouterr().out) == (epochs < 4)
 
 
-def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
+def test_keep_best_restores_weights_of_the_best_epoch(cohort, tmp_path):
     from safetensors.torch import load_file
 
     callback = Told(0.5, 0.3, 0.4, 0.6)
@@ -491,7 +491,7 @@ def test_the_best_epochs_weights_are_kept(cohort, tmp_path):
     assert same(load_file(tmp_path / "best.safetensors"), weights(best))
 
 
-def test_a_few_steps_for_a_trial(cohort, capsys):
+def test_max_steps_limits_training(cohort, capsys):
     learn = trained(cohort, epochs=5, what="head", max_steps=7)
     history = learn.recorder.history
     assert learn.max_steps.steps == 7 and len(history) == 2 and history.notna().all(axis=None)
@@ -501,7 +501,7 @@ def test_a_few_steps_for_a_trial(cohort, capsys):
     assert len(learn.get_preds()[0]) == 10, "predictions are of all images"
 
 
-def test_an_epoch_may_be_counted_in_steps(cohort):
+def test_epoch_length_can_be_set_in_steps(cohort):
     chain = network("head")
     learn = fit(learner(loaders(cohort, chain), chain, steps_per_epoch=12), 2, seed=3, cache="on")
     assert learn.train_iter == 24 and len(learn.recorder.history) == 2
@@ -512,7 +512,7 @@ def test_an_epoch_may_be_counted_in_steps(cohort):
 
 @pytest.mark.parametrize("one_cycle", [False, True])
 @pytest.mark.parametrize("cache", ["off", "on"])
-def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, cache):
+def test_resumed_run_gives_the_same_weights(cohort, tmp_path, one_cycle, cache):
     given = {"epochs": 3, "one_cycle": one_cycle, "rate": 1e-3, "cache": cache, "callbacks": ()}
     whole = trained(cohort, **given)
     given |= {"folder": tmp_path}
@@ -529,7 +529,7 @@ def test_a_stopped_run_comes_to_the_same_weights(cohort, tmp_path, one_cycle, ca
     )
 
 
-def test_random_flips_dropout_best_weights_and_patience_are_gone_on_with(cohort, tmp_path):
+def test_resume_restores_flips_dropout_best_weights_and_patience(cohort, tmp_path):
     def run(stop, folder):
         return trained(
             cohort,
@@ -552,7 +552,7 @@ def test_random_flips_dropout_best_weights_and_patience_are_gone_on_with(cohort,
     assert same(weights(whole), weights(resumed)) and len(whole.recorder.history) == len(resumed.recorder.history) == 4
 
 
-def test_several_fits_are_gone_on_from_in_turn(cohort, tmp_path):
+def test_resume_continues_several_fits_in_order(cohort, tmp_path):
     def run(stop, folder):
         callbacks = [StopAt(stop)]
         return trained(cohort, epochs=1, folder=folder, callbacks=callbacks, then=lambda learn: learn.fit(2, 1e-4))
@@ -576,7 +576,7 @@ trained(cohort_in(Path({images!r})), epochs=3, folder={folder!r}, stop_at=13)
 """
 
 
-def test_a_killed_process_is_gone_on_from(cohort, home, tmp_path):
+def test_resume_after_a_killed_process(cohort, home, tmp_path):
     code = KILLED.format(tests=str(Path(__file__).parent), images=str(home / "images"), folder=str(tmp_path))
     ended = subprocess.run(
         [sys.executable, "-c", code],
@@ -607,21 +607,21 @@ def test_a_killed_process_is_gone_on_from(cohort, home, tmp_path):
         ({"max_steps": 3}, "steps"),
     ],
 )
-def test_another_training_is_not_gone_on_with(cohort, tmp_path, other, named):
+def test_resume_refuses_other_settings(cohort, tmp_path, other, named):
     given = {"epochs": 1, "folder": tmp_path}
     trained(cohort, **given)
     with pytest.raises(StudyError, match=f"holds a training with other settings .*{named}.*Choose another folder"):
         trained(cohort, **given | other)
 
 
-def test_other_images_are_not_gone_on_with(cohort, tmp_path):
+def test_resume_refuses_other_images(cohort, tmp_path):
     trained(cohort, epochs=1, folder=tmp_path)
     with pytest.raises(StudyError, match=r"other settings \(data\)"):
         trained(cohort.without(["1.png"]), epochs=1, folder=tmp_path)
 
 
 @pytest.mark.parametrize("harm", ["flipped", "cut", "gone", "page"])
-def test_a_damaged_state_is_begun_again(cohort, tmp_path, harm, capsys):
+def test_damaged_checkpoint_starts_over(cohort, tmp_path, harm, capsys):
     whole = trained(cohort, epochs=2, folder=tmp_path)
     state, page = next(tmp_path.glob("*.pt")), tmp_path / "fit-1.json"
     content = state.read_bytes()
@@ -638,14 +638,14 @@ def test_a_damaged_state_is_begun_again(cohort, tmp_path, harm, capsys):
     assert same(weights(whole), weights(again)) and len(again.recorder.lrs) == 10
 
 
-def test_a_state_holds_no_code(cohort, tmp_path):
+def test_checkpoint_holds_no_pickled_code(cohort, tmp_path):
     trained(cohort, epochs=2, folder=tmp_path, one_cycle=True, rate=1e-3, callbacks=[KeepBest()])
     states = list(tmp_path.glob("*.pt"))
     assert [path.name for path in states] == ["fit-1-epoch-2.pt"], "older states are removed"
     assert set(torch.load(states[0], weights_only=True)) == {"weights", "optimizer", "random", "callbacks"}
 
 
-def test_only_what_can_change_is_written(cohort, tmp_path):
+def test_checkpoint_holds_trainable_tensors_only(cohort, tmp_path):
     trained(cohort, epochs=1, what="head", folder=tmp_path)
     assert set(torch.load(tmp_path / "fit-1-epoch-1.pt", weights_only=True)["weights"]) == {
         "head.answer.weight",
@@ -656,7 +656,7 @@ def test_only_what_can_change_is_written(cohort, tmp_path):
 # phases
 
 
-def test_phases_release_the_trunk(cohort, tmp_path):
+def test_phases_unfreeze_the_trunk(cohort, tmp_path):
     plan = [
         Phase("head", epochs=2, optimizer=adam(1e-3)),
         Phase("conv5_x + head", epochs=2, optimizer=adam(1e-4), callbacks=[KeepBest()]),
@@ -681,7 +681,7 @@ def test_phases_release_the_trunk(cohort, tmp_path):
     )
 
 
-def test_phases_do_not_depend_on_the_prefix(cohort):
+def test_phases_give_same_weights_with_and_without_feature_cache(cohort):
     ends = []
     for cache in ("off", "on"):
         chain = network("none", dropout=0.5)
@@ -699,7 +699,7 @@ def test_phases_do_not_depend_on_the_prefix(cohort):
 # fastai's own ways
 
 
-def test_it_is_fastais_learner_and_whole_again_after_an_error(cohort):
+def test_full_model_is_restored_after_an_error(cohort):
     chain = network("head")
     dls = loaders(cohort, chain)
     learn = learner(dls, chain, precision="bfloat16", callbacks=[StopAt(2)])
@@ -711,7 +711,7 @@ def test_it_is_fastais_learner_and_whole_again_after_an_error(cohort):
     assert not any(module._forward_hooks for module in chain.modules()), "nothing of the number format is left"
 
 
-def test_a_learner_that_a_chapter_makes_itself(cohort):
+def test_callbacks_work_on_a_hand_made_learner(cohort):
     """fastai's Learner with its own loss, metric and callbacks, on a cached prefix and without one."""
     from fastai.losses import CrossEntropyLossFlat
     from fastai.metrics import accuracy
@@ -732,7 +732,7 @@ def test_a_learner_that_a_chapter_makes_itself(cohort):
     assert difference(*ends) < 1e-5 and not same(ends[0], network("head").state_dict())
 
 
-def test_fastais_tools_work_on_our_learners(cohort, tmp_path, monkeypatch, closed_figures):
+def test_fastai_tools_work_on_the_learner(cohort, tmp_path, monkeypatch, closed_figures):
     from fastai.interpret import Interpretation
 
     monkeypatch.chdir(tmp_path)
@@ -752,7 +752,7 @@ def test_fastais_tools_work_on_our_learners(cohort, tmp_path, monkeypatch, close
     assert same(before, weights(learn))
 
 
-def test_two_caches_are_one_too_many(cohort):
+def test_second_feature_cache_is_refused(cohort):
     chain = network("head")
     learn = learner(loaders(cohort, chain), chain)
     with pytest.raises(StudyError, match="cached already"), feature_cache(learn), feature_cache(learn):
@@ -760,7 +760,7 @@ def test_two_caches_are_one_too_many(cohort):
     assert learn.model is chain
 
 
-def test_a_checkpoint_needs_our_recorder(cohort, tmp_path):
+def test_checkpoint_without_recorder_is_refused(cohort, tmp_path):
     from pneumo_utils.training.checkpoint import Checkpoint
 
     chain = network("head")
@@ -769,7 +769,7 @@ def test_a_checkpoint_needs_our_recorder(cohort, tmp_path):
         learn.fit(1)
 
 
-def test_another_fastai_is_refused(cohort, monkeypatch):
+def test_unsupported_fastai_version_is_refused(cohort, monkeypatch):
     from importlib import metadata
 
     chain = network("head")
@@ -781,13 +781,13 @@ def test_another_fastai_is_refused(cohort, monkeypatch):
 # what goes wrong
 
 
-def test_nothing_learns(cohort):
+def test_learner_without_trainable_weights_is_refused(cohort):
     chain = network("none")
     with pytest.raises(StudyError, match="Nothing of resnet18 learns, so there is nothing to train"):
         learner(loaders(cohort, chain), chain)
 
 
-def test_a_trained_network_may_go_on_with_some_classes(cohort):
+def test_every_class_false_allows_missing_classes(cohort):
     chain, fewer = (
         network("head"),
         cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train")),
@@ -798,7 +798,7 @@ def test_a_trained_network_may_go_on_with_some_classes(cohort):
     assert np.isfinite(learn.recorder.history["train_loss"]).all()
 
 
-def test_a_class_without_a_training_image(cohort):
+def test_class_without_training_images_is_refused(cohort):
     chain, fewer = (
         network("head"),
         cohort.where((cohort.table["labels"] == "well") | (cohort.table["split"] != "train")),
@@ -809,31 +809,31 @@ def test_a_class_without_a_training_image(cohort):
     fit(learner(loaders(absent_elsewhere, chain), chain, metrics=Accuracy()))
 
 
-def test_a_label_that_no_training_image_has(cohort):
+def test_label_without_positive_training_image_is_refused(cohort):
     chain, several = network("head"), cohort.replace(table=cohort.table.assign(labels="ill"), multilabel=True)
     with pytest.warns(UserWarning, match="No training image has well"):
         learner(loaders(several, chain), chain)
 
 
-def test_weights_of_other_classes(cohort):
+def test_class_weights_of_other_classes_are_refused(cohort):
     chain = network("head")
     with pytest.raises(StudyError, match="weights for ill, well, and the images have the classes well, ill"):
         learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy({"ill": 1, "well": 2}))
 
 
-def test_a_head_of_the_wrong_width(cohort):
+def test_head_of_wrong_width_is_refused(cohort):
     chain = network("head", classes=3)
     with pytest.raises(StudyError, match=r"^CrossEntropy cannot weigh answers of shape \(4, 3\)"):
         fit(learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy([1, 2])))
 
 
-def test_unknown_prefix(cohort):
+def test_unknown_cache_option_is_refused(cohort):
     chain = network("head")
     with pytest.raises(StudyError, match='cache is "auto", "on" or "off", not \'yes\''):
         fit(learner(loaders(cohort, chain), chain), cache="yes")
 
 
-def test_a_prefix_that_cannot_be(cohort):
+def test_cache_on_with_augmentation_is_refused(cohort):
     chain = network("head")
     with pytest.raises(StudyError):
         fit(learner(loaders(cohort, chain, flip=True), chain), cache="on")
@@ -859,7 +859,7 @@ def explodes_at(step):
 @pytest.mark.parametrize(
     "step, epoch, kept", [(1, 1, "the weights it began with"), (7, 2, "the weights it had after epoch 1")]
 )
-def test_a_loss_that_is_no_number_stops_the_training(cohort, step, epoch, kept):
+def test_nan_loss_stops_training(cohort, step, epoch, kept):
     chain = network("conv5_x + head")
     learn = learner(loaders(cohort, chain), chain, precision="float32", callbacks=[explodes_at(step)])
     with pytest.raises(
@@ -876,12 +876,12 @@ def test_a_loss_that_is_no_number_stops_the_training(cohort, step, epoch, kept):
     assert np.isfinite(learn.recorder.history["train_loss"]).all()
 
 
-def test_a_rate_far_too_large_is_caught_by_itself(cohort):
+def test_diverging_training_is_stopped(cohort):
     with pytest.raises(StudyError, match="The loss was NaN or infinite"):
         trained(cohort, epochs=20, what="all", optimizer=sgd(1e25))
 
 
-def test_pixels_that_are_no_numbers_are_named(cohort):
+def test_nan_pixels_are_reported(cohort):
     from fastai.data.transforms import Transform
     from fastai.torch_core import TensorImage
 
@@ -906,7 +906,7 @@ def test_pixels_that_are_no_numbers_are_named(cohort):
     assert same(weights(learn), network().state_dict())
 
 
-def test_validation_that_is_no_number(cohort):
+def test_nan_validation_loss_is_reported(cohort):
     class Spoils(Callback):
         order = 44
 
@@ -922,7 +922,7 @@ def test_validation_that_is_no_number(cohort):
         trained(cohort, epochs=1, what="head", callbacks=[Spoils()])
 
 
-def test_a_batch_of_one_under_batch_norm(cohort):
+def test_batch_of_one_with_batch_norm_is_refused(cohort):
     body = nn.Sequential  # a head with batch norm behind the pool sees one value a channel
     chain = network("head", dropout=0)
     chain.head.append(nn.BatchNorm1d(2))
@@ -935,7 +935,7 @@ def test_a_batch_of_one_under_batch_norm(cohort):
     assert isinstance(chain, body), "where maps have several positions a batch of one is enough"
 
 
-def test_images_too_small(cohort):
+def test_too_small_images_are_refused(cohort):
     chain = network("head", name="vgg16")
     with pytest.raises(StudyError, match="Images of 4 pixels are too small for pocket vgg16"):
         learner(cohort.dataloaders(size=4, batch_size=4, stats=chain.about.stats, device="cpu"), chain)
@@ -958,7 +958,7 @@ class Greedy(nn.Module):
 @pytest.mark.parametrize(
     "error", [None, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), MemoryError()]
 )
-def test_out_of_memory(cohort, error):
+def test_out_of_memory_error_names_a_remedy(cohort, error):
     chain = network("head", head=lambda *given, **more: nn.Sequential(Greedy(error), heads.linear(*given, **more)))
     with pytest.raises(
         StudyError, match="Memory ran out at a batch of 4 x 3 x 16 x 16. Lower batch_size or image_size"
@@ -966,7 +966,7 @@ def test_out_of_memory(cohort, error):
         fit(learner(loaders(cohort, chain), chain), cache="off")
 
 
-def test_an_error_of_ones_own_is_left_alone(cohort):
+def test_other_errors_are_raised_unchanged(cohort):
     chain = network(
         "head", head=lambda *given, **more: nn.Sequential(Greedy(ValueError("mine")), heads.linear(*given, **more))
     )
@@ -983,7 +983,7 @@ class Kernel:
 
 
 @pytest.mark.parametrize("asks, ours, live", [(True, False, True), (False, False, False), (True, True, False)])
-def test_a_bar_is_for_a_live_notebook(cohort, monkeypatch, capsys, asks, ours, live):
+def test_progress_bar_is_shown_in_a_live_notebook(cohort, monkeypatch, capsys, asks, ours, live):
     import IPython
 
     monkeypatch.setattr(IPython, "get_ipython", lambda: Kernel(asks))
@@ -996,5 +996,5 @@ def test_a_bar_is_for_a_live_notebook(cohort, monkeypatch, capsys, asks, ours, l
     assert hasattr(learn, "progress") == live and ("epoch 1 of 1" in capsys.readouterr().out) != live
 
 
-def test_a_terminal_has_no_bar(cohort):
+def test_progress_bar_is_not_shown_in_a_terminal(cohort):
     assert not is_live() and not hasattr(trained(cohort, epochs=0), "progress")

@@ -40,12 +40,12 @@ def parameters(head):
         (heads.single_output(2048), 1, 2049 * 1028 + 1029),
     ],
 )
-def test_heads_take_maps_and_answer_a_logit_a_class(head, classes, count):
+def test_heads_return_one_logit_per_class(head, classes, count):
     channels = 1280 if classes == 3 else 2048 if classes == 1 else 512
     assert head(torch.randn(3, channels, 4, 4)).shape == (3, classes) and parameters(head) == count
 
 
-def test_paper_5_goes_on_from_a_thousand_answers():
+def test_head_of_paper_5_takes_a_thousand_logits():
     head = heads.after_classifier(1000, 15)
     assert head(torch.randn(2, 1000)).shape == (2, 15) and parameters(head) == 1001 * 15
     ended = heads.after_classifier(1000, 15, softmax=True)
@@ -55,12 +55,12 @@ def test_paper_5_goes_on_from_a_thousand_answers():
     )
 
 
-def test_a_pooled_head_sees_the_mean_of_each_map():
+def test_pooled_head_uses_the_mean_of_each_map():
     head, maps = heads.linear(5, 2, dropout=0.5).eval(), torch.randn(3, 5, 4, 6)
     assert torch.allclose(head(maps), maps.mean(dim=(2, 3)) @ head.answer.weight.T + head.answer.bias, atol=1e-6)
 
 
-def test_dropout_is_there_only_where_it_is_asked_for():
+def test_dropout_is_added_only_when_requested():
     def rates(head):
         return [layer.p for layer in head.modules() if isinstance(layer, nn.Dropout)]
 
@@ -71,7 +71,7 @@ def test_dropout_is_there_only_where_it_is_asked_for():
     ]
 
 
-def test_a_head_starts_as_keras_or_as_torch():
+def test_head_initialisation_follows_keras_or_torch():
     keras, bound = heads.linear(600, 200, init="keras", seed=1).answer, math.sqrt(6 / 800)
     assert (
         keras.weight.abs().max() <= bound
@@ -88,7 +88,7 @@ def test_a_head_starts_as_keras_or_as_torch():
         heads.linear(8, 2, init="tf")
 
 
-def test_a_seed_makes_the_same_head_and_leaves_torchs_numbers_alone():
+def test_seeded_head_leaves_torch_random_state_unchanged():
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
@@ -114,13 +114,13 @@ def test_cross_entropy_by_hand():
     assert cross_entropy()(LOGITS, TRUTH).item() == pytest.approx(sum(LOST) / 3)
 
 
-def test_fastais_own_kinds_of_tensor_are_taken():
+def test_loss_accepts_fastai_tensors():
     from fastai.torch_core import TensorCategory, TensorImage
 
     assert cross_entropy()(TensorImage(LOGITS), TensorCategory(TRUTH)).item() == pytest.approx(sum(LOST) / 3)
 
 
-def test_a_weighted_mean_is_over_weights_or_over_images():
+def test_weighted_loss_averages_over_weights_or_images():
     weights = {"well": 1.0, "ill": 3.0}
     top = LOST[0] + 3 * LOST[1] + 3 * LOST[2]
     assert weighted_cross_entropy(weights)(LOGITS, TRUTH).item() == pytest.approx(top / 7)
@@ -131,7 +131,7 @@ def test_a_weighted_mean_is_over_weights_or_over_images():
     assert alike == pytest.approx([sum(LOST) / 3] * 2)
 
 
-def test_one_output_is_the_second_class():
+def test_one_output_scores_the_second_class():
     one_output = (LOGITS[:, 1] - LOGITS[:, 0])[:, None]
     assert binary_cross_entropy()(one_output, TRUTH).item() == pytest.approx(sum(LOST) / 3, rel=1e-6)
     top, p = LOST[0] * 2 + LOST[1] * 5 + LOST[2] * 5, binary_cross_entropy().activation(one_output)
@@ -147,7 +147,7 @@ def test_one_output_is_the_second_class():
     ]
 
 
-def test_labels_that_an_image_may_have_several_of():
+def test_multilabel_binary_cross_entropy():
     logits, truth = torch.tensor([[0.0, math.log(3)], [math.log(4), 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0]])
     losses = [[math.log(2), math.log(4)], [math.log(5), math.log(2)]]
     assert multi_label_cross_entropy()(logits, truth).item() == pytest.approx(np.mean(losses))
@@ -156,7 +156,7 @@ def test_labels_that_an_image_may_have_several_of():
     assert multi_label_cross_entropy().activation(logits).flatten().tolist() == pytest.approx([0.5, 0.75, 0.8, 0.5])
 
 
-def test_several_labels_under_one_softmax():
+def test_multilabel_softmax_cross_entropy():
     truth = torch.tensor([[1.0, 1.0], [0.0, 1.0], [0.0, 0.0]])
     assert categorical_cross_entropy()(LOGITS, truth).item() == pytest.approx(
         (2 * math.log(2) + math.log(4 / 3) + 0) / 3
@@ -172,7 +172,7 @@ def test_several_labels_under_one_softmax():
         (categorical_cross_entropy(), LOGITS, torch.eye(3)[:, :2]),
     ],
 )
-def test_fastai_can_ask_for_the_loss_of_each_image(loss, logits, truth):
+def test_loss_per_image_for_fastai(loss, logits, truth):
     mean = loss(logits, truth)
     loss.reduction = "none"
     losses = loss(logits, truth)
@@ -195,12 +195,12 @@ def test_fastai_can_ask_for_the_loss_of_each_image(loss, logits, truth):
         (cross_entropy(), torch.zeros(3, 2, 4, 4), TRUTH),
     ],
 )
-def test_a_head_that_does_not_fit_the_loss_is_said(loss, logits, truth):
+def test_head_that_does_not_fit_the_loss_is_refused(loss, logits, truth):
     with pytest.raises(StudyError, match="cannot weigh answers of shape .* Give the network another head"):
         loss(logits, truth)
 
 
-def test_weights_that_cannot_be():
+def test_invalid_class_weights_are_refused():
     for weights in ([1, -1], [float("nan"), 1], [0, 0]):
         with pytest.raises(StudyError, match="numbers of 0 or more and not all 0"):
             weighted_cross_entropy(weights)
@@ -224,7 +224,7 @@ def stepped(recipe, start, gradients):
 START, GRADIENTS = [1.0, -2.0], [[0.5, -1.0], [0.1, 4.0], [-0.7, 0.0]]
 
 
-def test_adam_by_its_formula():
+def test_adam_equals_its_formula():
     w, m, v, expected = np.array(START), 0, 0, []
     for t, g in enumerate(np.array(GRADIENTS), 1):
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
@@ -234,7 +234,7 @@ def test_adam_by_its_formula():
 
 
 @pytest.mark.parametrize("nesterov, decay", [(False, 0), (True, 0), (True, 0.5)])
-def test_momentum_nesterov_and_keras_decay_by_their_formulas(nesterov, decay):
+def test_momentum_nesterov_and_keras_decay_equal_their_formulas(nesterov, decay):
     w, velocity, expected = np.array(START), 0, []
     for t, g in enumerate(np.array(GRADIENTS)):
         velocity = 0.9 * velocity + g
@@ -245,23 +245,23 @@ def test_momentum_nesterov_and_keras_decay_by_their_formulas(nesterov, decay):
     )
 
 
-def test_plain_descent():
+def test_sgd_without_momentum():
     assert np.allclose(
         stepped(sgd(0.1), START, GRADIENTS), np.array(START) - 0.1 * np.cumsum(GRADIENTS, axis=0), rtol=1e-12
     )
 
 
 @pytest.mark.parametrize("recipe", [adam(0.1), sgd(0.1, momentum=0.9, nesterov=True)])
-def test_weights_do_not_decay_unless_asked(recipe):
+def test_default_weight_decay_is_zero(recipe):
     assert (stepped(recipe, START, [[0.0, 0.0]] * 3) == START).all()
     assert recipe([[nn.Parameter(torch.ones(2))]]).hypers[0]["wd"] == 0
 
 
-def test_weight_decay_where_it_is_asked_for():
+def test_requested_weight_decay_is_applied():
     assert np.allclose(stepped(sgd(0.1, weight_decay=0.5), START, [[0.0, 0.0]]), np.array(START) * 0.95)
 
 
-def test_a_slice_gives_each_group_its_rate():
+def test_slice_of_rates_gives_each_group_its_rate():
     three = [[nn.Parameter(torch.ones(1))] for _ in range(3)]
     assert [hyper["lr"] for hyper in adam(slice(1e-5, 1e-3))(three).hypers] == pytest.approx([1e-5, 1e-4, 1e-3])
 
@@ -269,7 +269,7 @@ def test_a_slice_gives_each_group_its_rate():
 # devices
 
 
-def test_what_is_fastest_can_be_overruled():
+def test_compute_defaults_can_be_overridden():
     assert compute.choose_compute("cpu", "float32", "contiguous") == compute.ComputeSettings(
         torch.device("cpu"), "float32", "contiguous"
     )
@@ -288,12 +288,12 @@ def test_what_is_fastest_can_be_overruled():
         (set(), "float32"),
     ],
 )
-def test_bfloat16_is_for_processors_that_have_it(monkeypatch, flags, precision):
+def test_bfloat16_is_used_only_where_the_cpu_supports_it(monkeypatch, flags, precision):
     monkeypatch.setattr(compute, "_cpu_flags", lambda: flags)
     assert compute.choose_compute("cpu").precision == precision
 
 
-def test_batches_are_plain_and_in_the_networks_layout():
+def test_prepare_batch_converts_to_plain_tensors_and_memory_format():
     from fastai.torch_core import TensorImage
 
     taken = compute.choose_compute("cpu", memory_format="channels_last").prepare_batch(
@@ -309,7 +309,7 @@ def test_batches_are_plain_and_in_the_networks_layout():
     assert compute.choose_compute("cpu", memory_format="contiguous").place(network).weight.is_contiguous()
 
 
-def test_processes_share_the_cores(monkeypatch):
+def test_share_cores_divides_threads(monkeypatch):
     before = torch.get_num_threads()
     try:
         monkeypatch.setattr(compute, "available_cores", lambda: 8)
