@@ -24,7 +24,7 @@ lint: $(READY)
 	.venv/bin/mypy
 
 fuzz: $(READY)
-	.venv/bin/python tests/fuzzing.py --cases $(CASES) --seed $(SEED)
+	.venv/bin/python tests/helpers/fuzzing.py --cases $(CASES) --seed $(SEED)
 
 bench: $(READY)
 	.venv/bin/python benchmarks/runner.py

@@ -1,9 +1,6 @@
 """What the tests share: small real notebooks, run by the real command in a folder of their own."""
 
-import contextlib
-import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -14,9 +11,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from chapter_runs import as_words, pieces_in, results_of, write_notebook
 from settings import of_the_book
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def pytest_configure(config):
@@ -57,99 +53,72 @@ def own_folders() -> Path:
 # or at the end one process would wait for the other. The book runs the chapters from the first on, and their own tests
 # come from the last on, so that the two meet in the middle and each chapter is run by whoever comes first.
 SLOW = [
-    "test_book.py",
-    "test_synthesis.py",
-    "test_chapter_5b.py",
-    "test_chapter_5.py",
-    "test_chapter_4.py",
-    "test_chapter_3.py",
-    "test_chapter_2.py",
-    "test_chapter_1_whole.py",
-    "test_chapter_1.py",
-    "test_rerun_page.py",
-    "test_records.py",
-    "test_prefix.py",
-    "test_treatments.py",
-    "test_training.py",
-    "test_tool_pages.py",
-    "test_run.py",
-    "test_bad_input.py",
-    "test_pretraining.py",
-    "test_fuzz.py",
-    "test_sweep.py",
-    "test_scoreboard.py",
-    "test_rerunning.py",
-    "test_at_once.py",
-    "test_isolation.py",
-    "test_wheel.py",
-    "test_phantom_atlas.py",
-    "test_backbones_weights.py",
-    "test_backbones.py",
-    "test_phantom.py",
-    "test_releases.py",
-    "test_explain.py",
-    "test_environment.py",
-    "test_numbering.py",
-    "test_freezing.py",
-    "test_detection_training.py",
-    "test_adding.py",
-    "test_side_by_side.py",
-    "test_detection_scores.py",
-    "test_datasets.py",
-    "test_parameters.py",
-    "test_copies.py",
-    "test_comparison_page.py",
-    "test_datasets_bad_input.py",
-    "test_exercises.py",
-    "test_viewer.py",
+    "book/test_book.py",
+    "notebooks/test_synthesis.py",
+    "notebooks/test_chapter_5b.py",
+    "notebooks/test_chapter_5.py",
+    "notebooks/test_chapter_4.py",
+    "notebooks/test_chapter_3.py",
+    "notebooks/test_chapter_2.py",
+    "notebooks/test_chapter_1_settings.py",
+    "notebooks/test_chapter_1.py",
+    "book/test_rerun_page.py",
+    "study/test_records.py",
+    "training/test_feature_cache.py",
+    "phantom/test_restoration.py",
+    "training/test_learner.py",
+    "notebooks/test_tool_pages.py",
+    "study/test_run.py",
+    "cli/test_bad_input.py",
+    "phantom/test_pretraining.py",
+    "data/test_fuzzing.py",
+    "study/test_sweep.py",
+    "claims/test_scoreboard.py",
+    "study/test_rerun_footer.py",
+    "study/test_parallel_runs.py",
+    "project/test_public_names.py",
+    "project/test_isolation.py",
+    "project/test_wheel.py",
+    "notebooks/test_phantom_atlas.py",
+    "models/test_weights.py",
+    "models/test_registry.py",
+    "phantom/test_population.py",
+    "phantom/test_writers.py",
+    "explain/test_attribution.py",
+    "project/test_environment.py",
+    "study/test_references.py",
+    "models/test_freezing.py",
+    "detection/test_detectors.py",
+    "study/test_import_record.py",
+    "study/test_parallel_map.py",
+    "detection/test_box_metrics.py",
+    "data/test_readers.py",
+    "study/test_parameters.py",
+    "data/test_augmented_copies.py",
+    "study/test_compare.py",
+    "data/test_readers_bad_input.py",
+    "study/test_exercises.py",
+    "plots/test_viewer.py",
 ]
+
+
+def name_of(path: Path) -> str:
+    """Return a test file's folder and name, as `SLOW` has them."""
+    return "/".join(path.parts[-2:])
 
 
 def pytest_ignore_collect(collection_path, config):
     """Do not even import the slow files where they are not wanted: that alone takes half a minute."""
-    return True if "not slow" in config.option.markexpr and collection_path.name in SLOW else None
+    return True if "not slow" in config.option.markexpr and name_of(collection_path) in SLOW else None
 
 
 def pytest_collection_modifyitems(items):
     """Begin with the files that take minutes, and leave all slow ones out of the quick suite."""
+    places = {name: place for place, name in enumerate(SLOW)}
     for item in items:
-        if item.path.name in SLOW:
+        if name_of(item.path) in places:
             item.add_marker("slow")
-    items.sort(key=lambda item: SLOW.index(item.path.name) if item.path.name in SLOW else len(SLOW))
-
-
-PARAMETERS = """\
-seed: int = 0  # [0, 100] seed of all that is random
-lr: float = 0.1  # (0, 1] learning rate
-optimizer: str = "adam"  # {adam, sgd} the optimiser
-data_root: str = ""  # {folder} with data; empty: none
-"""
-BEGIN = "from pneumo_utils.study.run_context import begin\n\nrun = begin({name!r})"
-FINISH = (
-    'run.describe_inputs(data="none", weights="none")\nrun.result("seed doubled", 2 * seed)\n'
-    'run.result("rate", lr)\nrun.finish()'
-)
-
-
-def write_notebook(
-    path: Path,
-    *middle: str,
-    parameters: str = PARAMETERS,
-    begin: str | None = None,
-    finish: str = FINISH,
-    tags=("parameters",),
-) -> Path:
-    code = [parameters, begin or BEGIN.format(name=path.stem), *middle, finish]
-    cells = [nbformat.v4.new_markdown_cell("# A small chapter"), *map(nbformat.v4.new_code_cell, code)]
-    cells[1].metadata["tags"] = list(tags)
-    cells.insert(3, nbformat.v4.new_markdown_cell("## The work"))
-    notebook = nbformat.v4.new_notebook(
-        cells=cells, metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    )
-    for at, cell in enumerate(notebook.cells):
-        cell.id = f"cell-{at}"
-    nbformat.write(notebook, path)
-    return path
+    items.sort(key=lambda item: places.get(name_of(item.path), len(places)))
 
 
 @pytest.fixture
@@ -180,59 +149,6 @@ def pneumo(tmp_path, runs):
         return subprocess.Popen(command, **kw) if start else subprocess.run(command, timeout=240, **kw)
 
     return call
-
-
-def as_words(settings: dict) -> list[str]:
-    """Parameters as the command takes them."""
-    return [word for name, value in settings.items() for word in ("-p", name, str(value))]
-
-
-def pieces_in(runs: Path, piece: str) -> set[str]:
-    """The names of the pieces that are kept."""
-    return {path.name for path in runs.rglob(piece) if path.is_dir()}
-
-
-def planned(command: str, **folders) -> list:
-    """What the `pneumo` command makes of a line that is printed on a page, with folders in the place of
-    `path/to/...`.
-    """
-    from pneumo_utils.cli import main
-    from pneumo_utils.study.chapters import find_chapter
-    from pneumo_utils.study.sweep import plan_sweep
-
-    for name, folder in folders.items():
-        command = command.replace(f"path/to/{name}", str(folder))
-    _, verb, *words = shlex.split(command)
-    given = main.commands[verb].make_context(verb, words).params
-    with contextlib.chdir(ROOT):
-        return plan_sweep([find_chapter(chapter) for chapter in given["chapters"]], given["words"], given["params"])
-
-
-def on_the_page(chapter, tier: str, **folders) -> dict:
-    """The settings that the command on a chapter's own page gives, for a trial or for the paper's own run, on these
-    folders.
-    """
-    from pneumo_utils.study.rerun_footer import rerun_commands
-
-    (command,) = (each for each in rerun_commands(chapter)["real data"] if f"/{tier}/" in each)
-    (one,) = planned(command, **folders)
-    return one.overrides
-
-
-def other_settings(chapter, small: dict) -> dict:
-    """The settings that a chapter's page says are worth trying; of numbers no more than in `small`."""
-    from pneumo_utils.study.rerun_footer import suggested_values
-
-    return {
-        name: min(value, small.get(name, value)) if isinstance(value, int) else value
-        for name, value in suggested_values(chapter).items()
-    }
-
-
-def tried_on_the_page(chapter, **folders) -> dict:
-    """Both in one: a trial on real data, with the other settings that the page gives."""
-    trial = on_the_page(chapter, "trial", **folders)
-    return trial | other_settings(chapter, trial)
 
 
 @pytest.fixture
@@ -310,22 +226,6 @@ def execute(tmp_path_factory):
     return executed
 
 
-def results_of(folder: Path) -> dict:
-    """What a run kept."""
-    return json.loads((folder / "results.json").read_text())
-
-
-def shown(notebook, cell_id: str, kinds=("text/html", "text/markdown")) -> str:
-    """All that a cell shows, tables as HTML and sentences as Markdown."""
-    outputs = next(cell for cell in notebook.cells if cell["id"] == cell_id).get("outputs", [])
-    return "".join(str(output.get("data", {}).get(kind, "")) for output in outputs for kind in kinds)
-
-
-def html_of(notebook, cell_id: str) -> str:
-    """Its tables alone."""
-    return shown(notebook, cell_id, ("text/html",))
-
-
 @pytest.fixture(scope="module")
 def one_thread():
     """Several processes of several threads wait for each other."""
@@ -378,17 +278,17 @@ def nih_tables(tmp_path_factory):
     rows, boxes, index = [header], ["Image Index,Finding Label,Bbox [x,y,w,h],,,"], []
     for patient in range(1, 161):
         for visit in range(draw.choice([1, 1, 1, 2, 3, 6])):
-            found = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
+            labels = draw.sample(LABELS, draw.choice([1, 1, 2, 3])) if draw.random() < 0.46 else ["No Finding"]
             name = f"{patient:08}_{visit:03}.png"
             index.append(name)
             rows.append(
-                f"{name},{'|'.join(found)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"  # noqa: E501
+                f"{name},{'|'.join(labels)},{visit},{patient},{draw.randint(1, 90)},{draw.choice('MF')},{draw.choice(['PA', 'AP'])},2500,2048,0.171,0.171"  # noqa: E501
             )
-    for at, name in enumerate(draw.sample(index, 120)):
+    for position, name in enumerate(draw.sample(index, 120)):
         for _ in range(draw.choice([1, 1, 1, 2])):
             w, h = draw.uniform(30, 520), draw.uniform(30, 520)
             boxes.append(
-                f"{name},{BOXED[at % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,"  # noqa: E501
+                f"{name},{BOXED[position % 8]},{draw.uniform(0, 1024 - w):.3f},{draw.uniform(0, 1024 - h):.3f},{w:.3f},{h:.3f},,,"  # noqa: E501
             )
     (folder / "Data_Entry_2017_v2020.csv").write_text("\n".join(rows) + "\n")
     (folder / "BBox_List_2017.csv").write_text("\n".join(boxes) + "\n")

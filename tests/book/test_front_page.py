@@ -1,0 +1,64 @@
+"""What the first page says was found: names that exist, and numbers that are those of runs and records."""
+
+import re
+
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.claims.verdicts import scoreboard
+from pneumo_utils.study import pages, records
+from pneumo_utils.study.chapters import chapters, find_chapter
+
+
+def test_front_page_has_claims_of_every_paper():
+    ledger = load_ledger()
+    assert {ledger[name].paper for name in pages.HEADLINE_CLAIMS} == {paper.paper for paper in ledger.papers}
+
+
+def test_front_page_verdicts_equal_the_scoreboard():
+    evidence = [record.evidence for chapter in chapters() for record in records.read_records(chapter.name).values()]
+    board = scoreboard(load_ledger(), evidence).to_dict("records")
+    rows = re.findall(r"<tr><td.*?</tr>", pages.headline_table(board))
+    assert len(rows) == len(pages.HEADLINE_CLAIMS)
+    for name, row in zip(pages.HEADLINE_CLAIMS, rows):
+        held = next(claim for claim in board if claim["id"] == name)
+        assert re.findall(
+            r'<span class="verdict '
+            r'[^"]*">([^<]+)<',
+            row,
+        ) == [held["on paper"], held["phantom"], held["real"]]
+        assert f'href="../book/paper_{held["paper"]}.html#{name}"' in row
+
+
+def test_front_page_results_exist_in_records():
+    for name, (_, *result_names) in pages.FRONT_PAGE_RESULTS.items():
+        kept = records.read_records(name)
+        assert kept and all(
+            name_of_result in record.results for record in kept.values() for name_of_result in result_names
+        ), name
+
+
+def test_front_page_compares_networks_with_baselines():
+    chapter, real = find_chapter("4"), records.read_records("04_mobilenetv2_three_class")["real-radiographs"].results
+    _, network, pixels = pages.FRONT_PAGE_RESULTS[chapter.name]
+    table = pages.baseline_table(
+        {chapter: {network: {"value": 0.5, "low": 0.25, "high": 0.75}}, find_chapter("speed"): {}}
+    )
+    *_, row = table.strip().splitlines()
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert (
+        cells[0] == "[4](../notebooks/04_mobilenetv2_three_class.ipynb)"
+        and cells[2].startswith("0.500 (")
+        and cells[3] == "-"
+    )
+    assert [float(cell.split()[0]) for cell in cells[4:]] == [
+        round(real[name]["value"], 3) for name in (network, pixels)
+    ]
+    assert len(table.strip().splitlines()) == 3  # what has no networks of a paper has no row
+
+
+def test_front_page_has_a_row_for_the_synthesis():
+    real = records.read_records("synthesis")["real-radiographs"].results
+    *_, row = pages.baseline_table({find_chapter("synthesis"): {}}).strip().splitlines()
+    assert (
+        row.startswith("| [across](../notebooks/synthesis.ipynb) ")
+        and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row
+    )

@@ -1,0 +1,296 @@
+"""The scoreboard: what it says of a small ledger, where each verdict leads, when it is out of date, and that its
+filters are worked with keys.
+"""
+
+import json
+import re
+import shutil
+from html import unescape
+
+import matplotlib
+import pytest
+from chapter_runs import ROOT, shown
+from saved_figures import legible, texts
+
+from notebooks.scoreboard_figures import verdict_bars
+from pneumo_utils.claims import verdict_html as page
+from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load_ledger
+from pneumo_utils.claims.verdicts import scoreboard
+from pneumo_utils.study import pages, run_status
+from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
+from pneumo_utils.study.make_record import record_chapter
+from pneumo_utils.study.run import run
+
+matplotlib.use("Agg")
+
+SECTIONS = ("1. Data", "2. Results")
+
+
+def claimed(name: str, says: str, paper: int = 1, where: str = SECTIONS[0], **more) -> Claim:
+    return Claim(
+        **{"id": name, "where": where, "says": says, "kind": "setting", "judge": "setting", "paper": paper} | more
+    )
+
+
+FIRST = (
+    claimed("a", "batch <size>", value=16),
+    claimed("b", "again", where=SECTIONS[1], value=16, judge="says_the_same", args={"as_in": "a"}),
+    claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}),
+)
+SECOND = (
+    claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
+    claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"),
+)
+LEDGER = Ledger(
+    tuple(
+        Paper(number, title, "A. Author", "author", "demo", SECTIONS, claims, ())
+        for number, title, claims in ((1, "On <batches>", FIRST), (2, "On depth", SECOND))
+    )
+)
+TITLES = {paper.paper: paper.title for paper in LEDGER.papers}
+
+
+def said(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
+    return {
+        "chapter": "01_demo",
+        "real": real,
+        "tier": "pocket",
+        "claims": {name: {"value": (low + high) / 2, "low": low, "high": high} for name in names},
+    } | more
+
+
+RUNS = [
+    said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
+    said(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one"),
+]
+
+
+@pytest.fixture
+def board():
+    return scoreboard(LEDGER, RUNS)
+
+
+def test_scoreboard_of_a_small_ledger_by_hand(board):
+    assert board["id"].tolist() == list("abcde")
+    assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
+    # a printed score is not judged on phantoms
+    assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]
+    assert board["real"].tolist() == [*["not tested"] * 3, "not reproduced", "not tested"]
+    assert board["phantom at"].tolist() == [
+        {},
+        {},
+        {},
+        {"chapter": "01_demo", "section": "depth", "record": ""},
+        {"chapter": "01_demo", "section": "one-by-one", "record": ""},
+    ]
+    assert board["real at"][3] == {"chapter": "01_demo", "section": "one-by-one", "record": "children"}
+    assert (
+        board["rerun because"][4]
+        == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
+    )
+
+
+def test_unknown_claims_are_refused():
+    with pytest.raises(LedgerError, match="01_demo, record children, reports on claims that the ledger has not: x, y"):
+        scoreboard(LEDGER, [RUNS[0], said(0, 1, "y", "d", "x", record="children")])
+    with pytest.raises(LedgerError, match="01_demo reports on claims that the ledger has not: x"):
+        scoreboard(LEDGER, [said(0, 1, "x")])
+
+
+def test_every_verdict_links_to_its_evidence(board):
+    html = page.scoreboard_html(board, TITLES).data
+    assert "<size>" not in html and "<batches>" not in html
+    html = unescape(html)
+    rows = {name: row for name, row in zip(board["id"], re.findall(r"<tr data-.*?</tr>", html))}
+    links = {name: re.findall(r'href="([^"]+)"', row) for name, row in rows.items()}
+    assert links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch <size>: 16" in rows["a"]
+    assert links["d"] == [
+        "../book/paper_2.html#d",
+        "01_demo.html#depth",
+        "01_demo.html#one-by-one",
+        "../book/run_statistics.html#kept-records",
+    ]
+    assert links["e"] == ["../book/paper_2.html#e", "01_demo.html#one-by-one"]
+    assert "On <batches>" in html
+
+
+def test_paper_page_lists_claims_in_order(board):
+    text = pages.paper_page(LEDGER.papers[0], board[board["paper"] == 1].to_dict("records"))
+    assert re.findall(r'^## .*|<tr id="\w+"', text, re.M) == [
+        "## 1. Data",
+        '<tr id="a"',
+        '<tr id="c"',
+        "## 2. Results",
+        '<tr id="b"',
+    ]
+    assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
+    other = pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
+    assert (
+        'href="../notebooks/01_demo.html#depth"' in other
+        and 'href="run_statistics.html#kept-records"' in other
+        and "difference +0.2 [+0.1, +0.3]" in unescape(other)
+    )
+
+
+@pytest.mark.usefixtures("closed_figures")
+def test_verdict_bars_count_each_paper_three_times(board):
+    figure, alt = verdict_bars(board)
+    assert (
+        "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 "
+        "unverifiable" in alt
+    )
+    assert (
+        "On phantoms: paper 1: 0 reproduced, 0 not reproduced, 3 not tested; paper 2: 1 reproduced, 0 not "
+        "reproduced, 1 not tested" in alt
+    )
+    assert alt.endswith("paper 2: 0 reproduced, 1 not reproduced, 1 not tested")
+    widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in figure.axes]
+    assert widths == [[1, 0, 1, 0, 1, 2], [0, 1, 0, 0, 3, 1], [0, 0, 0, 1, 3, 1]]
+    assert {"On paper", "On phantoms", "On real radiographs"} <= set(texts(figure))
+    legible(figure)
+
+
+def test_scoreboard_runs_after_the_chapters():
+    assert [chapter.name for chapter in chapters() if run_status.is_summary(chapter)] == ["scoreboard"]
+    assert [chapter.name for chapter in run_status.chapters_to_run([find_chapter("audit")])] == [
+        "paper_audit",
+        "scoreboard",
+    ]
+    every = run_status.chapters_to_run([])
+    assert every[-1].name == "scoreboard" and {chapter.name for chapter in every} == {
+        chapter.name for chapter in chapters()
+    }
+
+
+def test_scoreboard_is_stale_when_evidence_changes(small, runs, tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(runs))
+    monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
+    monkeypatch.chdir(tmp_path)
+    demo, other = Chapter(small("run.claim('p1-best-f1', 0.1, 0.05, 0.15)")), Chapter(small("x = 1", name="other"))
+    sums = Chapter(small("from pneumo_utils.study.run_status import collect_evidence", name="sums"))
+    monkeypatch.setattr(run_status, "chapters", lambda: [sums, demo, other])
+    run(demo, {})
+    run(sums, {})
+    assert run_status.collect_evidence().keys() == {"demo"} and run_status.chapter_status(sums).state == "up to date"
+
+    shutil.rmtree(runs / "demo")
+    run(demo, {})  # at another time, with the same to say
+    assert run_status.chapter_status(sums).state == "up to date"
+
+    run(other, {})
+    assert run_status.chapter_status(sums).why == ["what other says of claims has changed"]
+    record_chapter(demo, "long", {})
+    assert run_status.chapter_status(sums).why == [
+        "what demo says of claims has changed",
+        "what other says of claims has changed",
+    ]
+    assert [run.get("record") for run in run_status.collect_evidence()["demo"]] == [None, "long"]
+    assert "results" not in run_status.run_dependencies(other, {})
+
+
+def test_section_of_a_cell_is_the_nearest_label_above(tmp_path):
+    cells = [
+        ("markdown", "# Title"),
+        ("code", "first()"),
+        ("markdown", "(one)=\n## One\n\n(two)=\n### Two"),
+        ("code", "second()\n"),
+        ("markdown", "### Three"),
+        ("code", "third()"),
+    ]
+    path = tmp_path / "demo.ipynb"
+    path.write_text(json.dumps({"cells": [{"cell_type": kind, "source": [source]} for kind, source in cells]}))
+    assert [Chapter(path).section_label(source) for source in ("first()", "second()", "third()", "by_hand()")] == [
+        "",
+        "two",
+        "two",
+        "",
+    ]
+
+
+def test_scoreboard_without_runs_shows_paper_verdicts(execute):
+    results, notebook = execute(find_chapter("scoreboard"), {})
+    assert {name: result["value"] for name, result in results["results"].items()} == dict.fromkeys(
+        results["results"], 0
+    )
+    assert "No chapter has been run that speaks of a claim" in shown(notebook, "words")
+    assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load_ledger().claims)
+
+
+@pytest.fixture
+def opened(browser, board):
+    """The scoreboard alone, with the book's own script and style."""
+    contexts = []
+
+    def open_page(scripts=True, width=1000):
+        context = browser.new_context(viewport={"width": width, "height": 900}, java_script_enabled=scripts)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.complaints = []
+        tab.on("pageerror", lambda error: tab.complaints.append(str(error)))
+        static = ROOT / "book" / "_static"
+        script, style = ((static / name).read_text() for name in ("scoreboard.js", "book.css"))
+        tab.set_content(
+            f"<!doctype html><style>{style}</style><script>{script}</script>{page.scoreboard_html(board, TITLES).data}"
+        )
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+
+
+ALL_SHOWN = "document.querySelector('[role=status]').textContent === '5 of 5 claims'"
+
+
+def left(tab) -> list[str]:
+    return [row.inner_text().split(":")[0] for row in tab.locator("tbody tr:visible td:first-child").all()]
+
+
+@pytest.mark.browser
+def test_scoreboard_filters_work_by_keyboard(opened):
+    tab = opened()
+    status = tab.get_by_role("status")
+    assert status.inner_text() == "5 of 5 claims" and status.get_attribute("aria-live") == "polite"
+    tab.keyboard.press("Tab")
+    assert tab.evaluate("document.activeElement.name") == "paper"
+    tab.keyboard.press("ArrowDown")
+    assert left(tab) == ["batch <size>", "again", "once more"] and status.inner_text() == "3 of 5 claims"
+    for _ in range(2):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("ArrowDown")  # on paper: consistent
+    assert left(tab) == ["again"] and status.inner_text() == "1 of 5 claims"
+    for _ in range(3):
+        tab.keyboard.press("Tab")
+    tab.keyboard.press("Enter")
+    tab.wait_for_function(ALL_SHOWN)
+    assert (
+        len(left(tab)) == 5
+        and tab.get_by_role("combobox", name="Paper", exact=True).input_value() == ""
+        and tab.complaints == []
+    )
+
+
+@pytest.mark.browser
+def test_each_filter_applies_to_its_column(opened):
+    tab = opened()
+    for name, chosen, there in (
+        ("Kind", "count", ["once more"]),
+        ("On phantoms", "reproduced", ["deep beats shallow"]),
+        ("On real radiographs", "reproduced", []),
+    ):
+        tab.get_by_role("combobox", name=name, exact=True).select_option(chosen)
+        assert left(tab) == there
+        tab.get_by_role("button", name="Show all").click()
+        tab.wait_for_function(ALL_SHOWN)
+
+
+@pytest.mark.browser
+def test_scoreboard_without_scripts_is_a_table_that_fits(opened):
+    plain = opened(scripts=False)
+    assert (
+        len(left(plain)) == 5 and plain.locator("form").is_hidden() and plain.get_by_role("columnheader").count() == 5
+    )
+    phone = opened(width=390)
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    tops = [cell.bounding_box()["y"] for cell in phone.locator("tbody tr:nth-child(4) td").all()]
+    assert tops == sorted(set(tops))  # a card: one under the other

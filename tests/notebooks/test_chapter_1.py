@@ -1,0 +1,44 @@
+"""Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own
+settings are whole.
+"""
+
+import pytest
+from chapter_runs import ROOT, html_of
+from settings import of_the_book
+
+from notebooks import chapter_1_figures
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.common.errors import StudyError
+from pneumo_utils.study.chapters import Chapter
+
+CHAPTER = Chapter(ROOT / "notebooks" / "01_surgical_finetuning.ipynb")
+
+
+@pytest.fixture(scope="module")
+def executed(execute):
+    return execute(CHAPTER, of_the_book(CHAPTER))
+
+
+def test_chapter_keeps_scores_claims_and_figures_with_alt_text(executed):
+    results, _ = executed
+    assert {"accuracy", "f1"} <= {name.split(": ")[1] for name in results["results"] if name.startswith("fine-tuned: ")}
+    for numbers in results["claims"].values():
+        assert numbers["low"] <= numbers["value"] <= numbers["high"]
+    assert {"draws", "confusion", "gazes", "regions"} <= set(results["figures"])
+    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in results["figures"].values())
+
+
+def test_claims_of_the_chapter_are_in_the_ledger(executed):
+    ledger = load_ledger()
+    assert all(ledger[name].kind in ("metric", "ordering") for name in executed[0]["claims"])
+
+
+def test_both_tables_have_baselines(executed):
+    for cell in ("table-1-code", "table-2-code"):
+        shown = html_of(executed[1], cell)
+        assert all(name in shown for name in ("majority", "32 x 32 pixels", "frame only", "no adaptation")), cell
+
+
+def test_empty_plots_are_refused():
+    with pytest.raises(StudyError, match="no saliency maps"):
+        chapter_1_figures.outcome_maps({})

@@ -1,0 +1,112 @@
+"""What holds for the chapter of every paper: no parameter is idle, and the paper's own settings are whole and its
+own.
+"""
+
+import re
+
+import pytest
+import yaml
+from chapter_runs import ROOT
+
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.study.chapters import chapters, find_chapter
+from pneumo_utils.study.parameters import chapter_parameters, check_parameters, tier
+
+PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
+IN_LEDGER = {  # parameters that a paper prints, by its claims
+    "01_surgical_finetuning": {
+        "batch_size": "p1-minibatch",
+        "lr": "p1-learning-rate",
+        "source_epochs": "p1-epochs",
+        "epochs": "p1-finetuning-epochs",
+        "adaptation_images": "p1-finetuning-images",
+        "dropout": "p1-dropout-rate",
+    },
+    "02_gradcam_comparison": {
+        "image_size": "p2-image-side",
+        "batch_size": "p2-batch",
+        "threshold": "p2-threshold",
+        "rate_step": "p2-rate-step",
+        "units": "p2-top-units",
+    },
+    "03_xception_kfold": {
+        "batch_size": "p3-train-batch",
+        "eval_batch_size": "p3-validation-batch",
+        "epochs": "p3-epochs",
+        "tuning_epochs": "p3-finetune-epochs",
+        "lr": "p3-sgd-rate",
+        "units": "p3-dense",
+        "tuning_lr": "p3-sgd-finetune-rate",
+        "momentum": "p3-momentum",
+        "decay": "p3-decay",
+        "patience": "p3-patience",
+        "min_delta": "p3-min-delta",
+        "folds": "p3-folds",
+        "image_size": "p3-image-size",
+    },
+    "04_mobilenetv2_three_class": {
+        "epochs": "p4-head-epochs",
+        "tuning_epochs": "p4-tuning-epochs",
+        "lr": "p4-rate",
+        "tuning_lr": "p4-tuning-rate",
+        "batch_size": "p4-batch",
+        "top_layers": "p4-open-layers",
+    },
+    "05_nih_multilabel": {
+        "grid_sizes": "p5-sizes",
+        "grid_epochs": "p5-grid-epochs",
+        "steps": "p5-grid-steps",
+        "long_epochs": "p5-long-epochs",
+    },
+    "05b_nih_detector": {
+        "train_images": "p5-detector-train",
+        "fewer_images": "p5-train-670",
+        "epochs": "p5-epochs",
+        "lr": "p5-rate",
+        "batch_size": "p5-batch",
+        "yolo_batch_size": "p5-yolo-batch",
+        "yolo_epochs": "p5-yolo-epochs",
+    },
+}
+
+
+def of_the_paper(name: str) -> dict:
+    return yaml.safe_load((ROOT / "notebooks" / "params" / "paper" / f"{name}.yml").read_text())
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_parameter_is_read(name):
+    _, *sources = ["".join(cell["source"]) for cell in PAPERS[name].notebook()["cells"] if cell["cell_type"] == "code"]
+    below = "\n".join(sources)
+    assert not [
+        parameter for parameter in chapter_parameters(PAPERS[name]) if not re.search(rf"\b{parameter}\b", below)
+    ]
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_paper_settings_are_complete(name):
+    known, given, ledger = chapter_parameters(PAPERS[name]), of_the_paper(name), load_ledger()
+    check_parameters(known, given)
+    assert not {
+        parameter_name
+        for parameter_name in known
+        if parameter_name not in given
+        and not known[parameter_name].path_kind
+        and not parameter_name.startswith("phantom_")
+    }
+    assert (
+        tier(PAPERS[name], {parameter_name: parameter.default for parameter_name, parameter in known.items()} | given)
+        == "paper"
+    )
+    assert given["weights"] == "imagenet" and given["max_steps"] == 0
+    assert {parameter_name: given[parameter_name] for parameter_name in IN_LEDGER[name]} == {
+        parameter_name: ledger.value(claim) for parameter_name, claim in IN_LEDGER[name].items()
+    }
+
+
+def test_paper_of_two_notebooks_has_two_numbers():
+    assert [find_chapter(number).name for number in ("5", "05", "5b")] == [
+        "05_nih_multilabel",
+        "05_nih_multilabel",
+        "05b_nih_detector",
+    ]

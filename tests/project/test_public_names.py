@@ -1,0 +1,122 @@
+"""The public names of the package: README's example and the example of each name run, and importing costs nothing."""
+
+import doctest
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chapter_runs import ROOT
+
+import pneumo_utils as pu
+from pneumo_utils.common.code_digest import imported_modules
+from pneumo_utils.study.api_page import api_page, parse_docstring
+
+
+@pytest.fixture(scope="module")
+def namespace(tmp_path_factory):
+    """The variables after README's example, and the folder it ran in."""
+    folder = tmp_path_factory.mktemp("examples")
+    code = (ROOT / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    variables = {"np": np, "Path": Path}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        exec(code, variables)
+        yield variables
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", pu.__all__)
+def test_the_example_of_each_public_name_runs(name, namespace):
+    [test] = doctest.DocTestFinder(recurse=False).find(getattr(pu, name), name, globs=dict(namespace))
+    assert test.examples, f"{name} has no example in its docstring"
+    results = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+    assert results.failed == 0
+
+
+@pytest.mark.parametrize("name", pu.__all__)
+def test_each_public_name_says_what_it_is(name):
+    assert getattr(pu, name).__doc__.strip().splitlines()[0].endswith((".", ":"))
+
+
+def test_importing_the_package_imports_nothing_heavy():
+    code = "import sys, pneumo_utils; print(*[m for m in ('torch', 'fastai', 'pandas', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="trunc"):
+        pu.trunc  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from pneumo_utils import trunk",
+        "from pneumo_utils import trunk as build",
+        "import pneumo_utils as pu\npu.trunk('resnet18')",
+        "import pneumo_utils\npneumo_utils.trunk('resnet18')",
+    ],
+)
+def test_code_that_uses_a_public_name_depends_on_the_module_that_defines_it(code):
+    assert imported_modules(code) == {"pneumo_utils", "pneumo_utils.models.create"}
+
+
+def test_code_that_hands_the_package_on_depends_on_all_public_modules():
+    modules = imported_modules("import pneumo_utils as pu\nfor name in names:\n    getattr(pu, name)")
+    assert {getattr(pu, name).__module__ for name in pu.__all__} <= modules
+
+
+def test_the_page_on_the_interface_explains_every_name_and_argument():
+    entries = dict(re.findall(r"(?s)\{py:(?:function|class)\} (\w+)\((.*?)````", api_page()))
+    assert set(entries) == set(pu.__all__)
+    for name in set(pu.__all__) - {"StudyError"}:
+        explained = set(re.findall(r":param (\w+): \S", entries[name]))
+        arguments = set(inspect.signature(getattr(pu, name)).parameters) - {"self"}
+        assert explained == arguments or name == "StopAtNaN", name  # a callback of fastai without arguments
+
+
+def test_a_docstring_is_split_into_text_arguments_and_example():
+    parsed = parse_docstring(
+        "Do it: now.\n\nseed: random seed of\nthe draw.\nlow, high: limits\n    of it.\n\nMore.\n\n>>> 1\n1",
+        {"seed", "low", "high"},
+    )
+    assert parsed.text == ["Do it: now.", "More."] and parsed.example == ">>> 1\n1"
+    assert parsed.arguments == {"seed": "random seed of the draw.", "low": "limits of it.", "high": "limits of it."}
+
+
+CHAPTER_PACKAGES = ("data", "models", "training", "evaluation", "explain", "detection", "plots")
+MACHINERY = ("phantom", "claims", "study", "cli")
+
+
+def package_of(module):
+    return (module.split(".") + [""])[1]
+
+
+def module_imports():
+    """The modules of the package that each of its modules imports, the packages around it left out."""
+    modules = {}
+    for path in sorted((ROOT / "pneumo_utils").rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        modules[name] = {other for other in imported_modules(path.read_text()) if other != name}
+    return modules
+
+
+def test_what_chapters_use_imports_nothing_of_the_machinery():
+    wrong = [
+        (name, other)
+        for name, others in module_imports().items()
+        for other in others
+        if package_of(name) in CHAPTER_PACKAGES and package_of(other) in MACHINERY
+    ]
+    assert not wrong
+
+
+def test_common_imports_nothing_of_the_rest():
+    imports = module_imports()
+    assert {package_of(o) for name, others in imports.items() if package_of(name) == "common" for o in others} == {
+        "common"
+    }
