@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from chapter_runs import ROOT
 from sklearn.datasets import load_sample_image
 from torch import nn
 
@@ -140,7 +141,7 @@ def test_the_description_has_the_checksum(network):
 def test_a_run_depends_on_the_checksum():
     """A run that builds networks is stale once the registry, which has the checksum, has changed."""
     registry = "pneumo_utils/models/registry.py"
-    assert SOURCE.sha256 in (Path(__file__).parent.parent / registry).read_text()
+    assert SOURCE.sha256 in (ROOT / registry).read_text()
     assert registry in digest_dependencies({"pneumo_utils.models.create"})
 
 

@@ -9,7 +9,7 @@ import types
 
 import nbformat
 import pytest
-from conftest import ROOT
+from chapter_runs import ROOT
 
 from pneumo_utils.common import code_digest
 from pneumo_utils.common.code_digest import declared_reads, digest_dependencies, imported_modules
