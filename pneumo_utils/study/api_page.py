@@ -70,6 +70,7 @@ def api_page() -> str:
     parts = [HEAD.format(example=example)]
     for area, names in public_areas().items():
         parts.append(f"## {area.capitalize()}\n")
+        parts.append(" · ".join(f"{{py:obj}}`~{PACKAGE}.{name}`" for name in names) + "\n")
         parts += [_describe(name) for name in names]
     return "\n".join(parts)
 
