@@ -149,8 +149,8 @@ def bare_loop(children, size: str, compute):
 
     def loss_of(images, answers):
         with compute.autocast():
-            told = made(compute.prepare_batch(images))
-        return cross_entropy(told.float(), answers.as_subclass(torch.Tensor))
+            outputs = made(compute.prepare_batch(images))
+        return cross_entropy(outputs.float(), answers.as_subclass(torch.Tensor))
 
     def epochs():
         for _ in range(2):

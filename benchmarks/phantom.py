@@ -137,7 +137,7 @@ def difficulty(images, causes, groups, networks=True):
 
 
 def shift(adults, children, draws=DRAWS):
-    """Trained on adults: no finding against pneumonia there, then asked about children; then 100 children join."""
+    """Trained on adults: no finding against pneumonia there, then tested on children; then 100 children join."""
     out = {}
     (a, at), (c, ct, cg) = adults, children
     for name, make in (("grey pixels 32", grey_pixels), ("random ResNet18 64", lambda i: random_resnet(i, 64))):
@@ -190,7 +190,7 @@ def ranks(images):
 
 
 def tell_apart(real, phantom, epochs=4):
-    """How well a small CNN tells phantom from real at several sizes, on images kept aside, also after blurring or
+    """How well a small CNN tells phantom from real at several sizes, on held-out images, also after blurring or
     without the frame.
     """
     out = {}
@@ -275,10 +275,10 @@ def main():
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.speed:
-        told = speed()
+        measured = speed()
         print(
-            f"a 128 px phantom with all masks {told['phantom ms']} ms, opening and resizing a 1024 px PNG "
-            f"{told['png ms']} ms: ratio {told['ratio']}"
+            f"a 128 px phantom with all masks {measured['phantom ms']} ms, opening and resizing a 1024 px PNG "
+            f"{measured['png ms']} ms: ratio {measured['ratio']}"
         )
         return
     record = {"seed": given.seed, "children": given.count, "label noise": 0.0, "speed": speed()}

@@ -83,11 +83,11 @@ def scores(held: np.ndarray, causes: np.ndarray, patients: np.ndarray, what: dic
                 model = make_pipeline(
                     StandardScaler(), LogisticRegression(C=0.01, class_weight="balanced", max_iter=2000)
                 ).fit(held[train], target[train])
-                told = model.predict_proba(held[test])
+                probabilities = model.predict_proba(held[test])
                 area = (
-                    roc_auc_score(target[test], told[:, 1])
+                    roc_auc_score(target[test], probabilities[:, 1])
                     if task == "two classes"
-                    else roc_auc_score(target[test], told, multi_class="ovr")
+                    else roc_auc_score(target[test], probabilities, multi_class="ovr")
                 )
                 rows.append(
                     {
@@ -128,7 +128,7 @@ def main() -> None:
     )
     print(table.to_string())
     if given.out:
-        told = [
+        rows = [
             {
                 "features": f,
                 "task": t,
@@ -148,7 +148,7 @@ def main() -> None:
             "device": "CPU",
         }
         given.out.parent.mkdir(parents=True, exist_ok=True)
-        given.out.write_text(json.dumps({"settings": settings, "rows": told}, indent=1) + "\n", encoding="utf-8")
+        given.out.write_text(json.dumps({"settings": settings, "rows": rows}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

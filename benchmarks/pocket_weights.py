@@ -139,8 +139,8 @@ def tuned(chain: Chain, children: Children, seed: int) -> dict[str, float]:
             cycle.step()
     net.eval()
     with torch.no_grad():
-        told = torch.cat([net(as_input(part, chain)) for part in children.images[test].split(100)]).diff(dim=1)[:, 0]
-    return measured(children.ill[test], told.numpy(), 0.0)
+        margin = torch.cat([net(as_input(part, chain)) for part in children.images[test].split(100)]).diff(dim=1)[:, 0]
+    return measured(children.ill[test], margin.numpy(), 0.0)
 
 
 def baselines(children: Children) -> list[dict]:
@@ -239,11 +239,11 @@ def show(means: list[dict], differences: list[dict]) -> None:
     for title, rows in (("means", means), ("pocket less random, paired by seed", differences)):
         print(f"\n{title}")
         for row in rows:
-            told = "  ".join(
+            scores = "  ".join(
                 f"{measure} {row[measure][0]:+.3f} ({row[measure][1]:+.3f} to {row[measure][2]:+.3f})"
                 for measure in ("auroc", "balanced accuracy")
             )
-            print(f"{row['on']:17} {row['way']:11} {row['trunk']:23} {row.get('weights', ''):7} {told}")
+            print(f"{row['on']:17} {row['way']:11} {row['trunk']:23} {row.get('weights', ''):7} {scores}")
 
 
 def put(new: list[dict], out: Path) -> list[dict]:

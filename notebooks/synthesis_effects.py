@@ -186,8 +186,8 @@ def compare_with_record(
 ) -> pd.DataFrame:
     """Compare differences of a run with those of a record, in a table with a row for each difference that both have.
 
-    Columns: the label (`asked`); the run's difference with its interval; the record's (`other_`); the record's less
-    the run's (`apart`), with its interval; and whether both agree in sign, in words (`so`).
+    Columns: the label (`comparison`); the run's difference with its interval; the record's (`other_`); the record's
+    less the run's (`apart`), with its interval; and whether both agree in sign, in words (`so`).
 
     results: the results of the run, by name.
     record: the record.
@@ -207,7 +207,7 @@ def compare_with_record(
     return pd.DataFrame(
         rows,
         columns=[
-            "asked",
+            "comparison",
             "value",
             "low",
             "high",

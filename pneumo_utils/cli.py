@@ -398,13 +398,13 @@ def status():
 @main.command()
 @click.option(
     "--chapters",
-    "asked",
+    "requested",
     default="",
     metavar="1,2,...",
     help="Run only these chapters and the summaries. The other pages show their last run.",
 )
 @cell_limit
-def book(asked, cell_limit):
+def book(requested, cell_limit):
     """Run the chapters that are not up to date, in parallel on all cores, and build the book in _build/html."""
     from pneumo_utils.study.book import build_book
     from pneumo_utils.study.chapters import find_chapter
@@ -414,7 +414,7 @@ def book(asked, cell_limit):
     from pneumo_utils.study.sweep import plan_sweep
 
     start, n_made = time.time(), 0
-    planned = plan_sweep(chapters_to_run([find_chapter(query) for query in asked.split(",") if query]), [])
+    planned = plan_sweep(chapters_to_run([find_chapter(query) for query in requested.split(",") if query]), [])
     for planned_run, outcome in run_all(planned, cell_limit=cell_limit, say=click.echo):
         if not outcome.from_cache:
             n_made += 1

@@ -39,9 +39,9 @@
     const both = Object.keys(a.results).filter(name => name in b.results);
     const rows = both.map(name => [name, inWords(a.results[name]), inWords(b.results[name]), apart(a.results[name], b.results[name]) ? "apart" : ""]);
     const alone = Object.keys(a.results).length + Object.keys(b.results).length - 2 * both.length;
-    const told = a === b ? "This is one and the same run."
+    const summary = a === b ? "This is one and the same run."
       : `${names.length} parameters differ. ${both.length} results are in both runs, ${rows.filter(row => row[3]).length} of them with intervals apart; ${alone} are in one alone.`;
-    place.replaceChildren(make("p", `${a.name}: ${a.words}`), make("p", `${b.name}: ${b.words}`), make("p", told),
+    place.replaceChildren(make("p", `${a.name}: ${a.words}`), make("p", `${b.name}: ${b.words}`), make("p", summary),
       ...(a === b ? [] : [table("Parameters that differ", ["parameter", a.name, b.name], names.map(name => [name, a.parameters[name] ?? "", b.parameters[name] ?? ""])),
         table("Results", ["result", a.name, b.name, ""], rows)]));
   };

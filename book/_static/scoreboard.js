@@ -5,14 +5,14 @@
     var form = board.querySelector("form.filters");
     if (!form) { return; }
     var rows = Array.prototype.slice.call(board.querySelectorAll("tbody tr"));
-    var selects = Array.prototype.slice.call(form.querySelectorAll("select")), told = form.querySelector("[role=status]");
+    var selects = Array.prototype.slice.call(form.querySelectorAll("select")), counter = form.querySelector("[role=status]");
 
     function show() {
       var left = rows.filter(function (row) {
         row.hidden = selects.some(function (select) { return select.value !== "" && row.getAttribute("data-" + select.name) !== select.value; });
         return !row.hidden;
       });
-      told.textContent = left.length + " of " + rows.length + " claims";
+      counter.textContent = left.length + " of " + rows.length + " claims";
     }
 
     form.addEventListener("submit", function (event) { event.preventDefault(); });

@@ -207,7 +207,7 @@ class Cohort:
             lines.append(f"  {len(self.boxes):,} boxes on {self.boxes['row'].nunique():,} images")
         for reason, images in self.excluded.groupby("reason", sort=False)["image"]:
             listed = ", ".join(images[:MAX_LISTED]) + (", ..." if len(images) > MAX_LISTED else "")
-            lines.append(f"  set aside, {reason}: {len(images):,} ({listed})")
+            lines.append(f"  excluded, {reason}: {len(images):,} ({listed})")
         return lines + [f"  {note}" for note in self.notes]
 
     # selection of images

@@ -147,10 +147,10 @@ def _counts(cohort: Cohort, published: dict[str, int]) -> list[QualityFinding]:
 
 def _excluded(cohort: Cohort) -> list[QualityFinding]:
     findings = [
-        QualityFinding(WRONG, "set aside", f"{reason}: {_count_and_names(list(images))}")
+        QualityFinding(WRONG, "excluded files", f"{reason}: {_count_and_names(list(images))}")
         for reason, images in cohort.excluded.groupby("reason", sort=False)["image"]
     ]
-    return findings or [QualityFinding(GOOD, "set aside", "nothing")]
+    return findings or [QualityFinding(GOOD, "excluded files", "nothing")]
 
 
 def _count_and_names(names: list[str]) -> str:

@@ -112,9 +112,9 @@ def area_f1_measures(
     ]
 
 
-def _check_confidences(things: list[dict], told: np.ndarray) -> np.ndarray:
+def _check_confidences(things: list[dict], confidences: np.ndarray) -> np.ndarray:
     """Return confidences as floats; raise `StudyError` if their shape or range is wrong."""
-    array = np.asarray(told, float)
+    array = np.asarray(confidences, float)
     if array.shape != (len(things), CELLS_PER_SIDE, CELLS_PER_SIDE) or not ((array >= 0) & (array <= 1)).all():
         raise StudyError(
             f"Confidences of shape {array.shape} do not go with the boxes of {len(things)} images: there is one grid "

@@ -121,8 +121,8 @@ BINS = 10  # bins of equal width, in which predicted probabilities are compared 
 class ClassifierOutputs:
     """Hold probabilities, labels and decisions of a classifier, prepared so that resamples are computed fast.
 
-    `told`, `true` and `said` are float arrays of shape (images, classes): predicted probabilities, actual labels (0 or
-    1) and decisions (0 or 1).
+    `probabilities`, `true` (actual labels) and `predicted` (decisions) are float arrays of shape (images, classes);
+    labels and decisions are 0 or 1.
     """
 
     def __init__(self, predictions: Predictions, threshold: Threshold | None = None):
@@ -131,7 +131,7 @@ class ClassifierOutputs:
         predictions: the predictions to be evaluated.
         threshold: the decision threshold; without one, see `decided`.
         """
-        self.predictions, self.told = predictions, predictions.probabilities
+        self.predictions, self.probabilities = predictions, predictions.probabilities
         self.true = predictions.indicators.astype(float)
         self.predicted = apply_threshold(predictions, threshold).astype(float)
 
@@ -164,8 +164,8 @@ class ClassifierOutputs:
 
         @cache
         def sort_images(column: int) -> tuple[np.ndarray, ...]:
-            order = np.argsort(-self.told[:, column], kind="stable")
-            descending = -self.told[order, column]
+            order = np.argsort(-self.probabilities[:, column], kind="stable")
+            descending = -self.probabilities[order, column]
             positions = np.flatnonzero(self.true[order, column])
             values, first = np.unique(descending[positions], return_index=True)
             return (
@@ -181,8 +181,8 @@ class ClassifierOutputs:
     @cached_property
     def top(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the probability of each image's most probable class, and 1 where that class is right, else 0."""
-        best = self.told.argmax(axis=1)
-        return self.told.max(axis=1), self.true[np.arange(len(best)), best]
+        best = self.probabilities.argmax(axis=1)
+        return self.probabilities.max(axis=1), self.true[np.arange(len(best)), best]
 
 
 class BootstrapCounts:
@@ -197,7 +197,7 @@ class BootstrapCounts:
         answers: probabilities, labels and decisions of the images.
         weights: how often each image is in each resample, shape (resamples, images).
         """
-        self.answers, self.weights, self.classes = outputs, weights, outputs.true.shape[1]
+        self.outputs, self.weights, self.classes = outputs, weights, outputs.true.shape[1]
         self._ranked: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     @cached_property
@@ -207,7 +207,7 @@ class BootstrapCounts:
 
     @cached_property
     def _sums(self) -> np.ndarray:
-        return (self.weights @ self.answers.columns).reshape(len(self.weights), 3, self.classes)
+        return (self.weights @ self.outputs.columns).reshape(len(self.weights), 3, self.classes)
 
     @property
     def true(self) -> np.ndarray:
@@ -249,7 +249,7 @@ class BootstrapCounts:
         images with at least this one.
         """
         if column not in self._ranked:
-            order, positions, first, above, down_to = self.answers.class_ranks(column)
+            order, positions, first, above, down_to = self.outputs.class_ranks(column)
             sorted_weights = self.weights.take(order, axis=1)
             cumulative = np.zeros((len(sorted_weights), len(order) + 1))
             np.cumsum(sorted_weights, axis=1, out=cumulative[:, 1:])

@@ -132,7 +132,9 @@ def brier(counts: BootstrapCounts, column: int) -> np.ndarray:
     counts: counts of all resamples.
     column: the class.
     """
-    return safe_divide(counts.sum((counts.answers.told[:, column] - counts.answers.true[:, column]) ** 2), counts.total)
+    return safe_divide(
+        counts.sum((counts.outputs.probabilities[:, column] - counts.outputs.true[:, column]) ** 2), counts.total
+    )
 
 
 def calibration_error(counts: BootstrapCounts, column: int) -> np.ndarray:
@@ -141,7 +143,7 @@ def calibration_error(counts: BootstrapCounts, column: int) -> np.ndarray:
     counts: counts of all resamples.
     column: the class.
     """
-    return _expected_calibration_error(counts, counts.answers.told[:, column], counts.answers.true[:, column])
+    return _expected_calibration_error(counts, counts.outputs.probabilities[:, column], counts.outputs.true[:, column])
 
 
 def _from_counts(function: Callable[..., np.ndarray]) -> Callable[[BootstrapCounts, int], np.ndarray]:
@@ -190,7 +192,9 @@ def multiclass_brier(counts: BootstrapCounts) -> np.ndarray:
 
     counts: counts of all resamples.
     """
-    return safe_divide(counts.sum(((counts.answers.told - counts.answers.true) ** 2).sum(axis=1)), counts.total)
+    return safe_divide(
+        counts.sum(((counts.outputs.probabilities - counts.outputs.true) ** 2).sum(axis=1)), counts.total
+    )
 
 
 def multiclass_calibration_error(counts: BootstrapCounts) -> np.ndarray:
@@ -198,7 +202,7 @@ def multiclass_calibration_error(counts: BootstrapCounts) -> np.ndarray:
 
     counts: counts of all resamples.
     """
-    return _expected_calibration_error(counts, *counts.answers.top)
+    return _expected_calibration_error(counts, *counts.outputs.top)
 
 
 MULTICLASS_METRICS = {
@@ -215,7 +219,7 @@ def exact_match(counts: BootstrapCounts) -> np.ndarray:
 
     counts: counts of all resamples.
     """
-    return safe_divide(counts.sum(counts.answers.all_right), counts.total)
+    return safe_divide(counts.sum(counts.outputs.all_right), counts.total)
 
 
 def _expected_calibration_error(counts: BootstrapCounts, probabilities: np.ndarray, true: np.ndarray) -> np.ndarray:

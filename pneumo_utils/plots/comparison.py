@@ -31,8 +31,8 @@ PAIR_ROW_HEIGHT, DOT_OFFSET = 0.62, 0.16  # height of a row in inches; distance 
 def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> tuple[Figure, str]:
     """Plot the same differences on two data sets, with their confidence intervals and a line at 0.
 
-    rows: one row for each difference. Its columns are asked (what is compared), value, low and high (on the first data
-        set), and other_value, other_low and other_high (on the second).
+    rows: one row for each difference. Its columns are comparison (what is compared), value, low and high (on the first
+        data set), and other_value, other_low and other_high (on the second).
     first_name: the name of the first data set.
     second_name: the name of the second data set.
 
@@ -49,7 +49,7 @@ def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> t
         heights = [index + offset for index in range(len(rows))]
         axes.hlines(heights, rows[f"{prefix}low"], rows[f"{prefix}high"], color=colour, linewidth=2.4)
         axes.scatter(rows[f"{prefix}value"], heights, s=70, color=colour, marker=mark, zorder=3, label=name)
-    axes.set_yticks(range(len(rows)), [wrap_text(text, 2.3) for text in rows["asked"]], fontsize=MIN_FONT_SIZE)
+    axes.set_yticks(range(len(rows)), [wrap_text(text, 2.3) for text in rows["comparison"]], fontsize=MIN_FONT_SIZE)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
@@ -57,7 +57,7 @@ def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> t
     axes.spines["left"].set_visible(False)
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     descriptions = [
-        f"{row.asked}: {first_name} {format_ci(row.value, row.low, row.high)}, {second_name} "
+        f"{row.comparison}: {first_name} {format_ci(row.value, row.low, row.high)}, {second_name} "
         f"{format_ci(row.other_value, row.other_low, row.other_high)}"
         for row in rows.itertuples()
     ]

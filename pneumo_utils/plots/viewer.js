@@ -4,7 +4,7 @@
   if (!root || root.dataset.ready) { return; }
   root.dataset.ready = "yes";
   var data = JSON.parse(root.querySelector(".data").textContent);
-  var picture = root.querySelector(".picture"), heat = root.querySelector(".heat"), mask = root.querySelector(".mask"), told = root.querySelector(".told");
+  var picture = root.querySelector(".picture"), heat = root.querySelector(".heat"), mask = root.querySelector(".mask"), description = root.querySelector(".description");
   var controls = root.querySelector(".controls"), opacity = controls.querySelector("input[type=range]"), outlined = controls.querySelector("input[type=checkbox]");
   var groups = Array.prototype.slice.call(controls.querySelectorAll("fieldset"));
   // what stands in the page already is not sent a second time
@@ -41,7 +41,7 @@
     }
     if (mask) { mask.hidden = !there || !outlined.checked; }
     var words = one.alt + " " + view.alt + (mask && outlined.checked ? " " + (there ? one.outline : "There is no lesion to outline.") : "");
-    if (told.textContent !== words) { told.textContent = words; }
+    if (description.textContent !== words) { description.textContent = words; }
   }
 
   function fade() {

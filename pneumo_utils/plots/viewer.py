@@ -180,7 +180,7 @@ def _page(
             image("mask", outlined["mask"], outlined["outline"], " hidden") if outlined else "",
             f'</div><div class="scale"><span>no heat</span><i style="background: linear-gradient(to right, '
             f"{shades})\"></i><span>the map's maximum</span></div>",
-            f'<p class="told" aria-live="polite">{escape(case["alt"])} {escape(view["alt"])}</p></div>',
+            f'<p class="description" aria-live="polite">{escape(case["alt"])} {escape(view["alt"])}</p></div>',
             '<form class="controls" hidden>',
             *(radios(group, legend, words) for group, (legend, words) in enumerate(options)),
             f'<label class="wide">Opacity of the heat map<span><input type="range" min="0" max="100" step="5" '

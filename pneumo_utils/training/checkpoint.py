@@ -105,7 +105,10 @@ def _of_callback(callback) -> list:
         if isinstance(vars(callback).get(name, callback), PLAIN_TYPES)
     ]
     settings = {name: repr(vars(callback)[name]) for name in given}
-    schedules = {name: [_plain(told(at)) for at in MOMENTS] for name, told in vars(callback).get("scheds", {}).items()}
+    schedules = {
+        name: [_plain(schedule(moment)) for moment in MOMENTS]
+        for name, schedule in vars(callback).get("scheds", {}).items()
+    }
     return [type(callback).__qualname__, settings, schedules]
 
 

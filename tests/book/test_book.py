@@ -138,7 +138,7 @@ def test_every_page_is_complete_and_accessible(look, name):
 @pytest.mark.browser
 def test_viewer_of_chapter_2_works_by_keyboard(look):
     page = look("notebooks/02_gradcam_comparison")
-    description = page.locator(".pneumo-viewer .told")
+    description = page.locator(".pneumo-viewer .description")
     assert "VGG16, 1, last, Grad-CAM" in description.inner_text()
     page.get_by_role("radio", name="VGG16").focus()
     page.keyboard.press("ArrowRight")

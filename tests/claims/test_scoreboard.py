@@ -50,7 +50,7 @@ LEDGER = Ledger(
 TITLES = {paper.paper: paper.title for paper in LEDGER.papers}
 
 
-def said(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
+def run_result(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
     return {
         "chapter": "01_demo",
         "real": real,
@@ -60,8 +60,8 @@ def said(low: float, high: float, *names: str, real: bool = False, **more) -> di
 
 
 RUNS = [
-    said(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
-    said(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one"),
+    run_result(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
+    run_result(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one"),
 ]
 
 
@@ -92,9 +92,9 @@ def test_scoreboard_of_a_small_ledger_by_hand(board):
 
 def test_unknown_claims_are_refused():
     with pytest.raises(LedgerError, match="01_demo, record children, reports on claims that the ledger has not: x, y"):
-        scoreboard(LEDGER, [RUNS[0], said(0, 1, "y", "d", "x", record="children")])
+        scoreboard(LEDGER, [RUNS[0], run_result(0, 1, "y", "d", "x", record="children")])
     with pytest.raises(LedgerError, match="01_demo reports on claims that the ledger has not: x"):
-        scoreboard(LEDGER, [said(0, 1, "x")])
+        scoreboard(LEDGER, [run_result(0, 1, "x")])
 
 
 def test_every_verdict_links_to_its_evidence(board):

@@ -253,7 +253,7 @@ def test_copy_does_not_depend_on_batch_or_order(cohort, recipe):
     here = {row: image for row, image in zip(pixels.rows.tolist(), whole)}
     assert all(
         (here[row] == image).all() for row, image in zip(fewer.pixels(SIDE).rows.tolist(), fewer.pixels(SIDE)[:])
-    ), "whatever else is copied"
+    ), "also if other images are copied"
 
 
 def test_copies_have_unique_ids(cohort):

@@ -1,4 +1,4 @@
-"""Files as bad disks, broken downloads and mischief leave them: each ends in one message or is set aside by name; none
+"""Files as bad disks, broken downloads and mischief leave them: each ends in one message or is excluded by name; none
 in a traceback, a file that waits for ever, or images that are missing without a word.
 """
 
@@ -298,15 +298,14 @@ def test_invalid_split_list_is_refused(adults, name, data, why):
     cohort = adults({name: data})
     assert list(cohort.excluded["image"]) == [name] and why in cohort.excluded["reason"][0]
     assert list(cohort.table["split"]) == (["", "", "test"] if name == "train_val_list.txt" else ["train", "train", ""])
-    assert any(name in line and "set aside" in line for line in cohort.summary())
+    assert any(name in line and "excluded" in line for line in cohort.summary())
 
 
 def test_split_list_names_without_image_are_counted(adults):
     cohort = adults({"test_list.txt": b"00000002_000.png\n00000777_000.png\n\n00000778_000.png\n"})
     assert list(cohort.table["split"]) == ["train", "train", "test"]
     assert (
-        "  set aside, in test_list.txt, and not in the table: 2 (00000777_000.png, 00000778_000.png)"
-        in cohort.summary()
+        "  excluded, in test_list.txt, and not in the table: 2 (00000777_000.png, 00000778_000.png)" in cohort.summary()
     )
 
 

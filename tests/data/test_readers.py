@@ -57,7 +57,7 @@ def released(name):
     return cached_release(name, IMAGES[name], SIZE, seed=3)
 
 
-def told(findings, about, level=None):
+def messages(findings, about, level=None):
     return [finding.text for finding in findings if finding.about == about and level in (None, finding.level)]
 
 
@@ -115,8 +115,10 @@ def test_read_kermany():
     truth = truth.loc[cohort.table["image"]]
     assert (cohort.table["cause"].to_numpy() == truth["cause"].to_numpy()).all()
     assert ((cohort.table["labels"] == "normal").to_numpy() == (truth["cause"] == "normal").to_numpy()).all()
-    together = pd.DataFrame({"told": cohort.table["patient_in_folder"].to_numpy(), "true": truth["patient"].to_numpy()})
-    assert (together.groupby("true")["told"].nunique() == 1).all(), "images of one child have one number"
+    together = pd.DataFrame(
+        {"number": cohort.table["patient_in_folder"].to_numpy(), "true": truth["patient"].to_numpy()}
+    )
+    assert (together.groupby("true")["number"].nunique() == 1).all(), "images of one child have one number"
     assert any("numbers of children that occur in more than one part" in note for note in cohort.notes)
     causes = cohort.relabel({"normal": "normal", "bacterial": "bacterial", "viral": "viral"}, column="cause")
     assert causes.counts().to_dict() == truth["cause"].value_counts().to_dict()
@@ -275,18 +277,18 @@ def test_quality_report_of_kermany():
     root = cached_release("kermany", IMAGES["kermany"], SIZE, seed=3, shortcuts=("colour", "size"))
     findings, cohort = check_release(root), kermany.read(root, say=None)
     colour = int((cohort.table["mode"] == "RGB").sum())
-    assert f"all {colour} RGB files are pneumonia" in told(findings, "shortcuts", "wrong")
-    assert any(text.startswith("height alone tells pneumonia") for text in told(findings, "shortcuts", "wrong"))
-    assert any("byte-identical files in 1 groups" in text for text in told(findings, "duplicates", "wrong"))
+    assert f"all {colour} RGB files are pneumonia" in messages(findings, "shortcuts", "wrong")
+    assert any(text.startswith("height alone tells pneumonia") for text in messages(findings, "shortcuts", "wrong"))
+    assert any("byte-identical files in 1 groups" in text for text in messages(findings, "duplicates", "wrong"))
     shared = cohort.shared_patients().set_index(["of", "also in"]).loc[("test", "train")]
     test, train = (set(cohort.part(name).table["patient"]) for name in ("test", "train"))
     assert shared["patients"] == len(test & train) > 0
     assert any(
         text.startswith(f"{len(test & train)} of {len(test)} patients of test are in train too")
-        for text in told(findings, "patients", "wrong")
+        for text in messages(findings, "patients", "wrong")
     )
-    assert any("a random split by image would have" in text for text in told(findings, "patients"))
-    assert told(findings, "counts")[0].startswith("not the published ones: images 200 of 5,856")
+    assert any("a random split by image would have" in text for text in messages(findings, "patients"))
+    assert messages(findings, "counts")[0].startswith("not the published ones: images 200 of 5,856")
 
 
 def test_quality_report_finds_kermany_images_in_curated_covid():
@@ -297,16 +299,16 @@ def test_quality_report_finds_kermany_images_in_curated_covid():
     # a copy there stands in the place of a picture of its own
     lost = {row for rows in duplicates.identical_files(copied) for row in rows[1:]}
     there = set(theirs.loc[copied.table["image"].drop(list(lost)), "index"])
-    assert told(findings, "overlap", "wrong")[0].startswith(
+    assert messages(findings, "overlap", "wrong")[0].startswith(
         f"{len(set(children) & there)} of 120 pictures are also in Kermany"
     )
 
 
 def test_quality_report_finds_the_generator_fingerprint():
     findings = check_release(released("covid_gan"))
-    texture = [text for text in told(findings, "shortcuts", "wrong") if text.startswith("the fine texture")]
+    texture = [text for text in messages(findings, "shortcuts", "wrong") if text.startswith("the fine texture")]
     assert len(texture) == 1 and float(texture[0].rsplit(" ", 1)[1]) > 0.97
-    frame = next(text for text in told(findings, "shortcuts") if text.startswith("the outermost pixels"))
+    frame = next(text for text in messages(findings, "shortcuts") if text.startswith("the outermost pixels"))
     assert float(frame.rsplit(" ", 1)[1]) < 0.8, "nothing else tells them apart"
 
 
@@ -315,14 +317,14 @@ def test_quality_report_counts_minors():
     young = int((cohort.table["age"] < 18).sum())
     assert any(
         text.startswith(f"{young} of 240 images are of people under 18")
-        for text in told(check_release(released("nih")), "ages")
+        for text in messages(check_release(released("nih")), "ages")
     )
-    assert any("people under 18" in text for text in told(check_release(released("rsna")), "ages", "wrong"))
+    assert any("people under 18" in text for text in messages(check_release(released("rsna")), "ages", "wrong"))
 
 
 def test_quality_report_checks_md5(tmp_path):
     shutil.copy(released("medmnist") / "pneumoniamnist_48.npz", tmp_path / "pneumoniamnist.npz")
-    assert "is not the published file: md5" in told(check_release(tmp_path), "checksum", "wrong")[0]
+    assert "is not the published file: md5" in messages(check_release(tmp_path), "checksum", "wrong")[0]
 
 
 def test_quality_report_names_unreadable_files(tmp_path):
@@ -331,7 +333,7 @@ def test_quality_report_names_unreadable_files(tmp_path):
     victims[0].write_bytes(b"")
     victims[1].write_bytes(victims[1].read_bytes()[:-100])
     victims[2].write_text("hello")
-    findings = told(check_release(tmp_path), "set aside", "wrong")
+    findings = messages(check_release(tmp_path), "excluded files", "wrong")
     assert len(findings) == 3 and all(any(victim.name in text for text in findings) for victim in victims)
 
 
@@ -423,7 +425,7 @@ def test_missing_cause_is_refused(tmp_path):
     shutil.copytree(released("kermany"), tmp_path / "children")
     for path in (tmp_path / "children").rglob("*_virus_*"):
         path.unlink()
-    with pytest.raises(StudyError, match="has no viral image here, and three classes are asked for"):
+    with pytest.raises(StudyError, match="has no viral image here, and three classes are needed"):
         labels.read_children(tmp_path / "children")
     with pytest.raises(StudyError, match="curated_covid.read takes"):
         labels.read_children(released("curated_covid"))

@@ -1,5 +1,5 @@
 """Everything that can be wrong with a folder of images: each ends in a message that names the file and the remedy,
-or is set aside by name.
+or is excluded by name.
 """
 
 import io
@@ -113,7 +113,7 @@ def test_broken_files_are_set_aside_by_name(children, name, data, why):
     cohort = children(name, data)
     assert len(cohort) == 8 and list(cohort.excluded["image"]) == [f"NORMAL/{name}"]
     assert cohort.excluded["reason"].str.contains(why).all(), cohort.excluded["reason"][0]
-    assert any(name in line and "set aside" in line for line in cohort.summary())
+    assert any(name in line and "excluded" in line for line in cohort.summary())
 
 
 def bomb():

@@ -1,7 +1,7 @@
 """Damage files of every kind that the project reads, read them, and hold what comes of it against the undamaged ones.
 
 A case is called `layout:mutation:seed` and is the same whenever it is run. It may end in a `StudyError`, in a finding
-(an image set aside or undecodable, a note, a piece made again), or in exactly what the undamaged files give. A changed
+(an image excluded or undecodable, a note, a piece made again), or in exactly what the undamaged files give. A changed
 result without a word is a failure unless the format carries nothing by which it could be noticed. So is any other
 exception, more than SECONDS or MEMORY, and a file changed outside its folder.
 
@@ -98,7 +98,7 @@ class Release:
             )
         }
         excluded = sorted(map(tuple, cohort.excluded.itertuples(index=False)))
-        return {"parts": rows, "aside": [excluded, sorted(broken.items())], "notes": cohort.notes}
+        return {"parts": rows, "excluded": [excluded, sorted(broken.items())], "notes": cohort.notes}
 
 
 def image_digest(picture) -> str:
@@ -117,7 +117,7 @@ class File:
     def read(self, folder: Path) -> dict:
         """Read the file; None, where a reader gives nothing, is a finding."""
         after = self._read(folder / "release")
-        return {"parts": {"": (None, repr(after))}, "aside": after is None, "notes": ()}
+        return {"parts": {"": (None, repr(after))}, "excluded": after is None, "notes": ()}
 
 
 def judge(before: dict, after: dict, done: Damage) -> Outcome:
@@ -125,7 +125,7 @@ def judge(before: dict, after: dict, done: Damage) -> Outcome:
     old, new = before["parts"], after["parts"]
     changed = {name for name in old.keys() & new.keys() if old[name] != new[name]}
     lost, more = old.keys() - new.keys(), new.keys() - old.keys()
-    excluded, notes = before["aside"] != after["aside"], before["notes"] != after["notes"]
+    excluded, notes = before["excluded"] != after["excluded"], before["notes"] != after["notes"]
     if done.files is not None:
         touched = {None, *done.files}  # None is of no image
         stray = [name for name in changed | lost | more if (old.get(name) or new[name])[0] not in touched]
@@ -133,7 +133,7 @@ def judge(before: dict, after: dict, done: Damage) -> Outcome:
             raise Silent(f"{done.text}; images that were not touched have changed: {sorted(stray)[:3]}")
     if not (changed or lost or more):
         return Outcome("finding" if excluded or notes else "harmless")
-    if notes or (excluded and not (changed or more)) or after["aside"] is True:
+    if notes or (excluded and not (changed or more)) or after["excluded"] is True:
         return Outcome("finding")
     if done.excuse:
         return Outcome("undetected", done.excuse)
@@ -378,7 +378,7 @@ class Bench:
             os.environ |= {"PNEUMO_DATA": str(place / "data"), "PNEUMO_RUNS": str(place / "runs")}
             LAYOUTS[layout].make(place)
             self.before[layout] = LAYOUTS[layout].read(place)
-            assert self.before[layout]["aside"] is not True, f"the undamaged {layout} is not read"
+            assert self.before[layout]["excluded"] is not True, f"the undamaged {layout} is not read"
         return self.before[layout]
 
     def _outcome(self, layout: str, case: Path, before: dict, done: Damage) -> Outcome:

@@ -219,7 +219,7 @@ def test_run_and_record_differences_are_compared(closed_figures):
     both = synthesis_effects.compare_with_record(
         ours, record, {words: words for words in [*pairs, "there alone"]}, "phantoms", "people"
     )
-    assert list(both["asked"]) == list(pairs)
+    assert list(both["comparison"]) == list(pairs)
     assert list(both["so"]) == [
         "a gain on both",
         "a loss on both",
@@ -228,7 +228,7 @@ def test_run_and_record_differences_are_compared(closed_figures):
         "a gain on people alone",
         "clear on neither",
     ]
-    row = both[both["asked"] == "against"].iloc[0]
+    row = both[both["comparison"] == "against"].iloc[0]
     assert (row["apart"], row["apart_low"], row["apart_high"]) == pytest.approx(
         (-0.4, -0.4 - 0.1 * 2**0.5, -0.4 + 0.1 * 2**0.5)
     )

@@ -270,7 +270,7 @@ def test_viewer_works_by_keyboard(opened):
     page.keyboard.press("Space")
     assert (
         page.locator("img.mask").is_visible()
-        and "Outlined in blue: the true lesion, lower right" in page.locator(".told").inner_text()
+        and "Outlined in blue: the true lesion, lower right" in page.locator(".description").inner_text()
     )
     assert page.complaints == []
 
@@ -280,7 +280,8 @@ def test_viewer_outlines_the_lesion_of_the_case(opened):
     page = opened()
     page.get_by_label("Outline the true lesion").check()
     assert (
-        page.locator("img.mask").is_hidden() and "There is no lesion to outline." in page.locator(".told").inner_text()
+        page.locator("img.mask").is_hidden()
+        and "There is no lesion to outline." in page.locator(".description").inner_text()
     )
     first = page.get_by_label("bacterial pneumonia").check() or page.locator("img.mask").get_attribute("src")
     page.get_by_label("viral <pneumonia>").check()
@@ -329,7 +330,9 @@ def test_viewer_without_scripts_is_an_image(opened):
         and page.locator("img.heat").is_visible()
         and page.locator(".controls").is_hidden()
     )
-    assert page.locator(".told").inner_text().startswith("Radiograph: normal. VGG16, 1, block5, Grad-CAM: hotter")
+    assert (
+        page.locator(".description").inner_text().startswith("Radiograph: normal. VGG16, 1, block5, Grad-CAM: hotter")
+    )
     assert page.locator("noscript").is_visible() and "one of 15 maps" in page.locator("noscript").inner_text()
 
 

@@ -62,7 +62,7 @@ class Captions(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.told, self.at, self.inside = {}, None, False
+        self.captions, self.at, self.inside = {}, None, False
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
@@ -75,7 +75,7 @@ class Captions(HTMLParser):
 
     def handle_data(self, data):
         if self.inside:
-            self.told[self.at] = self.told.get(self.at, "") + data
+            self.captions[self.at] = self.captions.get(self.at, "") + data
 
 
 @pytest.fixture(scope="module")
@@ -128,11 +128,11 @@ def pages(demo, tmp_path_factory):
 
 
 def test_tables_and_figures_are_numbered_by_chapter(pages):
-    captions = Captions(pages["notebooks/05_demo"]).told
+    captions = Captions(pages["notebooks/05_demo"]).captions
     assert (
         captions["tab-5-scores"].startswith('Table 5.1 F1 & more, "so far"') and len(captions) == 1
     )  # of the two tables of a cell the one that has a caption
-    captions = Captions(pages["notebooks/demo_atlas"]).told
+    captions = Captions(pages["notebooks/demo_atlas"]).captions
     assert captions["tab-atlas-depth-all"].startswith("Table atlas.1 Depth, all") and captions[
         "tab-atlas-scores"
     ].startswith("Table atlas.2 The same, elsewhere")

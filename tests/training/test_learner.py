@@ -455,10 +455,10 @@ class Told(Callback):
     order = 54
 
     def __init__(self, *values):
-        self.told = list(values)
+        self.values = list(values)
 
     def after_epoch(self):
-        value, column = self.told[self.epoch], list(self.recorder.metric_names[1:]).index("valid_loss")
+        value, column = self.values[self.epoch], list(self.recorder.metric_names[1:]).index("valid_loss")
         self.recorder.rows[self.epoch]["valid_loss"] = self.recorder.values[-1][column] = value
 
 

@@ -29,8 +29,8 @@ def read_adults(folder: str | Path) -> Cohort:
         )
     else:
         binary = release.table["labels"].map(dict(zip((rsna.NORMAL, rsna.OPACITY), PNEUMONIA_CLASSES)))
-    labelled = release.replace(table=release.table.assign(asked=binary)).relabel(
-        column="asked", classes=PNEUMONIA_CLASSES
+    labelled = release.replace(table=release.table.assign(binary=binary)).relabel(
+        column="binary", classes=PNEUMONIA_CLASSES
     )
     adults = labelled.where(~(labelled.table["age"] < ADULT_AGE))
     if absent := [name for name, images in adults.counts().items() if not images]:
@@ -76,7 +76,7 @@ def _require_classes(cohort: Cohort, layout: str) -> Cohort:
     counts = cohort.counts()
     if len(absent := list(counts.index[counts == 0])):
         raise StudyError(
-            f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are asked for: {layout}. "
+            f"{cohort.name} has no {' and no '.join(absent)} image here, and three classes are needed: {layout}. "
             f"Fetch the release again."
         )
     return cohort
