@@ -240,7 +240,7 @@ class Run:
                 note=f"{note + ', ' if note else ''}mean of {len(model_scores)} draws",
             )
 
-    def beside(self, *names: str) -> None:
+    def compare_with_records(self, *names: str) -> None:
         """Show tables that compare mean scores of this run with those of the chapter's records.
 
         names: the first parts of the results' names; one table is shown for each.
@@ -281,7 +281,7 @@ class Run:
         """
         files.write_json(self.folder / f"{name}.json", rows)
 
-    def kept(self, name: str, make, **arguments):
+    def cached_result(self, name: str, make, **arguments):
         """Return `make(**arguments)`, from the cache if it was computed before.
 
         The cache key covers the arguments, the code of the function, the run's data and the library versions.

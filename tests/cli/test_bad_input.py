@@ -120,7 +120,7 @@ def test_endless_cell(small, pneumo):
 
 
 def test_interrupt(small, pneumo, runs):
-    kept = "def piece():\n    return 1\nrun.kept('piece', piece)"
+    kept = "def piece():\n    return 1\nrun.cached_result('piece', piece)"
     # what a shell starts in the background is deaf to it
     listening = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = pneumo(

@@ -353,7 +353,7 @@ def test_few_steps_lower_the_loss(place):
         log=lambda line: None,
     )
     assert torch.stack(losses[-5:]).mean() < 0.8 * torch.stack(losses[:5]).mean()
-    (chain,) = task.made()
+    (chain,) = task.networks()
     assert chain.blocks[-1] == "top" and chain.top.fc.out_features == N_CATEGORIES
 
 

@@ -27,7 +27,7 @@ data_root: str = ""  # {folder} with data; empty: none
 max_steps: int = 0  # [0, 1000] batches, for a trial; 0: all
 """
 WORK = (
-    "def piece(n):\n    return n * seed\n\nvalue = run.kept('piece', piece, n=draws)\n"
+    "def piece(n):\n    return n * seed\n\nvalue = run.cached_result('piece', piece, n=draws)\n"
     "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data "
     "{data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
 )
@@ -79,7 +79,7 @@ display(run.paper_claims(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo
 
 
 def test_page_shows_surveys_and_verdicts_of_records(chapter, kept):
-    made = chapter(SURVEY, "run.beside('depth', 'breadth')")
+    made = chapter(SURVEY, "run.compare_with_records('depth', 'breadth')")
     assert set(results_of(run(made, {}).folder)["claims"]) == {"p1-best-f1", "p1-worst"}
     record_chapter(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder

@@ -207,7 +207,7 @@ def piece(n):
     return n * seed
 
 import time
-values = [run.kept(f'piece-{{n}}', piece, n=n) for n in range(6)]
+values = [run.cached_result(f'piece-{{n}}', piece, n=n) for n in range(6)]
 run.result('values', sum(values))
 """
 

@@ -240,7 +240,7 @@ class SceneTask:
             for name, value in question_scores(*joined).items()
         }
 
-    def made(self) -> list[Chain]:
+    def networks(self) -> list[Chain]:
         """Return the trunk with a classifier of fractals and textures as its top."""
         chain, answers = self.network
         top = pooled_classifier(fc=nn.Linear(chain.about.channels, N_CATEGORIES))
@@ -351,7 +351,7 @@ class DetectorTask:
             "brightness": {"measure": "R squared", "score": round(r_squared, 4), "chance": 0.0},
         }
 
-    def made(self) -> list[Chain]:
+    def networks(self) -> list[Chain]:
         """Return the Darknet alone, and the whole detector."""
         chain = self.network["detector"]
         blocks = dict(chain.named_children())

@@ -224,7 +224,7 @@ def pretrain(
         "held out": held_out,
         "scores": scores,
     }
-    for chain in task.made():
+    for chain in task.networks():
         save_pocket(chain, card, folder)
     checkpoint.unlink()
     return card
