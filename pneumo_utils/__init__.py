@@ -6,4 +6,7 @@ A module is imported when the first of its names is used, so that importing this
 
 import lazy_loader
 
+from pneumo_utils.common.renamed import announce_renamed_packages
+
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+announce_renamed_packages()

@@ -13,6 +13,7 @@ import numpy as np
 from pneumo_utils.common import files, run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT
+from pneumo_utils.common.renamed import RUN_METHODS
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration
@@ -122,6 +123,11 @@ class Run:
         }
         self._source = {"data": "", "weights": "", "real": False}
         self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
+
+    def __getattr__(self, name: str):
+        if name in RUN_METHODS:
+            raise StudyError(f"run.{name} is now run.{RUN_METHODS[name]}: change the name in this cell.")
+        raise AttributeError(f"A run has no attribute {name!r}.")
 
     def describe_inputs(self, data: str, weights: str, real: bool = False) -> None:
         """Describe the inputs of the run; every notebook has to call this before `finish`.
