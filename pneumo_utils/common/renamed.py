@@ -46,6 +46,6 @@ class RenamedPackages(MetaPathFinder):
 
 
 def announce_renamed_packages() -> None:
-    """Let Python ask `RenamedPackages` about modules that it does not find."""
+    """Let Python ask `RenamedPackages` first: the folder of an old package may be left with compiled files in it."""
     if not any(isinstance(finder, RenamedPackages) for finder in sys.meta_path):
-        sys.meta_path.append(RenamedPackages())
+        sys.meta_path.insert(0, RenamedPackages())
