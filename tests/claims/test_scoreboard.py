@@ -34,8 +34,8 @@ def claimed(name: str, says: str, paper: int = 1, where: str = SECTIONS[0], **mo
 
 FIRST = (
     claimed("a", "batch <size>", value=16),
-    claimed("b", "again", where=SECTIONS[1], value=16, judge="says_the_same", args={"as_in": "a"}),
-    claimed("c", "once more", value=32, kind="count", judge="says_the_same", args={"as_in": "a"}),
+    claimed("b", "again", where=SECTIONS[1], value=16, judge="same_value", args={"as_in": "a"}),
+    claimed("c", "once more", value=32, kind="count", judge="same_value", args={"as_in": "a"}),
 )
 SECOND = (
     claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),

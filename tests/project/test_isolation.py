@@ -23,11 +23,11 @@ from pneumo_utils.study.run import run
 def test_a_chapter_runs_in_folders_of_the_tests(tmp_path, execute, pneumo):
     chapter = Chapter(write_notebook(tmp_path / "demo.ipynb"))
     assert execute(chapter, {"seed": 4})[0]["results"]["seed doubled"]["value"] == 8
-    assert run(chapter, {"seed": 4}).folder.is_relative_to(places.runs())
+    assert run(chapter, {"seed": 4}).folder.is_relative_to(run_paths.runs_dir())
     assert pneumo("parameters", chapter.path).returncode == 0
     assert {name for name in os.environ if name.startswith("PNEUMO_")} == {"PNEUMO_RUNS", "PNEUMO_BUILD"}
-    assert records.of("paper_audit") == {}
-    assert "poisoned" not in f"{home()}{Path.home()}{places.build()}"
+    assert records.read_records("paper_audit") == {}
+    assert "poisoned" not in f"{data_dir()}{Path.home()}{run_paths.build_dir()}"
 """
 
 
