@@ -39,9 +39,8 @@ CELLS = {
         "display(html_table(SCORES, name='never', caption='Nothing.'))",
     ],
     "demo_atlas": [
-        "run.mean_results('depth, all', {'shallow': [0.2, 0.4]})\nrun.compare_with_records('depth, all', 'width', *(f'depth, "
-        "{part}' for "
-        "part in ()))",
+        "run.mean_results('depth, all', {'shallow': [0.2, 0.4]})\n"
+        "run.compare_with_records('depth, all', 'width', *(f'depth, {part}' for part in ()))",
         "display(html_table(SCORES, name='scores', caption='The same, elsewhere'))\ndraw('curve')",
     ],
 }
