@@ -355,7 +355,9 @@ class Cohort:
 
         size: height and width of the images in pixels.
         batch_size: images per batch.
-        more: further arguments of `loaders.dataloaders`.
+        more: `flip=True` flips training images at random; `stats=trunk.about.stats` normalises as the trunk's weights
+            need it; `batch_tfms` are fastai's transforms of a batch, `seed` sets the order of the training images,
+            `channels` is the number of equal channels; `device` and `drop_last` are as in fastai.
         """
         from pneumo_utils.data.loaders import dataloaders
 
@@ -366,7 +368,7 @@ class Cohort:
 
         size: height and width of the images in pixels.
         batch_size: images per batch.
-        more: further arguments of `loaders.loader`.
+        more: `stats`, `channels` and `device`, as `dataloaders` takes them.
         """
         from pneumo_utils.data.loaders import loader
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.data.core import DataLoaders, TfmdDL
-from fastai.data.transforms import Category, MultiCategory, Normalize, Transform
+from fastai.data.transforms import Category, CategoryMap, MultiCategory, Normalize, Transform
 from fastai.losses import BCEWithLogitsLossFlat, CrossEntropyLossFlat
 from fastai.torch_core import TensorCategory, TensorImage, TensorMultiCategory, default_device
 
@@ -35,6 +35,11 @@ class PixelDataset:
         # together with `pixels.rows`, all that the pixels depend on: part of the keys of feature caches
         self.origin = cohort.images.digest, size, decoder_version(), *self.pixels.provenance
         self.targets = torch.as_tensor(cohort.targets(), dtype=torch.float32 if self.multilabel else torch.int64)
+
+    @property
+    def vocab(self) -> CategoryMap:
+        """Return the classes as fastai's `ClassificationInterpretation` takes them."""
+        return CategoryMap(self.classes, sort=False)
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -119,7 +124,7 @@ class Flip(Transform):
 
     axis: -1 flips horizontally, -2 vertically.
 
-    >>> flipping = cohort.dataloaders(64, 32, batch_tfms=[pu.Flip(axis=-1)])
+    >>> flipping = cohort.dataloaders(64, 32, stats=trunk.about.stats, batch_tfms=[pu.Flip(axis=-1)])
     """
 
     order, split_idx = 0, 0

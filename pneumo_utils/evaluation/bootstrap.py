@@ -10,6 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from pneumo_utils.common.errors import StudyError
+
 if TYPE_CHECKING:
     from pneumo_utils.evaluation.predictions import Predictions
     from pneumo_utils.evaluation.thresholds import Threshold
@@ -268,6 +270,11 @@ def apply_threshold(predictions: Predictions, threshold: Threshold | None = None
         labels with a probability of 0.5 or more.
     """
     if threshold is not None:
+        if not hasattr(threshold, "decide"):
+            raise StudyError(
+                f"A decision threshold comes from choose_threshold(predictions of validation images), which remembers "
+                f"the images; {threshold!r} is none."
+            )
         return threshold.decide(predictions)
     probabilities = predictions.probabilities
     if predictions.multilabel:

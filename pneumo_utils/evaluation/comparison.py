@@ -107,7 +107,7 @@ def compare_models(
 
     first: predictions of the first model; or its predictions or scores in repeated runs (seeds, draws or folds).
     second: the same of the second model, for the same images and in the same order.
-    name: the name of the metric.
+    name: the name of the metric, as `compute_score` takes it.
     thresholds: decision thresholds of the two models, used with single predictions.
     resamples: the number of bootstrap resamples, used with single predictions.
     seed: seed of the resamples, used with single predictions.
@@ -126,7 +126,10 @@ def compare_models(
         return _compare_on_test_set(first, second, name, thresholds, resamples, seed, level)
     if isinstance(first, (Sequence, np.ndarray)) and isinstance(second, (Sequence, np.ndarray)):
         return _compare_runs(first, second, name, level, overlap)
-    raise StudyError("Two Predictions are compared, or two lists of them with a pair for each run.")
+    raise StudyError(
+        "Two Predictions are compared, or two lists of them with a pair for each run: compare five runs with one "
+        "baseline as compare_models(runs, [baseline] * 5, name)."
+    )
 
 
 def mcnemar(first: Predictions, second: Predictions, thresholds: Thresholds = (None, None)) -> McNemar:

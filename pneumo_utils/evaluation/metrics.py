@@ -331,12 +331,25 @@ def _split_average(head: str) -> tuple[str, str]:
     return (base, average) if average in AVERAGES else (head, "")
 
 
+# names of metrics elsewhere
+SYNONYMS = {
+    "acc": "accuracy",
+    "auc": "auroc",
+    "average_precision": "auprc",
+    "roc_auc": "auroc",
+    "sensitivity": "recall",
+    "tpr": "recall",
+    "tnr": "specificity",
+}
+
+
 def _unknown_metric(name: str, predictions: Predictions) -> str:
     known = [*CLASS_METRICS, *(f"{base}_{average}" for base in CLASS_METRICS for average in AVERAGES)] + [
         "exact_match"
     ] * predictions.multilabel
+    suggestion = f"; it is {SYNONYMS[name]!r} here." if name in SYNONYMS else did_you_mean(name, known)
     return (
-        f"No metric is called {name!r}{did_you_mean(name, known)}"
+        f"No metric is called {name!r}{suggestion}"
         f' There are {", ".join(CLASS_METRICS)}, alone, with _macro or _weighted, or with " of CLASS".'
     )
 

@@ -328,7 +328,7 @@ def score_table(
 
     models: predictions of the models, by name.
     baselines: predictions of the baselines, by name.
-    metrics: the names of the metrics.
+    metrics: the names of the metrics, as `compute_score` takes them.
     thresholds: decision thresholds, by the name of the model or baseline.
     resamples: the number of bootstrap resamples.
     seed: seed of the resamples.

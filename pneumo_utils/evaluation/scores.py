@@ -103,7 +103,8 @@ def compute_score(
     """Compute one metric with its confidence interval, by resampling patients.
 
     predictions: the predictions.
-    name: the name of the metric.
+    name: accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc, auroc, auprc, brier or
+        calibration_error; with several classes also such as recall_macro, recall_weighted or "recall of viral".
     threshold: the decision threshold; without one the most probable class is predicted.
     resamples: the number of bootstrap resamples.
     seed: seed of the resamples.

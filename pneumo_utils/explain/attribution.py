@@ -199,15 +199,17 @@ def saliency_maps(
 
     net: the network. With a single output, class 1 is explained by what raises it and class 0 by what lowers it.
     images: a tensor (images, channels, height, width) as the network takes it, or the batches of a data loader.
-    method: a key of `METHODS`.
+    method: "gradcam", "gradcam++", "saliency", "integrated gradients" or "occlusion".
     layer: the path of a block or of a module inside one; None takes the layer that the network names for Grad-CAM.
     target: one class for all images, one class per image, or None for the predicted class.
     settings: the method's own arguments, such as `steps` of integrated gradients.
 
-    >>> maps = pu.saliency_maps(learn.model, test.loader(64, 32), method="gradcam")
+    >>> maps = pu.saliency_maps(learn.model, test_loader, method="gradcam")
     >>> maps.maps.shape == (len(test), 64, 64)
     True
     """
+    if not isinstance(net, nn.Module):
+        raise StudyError(f"Maps are computed of a network, such as learn.model, and not of a {type(net).__name__}.")
     chosen = _find_method(method, settings)
     path = _find_layer(net, chosen, layer)
     layer_argument = {"layer": net.get_submodule(path)} if path else {}

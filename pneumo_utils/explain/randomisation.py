@@ -139,7 +139,7 @@ def sanity_check(
 
     net: the trained network; it is not changed.
     images: a tensor (images, channels, height, width) as the network takes it, or the batches of a data loader.
-    method: a key of `METHODS`.
+    method: "gradcam", "gradcam++", "saliency", "integrated gradients" or "occlusion".
     layer: the path of the layer to explain, for methods that explain one.
     target: one class for all images, one class per image, or None for the predicted class.
     seed: random seed of the new weights.

@@ -49,8 +49,9 @@ class AutoRGN(Callback):
 
     The norms are measured before each epoch, as the mean over the first batches of the epoch (five in the authors'
     code). Measuring changes nothing: weights, batch-norm statistics and random states are restored afterwards. The
-    authors scale the rate of each weight tensor; here each block has one rate. The learner needs
-    `splitter=parameter_groups`. A schedule or `lr=slice(...)` is multiplied by the factors, not replaced.
+    authors scale the rate of each weight tensor; here each block has one rate. A learner that `learner` built has the
+    `splitter=parameter_groups` that is needed. A schedule or `lr=slice(...)` is multiplied by the factors, not
+    replaced.
 
     batches: number of batches over which the norms are averaged.
 

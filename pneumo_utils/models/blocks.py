@@ -77,17 +77,18 @@ def _flatten(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         yield path, module
 
 
-def with_head(trunk: Chain, head: nn.Module | int) -> Chain:
+def with_head(trunk: Chain, head: nn.Module | int, seed: int | None = None) -> Chain:
     """Return a chain of the trunk's blocks (the same modules, not copies) and a last block named "head".
 
     trunk: a network without a head.
     head: a module that takes the trunk's output and returns logits, or the number of classes for a linear layer.
+    seed: random seed of that linear layer; None draws from torch's random state.
 
-    >>> pu.with_head(pu.trunk("resnet18"), 2).blocks
+    >>> pu.with_head(pu.trunk("resnet18"), 2, seed=0).blocks
     ['conv1', 'conv2_x', 'conv3_x', 'conv4_x', 'conv5_x', 'head']
     """
     if isinstance(head, int):
         from pneumo_utils.models.heads import linear
 
-        head = linear(trunk.about.channels, head)
+        head = linear(trunk.about.channels, head, seed=seed)
     return Chain({**dict(trunk.named_children()), HEAD: head}, trunk.about)

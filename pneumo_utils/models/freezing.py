@@ -92,6 +92,8 @@ def set_trainable(chain: Chain, trainable: str, batch_norm: str = FROZEN) -> Cha
             f'Batch norm cannot be {batch_norm!r}: choose "frozen" (fixed statistics) or '
             f'"moving" (statistics follow the batches).'
         )
+    if not isinstance(trainable, str):
+        raise StudyError(f'What is trainable is one text, such as "{" + ".join(map(str, trainable))}".')
     leaves = leaf_modules(chain)
     unfrozen = set().union(*(_named(chain, leaves, part.strip()) for part in trainable.split("+")))
     for path, leaf in leaves.items():
@@ -124,8 +126,11 @@ def _named(chain: Chain, leaves: dict[str, nn.Module], part: str) -> set[str]:
             f"name one of its own blocks: {', '.join(chain.blocks)}."
         )
     known = [ALL, NONE, ALL_BUT_BATCH_NORM, *chain.blocks]
+    number = re.fullmatch(r"(?:layer|block)[ _]?(\d+)", part)  # torchvision's name, and the name in papers on ResNets
+    same = f"conv{int(number[1]) + 1}_x" if number else ""
+    suggestion = f"; here it is called {same!r}." if same in chain.blocks else did_you_mean(part, known, 0.4)
     raise StudyError(
-        f"{chain.about.name} has no {part!r}{did_you_mean(part, known, 0.4)} Its blocks are "
+        f"{chain.about.name} has no {part!r}{suggestion} Its blocks are "
         f"{', '.join(chain.blocks)}; "
         '"all", "none", "all but batch norm", "last 5" and "top 14" are allowed too, and '
         'several of these joined by " + ".'
@@ -201,6 +206,11 @@ def require_trainable(chain: Chain) -> Chain:
 
     chain: the network.
     """
+    if not isinstance(chain, Chain):
+        raise StudyError(
+            f"The network is a {type(chain).__name__}, and its blocks have no names: build it with trunk(name), which "
+            "knows the networks of timm and torchvision too, and with_head."
+        )
     if not trainable_paths(chain):
         raise StudyError(
             f"Nothing of {chain.about.name} learns, so there is nothing to train: call "

@@ -23,8 +23,27 @@ splits them by patient, trains the last block of a small ResNet18, and compares 
 ```python
 {example}```
 
-A learner is fastai's own [Learner](https://docs.fast.ai/learner.html), so `learn.lr_find()`, `learn.show_results()`
-and the rest of fastai work as documented there. This is software for a study, not a medical device.
+A learner is fastai's own [Learner](https://docs.fast.ai/learner.html). So `lr_find`, `fit_one_cycle`, `fine_tune`,
+`validate`, `get_preds`, `save`, `load`, `show_results`, `Interpretation` and `ClassificationInterpretation` work as
+documented there; `from fastai.vision.all import *` lets `show_results` draw a grid of images. Images are rows of an
+array, so what asks fastai for a single file does not work: `learn.predict`, `plot_top_losses`, `dls.test_dl`. Take
+`pu.predict(learn, cohort.loader(size, batch_size))`.
+
+The callbacks `MaxSteps`, `KeepBest` and `StopAtNaN` also work in a `Learner` that you build yourself; `Checkpoint`
+needs one that `pu.learner` built. Several seeds are a loop:
+
+```python
+scores = []
+for seed in range(3):
+    model = pu.with_head(pu.trunk("resnet18", weights="pocket"), 2, seed=seed)
+    learn = pu.learner(dls, pu.set_trainable(model, "conv5_x + head"))
+    with pu.fitting(learn, seed=seed):
+        learn.fit(5)
+    scores.append(pu.compute_score(pu.predict(learn, test_loader), "auroc").value)
+print(pu.mean_ci(scores))  # mean and 95 % interval over seeds
+```
+
+This is software for a study, not a medical device.
 """
 
 
@@ -107,12 +126,14 @@ def _describe_class(name: str, node: ast.ClassDef, lines: list[str]) -> str:
     parsed.arguments |= {key: text for key, text in fields.items() if text and not constructor}
     callback = any(ast.unparse(base).endswith(("Callback", "Transform")) for base in node.bases)
     listed = [] if callback else [method for method in methods if not method.name.startswith("_")]
-    rows = [
-        f"- `{method.name}{'' if _is_property(method) else _signature(method)}`: "
-        f"{(ast.get_docstring(method) or '').partition(chr(10))[0]}"
-        for method in listed
-    ]
-    return _entry("class", f"{name}{signature}", parsed, "\n".join(rows))
+    return _entry("class", f"{name}{signature}", parsed, "\n".join(map(_describe_method, listed)))
+
+
+def _describe_method(method: ast.FunctionDef) -> str:
+    """Compose the list item of a method or property, with its arguments below it."""
+    explained = parse_docstring(ast.get_docstring(method) or "", set(_arguments(method)))
+    head = f"- `{method.name}{'' if _is_property(method) else _signature(method)}`: {' '.join(explained.text)}"
+    return "\n".join([head, *(f"  - *{name}*: {text}" for name, text in explained.arguments.items())])
 
 
 def _entry(kind: str, signature: str, parsed: Docstring, methods: str = "") -> str:

@@ -137,6 +137,14 @@ class MaxSteps(Callback):
         self.trained = True
         self._end()
 
+    def after_cancel_train(self):
+        """Keep the losses of the batches that were seen, which fastai's own recorder would leave out."""
+        self.recorder.cancel_train = False
+
+    def after_cancel_validate(self):
+        """Keep the losses of the batches that were seen, which fastai's own recorder would leave out."""
+        self.recorder.cancel_valid = False
+
     def after_batch(self):
         """Count the batch, and end this part of the epoch after the last one."""
         if self.training:
@@ -203,18 +211,27 @@ class KeepBest(TrackerCallback):
 
     def __init__(self, monitor: str = "valid_loss"):
         super().__init__(monitor=monitor)
-        self.best_epoch, self.weights = 0, {}
+        self.best_epoch, self.weights, self.trained = 0, {}, False
 
     def before_fit(self):
         """Forget the best epoch of an earlier fit."""
         super().before_fit()
         self.best_epoch, self.weights = 0, {}
 
+    def before_epoch(self):
+        """Leave `learn.validate()` alone, which is no epoch of training."""
+        self.trained = False
+
+    def before_train(self):
+        """Note that this epoch trains."""
+        self.trained = True
+
     def after_epoch(self):
         """Copy the weights if the epoch is the best so far."""
         super().after_epoch()
-        if self.new_best and self.recorder.trained:
-            self.best_epoch, self.weights = len(self.recorder.rows), copy_state(trainable_state(full_model(self.learn)))
+        if self.new_best and self.trained:
+            rows = getattr(self.recorder, "rows", self.recorder.values)  # of all fits, or of this one in fastai's own
+            self.best_epoch, self.weights = len(rows), copy_state(trainable_state(full_model(self.learn)))
 
     def after_fit(self):
         """Restore the best weights."""

@@ -134,6 +134,8 @@ class Checkpoint(Callback):
     A resumed training ends with the same weights as one that was not interrupted, if it runs inside of `seeded` or
     `fitting`, which restore the random numbers.
 
+    It needs this package's recorder and precision: use it in a learner that `learner` built.
+
     folder: the folder for the states; it holds the fits of one training, in their order.
 
     >>> learn = pu.learner(dls, model, callbacks=[pu.Checkpoint("states")], max_steps=1)

@@ -56,14 +56,16 @@ def learner(
     memory_format: str = AUTO,
     every_class: bool = True,
 ) -> Learner:
-    """Build fastai's Learner for a network, with this package's callbacks; frozen parts stay frozen.
+    """Build fastai's Learner for a network, with this package's callbacks.
+
+    `learn.unfreeze()` does not open frozen blocks: call `set_trainable` again and build a new learner.
 
     Raises `StudyError` if all of the network is frozen, if images are too small for it, or if a class has no image.
 
     dls: training and validation images, as `cohort.dataloaders` builds them.
-    model: the network; `set_trainable` says which of its blocks are trained.
-    loss: a loss with `activation` and `decodes`; the usual cross-entropy of the data if None.
-    optimizer: what fastai calls `opt_func`; it brings its learning rate.
+    model: the network, a chain of blocks from `trunk` and `with_head`; `set_trainable` says which blocks are trained.
+    loss: a loss of the logits; None for cross-entropy, of classes or of labels as the data has them.
+    optimizer: `adam(...)` or `sgd(...)` with the learning rate; or what fastai takes as `opt_func`.
     metrics: fastai's metrics, computed on the validation images after each epoch.
     callbacks: further fastai callbacks.
     train_metrics: whether metrics are computed on training batches too.
@@ -317,8 +319,13 @@ def _check_classes(dls: DataLoaders) -> None:
 
 
 def _check_weights(loss, dls: DataLoaders) -> None:
-    """Weights that were given by name belong to the classes of these images, in their order."""
+    """A loss has a weight for each class; weights that were given by name belong to these classes, in their order."""
     named, classes = getattr(loss, "classes", ()), tuple(getattr(dls, "vocab", None) or ())
+    weights = getattr(loss, "weights", None)
+    if weights is not None and classes and len(weights) != len(classes):
+        raise StudyError(
+            f"The loss has {len(weights)} weights, and there are {len(classes)} classes: give one for each."
+        )
     if named and classes and named != classes:
         raise StudyError(
             f"The loss has weights for {', '.join(named)}, and the images have the classes "

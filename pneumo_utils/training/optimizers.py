@@ -41,6 +41,8 @@ def adam(
 ) -> OptimizerConfig:
     """Configure Adam as in torch. Keras's Adam differs only in its eps of 1e-7.
 
+    `learner` takes the learning rate from it. In a Learner of your own give `lr` too, which fastai would set to 0.001.
+
     lr: learning rate; a slice gives each parameter group its own.
     betas: decay rates of the running means of the gradient and of its square.
     eps: constant added to the denominator.

@@ -4,6 +4,7 @@ import torch
 from fastai.learner import Learner
 from torch import Tensor
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.training.callbacks import full_model
@@ -20,9 +21,14 @@ def predict(learn: Learner, loader) -> Predictions:
     learn: the learner; its loss turns outputs into probabilities.
     loader: of images, or, inside of a feature cache, one of the learner's own loaders.
 
-    >>> pu.predict(learn, test.loader(64, 32)).probabilities.shape == (len(test), 2)
+    >>> pu.predict(learn, test_loader).probabilities.shape == (len(test), 2)
     True
     """
+    if not hasattr(loader, "dataset"):
+        raise StudyError(
+            f"Predictions are made for a loader, and not for a {type(loader).__name__}: "
+            "cohort.loader(size, batch_size) builds one."
+        )
     data = loader.dataset
     model = learn.model if isinstance(data, FeatureRows) else full_model(learn)
     precision = getattr(learn, "precision", None)  # a callback of learners that `learner` built

@@ -10,9 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from chapter_runs import ROOT
+from fastai.interpret import ClassificationInterpretation
+from fastai.learner import Learner
+from torch.nn import Linear
 
 import pneumo_utils as pu
 from pneumo_utils.common.code_digest import imported_modules
+from pneumo_utils.evaluation.metrics import CLASS_METRICS
+from pneumo_utils.explain import METHODS
+from pneumo_utils.phantom.writers.writer import PHANTOM_RELEASES
 from pneumo_utils.study.api_page import api_page, parse_docstring
 
 
@@ -120,3 +126,45 @@ def test_common_imports_nothing_of_the_rest():
     assert {package_of(o) for name, others in imports.items() if package_of(name) == "common" for o in others} == {
         "common"
     }
+
+
+def test_the_page_lists_metrics_methods_and_releases():
+    page = api_page()
+    assert all(name in page for name in (*CLASS_METRICS, *METHODS, *PHANTOM_RELEASES))
+
+
+@pytest.mark.slow
+def test_callbacks_work_in_a_learner_of_fastai(namespace):
+    """MaxSteps and KeepBest with fastai's own recorder: both losses are in its table, and the best weights stay."""
+    model = pu.set_trainable(pu.with_head(pu.trunk("resnet18", size="pocket", seed=0), 2, seed=0), "head")
+    learn = Learner(namespace["dls"], model, lr=1e-2, cbs=[pu.MaxSteps(3), pu.KeepBest(), pu.StopAtNaN()])
+    with pu.fitting(learn, seed=0), learn.no_bar(), learn.no_logging():
+        learn.fit(5)
+    assert len(learn.recorder.values[-1]) == 2 and learn.keep_best.best_epoch == 1
+    interpretation = ClassificationInterpretation.from_learner(learn)
+    assert interpretation.confusion_matrix().sum() == len(namespace["dls"].valid_ds)
+
+
+def test_a_seed_gives_the_same_head():
+    first, second = (pu.with_head(pu.trunk("resnet18", size="pocket"), 2, seed=3).head.answer.weight for _ in range(2))
+    assert (first == second).all()
+
+
+MISTAKES = [
+    ("pu.set_trainable(model, 'layer4 + head')", "here it is called 'conv5_x'"),
+    ("pu.set_trainable(model, ['conv5_x', 'head'])", 'one text, such as "conv5_x . head"'),
+    ("pu.compute_score(network, 'sensitivity')", "it is 'recall' here"),
+    ("pu.compute_score(network, 'recall', 0.5)", "threshold comes from choose_threshold"),
+    ("pu.compare_models([network] * 3, pixels, 'auroc')", r"\[baseline\] \* 5"),
+    ("pu.learner(dls, model, pu.weighted_cross_entropy([1, 2, 3]))", "has 3 weights, and there are 2 classes"),
+    ("pu.learner(dls, Linear(2, 2))", r"build it with trunk\(name\)"),
+    ("pu.saliency_maps(learn, test_loader)", "such as learn.model"),
+    ("pu.predict(learn, test)", r"cohort.loader\(size, batch_size\)"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("code, message", MISTAKES, ids=[code for code, _ in MISTAKES])
+def test_a_mistake_is_answered_with_what_to_do(code, message, namespace):
+    with pytest.raises(pu.StudyError, match=message):
+        eval(code, {"Linear": Linear} | namespace)

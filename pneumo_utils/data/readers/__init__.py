@@ -40,6 +40,9 @@ def find_reader(root: str | Path) -> ModuleType:
 def read_cohort(root: str | Path, say: Callable[[str], object] | None = print) -> Cohort:
     """Read a release from a folder or an archive; raise `StudyError` if no reader knows its layout.
 
+    The cohort has the split of the release, if there is one. In some releases patients are on both sides: split again
+    with `cohort.split(by="patient")`.
+
     root: a folder, or the archive of a release.
     say: receives the summary of what was read; None for silence.
 

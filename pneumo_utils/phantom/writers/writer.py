@@ -180,7 +180,7 @@ def write_release(
 ) -> Path:
     """Write a phantom release into a new folder. The folder appears only when it is complete.
 
-    release: one of `PHANTOM_RELEASES`.
+    release: "covid_gan", "curated_covid", "kermany", "medmnist", "nih" or "rsna": the data set whose layout is written.
     images: how many images.
     size: pixels of a side.
     seed: seed of the phantoms.
