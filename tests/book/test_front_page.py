@@ -1,4 +1,4 @@
-"""What the first page says was found: names that exist, and numbers that are those of runs and records."""
+"""The numbers on the book's first page: each has a source in a run or a record."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Every command that the page on rerunning gives is run, as it stands."""
+"""Every command on the page about rerunning works as it is printed."""
 
 import re
 import shlex

@@ -1,6 +1,4 @@
-"""The audit's arithmetic, held against values worked out another way: by hand, by scikit-learn, by brute force, by
-simulation.
-"""
+"""The audit's arithmetic, compared with values by hand, scikit-learn, brute force and simulation."""
 
 import gzip
 from itertools import product

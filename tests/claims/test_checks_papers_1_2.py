@@ -1,4 +1,4 @@
-"""The judges of papers 1 and 2, on ledgers of a few entries whose answers were worked out by hand."""
+"""The checks of papers 1 and 2 on small ledgers with results worked out by hand."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The judges of papers 3, 4 and 5, on numbers worked out by hand, and the verdicts that the audit rests on."""
+"""The checks of papers 3, 4 and 5 on numbers worked out by hand, and the verdicts that the audit relies on."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The ledger as a whole: complete, judged throughout, and strict with slips."""
+"""The whole ledger: it is complete, every claim has a check, and mistakes in its files are refused."""
 
 from dataclasses import replace
 

@@ -1,6 +1,4 @@
-"""The scoreboard: what it says of a small ledger, where each verdict leads, when it is out of date, and that its
-filters are worked with keys.
-"""
+"""The scoreboard: its verdicts for a small ledger, their links, when it is out of date, and its filters by keyboard."""
 
 import json
 import re

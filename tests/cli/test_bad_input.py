@@ -1,4 +1,4 @@
-"""Whatever goes wrong ends with one message that says what to do, exit code not 0, and all that was finished kept."""
+"""Wrong input ends with one message that says what to do and exit code not 0; finished work is kept."""
 
 import json
 import resource

@@ -1,4 +1,4 @@
-"""What scripts and people get from `pneumo data check`: an exit code, JSON, and a page with pictures."""
+"""`pneumo data check`: its exit codes, its JSON, and its page with pictures."""
 
 import json
 import re

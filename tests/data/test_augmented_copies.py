@@ -1,6 +1,4 @@
-"""Augmented copies: which images come again, as what, always the same ones, and known apart from their images
-wherever features are kept.
-"""
+"""Augmented copies: which images are copied, reproducibility, and features cached apart from those of the originals."""
 
 import copy
 

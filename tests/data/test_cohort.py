@@ -1,4 +1,4 @@
-"""The ground: what a cohort decodes, splits, weighs, keeps on disk and hands to fastai."""
+"""Cohorts: decoding, splits, class weights, the cache of pixels, and fastai's DataLoaders."""
 
 import io
 import os

@@ -1,6 +1,4 @@
-"""Files as bad disks, broken downloads and mischief leave them: each ends in one message or is excluded by name; none
-in a traceback, a file that waits for ever, or images that are missing without a word.
-"""
+"""Damaged files end in one message or are excluded by name; no traceback, no endless wait, no image lost silently."""
 
 import gzip
 import io

@@ -1,4 +1,4 @@
-"""The readers, on releases as they are written and as people leave them, and what a check finds in them."""
+"""The readers on releases as published and as people change them, and the findings of the quality check."""
 
 import functools
 import gzip

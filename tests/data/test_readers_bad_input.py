@@ -1,6 +1,4 @@
-"""Everything that can be wrong with a folder of images: each ends in a message that names the file and the remedy,
-or is excluded by name.
-"""
+"""Wrong folders and files of images: each ends in a message with the file and the remedy, or is excluded by name."""
 
 import io
 import os

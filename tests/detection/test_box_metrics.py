@@ -1,6 +1,4 @@
-"""How boxes are scored: hand-worked values, agreement with torchvision and pycocotools, and what is done where there
-is nothing to score.
-"""
+"""Metrics of boxes: values by hand, agreement with torchvision and pycocotools, and cases with nothing to score."""
 
 import io
 import sys

@@ -1,6 +1,4 @@
-"""Detectors that learn: boxes and cells as targets, Pascal VOC's files, splits of boxed images, the grid network,
-YOLOv2 for other labels, FCOS, and what they say.
-"""
+"""Detectors: targets, Pascal VOC files, splits of boxed images, the grid network, YOLOv2 for other labels, FCOS."""
 
 import math
 

@@ -1,3 +1,5 @@
+"""YOLOv2: anchors, loss, darknet weights, training and detection."""
+
 import math
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Draws taken together: means and intervals worked out by hand, and differences that have to be above 0."""
+"""Comparison of repeated runs: means, intervals and differences, worked out by hand."""
 
 import numpy as np
 import pytest

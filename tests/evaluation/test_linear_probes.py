@@ -1,4 +1,4 @@
-"""Small models that see one side of a picture: what each sees, worked out by hand, and what it cannot see."""
+"""Linear models on simple features: what each feature measures and what it ignores."""
 
 import numpy as np
 import pytest

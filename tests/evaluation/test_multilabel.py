@@ -1,6 +1,4 @@
-"""What chapter 5 brought into the package: images dealt by chance, losses of kept predictions, the best of many
-equal things, labels that can be judged, and its figures.
-"""
+"""Multi-label evaluation: random splits, losses of stored predictions, the maximum under the null, label support."""
 
 import numpy as np
 import pandas as pd

@@ -1,6 +1,4 @@
-"""Evaluation held against scikit-learn, against tables worked out by hand, and against simulations whose truth is
-known.
-"""
+"""Scores compared with scikit-learn, with tables worked out by hand, and with simulations of known truth."""
 
 import warnings
 

@@ -1,6 +1,4 @@
-"""Maps of where a network looks: what they are worked out to be by hand, for every kind of head and network, and
-nothing of the network is changed.
-"""
+"""Saliency maps: values by hand for every kind of head and network; the network is left unchanged."""
 
 import copy
 

@@ -1,6 +1,4 @@
-"""Scores of maps: worked out by hand, by brute force or by scipy, and what they have to be for a map that is the
-truth, and for one that is nothing.
-"""
+"""Metrics of saliency maps: by hand, by brute force and by scipy, for perfect maps and for empty ones."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What learns and what keeps still: bit for bit, for every trunk, in fastai's loop and in a bare one."""
+"""Freezing: frozen tensors stay the same bit for bit, for every trunk, in fastai's loop and in a plain one."""
 
 import copy
 

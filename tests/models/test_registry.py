@@ -1,4 +1,4 @@
-"""Trunks: the published networks taken apart, their narrow kin, their layers as papers count them."""
+"""Trunks: the published networks as blocks, their pocket forms, and their layers as papers count them."""
 
 from collections import OrderedDict
 

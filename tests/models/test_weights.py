@@ -1,6 +1,4 @@
-"""Weights: shipped ones and their cards, official ones and where they are looked for, files of all kinds, and every
-way in which one can be wrong.
-"""
+"""Weights: pocket weights and their cards, official files and where they are searched, and every kind of wrong file."""
 
 import hashlib
 import json

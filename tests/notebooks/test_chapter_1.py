@@ -1,6 +1,4 @@
-"""Chapter 1: it runs, what it keeps can be judged, its baselines stand beside its models, and the paper's own
-settings are whole.
-"""
+"""Chapter 1: it runs, its claims are judged, baselines are beside its models, and the paper's settings are complete."""
 
 import pytest
 from chapter_runs import ROOT, html_of

@@ -1,6 +1,4 @@
-"""Chapter 1 with everything on, and as people will run it: by plain papermill, at the paper's settings, on NIH's
-adults, killed and begun again.
-"""
+"""Chapter 1 with all options, by plain papermill, at the paper's settings, on NIH's adults, and after a kill."""
 
 import shlex
 import subprocess

@@ -1,6 +1,4 @@
-"""Chapter 3: it runs, its table stands beside what needs no network, the metric goes wrong and right, the folds are
-judged, a killed run goes on, and the paper's own settings run.
-"""
+"""Chapter 3: it runs, its table has baselines, both ways to compute the metric, its folds, and a resumed run."""
 
 import re
 import shutil

@@ -1,6 +1,4 @@
-"""Chapter 4: it runs, copies are found and kept apart, the order of classes is told from the rows, what the paper
-left to the future is tried, and the paper's own settings run.
-"""
+"""Chapter 4: it runs, finds copies and keeps them together, infers the order of classes, and tries future work."""
 
 import shutil
 

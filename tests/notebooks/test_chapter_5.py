@@ -1,6 +1,4 @@
-"""Chapter 5, its classifiers: constants stand beside every score, cells are kept one by one, the transfer model is
-looked at with and without its softmax, and the paper's own settings run.
-"""
+"""Chapter 5, classifiers: it runs, constants are beside every score, and a killed run continues."""
 
 import re
 import shutil

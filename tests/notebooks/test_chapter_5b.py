@@ -1,6 +1,4 @@
-"""The chapter on boxes: it runs, its three detectors and what sees no image stand in every table, a detector's
-silence is recorded, and the paper's own settings run.
-"""
+"""Chapter 5, detectors: it runs, every table has three detectors and the baselines that see no image."""
 
 import math
 import shutil

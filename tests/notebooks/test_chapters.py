@@ -1,6 +1,4 @@
-"""What holds for the chapter of every paper: no parameter is idle, and the paper's own settings are whole and its
-own.
-"""
+"""All chapters on papers: every parameter is used, and the paper's settings are complete and its own."""
 
 import re
 

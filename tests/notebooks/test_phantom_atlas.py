@@ -1,4 +1,4 @@
-"""The atlas of phantoms: the page runs at a small size, and its plates take what is absent."""
+"""The atlas of phantoms runs at a small size, also where findings are absent."""
 
 import nbformat
 import numpy as np

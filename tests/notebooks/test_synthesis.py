@@ -1,6 +1,4 @@
-"""The chapter across the papers: it runs, differences and shares come out as by hand, test parts as large as told
-are large enough, and what cannot be asked is refused.
-"""
+"""The chapter across the papers: it runs, its differences and shares are right, and invalid sizes are refused."""
 
 from dataclasses import replace
 

@@ -1,6 +1,4 @@
-"""The pages on trunks and on speed: they run, what they keep is what was computed, and their figures take real and
-odd records.
-"""
+"""The pages on trunks and on speed: they run, and their figures take real and odd records."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Regions of a chest and what lies on them, held to cases worked out by hand."""
+"""Anatomical regions and the lesions in them, compared with cases worked out by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The phantom: the same bytes whatever the batch, true masks, believable tables, and no trivial way to the label."""
+"""The phantom: the same bytes for every batch size, correct masks, plausible tables, and no trivial shortcut."""
 
 import numpy as np
 import pytest

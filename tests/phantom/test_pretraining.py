@@ -1,3 +1,5 @@
+"""Pre-training on drawn images: drawings, scenes, tasks, training, and the shipped pocket weights."""
+
 import json
 import math
 import sys

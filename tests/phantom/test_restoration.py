@@ -1,6 +1,4 @@
-"""Treatments: a phantom without bones is the same person, and what is learned from it beats doing nothing and does
-the same to every batch.
-"""
+"""Restoration: a phantom without bones is the same patient, and the trained network beats doing nothing."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Phantom releases on disk: the published layout, odd parts included, written whole or not at all, and made once."""
+"""Phantom releases on disk: the published layout with its oddities, written completely or not at all, and only once."""
 
 import csv
 import hashlib

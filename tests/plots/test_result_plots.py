@@ -1,6 +1,4 @@
-"""Figures of results: what stands in them is what was given, their alt text says it in words, and nothing is cut off
-or too small.
-"""
+"""Plots of results: they show the given values, have an alternative text, and cut nothing off."""
 
 from xml.etree import ElementTree
 

@@ -1,6 +1,4 @@
-"""Heat maps on a page: panels that say in words what they show, and a viewer that is worked with keys, mice and
-none, with scripts and without.
-"""
+"""The viewer of saliency maps: its text, and its use by keyboard, by mouse, and without scripts."""
 
 import base64
 import io

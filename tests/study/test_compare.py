@@ -1,6 +1,4 @@
-"""The page of two runs: what it holds of which runs, what stands there without scripts, and that no path of the
-machine is on it.
-"""
+"""The page that compares two runs: its content, its text without scripts, and no path of the machine."""
 
 import json
 import re

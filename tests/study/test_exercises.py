@@ -1,6 +1,4 @@
-"""The exercises: one form in every chapter, rising, solved in code that stands on its chapter alone, timed by a
-record; and the labs that are made of them.
-"""
+"""Exercises: their form, their order by difficulty, solutions that run, recorded times, and the labs made of them."""
 
 import ast
 import builtins

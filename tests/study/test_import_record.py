@@ -1,4 +1,4 @@
-"""A run made elsewhere is brought in when it is whole and fits, and refused with a reason when not."""
+"""Importing a run from elsewhere: complete and matching runs are accepted, others refused with a reason."""
 
 import json
 import shutil

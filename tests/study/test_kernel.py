@@ -1,4 +1,4 @@
-"""What is left on a page of what cells printed."""
+"""The output streams of cells: what of them is kept on a page."""
 
 import nbformat
 import nbformat.v4 as nb

@@ -1,6 +1,4 @@
-"""Pieces made side by side: the same values as one by one, in as many processes as there are cores, and a failure
-that is told.
-"""
+"""Parallel calls: the same values as one after the other, as many processes as cores, and failures reported."""
 
 import os
 import re

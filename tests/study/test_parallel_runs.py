@@ -1,6 +1,4 @@
-"""Chapters side by side: they do run at once, each with its share of the cores, and one that fails does not hold up
-the others.
-"""
+"""Parallel runs of chapters: each has its share of the cores, and a failure does not stop the others."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Parameters: what a cell declares, what is accepted, and what ends a run before it starts."""
+"""Parameters: what a cell declares, which values are accepted, and which end a run before it starts."""
 
 import os
 import subprocess

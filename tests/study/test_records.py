@@ -1,6 +1,4 @@
-"""Records of chapter runs: what they hold and what they must not, when they make a page stale, and what they say of
-claims.
-"""
+"""Records of runs: their content, what they must not hold, when they make a page stale, and their verdicts."""
 
 import json
 import os

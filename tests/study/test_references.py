@@ -1,6 +1,4 @@
-"""Numbers of figures and tables, and prose that refers to them: a small book of two chapters, bound as the whole one
-is.
-"""
+"""Numbers of figures and tables, and references to them, in a small book of two chapters."""
 
 import re
 from html.parser import HTMLParser

@@ -1,6 +1,4 @@
-"""How each page ends: its commands are whole, are what the command line takes, and begin; the trial with the other
-settings, and the paper's settings, are run to their end by the chapters' own tests.
-"""
+"""The end of each page: its commands are complete, are accepted by the command line, and start."""
 
 import json
 import os

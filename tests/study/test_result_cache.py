@@ -1,4 +1,4 @@
-"""Kept pieces: found again when nothing they depend on has changed, made again when anything has."""
+"""Cached results: found again if nothing they depend on has changed, computed again otherwise."""
 
 import json
 import linecache

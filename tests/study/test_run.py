@@ -1,4 +1,4 @@
-"""Running a chapter: what is kept, what is found again, what makes it stale, and what survives a kill."""
+"""Running a chapter: what is stored, what is found again, what makes a run stale, and what survives a kill."""
 
 import json
 import os

@@ -1,6 +1,4 @@
-"""Sweeps: what is planned, what is refused before anything runs, what a failing run leaves, and the table of what
-they found.
-"""
+"""Sweeps: the plan, what is refused before anything runs, failing runs, and the table of results."""
 
 import io
 import json

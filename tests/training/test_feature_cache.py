@@ -1,6 +1,4 @@
-"""The frozen prefix: the same weights as the plain way, kept under all that it depends on, and never where it would
-be wrong.
-"""
+"""The feature cache: the same weights as without it, keys that cover all inputs, and where it is refused."""
 
 import copy
 import json

@@ -1,4 +1,4 @@
-"""Learners: the same seed gives the same weights, a stop is gone on from, and what goes wrong is said."""
+"""Learners: the same seed gives the same weights, an interrupted fit continues, and errors are explained."""
 
 import contextlib
 import copy

@@ -1,4 +1,4 @@
-"""Heads, losses, optimisers, schedules and devices, each against values worked out another way."""
+"""Heads, losses, optimisers, schedules and devices, compared with values worked out another way."""
 
 import math
 
