@@ -47,12 +47,13 @@ def fingerprint(learn) -> dict:
     compute, about = learn.precision.compute, getattr(model, "about", None)
     order = learn.dls.train.rng.getstate() if hasattr(learn.dls.train, "rng") else None
     max_steps = learn.max_steps.max_steps if hasattr(learn, "max_steps") else 0
+    loss = getattr(learn.loss_func, "func", learn.loss_func)  # torch's own loss inside of fastai's has the weights
     return {
         "network": [about.name, about.size, about.weights] if about else [type(model).__qualname__],
         "weights": digest_of_weights(model),
         "what learns": sha256_hex("\n".join(sorted(trainable_state(model))))[:16],
         "data": [_of_loader(loader) for loader in dls.loaders],
-        "loss": repr(learn.loss_func),
+        "loss": [repr(learn.loss_func), digest_of_weights(loss) if isinstance(loss, nn.Module) else ""],
         "optimizer": [
             repr(learn.opt_func),
             *({name: _plain(value) for name, value in hyper.items()} for hyper in learn.opt.hypers),

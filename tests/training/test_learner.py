@@ -18,6 +18,7 @@ import torch
 from fastai.callback.core import Callback
 from fastai.callback.tracker import EarlyStoppingCallback
 from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -614,6 +615,12 @@ def test_resume_refuses_other_settings(cohort, tmp_path, other, named):
         trained(cohort, **given | other)
 
 
+def test_weights_inside_of_fastais_loss_are_a_setting(cohort, tmp_path):
+    trained(cohort, epochs=1, folder=tmp_path, loss=CrossEntropyLossFlat(weight=torch.tensor([1.0, 2.0])))
+    with pytest.raises(StudyError, match=r"other settings \(loss\)"):
+        trained(cohort, epochs=1, folder=tmp_path, loss=CrossEntropyLossFlat(weight=torch.tensor([1.0, 3.0])))
+
+
 def test_resume_refuses_other_images(cohort, tmp_path):
     trained(cohort, epochs=1, folder=tmp_path)
     with pytest.raises(StudyError, match=r"other settings \(data\)"):
@@ -714,7 +721,6 @@ def test_full_model_is_restored_after_an_error(cohort):
 
 def test_callbacks_work_on_a_hand_made_learner(cohort):
     """fastai's Learner with its own loss, metric and callbacks, on a cached prefix and without one."""
-    from fastai.losses import CrossEntropyLossFlat
     from fastai.metrics import accuracy
     from fastai.optimizer import Adam
 
