@@ -1,5 +1,6 @@
 """The public names of the package: README's example and the example of each name run, and importing costs nothing."""
 
+import ast
 import doctest
 import inspect
 import re
@@ -161,6 +162,16 @@ MISTAKES = [
     ("pu.saliency_maps(learn, test_loader)", "such as learn.model"),
     ("pu.predict(learn, test)", r"cohort.loader\(size, batch_size\)"),
 ]
+
+
+@pytest.mark.slow
+def test_the_loop_over_seeds_on_the_page_runs(namespace, capsys):
+    loop = (
+        api_page().split("```python\n")[2].split("```")[0].replace("range(3)", "range(2)").replace("fit(5)", "fit(1)")
+    )
+    exec(loop, dict(namespace))
+    mean, low, high = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert 0 <= low <= mean <= high <= 1
 
 
 @pytest.mark.slow
