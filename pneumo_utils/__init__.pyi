@@ -1,4 +1,4 @@
-# The public names, by area and in the order of the work. `__init__.py` reads this file; so do editors and type checkers.
+# The public names, by area and in the order of the work. `__init__.py`, editors and type checkers read this file.
 
 # data
 from .data.readers import read_cohort as read_cohort
