@@ -410,6 +410,7 @@ def test_table_of_contents_names_existing_pages():
     made = {
         "book/run_statistics",
         "book/parameters",
+        "book/api",
         "book/compare_runs",
         *(f"book/paper_{paper.paper}" for paper in load_ledger().papers),
     }

@@ -71,7 +71,8 @@ SURVEY = """
 from pneumo_utils.evaluation.comparison import paired_difference
 run.mean_results("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.mean_results("loss", {"all": [2.0, 4.0]}, max_value=float("inf"))
-display(run.judge({"p1-best-f1": ahead([0.2, 0.3, 0.4]), "p1-worst": ahead([0.1, 0.3], [0.4, 0.2])}))
+better, unclear = paired_difference([0.2, 0.3, 0.4]), paired_difference([0.1, 0.3], [0.4, 0.2])
+display(run.judge({"p1-best-f1": better, "p1-worst": unclear}))
 display(run.paper_claims(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-images-predicted"]))
 """
 
