@@ -258,9 +258,9 @@ def test_boxes_contain_all_drawn_pixels(monkeypatch):
     the boxes.
     """
     module = sys.modules[draw_objects.__module__]
-    monkeypatch.setattr(module, "ground", lambda chance, number, size: torch.zeros(number, size, size))
-    monkeypatch.setattr(module, "textures", lambda chance, category, size: torch.zeros(len(category), size, size))
-    monkeypatch.setattr(module, "recorded", lambda chance, picture: picture)
+    monkeypatch.setattr(module, "draw_background", lambda chance, number, size: torch.zeros(number, size, size))
+    monkeypatch.setattr(module, "draw_textures", lambda chance, category, size: torch.zeros(len(category), size, size))
+    monkeypatch.setattr(module, "simulate_detector", lambda chance, picture: picture)
     drawn = draw_objects(BatchRNG(8, 0), 80, CROP_SIZE)
     known = drawn.classes != PADDING_CLASS
     assert known.any(1).float().mean() > 0.9 and (drawn.boxes[~known] == 0).all()

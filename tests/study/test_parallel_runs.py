@@ -80,7 +80,7 @@ def test_longest_chapter_starts_first(folder, small, runs, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     notebooks = {name: small("run.result('score', 1.0)", name=name) for name in ("short", "long", "new")}
     monkeypatch.setattr(
-        parallel.exercises, "record", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}}
+        parallel.exercises, "read_timings", lambda: {"chapters": {"short": {"seconds": 1}, "long": {"seconds": 9}}}
     )
     order = [
         run.words
