@@ -121,7 +121,7 @@ def name_patterns(chapter: Chapter, kind: str) -> set[str]:
         if function in METHOD_TABLES:
             if kind == "tab":
                 patterns.add(METHOD_TABLES[function])
-        elif function == "run.beside":
+        elif function == "run.compare_with_records":
             if kind == "tab":
                 patterns |= {pattern for argument in call.args for pattern in _survey_patterns(argument, code)}
         elif (
