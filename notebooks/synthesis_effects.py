@@ -1,6 +1,6 @@
 """Collect from the chapters' records the effects that several papers report, and compare a run with a record.
 
-The same question is asked on different data, networks and protocols.
+The effects were measured on different data, with different networks and protocols.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Look up counts of public data sets by a dotted name such as `rsna.images`, and count NIH's tables anew.
+"""Look up counts of public data sets by a dotted name such as `rsna.images`, and compute the counts of NIH's tables.
 
     python -m pneumo_utils.claims.public_counts FOLDER     # FOLDER holds NIH's Data_Entry_2017 and BBox_List_2017 tables
 

@@ -1,4 +1,4 @@
-"""What was renamed in this package: whoever uses an old name is told the new one."""
+"""Old names of packages and methods, and the messages that give their new names."""
 
 import sys
 from importlib.abc import MetaPathFinder

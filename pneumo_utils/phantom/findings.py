@@ -410,8 +410,19 @@ def draw_cardiomegaly(s: Scene, lungs: SimpleNamespace, severity: torch.Tensor) 
 
 
 FINDING_FUNCTIONS = {
-    "Cardiomegaly": draw_cardiomegaly, "Emphysema": draw_emphysema, "Fibrosis": draw_fibrosis, "Infiltration": draw_infiltration, "Pneumonia": draw_pneumonia,
-    "Consolidation": draw_consolidation, "Edema": draw_edema, "Atelectasis": draw_atelectasis, "Mass": draw_mass, "Nodule": draw_nodules, "Hernia": draw_hernia,
-    "Pleural_Thickening": draw_pleural_thickening, "Pneumothorax": draw_pneumothorax, "Effusion": draw_effusion,
-}  # fmt: skip
+    "Cardiomegaly": draw_cardiomegaly,
+    "Emphysema": draw_emphysema,
+    "Fibrosis": draw_fibrosis,
+    "Infiltration": draw_infiltration,
+    "Pneumonia": draw_pneumonia,
+    "Consolidation": draw_consolidation,
+    "Edema": draw_edema,
+    "Atelectasis": draw_atelectasis,
+    "Mass": draw_mass,
+    "Nodule": draw_nodules,
+    "Hernia": draw_hernia,
+    "Pleural_Thickening": draw_pleural_thickening,
+    "Pneumothorax": draw_pneumothorax,
+    "Effusion": draw_effusion,
+}
 assert set(FINDING_FUNCTIONS) == set(FINDINGS) and math.isclose(float(_LOBES[:, 4].sum()), 1.0, abs_tol=1e-6)

@@ -224,8 +224,8 @@ def draw_side_marker(
 # shutter: fraction of images with a visible edge of the collimator.
 # marker: height of the letter, as a fraction of the image.
 SITE_COLUMNS = (
-    "soft", "mid", "hard", "grid", "photons", "blur", "low", "high", "black", "white", "gamma", "contrast", "detail", "equalise",
-    "shutter", "marker",
+    "soft", "mid", "hard", "grid", "photons", "blur", "low", "high", "black", "white", "gamma", "contrast", "detail",
+    "equalise", "shutter", "marker",
 )  # fmt: skip
 CHILD_SITES = (
     (0.45, 0.45, 0.10, 0.30, 8e5, 0.035, 0.50, 0.10, 0.01, 0.88, 1.14, 0.80, 0.75, 0.40, 0.01, 0.035),

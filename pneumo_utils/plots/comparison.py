@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -26,6 +27,17 @@ from pneumo_utils.plots.style import (
 from pneumo_utils.plots.tables import html_table
 
 PAIR_ROW_HEIGHT, DOT_OFFSET = 0.62, 0.16  # height of a row in inches; distance of its two dots from its middle, in rows
+
+
+def _style_rows(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
+    """Write the name of each row at the left, and the legend above a plot with two marks a row."""
+    axes.set_yticks(range(len(names)), names, fontsize=MIN_FONT_SIZE)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.spines["left"].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
 
 
 def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> tuple[Figure, str]:
@@ -49,13 +61,7 @@ def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> t
         heights = [index + offset for index in range(len(rows))]
         axes.hlines(heights, rows[f"{prefix}low"], rows[f"{prefix}high"], color=colour, linewidth=2.4)
         axes.scatter(rows[f"{prefix}value"], heights, s=70, color=colour, marker=mark, zorder=3, label=name)
-    axes.set_yticks(range(len(rows)), [wrap_text(text, 2.3) for text in rows["comparison"]], fontsize=MIN_FONT_SIZE)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.spines["left"].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
+    _style_rows(figure, axes, [wrap_text(text, 2.3) for text in rows["comparison"]])
     descriptions = [
         f"{row.comparison}: {first_name} {format_ci(row.value, row.low, row.high)}, {second_name} "
         f"{format_ci(row.other_value, row.other_low, row.other_high)}"
@@ -209,15 +215,9 @@ def paper_comparison_plot(rows: pd.DataFrame) -> tuple[Figure, str]:
         wrap_text(name, 2.3, 1) + "\nundefined here" if np.isnan(value) else wrap_text(name, 2.3)
         for name, value in zip(rows["what"], rows["value"])
     ]
-    axes.set_yticks(heights, names, fontsize=MIN_FONT_SIZE)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
+    _style_rows(figure, axes, names)
     axes.grid(axis="y", color="#E8E8E8")
     axes.set_axisbelow(True)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.spines["left"].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     descriptions = [
         f"{row.what}: paper {row.paper}, this run {format_ci(row.value, row.low, row.high)}"
         for row in rows.itertuples()

@@ -27,6 +27,7 @@ from pneumo_utils.plots.style import (
     join_parts,
     new_figure,
     wrap_text,
+    write_on_image,
 )
 
 IMAGE_GAP, NAME_LINE_HEIGHT, LEGEND_HEIGHT = (
@@ -78,17 +79,7 @@ def box_plot(
                 best = _highest_scores(prediction, max_boxes)
                 _draw_boxes(axes, best["boxes"], *PREDICTED_STYLE)
                 if not len(best["boxes"]):
-                    axes.text(
-                        0.5,
-                        0.04,
-                        "no box",
-                        transform=axes.transAxes,
-                        ha="center",
-                        va="bottom",
-                        fontsize=MIN_FONT_SIZE,
-                        color="white",
-                        path_effects=[withStroke(linewidth=3, foreground=DARK)],
-                    )
+                    write_on_image(axes, "no box", 0.04, "bottom")
             description = describe_boxes(true[column], predictions[column], max_boxes)
             described.append(f"{system}, " * bool(system) + f"{name}: {description}")
     keys = {"true box": TRUE_STYLE} | (

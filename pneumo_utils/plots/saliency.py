@@ -30,6 +30,7 @@ from pneumo_utils.plots.style import (
     new_figure,
     text_width,
     wrap_text,
+    write_on_image,
 )
 
 # in inches
@@ -308,17 +309,7 @@ def _draw_grid(names: list[str], rows: dict[str, list], outlines: list, heats: d
             if outlines and name != "radiograph":
                 draw_outline(axes, outlines[column], SKY, 1.4)
             if name in heats and not heats[name][column].any():
-                axes.text(
-                    0.5,
-                    0.5,
-                    "no heat",
-                    transform=axes.transAxes,
-                    ha="center",
-                    va="center",
-                    fontsize=MIN_FONT_SIZE,
-                    color="white",
-                    path_effects=[withStroke(linewidth=3, foreground=DARK)],
-                )
+                write_on_image(axes, "no heat")
             if column == 0:
                 figure.text(
                     (left - 0.06) / PAGE_WIDTH,

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.patheffects import withStroke
 
 # Okabe and Ito's palette; grey marks baselines and reference lines
 BLUE, ORANGE, GREEN, PURPLE, SKY, GREY, DARK = (
@@ -75,6 +77,27 @@ def blank_figure(height: float, **keywords):
 
 MIN_FONT_SIZE = 13  # points: eleven pixels on a phone
 LETTER_WIDTH, BOLD_LETTER_WIDTH = 0.102, 0.117  # inches: average width of a letter of that size, regular and bold
+
+
+def write_on_image(axes: Axes, text: str, y: float = 0.5, va: str = "center") -> None:
+    """Write white text with a dark edge in the middle of an image, readable on any grey.
+
+    axes: the axes of the image.
+    text: the text.
+    y: the height, from 0 at the lower edge to 1.
+    va: which part of the text is at that height: "center" or "bottom".
+    """
+    axes.text(
+        0.5,
+        y,
+        text,
+        transform=axes.transAxes,
+        ha="center",
+        va=va,
+        fontsize=MIN_FONT_SIZE,
+        color="white",
+        path_effects=[withStroke(linewidth=3, foreground=DARK)],
+    )
 
 
 def wrap_text(text: object, width: float, max_lines: int = 2, letter_width: float = LETTER_WIDTH) -> str:

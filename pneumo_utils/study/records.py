@@ -122,7 +122,7 @@ def read_record(path: Path) -> Record:
         relative = os.path.relpath(path)
         raise StudyError(
             f"The record {relative} is damaged: {error}. Bring back the committed one with `git checkout -- {relative}`"
-            f", make it anew with `pneumo record {path.parent.name} {path.stem}` and its settings, or delete it."
+            f", make it again with `pneumo record {path.parent.name} {path.stem}` and its settings, or delete it."
         ) from error
     return Record(**raw)
 

@@ -380,6 +380,14 @@ def metric_gains(ledger: Ledger, model: str, before: str, after: str, metrics: S
     }
 
 
+def _list_gains(gained: Mapping[str, Mapping[str, float]], metrics: Sequence[str], names: Mapping[str, str]) -> str:
+    """List the gains of all models, metric by metric."""
+    return "; ".join(
+        f"{metric} " + ", ".join(f"{names[model]} {gain[metric]:+.2f}" for model, gain in gained.items())
+        for metric in metrics
+    )
+
+
 @register_check
 def gains_in_order(
     claim: Claim,
@@ -401,12 +409,7 @@ def gains_in_order(
     ordered = [
         all(gained[a][metric] > gained[b][metric] for a, b in zip(most_first, most_first[1:])) for metric in metrics
     ]
-    listed = "; ".join(
-        f"{metric} " + ", ".join(f"{names[model]} {gained[model][metric]:+.2f}" for model in most_first)
-        for metric in metrics
-    )
-    verdict = _combined_verdict(ordered)
-    return CheckResult(verdict, f"Gains: {listed}.")
+    return CheckResult(_combined_verdict(ordered), f"Gains: {_list_gains(gained, metrics, names)}.")
 
 
 @register_check
@@ -432,12 +435,7 @@ def gains_most(
     ahead = [
         all(gained[winner][metric] > gained[model][metric] for model in models if model != winner) for metric in metrics
     ]
-    listed = "; ".join(
-        f"{metric} " + ", ".join(f"{names[model]} {gained[model][metric]:+.2f}" for model in models)
-        for metric in metrics
-    )
-    verdict = _combined_verdict(ahead)
-    return CheckResult(verdict, f"Gains: {listed}.")
+    return CheckResult(_combined_verdict(ahead), f"Gains: {_list_gains(gained, metrics, names)}.")
 
 
 @register_check

@@ -157,7 +157,7 @@ def effect_after_cause(claim: Claim, ledger: Ledger, cause: str, effect: str, at
 
 @register_check
 def causes_in_one_epoch(claim: Claim, ledger: Ledger, first: str, second: str) -> CheckResult:
-    """Report that two possible causes in the same epoch cannot be told apart.
+    """Report that two possible causes in the same epoch cannot be distinguished.
 
     first, second: the ids of the two epochs.
     """
@@ -209,8 +209,8 @@ def colour_of_grey(claim: Claim, ledger: Ledger, hue: Ref, saturation: Ref) -> C
     ]
     return CheckResult(
         "unverifiable",
-        f"Which change is made is not said: grey 128, 128, 128 stays {', '.join(map(str, factor))} under factors and "
-        f"turns {', '.join(map(str, shift))}, no longer grey, under shifts.",
+        f"The paper does not say which change is made: grey 128, 128, 128 stays {', '.join(map(str, factor))} under "
+        f"factors and turns {', '.join(map(str, shift))}, no longer grey, under shifts.",
     )
 
 
