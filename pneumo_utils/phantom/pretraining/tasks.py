@@ -254,8 +254,8 @@ BRIGHTNESS_WEIGHT = 2.0  # weight of the loss of the brightness
 CLASS_LOSS_FACTOR = 0.5  # factor of the class loss in the region loss; the shipped weights were trained with it
 DETECTOR_RECIPE = (
     f"YOLOv2 finds one to five everyday shapes ({', '.join(SHAPE_KINDS)}) on textured grounds in {CROP_SIZE} px "
-    f"pictures drawn by formula: its region loss with {CLASS_LOSS_FACTOR:g} of its weight for classes, anchors from k-means "
-    "on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
+    f"pictures drawn by formula: its region loss with {CLASS_LOSS_FACTOR:g} of its weight for classes, anchors from "
+    "k-means on the drawn boxes. A linear layer on Darknet's pooled maps says where the picture is bright "
     f"({DETECTOR_CELLS} x {DETECTOR_CELLS} cells; squared error, weight {BRIGHTNESS_WEIGHT:g}). AdamW, one cycle; "
     "gain, offset and gamma at random, mirrored every second batch."
 )
