@@ -17,11 +17,20 @@ AREA = re.compile(r"(?m)^# (\w+)\n((?:from .*\n)+)")
 HEAD = """# Python interface
 
 `import pneumo_utils as pu` gives the names on this page. Importing costs nothing: a module is loaded when the first of
-its names is used. The examples of the names begin where this one ends. It writes simulated radiographs of children,
-splits them by patient, trains the last block of a small ResNet18, and compares it with a logistic regression on pixels:
+its names is used. The first example writes simulated radiographs of children, splits them by patient, trains the last
+block of a small ResNet18, and compares it with a logistic regression on pixels:
 
 ```python
 {example}```
+
+Every other example on this page begins where this one ends, with its `cohort`, `train`, `test`, `trunk`, `dls`,
+`test_loader`, `model`, `learn`, `network` and `pixels`, and with `import numpy as np`. None needs another.
+
+Three words are this project's own. A *release* is a data set in the files and folders in which it was published. A
+*cohort* is a table with one row per image, read from a release, and where the pixels are. A *trunk* is a network
+without its last, classifying layer; its parts are blocks, which are frozen and trained by their names.
+`pu.trunk_table()` lists the networks. *Pocket* weights come with the package: the network is narrow and was
+pre-trained on drawn images.
 
 A learner is fastai's own [Learner](https://docs.fast.ai/learner.html). So `lr_find`, `fit_one_cycle`, `fine_tune`,
 `validate`, `get_preds`, `save`, `load`, `show_results`, `Interpretation` and `ClassificationInterpretation` work as
@@ -99,26 +108,29 @@ def _describe(name: str) -> str:
     path = module_file(public_modules()[name])
     assert path is not None, "__init__.pyi names modules of the package"
     text = path.read_text(encoding="utf-8")
-    for node in ast.parse(text).body:
+    tree = ast.parse(text)
+    for node in tree.body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return _describe_class(name, node, text.splitlines())
+            return _describe_class(name, node, text.splitlines(), _constants(tree))
         if isinstance(node, ast.FunctionDef) and node.name == name:
             parsed = parse_docstring(ast.get_docstring(node) or "", set(_arguments(node)))
-            return _entry("function", f"{name}{_signature(node)}", parsed)
+            return _entry("function", f"{name}{_signature(node, _constants(tree))}", parsed)
     raise KeyError(name)
 
 
-def _describe_class(name: str, node: ast.ClassDef, lines: list[str]) -> str:
+def _describe_class(name: str, node: ast.ClassDef, lines: list[str], constants: dict[str, ast.expr]) -> str:
     """Compose the entry of a class: its constructor's arguments, its example, and a list of its methods."""
     methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
     is_dataclass = any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
-    fields = {  # explained by the comment on the same line
-        part.target.id: lines[part.lineno - 1].partition("  # ")[2]
-        for part in node.body
-        if is_dataclass and isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
-    }
+    fields, defaults = {}, {}  # fields are explained by the comment on the same line
+    for part in node.body:
+        if is_dataclass and isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name):
+            fields[part.target.id] = lines[part.lineno - 1].partition("  # ")[2]
+            defaults[part.target.id] = f"={_default(part.value, constants)}" if part.value else ""
     constructor = next((method for method in methods if method.name == "__init__"), None)
-    signature = _signature(constructor) if constructor else f"({', '.join(fields)})"
+    signature = f"({', '.join(field + default for field, default in defaults.items())})"
+    if constructor:
+        signature = _signature(constructor, constants)
     names = set(_arguments(constructor)) if constructor else set(fields)
     parsed = parse_docstring(ast.get_docstring(node) or "", names)
     if constructor and (explained := ast.get_docstring(constructor)):
@@ -126,13 +138,17 @@ def _describe_class(name: str, node: ast.ClassDef, lines: list[str]) -> str:
     parsed.arguments |= {key: text for key, text in fields.items() if text and not constructor}
     callback = any(ast.unparse(base).endswith(("Callback", "Transform")) for base in node.bases)
     listed = [] if callback else [method for method in methods if not method.name.startswith("_")]
-    return _entry("class", f"{name}{signature}", parsed, "\n".join(map(_describe_method, listed)))
+    return _entry(
+        "class", f"{name}{signature}", parsed, "\n".join(_describe_method(method, constants) for method in listed)
+    )
 
 
-def _describe_method(method: ast.FunctionDef) -> str:
+def _describe_method(method: ast.FunctionDef, constants: dict[str, ast.expr]) -> str:
     """Compose the list item of a method or property, with its arguments below it."""
     explained = parse_docstring(ast.get_docstring(method) or "", set(_arguments(method)))
-    head = f"- `{method.name}{'' if _is_property(method) else _signature(method)}`: {' '.join(explained.text)}"
+    head = (
+        f"- `{method.name}{'' if _is_property(method) else _signature(method, constants)}`: {' '.join(explained.text)}"
+    )
     return "\n".join([head, *(f"  - *{name}*: {text}" for name, text in explained.arguments.items())])
 
 
@@ -152,9 +168,36 @@ def _arguments(function: ast.FunctionDef) -> list[str]:
     return [argument.arg for argument in [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, *extra]]
 
 
-def _signature(function: ast.FunctionDef) -> str:
+def _constants(tree: ast.Module) -> dict[str, ast.expr]:
+    """Return the constants of a module by name, and those that it imports from other modules of the package."""
+    constants: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and (path := module_file(node.module or "")):
+            imported = {alias.asname or alias.name: alias.name for alias in node.names if alias.name.isupper()}
+            others = _constants(ast.parse(path.read_text(encoding="utf-8"))) if imported else {}
+            constants |= {name: others[origin] for name, origin in imported.items() if origin in others}
+        elif isinstance(node, ast.Assign) and isinstance(target := node.targets[0], ast.Name):
+            constants[target.id] = node.value
+        elif isinstance(node, ast.Assign) and isinstance(target, ast.Tuple) and isinstance(node.value, ast.Tuple):
+            constants |= {ast.unparse(name): value for name, value in zip(target.elts, node.value.elts)}
+    return constants
+
+
+def _default(value: ast.expr, constants: dict[str, ast.expr]) -> str:
+    """Format a default: a constant by its value, `field(default_factory=f)` as `f()`, and a longer factory as `...`."""
+    if isinstance(value, ast.Name) and isinstance(constant := constants.get(value.id), ast.Constant):
+        value = constant
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "field":
+        factory = value.keywords[0].value
+        return f"{factory.id}()" if isinstance(factory, ast.Name) else "..."
+    return ast.unparse(value)
+
+
+def _signature(function: ast.FunctionDef, constants: dict[str, ast.expr]) -> str:
     """Format the arguments with their defaults, without types and without `self`."""
     arguments = copy.deepcopy(function.args)
+    arguments.defaults[:] = [ast.Name(_default(value, constants)) for value in arguments.defaults]
+    arguments.kw_defaults = [value and ast.Name(_default(value, constants)) for value in arguments.kw_defaults]
     every = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs]
     for argument in [*every, *filter(None, (arguments.vararg, arguments.kwarg))]:
         argument.annotation = None

@@ -86,6 +86,30 @@ def test_the_page_on_the_interface_explains_every_name_and_argument():
         assert explained == arguments or name == "StopAtNaN", name  # a callback of fastai without arguments
 
 
+def test_the_page_on_the_interface_shows_the_values_of_defaults():
+    page = api_page()
+    for name in ("learner", "set_trainable", "compute_score", "deletion_curve"):
+        shown = re.search(rf"(?m)\{{py:function\}} {name}\((.*)\)$", page)[1]
+        for argument in inspect.signature(getattr(pu, name)).parameters.values():
+            if isinstance(argument.default, str | int):
+                assert f"{argument.name}={argument.default!r}" in shown
+    assert "Phase(trainable, epochs, optimizer=adam(), batch_norm='frozen', cache='auto'" in page
+
+
+def test_docstrings_explain_arguments_that_exist():
+    wrong = []
+    for path in sorted((ROOT / "pneumo_utils").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            arguments = {argument.arg for argument in ast.walk(node.args) if isinstance(argument, ast.arg)}
+            for paragraph in (ast.get_docstring(node) or "").split(">>> ")[0].split("\n\n"):
+                names = [name for line in re.findall(r"(?m)^(\w+(?:, \w+)*): ", paragraph) for name in line.split(", ")]
+                if arguments & set(names) and not set(names) <= arguments:
+                    wrong.append((path.name, node.name, set(names) - arguments))
+    assert not wrong
+
+
 def test_a_docstring_is_split_into_text_arguments_and_example():
     parsed = parse_docstring(
         "Do it: now.\n\nseed: random seed of\nthe draw.\nlow, high: limits\n    of it.\n\nMore.\n\n>>> 1\n1",
