@@ -20,7 +20,7 @@ AVERAGED_METRICS = ("precision", "recall", "f1")  # metrics that can be averaged
 def confusion_metric(name: str, tp, fn, fp, tn):
     """Compute a metric of one confusion matrix, or of arrays of them; return 0 for 0 / 0, as scikit-learn and Keras do.
 
-    name: a name in `FROM_CELLS`; or precision, recall or f1 with the suffix `_negative` (of the negative class),
+    name: a name in `BINARY_METRICS`; or precision, recall or f1 with the suffix `_negative` (of the negative class),
         `_macro` or `_weighted` (averages over both classes, as in scikit-learn). Another name raises `ValueError`.
     tp, fn, fp, tn: the four cells, as numbers or as arrays that can be broadcast.
     """

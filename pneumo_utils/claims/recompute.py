@@ -1,7 +1,7 @@
 """Recompute what the papers' numbers imply: baselines from label counts, batch averages, parameter counts."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -224,22 +224,6 @@ def count_parameters(model) -> dict[str, int]:
         "torch_parameters": weights,
         "torch_buffers": sum(b.numel() for b in model.buffers()),
     }
-
-
-def parameter_table(names: Iterable[str] | None = None, n_classes: int = 1000) -> pd.DataFrame:
-    """Tabulate the parameter counts of networks, one row per network.
-
-    torch's layers are counted. A Keras network that has biases before batch norm has slightly more parameters.
-
-    names: keys of `PAPER_NETWORKS`; all if None.
-    n_classes: the number of outputs.
-    """
-    return pd.DataFrame(
-        [
-            {"network": name, "classes": n_classes, **count_parameters(build_published_network(name, n_classes))}
-            for name in names or PAPER_NETWORKS
-        ]
-    )
 
 
 def mobilenet_layers(model) -> list:

@@ -35,7 +35,7 @@ class UnreadableImage(Exception):
 
 
 def check_pixel_count(width: int, height: int) -> None:
-    """Raise `Unreadable` if an image has more pixels than any radiograph.
+    """Raise `UnreadableImage` if an image has more pixels than any radiograph.
 
     width: in pixels.
     height: in pixels.

@@ -301,9 +301,10 @@ class Cohort:
         """Split the cohort into "train", "valid" and "test", stratified by class.
 
         by: what is kept together: "patient" (no patient is in two parts), "image", or a column of the table;
-        "official" takes the split of the release.
-        test: the fraction of images in the test part.
-        valid: the fraction of images in the validation part.
+            "official" takes the split of the release. Raises `StudyError` for "patient" if no patients are known.
+        test: the fraction of all images that goes into the test part.
+        valid: the fraction of all images that goes into the validation part, which `dataloaders` needs; if `by` is
+            "official", the fraction of the training images.
         seed: random seed of the split.
         """
         return self.replace(table=self.table.assign(split=splitting.assign_parts(self, by, test, valid, seed)))

@@ -46,7 +46,7 @@ YEARS_PER_UNIT = {"D": 1 / 365.25, "W": 7 / 365.25, "M": 1 / 12, "Y": 1, "": 1}
 
 
 def read_dicom_header(path: str | Path) -> pydicom.Dataset:
-    """Read the header without the pixels; raise `Unreadable` if the file cannot hold a complete image.
+    """Read the header without the pixels; raise `UnreadableImage` if the file cannot hold a complete image.
 
     path: the DICOM file.
     """
@@ -102,7 +102,7 @@ def _missing_decoder(syntax) -> str:
 
 
 def _check_header(dataset: pydicom.Dataset) -> None:
-    """Raise `Unreadable` if an element on which the pixels depend is missing or makes no sense."""
+    """Raise `UnreadableImage` if an element on which the pixels depend is missing or makes no sense."""
     if dataset.file_meta.get("TransferSyntaxUID") is None:
         raise UnreadableImage("DICOM without a transfer syntax: nothing says how its pixels are written")
     if not isinstance(dataset.get("PhotometricInterpretation"), str):
@@ -150,7 +150,7 @@ def _number(dataset: pydicom.Dataset, name: str, default: float | None = None) -
 
 
 def _check_bits(dataset: pydicom.Dataset) -> None:
-    """Raise `Unreadable` if the numbers of bits contradict each other."""
+    """Raise `UnreadableImage` if the numbers of bits contradict each other."""
     allocated, stored = _number(dataset, "BitsAllocated", 0), _number(dataset, "BitsStored", 0)
     highest = _number(dataset, "HighBit", stored - 1)
     if allocated not in {8, 16} or not 1 <= stored <= allocated or highest != stored - 1:
@@ -158,7 +158,7 @@ def _check_bits(dataset: pydicom.Dataset) -> None:
 
 
 def read_dicom_pixels(path: str | Path) -> np.ndarray:
-    """Decode the pixels as uint8, height x width; raise `Unreadable` if that fails.
+    """Decode the pixels as uint8, height x width; raise `UnreadableImage` if that fails.
 
     path: the DICOM file.
 
@@ -198,7 +198,7 @@ def _rescale_values(numbers: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray
 
 
 def _check_length(dataset: pydicom.Dataset) -> None:
-    """Raise `Unreadable` if uncompressed pixels are fewer or more than the header says."""
+    """Raise `UnreadableImage` if uncompressed pixels are fewer or more than the header says."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed:
         return
     expected = _pixel_bytes(dataset)

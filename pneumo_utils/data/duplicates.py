@@ -36,7 +36,8 @@ def near_duplicates(cohort: Cohort, other: Cohort | None = None) -> pd.DataFrame
     cohort: the images to compare.
     other: a second cohort to compare with; None compares the images of `cohort` with each other.
 
-    The table holds the indices `one` and `other` in the cohorts' tables, and `bits`, the number of differing bits.
+    The table holds the indices `one` and `other` in the cohorts' tables, and `bits`, the number of bits (of 255) in
+    which the images' fingerprints differ: 0 for the same picture in another size or file format.
 
     >>> pu.near_duplicates(cohort).columns.tolist()
     ['one', 'other', 'bits']

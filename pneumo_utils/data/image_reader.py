@@ -26,7 +26,7 @@ ARRAY_MARK = ".npz::"  # marks the path of an array's row, as in pneumoniamnist.
 
 
 def read_grey(path: str | Path, size: int = 0) -> np.ndarray:
-    """Read an image as uint8 grey pixels, height x width, with 0 as black and air dark; raise `Unreadable` if it fails.
+    """Read an image as uint8 grey pixels, height x width, with 0 as black; raise `UnreadableImage` if it fails.
 
     path: an image file, or a row of an array as in "pneumoniamnist.npz::train_images::17".
     size: height and width in pixels to which the whole image is resized, without keeping its aspect ratio; 0 keeps
@@ -111,7 +111,7 @@ def to_grey(image: Image.Image) -> Image.Image:
 
 
 def to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """Scale grey values to 8 bits; raise `Unreadable` if they are not between 0 and 65535.
+    """Scale grey values to 8 bits; raise `UnreadableImage` if they are not between 0 and 65535.
 
     values: the pixels. The depth is taken as the smallest of 8, 12 and 16 bits that holds all of them.
     """
@@ -145,7 +145,7 @@ def read_array(path: str, name: str) -> np.ndarray:
     path: the .npz file.
     name: the name of the array.
 
-    Raises KeyError if there is no such array, and `Unreadable` if it cannot be read.
+    Raises KeyError if there is no such array, and `UnreadableImage` if it cannot be read.
     """
     try:
         status = os.stat(path)
@@ -185,7 +185,7 @@ def _read_stack(path: str, name: str, size: int, modified: int) -> np.ndarray:
 
 
 def _check_header(name: str, member, size: int) -> None:
-    """Raise `Unreadable` if an array's header promises more or less data than follows, before memory is allocated."""
+    """Raise `UnreadableImage` if an array's header promises more or less data than follows."""
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         shape, _, kind = readers[np.lib.format.read_magic(member)](

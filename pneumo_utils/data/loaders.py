@@ -68,7 +68,7 @@ class PixelDataset:
 
 
 class Loader(TfmdDL):
-    """A fastai DataLoader over a `Rows`-like data set that builds whole batches.
+    """A fastai DataLoader over a `PixelDataset` that builds whole batches.
 
     In training, a last batch of a single image is merged with the batch before it, since batch norm needs two.
     """

@@ -54,6 +54,12 @@ def data_dir() -> Path:
     return Path(os.environ.get("PNEUMO_DATA") or run_paths.runs_dir() / "data")
 
 
+def free_data_space() -> int:
+    """Return the free bytes of the disk that holds `data_dir()`, also before that folder exists."""
+    folder = data_dir().absolute()
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
 @contextmanager
 def explain_data_write_errors(what: str):
     """Turn the errors of a full disk or a read-only folder into a `StudyError` that says what to do.

@@ -45,7 +45,7 @@ class Example(NamedTuple):
 class QualityFinding:
     """The result of one check.
 
-    level: `GOOD`, `TOLD` or `WRONG`.
+    level: `GOOD`, `NOTABLE` or `WRONG`.
     about: the topic, such as "counts" or "duplicates".
     text: the result as a sentence.
     groups: groups of images that show it.

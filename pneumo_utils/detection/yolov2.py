@@ -281,7 +281,7 @@ def yolov2_detector(
     return Chain({**blocks, HEAD: detector}, replace(darknet.about, name=NAME, cam_layer=f"{HEAD}.mixed"))
 
 
-NECK = "joined"  # the block before the last two convolutions, see `last_apart`
+NECK = "joined"  # the block before the last two convolutions, see `split_head`
 STRIDE = {"full": 32, "pocket": 8}  # pixels of an image per cell
 
 

@@ -131,7 +131,7 @@ class ClassifierOutputs:
         """Decide on all images.
 
         predictions: the predictions to be evaluated.
-        threshold: the decision threshold; without one, see `decided`.
+        threshold: the decision threshold; without one, see `apply_threshold`.
         """
         self.predictions, self.probabilities = predictions, predictions.probabilities
         self.true = predictions.indicators.astype(float)
@@ -196,7 +196,7 @@ class BootstrapCounts:
     def __init__(self, outputs: ClassifierOutputs, weights: np.ndarray):
         """Keep the classifier's outputs and the weights.
 
-        answers: probabilities, labels and decisions of the images.
+        outputs: probabilities, labels and decisions of the images.
         weights: how often each image is in each resample, shape (resamples, images).
         """
         self.outputs, self.weights, self.classes = outputs, weights, outputs.true.shape[1]
@@ -285,6 +285,6 @@ def apply_threshold(predictions: Predictions, threshold: Threshold | None = None
 def bin_probabilities(probabilities: np.ndarray) -> np.ndarray:
     """Assign probabilities to bins of equal width, as a boolean array of shape (images, bins).
 
-    probability: one probability for each image; 1 belongs to the last bin.
+    probabilities: one probability for each image; 1 belongs to the last bin.
     """
     return np.minimum((probabilities * BINS).astype(int), BINS - 1)[:, None] == np.arange(BINS)

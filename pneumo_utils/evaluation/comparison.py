@@ -20,7 +20,7 @@ from pneumo_utils.evaluation.bootstrap import (
 )
 from pneumo_utils.evaluation.metrics import LOWER_IS_BETTER, find_metric
 from pneumo_utils.evaluation.predictions import Predictions
-from pneumo_utils.evaluation.scores import UNDEFINED, bootstrap_estimates, point_estimates
+from pneumo_utils.evaluation.scores import UNDEFINED, bootstrap_estimates, metric_values, point_estimates
 from pneumo_utils.evaluation.thresholds import Threshold
 
 Thresholds = tuple[Threshold | None, Threshold | None]  # decision thresholds of two models
@@ -115,7 +115,8 @@ def compare_models(
     overlap: number of test images over number of training images, if the runs are folds of a cross-validation, which
         share training images. It widens the interval as Nadeau and Bengio do; with k folds it is 1 / (k - 1).
 
-    Single predictions are compared by a bootstrap over the patients. Repeated runs are compared in pairs, with
+    Return a `Comparison` with the attributes value (the difference, positive where the first model is better), low and
+    high. Single predictions are compared by a bootstrap over the patients. Repeated runs are compared in pairs, with
     Student's interval of the mean difference.
 
     >>> difference = pu.compare_models(network, pixels, "auroc")
@@ -205,11 +206,7 @@ def student_half_width(values: Numbers, variance_factor: float, level: float = L
 
 
 def _run_score(run: Predictions | float, name: str) -> float:
-    return (
-        float(point_estimates(ClassifierOutputs(run), [find_metric(name, run)])[0])
-        if isinstance(run, Predictions)
-        else float(run)
-    )
+    return float(metric_values([run], name)[0]) if isinstance(run, Predictions) else float(run)
 
 
 def _check_comparable(first: Predictions, second: Predictions) -> None:

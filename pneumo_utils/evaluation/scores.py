@@ -102,6 +102,9 @@ def compute_score(
 ) -> Score:
     """Compute one metric with its confidence interval, by resampling patients.
 
+    Return a `Score` with the attributes value, low, high and, where it is undefined, why. The interval is of one
+    trained network over other test patients; `mean_ci` gives the one over repeated trainings.
+
     predictions: the predictions.
     name: accuracy, balanced_accuracy, precision, recall, specificity, f1, mcc, auroc, auprc, brier or
         calibration_error; with several classes also such as recall_macro, recall_weighted or "recall of viral".

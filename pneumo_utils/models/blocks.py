@@ -78,7 +78,9 @@ def _flatten(path: str, module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def with_head(trunk: Chain, head: nn.Module | int, seed: int | None = None) -> Chain:
-    """Return a chain of the trunk's blocks (the same modules, not copies) and a last block named "head".
+    """Return a chain of the trunk's blocks and a last block named "head".
+
+    The blocks are the trunk's own modules and not copies: training the result trains the trunk.
 
     trunk: a network without a head.
     head: a module that takes the trunk's output and returns logits, or the number of classes for a linear layer.

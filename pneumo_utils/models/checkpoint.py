@@ -73,7 +73,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def load_weights(
     network: nn.Module, tensors: dict[str, torch.Tensor], path: Path, ignored_prefixes: tuple[str, ...] = ()
 ) -> None:
-    """Load tensors into a network; raise `Mismatch` if keys are missing, unexpected or of another shape.
+    """Load tensors into a network; raise `WeightsMismatch` if keys are missing, unexpected or of another shape.
 
     network: the module that is filled in place.
     tensors: the tensors by the network's keys.

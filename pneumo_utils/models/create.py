@@ -19,6 +19,7 @@ from pneumo_utils.models.layer_table import DEFAULT_PIXELS, output_shape, trace_
 from pneumo_utils.models.registry import (
     ARCHITECTURES,
     Architecture,
+    check_size,
     find_library_model,
     library_model_names,
     trunk_names,
@@ -26,7 +27,6 @@ from pneumo_utils.models.registry import (
 from pneumo_utils.models.weights import POCKET_FOLDER, explain_mismatch, find_official_weights, load_pocket
 
 WEIGHT_NAMES = "random", "pocket", "imagenet"  # or the path of a file
-TRUNK_SIZES = "full", "pocket"  # as published; narrow, for images of 64 pixels
 IMAGENET_CLASSES = 1000
 
 
@@ -67,11 +67,7 @@ def resolve_size(requested: str | None, weights: str | Path, name: str, architec
     name: the network's name, for messages.
     architecture: the network.
     """
-    size = requested or ("pocket" if weights == "pocket" else "full")
-    if size not in TRUNK_SIZES:
-        raise StudyError(
-            f"There is no size {size!r}{did_you_mean(size, TRUNK_SIZES)} A trunk is {' or '.join(TRUNK_SIZES)}."
-        )
+    size = check_size(requested or ("pocket" if weights == "pocket" else "full"))
     if size == "pocket" and not architecture.width:
         raise StudyError(f"{name} has no pocket size; {', '.join(trunk_names('pocket'))} have. Take size=full.")
     if (weights, size) in {("pocket", "full"), ("imagenet", "pocket")}:
@@ -149,7 +145,7 @@ def _with_pocket_weights(name: str, kind: Architecture, folder: Path, top: bool)
     if top and not card["classes"]:
         raise StudyError(
             f"The pocket weights of {name} come without the classifier of the task they were trained "
-            f"for. Leave the top away."
+            f"for. Take top=False."
         )
     chain, _ = _build(name, kind, "pocket", top, card["classes"] or 1)
     load_weights(
@@ -208,7 +204,7 @@ def trunk_table(size: str = "full", px: int | None = None) -> pd.DataFrame:
     >>> pu.trunk_table().loc["resnet18", "parameters"]
     np.int64(11176512)
     """
-    px = px or DEFAULT_PIXELS[size]
+    px = px or DEFAULT_PIXELS[check_size(size)]
     with torch.device("meta"):
         return pd.DataFrame([_row(trunk(name, size=size), px) for name in trunk_names(size)]).set_index("trunk")
 
@@ -227,7 +223,7 @@ def count_multiply_adds(chain: Chain, px: int) -> int:
 
 
 def _row(chain: Chain, px: int) -> dict:
-    """Return the row of one network in `table`."""
+    """Return the row of one network in `trunk_table`."""
     channels, height, width = output_shape(chain, px)
     return {
         "trunk": chain.about.name,

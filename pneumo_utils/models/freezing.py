@@ -80,8 +80,8 @@ def set_trainable(chain: Chain, trainable: str, batch_norm: str = FROZEN) -> Cha
     trainable: "all", "none", "head", "all but batch norm", the name of a block, "last 5" (the last layers with weights
         before the head), "top 14" (the last layers as Keras counts them, with additions and activations), or several
         of these joined by " + ".
-    batch_norm: what frozen batch norm does. "frozen" normalises by its fixed statistics, as Keras does. "moving"
-        normalises by the batch and updates its statistics, as torch does by default.
+    batch_norm: what batch norm in frozen blocks does. "frozen" normalises by the statistics of pre-training, as Keras
+        does. "moving" normalises by each batch and goes on updating the running statistics, as torch does by default.
 
     >>> network = pu.set_trainable(model, "conv5_x + head")
     >>> [name for name, block in network.named_children() if any(w.requires_grad for w in block.parameters())]
@@ -213,7 +213,7 @@ def require_trainable(chain: Chain) -> Chain:
         )
     if not trainable_paths(chain):
         raise StudyError(
-            f"Nothing of {chain.about.name} learns, so there is nothing to train: call "
+            f"All weights of {chain.about.name} are frozen, so there is nothing to train: call "
             f'set_trainable(chain, "head"), or name one of {", ".join(chain.blocks)}.'
         )
     return chain
@@ -267,14 +267,14 @@ def trainable_table(chain: Chain) -> pd.DataFrame:
 
     chain: the network.
 
-    >>> pu.trainable_table(pu.set_trainable(model, "head"))["learning"].tolist()
+    >>> pu.trainable_table(pu.set_trainable(model, "head"))["trainable"].tolist()
     [0, 0, 0, 0, 0, 258]
     """
     rows = [
         {
             "block": name,
             "parameters": sum(weight.numel() for weight in block.parameters()),
-            "learning": sum(weight.numel() for weight in block.parameters() if weight.requires_grad),
+            "trainable": sum(weight.numel() for weight in block.parameters() if weight.requires_grad),
             "batch norm": ", ".join(_norm_states(chain, name, block)) or "none",
         }
         for name, block in chain.named_children()

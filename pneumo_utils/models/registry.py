@@ -13,6 +13,7 @@ from torchvision import models
 from torchvision.ops import Permute
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.models import decompose
 from pneumo_utils.models.checkpoint import map_published_keys
 from pneumo_utils.models.darknet import darknet19
@@ -59,15 +60,11 @@ class TorchvisionModel:
 
     def build(self, classes: int) -> nn.Module:
         """Build the network with random weights and a classifier of `classes` classes."""
-        from torchvision import models
-
         return models.get_model(self.name, weights=None, num_classes=classes)
 
     @property
     def source(self) -> WeightsSource:
         """Return the source of the official weights."""
-        from torchvision import models
-
         return WeightsSource(models.get_model_weights(self.name)[self.weights].url)
 
 
@@ -129,7 +126,6 @@ Scaling = tuple[
 
 IMAGENET: Scaling = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 MINUS_ONE_TO_ONE: Scaling = (0.5,) * 3, (0.5,) * 3  # timm's Xception and ResNetV2, and paper 4
-MINUS_HALF_TO_HALF: Scaling = (0.5,) * 3, (1.0,) * 3  # paper 3
 ZERO_TO_ONE: Scaling = (0.0,) * 3, (1.0,) * 3  # darknet
 # EfficientNet-Lite: (x - 127) / 128 for pixels x from 0 to 255
 LITE: Scaling = (127 / 255,) * 3, (128 / 255,) * 3
@@ -232,6 +228,21 @@ ARCHITECTURES = {
 }
 
 
+TRUNK_SIZES = "full", "pocket"  # as published; narrow, for images of 64 pixels
+
+
+def check_size(size: str) -> str:
+    """Return the size of trunks unchanged; raise `StudyError` if there is no such size.
+
+    size: one of `TRUNK_SIZES`.
+    """
+    if size not in TRUNK_SIZES:
+        raise StudyError(
+            f"There is no size {size!r}{did_you_mean(size, TRUNK_SIZES)} A trunk is {' or '.join(TRUNK_SIZES)}."
+        )
+    return size
+
+
 def trunk_names(size: str = "full") -> list[str]:
     """Return the names of the trunks of the registry that have a size.
 
@@ -240,6 +251,7 @@ def trunk_names(size: str = "full") -> list[str]:
     >>> "resnet18" in pu.trunk_names("pocket")
     True
     """
+    check_size(size)
     return [name for name, architecture in ARCHITECTURES.items() if size == "full" or architecture.width]
 
 

@@ -21,6 +21,7 @@ from pneumo_utils.common.files import read_json, sha256_hex, write_atomically, w
 from pneumo_utils.models import registry
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.models.checkpoint import WeightsMismatch
+from pneumo_utils.models.decompose import TOP
 from pneumo_utils.models.registry import ARCHITECTURES, HUB_FILE, PackagedWeights, WeightsSource
 
 FOLDER_VARIABLE = "PNEUMO_WEIGHTS"  # environment variable with a folder of weight files
@@ -222,7 +223,8 @@ def load_pocket(name: str, folder: Path = POCKET_FOLDER) -> PocketWeights:
 
 def _classes(chain: Chain) -> int | None:
     """Return the number of classes of a network's classifier, or None if it has no classifier."""
-    biases = [tensor for key, tensor in chain.state_dict().items() if key.startswith("top.") and key.endswith(".bias")]
+    top = chain.get_submodule(TOP).state_dict() if TOP in chain.blocks else {}
+    biases = [tensor for key, tensor in top.items() if key.endswith(".bias")]
     return len(biases[-1]) if biases else None
 
 
@@ -241,7 +243,7 @@ def explain_mismatch(tensors: dict[str, torch.Tensor], mismatch: WeightsMismatch
         mismatch.shapes
         and not mismatch.missing
         and not mismatch.unexpected
-        and all(shape.startswith("top.") for shape in mismatch.shapes)
+        and all(shape.startswith(f"{TOP}.") for shape in mismatch.shapes)
     ):
         return (
             f"Its classifier has another number of classes: ask for classes={_n_classes(tensors)}, "

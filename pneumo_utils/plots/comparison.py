@@ -6,7 +6,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from IPython.display import HTML, Markdown
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -27,17 +26,6 @@ from pneumo_utils.plots.style import (
 from pneumo_utils.plots.tables import html_table
 
 PAIR_ROW_HEIGHT, DOT_OFFSET = 0.62, 0.16  # height of a row in inches; distance of its two dots from its middle, in rows
-
-
-def _style_rows(figure: Figure, axes: Axes, names: Sequence[str]) -> None:
-    """Write the name of each row at the left, and the legend above a plot with two marks a row."""
-    axes.set_yticks(range(len(names)), names, fontsize=MIN_FONT_SIZE)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
-    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-    axes.spines["left"].set_visible(False)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
 
 
 def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> tuple[Figure, str]:
@@ -61,7 +49,13 @@ def differences_plot(rows: pd.DataFrame, first_name: str, second_name: str) -> t
         heights = [index + offset for index in range(len(rows))]
         axes.hlines(heights, rows[f"{prefix}low"], rows[f"{prefix}high"], color=colour, linewidth=2.4)
         axes.scatter(rows[f"{prefix}value"], heights, s=70, color=colour, marker=mark, zorder=3, label=name)
-    _style_rows(figure, axes, [wrap_text(text, 2.3) for text in rows["comparison"]])
+    axes.set_yticks(range(len(rows)), [wrap_text(text, 2.3) for text in rows["comparison"]], fontsize=MIN_FONT_SIZE)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=MIN_FONT_SIZE)
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axes.spines["left"].set_visible(False)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2, handletextpad=0.2)
     descriptions = [
         f"{row.comparison}: {first_name} {format_ci(row.value, row.low, row.high)}, {second_name} "
         f"{format_ci(row.other_value, row.other_low, row.other_high)}"
@@ -186,43 +180,6 @@ def _format_result(entry: dict | None) -> str:
     if numbers.get("low") is None:
         return f"{numbers['value']:.3f}"
     return format_ci(numbers["value"], numbers["low"], numbers["high"])
-
-
-def paper_comparison_plot(rows: pd.DataFrame) -> tuple[Figure, str]:
-    """Plot the paper's numbers as hollow diamonds and this run's as dots with their intervals.
-
-    rows: one row for each number, with the columns in `COLUMNS`.
-
-    Return the figure and its alt text.
-    """
-    _check_rows(rows)
-    figure, axes = new_figure(1.2 + 0.5 * len(rows))
-    heights = range(len(rows))
-    axes.hlines(heights, rows["low"], rows["high"], color=BLUE, linewidth=2.6)
-    axes.scatter(rows["value"], heights, s=90, color=BLUE, zorder=3, label="this run")
-    axes.scatter(
-        [sum(rounding_interval(text)) / 2 for text in rows["paper"]],
-        heights,
-        s=95,
-        marker="D",
-        facecolor="none",
-        edgecolor=ORANGE,
-        linewidth=2.4,
-        zorder=4,
-        label="the paper",
-    )
-    names = [
-        wrap_text(name, 2.3, 1) + "\nundefined here" if np.isnan(value) else wrap_text(name, 2.3)
-        for name, value in zip(rows["what"], rows["value"])
-    ]
-    _style_rows(figure, axes, names)
-    axes.grid(axis="y", color="#E8E8E8")
-    axes.set_axisbelow(True)
-    descriptions = [
-        f"{row.what}: paper {row.paper}, this run {format_ci(row.value, row.low, row.high)}"
-        for row in rows.itertuples()
-    ]
-    return figure, f"The paper's numbers compared with this run's. {join_parts(descriptions, 15)}."
 
 
 def interval_position(printed: str, low: float, high: float) -> str:

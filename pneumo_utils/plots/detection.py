@@ -105,7 +105,7 @@ def localisation_plot(scores: pd.DataFrame, overlap: str = "IoU", label: str = "
 
     Return the figure and its alt text. Raise `StudyError` if the table has no such accuracy, or too many systems.
 
-    scores: a table of `score_systems`.
+    scores: a table of `score_detectors`.
     overlap: "IoU" or "IoBB".
     label: the label of the metric; "mean" over labels, or "any" label.
     """

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import write_atomically
+from pneumo_utils.models.freezing import is_within
 from pneumo_utils.training.compute import ComputeSettings
 from pneumo_utils.training.metrics import MeanLoss, SmoothLoss
 
@@ -23,6 +24,11 @@ MAX_NAMES = 16  # images of a batch that a message names
 def full_model(learn) -> nn.Module:
     """Return the learner's complete network, also while a feature cache has replaced it by its trainable part."""
     return vars(learn).get("full_model", learn.model)
+
+
+def count_epochs(learn) -> int:
+    """Count the finished epochs: of all fits with this package's recorder, of the current fit with fastai's own."""
+    return len(getattr(learn.recorder, "rows", learn.recorder.values))
 
 
 def is_searching(learn) -> bool:
@@ -178,7 +184,7 @@ def trainable_state(model: nn.Module) -> dict[str, Tensor]:
     frozen = getattr(model, "frozen_paths", ())
     state = {path: weight for path, weight in model.named_parameters() if weight.requires_grad}
     for path, module in model.named_modules():
-        if path and not any(path == outer or path.startswith(f"{outer}.") for outer in frozen):
+        if path and not any(is_within(path, outer) for outer in frozen):
             state |= {f"{path}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}
     return state
 
@@ -211,31 +217,36 @@ class KeepBest(TrackerCallback):
 
     def __init__(self, monitor: str = "valid_loss"):
         super().__init__(monitor=monitor)
-        self.best_epoch, self.weights, self.trained = 0, {}, False
+        self.best_epoch, self.weights = 0, {}
+        self.is_fit = self.trained = False  # whether this is more than a validation; whether this epoch trained
 
     def before_fit(self):
-        """Forget the best epoch of an earlier fit."""
+        """Start to follow the metric; `learn.validate()` and predictions come here too."""
         super().before_fit()
-        self.best_epoch, self.weights = 0, {}
+        self.is_fit = False
 
     def before_epoch(self):
-        """Leave `learn.validate()` alone, which is no epoch of training."""
+        """Wait for the epoch to train."""
         self.trained = False
 
     def before_train(self):
-        """Note that this epoch trains."""
-        self.trained = True
+        """Note that this epoch trains; the first one of a fit forgets the best epoch of an earlier fit."""
+        self.is_fit = self.trained = True
+        if self.epoch == 0:
+            self.best_epoch, self.weights = 0, {}
 
     def after_epoch(self):
         """Copy the weights if the epoch is the best so far."""
+        if not self.is_fit:
+            return
         super().after_epoch()
         if self.new_best and self.trained:
-            rows = getattr(self.recorder, "rows", self.recorder.values)  # of all fits, or of this one in fastai's own
-            self.best_epoch, self.weights = len(rows), copy_state(trainable_state(full_model(self.learn)))
+            self.best_epoch = count_epochs(self.learn)
+            self.weights = copy_state(trainable_state(full_model(self.learn)))
 
     def after_fit(self):
-        """Restore the best weights."""
-        if not self.weights:
+        """Restore the best weights; after `learn.validate()` and predictions nothing is to be restored."""
+        if not self.weights or not self.is_fit:
             return
         model = full_model(self.learn)
         restore_state(model, self.weights)
@@ -253,6 +264,7 @@ class KeepBest(TrackerCallback):
     def load_state_dict(self, state: dict) -> None:
         """Load the best epoch of a fit that was interrupted; fastai follows its metric again from the history."""
         self.best_epoch, self.weights = state["best_epoch"], state["weights"]
+        self.is_fit = True  # also where all epochs were finished before
 
 
 class StopAtNaN(Callback):
@@ -317,7 +329,7 @@ class StopAtNaN(Callback):
             raise StudyError(message)
 
     def _message(self, loader, order: list[int] | None, step: int, images: Tensor) -> str:
-        epoch = len(self.recorder.rows) + 1
+        epoch = count_epochs(self.learn) + 1
         names = _image_names(loader, order, step) or [f"number {index} of the batch" for index in range(len(images))]
         where = f"in epoch {epoch}, step {step + 1} of the {'training' if self.training else 'validation'}"
         kept = f"had after epoch {epoch - 1}" if epoch > 1 else "began with"

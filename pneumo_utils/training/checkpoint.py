@@ -51,7 +51,7 @@ def fingerprint(learn) -> dict:
     return {
         "network": [about.name, about.size, about.weights] if about else [type(model).__qualname__],
         "weights": digest_of_weights(model),
-        "what learns": sha256_hex("\n".join(sorted(trainable_state(model))))[:16],
+        "trainable weights": sha256_hex("\n".join(sorted(trainable_state(model))))[:16],
         "data": [_of_loader(loader) for loader in dls.loaders],
         "loss": [repr(learn.loss_func), digest_of_weights(loss) if isinstance(loss, nn.Module) else ""],
         "optimizer": [
@@ -67,7 +67,7 @@ def fingerprint(learn) -> dict:
         "epochs": learn.n_epoch,
         "steps": [getattr(learn.dls.train, "steps_per_epoch", 0), max_steps],
         "seed": sha256_hex(torch.get_rng_state().numpy().tobytes() + repr(order).encode())[:16],
-        "computed": [compute.device.type, compute.precision, compute.memory_format, learn.model is model],
+        "device and precision": [compute.device.type, compute.precision, compute.memory_format, learn.model is model],
         "versions": [metadata.version("torch"), metadata.version("fastai")],
     }
 
@@ -99,7 +99,7 @@ def _of_loader(loader) -> str:
 
 
 def _of_callback(callback) -> list:
-    """Its kind and settings; of a schedule, what it says at five moments."""
+    """Describe a callback by its type and settings; a schedule by its values at five points of the fit."""
     given = [
         name
         for name in inspect.signature(type(callback).__init__).parameters
@@ -114,7 +114,7 @@ def _of_callback(callback) -> list:
 
 
 def _plain(value):
-    """A value as JSON has it; what cannot be written down counts by its kind."""
+    """Convert a value to one that JSON has; what JSON has not is represented by its type."""
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray) and value.size > 64:

@@ -1,7 +1,6 @@
 """Compute the output of the frozen first layers once per image, and train only the layers after them."""
 
 import math
-import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.loaders import Loader, PixelDataset
-from pneumo_utils.data.pixel_cache import data_dir
+from pneumo_utils.data.pixel_cache import data_dir, free_data_space
 from pneumo_utils.models.blocks import Chain, list_units
 from pneumo_utils.models.freezing import frozen_prefix_length, is_within, moving_batch_norms, require_trainable
 from pneumo_utils.training.feature_loaders import (
@@ -154,8 +153,7 @@ def disk_problem(size: int) -> str:
 
     size: bytes of the features.
     """
-    existing = next(path for path in [data_dir(), *data_dir().absolute().parents] if path.exists())
-    if size <= (free := shutil.disk_usage(existing).free):
+    if size <= (free := free_data_space()):
         return ""
     return (
         f"The features would take {size / GIB:.1f} GiB, and {data_dir()} has {free / GIB:.1f} GiB left: take "

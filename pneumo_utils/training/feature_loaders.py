@@ -145,7 +145,7 @@ class FeatureBuilder:
     def features(self, group: InputGroup, on_disk: bool) -> Features:
         """Return the features of all images of an input group; compute and store the missing ones.
 
-        stream: the input group.
+        group: the input group.
         on_disk: whether to store them on disk instead of in memory.
         """
         key = self.key(group, self.cut)
@@ -158,34 +158,34 @@ class FeatureBuilder:
                 self.store.write(key, self._images(group), self._batches(group), is_channels_last([self.sample(group)]))
             return self.stored(group)
 
-    def _images(self, stream: InputGroup) -> np.ndarray:
+    def _images(self, group: InputGroup) -> np.ndarray:
         """Return row numbers: of the images with stored features, then of the missing ones."""
-        kept = self.stored(stream)
-        return np.concatenate([kept.images, self.missing(stream)]) if kept else stream.images
+        kept = self.stored(group)
+        return np.concatenate([kept.images, self.missing(group)]) if kept else group.images
 
-    def _in_memory(self, stream: InputGroup) -> Features:
+    def _in_memory(self, group: InputGroup) -> Features:
         """Return stored and newly computed features in one tensor."""
-        images, filled, values = self._images(stream), 0, None
-        for batch in self._batches(stream):
+        images, filled, values = self._images(group), 0, None
+        for batch in self._batches(group):
             values = batch.new_empty((len(images), *batch.shape[1:])) if values is None else values
             values[filled : filled + len(batch)] = batch
             filled += len(batch)
-        return Features(images, values, is_channels_last([self.sample(stream)]))
+        return Features(images, values, is_channels_last([self.sample(group)]))
 
-    def _batches(self, stream: InputGroup) -> Iterator[torch.Tensor]:
+    def _batches(self, group: InputGroup) -> Iterator[torch.Tensor]:
         """Yield features of shape (images, views, ...) in the order of `_images`: stored ones, then computed ones."""
-        kept, missing, (cut, source) = self.stored(stream), self.missing(stream), self.latest_start(stream)
-        for start in range(0, len(kept.images) if kept else 0, size := stream.loaders[0].bs):
+        kept, missing, (cut, source) = self.stored(group), self.missing(group), self.latest_start(group)
+        for start in range(0, len(kept.images) if kept else 0, size := group.loaders[0].bs):
             yield kept.values[start : start + size]
         set_seed(self.seed)
         with eval_without_grad(self.chain):
             for loader, positions in progress_bar(
-                _batches_of(stream, missing), "computing the frozen layers", unit=" batches"
+                _batches_of(group, missing), "computing the frozen layers", unit=" batches"
             ):
                 # Fill up the batch: smaller batches use other kernels, which round differently.
                 full = np.resize(positions, loader.bs)
                 rows = loader.dataset.pixels.rows[full]
-                views = [self._inputs(loader, full, rows, view, source) for view in range(stream.views or 1)]
+                views = [self._inputs(loader, full, rows, view, source) for view in range(group.views or 1)]
                 outputs = [self._to_stored_format(self._forward(view, cut)) for view in views]
                 yield torch.stack(outputs, dim=1)[: len(positions)]
 
@@ -220,10 +220,10 @@ class FeatureBuilder:
         return values
 
 
-def _batches_of(stream: InputGroup, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
+def _batches_of(group: InputGroup, missing: np.ndarray) -> list[tuple[Loader, np.ndarray]]:
     """List batches of the missing images: a loader, and positions in its data set."""
     batches = []
-    for loader, positions in stream.new_positions:
+    for loader, positions in group.new_positions:
         todo = positions[np.isin(loader.dataset.pixels.rows[positions], missing)]
         batches += [(loader, todo[start : start + loader.bs]) for start in range(0, len(todo), loader.bs)]
     return batches

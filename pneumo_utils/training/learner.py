@@ -58,7 +58,10 @@ def learner(
 ) -> Learner:
     """Build fastai's Learner for a network, with this package's callbacks.
 
-    `learn.unfreeze()` does not open frozen blocks: call `set_trainable` again and build a new learner.
+    The callbacks seed nothing and add no metric: they record losses and rates (`learn.recorder.history`), print a
+    line per epoch, choose precision and memory layout, and stop at a loss that is NaN. Which blocks are trained is
+    fixed by `set_trainable`: `learn.freeze()` and `learn.unfreeze()` choose among these, so `learn.fine_tune` trains
+    the last of them first and then all of them. To open more, call `set_trainable` again and build a new learner.
 
     Raises `StudyError` if all of the network is frozen, if images are too small for it, or if a class has no image.
 
@@ -124,15 +127,18 @@ def fitting(learn: Learner, seed: int | RandomState = 0, cache: str = AUTO, view
     """Fit reproducibly: the same seed gives the same weights, with cached features or without.
 
     Inside the context, `learn.fit` and `fit_one_cycle` work as usual; several fits continue each other's random
-    numbers, and so does a prediction, which draws some too. When the context ends, also by an error, the whole network,
-    its data loaders and all random number generators are as they were. Errors of torch that a reader can mend are
-    explained.
+    numbers, and so does a prediction, which draws some too. When the context ends, also by an error, the network keeps
+    its trained weights; its frozen layers, its data loaders and all random number generators are as they were. Errors
+    of torch that a reader can mend are explained.
+
+    It is `seeded` and, where that saves time, `feature_cache` in one; take those two to choose yourself.
 
     learn: the learner, built by `learner` or by hand.
     seed: random seed of dropout, augmentation and the order of the batches; or a `RandomState`, which continues
         in a later context.
     cache: "auto" computes frozen layers once where they can be and it pays, "on" insists, "off" never does.
-    views: with random augmentation, how many fixed versions of each image are cached.
+    views: with random augmentation, how many fixed versions of each image are cached. 0 caches none, and then
+        the frozen layers are computed anew in each epoch.
 
     >>> learn = pu.learner(dls, model, max_steps=1)
     >>> with pu.fitting(learn, seed=1):
@@ -142,12 +148,13 @@ def fitting(learn: Learner, seed: int | RandomState = 0, cache: str = AUTO, view
     if cache not in (AUTO, ON, OFF):
         raise StudyError(f'cache is "auto", "on" or "off", not {cache!r}.')
     random_state = seed if isinstance(seed, RandomState) else RandomState(seed)
-    how = learn.precision.compute if hasattr(learn, "precision") else choose_compute(learn.dls.device)
+    # a learner without our Precision trains in float32, as fastai does
+    how = learn.precision.compute if hasattr(learn, "precision") else choose_compute(learn.dls.device, "float32")
     use = cache == ON or (
         cache == AUTO and plan_cache(learn.model, learn.dls, views, compute_dtype=how.dtype).is_worthwhile
     )
     with (
-        explained_errors(lambda: learn.x),
+        explained_errors(lambda: getattr(learn, "x", None)),
         feature_cache(learn, views) if use else nullcontext(),
         random_state.isolated(learn.dls.train),
         torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True)
@@ -182,7 +189,7 @@ class Phase:
     'frozen'
     """
 
-    learns: str  # the blocks that are trained, as `set_trainable` takes them
+    trainable: str  # the blocks that are trained, as `set_trainable` takes them
     epochs: int  # the number of epochs
     optimizer: OptimizerConfig = field(default_factory=adam)  # a new optimiser begins with each phase
     batch_norm: str = "frozen"  # what frozen batch norm does, as `set_trainable` takes it
@@ -191,13 +198,17 @@ class Phase:
     one_cycle: bool = False  # whether the learning rate follows fastai's one-cycle schedule
     callbacks: Sequence = ()  # further fastai callbacks
 
+    def __post_init__(self):
+        if self.epochs < 1:
+            raise StudyError(f"A phase of {self.epochs} epochs trains nothing: give 1 or more, or leave the phase out.")
+
 
 @dataclass(frozen=True)
 class PhasesResult:
     """The last phase's learner, one history of all phases, and the epochs after which the next phase began."""
 
     learn: Learner
-    history: pd.DataFrame  # one row per epoch: epoch, train_loss, valid_loss, metrics, lr, seconds, phase, learns
+    history: pd.DataFrame  # one row per epoch: epoch, train_loss, valid_loss, metrics, lr, seconds, phase, trainable
     released: list[int]
 
 
@@ -215,13 +226,13 @@ def fit_phases(dls: DataLoaders, model: Chain, plan: Sequence[Phase], seed: int 
     >>> result = pu.fit_phases(dls, model, plan, max_steps=1)
     phase 1 of 2: head is trained
     ...
-    >>> result.history["learns"].tolist()
+    >>> result.history["trainable"].tolist()
     ['head', 'conv5_x + head']
     """
     parts: list[pd.DataFrame] = []
     released = []
     for number, phase in enumerate(plan):
-        set_trainable(model, phase.learns, batch_norm=phase.batch_norm)
+        set_trainable(model, phase.trainable, batch_norm=phase.batch_norm)
         learn = learner(
             dls,
             model,
@@ -230,11 +241,11 @@ def fit_phases(dls: DataLoaders, model: Chain, plan: Sequence[Phase], seed: int 
             folder=Path(folder) / f"phase-{number + 1}" if folder else None,
             **settings,
         )
-        say(learn, f"phase {number + 1} of {len(plan)}: {phase.learns} is trained")
+        say(learn, f"phase {number + 1} of {len(plan)}: {phase.trainable} is trained")
         own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
         with fitting(learn, own_seed, phase.cache, phase.views):
             (learn.fit_one_cycle if phase.one_cycle else learn.fit)(phase.epochs)
-        part = learn.recorder.history.assign(phase=number + 1, learns=phase.learns)
+        part = learn.recorder.history.assign(phase=number + 1, trainable=phase.trainable)
         parts.append(part.assign(epoch=part["epoch"] + sum(map(len, parts))))
         released.append(int(parts[-1]["epoch"].iloc[-1]))
     return PhasesResult(learn, pd.concat(parts, ignore_index=True), released[:-1])
@@ -266,8 +277,8 @@ def _explanation(error: Exception, shape: tuple[int, ...]) -> str | None:
     if ONE_VALUE.search(text):
         return (
             f"Batch norm cannot learn from a batch of {size}: it would see one value a channel. Raise batch_size "
-            'to 2 or more, or freeze the statistics: learns(chain, ..., batch_norm="frozen") with no batch norm among '
-            "what learns."
+            'to 2 or more, or freeze the statistics: set_trainable(model, ..., batch_norm="frozen"), with no batch '
+            "norm among the trainable blocks."
         )
     if TOO_SMALL.search(text):
         pixels = " x ".join(map(str, shape[2:])) or "this number of"
@@ -300,7 +311,7 @@ def _check_images(model: Chain, dls: DataLoaders) -> None:
 
 
 def _check_classes(dls: DataLoaders) -> None:
-    """A class without a training image cannot be learned."""
+    """Raise `StudyError` if a class has no training image; warn if a label of several has none."""
     data = dls.train.dataset
     names, truth = getattr(data, "classes", None), getattr(data, "targets", None)
     if names is None or truth is None:
@@ -319,7 +330,7 @@ def _check_classes(dls: DataLoaders) -> None:
 
 
 def _check_weights(loss, dls: DataLoaders) -> None:
-    """A loss has a weight for each class; weights that were given by name belong to these classes, in their order."""
+    """Raise `StudyError` unless a weighted loss has one weight for each class, in the order of the classes."""
     named, classes = getattr(loss, "classes", ()), tuple(getattr(dls, "vocab", None) or ())
     weights = getattr(loss, "weights", None)
     if weights is not None and classes and len(weights) != len(classes):

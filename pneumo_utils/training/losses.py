@@ -72,7 +72,7 @@ class Loss(nn.Module):
         fits = logits.ndim == 2 and self.accepts_outputs(logits.shape[1])
         if not fits or targets.shape != (logits.shape if self.target_kind == "indicators" else logits.shape[:1]):
             raise StudyError(
-                f"{type(self).__name__} cannot weigh answers of shape {tuple(logits.shape)} against "
+                f"{type(self).__name__} cannot compare outputs of shape {tuple(logits.shape)} with "
                 f"targets of shape {tuple(targets.shape)}: it takes {self.target_kind} and {self.output_kind}. "
                 f"Give the network another head, or the learner another loss."
             )

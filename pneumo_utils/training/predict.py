@@ -5,6 +5,7 @@ from fastai.learner import Learner
 from torch import Tensor
 
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.data.loaders import PixelDataset
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.training.callbacks import full_model
@@ -19,7 +20,8 @@ def predict(learn: Learner, loader) -> Predictions:
     A network with one output neuron gives two columns; with several labels per image each label has a probability.
 
     learn: the learner; its loss turns outputs into probabilities.
-    loader: of images, or, inside of a feature cache, one of the learner's own loaders.
+    loader: a loader from `cohort.loader` or `cohort.dataloaders`, with the same `stats` as in training; inside of a
+        feature cache, one of the learner's own loaders.
 
     >>> pu.predict(learn, test_loader).probabilities.shape == (len(test), 2)
     True
@@ -30,6 +32,11 @@ def predict(learn: Learner, loader) -> Predictions:
             "cohort.loader(size, batch_size) builds one."
         )
     data = loader.dataset
+    if not isinstance(data, PixelDataset | FeatureRows):
+        raise StudyError(
+            "This loader knows no image names and patients, which predictions are kept with. Take "
+            "cohort.loader(size, batch_size), or learn.get_preds(dl=...) and pu.Predictions."
+        )
     model = learn.model if isinstance(data, FeatureRows) else full_model(learn)
     precision = getattr(learn, "precision", None)  # a callback of learners that `learner` built
     outputs, truth = network_outputs(model, loader, precision.compute if precision else None)

@@ -69,8 +69,8 @@ def current_states(loader) -> dict:
 def set_states(states: dict, loader) -> None:
     """Set the states of torch, NumPy, Python and the loader."""
     torch.set_rng_state(states["torch"])
-    if torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(states["cuda"]) if states["cuda"] else torch.cuda.manual_seed_all(states["seed"])
+    if torch.cuda.is_available() and states["cuda"]:  # none were kept on a machine without a GPU
+        torch.cuda.set_rng_state_all(states["cuda"])
     np.random.set_state(states["numpy"])
     random.setstate(states["python"])
     if hasattr(loader, "rng"):  # fastai's loaders have it; torch's draw from torch

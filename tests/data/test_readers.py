@@ -225,7 +225,7 @@ def test_read_covid_gan_from_archives(tmp_path):
     }
     assert (packed.pixels(16)[:] == plain.pixels(16)[:]).all()
     (tmp_path / "G_PC.zip").unlink()
-    with pytest.raises(StudyError, match="half of Synthetic COVID-19.*no image in G2"):
+    with pytest.raises(StudyError, match="is incomplete: of Synthetic COVID-19.*no image in G2"):
         covid_gan.read(tmp_path)
 
 

@@ -278,7 +278,7 @@ def test_top_14_layers_of_mobilenetv2_equal_the_paper():
     convolutions = 320 * 1280 + 960 * 320 + 9 * 960 + 160 * 960 + 960 * 160
     norms = 2 * (1280 + 320 + 960 + 960 + 160)
     table = trainable_table(chain)
-    assert convolutions + norms == 1_040_000 and table["learning"].sum() == 1_040_000 + 3 * 1281 == 1_043_843
+    assert convolutions + norms == 1_040_000 and table["trainable"].sum() == 1_040_000 + 3 * 1281 == 1_043_843
     statistics = sum(buffer.numel() for path, buffer in chain.named_buffers() if "running" in path)
     assert table["parameters"].sum() + statistics == 2_261_827, "Keras counts statistics too"
 
@@ -354,7 +354,7 @@ def test_unknown_batch_norm_policy_is_refused():
 def test_training_without_trainable_weights_is_refused():
     chain = set_trainable(small(), "none")
     assert trainable_paths(chain) == [] and parameter_groups(chain) == []
-    with pytest.raises(StudyError, match="Nothing of small learns, so there is nothing to train"):
+    with pytest.raises(StudyError, match="All weights of small are frozen, so there is nothing to train"):
         require_trainable(chain)
     assert require_trainable(set_trainable(chain, "head")) is chain
 
@@ -425,7 +425,7 @@ def test_table_of_trainable_blocks():
     table = trainable_table(set_trainable(small(), "block2 + head"))
     assert table["block"].tolist() == ["block1", "block2", "head"]
     assert table["parameters"].tolist() == [3 * 4 * 9 + 4 + 8, 4 * 4 * 9 + 4 + 8, 4 * 16 + 32 + 16 * 2 + 2]
-    assert table["learning"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == [
+    assert table["trainable"].tolist() == [0, *table["parameters"][1:]] and table["batch norm"].tolist() == [
         "frozen",
         "learns",
         "learns",

@@ -16,7 +16,6 @@ from pneumo_utils.models.layer_table import Layer, check_image_size, list_layers
 from pneumo_utils.models.registry import (
     ARCHITECTURES,
     IMAGENET,
-    MINUS_HALF_TO_HALF,
     MINUS_ONE_TO_ONE,
     POCKET_SCALING,
     ZERO_TO_ONE,
@@ -288,7 +287,6 @@ def test_input_scaling_maps_grey_to_the_published_range():
     grey = np.array([0.0, 1.0])
     for (mean, deviation), ends in [
         (MINUS_ONE_TO_ONE, (-1, 1)),
-        (MINUS_HALF_TO_HALF, (-0.5, 0.5)),
         (ZERO_TO_ONE, (0, 1)),
     ]:
         assert len(mean) == len(deviation) == 3
@@ -538,3 +536,9 @@ def test_network_without_blocks_is_one_block():
 def test_unknown_names_suggest_the_nearest(requested, message):
     with pytest.raises(StudyError, match=message):
         trunk(**requested)
+
+
+@pytest.mark.parametrize("function", [trunk_names, trunk_table])
+def test_unknown_sizes_are_refused(function):
+    with pytest.raises(StudyError, match="no size 'poket'; did you mean 'pocket'"):
+        function("poket")

@@ -320,7 +320,7 @@ def test_unfrozen_first_block_is_not_cached(cohort):
             set_trainable(pocket(), what), plain(cohort)
         )
     for call in (plan_cache, cache_features):
-        with pytest.raises(StudyError, match="Nothing of resnet18 learns"):
+        with pytest.raises(StudyError, match="All weights of resnet18 are frozen"):
             call(set_trainable(pocket(), "none"), plain(cohort))
 
 

@@ -17,8 +17,10 @@ import pytest
 import torch
 from fastai.callback.core import Callback
 from fastai.callback.tracker import EarlyStoppingCallback
+from fastai.data.transforms import Normalize
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
+from fastai.vision.data import ImageDataLoaders
 from PIL import Image
 from torch import nn
 from torch.nn import functional as F
@@ -30,7 +32,7 @@ from pneumo_utils.models import heads
 from pneumo_utils.models.blocks import with_head
 from pneumo_utils.models.create import trunk
 from pneumo_utils.models.freezing import set_trainable
-from pneumo_utils.training.callbacks import KeepBest
+from pneumo_utils.training.callbacks import KeepBest, StopAtNaN
 from pneumo_utils.training.feature_cache import feature_cache
 from pneumo_utils.training.feature_store import FEATURE_STORE
 from pneumo_utils.training.learner import Phase, compute_features, fit_phases, fitting, is_live, learner
@@ -225,6 +227,20 @@ def test_predict_returns_the_softmax_of_the_network(cohort):
     before = weights(learn)
     predict(learn, test.loader(size=SIDE, batch_size=3, stats=learn.model.about.stats, device="cpu"))
     assert same(before, weights(learn))
+
+
+def test_data_loaders_of_fastai_train_but_know_no_patients(cohort, tmp_path):
+    for row, label in enumerate(cohort.table["labels"]):
+        folder = tmp_path / ("valid" if row % 4 == 0 else "train") / label
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(cohort.pixels(SIDE)[[row]][0]).save(folder / f"{row}.png")
+    dls = ImageDataLoaders.from_folder(tmp_path, bs=8, num_workers=0, device="cpu", batch_tfms=[Normalize()])
+    learn = learner(dls, network("head"))
+    with fitting(learn):
+        learn.fit(1)
+    assert len(learn.recorder.history) == 1
+    with pytest.raises(StudyError, match="no image names and patients.*get_preds"):
+        predict(learn, dls.valid)
 
 
 def test_predict_turns_one_output_into_two_columns(cohort):
@@ -596,13 +612,13 @@ def test_resume_after_a_killed_process(cohort, home, tmp_path):
     "other, named",
     [
         ({"optimizer": adam(1e-2)}, "optimizer"),
-        ({"what": "head"}, "what learns"),
+        ({"what": "head"}, "trainable weights"),
         ({"epochs": 4}, "epochs"),
         ({"seed": 9}, "seed"),
         ({"flip": True}, "data"),
         ({"loss": weighted_cross_entropy([1, 2])}, "loss"),
         ({"rate": 5e-4}, "optimizer"),
-        ({"memory_format": "contiguous"}, "computed"),
+        ({"memory_format": "contiguous"}, "device and precision"),
         ({"callbacks": [StepDecay(2)]}, "schedule and callbacks"),
         ({"one_cycle": True}, "schedule and callbacks"),
         ({"max_steps": 3}, "steps"),
@@ -790,7 +806,7 @@ def test_unsupported_fastai_version_is_refused(cohort, monkeypatch):
 
 def test_learner_without_trainable_weights_is_refused(cohort):
     chain = network("none")
-    with pytest.raises(StudyError, match="Nothing of resnet18 learns, so there is nothing to train"):
+    with pytest.raises(StudyError, match="All weights of resnet18 are frozen, so there is nothing to train"):
         learner(loaders(cohort, chain), chain)
 
 
@@ -830,7 +846,7 @@ def test_class_weights_of_other_classes_are_refused(cohort):
 
 def test_head_of_wrong_width_is_refused(cohort):
     chain = network("head", classes=3)
-    with pytest.raises(StudyError, match=r"^CrossEntropy cannot weigh answers of shape \(4, 3\)"):
+    with pytest.raises(StudyError, match=r"^CrossEntropy cannot compare outputs of shape \(4, 3\)"):
         fit(learner(loaders(cohort, chain), chain, loss=weighted_cross_entropy([1, 2])))
 
 
@@ -1005,3 +1021,52 @@ def test_progress_bar_is_shown_in_a_live_notebook(cohort, monkeypatch, capsys, a
 
 def test_progress_bar_is_not_shown_in_a_terminal(cohort):
     assert not is_live() and not hasattr(trained(cohort, epochs=0), "progress")
+
+
+class NaNLoss(Callback):
+    """Make the loss of one training step NaN."""
+
+    order = 40
+
+    def __init__(self, step):
+        self.step = step
+
+    def after_loss(self):
+        if self.training and self.train_iter == self.step:
+            self.learn.loss_grad = self.learn.loss_grad * float("nan")
+            self.learn.loss = self.learn.loss_grad.clone()
+
+
+def test_stop_at_nan_restores_weights_in_a_learner_of_fastai(cohort):
+    chain = network("head")
+    learn = Learner(
+        loaders(cohort, chain), chain, loss_func=CrossEntropyLossFlat(), lr=1e-3, cbs=[StopAtNaN(), NaNLoss(7)]
+    )
+    with pytest.raises(StudyError, match="in epoch 2, step 3 of the training.*weights it had after epoch 1"):
+        with fitting(learn), learn.no_bar(), learn.no_logging():
+            learn.fit(3)
+    assert all(weight.isfinite().all() for weight in chain.parameters())
+
+
+def test_keep_best_remembers_its_epoch_through_a_validation(cohort):
+    chain = network("head")
+    learn = learner(loaders(cohort, chain), chain, callbacks=[KeepBest()])
+    with fitting(learn), learn.no_bar():
+        learn.fit(2)
+    best, before = learn.keep_best.best_epoch, weights(learn)
+    learn.validate()
+    assert learn.keep_best.best_epoch == best > 0 and same(weights(learn), before)
+
+
+def test_an_error_before_the_first_batch_stays_what_it_is(cohort):
+    chain = network("head")
+    learn = learner(loaders(cohort, chain), chain)
+    with pytest.raises(ValueError, match="of the caller"), fitting(learn, cache="off"):
+        raise ValueError("of the caller")
+    with pytest.raises(StudyError, match="Memory ran out at a batch of this size"), fitting(learn, cache="off"):
+        raise MemoryError
+
+
+def test_a_phase_without_epochs_is_refused():
+    with pytest.raises(StudyError, match="A phase of 0 epochs trains nothing"):
+        Phase("head", epochs=0)

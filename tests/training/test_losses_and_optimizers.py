@@ -196,7 +196,7 @@ def test_loss_per_image_for_fastai(loss, logits, truth):
     ],
 )
 def test_head_that_does_not_fit_the_loss_is_refused(loss, logits, truth):
-    with pytest.raises(StudyError, match="cannot weigh answers of shape .* Give the network another head"):
+    with pytest.raises(StudyError, match="cannot compare outputs of shape .* Give the network another head"):
         loss(logits, truth)
 
 

@@ -211,7 +211,7 @@ def large_box_baseline_scores() -> dict[str, list[float]]:
     return (100 * score_large_box_baseline(public_counts.nih_boxes())[["precision", "recall", "f1"]]).to_dict("list")
 
 
-# A baseline's name in `box_baselines` -> its name in the text.
+# A baseline's name in `box_baseline_scores` -> its name in the text.
 BOX_BASELINE_NAMES = {
     "everywhere": "predicting yes everywhere",
     "constant": "one confidence for all cells",
@@ -225,7 +225,7 @@ BOX_BASELINE_NAMES = {
 def report_box_baselines(claim: Claim, ledger: Ledger, measure: str, predictors: Sequence[str]) -> CheckResult:
     """Report the scores of baselines that know where boxes usually are, for a detector's score.
 
-    measure: a score of `box_baselines`: "mse", or one that is printed in percent.
+    measure: a score of `box_baseline_scores`: "mse", or one that is printed in percent.
     predictors: names of baselines, keys of `BOX_BASELINE_NAMES`.
     """
     scale, unit = (1, "") if measure == "mse" else (100, " %")

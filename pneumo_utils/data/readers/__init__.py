@@ -40,10 +40,10 @@ def find_reader(root: str | Path) -> ModuleType:
 def read_cohort(root: str | Path, say: Callable[[str], object] | None = print) -> Cohort:
     """Read a release from a folder or an archive; raise `StudyError` if no reader knows its layout.
 
-    The cohort has the split of the release, if there is one. In some releases patients are on both sides: split again
-    with `cohort.split(by="patient")`.
+    The book's page on the data lists the layouts. The cohort has the official split, if there is one. It may have
+    patients on both sides; `cohort.split(by="patient", test=0.2, valid=0.15)` makes a split that has not.
 
-    root: a folder, or the archive of a release.
+    root: a folder with a data set in its published layout, or an archive of it.
     say: receives the summary of what was read; None for silence.
 
     >>> cohort = pu.read_cohort("phantom_children", say=None)

@@ -17,7 +17,7 @@ from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import json_digest, max_unpacked_size, open_regular_file, write_atomically, write_folder
 from pneumo_utils.data.image_reader import IMAGE_SUFFIXES
-from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
+from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors, free_data_space
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 CHUNK = 1 << 20
@@ -258,11 +258,9 @@ def _check_entries(path: Path, entries: list[tuple[str, int, str]]) -> None:
             )
     total = sum(size for _, size, _ in entries)
     _check_totals(path, len(entries), total)
-    existing = next(parent for parent in [data_dir(), *data_dir().absolute().parents] if parent.exists())
-    if total > shutil.disk_usage(existing).free:
+    if total > (free := free_data_space()):
         raise StudyError(
-            f"{path} needs {total:,} bytes to unpack, and {existing} has {shutil.disk_usage(existing).free:,} "
-            f"left. "
+            f"{path} needs {total:,} bytes to unpack, and the disk of {data_dir()} has {free:,} left. "
             "Free some space, or set PNEUMO_DATA to a folder on a larger disk."
         )
 

@@ -160,7 +160,7 @@ def incomplete_release(title: str, root: Path, missing: str, remedy: str) -> Stu
     missing: what is missing.
     remedy: a sentence that says what to do.
     """
-    return StudyError(f"{root} is half of {title}: {missing}. {remedy}")
+    return StudyError(f"{root} is incomplete: of {title}, {missing}. {remedy}")
 
 
 def wrong_release(module: ModuleType, tree: FileTree) -> StudyError:

@@ -11,7 +11,7 @@ from types import ModuleType
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.pixel_cache import explain_data_write_errors, progress_bar
 from pneumo_utils.data.quality_report import WRONG, check_release
-from pneumo_utils.data.readers import reader_module as module_of
+from pneumo_utils.data.readers import reader_module
 
 TIMEOUT = 30  # seconds without an answer from the server
 CHUNK = 1 << 20
@@ -24,7 +24,7 @@ def download_release(name: str, folder: str | Path, say=print) -> Path:
     folder: where the files are put; it must be empty or not exist.
     say: prints the licence, the progress and what the check found wrong.
     """
-    module, folder = module_of(name), Path(folder)
+    module, folder = reader_module(name), Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise StudyError(
             f"{folder} is there already and not empty. `pneumo data check {folder}` says what it is; "

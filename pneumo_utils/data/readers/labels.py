@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.data.cohort import Cohort
+from pneumo_utils.data.cohort import LABEL_SEPARATOR, Cohort
 from pneumo_utils.data.readers import curated_covid, find_reader, kermany, nih, rsna
 
 PNEUMONIA_CLASSES = ["normal", "pneumonia"]
@@ -19,9 +19,9 @@ def read_adults(folder: str | Path) -> Cohort:
 
     folder: the folder of the release. Raises `StudyError` if a class is empty.
     """
-    release = find_reader(folder).read(folder, say=lambda _: None)
+    release = find_reader(folder).read(folder, say=None)
     if release.multilabel:
-        findings = release.table["labels"].str.split("|")
+        findings = release.table["labels"].str.split(LABEL_SEPARATOR, regex=False)
         binary = np.select(
             [findings.map(lambda names: "Pneumonia" in names), release.table["labels"] == nih.NO_FINDING],
             PNEUMONIA_CLASSES[::-1],

@@ -14,7 +14,7 @@ from pneumo_utils.data.readers.file_tree import FileTree
 from pneumo_utils.data.readers.nih import NO_FINDING, PUBLISHED_FINDINGS
 
 TITLE = "MedMNIST (PneumoniaMNIST, ChestMNIST)"
-LAYOUT = "pneumoniamnist.npz or chestmnist.npz, also as ..._64.npz and on"
+LAYOUT = "pneumoniamnist.npz or chestmnist.npz, or with a size, as in pneumoniamnist_64.npz"
 LICENCE = "CC BY 4.0 (Zenodo 10519652)"
 SOURCE = "https://zenodo.org/records/10519652 (pneumoniamnist.npz 4 MB, chestmnist.npz 83 MB)"
 FILES = {
