@@ -6,7 +6,13 @@ from contextlib import nullcontext
 import fastai.learner
 import pandas as pd
 import torch
-from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
+from fastai.callback.core import (
+    Callback,
+    CancelFitException,
+    CancelTrainException,
+    CancelValidException,
+    TrainEvalCallback,
+)
 from fastai.callback.tracker import TrackerCallback
 from fastcore.foundation import L
 from safetensors.torch import save
@@ -42,7 +48,26 @@ def say(learn, text: str) -> None:
         print(text, flush=True)
 
 
-class Recorder(fastai.learner.Recorder):
+def _nothing(self) -> None:
+    """Do nothing."""
+
+
+class BatchCallback(Callback):
+    """A callback with empty methods for the events of a batch.
+
+    fastai looks for a missing method in the learner and in the network too, at every batch. Behind cached features that
+    takes as long as the step.
+    """
+
+    before_batch = after_pred = after_loss = before_backward = after_cancel_backward = after_backward = _nothing
+    before_step = after_cancel_step = after_step = after_cancel_batch = after_batch = _nothing
+
+
+class TrainEval(TrainEvalCallback, BatchCallback):
+    """fastai's callback that sets training or evaluation mode."""
+
+
+class Recorder(fastai.learner.Recorder, BatchCallback):
     """fastai's recorder with the mean training loss in place of the smoothed one, and one table over all fits."""
 
     name = "recorder"
@@ -112,7 +137,7 @@ def print_epoch(learn, _) -> None:
     print(f"epoch {learn.epoch + 1} of {learn.n_epoch}: {', '.join(values)}, {row['seconds']:.1f} s", flush=True)
 
 
-class MaxSteps(Callback):
+class MaxSteps(BatchCallback):
     """End training after `max_steps` batches, counted over all fits; the last epoch is validated and recorded.
 
     max_steps: the number of training batches; validation takes no more than as many.
@@ -267,7 +292,7 @@ class KeepBest(TrackerCallback):
         self.is_fit = True  # also where all epochs were finished before
 
 
-class StopAtNaN(Callback):
+class StopAtNaN(BatchCallback):
     """End a fit at the first loss that is NaN or infinite: restore the last epoch's weights, and name the images.
 
     On a CUDA device a loss is checked one step later, so that no step waits for it.
@@ -347,7 +372,7 @@ class StopAtNaN(Callback):
         )
 
 
-class Precision(Callback):
+class Precision(BatchCallback):
     """Lay batches out and compute the network in training as `compute` says: memory format and number format.
 
     fastai's MixedPrecision is for CUDA alone. Weights and the loss stay float32.

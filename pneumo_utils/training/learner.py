@@ -14,7 +14,6 @@ import fastai.callback.schedule  # noqa: F401 (adds fit_one_cycle, fine_tune and
 import numpy as np
 import pandas as pd
 import torch
-from fastai.callback.core import TrainEvalCallback
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
 from fastai.learner import Learner
@@ -24,7 +23,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.models.blocks import Chain
 from pneumo_utils.models.freezing import parameter_groups, require_trainable, set_trainable
 from pneumo_utils.models.layer_table import check_image_size
-from pneumo_utils.training.callbacks import MaxSteps, Precision, Recorder, StopAtNaN, print_epoch, say
+from pneumo_utils.training.callbacks import MaxSteps, Precision, Recorder, StopAtNaN, TrainEval, print_epoch, say
 from pneumo_utils.training.checkpoint import Checkpoint
 from pneumo_utils.training.compute import AUTO, choose_compute
 from pneumo_utils.training.feature_cache import cache_features, feature_cache, plan_cache
@@ -108,7 +107,7 @@ def learner(
         wd_bn_bias=True,
         default_cbs=False,
         cbs=[
-            TrainEvalCallback(),
+            TrainEval(),
             Recorder(train_metrics),
             Precision(how),
             StopAtNaN(),
