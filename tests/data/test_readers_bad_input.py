@@ -84,7 +84,7 @@ def test_folder_of_nothing_known(tmp_path):
 
 def test_half_a_release(children):
     shutil.rmtree(children.root / "PNEUMONIA")
-    with pytest.raises(StudyError, match="half of Kermany.*PNEUMONIA.*Fetch it again"):
+    with pytest.raises(StudyError, match="is incomplete: of Kermany.*PNEUMONIA.*Fetch it again"):
         kermany.read(children.root)
 
 
@@ -345,7 +345,7 @@ def test_tables_without_images(adults):
     adults()
     shutil.rmtree(adults.root / "images")
     with pytest.raises(
-        StudyError, match="half of NIH ChestX-ray14: the table is there and none of its images.*Fetch them"
+        StudyError, match="is incomplete: of NIH ChestX-ray14, the table is there and none of its images.*Fetch them"
     ):
         nih.read(adults.root)
 
@@ -353,7 +353,7 @@ def test_tables_without_images(adults):
 def test_images_without_a_table(adults):
     adults()
     (adults.root / "Data_Entry_2017_v2020.csv").unlink()
-    with pytest.raises(StudyError, match="half of NIH ChestX-ray14: Data_Entry_2017_v2020.csv is not there"):
+    with pytest.raises(StudyError, match="is incomplete: of NIH ChestX-ray14, Data_Entry_2017_v2020.csv is not there"):
         nih.read(adults.root)
 
 
@@ -369,7 +369,7 @@ def test_rsna_tables_that_contradict_themselves(tmp_path):
     (tmp_path / "stage_2_train_images").mkdir()
     dicom(tmp_path / "stage_2_train_images" / "a.dcm", RAMP)
     (tmp_path / "stage_2_train_labels.csv").write_text("patientId,x,y,width,height,Target\na,,,,,0\na,1,2,3,4,1\n")
-    with pytest.raises(StudyError, match="half of RSNA.*stage_2_detailed_class_info.csv is not there"):
+    with pytest.raises(StudyError, match="is incomplete: of RSNA.*stage_2_detailed_class_info.csv is not there"):
         rsna.read(tmp_path)
     (tmp_path / "stage_2_detailed_class_info.csv").write_text("patientId,class\na,Normal\na,Normal\n")
     with pytest.raises(StudyError, match="stage_2_train_labels.csv lines 2, 3: a has two values of target"):
@@ -392,7 +392,7 @@ def test_half_an_array_file(tmp_path):
         train_images=np.zeros((2, 28, 28), dtype=np.uint8),
         train_labels=np.zeros((2, 1), dtype=np.uint8),
     )
-    with pytest.raises(StudyError, match="half of MedMNIST.*no array val_images"):
+    with pytest.raises(StudyError, match="is incomplete: of MedMNIST.*no array val_images"):
         medmnist.read(tmp_path)
     whole = (tmp_path / "pneumoniamnist.npz").read_bytes()
     (tmp_path / "pneumoniamnist.npz").write_bytes(whole[:300])
