@@ -67,6 +67,8 @@ SLOW = [
     "training/test_feature_cache.py",
     "phantom/test_restoration.py",
     "training/test_learner.py",
+    "training/test_full_scale.py",
+    "training/test_gpu.py",
     "notebooks/test_tool_pages.py",
     "study/test_run.py",
     "cli/test_bad_input.py",

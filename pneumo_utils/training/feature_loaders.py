@@ -14,7 +14,7 @@ from fastai.torch_core import set_seed
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import json_digest
-from pneumo_utils.data.loaders import Loader, PixelDataset
+from pneumo_utils.data.loaders import Loader, PixelDataset, send_to_device
 from pneumo_utils.data.pixel_cache import progress_bar
 from pneumo_utils.models.blocks import Chain, list_units
 from pneumo_utils.training.feature_store import (
@@ -289,8 +289,8 @@ class FeatureLoader(Loader):
             )
 
     def create_batch(self, rows: list[int]):
-        """Return the features and targets at positions in the data set."""
-        return self.dataset.batch(rows, self.view)
+        """Return the features and targets at positions in the data set; on CUDA they are on their way to the device."""
+        return tuple(send_to_device(part, self.device) for part in self.dataset.batch(rows, self.view))
 
 
 def make_feature_loader(plain: Loader, features: Features, dtype: torch.dtype) -> FeatureLoader:

@@ -21,7 +21,7 @@ from torch import nn
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import json_digest, read_json, sha256_hex, write_folder, write_json
-from pneumo_utils.data.loaders import Loader
+from pneumo_utils.data.loaders import Loader, send_to_device
 from pneumo_utils.data.pixel_cache import data_dir, explain_data_write_errors
 from pneumo_utils.models.blocks import Chain, list_units
 
@@ -65,7 +65,7 @@ class Features:
         positions: positions among all views of all images.
         dtype: number format of the batch.
         """
-        batch = self.values.flatten(0, 1).index_select(0, positions.to(self.values.device)).to(dtype)
+        batch = self.values.flatten(0, 1).index_select(0, send_to_device(positions, self.values.device)).to(dtype)
         return batch.permute(0, 3, 1, 2) if self.channels_last else batch
 
 
