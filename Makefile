@@ -2,13 +2,16 @@
 # make test   sets up and runs all tests, those in a browser included where there is one
 # make check  what a developer runs every minute: linter, types, and the tests that train nothing
 # make fuzz   damages files of every layout and reads them; CASES=2000 and SEED=1 say how many and which
+# make gpu    measures the papers' networks at full width on a GPU and runs their notebooks with their own settings, MINUTES at a time, into the folder OUT
 # make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost, and the exercises; the last two go into book/records
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
 CASES ?= 2000
+MINUTES ?= 9
+OUT ?= full_scale
 SEED ?= 1
 
-.PHONY: book test check lint fuzz bench constraints
+.PHONY: book test check lint fuzz bench gpu constraints
 book: $(READY)
 	.venv/bin/pneumo book
 
@@ -25,6 +28,9 @@ lint: $(READY)
 
 fuzz: $(READY)
 	.venv/bin/python tests/helpers/fuzzing.py --cases $(CASES) --seed $(SEED)
+
+gpu: $(READY)
+	.venv/bin/python benchmarks/full_scale.py --minutes $(MINUTES) --out $(OUT)
 
 bench: $(READY)
 	.venv/bin/python benchmarks/runner.py

@@ -9,15 +9,70 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from pneumo_utils.common.files import ROOT
 from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, SKY, new_figure
 
-__reads__ = ("book/records/speed.json",)
+__reads__ = ("book/records/speed.json", "book/records/full_scale.json")
 # stages differ in hatching too, so that colour is not needed to tell them apart
 STAGE_COLOURS, STAGE_HATCHES = [GREY, BLUE, SKY, ORANGE, GREEN, PURPLE], ["", "", "//", "", "//", ".."]
 
 
 def load_speed_record() -> dict | None:
     """Read the record of the speed benchmark, None if there is none."""
-    path = ROOT / __reads__[0]
+    return _load_record(__reads__[0])
+
+
+def load_gpu_record() -> dict | None:
+    """Read the record of the networks at full width on a GPU, None if there is none."""
+    return _load_record(__reads__[1])
+
+
+def _load_record(name: str) -> dict | None:
+    path = ROOT / name
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def gpu_speed_table(record: dict) -> pd.DataFrame:
+    """Make a table of the networks at full width: one row per network and way of training it.
+
+    record: content of the record.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "network": f"{part['network']}, {part['image_size']} px, {part['batch_size']} images a step",
+                "way": way["name"],
+                "images a second": way["median"],
+                "times our pipeline": way["ratio"],
+                "memory in GB": np.nan if way["memory"] is None else way["memory"] / 1e9,
+            }
+            for part in record["parts"].values()
+            for way in part.get("ways", ())
+        ]
+    )
+
+
+def gpu_run_table(record: dict) -> pd.DataFrame:
+    """Make a table of the papers' notebooks that were run with the papers' own settings: one row per notebook.
+
+    record: content of the record.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "notebook": part["chapter"],
+                "weights": part["weights"],
+                "minutes": part["seconds"] / 60,
+                "how far": _how_far(part),
+            }
+            for part in record["parts"].values()
+            if "chapter" in part
+        ]
+    )
+
+
+def _how_far(part: dict) -> str:
+    """Describe how far the run of a notebook came."""
+    if "error" in part:
+        return f"failed: {part['error']}"
+    return "to its end" if part["done"] else "cell {} of {}".format(*part["cells"] or (0, "all"))
 
 
 def speed_table(record: dict) -> pd.DataFrame:
