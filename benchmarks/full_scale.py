@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         device = find_device(options.device)
         if device is None:
             print("There is no GPU here, so nothing was measured. With one, this would run:")
-            print("\n".join(f"  {part.name:10} {part.about}" for part in parts))
+            print("\n".join(f"  {part.name:17} {part.about}" for part in parts))
             print("--device cpu --scale toy tries all of it on the CPU with tiny networks.")
             return NO_GPU
         place = Place(device, options.scale, options.weights, options.out.absolute())
