@@ -26,7 +26,7 @@ block of a small ResNet18, and compares it with a logistic regression on pixels:
 Every other example on this page begins where this one ends, with its `cohort`, `train`, `test`, `trunk`, `dls`,
 `test_loader`, `model`, `learn`, `network` and `pixels`, and with `import numpy as np`. None needs another.
 
-Three words are this project's own. A *release* is a data set in the files and folders in which it was published. A
+Four words are this project's own. A *release* is a data set in the files and folders in which it was published. A
 *cohort* is a table with one row per image, read from a release, and where the pixels are. A *trunk* is a network
 without its last, classifying layer; its parts are blocks, which are frozen and trained by their names.
 `pu.trunk_table()` lists the networks. *Pocket* weights come with the package: the network is narrow and was

@@ -55,8 +55,8 @@ def _nothing(self) -> None:
 class BatchCallback(Callback):
     """A callback with empty methods for the events of a batch.
 
-    fastai looks for a missing method in the learner and in the network too, at every batch. Behind cached features that
-    takes as long as the step.
+    fastai looks for a missing method in the learner and in the network too, at every event. That costs time where steps
+    are short, as with cached features.
     """
 
     before_batch = after_pred = after_loss = before_backward = after_cancel_backward = after_backward = _nothing

@@ -99,8 +99,8 @@ def test_a_full_disk_is_explained(tmp_path, environment, monkeypatch, capsys):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_what_it_would_do(tmp_path, capsys):
     assert full_scale.main(["--out", str(tmp_path / "out")]) == full_scale.NO_GPU
-    said = capsys.readouterr().out
-    assert "no GPU" in said and all(part.name in said for part in full_scale.all_parts())
+    output = capsys.readouterr().out
+    assert "no GPU" in output and all(part.name in output for part in full_scale.all_parts())
     assert not (tmp_path / "out").exists()
 
 

@@ -36,7 +36,7 @@ def built(cohort, device, trainable="conv5_x + head", flip=True, **settings):
 
 
 class InsideOfSteps(Callback):
-    """Calls `begin` where a training step begins and `end` where the next batch is asked for."""
+    """Calls `begin` where a training step begins and `end` before the next batch is loaded."""
 
     order = -1000
 
@@ -78,7 +78,9 @@ def test_a_step_brings_no_number_to_python(cohort, cache):
     with fitting(learn, cache=cache), waits:
         learn.fit(2)
     steps = 2 * (len(learn.dls.train) - 1)
-    assert steps > 2 and waits.counts == {"__bool__": steps}  # is the loss finite; on CUDA that is asked a step later
+    assert steps > 2 and waits.counts == {
+        "__bool__": steps
+    }  # StopAtNaN tests the loss; on CUDA it does so a step later
 
 
 def test_the_counter_of_waits_sees_them():
