@@ -1,11 +1,15 @@
 """The papers' networks at full width on a GPU: speed and memory, then each paper's notebook with the paper's settings.
 
     python benchmarks/full_scale.py --minutes 9 --out full_scale     # again and again, until all parts are done
-    python benchmarks/full_scale.py --needs [packages.txt]           # what a machine needs to have installed
+    python benchmarks/full_scale.py --needs [packages.txt]           # what a GPU machine with Python 3.12 needs
 
-It downloads nothing. The work is cut into parts of under nine minutes. A part that is done is written into the folder
-and not repeated; a notebook that is cut off goes on where it was, because finished trainings are kept. Weights are
-taken from the folder of --weights, and are random where it has none; the record says which.
+For --needs, run `pip list --format=freeze` on that machine, and give its output as packages.txt where the project is
+installed: what is there already is left out.
+
+It downloads nothing. In one call each part gets at most 8.5 minutes. A part that is done is written into the folder and
+not repeated. A notebook that needs longer goes on in the next call, after its last finished training. Its networks
+start from the official weights in the folder of --weights, or of PNEUMO_WEIGHTS, if all of them are there, and else from
+random ones; the record says which.
 
 Exit codes: 0 all parts are done; 3 parts are left, so call it again; 1 something is wrong; 4 there is no GPU.
 """
@@ -58,7 +62,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("full_scale"), help="the folder of the results")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
     parser.add_argument("--scale", choices=("full", "toy"), default="full", help="toy: a trial in seconds")
-    parser.add_argument("--weights", type=Path, help="a folder of official weights")
+    parser.add_argument(
+        "--weights", type=Path, default=os.environ.get("PNEUMO_WEIGHTS"), help="a folder of official weights"
+    )
     parser.add_argument("--only", nargs="+", metavar="PART", help="some of the parts, by name")
     parser.add_argument("--needs", nargs="?", const="", metavar="FILE", help="list packages; FILE: pip list's freeze")
     options = parser.parse_args(arguments)
@@ -74,7 +80,8 @@ def main(arguments: list[str] | None = None) -> int:
         if device is None:
             print("There is no GPU here, so nothing was measured. With one, this would run:")
             print("\n".join(f"  {part.name:17} {part.about}" for part in parts))
-            print("--device cpu --scale toy tries all of it on the CPU with tiny networks.")
+            print("To try all of it on the CPU with tiny networks:")
+            print("  python benchmarks/full_scale.py --device cpu --scale toy --out full_scale_toy")
             return NO_GPU
         place = Place(device, options.scale, options.weights, options.out.absolute())
         return run_parts(place, parts, time.monotonic() + 60 * options.minutes)
@@ -125,6 +132,8 @@ def find_device(wanted: str) -> str | None:
 
 def run_parts(place: Place, parts: list[Part], deadline: float) -> int:
     """Run the parts that are not done, as far as the time allows, and write each result; return the exit code."""
+    from datetime import date
+
     from pneumo_utils.common.files import explain_write_errors, write_json
 
     settings = open_folder(place)
@@ -147,7 +156,7 @@ def run_parts(place: Place, parts: list[Part], deadline: float) -> int:
         result = part.work(place, seconds)
         spent = round(time.monotonic() - start + (before or {}).get("seconds", 0), 1)
         with explain_write_errors(path):
-            write_json(path, {**result, "seconds": spent})
+            write_json(path, {**result, "seconds": spent, "date": date.today().isoformat()})
         if not result["done"]:
             left.append(part.name)
     write_record(place, settings)
@@ -158,7 +167,10 @@ def run_parts(place: Place, parts: list[Part], deadline: float) -> int:
 
 
 def open_folder(place: Place) -> dict:
-    """Create the folder of the results, or check that its results have the same settings; return the settings."""
+    """Create the folder of the results, or check that its results have the same settings; return the settings.
+
+    Raise `StudyError` if they differ, or if there is no folder of weights where one is named.
+    """
     import torch
 
     from pneumo_utils.common.errors import StudyError
@@ -167,6 +179,9 @@ def open_folder(place: Place) -> dict:
     name = torch.cuda.get_device_name() if place.device == "cuda" else "CPU"
     settings = {"device": name, "scale": place.scale, "torch": torch.__version__, "python": sys.version.split()[0]}
     settings["cuda"] = torch.version.cuda if place.device == "cuda" else None
+    if place.weights and not place.weights.is_dir():
+        raise StudyError(f"There is no folder {place.weights} with weights. Name one with --weights, or leave it out.")
+    settings["weights"] = sorted(path.name for path in place.weights.iterdir()) if place.weights else []
     path = place.out / "settings.json"
     with explain_write_errors(place.out):
         if path.exists():
@@ -198,21 +213,30 @@ def read_part(path: Path) -> dict | None:
 
 
 def write_record(place: Place, settings: dict) -> None:
-    """Write one record of all parts into the folder; of a full run on a GPU also where the book reads it."""
-    from datetime import date
+    """Write one record of all parts into the folder; of full networks on a GPU also where the book reads it.
 
+    The book's record is not replaced by one that lacks parts which it has.
+    """
     from pneumo_utils.common.files import explain_write_errors, write_json
 
     names = [part.name for part in all_parts()]
     results = {name: result for name in names if (result := read_part(place.out / f"{name}.json"))}
-    record = {"date": date.today().isoformat(), **settings, "parts": results}
+    done = {name for name, result in results.items() if result["done"]}
+    record = {"date": max((result["date"] for result in results.values()), default=""), **settings, "parts": results}
     paths = [place.out / "full_scale.json"]
     if place.device == "cuda" and place.scale == "full":
-        paths.append(RECORD)
+        before = json.loads(RECORD.read_text(encoding="utf-8"))["parts"] if RECORD.exists() else {}
+        if lacking := sorted(name for name, result in before.items() if result["done"] and name not in done):
+            print(
+                f"{RECORD} is kept: it has parts that are not done here ({', '.join(lacking)}). "
+                "Delete it to replace it."
+            )
+        else:
+            paths.append(RECORD)
     for path in paths:
         with explain_write_errors(path):
             write_json(path, record)
-        print(f"{path} is written: {sum(result['done'] for result in results.values())} of {len(names)} parts are done")
+        print(f"{path} is written: {len(done)} of {len(names)} parts are done")
 
 
 def needed_packages(installed: Path | None, python: str = "3.12") -> list[str]:

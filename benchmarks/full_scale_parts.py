@@ -345,5 +345,5 @@ def has_official_weights(notebook: str, place: Place) -> bool:
     if not place.weights:
         return False
     names = [name for name in ARCHITECTURES if f'\\"{name}\\"' in notebook]
-    files = {path.name for path in place.weights.iterdir()} if place.weights.is_dir() else set()
+    files = {path.name for path in place.weights.iterdir()}
     return all(ARCHITECTURES[name].published.source.file in files for name in names)

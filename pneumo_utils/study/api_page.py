@@ -18,7 +18,8 @@ HEAD = """# Python interface
 
 `import pneumo_utils as pu` gives the names on this page. Importing costs nothing: a module is loaded when the first of
 its names is used. The first example writes simulated radiographs of children, splits them by patient, trains the last
-block of a small ResNet18, and compares it with a logistic regression on pixels:
+block (`conv5_x`) and the new last layer (`head`) of a small ResNet18, and compares it with a logistic regression on
+pixels:
 
 ```python
 {example}```
@@ -34,9 +35,10 @@ pre-trained on drawn images.
 
 A learner is fastai's own [Learner](https://docs.fast.ai/learner.html). So `lr_find`, `fit_one_cycle`, `fine_tune`,
 `validate`, `get_preds`, `save`, `load`, `show_results`, `Interpretation` and `ClassificationInterpretation` work as
-documented there; `from fastai.vision.all import *` lets `show_results` draw a grid of images. Images are rows of an
+documented there, except that freezing and unfreezing choose only among the blocks that `set_trainable` left trainable;
+`from fastai.vision.all import *` lets `show_results` draw a grid of images. Images are rows of an
 array, so what asks fastai for a single file does not work: `learn.predict`, `plot_top_losses`, `dls.test_dl`. Take
-`pu.predict(learn, cohort.loader(size, batch_size))`.
+`pu.predict(learn, test_loader)`.
 
 The callbacks `MaxSteps`, `KeepBest` and `StopAtNaN` also work in a `Learner` that you build yourself; `Checkpoint`
 needs one that `pu.learner` built. Several seeds are a loop:

@@ -21,12 +21,12 @@ TOY = ["phantoms", "speed-resnet18", "speed-grid"]
 @pytest.fixture
 def environment(monkeypatch):
     """Lets the benchmark set its variables, and restores them."""
-    for name in ("PNEUMO_RUNS", "PNEUMO_DATA", "PNEUMO_WEIGHTS"):
+    for name in ("PNEUMO_RUNS", "PNEUMO_DATA"):
         monkeypatch.setenv(name, "replaced")
 
 
 def call(out, *words, only=TOY):
-    return full_scale.main(["--device", "cpu", "--scale", "toy", "--out", str(out), "--only", *only, *words])
+    return full_scale.main(["--device", "cpu", "--scale", "toy", "--out", str(out), *words, "--only", *only])
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +181,31 @@ def test_a_notebook_that_fails_says_why_and_holds_nothing_up(notebook, tmp_path,
     assert call(tmp_path / "out", only=["paper-1"]) == full_scale.DONE
     assert "error" in json.loads((tmp_path / "out" / "paper-1.json").read_text())
     assert "the lungs are upside down" in capsys.readouterr().out
+
+
+def record_of(*done):
+    return {name: {"done": True, "date": "2026-01-01"} for name in done}
+
+
+def test_the_books_record_is_not_replaced_by_one_that_lacks_parts(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(full_scale, "RECORD", record := tmp_path / "record.json")
+    place = full_scale.Place("cuda", "full", None, tmp_path)
+
+    def write(*done):
+        for name, result in record_of(*done).items():
+            (tmp_path / f"{name}.json").write_text(json.dumps(result))
+        full_scale.write_record(place, {})
+        return set(json.loads(record.read_text())["parts"])
+
+    assert write("phantoms") == {"phantoms"} and write("speed-grid") == {"phantoms", "speed-grid"}
+    (tmp_path / "phantoms.json").unlink()
+    assert write("paper-1") == {"phantoms", "speed-grid"}
+    assert "is kept: it has parts that are not done here (phantoms)" in capsys.readouterr().out
+
+
+def test_a_missing_folder_of_weights_is_refused(tmp_path, environment, capsys):
+    assert call(tmp_path / "out", "--weights", str(tmp_path / "absent")) == full_scale.WRONG
+    assert "absent with weights. Name one with --weights" in capsys.readouterr().err
 
 
 def test_official_weights_are_taken_only_where_all_are_there(tmp_path):
