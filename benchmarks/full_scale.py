@@ -8,8 +8,8 @@ installed: what is there already is left out.
 
 It downloads nothing. In one call each part gets at most 8.5 minutes. A part that is done is written into the folder and
 not repeated. A notebook that needs longer goes on in the next call, after its last finished training. Its networks
-start from the official weights in the folder of --weights, or of PNEUMO_WEIGHTS, if all of them are there, and else from
-random ones; the record says which.
+start from the official weights in the folder of --weights, or of PNEUMO_WEIGHTS, if all of them are there, and else
+from random ones; the record says which.
 
 Exit codes: 0 all parts are done; 3 parts are left, so call it again; 1 something is wrong; 4 there is no GPU.
 """
