@@ -1,13 +1,16 @@
-"""Draw the number of claims by verdict: on paper, on phantoms and on real radiographs, with a bar for each paper."""
+"""Draw the number of claims by verdict: comparative claims on phantoms and on real radiographs, all claims on paper."""
 
 import numpy as np
 import pandas as pd
 
+from pneumo_utils.claims.decision import COMPARISON_VERDICTS
+from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS
 from pneumo_utils.claims.verdict_html import VERDICT_COLUMNS
 from pneumo_utils.claims.verdicts import count_verdicts
-from pneumo_utils.plots.style import BLUE, LIGHT_GREY, ORANGE, new_figure
+from pneumo_utils.plots.style import BLUE, GREEN, GREY, LIGHT_GREY, ORANGE, new_figure
 
-COLOURS = (BLUE, ORANGE, LIGHT_GREY)  # claim holds; does not hold; unverifiable or not tested
+PAPER_COLOURS = (BLUE, ORANGE, LIGHT_GREY)  # consistent, inconsistent, unverifiable
+RERUN_COLOURS = (BLUE, ORANGE, GREEN, GREY, LIGHT_GREY)  # in the order of COMPARISON_VERDICTS
 
 
 def verdict_bars(board: pd.DataFrame):
@@ -15,16 +18,36 @@ def verdict_bars(board: pd.DataFrame):
 
     board: the table of claims and verdicts.
     """
-    figure, rows = new_figure(8.6, rows=len(VERDICT_COLUMNS), sharex=True)
+    figure, rows = new_figure(9.8, rows=1 + len(DATA_KINDS), sharex=False)
     figure.get_layout_engine().set(hspace=0.06)
-    descriptions = []
-    for axes, (column, (title, verdicts)) in zip(rows, VERDICT_COLUMNS.items()):
-        counts = count_verdicts(board, column=column, verdicts=verdicts)
-        _bars(axes, counts)
-        axes.set_title(title, pad=32)
-        axes.legend(
-            loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2, handlelength=1, columnspacing=1.2
+    comparative, descriptions = board[board["comparative"]], []
+    panels = [
+        ("All claims, on paper", count_verdicts(board, column="on paper", verdicts=PAPER_VERDICTS), PAPER_COLOURS)
+    ] + [
+        (
+            f"Comparative claims, {VERDICT_COLUMNS[kind][0][0].lower()}{VERDICT_COLUMNS[kind][0][1:]}",
+            count_verdicts(comparative, column=kind, verdicts=COMPARISON_VERDICTS),
+            RERUN_COLOURS,
         )
+        for kind in DATA_KINDS
+    ]
+    for index, (axes, (title, counts, colours)) in enumerate(zip(rows, panels)):
+        _bars(axes, counts, colours)
+        axes.set_title(title, pad=(32, 76, 8)[index])
+        if index < 2:  # the last panel has the colours of the one above
+            handles, labels = axes.get_legend_handles_labels()
+            # a legend is filled column by column; here it is to be read row by row
+            order = range(len(labels)) if index == 0 else (0, 2, 4, 1, 3)
+            axes.legend(
+                [handles[each] for each in order],
+                [labels[each] for each in order],
+                loc="lower left",
+                bbox_to_anchor=(-0.12, 1),
+                ncols=(3, 2)[index],
+                borderaxespad=0.2,
+                handlelength=1,
+                columnspacing=1.0,
+            )
         descriptions.append(
             f"{title}: "
             + "; ".join(
@@ -36,10 +59,10 @@ def verdict_bars(board: pd.DataFrame):
     return figure, "Bars of claims by verdict, one bar for each paper. " + ". ".join(descriptions)
 
 
-def _bars(axes, counts: pd.DataFrame) -> None:
+def _bars(axes, counts: pd.DataFrame, colours) -> None:
     """Draw stacked bars: a row of the counts is a paper, a column a verdict."""
     left, papers = np.zeros(len(counts)), counts.index.astype(str)
-    for (verdict, numbers), colour in zip(counts.items(), COLOURS):
+    for (verdict, numbers), colour in zip(counts.items(), colours):
         axes.barh(papers, numbers, left=left, color=colour, label=verdict)
         left += numbers.to_numpy()
     # the numbers are beside the bars, because few would fit into them

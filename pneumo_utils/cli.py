@@ -301,7 +301,11 @@ def record():
 @file_option
 @cell_limit
 def make_record(chapter, name, words, params, cell_limit):
-    """Run CHAPTER, or reuse its run, and write the results to the record NAME, without images and paths."""
+    """Run CHAPTER, or reuse its run, and write the results to the record NAME, without images and paths.
+
+    The settings are those of notebooks/params/records/CHAPTER/NAME.yml, fixed before the run; -p gives only folders of
+    data. With a folder of your own in PNEUMO_RECORDS, any settings can be recorded.
+    """
     from pneumo_utils.study.chapters import find_chapter
     from pneumo_utils.study.make_record import record_chapter
 
@@ -333,7 +337,7 @@ def _print_record(path):
 
     click.echo(f"  {read_record(path).words}")
     click.echo(f"  {os.path.relpath(path)}")
-    click.echo("  Commit this file; the chapter shows it when it is run again.")
+    click.echo("  Commit this file and the .csv beside it; the chapter shows them when it is run again.")
 
 
 @main.command(context_settings={"show_default": True})

@@ -75,6 +75,7 @@ SLOW = [
     "phantom/test_pretraining.py",
     "data/test_fuzzing.py",
     "study/test_sweep.py",
+    "claims/test_rules.py",
     "claims/test_scoreboard.py",
     "study/test_rerun_footer.py",
     "study/test_parallel_runs.py",

@@ -1,10 +1,10 @@
 """The ledger of claims: every number and comparison that the papers print.
 
-It also holds the evidence of runs on these claims, and the result of a check.
+It also holds the result of a check on paper.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,14 @@ class Claim:
     numerals: tuple[str, ...] = ()  # the numerals at `where` that this entry accounts for
     again: dict[str, list[str]] = field(default_factory=dict)  # section -> numerals that repeat the claim there
     args: dict = field(default_factory=dict)  # further arguments of the check, by name
-    rerun: str = ""  # the name of the rerun check; empty: the default check of `kind`
+    rule: dict = field(default_factory=dict)  # how a rerun is judged, see `claims.rules`; of a score: where ours stands
+    untested: str = ""  # why no rerun of this book can decide
     paper: int = 0  # the number of the paper, 1 to 5
+
+    @property
+    def comparative(self) -> bool:
+        """Return whether it states an order or an effect, rather than a number or a setting."""
+        return self.kind == "ordering"
 
     @property
     def decimals(self) -> int:
@@ -70,7 +76,7 @@ class Ledger:
 
     papers: tuple[Paper, ...]
 
-    @property
+    @cached_property
     def claims(self) -> tuple[Claim, ...]:
         """Return the claims of all papers in one tuple."""
         return tuple(claim for paper in self.papers for claim in paper.claims)
@@ -81,7 +87,7 @@ class Ledger:
         except KeyError:
             raise LedgerError(f"no claim is called {claim_id!r}") from None
 
-    @property
+    @cached_property
     def _by_id(self) -> dict[str, Claim]:
         return {claim.id: claim for claim in self.claims}
 
@@ -110,12 +116,19 @@ def read_paper(path: Path) -> Paper:
     path: a YAML file of `claims/papers`.
     """
     raw = read_yaml(path)
+    rules = {**(raw.pop("scores", None) or {}), **(raw.pop("rules", None) or {})}
+    untested = {name: reason for reason, names in (raw.pop("untested", None) or {}).items() for name in names}
     claims, seen = [], set()
     for entry in raw.get("claims", []):
         place = f"{path.name}, {entry.get('id', 'an entry without id')}"
-        claim = _build_entry(Claim, entry, place, paper=raw["paper"], numerals=tuple(entry.get("numerals", ())))
+        decided = {"rule": rules.pop(entry.get("id"), {}), "untested": untested.pop(entry.get("id"), "")}
+        claim = _build_entry(
+            Claim, entry, place, paper=raw["paper"], numerals=tuple(entry.get("numerals", ())), **decided
+        )
         if claim.kind not in CLAIM_KINDS:
             raise LedgerError(f"{place}: kind {claim.kind!r} is none of {', '.join(CLAIM_KINDS)}")
+        if claim.rule and claim.untested:
+            raise LedgerError(f"{place}: it has both a rule and a reason why it has none")
         for section in (claim.where, *claim.again):
             if section not in raw["sections"]:
                 raise LedgerError(f"{place}: {section!r} is not among the paper's sections")
@@ -123,6 +136,8 @@ def read_paper(path: Path) -> Paper:
             raise LedgerError(f"{place}: this id is used twice")
         seen.add(claim.id)
         claims.append(claim)
+    if unknown := sorted(rules.keys() | untested.keys()):
+        raise LedgerError(f"{path.name}: rules or reasons for claims that are not there: {', '.join(unknown)}")
     return _build_entry(
         Paper,
         raw,
@@ -146,55 +161,16 @@ def load_ledger(folder: Path = LEDGER_FOLDER) -> Ledger:
 
 
 DATA_KINDS = ("phantom", "real")
-
-
-def merge_evidence(runs: Sequence[dict]) -> dict[str, dict[str, dict]]:
-    """Choose the evidence for each claim, separately for phantoms and for real radiographs.
-
-    runs: one dictionary per run or kept record. `claims` maps claim ids to their numbers, and `chapter`, `real` (a
-        bool) and `tier` are required; `record`, `finished`, `sections` and `verdicts` may be missing.
-
-    Returns a dictionary: kind of data -> claim id -> evidence. If several runs on the same kind of data report on a
-    claim, a run at the paper's settings comes first. Next comes a kept record: it was made by hand and is longer than
-    the run behind the book, so its intervals are narrower. Next comes the run that finished last. The width of the
-    intervals is not a criterion, because the narrowest of several intervals is too often narrow by luck. Evidence with
-    an undefined number is left out.
-    """
-    evidence: dict[str, dict[str, dict]] = {kind: {} for kind in DATA_KINDS}
-    for run in sorted(runs, key=_priority):  # a later run replaces an earlier one
-        kind = "real" if run["real"] else "phantom"
-        for claim_id, numbers in run["claims"].items():
-            # an undefined number is written as the text "undefined"
-            if not all(isinstance(number, (int, float)) for number in numbers.values()):
-                continue
-            # a kept record has no sections; its claims are on the page in the section with the table of verdicts
-            section = run.get("sections", {}).get(claim_id) or run.get("verdicts", "")
-            evidence[kind][claim_id] = numbers | {
-                "data": kind,
-                "tier": run["tier"],
-                "chapter": run["chapter"],
-                "record": run.get("record", ""),
-                "section": section,
-            }
-    return evidence
-
-
-def _priority(run: dict) -> tuple[bool, bool, str]:
-    """Return the sort key of a run; the highest key is used."""
-    return run["tier"] == "paper", "record" in run, run.get("finished", "")
-
-
 PAPER_VERDICTS = ("consistent", "inconsistent", "unverifiable")
-EVIDENCE_VERDICTS = ("reproduced", "not reproduced", "not tested here")
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """Hold the verdict of a check on one claim, and the reason for it."""
+    """Hold the verdict of a check on paper on one claim, and the reason for it."""
 
-    verdict: str  # one of PAPER_VERDICTS or EVIDENCE_VERDICTS
+    verdict: str  # one of PAPER_VERDICTS
     because: str  # the reason in one or two sentences, with the numbers that decide
 
     def __post_init__(self):
-        if self.verdict not in PAPER_VERDICTS + EVIDENCE_VERDICTS:
+        if self.verdict not in PAPER_VERDICTS:
             raise ValueError(f"{self.verdict!r} is not a verdict")

@@ -5,11 +5,12 @@ from urllib.parse import quote
 import pandas as pd
 from IPython.display import HTML
 
-from pneumo_utils.claims.ledger import PAPER_VERDICTS
+from pneumo_utils.claims.decision import COMPARISON_VERDICTS, DIFFERS, MATCHES
+from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS
 from pneumo_utils.common.markup import escape_markup
 from pneumo_utils.plots.tables import format_claim
 
-RERUN_VERDICTS = ("reproduced", "not reproduced", "not tested")
+RERUN_VERDICTS = (*COMPARISON_VERDICTS, MATCHES, DIFFERS)
 VERDICT_COLUMNS = {  # by column of the scoreboard's table: title and possible verdicts
     "on paper": ("On paper", PAPER_VERDICTS),
     "phantom": ("On phantoms", RERUN_VERDICTS),
@@ -64,26 +65,14 @@ def paper_claims_html(rows: list[dict]) -> str:
 
     rows: rows of the scoreboard's table.
     """
-    lines = []
-    for row in rows:
-        tested = any(row[f"{kind} at"] for kind in ("phantom", "real"))
-        reruns = (
-            "".join(
-                f"<div>{VERDICT_COLUMNS[kind][0]}: {rerun_verdict(row, kind, '../notebooks/')}</div>"
-                for kind in ("phantom", "real")
-            )
-            if tested
-            else verdict_html(row["real"])
-        )
-        lines.append(
-            f'<tr id="{escape_markup(row["id"])}"><td '
-            f'data-is="Claim">{escape_markup(format_claim(row["says"], row["printed"]))}<br>'
-            f"<small>{escape_markup(row['kind'])}</small></td>"
-            f'<td data-is="On paper">{verdict_html(row["on paper"])}<p>{escape_markup(row["because"])}</p></td>'
-            f"<td "
-            f'data-is="Rerun">{reruns}'
-            f"{'<p>' + escape_markup(row['rerun because']) + '</p>' if tested else ''}</td></tr>"
-        )
+    lines = [
+        f'<tr id="{escape_markup(row["id"])}"><td '
+        f'data-is="Claim">{escape_markup(format_claim(row["says"], row["printed"]))}<br>'
+        f"<small>{escape_markup(row['kind'])}</small></td>"
+        f'<td data-is="On paper">{verdict_html(row["on paper"])}<p>{escape_markup(row["because"])}</p></td>'
+        f'<td data-is="Rerun">{_reruns(row)}</td></tr>'
+        for row in rows
+    ]
     return f'<div class="pneumo-scoreboard reasons">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
 
 
@@ -108,33 +97,93 @@ def claims_overview_html(rows: list[dict]) -> str:
     )
 
 
+def _reruns(row: dict) -> str:
+    """Format a claim's rule, and for each kind of data the verdict, its reason, and other verdicts that differ."""
+    if not any(row[f"{kind} evidence"]["chapter"] for kind in DATA_KINDS):
+        return verdict_html(row["real"]) + f"<p>{escape_markup(row['real evidence']['because'])}</p>"
+    text = ""
+    if row["asks"]:
+        text += (
+            f"<p><em>{escape_markup(row['asks'])}</em> <small>Matters from {escape_markup(row['margin'])}.</small></p>"
+        )
+    for kind in DATA_KINDS:
+        found = row[f"{kind} evidence"]
+        text += (
+            f"<div>{VERDICT_COLUMNS[kind][0]}: {rerun_verdict(row, kind, '../notebooks/')}</div>"
+            f"<p>{escape_markup(found['because'])}</p>"
+        )
+        for other in row[f"{kind} others"]:
+            text += f"<p>{escape_markup(_source(other))} says otherwise: {escape_markup(other['short'])}.</p>"
+    return text
+
+
+def _source(evidence: dict) -> str:
+    """Name the run or record that some evidence comes from."""
+    return f"Record {evidence['record']}" if evidence["record"] else "The run behind the page"
+
+
 def rerun_verdict(row: dict, kind: str, notebook_folder: str) -> str:
     """Format the verdict of reruns, with links to the chapter that tested the claim and to the record, if there is one.
+
+    Marks say where the verdict is not the whole story: another run or record says otherwise, or the rule was not fixed
+    before the run.
 
     row: a row of the scoreboard's table.
     kind: the kind of data, "phantom" or "real".
     notebook_folder: the folder of the notebooks, relative to the page; empty for a page in that folder.
     """
-    record, folder = (row[f"{kind} at"] or {}).get("record"), "" if notebook_folder else "../book/"
-    return rerun_verdict_link(row, kind, notebook_folder) + (
-        f' <small><a href="{folder}run_statistics.html#kept-records">record {escape_markup(record)}</a></small>'
-        if record
-        else ""
+    found, folder = row[f"{kind} evidence"], "" if notebook_folder else "../book/"
+    marks = [
+        text
+        for text, shown in (
+            ("real, but smaller than what matters", found["small_but_real"]),
+            ("exploratory", found["exploratory"]),
+            ("another run says otherwise", row[f"{kind} others"]),
+        )
+        if shown
+    ]
+    return (
+        rerun_verdict_link(row, kind, notebook_folder)
+        + (
+            f' <small><a href="{folder}run_statistics.html#kept-records">record {escape_markup(found["record"])}</a>'
+            "</small>"
+            if found["record"]
+            else ""
+        )
+        + (f" <small>{escape_markup('; '.join(marks))}</small>" if marks else "")
     )
 
 
 def rerun_verdict_link(row: dict, kind: str, notebook_folder: str) -> str:
-    """Format the verdict of reruns as a link to the section that tested the claim, or as text if none did.
+    """Format the verdict of reruns as a link to the section that measured, or as text if nothing was measured.
 
     row: a row of the scoreboard's table.
     kind: the kind of data, "phantom" or "real".
     notebook_folder: the folder of the notebooks, relative to the page; empty for a page in that folder.
     """
-    source = row[f"{kind} at"]
-    if not source:
+    found = row[f"{kind} evidence"]
+    if not found["chapter"] or not found["section"]:
         return verdict_html(row[kind])
-    anchor = f"#{source['section']}" if source["section"] else ""
-    return verdict_link(row[kind], f"{notebook_folder}{source['chapter']}.html{anchor}")
+    return verdict_link(row[kind], f"{notebook_folder}{found['chapter']}.html#{found['section']}")
+
+
+LEGEND = {
+    "supported": "the difference that the claim is about is there, and large enough to matter",
+    "contradicted": "the difference is the other way round, and large enough to matter; a claim that two things are "
+    "alike: they differ by more than the margin; a printed score: *differs*",
+    "no difference that matters": "any difference is smaller than the smallest one that matters",
+    "inconclusive": "the interval is too wide to say any of these",
+    "not tested": "nothing was run that may speak: no rule, no run, or a run that lacks what the rule needs",
+}
+
+
+def legend_html() -> str:
+    """Format what the verdicts of reruns mean, as a list."""
+    entries = "".join(
+        f"<div>{verdict_html(word)} <span>{escape_markup(text.replace('*', ''))}</span></div>"
+        for word, text in LEGEND.items()
+    )
+    return f'<div class="pneumo-scoreboard legend">{entries}</div>'
 
 
 def verdict_html(text: str) -> str:

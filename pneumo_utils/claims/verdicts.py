@@ -1,21 +1,16 @@
 """Find the verdicts on claims: one from the paper's own numbers, and one from reruns on each kind of data."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 
 import pandas as pd
 
 from pneumo_utils.claims.checks.registry import CHECKS
-from pneumo_utils.claims.checks.rerun import NOT_TESTED, RERUN_CHECKS
-from pneumo_utils.claims.checks.statements import format_claim_value
-from pneumo_utils.claims.ledger import (
-    DATA_KINDS,
-    PAPER_VERDICTS,
-    CheckResult,
-    Claim,
-    Ledger,
-    LedgerError,
-    merge_evidence,
-)
+from pneumo_utils.claims.decision import INCONCLUSIVE, LEVEL, holm
+from pneumo_utils.claims.judging import NOT_MEASURED, Verdict, judge
+from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, CheckResult, Claim, Ledger, LedgerError
+from pneumo_utils.claims.measured import Measured
+from pneumo_utils.claims.rules import rule_of
 
 
 def find_check(claim: Claim) -> Callable[..., CheckResult]:
@@ -37,102 +32,136 @@ def check_on_paper(claim: Claim, ledger: Ledger) -> CheckResult:
     return find_check(claim)(claim, ledger, **claim.args)
 
 
-def check_rerun(claim: Claim, evidence: dict) -> CheckResult:
-    """Check a claim against the evidence of a run.
+def rerun_verdicts(claim: Claim, sources: Sequence[Measured]) -> dict[str, list[Verdict]]:
+    """Judge a claim from every run and record of its paper, by kind of data, the verdict that counts first.
+
+    That is one that tested the claim; of several, one at the paper's settings, then a record (it was made by hand, and
+    is longer than the run behind the book), then the latest. The width of the intervals is not a criterion, because
+    the narrowest of several intervals is too often narrow by luck.
 
     claim: an entry of the ledger.
-    evidence: claim id -> evidence, on one kind of data. The claim may be missing; it is then not tested.
+    sources: what the runs and records have measured.
     """
-    name = claim.rerun or {"metric": "printed_metric", "ordering": "paired_effect"}.get(claim.kind, "nothing_to_rerun")
-    if name not in RERUN_CHECKS:
-        raise LedgerError(f"{claim.id}: no rerun judge is called {name!r}; there are {', '.join(sorted(RERUN_CHECKS))}")
-    return RERUN_CHECKS[name](claim, evidence.get(claim.id))
+    own = [source for source in sources if source.chapter.startswith(f"{claim.paper:02d}")]
+    ranked = sorted(own, key=_priority, reverse=True)
+    verdicts: dict[str, list[Verdict]] = {kind: [] for kind in DATA_KINDS}
+    for source in ranked:
+        verdicts[source.kind].append(judge(claim, source))
+    for kind, found in verdicts.items():
+        # a sort keeps the order of equals; what says most about why nothing was tested comes before "no run"
+        found.sort(key=lambda verdict: (not verdict.tested, verdict.reason == NOT_MEASURED))
+        if not found:
+            verdicts[kind] = [judge(claim, None)]
+    return verdicts
 
 
-def rerun_verdicts(claim: Claim, evidence: dict[str, dict]) -> dict[str, str]:
-    """Return the rerun verdicts on a claim: one for each kind of data, and `because`, the reasons.
+def _priority(source: Measured) -> tuple[bool, bool, str]:
+    return source.tier == "paper", bool(source.record), source.finished
 
-    The reasons are those of the kinds of data on which the claim was tested. If there are none, they say why not.
 
-    claim: an entry of the ledger.
-    evidence: kind of data -> claim id -> evidence, from `merge_evidence`.
+def correct_for_many(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
+    """Label which verdicts survive Holm's correction over all tested comparisons.
+
+    verdicts: by the id of the claim, verdicts on the comparative claims of one paper on one kind of data.
     """
-    results = {kind: check_rerun(claim, evidence[kind]) for kind in DATA_KINDS}
-    tested = [kind for kind in DATA_KINDS if results[kind].verdict != NOT_TESTED]
-    explained = tested or [kind for kind in DATA_KINDS if claim.id in evidence[kind]][-1:] or [DATA_KINDS[0]]
-    reasons = [
-        results[kind].because
-        + (f" Kept record: {name}." if (name := evidence[kind].get(claim.id, {}).get("record")) else "")
-        for kind in explained
-    ]
-    return {kind: results[kind].verdict if kind in tested else "not tested" for kind in DATA_KINDS} | {
-        "because": " ".join(reasons)
+    tested = {name: verdict.p for name, verdict in verdicts.items() if verdict.tested and verdict.p == verdict.p}
+    adjusted = holm(tested)
+    return {
+        name: replace(verdict, survives=adjusted[name] < 1 - LEVEL) if name in adjusted else verdict
+        for name, verdict in verdicts.items()
     }
 
 
-def verdict_table(ledger: Ledger, ids: list[str], evidence: dict[str, dict]) -> pd.DataFrame:
-    """Tabulate the verdicts on some claims, one row per claim: what is printed, the check on paper, and the reruns.
+def verdict_table(ledger: Ledger, ids: Sequence[str], sources: Sequence[Measured]) -> pd.DataFrame:
+    """Tabulate the verdicts on some claims, a row for each claim and a column for each run or record.
 
     ledger: the ledger of all papers.
     ids: the ids of the claims.
-    evidence: kind of data -> claim id -> evidence, from `merge_evidence`.
+    sources: what this run has measured, then its records.
     """
-    return pd.DataFrame(
-        [
-            {
-                "claim": claim.says,
-                "printed": "" if claim.value is None else format_claim_value(claim),
-                "on paper": check_on_paper(claim, ledger).verdict,
-                **rerun_verdicts(claim, evidence),
-            }
-            for claim in map(ledger.__getitem__, ids)
-        ]
+    claims = [ledger[name] for name in ids]
+    table = {
+        "the paper says": [claim.says for claim in claims],
+        "the rule asks": [rule.asks if (rule := rule_of(claim)) else "-" for claim in claims],
+        "matters from": [f"{rule.margin.value:g}" if (rule := rule_of(claim)) else "" for claim in claims],
+    }
+    for source in sources:
+        verdicts = correct_for_many({claim.id: judge(claim, source) for claim in claims})
+        name = f"record {source.record.replace('-', ' ')}" if source.record else "this run"
+        table[f"{name}, {source.kind} data"] = [short_verdict(verdicts[claim.id]) for claim in claims]
+    return pd.DataFrame(table)
+
+
+def short_verdict(verdict: Verdict) -> str:
+    """Format a verdict with its difference and interval, or with the reason why nothing was tested.
+
+    verdict: the verdict of a run.
+    """
+    if not verdict.tested:
+        return f"{verdict.verdict}: {verdict.reason}"
+    remarks = [
+        text
+        for text, shown in (
+            ("real, but smaller than what matters", verdict.small_but_real),
+            ("survives Holm's correction", bool(verdict.survives) and verdict.verdict != INCONCLUSIVE),
+            (f"could see {verdict.detectable:.2g}", verdict.verdict == INCONCLUSIVE),
+            ("exploratory", bool(verdict.exploratory)),
+        )
+        if shown
+    ]
+    return f"{verdict.verdict}: {verdict.value:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f})" + "".join(
+        f"; {remark}" for remark in remarks
     )
 
 
-def scoreboard(ledger: Ledger, runs: Sequence[dict] = ()) -> pd.DataFrame:
+def scoreboard(ledger: Ledger, sources: Sequence[Measured] = ()) -> pd.DataFrame:
     """Tabulate the verdicts on all claims, one row per claim: on paper, on phantoms and on real radiographs.
 
-    It also has the reasons, and for each kind of data the place of the evidence (chapter, section, record).
+    For each kind of data it has the verdict, all numbers behind it (`phantom evidence`), and the verdicts of other
+    runs and records that differ (`phantom others`).
 
     ledger: the ledger of all papers.
-    runs: the evidence of runs and kept records, as `merge_evidence` takes it. Raises `LedgerError` if one reports on a
-        claim that the ledger does not have.
+    sources: what runs and kept records have measured.
     """
-    _check_claim_ids(ledger, runs)
-    evidence, rows = merge_evidence(runs), []
+    by_claim = {claim.id: rerun_verdicts(claim, sources) for claim in ledger.claims}
+    for paper in ledger.papers:
+        for kind in DATA_KINDS:
+            chosen = correct_for_many(
+                {claim.id: by_claim[claim.id][kind][0] for claim in paper.claims if claim.comparative}
+            )
+            for name, verdict in chosen.items():
+                by_claim[name][kind][0] = verdict
+    rows = []
     for claim in ledger.claims:
-        paper, results = check_on_paper(claim, ledger), rerun_verdicts(claim, evidence)
-        rows.append(
-            {
-                "paper": claim.paper,
-                "id": claim.id,
-                "where": claim.where,
-                "says": claim.says,
-                "kind": claim.kind,
-                "printed": claim.printed or claim.value,
-                "on paper": paper.verdict,
-                "because": paper.because,
-                **{kind: results[kind] for kind in DATA_KINDS},
-                "rerun because": results["because"],
-                **{f"{kind} at": _place(evidence[kind].get(claim.id)) for kind in DATA_KINDS},
-            }
-        )
+        on_paper = check_on_paper(claim, ledger)
+        rule = rule_of(claim)
+        row = {
+            "paper": claim.paper,
+            "id": claim.id,
+            "where": claim.where,
+            "says": claim.says,
+            "kind": claim.kind,
+            "comparative": claim.comparative,
+            "printed": claim.printed or claim.value,
+            "on paper": on_paper.verdict,
+            "because": on_paper.because,
+            "asks": rule.asks if rule else "",
+            "margin": f"{rule.margin.value:g}: {rule.margin.because}" if rule else "",
+        }
+        for kind, (first, *others) in by_claim[claim.id].items():
+            row[kind] = first.verdict
+            row[f"{kind} evidence"] = _evidence(first)
+            row[f"{kind} others"] = [
+                _evidence(other) for other in others if other.tested and other.verdict != first.verdict
+            ]
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _place(evidence: dict | None) -> dict:
-    """Return the chapter, section and record of some evidence; empty if there is no evidence."""
-    return {part: evidence[part] for part in ("chapter", "section", "record")} if evidence else {}
-
-
-def _check_claim_ids(ledger: Ledger, runs: Sequence[dict]) -> None:
-    """Raise `LedgerError` if a run reports on a claim that the ledger does not have."""
-    known = {claim.id for claim in ledger.claims}
-    for run in runs:
-        if unknown := sorted(run["claims"].keys() - known):
-            reporter = run["chapter"] + (f", record {run['record']}," if "record" in run else "")
-            raise LedgerError(f"{reporter} reports on claims that the ledger has not: {', '.join(unknown)}.")
+def _evidence(verdict: Verdict) -> dict:
+    """Return everything that a page shows of a verdict, as values that JSON can hold."""
+    plain = {name: None if value != value else value for name, value in asdict(verdict).items()}
+    return plain | {"because": verdict.because, "short": short_verdict(verdict)}
 
 
 def count_verdicts(

@@ -17,6 +17,8 @@ PACKAGES = {  # packages below pneumo_utils
 }
 RUN_METHODS = {  # of the object that `begin` returns in a chapter
     "beside": "compare_with_records",
+    "claim": "scores",
+    "judge": "verdicts",
     "kept": "cached_result",
     "kept_each": "cached_results",
     "leave": "save_table",

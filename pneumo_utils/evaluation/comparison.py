@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def claim(self) -> tuple[float, float, float]:
-        """Return value, low and high, as `run.claim(id, *comparison.claim)` takes them."""
+        """Return value, low and high, as `run.result(name, *comparison.claim)` takes them."""
         return self.value, self.low, self.high
 
 

@@ -42,7 +42,7 @@ class Score:
 
     @property
     def claim(self) -> tuple[float, float, float]:
-        """Return value, low and high, as `run.claim(id, *score.claim)` takes them."""
+        """Return value, low and high, as `run.result(name, *score.claim)` takes them."""
         return self.value, self.low, self.high
 
     def __str__(self) -> str:

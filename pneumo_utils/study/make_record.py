@@ -2,14 +2,15 @@
 
 import os
 import re
+import subprocess
 from pathlib import Path, PureWindowsPath
 
-from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import json_digest, read_json, sha256_hex
+from pneumo_utils.common.files import json_digest, read_json, read_yaml, sha256_hex
 from pneumo_utils.common.run_paths import repository_dir
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, find_chapter
+from pneumo_utils.study.measurements import RESULTS_FORMAT
 from pneumo_utils.study.parameters import Parameter, chapter_parameters, check_parameters, resolve_parameters
 from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
 from pneumo_utils.study.run_status import completed_runs, files_digest, list_files, run_dependencies
@@ -21,18 +22,57 @@ ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/|[A-Za-z]:\\)[\w.+-]+[/\\][\w.+/\\-
 def record_chapter(chapter: Chapter, name: str, overrides: dict, cell_limit: int = CELL_LIMIT) -> tuple[Path, Outcome]:
     """Run a chapter, or reuse its run, and write a record; return the record's file and the run.
 
-    Raises a StudyError before the run if the record would be invalid or could not be written.
+    Its settings are those of its file in `notebooks/params/records`, which has to be committed, so that they are fixed
+    before the run; only folders and files of data are given with the command. In a folder of records of the user's own
+    the file is not needed, and any setting can be given. Raises a StudyError before the run if the record would be
+    invalid or could not be written.
 
     chapter: the chapter.
     name: the name of the record.
-    overrides: the parameters that differ from their defaults, by name.
+    overrides: parameters by name, which go before those of the file.
     cell_limit: the seconds that one cell may take.
     """
+    own_folder = bool(os.environ.get("PNEUMO_RECORDS"))
+    overrides = record_settings(chapter, name, overrides, fixed=not own_folder) | overrides
     values = resolve_parameters(chapter, overrides)
     path = record_path(chapter, name, values)
     outcome = _reusable_run(chapter, values) or run(chapter, overrides, cell_limit=cell_limit)
-    records.write_record(path, local_record_content(chapter, name, values, outcome))
+    records.write_record(path, local_record_content(chapter, name, values, outcome), outcome.folder / "scores.csv")
     return path, outcome
+
+
+def record_settings(chapter: Chapter, name: str, overrides: dict, fixed: bool) -> dict:
+    """Read the settings of a record from its file; raise a StudyError if they are not fixed before the run.
+
+    chapter: the chapter.
+    name: the name of the record.
+    overrides: the parameters that were given with the command.
+    fixed: whether the file has to be committed, and to have all settings but folders and files of data.
+    """
+    path = chapter.path.parent / "params" / "records" / chapter.name / f"{name}.yml"
+    shown = os.path.relpath(path)
+    if not path.exists():
+        if not fixed:
+            return {}
+        raise StudyError(
+            f"The settings of a record are fixed before its run: write them to {shown} (name: value, a line each) and "
+            "commit that file. To record a run in a folder of your own, with any settings, name it with PNEUMO_RECORDS."
+        )
+    settings = read_yaml(path) or {}
+    if not fixed:
+        return settings
+    known = chapter_parameters(chapter)
+    if changed := sorted(given for given in overrides if not (given in known and known[given].path_kind)):
+        raise StudyError(
+            f"The settings of this record stand in {shown}; {', '.join(changed)} cannot be changed with the command. "
+            "Change the file and commit it, or give the record another name."
+        )
+    state = subprocess.run(
+        ["git", "status", "--porcelain", "--", path.name], cwd=path.parent, capture_output=True, text=True
+    )
+    if state.returncode or state.stdout.strip():
+        raise StudyError(f"The settings of a record are fixed before its run: commit {shown} first.")
+    return settings
 
 
 def record_path(chapter: Chapter, name: str, values: dict) -> Path:
@@ -109,6 +149,7 @@ def record_content(name: str, manifest: dict, results: dict, paths: dict[str, st
     folders: by parameter, the digest of its data and, if known, the number of files.
     """
     content = {
+        "format": RESULTS_FORMAT,
         "chapter": manifest["chapter"],
         "name": name,
         **{key: manifest[key] for key in ("tier", "data", "real", "weights", "device")},
@@ -117,8 +158,7 @@ def record_content(name: str, manifest: dict, results: dict, paths: dict[str, st
         **{key: manifest[key] for key in ("seconds", "peak_memory_mb", "finished")},
         "versions": manifest["depends_on"]["versions"],
         **{key: manifest[key] for key in ("git", "digest")},
-        "results": results["results"],
-        "claims": results["claims"],
+        **{key: results[key] for key in ("results", "experiments", "quantities", "rules")},
     }
     return _shorten_paths(content, _path_spellings(paths.values()))
 
@@ -202,6 +242,8 @@ def import_record(folder: Path, name: str) -> Path:
                 f"{chapter.name} comes nearest."
             )
         paths = _check_run(chapter, manifest, results, folder)
+        if not os.environ.get("PNEUMO_RECORDS"):
+            _check_fixed_settings(chapter, name, manifest["parameters"], paths)
         path = record_path(chapter, name, manifest["parameters"])
         folders = {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()}
         content = record_content(name, manifest, results, paths, folders)
@@ -214,8 +256,18 @@ def import_record(folder: Path, name: str) -> Path:
             f"There is a record {name!r} of {chapter.name} already ({os.path.relpath(path)}). Choose "
             f"another name, or delete it first."
         )
-    records.write_record(path, content)
+    records.write_record(path, content, folder / "scores.csv")
     return path
+
+
+def _check_fixed_settings(chapter: Chapter, name: str, values: dict, paths: dict[str, str]) -> None:
+    """Raise a StudyError unless a run has the settings that are fixed for a record of the book."""
+    fixed = resolve_parameters(chapter, record_settings(chapter, name, {}, fixed=True)) | paths
+    if changed := sorted(parameter for parameter in fixed if fixed[parameter] != values[parameter]):
+        raise StudyError(
+            f"This run has other settings than those that are fixed for the record {name!r}: {', '.join(changed)}. "
+            "To keep it in a folder of your own, name the folder with PNEUMO_RECORDS."
+        )
 
 
 def _read(folder: Path, name: str) -> dict:
@@ -244,15 +296,18 @@ def _inconsistencies(folder: Path, manifest: dict, results: dict) -> list[str]:
         for name, digest in manifest["files"].items()
         if name in files and sha256_hex(files[name].read_bytes()) != digest
     ]
-    if "results.json" not in manifest["files"]:
-        faults.append("its manifest does not tell of results.json")
+    faults += [
+        f"its manifest does not tell of {name}"
+        for name in ("results.json", "scores.csv")
+        if name not in manifest["files"]
+    ]
     return faults + [
         f"manifest.json and results.json differ in {key}" for key in SHARED_KEYS if manifest[key] != results[key]
     ]
 
 
 def _check_run(chapter: Chapter, manifest: dict, results: dict, folder: Path) -> dict[str, str]:
-    """Check a run's parameters, claims and results against the chapter, and return the parameters that are paths."""
+    """Check a run's parameters, format and results against the chapter, and return the parameters that are paths."""
     known, values = chapter_parameters(chapter), manifest["parameters"]
     if values.keys() != known.keys():
         raise StudyError(
@@ -261,8 +316,11 @@ def _check_run(chapter: Chapter, manifest: dict, results: dict, folder: Path) ->
         )
     paths = {name: value for name, value in values.items() if _is_remote_path(known[name], value)}
     check_parameters(known, values | dict.fromkeys(paths, ""))
-    if unknown := sorted(results["claims"].keys() - {claim.id for claim in load_ledger().claims}):
-        raise StudyError(f"{folder} reports on claims that the ledger has not: {', '.join(unknown)}.")
+    if results.get("format") != RESULTS_FORMAT:
+        raise StudyError(
+            f"{folder} was made by an older version and has no table of scores. Run {chapter.name} again with this "
+            "version."
+        )
     texts = {
         name: text for name, entry in results["results"].items() for text in entry.values() if isinstance(text, str)
     }

@@ -217,8 +217,9 @@ def paper_page(paper: Paper, rows: list[dict]) -> str:
         "",
         f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
         f"*On paper* is the verdict from the paper's own numbers and public tables, explained in "
-        f"[](paper-{paper.paper}). *Rerun* is the verdict from runs of this book's chapters, with links to them. "
-        "[](../notebooks/scoreboard.ipynb) has all papers on one page.",
+        f"[](paper-{paper.paper}). *Rerun* has the rule, and the verdicts from runs of this book's chapters with their "
+        "numbers and links; [](verdicts.md) explains the words. [](../notebooks/scoreboard.ipynb) has all papers on "
+        "one page.",
         "",
     ]
     for section in paper.sections:

@@ -1,6 +1,6 @@
 """Read and write records: committed files `book/records/<chapter>/<name>.json` with the settings and results of a run.
 
-A record has no images and no paths.
+Its table of scores is beside it, in `<name>.csv`. A record has no images and no paths.
 """
 
 import math
@@ -10,10 +10,12 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
+from pneumo_utils.claims.measured import UNITS, Measured
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import ROOT, read_json, sha256_hex, write_json
+from pneumo_utils.common.files import ROOT, read_json, sha256_hex, write_atomically, write_json
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.study.kernel import format_duration
+from pneumo_utils.study.measurements import RESULTS_FORMAT, read_measured, read_scores
 
 UNDEFINED = "undefined"  # replaces NaN
 RESULT_KEYS = {"value", "low", "high", "baseline", "note"}
@@ -24,8 +26,9 @@ MAX_TEXT_LENGTH = 5000  # characters in a text; the longest settings have some h
 
 @dataclass(frozen=True)
 class Record:
-    """A committed record of one run: its settings, machine, results and claims."""
+    """A committed record of one run: its settings, machine, results and measurements."""
 
+    format: int  # of this file
     chapter: str
     name: str
     tier: str  # the settings: "pocket", "paper", "by hand", or the pocket settings with what differs
@@ -42,7 +45,9 @@ class Record:
     git: dict
     digest: str  # of the run
     results: dict
-    claims: dict
+    experiments: dict  # the facts of each experiment of the table of scores
+    quantities: dict  # with their resamples
+    rules: dict  # by claim: the digest of its rule when the run was made
 
     def value(self, name: str) -> tuple:
         """Return a result and the bounds of its confidence interval, which are None if it has no interval.
@@ -70,16 +75,17 @@ class Record:
         )
 
     @property
-    def evidence(self) -> dict:
-        """Return its evidence for claims, in the form that `claims.evidence` reads."""
-        return {
-            "chapter": self.chapter,
-            "tier": self.tier,
-            "real": self.real,
-            "claims": self.claims,
-            "record": self.name,
-            "finished": self.finished,
-        }
+    def measured(self) -> Measured:
+        """Return what it has measured, as the rules of claims read it."""
+        return read_measured(vars(self), scores_path(records_folder(self.chapter) / f"{self.name}.json"), self.name)
+
+
+def scores_path(path: Path) -> Path:
+    """Return the file of a record's table of scores.
+
+    path: the file of the record.
+    """
+    return path.with_suffix(".csv")
 
 
 def records_folder(chapter: str) -> Path:
@@ -103,7 +109,12 @@ def record_digests(chapter: str) -> dict[str, str]:
 
     chapter: the name of the chapter.
     """
-    return {path.stem: sha256_hex(path.read_bytes())[:16] for path in _files(chapter)}
+    return {
+        path.stem: sha256_hex(
+            path.read_bytes() + (scores.read_bytes() if (scores := scores_path(path)).exists() else b"")
+        )[:16]
+        for path in _files(chapter)
+    }
 
 
 def _files(chapter: str) -> list[Path]:
@@ -116,7 +127,15 @@ def read_record(path: Path) -> Record:
     path: the file of the record.
     """
     try:
-        if fault := _fault(raw := read_json(path), path):
+        raw = read_json(path)
+        if isinstance(raw, dict) and raw.get("format") != RESULTS_FORMAT:
+            raise StudyError(
+                f"The record {os.path.relpath(path)} is of an older format, without a table of scores. Make it again "
+                f"with `pneumo record {path.parent.name} {path.stem}`, or delete it."
+            )
+        if fault := _fault(raw, path):
+            raise ValueError(fault)
+        if fault := _scores_fault(read_scores(scores_path(path)), raw["experiments"]):
             raise ValueError(fault)
     except (OSError, ValueError) as error:
         relative = os.path.relpath(path)
@@ -127,14 +146,17 @@ def read_record(path: Path) -> Record:
     return Record(**raw)
 
 
-def write_record(path: Path, content: dict) -> None:
-    """Write a record, and raise a StudyError if its content is invalid.
+def write_record(path: Path, content: dict, scores: Path) -> None:
+    """Write a record and its table of scores, and raise a StudyError if its content is invalid.
 
     path: the file of the record.
     content: a dictionary with the fields of `Record`.
+    scores: the run's table of scores.
     """
-    if fault := _fault(content, path):
+    fault = _fault(content, path) or _scores_fault(read_scores(scores), content["experiments"])
+    if fault:
         raise StudyError(f"This run cannot be kept as a record: {fault}. Nothing was written.")
+    write_atomically(scores_path(path), scores.read_bytes())
     write_json(path, content)
 
 
@@ -149,11 +171,9 @@ def _fault(raw, path: Path) -> str:
         return f"it calls itself {raw['chapter']}/{raw['name']}"
     if text := next((text for text in _texts(raw) if not is_plain_text(text)), None):
         return f"a text in it could be markup or a template, or is too long: {text[:60]!r}"
-    faults = (
-        entry_fault(entry, name)
-        for part, entry_fault in (("results", _result_fault), ("claims", _claim_fault))
-        for name, entry in raw[part].items()
-    )
+    faults = [_result_fault(entry, name) for name, entry in raw["results"].items()]
+    faults += [_quantity_fault(entry, name) for name, entry in raw["quantities"].items()]
+    faults += [_experiment_fault(entry, name) for name, entry in raw["experiments"].items()]
     return next(filter(None, [*faults, _origin_fault(raw)]), "")
 
 
@@ -200,12 +220,37 @@ def _result_fault(entry, name: str) -> str:
     return _interval_fault(entry, name)
 
 
-def _claim_fault(entry, name: str) -> str:
-    if not isinstance(entry, dict) or not {"value", "low", "high"} <= entry.keys():
-        return f"claims lack a value or an interval: {name}"
-    if any(not _is_number(number) and number != UNDEFINED for number in entry.values()):
-        return f"the claim {name} has a value or a bound that is no number"
-    return _interval_fault(entry, name)
+def _quantity_fault(entry, name: str) -> str:
+    if not isinstance(entry, dict) or not {"value", "resamples"} <= entry.keys():
+        return f"quantities lack a value or resamples: {name}"
+    if not isinstance(entry["resamples"], list):
+        return f"quantities lack a value or resamples: {name}"
+    numbers = [entry["value"], *entry["resamples"]]
+    if any(not _is_number(number) and number != UNDEFINED for number in numbers):
+        return f"the quantity {name} has a value or a resample that is no number"
+    return ""
+
+
+def _experiment_fault(entry, name: str) -> str:
+    if not isinstance(entry, dict) or entry.get("unit") not in UNITS:
+        return f"the experiment {name} does not say what it repeats"
+    numbers = [entry.get(fact, 0) for fact in ("overlap", "passes", "training_images")]
+    names = entry.get("baselines", [])
+    if not (all(map(_is_number, numbers)) and isinstance(names, list) and all(isinstance(each, str) for each in names)):
+        return f"the experiment {name} has a fact that cannot be what stands there"
+    return ""
+
+
+def _scores_fault(rows: list[dict], experiments: dict) -> str:
+    """Return what is wrong with a table of scores, or an empty text."""
+    for row in rows:
+        if row["experiment"] not in experiments:
+            return f"its scores have an experiment that the record does not describe: {row['experiment'][:60]!r}"
+        if not row[experiments[row["experiment"]]["unit"]].isdecimal():
+            return f"a score of {row['experiment'][:60]!r} does not say which repetition it is"
+        if text := next((text for text in row.values() if not is_plain_text(text)), None):
+            return f"a text in its scores could be markup or a template, or is too long: {text[:60]!r}"
+    return ""
 
 
 def _origin_fault(raw: dict) -> str:

@@ -3,10 +3,13 @@
 import base64
 import io
 import os
+import re
 import sys
 import time
 import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,9 +20,13 @@ from pneumo_utils.common.renamed import RUN_METHODS
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration
+from pneumo_utils.study.measurements import RESULTS_FORMAT, save_predictions, to_measured, write_scores
 from pneumo_utils.study.parallel_map import cached_results
 from pneumo_utils.study.parameters import Parameter, check_parameters, parse_parameters, tier
 from pneumo_utils.study.run_status import files_digest, versions
+
+if TYPE_CHECKING:
+    from pneumo_utils.claims.measured import Measured
 
 PNG, JPEG = "image/png", "image/jpeg"
 SUFFIXES = {PNG: "png", JPEG: "jpg"}
@@ -104,7 +111,7 @@ def read_kernel_parameters() -> tuple[dict[str, Parameter], dict]:
 
 
 class Run:
-    """One run of a chapter: collects results, claims and figures, and writes them to the run's folder.
+    """One run of a chapter: collects results, scores and figures, and writes them to the run's folder.
 
     chapter: the notebook's file name without its suffix.
     parameters: the declared parameters by name.
@@ -122,7 +129,8 @@ class Run:
             if parameter.path_kind and Path(values[name] or " ").exists()
         }
         self._source = {"data": "", "weights": "", "real": False}
-        self.results, self._claims, self._sections, self._figures, self._verdicts = {}, {}, {}, {}, ""
+        self.results, self._figures = {}, {}
+        self._scores, self._experiments, self._quantities = [], {}, {}
 
     def __getattr__(self, name: str):
         if name in RUN_METHODS:
@@ -157,15 +165,78 @@ class Run:
         self.results[name] = {key: field for key, field in entry.items() if field not in (None, "")}
         return value
 
-    def claim(self, claim_id: str, value: float, low: float, high: float) -> None:
-        """Store this run's evidence for a claim: a score or a paired difference, with its confidence interval.
+    def scores(
+        self,
+        experiment: str,
+        variants: Mapping[str, Sequence],
+        metrics: str | Sequence[str],
+        unit: str = "draw",
+        n: int | None = None,
+        baselines: Sequence[str] = (),
+        overlap: float = 0.0,
+        **facts: float | str,
+    ) -> None:
+        """Store the scores of some variants, one for each repetition; the rules of claims compare variants in them.
 
-        claim_id: the id of the claim in the ledger.
-        value: the score or the difference.
-        low, high: the bounds of its confidence interval.
+        Predictions are also saved, in `predictions` in the run's folder.
+
+        experiment: the name of the experiment. Calls with the same name add variants and metrics to it.
+        variants: by variant, its predictions in each repetition; or its scores.
+        metrics: the names of metrics to compute from predictions; or the name of the one metric that the scores are of.
+        unit: what is repeated: draw, seed or fold. Repetitions of two variants with the same number are a pair.
+        n: the number of images behind a score, where no predictions tell it.
+        baselines: the variants that use no network.
+        overlap: number of test images over number of training images, if the repetitions are overlapping splits.
+        facts: what a rule may ask for: `passes` over the training images, `training_images`, `learned_by` (the metric
+            in which a network has to beat its baseline, AUROC by default).
         """
-        self._claims[claim_id] = {"value": _plain(value), "low": _plain(low), "high": _plain(high)}
-        self._sections[claim_id] = self._section()
+        from pneumo_utils.evaluation.predictions import Predictions
+        from pneumo_utils.evaluation.scores import metric_values
+
+        entry = self._experiments.setdefault(experiment, {"unit": unit, "section": self._section()})
+        if entry["unit"] != unit:
+            raise StudyError(f"{experiment} repeats by {entry['unit']}, and now by {unit}: give it another name.")
+        entry["baselines"] = list(dict.fromkeys([*entry.get("baselines", []), *baselines]))
+        entry |= {name: _plain(fact) for name, fact in facts.items()} | (
+            {"overlap": _plain(overlap)} if overlap else {}
+        )
+        predicted = {}
+        for variant, repetitions in variants.items():
+            of_images = len(repetitions) > 0 and all(isinstance(each, Predictions) for each in repetitions)
+            columns: dict[str, Sequence | np.ndarray]
+            if of_images:
+                predicted |= {(variant, index): each for index, each in enumerate(repetitions)}
+                columns = {
+                    metric: metric_values(repetitions, metric)
+                    for metric in ([metrics] if isinstance(metrics, str) else metrics)
+                }
+            elif isinstance(metrics, str):
+                columns = {metrics: repetitions}
+            else:
+                raise StudyError(f"{experiment}: {variant} has no predictions to compute {', '.join(metrics)} from.")
+            for metric, values in columns.items():
+                for index, value in enumerate(values):
+                    row = {"experiment": experiment, "variant": variant, "metric": metric, "value": float(value)}
+                    row |= {"seed": self.values.get("seed", "")} | {unit: index}
+                    row["n"] = len(repetitions[index]) if of_images else n
+                    self._scores.append(row)
+        if predicted:
+            name = re.sub(r"[^a-z0-9]+", "_", experiment.lower()).strip("_")
+            save_predictions(self.folder / "predictions" / f"{name}.npz", predicted)
+
+    def quantity(self, name: str, value: float, resamples: Sequence[float] | np.ndarray, n: int | None = None) -> None:
+        """Store a quantity with its bootstrap resamples, where a rule needs more than scores.
+
+        name: the name of the quantity, unique in the run.
+        value: its value on the original images.
+        resamples: its value on each resample of the patients.
+        n: the number of images behind it.
+        """
+        self._quantities[name] = {
+            "value": _plain(value),
+            "resamples": [_plain(float(f"{each:.5g}")) for each in np.asarray(resamples, dtype=float)],
+            "section": self._section(),
+        } | ({"n": n} if n else {})
 
     def paper_claims(self, claims: list[str]):
         """Return a table of the paper's claims; it is the first table of a chapter.
@@ -189,33 +260,6 @@ class Run:
             name="claims",
             caption="What the paper says, in the words of this book's ledger, with the number where there is one.",
         )
-
-    def judge(self, comparisons: dict, **table_options: str):
-        """Store the comparisons that decide claims, and return a table of them.
-
-        A claim is confirmed if the confidence interval of its difference lies above 0.
-
-        comparisons: results of `evaluation.comparison` by the id of the claim in the ledger.
-        table_options: the `name` and `caption` of the table.
-        """
-        import pandas as pd
-
-        from pneumo_utils.claims.ledger import load_ledger
-        from pneumo_utils.plots.tables import format_claim, html_table
-
-        ledger, rows = load_ledger(), []
-        for claim_id, comparison in comparisons.items():
-            self.claim(claim_id, *comparison.claim)
-            value = ledger[claim_id].value
-            difference = f"{comparison.value:+z.3f} ({comparison.low:+z.3f} to {comparison.high:+z.3f})"
-            rows.append(
-                {
-                    "the paper says": format_claim(ledger[claim_id].says, value if isinstance(value, str) else None),
-                    "the difference that it needs": difference,
-                    "shows here": "yes" if comparison.better else "the other way round" if comparison.worse else "no",
-                }
-            )
-        return html_table(pd.DataFrame(rows), **table_options)
 
     def mean_results(
         self,
@@ -323,7 +367,7 @@ class Run:
 
         if not self.recorded:
             chapter = self._notebook().number or self.chapter
-            return Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME -p ...` makes one.*")
+            return Markdown(f"*No record is kept yet: `pneumo record {chapter} NAME` makes one.*")
         rows = [
             {
                 "record": record.title.removeprefix("on record, "),
@@ -341,38 +385,39 @@ class Run:
             "picture of anyone.",
         )
 
-    def verdicts(self, claims: list[str]):
-        """Return a table of the verdicts on claims; it is the last table of a chapter.
+    def verdicts(self, claims: Sequence[str] = ()):
+        """Return the table of verdicts on a paper's comparative claims, from this run and from the chapter's records.
 
-        claims: ids of claims in the ledger.
+        claims: ids of claims in the ledger; all claims of the paper that have a rule, if none are given.
         """
-        from pneumo_utils.claims.ledger import load_ledger, merge_evidence
+        from pneumo_utils.claims.ledger import load_ledger
         from pneumo_utils.claims.verdicts import verdict_table
         from pneumo_utils.plots.tables import html_table
 
+        ledger = load_ledger()
+        ids = claims or [
+            claim.id
+            for claim in ledger.claims
+            if self.chapter.startswith(f"{claim.paper:02d}") and claim.comparative and claim.rule
+        ]
         return html_table(
-            verdict_table(load_ledger(), claims, merge_evidence(self.evidence())),
+            verdict_table(ledger, ids, [self.measured, *(record.measured for record in self.recorded.values())]),
             name="verdicts",
-            caption="What has become of the chapter's claims. On paper: the audit's verdict, from the paper's own "
-            "numbers and public tables. Phantom and real: those of reruns. A printed score can only be "
-            "judged on the paper's data at its "
-            "settings; of an order or an effect, reproduced means that a paired difference with its interval lies "
-            "above 0.",
+            caption="The verdict on each claim, from this run and from each record: the difference that the claim is "
+            "about, with its 95 % confidence interval, and the smallest difference that matters. Supported: the "
+            "interval lies above 0 and reaches what matters. Contradicted: it lies below 0 and reaches what matters. "
+            "No difference that matters: the 90 % interval lies within that margin. Inconclusive: none of these. The "
+            "page How a verdict comes about has the rules.",
         )
 
-    def evidence(self) -> list[dict]:
-        """Return the evidence for claims from this run so far and from the chapter's records.
+    @property
+    def measured(self) -> "Measured":
+        """Return what this run has measured so far, as the rules of claims read it."""
+        origin = {"chapter": self.chapter, "parameters": self.values, "tier": self._tier(), **self._source}
+        return to_measured(origin | self._measurements(), self._scores)
 
-        Each entry has the form that `claims.evidence.gather` reads.
-        """
-        self._verdicts = self._section()
-        own = {
-            "chapter": self.chapter,
-            "tier": self._tier(),
-            "real": self._source["real"],
-            "claims": dict(self._claims),
-        }
-        return [own, *(record.evidence for record in self.recorded.values())]
+    def _measurements(self) -> dict:
+        return {"experiments": self._experiments, "quantities": self._quantities, "rules": _rule_digests()}
 
     def _tier(self) -> str:
         source = self._notebook()
@@ -397,9 +442,11 @@ class Run:
             raise StudyError(
                 "The notebook has not named its data and weights: call run.describe_inputs(data=..., weights=...)."
             )
+        write_scores(self.folder / "scores.csv", self._scores)
         files.write_json(
             self.folder / "results.json",
             {
+                "format": RESULTS_FORMAT,
                 "chapter": self.chapter,
                 "parameters": self.values,
                 "tier": self._tier(),
@@ -409,9 +456,7 @@ class Run:
                 "peak_memory_mb": _peak_memory(),
                 "versions": versions(),
                 "results": self.results,
-                "claims": self._claims,
-                "sections": self._sections,
-                "verdicts": self._verdicts,
+                **self._measurements(),
                 "figures": self._figures,
             },
         )
@@ -419,6 +464,14 @@ class Run:
             f"results: {len(self.results)}, figures: {len(self._figures)}, "
             + (f"in {os.path.relpath(self.folder)}" if run_paths.CURRENT_RUN_VARIABLE not in os.environ else "kept")
         )
+
+
+def _rule_digests() -> dict[str, str]:
+    """Return the digest of the rule of each claim as it is now."""
+    from pneumo_utils.claims.ledger import load_ledger
+    from pneumo_utils.claims.rules import rule_of
+
+    return {claim.id: rule.digest for claim in load_ledger().claims if (rule := rule_of(claim))}
 
 
 def _plain(value):

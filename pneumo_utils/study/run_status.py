@@ -1,15 +1,19 @@
 """Find out whether a chapter's stored run is current, stale or failed, and why."""
 
+import os
 import platform
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from pneumo_utils.claims.measured import Measured
 from pneumo_utils.common import run_paths
 from pneumo_utils.common.code_digest import digest_dependencies, imported_modules
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import json_digest, open_regular_file, read_json, sha256_hex
 from pneumo_utils.study import records
 from pneumo_utils.study.chapters import Chapter, chapters
+from pneumo_utils.study.measurements import RESULTS_FORMAT, read_measured
 from pneumo_utils.study.parameters import chapter_parameters, resolve_parameters
 
 LIBRARIES = (
@@ -135,7 +139,7 @@ def list_changes(old: dict, new: dict) -> list[str]:
         ("parameters", "{0}: {1} then, {2} now"),
         ("versions", "{0} {1} then, {2} now"),
         ("data", "the data of {0} have changed"),
-        ("results", "what {0} says of claims has changed"),
+        ("results", "what {0} has measured has changed"),
     ):
         then, now = old.get(part, {}), new.get(part, {})  # only a summary of other chapters has "results"
         reasons += [
@@ -246,7 +250,7 @@ def completed_runs(chapter: Chapter) -> list[tuple[Path, dict]]:
 def run_dependencies(chapter: Chapter, values: dict) -> dict:
     """Collect everything that a run depends on.
 
-    A summary of other chapters also depends on their evidence for claims, and on nothing else of them.
+    A summary of other chapters also depends on what they have measured, and on nothing else of them.
 
     chapter: the chapter.
     values: the value of each parameter by name.
@@ -254,7 +258,12 @@ def run_dependencies(chapter: Chapter, values: dict) -> dict:
     own = own_dependencies(chapter, values)
     if not is_summary(chapter):
         return own
-    return own | {"results": {name: json_digest(evidence)[:16] for name, evidence in collect_evidence().items()}}
+    return own | {
+        "results": {
+            name: json_digest([source.content for source in sources])[:16]
+            for name, sources in collect_evidence().items()
+        }
+    }
 
 
 def is_summary(chapter: Chapter) -> bool:
@@ -275,27 +284,32 @@ def chapters_to_run(requested: list[Chapter]) -> list[Chapter]:
     ]
 
 
-def collect_evidence() -> dict[str, list[dict]]:
-    """Collect the evidence for claims from all chapters, by chapter, in the form that `claims.evidence.gather` reads.
+def collect_evidence() -> dict[str, list[Measured]]:
+    """Collect what all chapters have measured, by chapter: the run shown on the page, then the chapter's records.
 
-    The evidence of a chapter is that of the run shown on its page and of its records. Chapters without a completed run
-    are left out, and so are summaries of other chapters.
+    Chapters without a completed run are left out, and so are summaries of other chapters. Raises `StudyError` for a run
+    of an older format.
     """
     folders = {
         chapter.name: status.folder
         for chapter in chapters()
         if not is_summary(chapter) and (status := chapter_status(chapter)).folder
     }
-    return {name: _evidence(name, read_json(folder / "results.json")) for name, folder in folders.items()}
-
-
-def _evidence(name: str, results: dict) -> list[dict]:
-    """Return the evidence of a chapter's run, given its results.json, and of the chapter's records."""
-    verdicts = results.get("verdicts", "")  # the label of the section that also shows the records' verdicts
-    own = {key: results[key] for key in ("chapter", "tier", "real", "claims")} | {
-        "sections": results.get("sections", {}),
-        "verdicts": verdicts,
+    return {
+        name: [read_run(folder), *(record.measured for record in records.read_records(name).values())]
+        for name, folder in folders.items()
     }
-    if results["parameters"].get("max_steps"):  # a trial run of a few steps is no evidence
-        own["claims"] = {}
-    return [own, *(record.evidence | {"verdicts": verdicts} for record in records.read_records(name).values())]
+
+
+def read_run(folder: Path) -> Measured:
+    """Read what a run has measured; raise `StudyError` if its results are of an older format.
+
+    folder: the folder of the run.
+    """
+    results = read_json(folder / "results.json")
+    if results.get("format") != RESULTS_FORMAT:
+        raise StudyError(
+            f"{os.path.relpath(folder)} was made by an older version and has no table of scores. Make it again with "
+            f"`pneumo run {results.get('chapter', folder.parent.name)}`, or delete the folder."
+        )
+    return read_measured(results, folder / "scores.csv")

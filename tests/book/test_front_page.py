@@ -14,7 +14,7 @@ def test_front_page_has_claims_of_every_paper():
 
 
 def test_front_page_verdicts_equal_the_scoreboard():
-    evidence = [record.evidence for chapter in chapters() for record in records.read_records(chapter.name).values()]
+    evidence = [record.measured for chapter in chapters() for record in records.read_records(chapter.name).values()]
     board = scoreboard(load_ledger(), evidence).to_dict("records")
     rows = re.findall(r"<tr><td.*?</tr>", pages.headline_table(board))
     assert len(rows) == len(pages.HEADLINE_CLAIMS)

@@ -6,15 +6,14 @@ import pytest
 import yaml
 
 from pneumo_utils.claims.checks.registry import CHECKS
+from pneumo_utils.claims.decision import COMPARISON_VERDICTS
 from pneumo_utils.claims.ledger import (
     CLAIM_KINDS,
-    EVIDENCE_VERDICTS,
     LEDGER_FOLDER,
     PAPER_VERDICTS,
     Claim,
     LedgerError,
     load_ledger,
-    merge_evidence,
     read_paper,
 )
 from pneumo_utils.claims.numeral_coverage import (
@@ -25,7 +24,7 @@ from pneumo_utils.claims.numeral_coverage import (
     list_numerals,
     strip_references,
 )
-from pneumo_utils.claims.verdicts import check_on_paper, check_rerun, scoreboard
+from pneumo_utils.claims.verdicts import check_on_paper, scoreboard
 
 LEDGER = load_ledger()
 
@@ -81,92 +80,16 @@ def test_verdicts_without_runs_are_not_tested(board):
 
 
 def test_paper_and_rerun_verdicts_are_separate(board):
-    assert set(board["on paper"]) == set(PAPER_VERDICTS) and not set(PAPER_VERDICTS) & set(EVIDENCE_VERDICTS)
+    assert set(board["on paper"]) == set(PAPER_VERDICTS) and not set(PAPER_VERDICTS) & set(COMPARISON_VERDICTS)
     assert board["id"].is_unique
 
 
 METRIC = Claim(id="m", where="", says="", kind="metric", judge="measured", value=0.79, printed="0.79")
-ORDER = replace(METRIC, kind="ordering", printed="", value=None)
-
-
-@pytest.mark.parametrize(
-    "evidence, verdict",
-    [
-        (None, "not tested here"),
-        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "phantom", "tier": "paper"}, "not tested here"),
-        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "pocket"}, "not tested here"),
-        ({"value": 0.79, "low": 0.78, "high": 0.80, "data": "real", "tier": "paper"}, "reproduced"),
-        # 0.79 stands for .785 to .795
-        ({"value": 0.80, "low": 0.794, "high": 0.81, "data": "real", "tier": "paper"}, "reproduced"),
-        ({"value": 0.90, "low": 0.88, "high": 0.92, "data": "real", "tier": "paper"}, "not reproduced"),
-    ],
-)
-def test_printed_metric_needs_a_run_of_its_own_kind(evidence, verdict):
-    assert check_rerun(METRIC, {"m": evidence}).verdict == verdict
-
-
-@pytest.mark.parametrize(
-    "low, high, verdict",
-    [(0.01, 0.05, "reproduced"), (-0.01, 0.05, "not reproduced"), (-0.05, -0.01, "not reproduced")],
-)
-def test_ordering_is_checked_by_a_paired_difference(low, high, verdict):
-    evidence = {"value": (low + high) / 2, "low": low, "high": high, "data": "phantom", "tier": "pocket"}
-    result = check_rerun(ORDER, {"m": evidence})
-    assert result.verdict == verdict and "phantom" in result.because
-
-
-def test_verdict_mentions_changed_settings():
-    evidence = {
-        "value": 0.1,
-        "low": 0.05,
-        "high": 0.15,
-        "data": "phantom",
-        "tier": "pocket, with seeds = 3, grid_layers = [0, 2]",
-    }
-    assert check_rerun(ORDER, {"m": evidence}).because.endswith("on phantom data at pocket settings, some changed.")
-    assert "at pocket settings, some changed, which cannot judge" in check_rerun(METRIC, {"m": evidence}).because
-
-
-def test_paper_settings_take_precedence_and_phantoms_stay_separate():
-    numbers = {"value": 0.79, "low": 0.78, "high": 0.80}
-    runs = [
-        {"chapter": "demo", "real": real, "tier": tier, "claims": {"m": numbers | {"value": value}}}
-        for value, (real, tier) in enumerate([(True, "paper"), (False, "pocket"), (True, "pocket")])
-    ]
-    result = merge_evidence(runs)
-    assert result["real"]["m"] == {
-        "value": 0,
-        "low": 0.78,
-        "high": 0.80,
-        "data": "real",
-        "tier": "paper",
-        "chapter": "demo",
-        "record": "",
-        "section": "",
-    }
-    assert result["phantom"]["m"]["value"] == 1
-    assert (check_rerun(METRIC, result["real"]).verdict, check_rerun(METRIC, result["phantom"]).verdict) == (
-        "reproduced",
-        "not tested here",
-    )
-
-
-def test_undefined_evidence_gives_no_verdict():
-    evidence = {
-        "m": {"value": "undefined", "low": "undefined", "high": "undefined"},
-        "n": {"value": 0.1, "low": 0.05, "high": "undefined"},
-    }
-    assert merge_evidence([{"chapter": "demo", "real": False, "tier": "pocket", "claims": evidence}]) == {
-        "phantom": {},
-        "real": {},
-    }
 
 
 def test_missing_check_is_refused():
     with pytest.raises(LedgerError, match="no judge is called 'oracle'"):
         check_on_paper(replace(METRIC, judge="oracle"), LEDGER)
-    with pytest.raises(LedgerError, match="no rerun judge"):
-        check_rerun(replace(METRIC, rerun="oracle"), {})
 
 
 def test_every_check_is_used():
@@ -198,6 +121,22 @@ def test_invalid_entries_are_refused(tmp_path, slip, says):
             }
         )
     )
+    with pytest.raises(LedgerError, match=says):
+        read_paper(file)
+
+
+@pytest.mark.parametrize(
+    "sections, says",
+    [
+        ({"rules": {"y": {"asks": "?"}}}, "rules or reasons for claims that are not there: y"),
+        ({"rules": {"x": {"asks": "?"}}, "untested": {"no doctor": ["x"]}}, "both a rule and a reason"),
+    ],
+)
+def test_rules_belong_to_one_claim_each(tmp_path, sections, says):
+    entry = {"id": "x", "where": "Front matter", "says": "s", "kind": "ordering", "judge": "setting"}
+    paper = {"paper": 1, "title": "t", "authors": "a", "cite": "c", "chapter": "1_x", "sections": ["Front matter"]}
+    file = tmp_path / "1_x.yml"
+    file.write_text(yaml.safe_dump(paper | {"claims": [entry]} | sections))
     with pytest.raises(LedgerError, match=says):
         read_paper(file)
 

@@ -8,12 +8,14 @@ from html import unescape
 import matplotlib
 import pytest
 from chapter_runs import ROOT, shown
-from saved_figures import legible, texts
+from saved_figures import legible
 
 from notebooks.scoreboard_figures import verdict_bars
 from pneumo_utils.claims import verdict_html as page
-from pneumo_utils.claims.ledger import Claim, Ledger, LedgerError, Paper, load_ledger
-from pneumo_utils.claims.verdicts import scoreboard
+from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load_ledger
+from pneumo_utils.claims.measured import Measured
+from pneumo_utils.claims.rules import rule_of
+from pneumo_utils.claims.verdicts import rerun_verdicts, scoreboard, verdict_table
 from pneumo_utils.study import pages, run_status
 from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
 from pneumo_utils.study.make_record import record_chapter
@@ -35,9 +37,17 @@ FIRST = (
     claimed("b", "again", where=SECTIONS[1], value=16, judge="same_value", args={"as_in": "a"}),
     claimed("c", "once more", value=32, kind="count", judge="same_value", args={"as_in": "a"}),
 )
+RULE = {
+    "asks": "Is the deep network more accurate than the shallow one?",
+    "experiment": "depth",
+    "metric": "accuracy",
+    "compare": ["deep > shallow"],
+    "paired_by": "seed",
+}
+SCORE = {"experiment": "depth", "variant": "deep", "metric": "accuracy"}
 SECOND = (
-    claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured"),
-    claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790"),
+    claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured", rule=RULE),
+    claimed("e", "accuracy", 2, kind="metric", judge="measured", value=0.79, printed="0.790", rule=SCORE),
 )
 LEDGER = Ledger(
     tuple(
@@ -48,18 +58,27 @@ LEDGER = Ledger(
 TITLES = {paper.paper: paper.title for paper in LEDGER.papers}
 
 
-def run_result(low: float, high: float, *names: str, real: bool = False, **more) -> dict:
-    return {
-        "chapter": "01_demo",
+def source(gain: float, real: bool = False, noise: float = 0.01, **more) -> Measured:
+    """A run in which the deep network is ahead by so much, give or take the noise."""
+    deep = {seed: 0.8 + gain + step * noise for seed, step in enumerate((-1, 0, 1))}
+    values = {("depth", "deep", "accuracy"): deep, ("depth", "shallow", "accuracy"): dict.fromkeys(range(3), 0.8)}
+    fields = {
+        "chapter": "02_demo",
         "real": real,
         "tier": "pocket",
-        "claims": {name: {"value": (low + high) / 2, "low": low, "high": high} for name in names},
-    } | more
+        "data": "real children" if real else "phantom children",
+        "weights": "pocket",
+        "values": values,
+        "sizes": dict.fromkeys(values, 100.0),
+        "experiments": {"depth": {"unit": "seed", "section": "depth"}},
+        "rules": {"d": rule_of(SECOND[0]).digest},
+    }
+    return Measured(**fields | more)
 
 
 RUNS = [
-    run_result(0.1, 0.3, "d", "e", sections={"d": "depth"}, verdicts="one-by-one"),
-    run_result(-0.3, -0.1, "d", real=True, record="children", finished="2026-01-01", verdicts="one-by-one"),
+    source(0.2, experiments={"depth": {"unit": "seed", "section": "one-by-one"}}),
+    source(-0.2, real=True, record="children", finished="2026-01-01"),
 ]
 
 
@@ -72,27 +91,53 @@ def test_scoreboard_of_a_small_ledger_by_hand(board):
     assert board["id"].tolist() == list("abcde")
     assert board["on paper"].tolist() == ["unverifiable", "consistent", "inconsistent", "unverifiable", "unverifiable"]
     # a printed score is not judged on phantoms
-    assert board["phantom"].tolist() == [*["not tested"] * 3, "reproduced", "not tested"]
-    assert board["real"].tolist() == [*["not tested"] * 3, "not reproduced", "not tested"]
-    assert board["phantom at"].tolist() == [
-        {},
-        {},
-        {},
-        {"chapter": "01_demo", "section": "depth", "record": ""},
-        {"chapter": "01_demo", "section": "one-by-one", "record": ""},
+    assert board["phantom"].tolist() == [*["not tested"] * 3, "supported", "not tested"]
+    assert board["real"].tolist() == [*["not tested"] * 3, "contradicted", "not tested"]
+    assert [found["chapter"] for found in board["phantom evidence"]] == ["", "", "", "02_demo", "02_demo"]
+    assert [found["record"] for found in board["real evidence"]] == ["", "", "", "children", "children"]
+    deciding = board["phantom evidence"][3]
+    assert deciding["value"] == pytest.approx(0.2) and deciding["section"] == "one-by-one"
+    assert deciding["survives"] is True and deciding["because"].startswith("Difference +0.2 (+0.175 to +0.225)")
+    assert "ours 1 (0.9503 to 1.05) on phantom data at pocket settings" in board["phantom evidence"][4]["because"]
+    assert board["margin"][3].startswith("0.02: two patients in a hundred") and board["asks"][3] == RULE["asks"]
+    json.dumps(board.to_dict("records"), allow_nan=False)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
+def test_paper_settings_count_first_then_the_latest_record(order):
+    """Whatever their order, and whatever their intervals; those that differ stand beside it."""
+    sources = [
+        source(0.0),
+        source(0.2, record="long", finished="2026-01-02"),
+        source(-0.2, record="longer", finished="2026-02-01"),
+        source(0.3, noise=0.4, tier="paper"),
     ]
-    assert board["real at"][3] == {"chapter": "01_demo", "section": "one-by-one", "record": "children"}
-    assert (
-        board["rerun because"][4]
-        == "Ours 0.2 [0.1, 0.3] on phantom data at pocket settings, which cannot judge a printed score."
-    )
+
+    def heard(*which):
+        return rerun_verdicts(SECOND[0], [sources[index] for index in order if index in which])["phantom"]
+
+    assert [verdict.source for verdict in heard(0)] == ["this run"]
+    assert [verdict.source for verdict in heard(0, 1, 2)] == ["record longer", "record long", "this run"]
+    assert [verdict.verdict for verdict in heard(0, 1, 2, 3)] == [
+        "inconclusive",
+        "contradicted",
+        "supported",
+        "no difference that matters",
+    ]
 
 
-def test_unknown_claims_are_refused():
-    with pytest.raises(LedgerError, match="01_demo, record children, reports on claims that the ledger has not: x, y"):
-        scoreboard(LEDGER, [RUNS[0], run_result(0, 1, "y", "d", "x", record="children")])
-    with pytest.raises(LedgerError, match="01_demo reports on claims that the ledger has not: x"):
-        scoreboard(LEDGER, [run_result(0, 1, "x")])
+def test_a_run_that_tested_counts_before_one_that_did_not():
+    found = rerun_verdicts(SECOND[0], [source(0.2), source(0, record="other", values={}, experiments={})])
+    assert [verdict.verdict for verdict in found["phantom"]] == ["supported", "not tested"]
+    assert found["real"][0].because == "No run has measured it."
+
+
+def test_verdict_table_has_a_column_for_each_source():
+    table = verdict_table(LEDGER, ["d", "e"], RUNS)
+    assert table["this run, phantom data"][0].startswith("supported: +0.200 (+0.175 to +0.225); survives Holm's")
+    assert table["record children, real data"][0].startswith("contradicted: -0.200 (")
+    assert table["the rule asks"].tolist() == [RULE["asks"], "-"] and table["matters from"].tolist() == ["0.02", ""]
+    assert table["this run, phantom data"][1].startswith("not tested: only a run on real radiographs")
 
 
 def test_every_verdict_links_to_its_evidence(board):
@@ -104,11 +149,16 @@ def test_every_verdict_links_to_its_evidence(board):
     assert links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch <size>: 16" in rows["a"]
     assert links["d"] == [
         "../book/paper_2.html#d",
-        "01_demo.html#depth",
-        "01_demo.html#one-by-one",
+        "02_demo.html#one-by-one",
+        "02_demo.html#depth",
         "../book/run_statistics.html#kept-records",
     ]
-    assert links["e"] == ["../book/paper_2.html#e", "01_demo.html#one-by-one"]
+    assert links["e"] == [
+        "../book/paper_2.html#e",
+        "02_demo.html#one-by-one",
+        "02_demo.html#depth",
+        "../book/run_statistics.html#kept-records",
+    ]
     assert "On <batches>" in html
 
 
@@ -124,27 +174,38 @@ def test_paper_page_lists_claims_in_order(board):
     assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
     other = pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
     assert (
-        'href="../notebooks/01_demo.html#depth"' in other
+        'href="../notebooks/02_demo.html#depth"' in other
         and 'href="run_statistics.html#kept-records"' in other
-        and "difference +0.2 [+0.1, +0.3]" in unescape(other)
+        and "Difference +0.2 (+0.175 to +0.225)" in unescape(other)
+        and RULE["asks"] in unescape(other)
     )
+
+
+def test_page_shows_verdicts_that_differ_beside_the_one_that_counts():
+    sources = [source(0.2), source(0.0, noise=0.001, record="long", finished="2026-01-02")]
+    board = scoreboard(LEDGER, sources)
+    assert board["phantom"][3] == "no difference that matters"
+    html = unescape(pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records")))
+    assert "The run behind the page says otherwise: supported: +0.200" in html
+    assert "another run says otherwise" in page.scoreboard_html(board, TITLES).data
 
 
 @pytest.mark.usefixtures("closed_figures")
-def test_verdict_bars_count_each_paper_three_times(board):
+def test_verdict_bars_count_each_paper(board):
     figure, alt = verdict_bars(board)
     assert (
-        "On paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 inconsistent, 2 "
-        "unverifiable" in alt
+        "All claims, on paper: paper 1: 1 consistent, 1 inconsistent, 1 unverifiable; paper 2: 0 consistent, 0 "
+        "inconsistent, 2 unverifiable" in alt
     )
     assert (
-        "On phantoms: paper 1: 0 reproduced, 0 not reproduced, 3 not tested; paper 2: 1 reproduced, 0 not "
-        "reproduced, 1 not tested" in alt
+        "Comparative claims, on phantoms: paper 2: 1 supported, 0 contradicted, 0 no difference that matters, 0 "
+        "inconclusive, 0 not tested" in alt
     )
-    assert alt.endswith("paper 2: 0 reproduced, 1 not reproduced, 1 not tested")
+    assert alt.endswith(
+        "paper 2: 0 supported, 1 contradicted, 0 no difference that matters, 0 inconclusive, 0 not tested"
+    )
     widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in figure.axes]
-    assert widths == [[1, 0, 1, 0, 1, 2], [0, 1, 0, 0, 3, 1], [0, 0, 0, 1, 3, 1]]
-    assert {"On paper", "On phantoms", "On real radiographs"} <= set(texts(figure))
+    assert widths == [[1, 0, 1, 0, 1, 2], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     legible(figure)
 
 
@@ -164,7 +225,10 @@ def test_scoreboard_is_stale_when_evidence_changes(small, runs, tmp_path, monkey
     monkeypatch.setenv("PNEUMO_RUNS", str(runs))
     monkeypatch.setenv("PNEUMO_RECORDS", str(tmp_path / "records"))
     monkeypatch.chdir(tmp_path)
-    demo, other = Chapter(small("run.claim('p1-best-f1', 0.1, 0.05, 0.15)")), Chapter(small("x = 1", name="other"))
+    demo, other = (
+        Chapter(small("run.scores('depth', {'deep': [0.1, 0.2]}, 'f1')")),
+        Chapter(small("x = 1", name="other")),
+    )
     sums = Chapter(small("from pneumo_utils.study.run_status import collect_evidence", name="sums"))
     monkeypatch.setattr(run_status, "chapters", lambda: [sums, demo, other])
     run(demo, {})
@@ -176,13 +240,15 @@ def test_scoreboard_is_stale_when_evidence_changes(small, runs, tmp_path, monkey
     assert run_status.chapter_status(sums).state == "up to date"
 
     run(other, {})
-    assert run_status.chapter_status(sums).why == ["what other says of claims has changed"]
+    assert run_status.chapter_status(sums).why == ["what other has measured has changed"]
     record_chapter(demo, "long", {})
     assert run_status.chapter_status(sums).why == [
-        "what demo says of claims has changed",
-        "what other says of claims has changed",
+        "what demo has measured has changed",
+        "what other has measured has changed",
     ]
-    assert [run.get("record") for run in run_status.collect_evidence()["demo"]] == [None, "long"]
+    measured = run_status.collect_evidence()["demo"]
+    assert [each.record for each in measured] == ["", "long"]
+    assert [each.values for each in measured] == [{("depth", "deep", "f1"): {0: 0.1, 1: 0.2}}] * 2
     assert "results" not in run_status.run_dependencies(other, {})
 
 
@@ -207,10 +273,12 @@ def test_section_of_a_cell_is_the_nearest_label_above(tmp_path):
 
 def test_scoreboard_without_runs_shows_paper_verdicts(execute):
     results, notebook = execute(find_chapter("scoreboard"), {})
-    assert {name: result["value"] for name, result in results["results"].items()} == dict.fromkeys(
-        results["results"], 0
-    )
-    assert "No chapter has been run that speaks of a claim" in shown(notebook, "words")
+    values = {name: result["value"] for name, result in results["results"].items()}
+    comparative = values.pop("comparative claims"), values.pop("comparative claims with a rule")
+    assert comparative[0] > comparative[1] > 100
+    assert values.pop("not tested on phantoms") == values.pop("not tested on real radiographs") == comparative[0]
+    assert values == dict.fromkeys(values, 0)
+    assert "No chapter has been run that measures anything" in shown(notebook, "words")
     assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load_ledger().claims)
 
 
@@ -273,8 +341,9 @@ def test_each_filter_applies_to_its_column(opened):
     tab = opened()
     for name, chosen, there in (
         ("Kind", "count", ["once more"]),
-        ("On phantoms", "reproduced", ["deep beats shallow"]),
-        ("On real radiographs", "reproduced", []),
+        ("On phantoms", "supported", ["deep beats shallow"]),
+        ("On real radiographs", "supported", []),
+        ("On real radiographs", "contradicted", ["deep beats shallow"]),
     ):
         tab.get_by_role("combobox", name=name, exact=True).select_option(chosen)
         assert left(tab) == there

@@ -68,7 +68,8 @@ def test_statistics_page_escapes_markup(monkeypatch, tmp_path):
         record = records.Record(
             **dict.fromkeys(("name", "tier", "data", "weights", "device", "finished", "digest"), text),
             chapter="demo",
-            **dict.fromkeys(("parameters", "folders", "versions", "results", "claims"), {}),
+            **dict.fromkeys(("parameters", "folders", "versions", "results", "experiments", "quantities", "rules"), {}),
+            format=2,
             real=False,
             seconds=3,
             peak_memory_mb=None,
@@ -111,6 +112,7 @@ def record(tmp_path, monkeypatch):
     raw = json.loads(source.read_text(encoding="utf-8"))
     path = tmp_path / source.parent.name / source.name
     path.parent.mkdir()
+    path.with_suffix(".csv").write_bytes(source.with_suffix(".csv").read_bytes())
 
     def changed(**changes):
         path.write_text(json.dumps(raw | changes), encoding="utf-8")
@@ -140,8 +142,13 @@ def interval(value, low, high):
         (interval(float("nan"), 0, 1), "NaN is no number"),
         (interval(0.5, 0, float("inf")), "Infinity is no number"),
         ({"results": {"score": {"value": 1, "harm": 2}}}, "lack a value or an interval"),
-        ({"claims": {"p1-title": {"value": 1, "low": 2, "high": 3}}}, "p1-title has an interval that is upside down"),
-        ({"claims": {"p1-title": {"value": True, "low": 0, "high": 3}}}, "a value or a bound that is no number"),
+        (
+            {"quantities": {"heat": {"value": True, "resamples": []}}},
+            "heat has a value or a resample that is no number",
+        ),
+        ({"quantities": {"heat": {"value": 1, "resamples": 2}}}, "quantities lack a value or resamples: heat"),
+        ({"experiments": {"depth": {"unit": "day"}}}, "depth does not say what it repeats"),
+        ({"experiments": {"depth": {"unit": "draw", "overlap": "wide"}}}, "depth has a fact that cannot be"),
         ({"results": {"<b>": {"value": 1}}}, "could be markup"),
         ({"parameters": {"a": ["{{ harm }}"]}}, "could be markup"),
         ({"data": "phantom children"}, "it says that its data is real"),

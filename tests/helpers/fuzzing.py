@@ -255,7 +255,8 @@ def _make_record(folder: Path) -> None:
 
     source = sorted((ROOT / "book" / "records").glob("*/*.json"))[0]
     (folder / "release" / source.parent.name).mkdir(parents=True)
-    shutil.copy(source, folder / "release" / source.parent.name / source.name)
+    for file in (source, source.with_suffix(".csv")):
+        shutil.copy(file, folder / "release" / source.parent.name / file.name)
 
 
 def _read_record(place: Path):
@@ -263,7 +264,7 @@ def _read_record(place: Path):
 
     path = next(place.rglob("*.json"))
     record = records.read_record(path)
-    return record, record.words, record.title, record.evidence, [record.value(name) for name in record.results]
+    return record, record.words, record.title, record.measured, [record.value(name) for name in record.results]
 
 
 def _make_manifest(folder: Path) -> None:

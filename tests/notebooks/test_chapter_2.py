@@ -10,16 +10,24 @@ from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 from torchvision import models
 
+from pneumo_utils.claims.judging import differences
 from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.claims.rules import rule_of
 from pneumo_utils.data.readers import kermany
 from pneumo_utils.models.create import trunk
 from pneumo_utils.phantom import writers
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.measurements import read_scores, to_measured
 from pneumo_utils.study.run import run
 
 CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
 TINY = OF_THE_BOOK["2"]
 SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "DenseNet201") for scenario in (1, 2)]
+WAITING = {  # for experiments that the chapter does not have yet; of a training of two epochs none is late
+    *("p2-quick-saturation", "p2-imbalance-overfits", "p2-dropout", "p2-large-models-overfit", "p2-threshold-high"),
+    *("p2-depth-explains", "p2-random-weights", "p2-vgg-underfits", "p2-resnet-stable", "p2-augmentation-penalty"),
+    *("p2-resnet-bump", "p2-drop-before"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -37,26 +45,15 @@ def test_table_has_six_networks_and_baselines(executed):
     assert html_of(notebook, "table-1-code").count("<table") == 3
 
 
-def test_claims_of_the_chapter_are_in_the_ledger(executed):
-    ledger, claims = load_ledger(), executed[0]["claims"]
-    assert all(ledger[name].paper == 2 and ledger[name].kind in ("metric", "ordering") for name in claims)
-    assert {
-        "p2-vgg-better",
-        "p2-gain-order",
-        "p2-vgg-best",
-        "p2-random-weights",
-        "p2-augmentation-penalty",
-        "p2-densenet-erratic",
-        "p2-densenet-smooth",
-        "p2-densenet-slow",
-        "p2-vgg-curves-alike",
-        "p2-vgg-descent",
-        "p2-threshold-low",
-        "p2-threshold-high",
-        "p2-threshold-matters",
-        "p2-vgg-s1-accuracy",
-        "p2-den-s2-f1",
-    } <= set(claims)
+def test_rules_find_the_scores_that_they_compare(executed):
+    measured = to_measured(executed[0], read_scores(run(CHAPTER, TINY).folder / "scores.csv"))
+    for claim in load_ledger().claims:
+        if claim.paper != 2 or not claim.rule or claim.id in WAITING:
+            continue
+        if "variant" in claim.rule:
+            assert measured.has(*(claim.rule[field] for field in ("experiment", "variant", "metric"))), claim.id
+        else:
+            assert all(np.isfinite(found.value) for *_, found in differences(rule_of(claim), measured)), claim.id
 
 
 def test_every_figure_of_the_paper_is_reproduced(executed):

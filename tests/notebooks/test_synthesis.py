@@ -99,7 +99,7 @@ def test_tables_have_baselines(executed):
         results["results"]["best, AUROC: the best of all by the mean of all draws"]["value"]
         >= results["results"]["best, AUROC: the best of all, chosen on the other draws"]["value"] - 0.2
     )
-    assert not results["claims"] and "RuntimeWarning" not in str(notebook)
+    assert not results["experiments"] and "RuntimeWarning" not in str(notebook)
 
 
 def test_figures_have_alt_text(executed):

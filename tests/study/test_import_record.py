@@ -22,7 +22,7 @@ FINISH = (
     "run.describe_inputs(data=f'tables in {nih_tables}', weights='none')\nrun.result('rows', 7.0, 5.0, 9.0, "
     "baseline=6.0, "
     "note=f'of {nih_tables}')\n"
-    "run.claim('p1-best-f1', 0.1, 0.05, 0.15)\nrun.finish()"
+    "run.scores('depth', {'deep': [0.5, 0.6]}, 'f1')\nrun.finish()"
 )
 
 
@@ -77,7 +77,7 @@ def test_imported_run_becomes_a_record_without_paths(brought, pneumo, tmp_path, 
         and record.data == "tables in tables"
         and record.results["rows"]["note"] == "of tables"
     )
-    assert record.value("rows") == (7.0, 5.0, 9.0) and record.claims["p1-best-f1"]["low"] == 0.05
+    assert record.value("rows") == (7.0, 5.0, 9.0) and record.measured.values["depth", "deep", "f1"] == {0: 0.5, 1: 0.6}
     assert "private" not in text and str(tmp_path.parent) not in text
     assert record.folders == {
         "nih_tables": {
@@ -112,10 +112,7 @@ def a_trial(manifest, results):
         (lambda m, r: (m["parameters"].update(bootstrap=5), r["parameters"].update(bootstrap=5)), "bootstrap lies in"),
         (lambda m, r: r["parameters"].update(seed=4), "manifest.json and results.json differ in parameters"),
         (lambda m, r: r.update(real=True), "manifest.json and results.json differ in real"),
-        (
-            lambda m, r: r["claims"].update({"p9-none": r["claims"]["p1-best-f1"]}),
-            "claims that the ledger has not: p9-none",
-        ),
+        (lambda m, r: r.update(format=1), "an older version and has no table of scores"),
         (
             lambda m, r: r["results"]["rows"].update(note="see /srv/hospital/private/list.csv"),
             "A path of this machine, /srv/hospital/private/list.csv",

@@ -3,19 +3,23 @@
 import json
 import os
 import re
+import subprocess
 
+import numpy as np
 import pytest
 from chapter_runs import results_of
 
-from pneumo_utils.claims.ledger import load_ledger, merge_evidence
-from pneumo_utils.claims.verdicts import rerun_verdicts, verdict_table
+from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.claims.rules import rule_of
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
+from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.make_record import record_chapter
+from pneumo_utils.study.make_record import record_chapter, record_settings
+from pneumo_utils.study.measurements import load_predictions, save_predictions
 from pneumo_utils.study.run import run
-from pneumo_utils.study.run_status import chapter_status, completed_manifest
+from pneumo_utils.study.run_status import chapter_status, completed_manifest, read_run
 
 PARAMETERS = """\
 seed: int = 0  # [0, 100] seed of all that is random
@@ -27,7 +31,8 @@ max_steps: int = 0  # [0, 1000] batches, for a trial; 0: all
 WORK = (
     "def piece(n):\n    return n * seed\n\nvalue = run.cached_result('piece', piece, n=draws)\n"
     "run.result('f1', 0.5 + value / 100, 0.4, 0.9, baseline=0.3, note=f'weights {weights} and data "
-    "{data_root}')\nrun.claim('p1-best-f1', 0.1, 0.05, 0.15)"
+    "{data_root}')\nrun.scores('depth', {'deep': [0.5, 0.6, 0.7], 'shallow': [0.4] * 3}, 'f1', n=20)"
+    "\nrun.quantity('heat', 0.1, [0.05, 0.1, 0.15], n=9)"
 )
 FINISH = "run.describe_inputs(data=f'{data_root or \"nothing\"}', weights=weights, real=bool(data_root))\nrun.finish()"
 
@@ -58,7 +63,12 @@ def test_record_command_runs_and_writes(chapter, kept, pneumo, runs):
         assert record[key] == manifest[key], key
     assert record["versions"] == manifest["depends_on"]["versions"]
     assert record["results"]["f1"]["value"] == pytest.approx(0.5 + 7 * 3 / 100)
-    assert record["claims"] == {"p1-best-f1": {"value": 0.1, "low": 0.05, "high": 0.15}}
+    assert record["quantities"]["heat"] == {"value": 0.1, "resamples": [0.05, 0.1, 0.15], "section": "", "n": 9}
+    assert (kept / "demo" / "long.csv").read_text().splitlines()[:2] == [
+        "experiment,variant,draw,seed,fold,metric,value,n",
+        "depth,deep,0,3,,f1,0.5,20",
+    ]
+    assert record["rules"]["p1-title"] == rule_of(load_ledger()["p1-title"]).digest
     before = (kept / "demo" / "long.json").read_bytes()
     assert (
         "from the run that was there"
@@ -68,18 +78,14 @@ def test_record_command_runs_and_writes(chapter, kept, pneumo, runs):
 
 
 SURVEY = """
-from pneumo_utils.evaluation.comparison import paired_difference
 run.mean_results("depth", {"shallow": [0.2, 0.4, 0.6], "deep": [0.5 + seed / 100] * 3}, "of a well")
 run.mean_results("loss", {"all": [2.0, 4.0]}, max_value=float("inf"))
-better, unclear = paired_difference([0.2, 0.3, 0.4]), paired_difference([0.1, 0.3], [0.4, 0.2])
-display(run.judge({"p1-best-f1": better, "p1-worst": unclear}))
 display(run.paper_claims(["p1-best-f1", "p1-worst", "p4-test-accuracy", "p5-yolo-images-predicted"]))
 """
 
 
-def test_page_shows_surveys_and_verdicts_of_records(chapter, kept):
+def test_page_shows_surveys_of_records(chapter, kept):
     made = chapter(SURVEY, "run.compare_with_records('depth', 'breadth')")
-    assert set(results_of(run(made, {}).folder)["claims"]) == {"p1-best-f1", "p1-worst"}
     record_chapter(made, "deeper-well", {"seed": 9})
     folder = run(made, {}).folder
     results = results_of(folder)["results"]
@@ -92,7 +98,6 @@ def test_page_shows_surveys_and_verdicts_of_records(chapter, kept):
     page = (folder / "notebook.ipynb").read_text()
     assert "on record, deeper well" in page and "0.590" in page  # 0.5 + 9 / 100
     assert "**Breadth**" in page and "on no record" in page
-    assert "+0.300 (" in page and ">yes<" in page and ">no<" in page
     assert all(
         f"<td>{text}</td>" in page
         for text in (
@@ -115,14 +120,12 @@ def test_chapter_reads_its_records(chapter, kept):
     with pytest.raises(StudyError, match="no result 'ff1'; did you mean 'f1'"):
         record.value("ff1")
     shows = chapter(
-        "[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\nrun.claim('p1-worst', "
-        "1.0, 0.5, 1.5)\n"
-        "first, second = run.evidence()\nrun.result('spoke', f\"{[*first['claims']]} {second['record']} "
-        "{[*second['claims']]}\")"
+        "[long] = run.recorded.values()\nrun.result('again', *long.value('f1'))\n"
+        "run.result('spoke', f\"{long.measured.record}: {long.measured.values['depth', 'deep', 'f1']}\")"
     )
     results = results_of(run(shows, {}).folder)["results"]
     assert results["again"] == {"value": pytest.approx(0.71), "low": 0.4, "high": 0.9}
-    assert results["spoke"] == {"value": "['p1-worst'] long ['p1-best-f1']"}
+    assert results["spoke"] == {"value": "long: {0: 0.5, 1: 0.6, 2: 0.7}"}
 
 
 def test_records_hold_no_local_path(chapter, kept, tmp_path):
@@ -207,7 +210,7 @@ def test_new_record_makes_only_its_page_stale(chapter, kept, runs, capsys):
         (lambda text: text.replace('"weights"', '"weigths"', 1), "does not hold what a record holds"),
         (lambda text: text.replace('"real": false', '"real": "no"'), "real cannot be what stands there"),
         (lambda text: text.replace('"name": "long"', '"name": "short"'), "calls itself demo/short"),
-        (lambda text: text.replace('"low": 0.05,', ""), "claims lack a value or an interval: p1-best-f1"),
+        (lambda text: text.replace('"resamples"', '"again"'), "quantities lack a value or resamples: heat"),
         (
             lambda text: text.replace('"results": {', '"results": {"empty": {},'),
             "results lack a value or an interval: empty",
@@ -240,59 +243,96 @@ def test_run_statistics_list_records(chapter, kept):
     assert record.device in row and record.finished[:10] in row
 
 
-def ran(low, high, real=False, tier="pocket", **more):
-    return {
-        "chapter": "demo",
-        "real": real,
-        "tier": tier,
-        "claims": {"p1-best-f1": {"value": (low + high) / 2, "low": low, "high": high}},
-    } | more
+def test_record_without_its_scores_or_of_an_older_format_is_refused(chapter, kept):
+    path, _ = record_chapter(chapter(), "long", {})
+    scores = path.with_suffix(".csv").read_text()
+    for harm in (
+        scores.replace("metric", "score"),
+        scores.replace("0.5", "half"),
+        scores + "width,deep,0,,,f1,0.5,20\n",
+    ):
+        path.with_suffix(".csv").write_text(harm)
+        with pytest.raises(StudyError, match="records/demo/long"):
+            records.read_records("demo")
+    path.with_suffix(".csv").unlink()
+    with pytest.raises(StudyError, match="table of scores"):
+        records.read_records("demo")
+    path.write_text(path.read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(StudyError, match="older format.*Make it again with `pneumo record demo long`"):
+        records.read_records("demo")
 
 
-FRESH, LONG, REAL = (
-    ran(-0.1, 0.3),
-    ran(0.05, 0.15, record="long", finished="2026-01-02"),
-    ran(-0.2, -0.1, real=True, record="children", finished="2026-01-03"),
-)
-CLAIM = load_ledger()["p1-best-f1"]  # an ordering
+def test_run_of_an_older_format_is_refused(chapter, kept):
+    folder = run(chapter(), {}).folder
+    (folder / "results.json").write_text((folder / "results.json").read_text().replace('"format": 2', '"format": 1'))
+    with pytest.raises(StudyError, match="older version.*Make it again with `pneumo run demo`"):
+        read_run(folder)
 
 
-def test_phantom_and_real_evidence_have_separate_verdicts():
-    verdicts = rerun_verdicts(CLAIM, merge_evidence([FRESH, REAL]))
-    assert (verdicts["phantom"], verdicts["real"]) == ("not reproduced", "not reproduced")
-    assert (
-        "does not show: difference +0.1" in verdicts["because"]
-        and "the other way round: difference -0.15" in verdicts["because"]
-    )
-    assert verdicts["because"].endswith("on real data at pocket settings. Kept record: children.")
-    assert rerun_verdicts(CLAIM, merge_evidence([])) == {
-        "phantom": "not tested",
-        "real": "not tested",
-        "because": "No run has reported on it.",
+def test_record_of_the_book_has_settings_that_were_committed_before(chapter, kept, monkeypatch, tmp_path):
+    """In a repository; without one, or with a folder of one's own, nothing is fixed."""
+    made = chapter()
+    settings = made.path.parent / "params" / "records" / "demo" / "long.yml"
+    settings.parent.mkdir(parents=True)
+    settings.write_text("draws: 7\n")
+    path, _ = record_chapter(made, "long", {"seed": 2})
+    assert read_json(path)["parameters"]["draws"] == 7 and read_json(path)["parameters"]["seed"] == 2
+
+    def git(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words],
+            cwd=made.path.parent,
+            check=True,
+            capture_output=True,
+        )
+
+    git("init")
+    with pytest.raises(StudyError, match="commit .*long.yml first"):
+        record_settings(made, "long", {}, fixed=True)
+    git("add", "params")
+    git("commit", "-m", "settings")
+    assert record_settings(made, "long", {"data_root": str(tmp_path)}, fixed=True) == {"draws": 7}
+    with pytest.raises(StudyError, match="seed cannot be changed with the command"):
+        record_settings(made, "long", {"seed": 3}, fixed=True)
+    settings.write_text("draws: 8\n")
+    with pytest.raises(StudyError, match="commit .*long.yml first"):
+        record_settings(made, "long", {}, fixed=True)
+    with pytest.raises(StudyError, match="write them to .*other.yml"):
+        record_settings(made, "other", {}, fixed=True)
+
+
+def test_every_committed_record_has_committed_settings():
+    for place in (records.ROOT / "book" / "records").iterdir():
+        if place.is_dir():
+            chapter = Chapter(records.ROOT / "notebooks" / f"{place.name}.ipynb")
+            for record in records.read_records(place.name).values():
+                fixed = record_settings(chapter, record.name, {}, fixed=False)
+                assert {name: record.parameters[name] for name in fixed} == fixed, (place.name, record.name)
+
+
+def test_predictions_of_an_experiment_are_saved_and_loaded(tmp_path):
+    random = np.random.default_rng(0)
+
+    def predicted(images):
+        return Predictions(
+            [f"{i}.png" for i in range(images)],
+            [""] * images,
+            random.integers(0, 2, images),
+            random.random(images),
+            ["no", "yes"],
+        )
+
+    told = {("deep", 0): predicted(5), ("shallow", 0): predicted(5), ("deep, wide / long", 1): predicted(7)}
+    path = tmp_path / "predictions" / "depth.npz"
+    save_predictions(path, told)
+    save_predictions(path, {("late", 2): (late := predicted(4))})
+    loaded = load_predictions(path)
+    assert {name: each.digest for name, each in loaded.items()} == {
+        name: each.digest for name, each in (told | {("late", 2): late}).items()
     }
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
-def test_evidence_precedence_paper_settings_record_run(order):
-    runs = [FRESH, LONG, ran(0.01, 0.02, record="longer", finished="2026-02-01"), ran(-0.3, -0.2, tier="paper")]
-
-    def heard(*which):
-        return merge_evidence([runs[index] for index in order if index in which])["phantom"]["p1-best-f1"]
-
-    assert heard(0)["record"] == "" and heard(0, 1)["record"] == "long" and heard(0, 1, 2)["record"] == "longer"
-    assert heard(0, 1, 2, 3)["high"] == -0.2
-
-
-def test_verdict_table_covers_runs_and_records():
-    ledger = load_ledger()
-    table = verdict_table(ledger, ["p1-best-f1", "p1-best-f1-score", "p1-best-f1"], merge_evidence([FRESH, LONG, REAL]))
-    assert list(table) == ["claim", "printed", "on paper", "phantom", "real", "because"]
-    assert table["claim"].tolist() == [CLAIM.says, ledger["p1-best-f1-score"].says, CLAIM.says]
-    assert table["phantom"].tolist() == ["reproduced", "not tested", "reproduced"]
-    assert table["real"].tolist() == ["not reproduced", "not tested", "not reproduced"]
-    assert table["printed"][1] == "0.868" and table["on paper"][1] == "consistent"
-    assert table["because"][0] == rerun_verdicts(CLAIM, merge_evidence([FRESH, LONG, REAL]))["because"]
-    assert "Kept record: long." in table["because"][0] and "Kept record: children." in table["because"][0]
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(StudyError, match="Make the run again"):
+        load_predictions(path)
 
 
 def test_committed_records_are_complete():
@@ -311,7 +351,7 @@ def test_chapter_shows_records_and_verdicts(chapter, kept, pneumo):
         "run.save_table('shown', [shown.data, verdicts.data])",
     )
     shown, verdicts = read_json(run(chapter(*work), {}).folder / "shown.json")
-    assert "`pneumo record demo NAME -p ...` makes one" in shown and 'id="tab-verdicts"' in verdicts
+    assert "`pneumo record demo NAME` makes one" in shown and 'id="tab-verdicts"' in verdicts
     assert pneumo("record", chapter(*work).path, "long", "-p", "draws", 7).returncode == 0
     shown, _ = read_json(run(chapter(*work), {}).folder / "shown.json")
     record, data, weights, settings, made = re.findall("<td>(.*?)</td>", shown)
