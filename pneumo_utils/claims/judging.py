@@ -165,7 +165,7 @@ def apply_rule(rule: Rule, measured: Measured) -> Verdict:
         unit="resamples of patients" if rule.paired_by == "resamples" else f"{rule.paired_by}s",
         images=min(images, default=math.nan),
         p=min(1.0, parts * p_values[deciding]) if word == CONTRADICTED else p_values[deciding],
-        small_but_real=word == EQUIVALENT and (low > 0 or high < 0) and -margin < inner[0] and inner[1] < margin,
+        small_but_real=bool(word == EQUIVALENT and (low > 0 or high < 0) and -margin < inner[0] and inner[1] < margin),
         section=section,
     )
 

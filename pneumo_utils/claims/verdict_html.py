@@ -99,13 +99,13 @@ def claims_overview_html(rows: list[dict]) -> str:
 
 def _reruns(row: dict) -> str:
     """Format a claim's rule, and for each kind of data the verdict, its reason, and other verdicts that differ."""
-    if not any(row[f"{kind} evidence"]["chapter"] for kind in DATA_KINDS):
-        return verdict_html(row["real"]) + f"<p>{escape_markup(row['real evidence']['because'])}</p>"
     text = ""
     if row["asks"]:
         text += (
             f"<p><em>{escape_markup(row['asks'])}</em> <small>Matters from {escape_markup(row['margin'])}.</small></p>"
         )
+    if not any(row[f"{kind} evidence"]["chapter"] for kind in DATA_KINDS):
+        return text + verdict_html(row["real"]) + f"<p>{escape_markup(row['real evidence']['because'])}</p>"
     for kind in DATA_KINDS:
         found = row[f"{kind} evidence"]
         text += (

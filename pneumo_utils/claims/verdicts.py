@@ -75,6 +75,8 @@ def correct_for_many(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:
 def verdict_table(ledger: Ledger, ids: Sequence[str], sources: Sequence[Measured]) -> pd.DataFrame:
     """Tabulate the verdicts on some claims, a row for each claim and a column for each run or record.
 
+    Records that have measured nothing for these claims are left out.
+
     ledger: the ledger of all papers.
     ids: the ids of the claims.
     sources: what this run has measured, then its records.
@@ -87,6 +89,8 @@ def verdict_table(ledger: Ledger, ids: Sequence[str], sources: Sequence[Measured
     }
     for source in sources:
         verdicts = correct_for_many({claim.id: judge(claim, source) for claim in claims})
+        if source.record and all(verdict.reason == NOT_MEASURED for verdict in verdicts.values()):
+            continue
         name = f"record {source.record.replace('-', ' ')}" if source.record else "this run"
         table[f"{name}, {source.kind} data"] = [short_verdict(verdicts[claim.id]) for claim in claims]
     return pd.DataFrame(table)
@@ -97,6 +101,8 @@ def short_verdict(verdict: Verdict) -> str:
 
     verdict: the verdict of a run.
     """
+    if verdict.reason == NOT_MEASURED:
+        return "not measured"
     if not verdict.tested:
         return f"{verdict.verdict}: {verdict.reason}"
     remarks = [

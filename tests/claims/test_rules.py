@@ -1,6 +1,8 @@
 """Every rule of the ledger on made-up score tables: silent where nothing is to be found, and it sees what is there."""
 
+import json
 import zlib
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -306,6 +308,7 @@ def test_verdict_has_everything_that_it_rests_on():
         "01_demo",
         "depth",
     )
+    assert json.loads(json.dumps(asdict(verdict)))["small_but_real"] is False
     assert verdict.exploratory == "" and "3 seeds, 200 test images each; data: phantoms" in verdict.because
 
 
