@@ -240,11 +240,15 @@ def unmet_need(rule: Rule, measured: Measured, found: list[Difference]) -> str:
     facts = [measured.experiments[name] for name in sorted(rule.experiments) if name in measured.experiments]
     if other := [each["unit"] for each in facts if each["unit"] != rule.paired_by]:
         return f"this run repeats by {other[0]}, and the rule pairs by {rule.paired_by}"
-    for need, words in (("passes", "passes over the training images"), ("training_images", "training images")):
+    for need, words in (
+        ("passes", "passes over the training images"),
+        ("steps", "training steps"),
+        ("training_images", "training images"),
+    ):
         if need in needs and facts:
             there = min(each.get(need, 0) for each in facts)
             if there < needs[need]:
-                return f"{there:.4g} {words}, and the rule needs {needs[need]:,}"
+                return f"{there:,.5g} {words}, and the rule needs {needs[need]:,}"
     if "images" in needs:
         there = min((size for part in rule.parts if not math.isnan(size := _images(part, measured))), default=0)
         if there < needs["images"]:

@@ -16,7 +16,7 @@ from pneumo_utils.common.files import json_digest, read_yaml
 
 RELATIONS = {">": BETTER, "<": BETTER, "~": ALIKE, ">=": AT_LEAST, "<=": AT_LEAST}
 COMPARISON = re.compile(r"(.+?) (>=|<=|>|<|~) (.+)")
-NEEDS = ("learned", "runs", "images", "passes", "training_images", "data", "weights", "tier")
+NEEDS = ("learned", "runs", "images", "passes", "steps", "training_images", "data", "weights", "tier")
 
 
 @dataclass(frozen=True)

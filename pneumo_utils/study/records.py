@@ -234,7 +234,7 @@ def _quantity_fault(entry, name: str) -> str:
 def _experiment_fault(entry, name: str) -> str:
     if not isinstance(entry, dict) or entry.get("unit") not in UNITS:
         return f"the experiment {name} does not say what it repeats"
-    numbers = [entry.get(fact, 0) for fact in ("overlap", "passes", "training_images")]
+    numbers = [entry.get(fact, 0) for fact in ("overlap", "passes", "steps", "training_images")]
     names = entry.get("baselines", [])
     if not (all(map(_is_number, numbers)) and isinstance(names, list) and all(isinstance(each, str) for each in names)):
         return f"the experiment {name} has a fact that cannot be what stands there"

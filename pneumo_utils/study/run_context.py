@@ -187,8 +187,8 @@ class Run:
         n: the number of images behind a score, where no predictions tell it.
         baselines: the variants that use no network.
         overlap: number of test images over number of training images, if the repetitions are overlapping splits.
-        facts: what a rule may ask for: `passes` over the training images, `training_images`, `learned_by` (the metric
-            in which a network has to beat its baseline, AUROC by default).
+        facts: what a rule may ask for: `passes` over the training images, `steps`, `training_images`, `learned_by` (the
+            metric in which a network has to beat its baseline, AUROC by default).
         """
         from pneumo_utils.evaluation.predictions import Predictions
         from pneumo_utils.evaluation.scores import metric_values

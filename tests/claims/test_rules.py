@@ -75,7 +75,7 @@ def furnish(rule: Rule, values: dict, quantities: dict, overlap: float = 0.0) ->
     """Give a run all that a rule needs before it may speak."""
     needs = rule.needs
     experiments = {
-        name: {"unit": rule.paired_by, "overlap": overlap, "passes": 1e6, "training_images": 1e9}
+        name: {"unit": rule.paired_by, "overlap": overlap, "passes": 1e6, "steps": 1e9, "training_images": 1e9}
         for name in rule.experiments
     }
     if "learned" in needs:
