@@ -10,11 +10,9 @@ import numpy as np
 from pneumo_utils.claims import special_rules
 from pneumo_utils.claims.decision import (
     CONTRADICTED,
-    DIFFERS,
     EQUIVALENCE_LEVEL,
     EQUIVALENT,
     LEVEL,
-    MATCHES,
     NOT_TESTED,
     POWER,
     SUPPORTED,
@@ -65,17 +63,13 @@ class Verdict:
         return self.verdict != NOT_TESTED
 
     @property
-    def source(self) -> str:
-        """Name the run or record that it comes from."""
-        return f"record {self.record}" if self.record else "this run"
-
-    @property
     def because(self) -> str:
         """Explain the verdict in one or two sentences with the numbers that decide."""
         if not self.tested:
             return f"{self.reason[:1].upper()}{self.reason[1:]}."
-        if self.verdict in (MATCHES, DIFFERS):
-            return f"{self.reason} Data: {self.data}; weights: {self.weights}; {self.settings}."
+        origin = f"data: {self.data}; weights: {self.weights}; {describe_settings(self.tier)}."
+        if math.isnan(self.margin):  # a printed score
+            return f"{self.reason} D{origin[1:]}"
         deciding = f"{self.reason}: difference" if self.reason else "Difference"
         holm = {None: "", True: " It survives Holm's correction.", False: " It does not survive Holm's correction."}
         images = "" if math.isnan(self.images) else f", {self.images:.0f} test images each"
@@ -84,15 +78,18 @@ class Verdict:
             f"and this run could see {self.detectable:.2g}."
             + (" Real, but smaller than what matters." if self.small_but_real else "")
             + (holm[self.survives] if self.verdict in (SUPPORTED, CONTRADICTED) else "")
-            + f" {self.runs} {self.unit}{images}; data: {self.data}; weights: {self.weights}; {self.settings}."
+            + f" {self.runs} {self.unit}{images}; {origin}"
             + (f" Exploratory: {self.exploratory}." if self.exploratory else "")
         )
 
-    @property
-    def settings(self) -> str:
-        """Describe the run's settings in a few words; all changes would hide the numbers."""
-        tier, _, changes = self.tier.partition(", with ")
-        return f"{tier} settings" + ", some changed" * bool(changes)
+
+def describe_settings(tier: str) -> str:
+    """Describe a run's settings in a few words; the list of all changes would hide the numbers of a verdict.
+
+    tier: the settings, as a run stores them.
+    """
+    name, _, changes = tier.partition(", with ")
+    return f"{name} settings" + ", some changed" * bool(changes)
 
 
 def judge(claim: Claim, measured: Measured | None) -> Verdict:
@@ -198,8 +195,8 @@ def differences(rule: Rule, measured: Measured) -> list[tuple[str, str, Differen
 
 def _difference(part: Part, measured: Measured) -> Difference:
     if part.experiment:
-        overlap = measured.experiments[part.experiment].get("overlap", 0.0)
-        return Difference.from_runs(measured.paired(part.experiment, part.first, part.second, part.metric), overlap)
+        paired = measured.paired(part.experiment, part.first, part.second, part.metric)
+        return Difference.from_runs(paired, measured.overlap(part.experiment))
     value, resamples = 0.0, np.zeros(1)
     for operand, sign in ((part.first, 1), (part.second, -1)):
         if isinstance(operand, float):
@@ -262,7 +259,7 @@ def learned(experiment: str, rule: Rule, measured: Measured) -> str:
     It does if the one-sided 95 % confidence limit of the paired difference lies above 0.
 
     experiment: the experiment that has the scores of the networks and of the baselines.
-    rule: the rule; if none of its variants is in the experiment, all networks there are asked.
+    rule: the rule; if it compares no network of the experiment, the best of all its networks is taken.
     measured: the measurements of the run.
     """
     if experiment not in measured.experiments:
@@ -282,8 +279,10 @@ def learned(experiment: str, rule: Rule, measured: Measured) -> str:
         return sum(scores) / len(scores)
 
     network, baseline = max(networks, key=mean), max(baselines, key=mean)
-    gain = Difference.from_runs(measured.paired(experiment, network, baseline, metric), facts.get("overlap", 0.0))
-    if gain.defined and gain.interval(EQUIVALENCE_LEVEL)[0] > 0:
+    gain = Difference.from_runs(measured.paired(experiment, network, baseline, metric), measured.overlap(experiment))
+    if not gain.defined:
+        return f"too few repetitions of {network} and {baseline} to compare the network with its baseline"
+    if gain.interval(EQUIVALENCE_LEVEL)[0] > 0:
         return ""
     low, high = gain.interval(LEVEL)
     return (
@@ -306,11 +305,10 @@ def _judge_printed(claim: Claim, measured: Measured) -> Verdict:
         value, low, high = prediction_interval(scores, -math.inf, math.inf)
     ours = f"ours {value:.4g}" + ("" if math.isnan(low) else f" ({low:.4g} to {high:.4g})")
     if not measured.real or measured.tier != "paper":
-        settings = Verdict(NOT_TESTED, tier=measured.tier).settings
         return Verdict(
             NOT_TESTED,
             f"only a run on real radiographs at the paper's settings can judge a printed score; {ours} on "
-            f"{measured.kind} data at {settings}",
+            f"{measured.kind} data at {describe_settings(measured.tier)}",
             value,
             low,
             high,

@@ -57,6 +57,13 @@ class Measured:
         """
         return (experiment, variant, metric) in self.values
 
+    def overlap(self, experiment: str) -> float:
+        """Return the number of test images over that of training images; 0 if repetitions are independent.
+
+        experiment: the name of the experiment.
+        """
+        return self.experiments[experiment].get("overlap", 0.0)
+
     def paired(self, experiment: str, first: str | float, second: str | float, metric: str) -> np.ndarray:
         """Return the differences between two variants, one for each repetition that both have.
 

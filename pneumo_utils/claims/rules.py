@@ -6,7 +6,6 @@ import math
 import re
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from pathlib import Path
 
 from pneumo_utils.claims import special_rules
 from pneumo_utils.claims.decision import ALIKE, AT_LEAST, BETTER
@@ -76,12 +75,9 @@ class Rule:
 
 
 @cache
-def read_margins(folder: Path = LEDGER_FOLDER) -> dict[str, Margin]:
-    """Read the smallest difference that matters in each metric; one for the whole book.
-
-    folder: where `margins.yml` is.
-    """
-    return {name: Margin(**entry) for name, entry in read_yaml(folder / "margins.yml").items()}
+def read_margins() -> dict[str, Margin]:
+    """Read the smallest difference that matters in each metric; one for the whole book."""
+    return {name: Margin(**entry) for name, entry in read_yaml(LEDGER_FOLDER / "margins.yml").items()}
 
 
 def rule_of(claim: Claim) -> Rule | None:

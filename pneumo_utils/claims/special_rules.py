@@ -59,8 +59,6 @@ def spread_above(measured: Measured, experiment: str, variant: str, metric: str,
     scores = np.array(list(measured.values[experiment, variant, metric].values()), dtype=float)
     n = scores.size
     deviation = float(scores.std(ddof=1)) if n > 1 else np.nan
-    if n < 2:
-        return [("", BETTER, Difference(np.nan, np.nan, n - 1, n))]
     # a sample from the distribution of the deviation that the data leave possible
     quantiles = stats.chi2.ppf((np.arange(2000) + 0.5) / 2000, n - 1)
     possible = deviation * np.sqrt((n - 1) / quantiles) - limit
@@ -96,9 +94,9 @@ def largest_range(
         choosing, measuring = scores[:, 1::2].mean(axis=1), scores[:, ::2]
         return measuring[choosing.argmax()] - measuring[choosing.argmin()]
 
-    largest = ranges(metric)
+    largest, overlap = ranges(metric), measured.overlap(experiment)
     return [
-        (f"range of {metric} above that of {other}", BETTER, Difference.from_runs(largest - ranges(other)))
+        (f"range of {metric} above that of {other}", BETTER, Difference.from_runs(largest - ranges(other), overlap))
         for other in others
     ]
 
@@ -116,7 +114,9 @@ def any_differs(measured: Measured, experiment: str, reference: str, variants: l
     metric: the metric.
     """
     found = {
-        variant: Difference.from_runs(measured.paired(experiment, variant, reference, metric))
+        variant: Difference.from_runs(
+            measured.paired(experiment, variant, reference, metric), measured.overlap(experiment)
+        )
         for variant in variants
         if measured.has(experiment, variant, metric)
     }
@@ -156,7 +156,11 @@ def best_model(
         return measuring[choosing.argmax()]
 
     return [
-        (f"{best} above {other}, {metric}", BETTER, Difference.from_runs(chosen(best) - chosen(other)))
+        (
+            f"{best} above {other}, {metric}",
+            BETTER,
+            Difference.from_runs(chosen(best) - chosen(other), measured.overlap(experiment)),
+        )
         for other in models
         if other != best
     ]

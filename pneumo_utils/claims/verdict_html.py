@@ -170,7 +170,7 @@ def rerun_verdict_link(row: dict, kind: str, notebook_folder: str) -> str:
 LEGEND = {
     "supported": "the difference that the claim is about is there, and large enough to matter",
     "contradicted": "the difference is the other way round, and large enough to matter; a claim that two things are "
-    "alike: they differ by more than the margin; a printed score: *differs*",
+    "alike: they differ by more than the margin",
     "no difference that matters": "any difference is smaller than the smallest one that matters",
     "inconclusive": "the interval is too wide to say any of these",
     "not tested": "nothing was run that may speak: no rule, no run, or a run that lacks what the rule needs",
@@ -180,8 +180,7 @@ LEGEND = {
 def legend_html() -> str:
     """Format what the verdicts of reruns mean, as a list."""
     entries = "".join(
-        f"<div>{verdict_html(word)} <span>{escape_markup(text.replace('*', ''))}</span></div>"
-        for word, text in LEGEND.items()
+        f"<div>{verdict_html(word)} <span>{escape_markup(text)}</span></div>" for word, text in LEGEND.items()
     )
     return f'<div class="pneumo-scoreboard legend">{entries}</div>'
 

@@ -109,10 +109,10 @@ def save_predictions(path: Path, predictions: dict[tuple[str, int], Predictions]
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    for (variant, repetition), told in predictions.items():
-        fields = told.arrays()
-        arrays[f"{repetition}/{told.question}/{variant}"] = fields.pop("probabilities")
-        arrays |= {f"test set/{told.question}/{name}": np.asarray(value) for name, value in fields.items()}
+    for (variant, repetition), predicted in predictions.items():
+        fields = predicted.arrays()
+        arrays[f"{repetition}/{predicted.question}/{variant}"] = fields.pop("probabilities")
+        arrays |= {f"test set/{predicted.question}/{name}": np.asarray(value) for name, value in fields.items()}
     data = io.BytesIO()
     np.savez_compressed(data, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -108,7 +108,7 @@ def test_detectable_difference_is_found_as_often_as_it_says():
 
 
 def test_p_values_agree_with_verdicts():
-    """A claim is supported only if its p-value is below .05, whatever the relation."""
+    """A claim is supported only if its p-value is below .05, for each of the three relations."""
     random = np.random.default_rng(2)
     for _ in range(300):
         found = Difference.from_runs(random.normal(random.normal(0, 0.03), random.uniform(0.002, 0.06), 6))

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from example_rule import RULE as EXAMPLE
 from scipy import stats
 
 from pneumo_utils.claims.decision import (
@@ -263,14 +264,7 @@ def claimed(rule: dict, **more) -> Claim:
     return Claim(**{"id": "c", "where": "", "says": "", "kind": "ordering", "judge": "measured", "rule": rule} | more)
 
 
-RULE = {
-    "asks": "Is the deep network more accurate than the shallow one?",
-    "experiment": "depth",
-    "metric": "accuracy",
-    "compare": ["deep > shallow"],
-    "paired_by": "seed",
-    "needs": {"learned": "depth"},
-}
+RULE = EXAMPLE | {"needs": {"learned": "depth"}}
 
 
 def measured(deep, shallow, baseline=0.5, **more) -> Measured:
@@ -388,7 +382,9 @@ def test_printed_scores_need_real_data_and_the_papers_settings():
     real = {"real": True, "tier": "paper"}
     assert judge(claim, measured(ours, [0.8] * 3, **real)).verdict == "matches"
     assert judge(claim, measured([0.94, 0.95, 0.951], [0.8] * 3, **real)).verdict == "differs"
-    assert judge(claim, measured([0.5, 0.95, 0.7], [0.8] * 3, **real)).verdict == "inconclusive"
+    wide = judge(claim, measured([0.5, 0.95, 0.7], [0.8] * 3, **real))
+    assert wide.verdict == "inconclusive" and wide.because.startswith("Printed 85, ours 71.67 (")
+    assert "nan" not in wide.because
 
 
 def test_parts_are_read_in_both_directions():

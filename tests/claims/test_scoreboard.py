@@ -8,6 +8,7 @@ from html import unescape
 import matplotlib
 import pytest
 from chapter_runs import ROOT, shown
+from example_rule import RULE
 from saved_figures import legible
 
 from notebooks.scoreboard_figures import verdict_bars
@@ -37,13 +38,6 @@ FIRST = (
     claimed("b", "again", where=SECTIONS[1], value=16, judge="same_value", args={"as_in": "a"}),
     claimed("c", "once more", value=32, kind="count", judge="same_value", args={"as_in": "a"}),
 )
-RULE = {
-    "asks": "Is the deep network more accurate than the shallow one?",
-    "experiment": "depth",
-    "metric": "accuracy",
-    "compare": ["deep > shallow"],
-    "paired_by": "seed",
-}
 SCORE = {"experiment": "depth", "variant": "deep", "metric": "accuracy"}
 SECOND = (
     claimed("d", "deep beats shallow", 2, kind="ordering", judge="measured", rule=RULE),
@@ -105,7 +99,7 @@ def test_scoreboard_of_a_small_ledger_by_hand(board):
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (1, 3, 0, 2)])
 def test_paper_settings_count_first_then_the_latest_record(order):
-    """Whatever their order, and whatever their intervals; those that differ stand beside it."""
+    """In any order of the runs, and with any width of their intervals."""
     sources = [
         source(0.0),
         source(0.2, record="long", finished="2026-01-02"),
@@ -116,8 +110,8 @@ def test_paper_settings_count_first_then_the_latest_record(order):
     def heard(*which):
         return rerun_verdicts(SECOND[0], [sources[index] for index in order if index in which])["phantom"]
 
-    assert [verdict.source for verdict in heard(0)] == ["this run"]
-    assert [verdict.source for verdict in heard(0, 1, 2)] == ["record longer", "record long", "this run"]
+    assert [verdict.record for verdict in heard(0)] == [""]
+    assert [verdict.record for verdict in heard(0, 1, 2)] == ["longer", "long", ""]
     assert [verdict.verdict for verdict in heard(0, 1, 2, 3)] == [
         "inconclusive",
         "contradicted",

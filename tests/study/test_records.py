@@ -322,13 +322,13 @@ def test_predictions_of_an_experiment_are_saved_and_loaded(tmp_path):
             ["no", "yes"],
         )
 
-    told = {("deep", 0): predicted(5), ("shallow", 0): predicted(5), ("deep, wide / long", 1): predicted(7)}
+    predictions = {("deep", 0): predicted(5), ("shallow", 0): predicted(5), ("deep, wide / long", 1): predicted(7)}
     path = tmp_path / "predictions" / "depth.npz"
-    save_predictions(path, told)
+    save_predictions(path, predictions)
     save_predictions(path, {("late", 2): (late := predicted(4))})
     loaded = load_predictions(path)
     assert {name: each.digest for name, each in loaded.items()} == {
-        name: each.digest for name, each in (told | {("late", 2): late}).items()
+        name: each.digest for name, each in (predictions | {("late", 2): late}).items()
     }
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(StudyError, match="Make the run again"):
