@@ -32,7 +32,10 @@ def record_chapter(chapter: Chapter, name: str, overrides: dict, cell_limit: int
     overrides: parameters by name, which go before those of the file.
     cell_limit: the seconds that one cell may take.
     """
+    _check_name(name)
     own_folder = bool(os.environ.get("PNEUMO_RECORDS"))
+    if not own_folder:
+        repository_dir()  # raises an error outside the repository, where records are stored
     overrides = record_settings(chapter, name, overrides, fixed=not own_folder) | overrides
     values = resolve_parameters(chapter, overrides)
     path = record_path(chapter, name, values)
@@ -75,24 +78,26 @@ def record_settings(chapter: Chapter, name: str, overrides: dict, fixed: bool) -
     return settings
 
 
-def record_path(chapter: Chapter, name: str, values: dict) -> Path:
-    """Return the path of a record; raise a StudyError for an invalid name, a trial run or a folder without access.
-
-    chapter: the chapter.
-    name: the name of the record.
-    values: the value of each parameter by name.
-    """
+def _check_name(name: str) -> None:
+    """Raise a StudyError unless a record's name is a plain word."""
     if not RECORD_NAME.fullmatch(name):
         raise StudyError(
             f"A record is called by a plain word of lower-case letters, digits and hyphens, such as long or "
             f"real-children, not {name!r}."
         )
+
+
+def record_path(chapter: Chapter, name: str, values: dict) -> Path:
+    """Return the path of a record; raise a StudyError for a trial run or a folder without access.
+
+    chapter: the chapter.
+    name: the name of the record.
+    values: the value of each parameter by name.
+    """
     if values.get("max_steps"):
         raise StudyError(
             f"max_steps = {values['max_steps']} makes a trial of a few steps, and a trial is no record. Leave it at 0."
         )
-    if not os.environ.get("PNEUMO_RECORDS"):
-        repository_dir()  # raises an error outside the repository, where records are stored
     path = records.records_folder(chapter.name) / f"{name}.json"
     _check_writable(path.parent)
     return path
@@ -242,7 +247,9 @@ def import_record(folder: Path, name: str) -> Path:
                 f"{chapter.name} comes nearest."
             )
         paths = _check_run(chapter, manifest, results, folder)
+        _check_name(name)
         if not os.environ.get("PNEUMO_RECORDS"):
+            repository_dir()
             _check_fixed_settings(chapter, name, manifest["parameters"], paths)
         path = record_path(chapter, name, manifest["parameters"])
         folders = {parameter: {"digest": digest} for parameter, digest in manifest["depends_on"]["data"].items()}

@@ -1,16 +1,21 @@
 """Write and read what a run has measured: `scores.csv` beside its results.json, or beside its record."""
 
+from __future__ import annotations
+
 import csv
 import io
 import zipfile
 from pathlib import Path, PureWindowsPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from pneumo_utils.claims.measured import SCORE_COLUMNS, Measured, collect_scores
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import write_atomically
-from pneumo_utils.evaluation.predictions import Predictions
+
+if TYPE_CHECKING:
+    from pneumo_utils.evaluation.predictions import Predictions
 
 RESULTS_FORMAT = 2  # of results.json and of records; 1 had ready-made verdicts in place of scores
 
@@ -124,6 +129,8 @@ def load_predictions(path: Path) -> dict[tuple[str, int], Predictions]:
 
     path: a file in the folder `predictions` of a run.
     """
+    from pneumo_utils.evaluation.predictions import Predictions
+
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {tuple(name.split("/", 2)): file[name] for name in file.files}

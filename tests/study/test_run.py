@@ -250,9 +250,7 @@ def test_parallel_runs_are_independent(small, pneumo, runs, tmp_path):
 
 def test_dependency_digest_follows_imports_and_read_files():
     result = digest_dependencies({"pneumo_utils.claims"})
-    assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/claims/verdicts.py"} <= set(
-        result
-    )
+    assert {"pneumo_utils/__init__.py", "pneumo_utils/claims/ledger.py", "pneumo_utils/common/files.py"} <= set(result)
     assert any(path.startswith("pneumo_utils/claims/papers/") for path in result)
     assert "pneumo_utils/cli.py" not in result
     assert imported_modules("def f():\n    from pneumo_utils.claims import ledger\n%matplotlib inline") == {
