@@ -53,14 +53,13 @@ def feasible_matrices(
         "88.90%"]}`.
     truncated: whether further digits were dropped instead of rounded.
     """
-    tp, fp = np.ogrid[: positives + 1, : negatives + 1]
-    fits = np.ones((positives + 1, negatives + 1), dtype=bool)
-    for name, texts in printed.items():
+    tp, fp = (cells.ravel() for cells in np.mgrid[: positives + 1, : negatives + 1])
+    for name, texts in printed.items():  # each metric is computed for the matrices that fit all metrics before it
         values = confusion_metric(name, tp, positives - tp, fp, negatives - fp)
-        for low, high in (rounding_interval(text, truncated) for text in _as_list(texts)):
-            fits &= (values >= low - EPSILON) & (values <= high + EPSILON)
-    tp_fit, fp_fit = np.nonzero(fits)
-    return pd.DataFrame({"TP": tp_fit, "FN": positives - tp_fit, "FP": fp_fit, "TN": negatives - fp_fit})
+        intervals = [rounding_interval(text, truncated) for text in _as_list(texts)]
+        fits = np.all([(values >= low - EPSILON) & (values <= high + EPSILON) for low, high in intervals], axis=0)
+        tp, fp = tp[fits], fp[fits]
+    return pd.DataFrame({"TP": tp, "FN": positives - tp, "FP": fp, "TN": negatives - fp})
 
 
 def nearest_matrix(positives: int, negatives: int, printed: Mapping[str, str | Sequence[str]]) -> pd.Series:

@@ -8,7 +8,7 @@ import pandas as pd
 from pneumo_utils.claims.checks.registry import CHECKS
 from pneumo_utils.claims.decision import INCONCLUSIVE, LEVEL, holm
 from pneumo_utils.claims.judging import NOT_MEASURED, Verdict, judge
-from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, CheckResult, Claim, Ledger, LedgerError
+from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, CheckResult, Claim, Ledger, LedgerError, load_ledger
 from pneumo_utils.claims.measured import Measured
 from pneumo_utils.claims.rules import rule_of
 
@@ -30,6 +30,17 @@ def check_on_paper(claim: Claim, ledger: Ledger) -> CheckResult:
     ledger: the ledger, in which the check looks up other claims.
     """
     return find_check(claim)(claim, ledger, **claim.args)
+
+
+def check_all_on_paper(ledger: Ledger | None = None) -> dict[str, dict[str, str]]:
+    """Check all claims of a ledger on paper; return the verdict and its reason by claim id.
+
+    A notebook can cache the result: it depends on the ledger alone, not on any run.
+
+    ledger: the ledger; None for the book's.
+    """
+    ledger = ledger or load_ledger()
+    return {claim.id: asdict(check_on_paper(claim, ledger)) for claim in ledger.claims}
 
 
 def rerun_verdicts(claim: Claim, sources: Sequence[Measured]) -> dict[str, list[Verdict]]:
@@ -120,7 +131,9 @@ def short_verdict(verdict: Verdict) -> str:
     )
 
 
-def scoreboard(ledger: Ledger, sources: Sequence[Measured] = ()) -> pd.DataFrame:
+def scoreboard(
+    ledger: Ledger, sources: Sequence[Measured] = (), on_paper: dict[str, dict[str, str]] | None = None
+) -> pd.DataFrame:
     """Tabulate the verdicts on all claims, one row per claim: on paper, on phantoms and on real radiographs.
 
     For each kind of data it has the verdict, all numbers behind it (`phantom evidence`), and the verdicts of other
@@ -128,7 +141,9 @@ def scoreboard(ledger: Ledger, sources: Sequence[Measured] = ()) -> pd.DataFrame
 
     ledger: the ledger of all papers.
     sources: what runs and kept records have measured.
+    on_paper: the result of `check_all_on_paper`; None to compute it.
     """
+    on_paper = on_paper or check_all_on_paper(ledger)
     by_claim = {claim.id: rerun_verdicts(claim, sources) for claim in ledger.claims}
     for paper in ledger.papers:
         for kind in DATA_KINDS:
@@ -139,7 +154,6 @@ def scoreboard(ledger: Ledger, sources: Sequence[Measured] = ()) -> pd.DataFrame
                 by_claim[name][kind][0] = verdict
     rows = []
     for claim in ledger.claims:
-        on_paper = check_on_paper(claim, ledger)
         rule = rule_of(claim)
         row = {
             "paper": claim.paper,
@@ -149,8 +163,8 @@ def scoreboard(ledger: Ledger, sources: Sequence[Measured] = ()) -> pd.DataFrame
             "kind": claim.kind,
             "comparative": claim.comparative,
             "printed": claim.printed or claim.value,
-            "on paper": on_paper.verdict,
-            "because": on_paper.because,
+            "on paper": on_paper[claim.id]["verdict"],
+            "because": on_paper[claim.id]["because"],
             "asks": rule.asks if rule else "",
             "margin": f"{rule.margin.value:g}: {rule.margin.because}" if rule else "",
         }

@@ -50,13 +50,13 @@ def imported_modules(source: str, location: str = "a cell") -> frozenset[str]:
 
 @cache
 def _imported(source: str) -> frozenset[str]:
-    names, tree = set(), ast.parse(MAGIC.sub("", source))
-    for node in ast.walk(tree):
+    names, nodes = set(), list(ast.walk(ast.parse(MAGIC.sub("", source))))
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    names |= {public_modules()[name] for name in _public_names_in(tree)}
+    names |= {public_modules()[name] for name in _public_names_in(nodes)}
     return frozenset(name for name in names if is_own_module(name) and module_file(name))
 
 
@@ -72,17 +72,20 @@ def public_modules() -> dict[str, str]:
     }
 
 
-def _public_names_in(tree: ast.Module) -> set[str]:
-    """Return the public names that code imports or takes as attributes; all of them, if it hands the package on."""
+def _public_names_in(nodes: list[ast.AST]) -> set[str]:
+    """Return the public names that code imports or takes as attributes; all of them, if it hands the package on.
+
+    nodes: all nodes of the code's syntax tree.
+    """
     names, attributes, uses = set(), [], 0
     packages = {
         alias.asname or alias.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.Import)
         for alias in node.names
         if alias.name == PACKAGE
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in packages:
