@@ -8,6 +8,7 @@ from IPython.display import HTML
 from pneumo_utils.claims.decision import COMPARISON_VERDICTS, DIFFERS, MATCHES
 from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS
 from pneumo_utils.common.markup import escape_markup
+from pneumo_utils.common.run_paths import notebook_page
 from pneumo_utils.plots.tables import format_claim
 
 RERUN_VERDICTS = (*COMPARISON_VERDICTS, MATCHES, DIFFERS)
@@ -42,7 +43,7 @@ def scoreboard_html(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
         f"<td "
         f'data-is="Paper">{escape_markup(row["paper"])}, {escape_markup(row["kind"])}</td>'
         + _cell("on paper", verdict_link(row["on paper"], f"../{paper_page_path(row['paper'])}.html#{row['id']}"))
-        + "".join(_cell(kind, rerun_verdict(row, kind, "")) for kind in ("phantom", "real"))
+        + "".join(_cell(kind, rerun_verdict(row, kind)) for kind in ("phantom", "real"))
         + "</tr>"
         for row in rows
     ]
@@ -87,7 +88,7 @@ def claims_overview_html(rows: list[dict]) -> str:
         f'<tr><td data-is="Claim">{escape_markup(row["says"])} '
         f"<small>(paper {escape_markup(row['paper'])})</small></td>"
         + _cell("on paper", verdict_link(row["on paper"], f"../{paper_page_path(row['paper'])}.html#{row['id']}"))
-        + "".join(_cell(kind, rerun_verdict_link(row, kind, "../notebooks/")) for kind in ("phantom", "real"))
+        + "".join(_cell(kind, rerun_verdict_link(row, kind)) for kind in ("phantom", "real"))
         + "</tr>"
         for row in rows
     ]
@@ -109,8 +110,7 @@ def _reruns(row: dict) -> str:
     for kind in DATA_KINDS:
         found = row[f"{kind} evidence"]
         text += (
-            f"<div>{VERDICT_COLUMNS[kind][0]}: {rerun_verdict(row, kind, '../notebooks/')}</div>"
-            f"<p>{escape_markup(found['because'])}</p>"
+            f"<div>{VERDICT_COLUMNS[kind][0]}: {rerun_verdict(row, kind)}</div><p>{escape_markup(found['because'])}</p>"
         )
         for other in row[f"{kind} others"]:
             text += f"<p>{escape_markup(_source(other))} says otherwise: {escape_markup(other['short'])}.</p>"
@@ -122,17 +122,16 @@ def _source(evidence: dict) -> str:
     return f"Record {evidence['record']}" if evidence["record"] else "The run behind the page"
 
 
-def rerun_verdict(row: dict, kind: str, notebook_folder: str) -> str:
+def rerun_verdict(row: dict, kind: str) -> str:
     """Format the verdict of reruns, with links to the chapter that tested the claim and to the record, if there is one.
 
     Marks say where the verdict is not the whole story: another run or record says otherwise, or the rule was not fixed
-    before the run.
+    before the run. The links fit a page in a folder of the book, such as `book` or `notebooks`.
 
     row: a row of the scoreboard's table.
     kind: the kind of data, "phantom" or "real".
-    notebook_folder: the folder of the notebooks, relative to the page; empty for a page in that folder.
     """
-    found, folder = row[f"{kind} evidence"], "" if notebook_folder else "../book/"
+    found = row[f"{kind} evidence"]
     marks = [
         text
         for text, shown in (
@@ -143,9 +142,9 @@ def rerun_verdict(row: dict, kind: str, notebook_folder: str) -> str:
         if shown
     ]
     return (
-        rerun_verdict_link(row, kind, notebook_folder)
+        rerun_verdict_link(row, kind)
         + (
-            f' <small><a href="{folder}run_statistics.html#kept-records">record {escape_markup(found["record"])}</a>'
+            f' <small><a href="../book/run_statistics.html#kept-records">record {escape_markup(found["record"])}</a>'
             "</small>"
             if found["record"]
             else ""
@@ -154,17 +153,16 @@ def rerun_verdict(row: dict, kind: str, notebook_folder: str) -> str:
     )
 
 
-def rerun_verdict_link(row: dict, kind: str, notebook_folder: str) -> str:
+def rerun_verdict_link(row: dict, kind: str) -> str:
     """Format the verdict of reruns as a link to the section that measured, or as text if nothing was measured.
 
     row: a row of the scoreboard's table.
     kind: the kind of data, "phantom" or "real".
-    notebook_folder: the folder of the notebooks, relative to the page; empty for a page in that folder.
     """
     found = row[f"{kind} evidence"]
     if not found["chapter"] or not found["section"]:
         return verdict_html(row[kind])
-    return verdict_link(row[kind], f"{notebook_folder}{found['chapter']}.html#{found['section']}")
+    return verdict_link(row[kind], f"../{notebook_page(found['chapter'])}.html#{found['section']}")
 
 
 LEGEND = {

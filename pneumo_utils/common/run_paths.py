@@ -5,6 +5,7 @@ the package is installed.
 """
 
 import os
+import re
 from pathlib import Path
 
 from filelock import FileLock
@@ -37,9 +38,25 @@ def repository_dir(root: Path = ROOT) -> Path:
     return root
 
 
+def notebook_page(name: str) -> str:
+    """Return the page of a notebook in the book, as a path without suffix; further experiments have numbers with an f.
+
+    name: the name of the notebook, such as "01_surgical_finetuning" or "01f_further_experiments".
+    """
+    return f"notebooks/further/{name}" if re.match(r"\d+f_", name) else f"notebooks/{name}"
+
+
 def runs_dir() -> Path:
     """Return the folder of all runs; by default it also holds the data that the package makes."""
     return Path(os.environ.get("PNEUMO_RUNS") or (ROOT if in_repository() else Path.cwd()) / "runs")
+
+
+def kept_dir(chapter: str) -> Path:
+    """Return the folder of a chapter's cached results; the further experiments on a paper share its chapter's.
+
+    chapter: the name of the chapter.
+    """
+    return runs_dir() / "kept" / re.sub(r"^(\d+)f?_.*", r"\1", chapter)
 
 
 def build_dir() -> Path:

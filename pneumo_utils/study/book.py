@@ -233,7 +233,7 @@ def _resolve_references(prose: dict[Path, bytes], notebooks: dict[Chapter, dict]
         path: resolve(content.decode("utf-8"), path.as_posix()) if path.suffix == ".md" else content
         for path, content in prose.items()
     } | {
-        Path("notebooks") / f"{chapter.name}.ipynb": json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        Path(f"{chapter.page}.ipynb"): json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         for chapter, notebook in notebooks.items()
     }
 

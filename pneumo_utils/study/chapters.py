@@ -7,9 +7,10 @@ from pathlib import Path
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, read_yaml
-from pneumo_utils.common.run_paths import repository_dir
+from pneumo_utils.common.run_paths import notebook_page, repository_dir
 from pneumo_utils.common.suggest import did_you_mean
 
+FURTHER = "further"  # the folder of further experiments, beside the chapters
 LABEL_PATTERN = re.compile(r"(?m)^\(([\w-]+)\)=$")  # a MyST label, `(label)=`, on a line of its own
 
 
@@ -26,9 +27,22 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """Return the number, "1" for 01_surgical_finetuning or "5b" for 05b_nih_detector; "" for an appendix."""
+        """Return the number, "1" for 01_surgical_finetuning or "5b" for 05b_nih_detector; "" for an appendix.
+
+        The page of further experiments on paper 1, 01f_further_experiments, has the number "1f".
+        """
         first = self.name.split("_")[0]
         return first.lstrip("0") if first[:1].isdigit() else ""
+
+    @property
+    def notebooks_dir(self) -> Path:
+        """Return the folder of all notebooks and their parameter files; `further` is a folder in it."""
+        return self.path.parent.parent if self.path.parent.name == FURTHER else self.path.parent
+
+    @property
+    def page(self) -> str:
+        """Return the path of the chapter's page in the book, without suffix."""
+        return notebook_page(self.name)
 
     @property
     def label_prefix(self) -> str:

@@ -153,7 +153,7 @@ def lab_requirements(chapters: list[Chapter]) -> str:
         memory, disk = timings.get("peak_memory_mb"), timings.get("disk_mb")
         rows.append(
             [
-                f"[{re.split('[:,]', chapter.title)[0]}](../notebooks/{chapter.name}.ipynb)",
+                f"[{re.split('[:,]', chapter.title)[0]}](../{chapter.page}.ipynb)",
                 approximate_duration(timings.get("seconds")),
                 approximate_duration(timings.get("seconds_again")),
                 f"{memory / 1000:.1f} GB" if memory else "not measured",

@@ -52,7 +52,7 @@ def record_settings(chapter: Chapter, name: str, overrides: dict, fixed: bool) -
     overrides: the parameters that were given with the command.
     fixed: whether the file has to be committed, and to have all settings but folders and files of data.
     """
-    path = chapter.path.parent / "params" / "records" / chapter.name / f"{name}.yml"
+    path = chapter.notebooks_dir / "params" / "records" / chapter.name / f"{name}.yml"
     shown = os.path.relpath(path)
     if not path.exists():
         if not fixed:

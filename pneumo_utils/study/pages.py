@@ -3,6 +3,7 @@
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
 from pneumo_utils.common.markup import code_markup, escape_markup
+from pneumo_utils.common.run_paths import notebook_page
 from pneumo_utils.evaluation.scores import format_ci
 from pneumo_utils.plots.style import format_percent
 from pneumo_utils.study import records
@@ -90,7 +91,7 @@ def _records_section(kept_records: list[Record], manifests: list[dict]) -> list[
 
 
 def _chapter_link(manifest: dict) -> str:
-    return f"[{escape_markup(manifest['title'])}](../notebooks/{manifest['chapter']}.ipynb)"
+    return f"[{escape_markup(manifest['title'])}](../{notebook_page(manifest['chapter'])}.ipynb)"
 
 
 def _run_times_section(manifests: list[dict]) -> list[str]:
@@ -322,7 +323,7 @@ def baseline_table(results_by_chapter: dict[Chapter, dict]) -> str:
         real = records.read_records(chapter.name).get(REAL_RECORD)
         rows.append(
             [
-                f"[{chapter.number or 'across'}](../notebooks/{chapter.name}.ipynb)",
+                f"[{chapter.number or 'across'}](../{chapter.page}.ipynb)",
                 metric,
                 *(_format_result(results, name) for name in names),
                 *(_format_result(real.results if real else {}, name) for name in names),

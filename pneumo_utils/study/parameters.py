@@ -244,7 +244,7 @@ def tier(chapter: Chapter, values: dict) -> str:
     """
     known = chapter_parameters(chapter)
     settings = {name: value for name, value in values.items() if not known[name].path_kind}
-    paper = chapter.path.parent / "params" / "paper" / f"{chapter.name}.yml"
+    paper = chapter.notebooks_dir / "params" / "paper" / f"{chapter.name}.yml"
     if paper.exists():
         paper_values = {name: parameter.default for name, parameter in known.items()} | read_parameters_file(paper)
         if all(paper_values[name] == value for name, value in settings.items()):

@@ -117,7 +117,7 @@ def _settings_file(chapter: Chapter, tier: str) -> Path:
 
     tier: "trial" or "paper".
     """
-    return chapter.path.parent / "params" / tier / f"{chapter.name}.yml"
+    return chapter.notebooks_dir / "params" / tier / f"{chapter.name}.yml"
 
 
 def _below_root(path: Path) -> str:

@@ -340,9 +340,7 @@ class Run:
         make: a function that returns numbers, texts, lists, dictionaries, arrays, tensors or data frames.
         arguments: the keyword arguments of the function.
         """
-        return result_cache.cached_result(
-            run_paths.runs_dir() / "kept" / self.chapter, name, make, arguments, self._data
-        )
+        return result_cache.cached_result(run_paths.kept_dir(self.chapter), name, make, arguments, self._data)
 
     def cached_results(self, make, calls: dict[str, dict], prepare=None) -> dict:
         """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
@@ -351,7 +349,7 @@ class Run:
         calls: by name, the keyword arguments of one call.
         prepare: called once before any uncached call, for data that the parallel processes then share.
         """
-        return cached_results(run_paths.runs_dir() / "kept" / self.chapter, make, calls, self._data, prepare)
+        return cached_results(run_paths.kept_dir(self.chapter), make, calls, self._data, prepare)
 
     @property
     def recorded(self) -> dict[str, records.Record]:
@@ -431,7 +429,7 @@ class Run:
         return source.section_label(get_ipython().user_ns["In"][-1]) if source.path.exists() else ""
 
     def _notebook(self) -> Chapter:
-        return Chapter(ROOT / "notebooks" / f"{self.chapter}.ipynb")
+        return Chapter(ROOT / f"{run_paths.notebook_page(self.chapter)}.ipynb")
 
     def finish(self) -> None:
         """Write results.json and print a summary; a run without this file counts as unfinished.

@@ -169,7 +169,7 @@ def test_paper_page_lists_claims_in_order(board):
     other = pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
     assert (
         'href="../notebooks/02_demo.html#depth"' in other
-        and 'href="run_statistics.html#kept-records"' in other
+        and 'href="../book/run_statistics.html#kept-records"' in other
         and "Difference +0.2 (+0.175 to +0.225)" in unescape(other)
         and RULE["asks"] in unescape(other)
     )
