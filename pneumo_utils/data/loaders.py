@@ -173,6 +173,9 @@ class BytesToFloats(Transform):
         return x if x.dim() == 4 else x[:, None].expand(-1, self.channels, -1, -1)
 
 
+VALID_BATCH = 64  # images per batch of the validation part, which needs no gradients
+
+
 def dataloaders(
     cohort: Cohort,
     size: int,
@@ -190,7 +193,7 @@ def dataloaders(
 
     cohort: the images, split.
     size: height and width of the images in pixels.
-    batch_size: images per batch.
+    batch_size: training images per batch; validation images come in larger batches, of up to 64.
     flip: whether training images are flipped at random.
     channels: the number of channels of the network's input.
     stats: mean and standard deviation of each channel to normalise with.
@@ -214,6 +217,8 @@ def dataloaders(
         raise StudyError(
             f"The training part of {cohort.name} has one image: batch norm cannot learn from it. Take more images."
         )
+    n_valid_batches = -(-len(valid) // max(batch_size, VALID_BATCH))
+    valid_size = max(batch_size, -(-len(valid) // n_valid_batches))  # batches of equal size, as far as that goes
     pair = [
         _loader(
             rows,
@@ -228,7 +233,7 @@ def dataloaders(
             seed,
             device,
         ),
-        _loader(rows, valid, size, batch_size, 1, channels, stats, batch_tfms, False, seed, device),
+        _loader(rows, valid, size, valid_size, 1, channels, stats, batch_tfms, False, seed, device),
     ]
     loaders = DataLoaders(*pair, device=pair[0].device)
     loaders.vocab, loaders.c = cohort.classes, len(cohort.classes)

@@ -119,3 +119,66 @@ def max_under_null(
         maxima.append(deviation * random.standard_normal((resamples, number)).max(axis=1))
     highest = np.max(maxima, axis=0)
     return float(np.median(highest)), *percentile_interval(highest, level)
+
+
+CROSSED = ("children drawn", "adult network", "children x adult network", "training seed", "test half", "rest")
+
+
+def crossed_components(scores: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> dict[str, tuple]:
+    """Estimate how much each source adds to the standard deviation of a score, in a crossed and balanced design.
+
+    Each of some draws of children was used with each of some networks trained on adults. Each such pair was trained
+    with several seeds of its own, and each training was tested on the same parts of the test images. The components
+    are those of a mixed model with random effects of the sources in `CROSSED`, estimated from the mean squares of an
+    analysis of variance. Intervals are generalised confidence intervals (Weerahandi 1993): each mean square is replaced
+    by draws from its distribution given the data, with normal effects. Negative components count as 0.
+
+    scores: shape (children drawn, adult networks, seeds, test parts), with at least two of each.
+    resamples: the number of draws behind the intervals.
+    seed: seed of these draws.
+
+    Return by source its standard deviation and the array of its draws.
+    """
+    scores = np.asarray(scores, dtype=float)
+    if scores.ndim != 4 or min(scores.shape) < 2:
+        raise StudyError(
+            "A crossed design needs two or more draws of children, adult networks, seeds and test parts; these are "
+            f"{' x '.join(map(str, scores.shape))}."
+        )
+    drawn, adults, seeds, halves = scores.shape
+    mean, by_pair = scores.mean(), scores.mean((2, 3))
+    effect_drawn, effect_adults = by_pair.mean(1) - mean, by_pair.mean(0) - mean
+    effect_halves = scores.mean((0, 1, 2)) - mean
+    pair = by_pair - mean - effect_drawn[:, None] - effect_adults
+    training = scores.mean(3) - by_pair[:, :, None]
+    rest = scores - scores.mean(3, keepdims=True) - effect_halves
+    # of each source: the squares of its effects, how many scores an effect is the mean of, and degrees of freedom
+    table = {
+        "children drawn": (effect_drawn, adults * seeds * halves, drawn - 1),
+        "adult network": (effect_adults, drawn * seeds * halves, adults - 1),
+        "children x adult network": (pair, seeds * halves, (drawn - 1) * (adults - 1)),
+        "training seed": (training, halves, drawn * adults * (seeds - 1)),
+        "test half": (effect_halves, drawn * adults * seeds, halves - 1),
+        "rest": (rest, 1, (drawn * adults * seeds - 1) * (halves - 1)),
+    }
+    random = np.random.default_rng(seed)
+    squares = {name: count * (effect**2).sum() for name, (effect, count, _) in table.items()}
+    # the first value is the estimate itself, and the others are the draws
+    mean_squares = {
+        name: squares[name] / np.append(freedom, random.chisquare(freedom, resamples))
+        for name, (_, _, freedom) in table.items()
+    }
+    below = {  # the source whose mean square has all of this one's expectation but the component itself
+        "children drawn": "children x adult network",
+        "adult network": "children x adult network",
+        "children x adult network": "training seed",
+        "training seed": "rest",
+        "test half": "rest",
+        "rest": None,
+    }
+    result = {}
+    for name, (_, count, _) in table.items():
+        lower = mean_squares[below[name]] if below[name] else 0.0
+        deviations = np.sqrt(np.maximum(0.0, (mean_squares[name] - lower) / count))
+        result[name] = float(deviations[0]), deviations[1:]
+    return result

@@ -201,6 +201,23 @@ def parameter_groups(chain: Chain) -> list[list[nn.Parameter]]:
     return [weights for weights in by_block if weights]
 
 
+def batch_norm_weights(chain: Chain) -> set[nn.Parameter]:
+    """Return the weights and biases of all batch-norm layers.
+
+    chain: the network.
+    """
+    return {weight for layer in chain.modules() if is_batch_norm(layer) for weight in layer.parameters(recurse=False)}
+
+
+def weight_tensors(chain: Chain) -> list[list[nn.Parameter]]:
+    """List each trainable weight tensor as a group of its own, without those of batch norm; for `AutoRGN`.
+
+    chain: the network.
+    """
+    without = batch_norm_weights(chain)
+    return [[weight] for weight in chain.parameters() if weight.requires_grad and weight not in without]
+
+
 def require_trainable(chain: Chain) -> Chain:
     """Return the network; raise `StudyError` if all its weights are frozen.
 

@@ -54,6 +54,7 @@ def learner(
     precision: str = AUTO,
     memory_format: str = AUTO,
     every_class: bool = True,
+    splitter: Callable = parameter_groups,
 ) -> Learner:
     """Build fastai's Learner for a network, with this package's callbacks.
 
@@ -77,6 +78,7 @@ def learner(
     precision: number format of the computation: "auto", "float32" or "bfloat16".
     memory_format: memory layout of images and maps: "auto", "contiguous" or "channels_last".
     every_class: whether data in which a class has no training image is refused.
+    splitter: fastai's splitter, which groups the weights that are trained; by default one group for each block.
 
     >>> learn = pu.learner(dls, model, optimizer=pu.adam(1e-4), max_steps=10)
     >>> type(learn)
@@ -101,7 +103,7 @@ def learner(
         loss_func=loss,
         opt_func=optimizer,
         lr=getattr(optimizer, "lr", 1e-3),
-        splitter=parameter_groups,
+        splitter=splitter,
         metrics=metrics,
         train_bn=False,
         wd_bn_bias=True,

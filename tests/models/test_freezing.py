@@ -25,8 +25,10 @@ from pneumo_utils.models.freezing import (
     set_trainable,
     trainable_paths,
     trainable_table,
+    weight_tensors,
 )
 from pneumo_utils.models.registry import trunk_names
+from pneumo_utils.training.optimizers import adam
 
 torch.set_num_threads(1)
 
@@ -449,6 +451,7 @@ def test_relative_gradient_norms_by_hand():
         "four": nn.Linear(1, 1),
     }
     chain = Chain(blocks, TrunkInfo("hand", "pocket", (0,), (1,), channels=1, cam_layer="one"))
+    chain.four.requires_grad_(False)
     for path, weight, gradient in [
         ("one.weight", [[3.0, 0.0]], [[0.0, 1.0]]),
         ("one.bias", [4.0], [2.0]),
@@ -459,10 +462,49 @@ def test_relative_gradient_norms_by_hand():
     ]:
         place = chain.get_parameter(path)
         place.data, place.grad = torch.tensor(weight), torch.tensor(gradient)
-    norms = relative_gradient_norms(chain)
-    assert norms == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2}), (
-        "no gradient, no entry; no norm's own weights beside others"
+    # no norm's own weights beside others
+    by_block = relative_gradient_norms(chain, parameter_groups(chain))
+    assert by_block == pytest.approx({"one": 5**0.5 / 5, "two": 3.0, "three": 0.2})
+    # as the authors' code: each tensor by itself, and none of batch norm
+    by_tensor = relative_gradient_norms(chain, weight_tensors(chain))
+    assert by_tensor == pytest.approx({"one.weight": 1 / 3, "one.bias": 0.5, "two": 3.0})
+
+
+def test_published_auto_rgn_by_hand():
+    """Two epochs of two weights without a bias: rates, steps of Adam and the new start of each epoch, worked out.
+
+    For logits (ax, bx) and class 0 at x = 1, the gradient of cross-entropy is (p - 1, 1 - p) with p = sigmoid(a - b).
+    The two relative norms are (1 - p) / |a| and (1 - p) / |b|; their ratio is |b| / |a|, whatever p is. The first step
+    of Adam is the rate times the sign of the gradient, and each epoch has one step.
+    """
+
+    class Pair(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = nn.Parameter(torch.tensor([0.5])), nn.Parameter(torch.tensor([2.0]))
+
+        def forward(self, x):
+            return torch.cat([x * self.a, x * self.b], dim=1)
+
+    chain = Chain({"pair": Pair()}, TrunkInfo("hand", "pocket", (0,), (1,), channels=1, cam_layer="pair"))
+    data = TfmdDL([(torch.ones(1), torch.tensor(0))] * 4, bs=4, num_workers=0, device="cpu")
+    callback = AutoRGN()
+    made = Learner(
+        DataLoaders(data, data, device="cpu"),
+        chain,
+        loss_func=nn.CrossEntropyLoss(),
+        opt_func=adam(0.1),
+        lr=0.1,
+        splitter=weight_tensors,
+        cbs=[callback],
     )
+    made.remove_cb(fastai.callback.progress.ProgressCallback)
+    made.logger = noop
+    made.fit(2)
+    a, b = 0.5 + 0.1, 2.0 - 0.1 * 0.25  # the rate of b is .5 / 2 of that of a
+    assert callback.history.iloc[0].tolist() == pytest.approx([1.0, 0.25])
+    assert callback.history.iloc[1].tolist() == pytest.approx([1.0, a / b], rel=1e-4)
+    assert [float(chain.pair.a), float(chain.pair.b)] == pytest.approx([a + 0.1, b - 0.1 * a / b], rel=1e-4)
 
 
 def test_auto_rgn_with_one_block_equals_plain_training():

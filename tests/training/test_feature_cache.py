@@ -482,8 +482,8 @@ def test_only_missing_images_are_computed(cohort, store):
     assert plan_cache(chain, plain(all_of_them), store=store).n_missing == 24
     seen.clear()
     _, dls = cache_features(chain, plain(all_of_them), store=store)
-    assert [count for count in seen if count == 7] == [7] * (3 + 2), (
-        "16 and 8 images in full batches; those of two only learn the shape"
+    assert [count for count in seen if count > 2] == [7, 7, 7, 8], (
+        "16 training images in batches, 8 validation images in one; those of two only learn the shape"
     )
     _, expected = cache_features(chain, plain(all_of_them), store=FeatureStore())
     for (x, y), (again, answers) in zip(dls.train, expected.train, strict=True):
@@ -502,7 +502,7 @@ def test_deeper_cut_starts_from_shallower_features(cohort, store, capsys):
         _, expected = cache_features(chain, plain(cohort), store=FeatureStore())
         for (x, _), (again, _) in zip(dls.valid, expected.valid, strict=True):
             assert torch.equal(x, again)
-    assert seen.count(7) == 3 * (6 + 3), "the three from nothing; none of the three from the store"
+    assert seen.count(7) == 3 * 6, "the three from nothing; none of the three from the store"
     assert plan_cache(set_trainable(chain, "conv4_x"), plain(cohort), store=store).n_missing == 0, (
         "growing openness finds what it had"
     )
