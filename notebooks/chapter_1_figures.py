@@ -1,10 +1,13 @@
-"""Figures of chapter 1: scores by the number of images, and saliency maps for each outcome."""
+"""Figures of chapter 1: scores by the number of images, and saliency maps for each outcome, shown and measured."""
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from pneumo_utils.claims.decision import CONTRADICTED, EQUIVALENT, SUPPORTED
 from pneumo_utils.common.errors import StudyError
+from pneumo_utils.evaluation.predictions import Predictions
+from pneumo_utils.explain.map_metrics import relative_heat_share
 from pneumo_utils.explain.randomisation import scale_to_max
 from pneumo_utils.plots.saliency import describe_maps
 from pneumo_utils.plots.style import (
@@ -91,3 +94,99 @@ def outcome_maps(cases: dict[str, tuple[np.ndarray, np.ndarray]]) -> tuple[Figur
     ]
     text = f"Pictures, and under each of them where the network's answer is most sensitive. {join_parts(descriptions)}."
     return figure, text
+
+
+OUTCOMES = {"true negative": (0, 0), "true positive": (1, 1), "false positive": (0, 1), "false negative": (1, 0)}
+
+
+def by_outcome(predictions: Predictions) -> dict[str, np.ndarray]:
+    """Return which images are of each outcome, and which are right and wrong.
+
+    predictions: the predictions of one network.
+    """
+    predicted = predictions.probabilities.argmax(axis=1)
+    return {
+        "right answers": predicted == predictions.truth,
+        "wrong answers": predicted != predictions.truth,
+        **{name: (predictions.truth == true) & (predicted == said) for name, (true, said) in OUTCOMES.items()},
+    }
+
+
+def errors_on_normal(predictions: Predictions) -> float:
+    """Compute the share of the wrong answers that are on normal images.
+
+    predictions: the predictions of one network.
+    """
+    found = by_outcome(predictions)
+    return found["false positive"].sum() / max(1, found["wrong answers"].sum())
+
+
+def surest_of_each_outcome(pictures: np.ndarray, predictions: Predictions, maps: np.ndarray) -> dict[str, tuple]:
+    """Return the picture and the map of the image that the network is surest of, for each outcome that occurs.
+
+    pictures: grey values, shape (images, height, width).
+    predictions: the predictions of one network for them.
+    maps: its saliency maps.
+    """
+    sure, found = predictions.probabilities.max(axis=1), by_outcome(predictions)
+    surest = {name: np.flatnonzero(found[name])[sure[found[name]].argmax()] for name in OUTCOMES if found[name].any()}
+    return {name: (pictures[index], maps[index]) for name, index in surest.items()}
+
+
+def measure_maps(maps_of: list[tuple[Predictions, np.ndarray]], regions: dict[str, np.ndarray]) -> dict[str, dict]:
+    """Measure where saliency maps lie, by measure and outcome, with one mean for each network.
+
+    The measures are the heat on each region over the region's share of the picture, how one-sided a map is, and its
+    share below the middle of the lungs. An "even map" is measured on the images where pneumonia was found.
+
+    maps_of: predictions and maps of each network, for the same images.
+    regions: the masks of "lungs" and of other regions in these images.
+    """
+    size = maps_of[0][1].shape[-1]
+    heights = np.arange(size)[:, None]
+    middle = (regions["lungs"] * heights).sum((1, 2)) / np.maximum(regions["lungs"].sum((1, 2)), 1)
+    below = heights[None] > middle[:, None, None]
+
+    def measure(maps):
+        whole, left = np.maximum(maps.sum((1, 2)), 1e-12), maps[:, :, : size // 2].sum((1, 2))
+        return {f"heat_on_{name}": relative_heat_share(maps, mask) for name, mask in regions.items()} | {
+            "one_sidedness": np.maximum(left, maps.sum((1, 2)) - left) / whole,
+            "heat_low_down": (maps * below).sum((1, 2)) / whole,
+        }
+
+    even, means = measure(np.ones_like(maps_of[0][1])), {}
+    for predictions, maps in maps_of:
+        found = by_outcome(predictions)
+        for name, values in measure(maps).items():
+            shown = {outcome: values[who] for outcome, who in found.items()}
+            shown["even map"] = even[name][found["true positive"]]
+            for outcome, each in shown.items():
+                mean = float(np.mean(each)) if each.size else np.nan
+                means.setdefault(name, {}).setdefault(outcome, []).append(mean)
+    return means
+
+
+def advice(adults_help: str, block_4_better: str, beats_pixels: str) -> str:
+    """Say what a practitioner should do, from the verdicts on the chapter's three questions.
+
+    adults_help: whether a first training on adults helps.
+    block_4_better: whether block 4 alone is better than the whole network.
+    beats_pixels: whether the adapted network is better than a linear model on pixels.
+    """
+    return " ".join(
+        [
+            {SUPPORTED: "Adapt a network: it is better than a linear model on the same few images."}.get(
+                beats_pixels, "First fit a linear model on small images: no clear gain over it was seen here."
+            ),
+            {
+                SUPPORTED: "Train it on adults first.",
+                EQUIVALENT: "Leave the adults out: what they add is too little to matter.",
+                CONTRADICTED: "Leave the adults out: they do harm.",
+            }.get(adults_help, "Whether adults help is open; try both on held-out children."),
+            {
+                SUPPORTED: "Then train block 4 alone.",
+                EQUIVALENT: "Then train what is cheapest: block 4 alone is as good as the whole network.",
+                CONTRADICTED: "Then train the whole network.",
+            }.get(block_4_better, "Which block to train is open; a choice from one draw of children is luck."),
+        ]
+    )

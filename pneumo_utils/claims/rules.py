@@ -118,6 +118,18 @@ def rule_of(claim: Claim) -> Rule | None:
     return rule
 
 
+def own_question(compare: str, experiment: str, metric: str, paired_by: str = "draw") -> Rule:
+    """Return the rule of a question that the book asks beyond the papers' claims, with the book's margin.
+
+    compare: the comparison, such as "A > B" or "A ~ B".
+    experiment: the experiment that has the scores of both.
+    metric: the metric.
+    paired_by: what repetition pairs two scores.
+    """
+    part = _part(compare, experiment, metric)
+    return Rule(asks=part.says, parts=(part,), paired_by=paired_by, margin=read_margins()[metric])
+
+
 def require_rule(claim: Claim) -> Rule:
     """Return the rule of a comparative claim; raise `LedgerError` if it has none.
 

@@ -1,5 +1,6 @@
 """fastai DataLoaders that read whole batches from the memory-mapped pixel cache, so that no workers are needed."""
 
+import copy
 import random
 from collections.abc import Callable
 from typing import Any
@@ -47,6 +48,16 @@ class PixelDataset:
     def __getitem__(self, row: int) -> int:
         return row
 
+    @property
+    def items(self) -> "PixelDataset":
+        """Return this data set; fastai's `Interpretation` takes some of its rows by `items.iloc[rows]`."""
+        return self
+
+    @property
+    def iloc(self) -> "_Rows":
+        """Return an indexer by row number, which returns a data set of the rows."""
+        return _Rows(self)
+
     def batch(self, rows: list[int]):
         """Return the images and targets of some rows as two tensors.
 
@@ -65,6 +76,19 @@ class PixelDataset:
         if self.multilabel:
             return image, MultiCategory([name for name, on in zip(self.classes, target) if on])
         return image, Category(self.classes[int(target)])
+
+
+class _Rows:
+    """An indexer of a data set by row number."""
+
+    def __init__(self, data: PixelDataset):
+        self.data = data
+
+    def __getitem__(self, rows: list[int]) -> PixelDataset:
+        some, rows = copy.copy(self.data), np.asarray(rows)
+        some.pixels, some.targets = self.data.pixels[rows], self.data.targets[rows]
+        some.images, some.patients = self.data.images[rows], self.data.patients[rows]
+        return some
 
 
 def send_to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

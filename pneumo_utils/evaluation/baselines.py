@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
@@ -50,6 +51,23 @@ def frame_only(train: Cohort, test: Cohort) -> Predictions:
     inside = np.zeros((IMAGE_SIZE, IMAGE_SIZE), bool)
     inside[FRAME_WIDTH:-FRAME_WIDTH, FRAME_WIDTH:-FRAME_WIDTH] = True
     return _fit_on_pixels(train, test, ~inside)
+
+
+def table_columns(train: Cohort, test: Cohort, columns: Sequence[str]) -> Predictions:
+    """Fit a logistic regression on columns of the cohort's table, such as age, sex and view, and on no image.
+
+    Texts are one-hot encoded; an unknown number counts as the mean.
+
+    train: the training images.
+    test: the test images.
+    columns: the names of the columns.
+    """
+    check_same_classes(train, test)
+    both = pd.concat([cohort.table[list(columns)] for cohort in (train, test)], ignore_index=True)
+    encoded = pd.get_dummies(both).astype(float)
+    encoded = encoded.fillna(encoded.mean()).fillna(0.0).to_numpy()
+    features = standardize_features(encoded[: len(train)], encoded[len(train) :])
+    return Predictions.of(test, logistic_probabilities(np.asarray(train.targets()), *features, len(train.classes)))
 
 
 BASELINES = {"majority": majority, "32 x 32 pixels": grey_pixels, "frame only": frame_only}

@@ -106,7 +106,7 @@ def survey_table(survey: str, runs: Mapping[str, Mapping[str, dict]]) -> HTML | 
         pd.DataFrame(
             {
                 "": [name.removeprefix(prefix) for name in names],
-                **{title: [_format_result(results.get(name)) for name in names] for title, results in shown.items()},
+                **{title: [format_result(results.get(name)) for name in names] for title, results in shown.items()},
             }
         ),
         name=survey_table_name(survey),
@@ -134,7 +134,7 @@ def surveys_table(surveys: Mapping[str, str], runs: Mapping[str, Mapping[str, di
             {
                 "": item,
                 "run": title,
-                **{column: _format_result(results.get(f"{survey}: {item}")) for column, survey in surveys.items()},
+                **{column: format_result(results.get(f"{survey}: {item}")) for column, survey in surveys.items()},
             }
             for item in items
             for title, results in shown.items()
@@ -172,8 +172,11 @@ def survey_table_name(survey: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", survey.lower()).strip("-")
 
 
-def _format_result(entry: dict | None) -> str:
-    """Format a result as `results.json` stores it, where undefined numbers are words."""
+def format_result(entry: dict | None) -> str:
+    """Format a result with its confidence interval; "" if there is none.
+
+    entry: the result as `results.json` stores it, where undefined numbers are words.
+    """
     if not entry:
         return ""
     numbers = {key: float("nan") if number == UNDEFINED else number for key, number in entry.items()}

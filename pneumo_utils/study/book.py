@@ -133,7 +133,8 @@ def _filtered_toc(shown: dict[str, ChapterStatus]) -> dict:
 def notebook_page(status: ChapterStatus) -> dict:
     """Turn the executed notebook of a run into a page of the book, as notebook JSON.
 
-    A summary of the run is added below the title, and the commands that repeat it at the end. Traces of the machine
+    A summary of the run is added below the title, and the commands that repeat it at the end. The cell with the tag
+    `in-short` moves below the title. Traces of the machine
     that ran it are removed. Raises `StudyError` if an output is a traceback or a figure has no alt text.
 
     status: the chapter's run, with its folder and manifest.
@@ -155,6 +156,10 @@ def notebook_page(status: ChapterStatus) -> dict:
             references.add_table_labels(output, chapter)
             if kind := image_media_type(output):
                 cell["metadata"]["mystnb"] = _figure_metadata(output.get("metadata", {}).get(kind, {}), chapter, number)
+    # the answer comes first: the box that the notebook fills in at its end stands below the title
+    notebook["cells"][1:] = sorted(
+        notebook["cells"][1:], key=lambda cell: "in-short" not in cell["metadata"].get("tags", [])
+    )
     title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
     notebook["cells"][0]["source"] = f"{title}\n\n{pages.run_summary(status.manifest, status.state)}\n{rest}"
     notebook["cells"].append(

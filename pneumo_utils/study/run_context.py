@@ -1,13 +1,14 @@
 """The functions that a notebook calls: `begin` opens a run, and `Run` stores its results and figures."""
 
 import base64
+import inspect
 import io
 import os
 import re
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from pneumo_utils.study.parameters import Parameter, check_parameters, parse_par
 from pneumo_utils.study.run_status import files_digest, versions
 
 if TYPE_CHECKING:
+    from pneumo_utils.claims.judging import Verdict
     from pneumo_utils.claims.measured import Measured
 
 PNG, JPEG = "image/png", "image/jpeg"
@@ -407,6 +409,76 @@ class Run:
             "No difference that matters: the 90 % interval lies within that margin. Inconclusive: none of these. The "
             "page How a verdict comes about has the rules.",
         )
+
+    def ask(self, compare: str, experiment: str, metric: str, paired_by: str = "draw") -> "Verdict":
+        """Return the verdict on a question of the book's own, from scores that this run has stored.
+
+        compare: the comparison, such as "A > B" or "A ~ B", of two variants of the experiment.
+        experiment: the name of the experiment.
+        metric: the metric, whose smallest difference that matters is the book's.
+        paired_by: what repetition pairs two scores.
+        """
+        from pneumo_utils.claims.judging import apply_rule
+        from pneumo_utils.claims.rules import own_question
+
+        return apply_rule(own_question(compare, experiment, metric, paired_by), self.measured)
+
+    def in_short(self, question: str) -> None:
+        """Show a box that `answer` fills in at the end of the run; the book shows it below the chapter's title.
+
+        question: the question of the chapter, in a sentence.
+        """
+        from IPython.display import Markdown, display
+
+        self._question = question
+        self._box = display(
+            Markdown(f"**In short.** {question} *The answer stands here once the notebook has run to its end.*"),
+            display_id=True,
+        )
+
+    def answer(self, sentences: Sequence[str], results: Mapping[str, str], claims: Sequence[str], advice: str) -> None:
+        """Fill in the box of `in_short`: the answer, the main numbers of this run and its records, and main verdicts.
+
+        sentences: the answer, computed from this run's numbers.
+        results: the names of the results to tabulate, by what they are called in the table.
+        claims: the ids of the paper's main claims.
+        advice: what a practitioner should do, computed from this run's numbers.
+        """
+        from IPython.display import Markdown
+
+        from pneumo_utils.claims.ledger import load_ledger
+        from pneumo_utils.claims.verdicts import verdict_table
+        from pneumo_utils.common.markup import escape_markup
+        from pneumo_utils.plots.comparison import format_result
+        from pneumo_utils.study.pages import markdown_table
+
+        runs = {"this run": self.results} | {
+            record.title.removeprefix("on record, "): record.results for record in self.recorded.values()
+        }
+        runs = {title: found for title, found in runs.items() if set(results.values()) & found.keys()}
+        numbers = [
+            [label, *(format_result(found.get(name)) or "-" for found in runs.values())]
+            for label, name in results.items()
+        ]
+        sources = [self.measured, *(record.measured for record in self.recorded.values())]
+        verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
+        parts = [
+            f"**In short.** {self._question}",
+            "\n".join(f"- {sentence}" for sentence in sentences),
+            f"**What to do.** {advice}",
+            markdown_table(["", *runs], numbers),
+            markdown_table(list(verdicts), [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]),
+        ]
+        self._box.update(Markdown("\n\n".join(parts)))
+
+    def show_code(self, *functions: Callable):
+        """Return the source of functions that a module beside the notebook defines, as a code block.
+
+        functions: the functions or classes.
+        """
+        from IPython.display import Markdown
+
+        return Markdown("```python\n" + "\n\n".join(inspect.getsource(each) for each in functions) + "```")
 
     @property
     def measured(self) -> "Measured":
