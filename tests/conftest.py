@@ -60,7 +60,6 @@ SLOW = [
     "notebooks/test_chapter_4.py",
     "notebooks/test_chapter_3.py",
     "notebooks/test_chapter_2.py",
-    "notebooks/test_chapter_1_settings.py",
     "notebooks/test_chapter_1.py",
     "book/test_rerun_page.py",
     "study/test_records.py",

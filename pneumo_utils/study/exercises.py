@@ -13,12 +13,12 @@ from pneumo_utils.study.pages import markdown_table
 HEADING = "## Exercises"
 HEADING_LINE = re.compile(rf"(?m)^{HEADING}$")
 MINUTES_BY_STARS = {1: 5, 2: 10, 3: 20}  # planned minutes of work by number of stars; only computing time is measured
-SOLUTION_START = ":::{dropdown} A solution"
+# The directives of sphinx-exercise. The label ends with the number of the exercise.
 EXERCISE_PATTERN = re.compile(
-    rf"(?ms)^\*\*(?P<number>\d+)\.\*\* (?P<stars>★+) "
-    rf"(?P<asks>[^\n]+)\n\n{re.escape(SOLUTION_START)}\n(?P<solution>.+?)\n:::$"
+    r"(?ms)^:::\{exercise\} (?P<stars>★+)\n:label: (?P<label>[\w-]+-(?P<number>\d+))\n\n(?P<asks>[^\n]+)\n:::\n\n"
+    r"(?P<start>:::\{solution\} (?P=label)\n:class: dropdown\n)\n(?P<solution>.+?)\n:::$"
 )
-EXERCISE_PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{).*")
+EXERCISE_PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{|:label:).*")
 CODE_BLOCK = re.compile(r"(?ms)^```python\n(.+?)\n```$")
 TIMINGS_FILE = ROOT / "book" / "records" / "exercises.json"
 
@@ -69,8 +69,9 @@ def read_exercises(chapter: Chapter) -> list[Exercise]:
     source = "".join("".join(cell["source"]) for cell in chapter.notebook()["cells"] if is_exercise_cell(cell))
     if rest := EXERCISE_PARTS.search(EXERCISE_PATTERN.sub("", source)):
         raise StudyError(
-            f"{chapter.name}: {rest[0][:60]!r} is not part of a complete exercise. An exercise is a line `**3.** ★★ "
-            f"Question`, an empty line, and the solution between `{SOLUTION_START}` and `:::`."
+            f"{chapter.name}: {rest[0][:60]!r} is not part of a complete exercise. CONTRIBUTING.md shows "
+            "the form: `:::{exercise} ★★`, a label that ends with its number, the question in one line, and "
+            "`:::{solution}` with that label."
         )
     return parse_exercises(source)
 
@@ -80,10 +81,11 @@ def parse_exercises(source: str) -> list[Exercise]:
 
     source: the Markdown of the cell.
     """
-    return [
-        Exercise(int(match["number"]), len(match["stars"]), match["asks"], match["solution"])
-        for match in EXERCISE_PATTERN.finditer(source)
-    ]
+    return [_exercise(match) for match in EXERCISE_PATTERN.finditer(source)]
+
+
+def _exercise(match: re.Match) -> Exercise:
+    return Exercise(int(match["number"]), len(match["stars"]), match["asks"], match["solution"])
 
 
 def read_timings() -> dict:
@@ -133,12 +135,11 @@ def annotate_exercises(chapter: Chapter, source: str) -> str:
             f" The computing time of a solution was measured on {timings['date']} ({timings['device']}), after the "
             f"chapter itself{first_run}."
         )
-    for exercise in parse_exercises(source):
+    for match in EXERCISE_PATTERN.finditer(source):
+        exercise = _exercise(match)
         if exercise.code and (duration := solution_seconds(chapter.name, exercise)) is not None:
-            source = source.replace(
-                f"{exercise.question}\n\n{SOLUTION_START}\n",
-                f"{exercise.question}\n\n{SOLUTION_START} (computes: {approximate_duration(duration)})\n",
-            )
+            computes = f"*Computing time: {approximate_duration(duration)}.*"
+            source = source.replace(match["start"], f"{match['start']}\n{computes}\n")
     return HEADING_LINE.sub(f"{HEADING}\n\n{text}", source, count=1)
 
 

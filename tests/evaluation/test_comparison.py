@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.comparison import mean_ci, paired_difference, prediction_interval, weakest_comparison
+from pneumo_utils.evaluation.variance_components import CROSSED, crossed_components
 
 
 def test_mean_ci_equals_student():
@@ -78,3 +80,38 @@ def test_weakest_comparison_by_hand():
     assert weakest_comparison([sure, wide]) is wide and not wide.better and wide.value > sure.value
     assert weakest_comparison([wide, below, sure]) is below and below.worse  # though the wide one begins lower
     assert weakest_comparison([below, undefined]) is undefined and weakest_comparison([undefined, below]) is undefined
+
+
+def test_crossed_components_equal_those_of_a_mixed_model():
+    """The values are those of statsmodels 0.15, MixedLM by REML, for the same scores."""
+    random, shape = np.random.default_rng(3), (6, 4, 3, 2)
+    scores = sum(
+        random.normal(0, deviation, [size if axis in axes else 1 for axis, size in enumerate(shape)])
+        for deviation, axes in (
+            (0.04, {0}),
+            (0.03, {1}),
+            (0.02, {0, 1}),
+            (0.02, {0, 1, 2}),
+            (0.03, {3}),
+            (0.01, {0, 1, 2, 3}),
+        )
+    )
+    found = {name: value for name, (value, _) in crossed_components(scores).items()}
+    expected = dict(zip(CROSSED, (0.05806, 0.07085, 0.01861, 0.02228, 0.01502, 0.01007)))
+    assert found == pytest.approx(expected, abs=2e-5)
+
+
+def test_crossed_components_cover_the_truth_and_find_none_where_there_is_none():
+    random, covered, found = np.random.default_rng(0), 0, 0
+    for _ in range(200):
+        noise = random.normal(0, 0.02, (5, 3, 2, 1)) + random.normal(0, 0.01, (5, 3, 2, 2))
+        low, high = np.quantile(crossed_components(noise, 500)["training seed"][1], [0.025, 0.975])
+        covered += low <= 0.02 <= high
+        found += np.quantile(crossed_components(noise, 500)["children drawn"][1], 0.025) > 0.0041
+    assert covered >= 180 and found <= 16
+
+
+@pytest.mark.parametrize("shape", [(2, 2, 2), (1, 2, 2, 2)])
+def test_designs_that_are_not_crossed_are_refused(shape):
+    with pytest.raises(StudyError, match="crossed design needs two or more"):
+        crossed_components(np.zeros(shape))

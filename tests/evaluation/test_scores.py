@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.evaluation.baselines import fit_baselines, frame_only, grey_pixels, majority
+from pneumo_utils.evaluation.baselines import fit_baselines, frame_only, grey_pixels, majority, table_columns
 from pneumo_utils.evaluation.bootstrap import BootstrapCounts, ClassifierOutputs, bootstrap_weights, percentile_interval
 from pneumo_utils.evaluation.comparison import compare_models, mcnemar
 from pneumo_utils.evaluation.metrics import confusion_matrix, find_metric, metric_label
@@ -922,3 +922,14 @@ def test_baselines_refuse_mismatched_cohorts():
         majority(Drawn([0, 1]), Drawn([0, 1], classes=["a", "b"]))
     with pytest.raises(StudyError, match="there are 2 and 0"):
         grey_pixels(Drawn([0, 1]), Drawn(np.zeros(0, int)))
+
+
+def test_columns_of_the_table_are_a_baseline():
+    """Here the view decides on the class, and the age, of which some is unknown, says nothing."""
+    train, test = Drawn([0, 1] * 40), Drawn([0, 1] * 30, seed=1)
+    for each in (train, test):
+        view = np.where(np.asarray(each.truth) == 1, "AP", "PA")
+        age = np.where(np.arange(len(each.truth)) % 7 == 0, np.nan, np.arange(len(each.truth)) // 2 % 5)
+        each.table = each.table.assign(view=view, age=age)
+    assert compute_score(table_columns(train, test, ["view"]), "auroc", resamples=5).value == 1.0
+    assert compute_score(table_columns(train, test, ["age"]), "auroc", resamples=5).value == pytest.approx(0.5, abs=0.1)

@@ -20,6 +20,7 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
         "adaptation_images": "p1-finetuning-images",
         "dropout": "p1-dropout-rate",
     },
+    "01f_further_experiments": {},
     "02_gradcam_comparison": {
         "image_size": "p2-image-side",
         "batch_size": "p2-batch",
