@@ -51,6 +51,14 @@ def runs_dir() -> Path:
     return Path(os.environ.get("PNEUMO_RUNS") or (ROOT if in_repository() else Path.cwd()) / "runs")
 
 
+def book_folder(name: str) -> str:
+    """Return the path of the folder `book` from the page of a notebook, as links need it.
+
+    name: the name of the notebook.
+    """
+    return "../" * notebook_page(name).count("/") + "book"
+
+
 def kept_dir(chapter: str) -> Path:
     """Return the folder of a chapter's cached results; the further experiments on a paper share its chapter's.
 

@@ -3,7 +3,7 @@
 from pneumo_utils.claims.ledger import Paper
 from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
 from pneumo_utils.common.markup import code_markup, escape_markup
-from pneumo_utils.common.run_paths import notebook_page
+from pneumo_utils.common.run_paths import book_folder, notebook_page
 from pneumo_utils.evaluation.scores import format_ci
 from pneumo_utils.plots.style import format_percent
 from pneumo_utils.study import records
@@ -42,7 +42,7 @@ def run_summary(manifest: dict, state: str) -> str:
         parts.append("computed before the last change of this chapter")
     return (
         f":::{{container}} what-was-run\n**What was run:** {' · '.join(parts)} · "
-        f"[more](../book/run_statistics.md)\n:::\n"
+        f"[more]({book_folder(manifest['chapter'])}/run_statistics.md)\n:::\n"
     )
 
 

@@ -6,6 +6,7 @@ import shlex
 from functools import cache
 from pathlib import Path
 
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, read_yaml
 from pneumo_utils.study.chapters import Chapter
@@ -67,18 +68,18 @@ def rerun_section(chapter: Chapter) -> str:
 
     chapter: the chapter.
     """
-    lines = rerun_commands(chapter)
+    lines, book = rerun_commands(chapter), run_paths.book_folder(chapter.name)
     text = [
         "## Run this chapter",
         "",
         "These commands compute this page again and need no download. `papermill` alone computes the same as `pneumo` "
-        "but does not store the run for later use. [](../book/rerun.md) explains more.",
+        f"but does not store the run for later use. []({book}/rerun.md) explains more.",
         "",
         _block(lines["here"]),
     ]
     if "other settings" in lines:
         text += [
-            "These are the most important parameters; [](../book/parameters.md) lists all of them.",
+            f"These are the most important parameters; []({book}/parameters.md) lists all of them.",
             "",
             _settings_table(chapter),
             _block(lines["other settings"]),
@@ -86,7 +87,7 @@ def rerun_section(chapter: Chapter) -> str:
     if "seeds" in lines:
         text += [
             "How much do the results depend on the random seed? Run the chapter with several seeds and write all "
-            "results as one table. [](../book/compare_runs.md) compares any two runs.",
+            f"results as one table. []({book}/compare_runs.md) compares any two runs.",
             "",
             _block(lines["seeds"]),
         ]
@@ -97,7 +98,7 @@ def rerun_section(chapter: Chapter) -> str:
             if len(lines["real data"]) > 1
             else "Only the folder changes."
         )
-        text += [f"On real data ([](../book/data.md) says where to get them): {steps}", "", _block(lines["real data"])]
+        text += [f"On real data ([]({book}/data.md) says where to get them): {steps}", "", _block(lines["real data"])]
     return "\n".join(text)
 
 
