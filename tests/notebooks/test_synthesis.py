@@ -177,7 +177,7 @@ def test_recorded_effects_use_result_names_of_the_records():
     ]
     record = records.read_records(synthesis_effects.CHAPTER_1)["real-radiographs"]
     (first, *one_reach), (second, *other_reach) = (
-        record.value(f"begun with, AUROC: no adults, {kind}") for kind in ("the same weights", "random weights")
+        record.value(f"initial weights, auroc: no adults{kind}") for kind in ("", ", random weights")
     )
     row = results[
         (results["chapter"] == synthesis_effects.CHAPTER_1)

@@ -15,7 +15,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
 from pneumo_utils.evaluation.predictions import Predictions
 from pneumo_utils.study import pages, records
-from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.chapters import Chapter, find_chapter
 from pneumo_utils.study.make_record import record_chapter, record_settings
 from pneumo_utils.study.measurements import load_predictions, save_predictions
 from pneumo_utils.study.run import run
@@ -304,7 +304,7 @@ def test_record_of_the_book_has_settings_that_were_committed_before(chapter, kep
 def test_every_committed_record_has_committed_settings():
     for place in (records.ROOT / "book" / "records").iterdir():
         if place.is_dir():
-            chapter = Chapter(records.ROOT / "notebooks" / f"{place.name}.ipynb")
+            chapter = find_chapter(place.name)
             for record in records.read_records(place.name).values():
                 fixed = record_settings(chapter, record.name, {}, fixed=False)
                 assert {name: record.parameters[name] for name in fixed} == fixed, (place.name, record.name)
@@ -338,9 +338,7 @@ def test_predictions_of_an_experiment_are_saved_and_loaded(tmp_path):
 def test_committed_records_are_complete():
     for place in (records.ROOT / "book" / "records").iterdir():
         if place.is_dir():
-            assert (records.ROOT / "notebooks" / f"{place.name}.ipynb").exists() and records.read_records(place.name), (
-                place
-            )
+            assert find_chapter(place.name).path.exists() and records.read_records(place.name), place
 
 
 def test_chapter_shows_records_and_verdicts(chapter, kept, pneumo):
