@@ -406,7 +406,9 @@ class Run:
             caption="The verdict on each claim, from this run and from each record: the difference that the claim is "
             "about, with its 95 % confidence interval, and the smallest difference that matters. Supported: the "
             "interval lies above 0 and reaches what matters. Contradicted: it lies below 0 and reaches what matters. "
-            "No difference that matters: the 90 % interval lies within that margin. Inconclusive: none of these. The "
+            "No difference that matters: the 90 % interval lies within that margin. Inconclusive: none of these. Of a "
+            "claim with several parts, the part that decides is shown, and intervals against it are widened for their "
+            "number. Could see: the smallest difference that this run would find, with 80 % power. The "
             "page How a verdict comes about has the rules.",
         )
 
@@ -465,10 +467,17 @@ class Run:
         parts = [
             f"**In short.** {self._question}",
             "\n".join(f"- {sentence}" for sentence in sentences),
-            f"**What to do.** {advice}",
+            f"**What to do**, going by this run ({self._source['data']}): {advice}",
             markdown_table(["", *runs], numbers),
             markdown_table(list(verdicts), [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]),
         ]
+        note = (
+            "In brackets: 95 % intervals. Could see: the smallest difference that this run would find, with 80 % power."
+        )
+        if len(runs) > 1:
+            page = f"{run_paths.book_folder(self.chapter)}/run_statistics.md"
+            note += f" The other columns are [records]({page}): longer runs, and real radiographs."
+        parts.append(f"*{note}*")
         self._box.update(Markdown("\n\n".join(parts)))
 
     def show_code(self, *functions: Callable):
