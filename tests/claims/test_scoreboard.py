@@ -143,14 +143,14 @@ def test_every_verdict_links_to_its_evidence(board):
     assert links["a"] == ["../book/paper_1.html#a"] and "not tested" in rows["a"] and "batch <size>: 16" in rows["a"]
     assert links["d"] == [
         "../book/paper_2.html#d",
-        "02_demo.html#one-by-one",
-        "02_demo.html#depth",
+        "../notebooks/02_demo.html#one-by-one",
+        "../notebooks/02_demo.html#depth",
         "../book/run_statistics.html#kept-records",
     ]
     assert links["e"] == [
         "../book/paper_2.html#e",
-        "02_demo.html#one-by-one",
-        "02_demo.html#depth",
+        "../notebooks/02_demo.html#one-by-one",
+        "../notebooks/02_demo.html#depth",
         "../book/run_statistics.html#kept-records",
     ]
     assert "On <batches>" in html

@@ -61,8 +61,9 @@ def test_papermill_command_has_the_same_settings(chapter, tmp_path):
     notebook = json.loads(chapter.path.read_text(encoding="utf-8"))
     checked = next(index for index, cell in enumerate(notebook["cells"]) if "begin(" in "".join(cell["source"]))
     notebook["cells"] = notebook["cells"][: checked + 1]
-    (tmp_path / "notebooks").mkdir()
-    (tmp_path / "notebooks" / chapter.path.name).write_text(json.dumps(notebook), encoding="utf-8")
+    copied = tmp_path / f"{chapter.page}.ipynb"
+    copied.parent.mkdir(parents=True)
+    copied.write_text(json.dumps(notebook), encoding="utf-8")
     commands_by_aim = rerun_footer.rerun_commands(chapter)
     command = commands_by_aim.get("other settings", commands_by_aim["here"])[1]
     done = subprocess.run(
@@ -105,7 +106,7 @@ def test_page_ends_with_all_commands(small, monkeypatch, tmp_path):
     assert last["source"].startswith("## Run this chapter\n") and last["cell_type"] == "markdown"
     blocks = [line for block in re.findall(r"```sh\n(.*?)```", last["source"], re.S) for line in block.splitlines()]
     assert blocks == [command for commands in rerun_footer.rerun_commands(chapter).values() for command in commands]
-    assert "| `draws` | 5 | 10 | 5 | times that other children are drawn; the paper has one draw |" in last["source"]
+    assert "| `draws` | 5 | 10 | 5 | draws of the children; the paper has one |" in last["source"]
 
 
 def test_chapter_without_rerun_settings_has_plain_commands(small, monkeypatch, tmp_path):
