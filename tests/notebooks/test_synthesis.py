@@ -158,9 +158,8 @@ def test_recorded_effects_use_result_names_of_the_records():
     """
     results = synthesis_effects.recorded_effects()
     for effect, chapter, measure, given, without in synthesis_effects.RECORDED_RESULTS:
-        assert any(
-            {given, without} - {""} <= record.results.keys() for record in records.read_records(chapter).values()
-        ), (
+        recorded = records.read_records(chapter).values()
+        assert not recorded or any({given, without} - {""} <= record.results.keys() for record in recorded), (
             effect,
             given,
             without,
@@ -175,12 +174,12 @@ def test_recorded_effects_use_result_names_of_the_records():
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
         "paired"
     ]
-    record = records.read_records(synthesis_effects.CHAPTER_1)["real-radiographs"]
+    record = records.read_records(synthesis_effects.CHAPTER_5)["real-radiographs"]
     (first, *one_reach), (second, *other_reach) = (
-        record.value(f"initial weights, auroc: no adults{kind}") for kind in ("", ", random weights")
+        record.value(f"longer, mean AUROC: everything learns{kind}") for kind in ("", ", from nothing")
     )
     row = results[
-        (results["chapter"] == synthesis_effects.CHAPTER_1)
+        (results["chapter"] == synthesis_effects.CHAPTER_5)
         & (results["record"] == "real radiographs")
         & (results["effect"] == synthesis_effects.PRETRAINED)
     ].iloc[0]
