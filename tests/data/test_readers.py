@@ -119,7 +119,7 @@ def test_read_kermany():
         {"number": cohort.table["patient_in_folder"].to_numpy(), "true": truth["patient"].to_numpy()}
     )
     assert (together.groupby("true")["number"].nunique() == 1).all(), "images of one child have one number"
-    assert any("numbers of children that occur in more than one part" in note for note in cohort.notes)
+    assert any("patient numbers occur in more than one part" in note for note in cohort.notes)
     causes = cohort.relabel({"normal": "normal", "bacterial": "bacterial", "viral": "viral"}, column="cause")
     assert causes.counts().to_dict() == truth["cause"].value_counts().to_dict()
 

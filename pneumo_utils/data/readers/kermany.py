@@ -118,9 +118,8 @@ def _note_differences(table: pd.DataFrame, builder: CohortBuilder) -> None:
     parts = table[(table["patient"] != "") & (table["split"] != "")].groupby("patient")["split"].nunique()
     if (parts > 1).any():
         builder.add_note(
-            f"numbers of children that occur in more than one part of the split: "
-            f"{int((parts > 1).sum()):,}; whether they are the same "
-            "children is not known (`patient` says yes, `patient_in_folder` no)"
+            f"{int((parts > 1).sum()):,} patient numbers occur in more than one part of the split. The column "
+            "`patient` takes each for one child, and `patient_in_folder` for a child in each part"
         )
     if n_unnamed := int((table["patient"] == "").sum()):
         builder.add_note(
