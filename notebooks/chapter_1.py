@@ -123,7 +123,7 @@ def draw_children(pool: Cohort, n_images: int, draw: int, choice: str = "at rand
         half = order[: len(order) // 2]
         ranked = half[np.argsort(-doubt[half], kind="stable")]
         two_of_each = [row for name in pool.classes for row in ranked[labels[ranked] == name][:2]]
-        rows = list(dict.fromkeys([*two_of_each, *ranked]))[:n_images]
+        rows = np.array(list(dict.fromkeys([*two_of_each, *ranked]))[:n_images])
     drawn = np.isin(np.arange(len(pool)), rows)
     return pool.where(drawn), pool.where(~drawn)
 

@@ -28,7 +28,8 @@ class PixelDataset:
     n_inp = 1  # or fastai would draw a batch to find out
 
     def __init__(self, cohort: Cohort, size: int, split_idx: int):
-        self.pixels, self.multilabel, self.split_idx = cohort.pixels(size), cohort.multilabel, split_idx
+        self.pixels: Any = cohort.pixels(size)  # an array, or what takes rows as an array does
+        self.multilabel, self.split_idx = cohort.multilabel, split_idx
         self.classes: Any = cohort.classes  # a list of names; None in subclasses whose targets are no classes
         self.images, self.patients = cohort.table["image"].to_numpy(), cohort.table["patient"].to_numpy()
         # the default loss of fastai's learners
@@ -85,9 +86,9 @@ class _Rows:
         self.data = data
 
     def __getitem__(self, rows: list[int]) -> PixelDataset:
-        some, rows = copy.copy(self.data), np.asarray(rows)
-        some.pixels, some.targets = self.data.pixels[rows], self.data.targets[rows]
-        some.images, some.patients = self.data.images[rows], self.data.patients[rows]
+        some, index = copy.copy(self.data), np.asarray(rows)
+        some.pixels, some.targets = self.data.pixels[index], self.data.targets[index]
+        some.images, some.patients = self.data.images[index], self.data.patients[index]
         return some
 
 

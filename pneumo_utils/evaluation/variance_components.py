@@ -174,11 +174,10 @@ def crossed_components(scores: ArrayLike, resamples: int = RESAMPLES, seed: int 
         "children x adult network": "training seed",
         "training seed": "rest",
         "test half": "rest",
-        "rest": None,
     }
     result = {}
     for name, (_, count, _) in table.items():
-        lower = mean_squares[below[name]] if below[name] else 0.0
+        lower = mean_squares[below[name]] if name in below else 0.0
         deviations = np.sqrt(np.maximum(0.0, (mean_squares[name] - lower) / count))
         result[name] = float(deviations[0]), deviations[1:]
     return result

@@ -756,7 +756,8 @@ def test_callbacks_work_on_a_hand_made_learner(cohort):
 
 
 def test_fastai_tools_work_on_the_learner(cohort, tmp_path, monkeypatch, closed_figures):
-    from fastai.interpret import Interpretation
+    import matplotlib.pyplot as plt
+    from fastai.vision.all import Interpretation
 
     monkeypatch.chdir(tmp_path)
     learn = trained(cohort, epochs=1, what="conv5_x + head", metrics=Accuracy())
@@ -767,6 +768,10 @@ def test_fastai_tools_work_on_the_learner(cohort, tmp_path, monkeypatch, closed_
         learn.show_results(max_n=2)
         interpretation = Interpretation.from_learner(learn)
         losses, rows = interpretation.top_losses(3)
+        interpretation.plot_top_losses(3)
+    assert [axes.get_title().split(" / ")[1] for axes in plt.gcf().axes[:3]] == [
+        f"{float(loss):.2f}" for loss in losses
+    ]
     assert suggested.valley > 0 and len(losses) == 3 and losses[0] >= losses[2] and len(learn.recorder.history) == 4
     learn.save("kept")
     before = weights(learn)
