@@ -45,7 +45,7 @@ def test_answer_stands_at_the_top_with_numbers_of_the_run(executed):
     results, notebook = executed
     box = shown(notebook, "begin")
     fine_tuned = results["results"]["fine-tuned: auroc"]["value"]
-    assert "once the notebook has run" not in box and "**What to do.**" in box and f"{fine_tuned:.3f}" in box
+    assert "once the notebook has run" not in box and "**What to do**" in box and f"{fine_tuned:.3f}" in box
     assert "surgical finetuning improves the prediction of pneumonia" in box
 
 
