@@ -134,8 +134,8 @@ def notebook_page(status: ChapterStatus) -> dict:
     """Turn the executed notebook of a run into a page of the book, as notebook JSON.
 
     A summary of the run is added below the title, and the commands that repeat it at the end. The cell with the tag
-    `in-short` moves below the title. Traces of the machine
-    that ran it are removed. Raises `StudyError` if an output is a traceback or a figure has no alt text.
+    `in-short` moves below the title. Traces of the machine that ran it are removed. Raises `StudyError` if an output is
+    a traceback or a figure has no alt text.
 
     status: the chapter's run, with its folder and manifest.
     """
@@ -160,8 +160,10 @@ def notebook_page(status: ChapterStatus) -> dict:
     notebook["cells"][1:] = sorted(
         notebook["cells"][1:], key=lambda cell: "in-short" not in cell["metadata"].get("tags", [])
     )
-    title, _, rest = "".join(notebook["cells"][0]["source"]).partition("\n")
-    notebook["cells"][0]["source"] = f"{title}\n\n{pages.run_summary(status.manifest, status.state)}\n{rest}"
+    # the title may have a label above it
+    above, title, rest = re.split(r"(?m)^(# .*)$", "".join(notebook["cells"][0]["source"]), maxsplit=1)
+    summary = pages.run_summary(status.manifest, status.state)
+    notebook["cells"][0]["source"] = f"{above}{title}\n\n{summary}{rest}"
     notebook["cells"].append(
         {
             "cell_type": "markdown",
