@@ -141,6 +141,9 @@ def notebook_page(status: ChapterStatus) -> dict:
     """
     notebook, chapter = read_json(status.folder / "notebook.ipynb"), find_chapter(status.manifest["chapter"])
     notebook["metadata"].pop("papermill", None)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":  # warnings name files of the machine; pages do not show them either
+            cell["outputs"] = [output for output in cell["outputs"] if output.get("name") != "stderr"]
     notebook["cells"] = [part for cell in notebook["cells"] for part in _split_by_figure(cell)]
     for number, cell in enumerate(notebook["cells"]):
         cell["metadata"].pop("papermill", None)

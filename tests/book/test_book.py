@@ -268,7 +268,7 @@ def test_mathematics_renders_offline(look):
 @pytest.mark.browser
 def test_downloads_hold_the_executed_notebook(look, html, manifests):
     for chapter in chapters():
-        page = look(f"notebooks/{chapter.name}")
+        page = look(chapter.page)
         line = page.locator(".what-was-run").inner_text().translate({0x2018: "'", 0x2019: "'"})  # as it is set in type
         manifest = manifests[chapter.name]
         assert manifest["tier"].startswith("pocket")
@@ -282,7 +282,7 @@ def test_downloads_hold_the_executed_notebook(look, html, manifests):
         link = page.locator(
             "a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']"
         ).first.get_attribute("href")
-        assert (html / "notebooks" / link).resolve().is_file()
+        assert ((html / chapter.page).parent / link).resolve().is_file()
         assert page.locator("text=# Parameters").count() == 0  # what papermill injected is not shown
 
 
