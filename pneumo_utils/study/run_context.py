@@ -461,6 +461,7 @@ class Run:
         numbers = [
             [label, *(format_result(found.get(name)) or "-" for found in runs.values())]
             for label, name in results.items()
+            if any(name in found for found in runs.values())
         ]
         sources = [self.measured, *(record.measured for record in self.recorded.values())]
         verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
