@@ -6,9 +6,9 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from chapter_runs import ROOT, html_of, on_the_page, results_of, shown, tried_on_the_page
+from chapter_runs import html_of, on_the_page, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
-from settings import OF_THE_BOOK
+from settings import OF_THE_BOOK, of_the_book
 from torchvision import models
 
 from notebooks import chapter_2, chapter_2_figures
@@ -18,11 +18,11 @@ from pneumo_utils.claims.rules import rule_of
 from pneumo_utils.data.readers import kermany, nih
 from pneumo_utils.models.create import trunk
 from pneumo_utils.phantom import writers
-from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.chapters import find_chapter
 from pneumo_utils.study.measurements import read_scores, to_measured
 from pneumo_utils.study.run import run
 
-CHAPTER = Chapter(ROOT / "notebooks" / "02_gradcam_comparison.ipynb")
+CHAPTER, FURTHER = find_chapter("2"), find_chapter("2f")
 TINY = OF_THE_BOOK["2"]
 SIX = [f"{model}, scenario {scenario}" for model in ("VGG16", "ResNet50V2", "DenseNet201") for scenario in (1, 2)]
 CHAPTERS_OWN = {
@@ -33,6 +33,20 @@ CHAPTERS_OWN = {
 @pytest.fixture(scope="module")
 def executed(execute):
     return execute(CHAPTER, TINY)
+
+
+@pytest.fixture(scope="module")
+def further(execute):
+    return execute(FURTHER, of_the_book(FURTHER))
+
+
+def test_both_pages_measure_all_that_rules_compare(executed, further):
+    experiments = executed[0]["experiments"] | further[0]["experiments"]
+    rules = [rule for claim in load_ledger().claims if claim.paper == 2 and (rule := rule_of(claim))]
+    assert set().union(*(rule.experiments for rule in rules)) <= set(experiments)
+    assert set(further[0]["quantities"]) == {"share of normal images with copies"}
+    text = "".join(str(output) for cell in further[1].cells for output in cell.get("outputs", []))
+    assert "Left out" not in text and "Left to the records" not in text and "RuntimeWarning" not in text
 
 
 def test_answer_stands_at_the_top_with_numbers_of_the_run(executed):

@@ -28,6 +28,7 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
         "rate_step": "p2-rate-step",
         "units": "p2-top-units",
     },
+    "02f_further_experiments": {},
     "03_xception_kfold": {
         "batch_size": "p3-train-batch",
         "eval_batch_size": "p3-validation-batch",
