@@ -64,7 +64,7 @@ def test_all_that_rules_compare_is_measured(executed, further):
     assert set().union(*(rule.experiments for rule in rules)) <= set(experiments)
     assert set(executed[0]["quantities"]) == {"standard deviation over children drawn"}
     text = "".join(str(output) for cell in further[1].cells for output in cell.get("outputs", []))
-    assert "Left to the records, since" not in text and "RuntimeWarning" not in text
+    assert "because it trains on adults again" not in text and "RuntimeWarning" not in text
 
 
 def test_further_experiments_use_the_trainings_of_the_chapter(executed, further):

@@ -46,7 +46,7 @@ def test_both_pages_measure_all_that_rules_compare(executed, further):
     assert set().union(*(rule.experiments for rule in rules)) <= set(experiments)
     assert set(further[0]["quantities"]) == {"share of normal images with copies"}
     text = "".join(str(output) for cell in further[1].cells for output in cell.get("outputs", []))
-    assert "Left out" not in text and "Left to the records" not in text and "RuntimeWarning" not in text
+    assert "Skipped in this run" not in text and "RuntimeWarning" not in text
 
 
 def test_answer_stands_at_the_top_with_numbers_of_the_run(executed):
