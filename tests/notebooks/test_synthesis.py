@@ -159,6 +159,8 @@ def test_recorded_effects_use_result_names_of_the_records():
     results = synthesis_effects.recorded_effects()
     for effect, chapter, measure, given, without in synthesis_effects.RECORDED_RESULTS:
         recorded = records.read_records(chapter).values()
+        if "sites" in given:  # which only phantoms have
+            recorded = [record for record in recorded if not record.real]
         assert not recorded or any({given, without} - {""} <= record.results.keys() for record in recorded), (
             effect,
             given,
