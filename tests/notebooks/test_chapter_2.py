@@ -164,7 +164,7 @@ def test_hue_multiplication_copies_equal_their_originals(executed):
 def test_trial_with_other_settings_runs(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     children = writers.write_release("kermany", 120, 48, 0, tmp_path / "children")
-    adults = writers.write_release("nih", 300, 48, 0, tmp_path / "adults")
+    adults = writers.write_release("nih", 400, 64, 0, tmp_path / "adults")
     folder = run(CHAPTER, tried_on_the_page(CHAPTER, kermany=children, nih=adults)).folder
     results = results_of(folder)
     assert results["parameters"]["split"] == "image" and results["data"] == "phantom children"
@@ -188,8 +188,13 @@ def test_paper_settings_run(tmp_path, monkeypatch):
     children = writers.write_release("kermany", 80, 64, 0, tmp_path / "children")
     shutil.rmtree(children / "truth")  # as a real release: no masks, and no picture of anyone on the page
     fewer = {"seeds": 2, "crossed": "none", "mapped": 20, "looked_at": 8, "max_steps": 1}
-    fewer |= {"epochs": 2, "threshold": 1, "image_size": 64}  # at 256 pixels two cores take ten minutes
-    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children) | fewer).folder
+    fewer |= {
+        "adults_root": "",
+        "epochs": 2,
+        "threshold": 1,
+        "image_size": 64,
+    }  # at 256 pixels two cores take ten minutes
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", kermany=children, nih=children) | fewer).folder
     results = results_of(folder)
     assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
     assert not {"batch", "maps", "truth"} & set(results["figures"])
