@@ -294,7 +294,9 @@ def rerun(number: str) -> Callable[[Place, float], dict]:
 def run_notebook(number: str, place: Place, seconds: float) -> dict:
     """Run a chapter with the paper's own settings on phantoms for as long as there is time."""
     chapter = find_chapter(number)
-    weights = "imagenet" if has_official_weights(chapter.path.read_text(encoding="utf-8"), place) else "random"
+    module = chapter.path.with_name(f"chapter_{number}.py")  # where a chapter has one, it may name the networks
+    text = "".join(path.read_text(encoding="utf-8") for path in (chapter.path, module) if path.exists())
+    weights = "imagenet" if has_official_weights(text, place) else "random"
     command = [sys.executable, "-m", "pneumo_utils.cli", "run", str(chapter.path), "-p", "weights", weights]
     command += ["-f", str(PAPERS / f"{chapter.name}.yml")]
     if place.scale == "toy":
@@ -341,9 +343,10 @@ def run_notebook(number: str, place: Place, seconds: float) -> dict:
 
 
 def has_official_weights(notebook: str, place: Place) -> bool:
-    """Tell whether the folder of weights has a file for every network that a notebook names."""
+    """Tell whether the folder of weights has a file for every trunk that a notebook, or the module beside it, names."""
     if not place.weights:
         return False
-    names = [name for name in ARCHITECTURES if f'\\"{name}\\"' in notebook]
+    named = [name for name in ARCHITECTURES if re.search(rf'"{name}\\?"', notebook)]
+    names = [name for name in named if name != "efficientnet_lite0"]  # its weights come with a package
     files = {path.name for path in place.weights.iterdir()}
     return all(ARCHITECTURES[name].published.source.file in files for name in names)
