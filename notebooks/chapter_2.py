@@ -9,6 +9,7 @@ from fastai.callback.core import Callback
 from torch import nn
 
 import pneumo_utils as pu
+from notebooks.chapter_1 import copy_weights, load_weights
 from pneumo_utils.common.files import json_digest
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.models import heads
@@ -62,7 +63,7 @@ def originals(cohort: Cohort) -> Cohort:
 
 
 def redraw_validation(children: Cohort, seed: int, by: str = "patient") -> Cohort:
-    """Draw the validation part anew from all images that are not tested on, as large as it is."""
+    """Draw another validation part of the same size, from all images outside of the test part."""
     table = children.table
     rest, held = (table["split"] != "test").to_numpy(), table["split"] == "valid"
     again = children.where(rest).split(by=by, test=held.sum() / rest.sum(), seed=seed)
@@ -194,7 +195,7 @@ def train_and_test(
     keep_weights: bool = False,
     **how,
 ) -> dict:
-    """Train as `train` does; return predictions on the test part, the history, and what else is asked for.
+    """Train as `train` does; return predictions on the test part, the history, and the following if requested.
 
     also_test: other images to predict for.
     mapped: images whose Grad-CAM maps for pneumonia are returned.
@@ -211,7 +212,7 @@ def train_and_test(
     if mapped is not None:
         found["maps"] = gradcam(settings, net, mapped)
     if keep_weights:
-        found["weights"] = {name: value.detach().cpu().numpy().copy() for name, value in net.state_dict().items()}
+        found["weights"] = copy_weights(net)
     return found
 
 
@@ -223,9 +224,7 @@ def gradcam(settings: Settings, net, cohort: Cohort) -> np.ndarray:
 
 def load_network(settings: Settings, model: str, seed: int, dropout: float, weights: dict):
     """Build a network with the weights that a training ended with."""
-    net = build_network(settings, model, seed, dropout)
-    net.load_state_dict({name: torch.as_tensor(value) for name, value in weights.items()})
-    return net.eval()
+    return load_weights(build_network(settings, model, seed, dropout), weights).eval()
 
 
 def last(histories: list[pd.DataFrame], column: str) -> np.ndarray:

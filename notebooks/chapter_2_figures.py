@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 import pneumo_utils as pu
-from notebooks.chapter_2 import Settings, last
+from notebooks.chapter_2 import PNEUMONIA, Settings, last
 from pneumo_utils import explain
 from pneumo_utils.claims.decision import CONTRADICTED, EQUIVALENT, SUPPORTED
 from pneumo_utils.claims.verdicts import short_verdict
@@ -52,9 +52,10 @@ def first_of_each_cause(test: Cohort) -> Cohort:
 
 
 def viewer(settings: Settings, nets: dict, test: Cohort, folder, seed: int) -> str:
-    """Return a viewer of three test images with the maps of several layers and methods, as HTML."""
-    chosen = np.random.default_rng(seed).permutation(len(test))[:3]
-    shown = test.where(np.isin(np.arange(len(test)), chosen))
+    """Return a viewer of a normal image and two with pneumonia under maps of several layers and methods, as HTML."""
+    order = np.random.default_rng(seed).permutation(len(test))
+    ill = (test.table["labels"] == test.classes[PNEUMONIA]).to_numpy()[order]
+    shown = test.where(np.isin(np.arange(len(test)), [*order[~ill][:1], *order[ill][:2]]))
     words = dict(zip(test.classes, ("normal", "pneumonia")))
     choices, answers = {}, {}
     for name, net in nets.items():
