@@ -768,7 +768,8 @@ def test_fastai_tools_work_on_the_learner(cohort, tmp_path, monkeypatch, closed_
         learn.show_results(max_n=2)
         interpretation = Interpretation.from_learner(learn)
         losses, rows = interpretation.top_losses(3)
-        interpretation.plot_top_losses(3)
+        with plt.rc_context({"axes.titlelocation": "center"}):
+            interpretation.plot_top_losses(3)
     assert [axes.get_title().split(" / ")[1] for axes in plt.gcf().axes[:3]] == [
         f"{float(loss):.2f}" for loss in losses
     ]
