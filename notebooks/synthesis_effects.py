@@ -10,10 +10,11 @@ from pneumo_utils.study import records
 from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
-CHAPTER_1, CHAPTER_2, CHAPTER_3, CHAPTER_4, CHAPTER_5 = (
+CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, CHAPTER_5 = (
     "01f_further_experiments",
     "02_gradcam_comparison",
     "03_xception_kfold",
+    "03f_further_experiments",
     "04_mobilenetv2_three_class",
     "05_nih_multilabel",
 )
@@ -38,7 +39,7 @@ RECORDED_RESULTS = [
     ),
     (
         PRETRAINED,
-        CHAPTER_3,
+        FURTHER_3,
         "AUROC, findings",
         "tried on findings, AUROC: as above",
         "tried on findings, AUROC: from scratch",
@@ -84,7 +85,7 @@ RECORDED_RESULTS = [
     (AUGMENTATION, CHAPTER_2, "AUROC, DenseNet201", "gain of scenario 2: DenseNet201, auroc", ""),
     (
         AUGMENTATION,
-        CHAPTER_3,
+        FURTHER_3,
         "AUROC, findings",
         "tried on findings, AUROC: more augmentation",
         "tried on findings, AUROC: without flips",
@@ -99,7 +100,7 @@ RECORDED_RESULTS = [
     ),
     (
         CLASS_WEIGHTS,
-        CHAPTER_3,
+        FURTHER_3,
         "AUROC, findings",
         "tried on findings, AUROC: as above",
         "tried on findings, AUROC: without class weights",
@@ -149,9 +150,9 @@ RECORDED_RESULTS = [
     (
         DOMAIN_SHIFT,
         CHAPTER_3,
-        "AUROC of generators' networks, on findings over on generators",
-        "learned from generators, asked about findings: auroc",
-        "learned from generators, asked about generators: auroc",
+        "AUROC of networks trained on generated images, on children over on generated images",
+        "told apart, two classes, asked about children: Xception",
+        "told apart, two classes: Xception",
     ),
 ]
 

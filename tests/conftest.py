@@ -58,6 +58,7 @@ SLOW = [
     "notebooks/test_chapter_5b.py",
     "notebooks/test_chapter_5.py",
     "notebooks/test_chapter_4.py",
+    "notebooks/test_chapter_3_further.py",
     "notebooks/test_chapter_3.py",
     "notebooks/test_chapter_2.py",
     "notebooks/test_chapter_1.py",

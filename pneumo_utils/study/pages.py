@@ -281,8 +281,8 @@ FRONT_PAGE_RESULTS = {
     "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
     "03_xception_kfold": (
         "AUROC, one generator or the other",
-        "generators, Xception, fine-tuned: auroc",
-        "generators, fine detail, linear: auroc",
+        "cross-validation, Xception: auroc",
+        "cross-validation, 32 x 32 pixels: auroc",
     ),
     "04_mobilenetv2_three_class": ("accuracy, three classes", "top layers open: accuracy", "32 x 32 pixels: accuracy"),
     "05_nih_multilabel": ("mean AUROC of labels", "mean AUROC: from nothing, fifteen", "mean AUROC: 32 x 32 pixels"),

@@ -1,163 +1,200 @@
-"""Chapter 3: it runs, its table has baselines, both ways to compute the metric, its folds, and a resumed run."""
+"""Chapter 3: generators told apart beside a null test, folds whose scores chose nothing, and few images after many."""
 
-import re
+import json
 import shutil
+from dataclasses import replace
 
 import nbformat
+import numpy as np
+import pandas as pd
 import pytest
-from chapter_runs import ROOT, as_words, html_of, on_the_page, results_of, tried_on_the_page
+from chapter_runs import html_of, on_the_page, results_of, shown, tried_on_the_page
 from safetensors.torch import save_file
 from settings import OF_THE_BOOK
 
+from notebooks import chapter_3, chapter_3_figures
 from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.common.files import sha256_hex
+from pneumo_utils.evaluation.scores import metric_values
 from pneumo_utils.models.registry import ARCHITECTURES
 from pneumo_utils.phantom import writers
-from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.chapters import find_chapter
 from pneumo_utils.study.run import run
 
-CHAPTER = Chapter(ROOT / "notebooks" / "03_xception_kfold.ipynb")
-EVERYTHING = OF_THE_BOOK["3"]
-TINY = EVERYTHING | {"survey_folds": 0, "repeats": 1}
-RULES = [claim.rule for claim in load_ledger().claims if claim.paper == 3 and claim.rule]
-TO_BE_BUILT = {"generated then real"}
+CHAPTER = find_chapter("3")
+TINY = OF_THE_BOOK["3"]
+SETTINGS = chapter_3.Settings(*("pocket", "pocket", 32, 16, 16, 0, 2, 0.001, 1, 0.001, "sgd", 0.9, 1e-6, 2, 1e-3, 2, 0))
 
 
 @pytest.fixture(scope="module")
 def executed(execute):
-    return execute(CHAPTER, EVERYTHING)
+    return execute(CHAPTER, TINY)
 
 
-def test_table_1_has_one_row_per_fold_beside_the_paper(executed):
-    table = html_of(executed[1], "table-1-code")
-    assert table.count("<table") == 2 and table.count(" / ") == 4 * 3 + 4 * 5 and "0.0006 / 0.0018" in table
-    for metric in ("loss", "recall", "precision", "accuracy"):
-        result = executed[0]["results"][f"table 1, validation {metric}"]
-        assert result["low"] <= result["value"] <= result["high"]
+@pytest.fixture(scope="module")
+def children(tmp_path_factory):
+    folder = writers.write_release("kermany", 200, 64, 0, tmp_path_factory.mktemp("children"))
+    return chapter_3.read_children(folder, 0.4, 0)
 
 
-def test_both_scenarios_have_baselines(executed):
-    floor = html_of(executed[1], "table-1-floor")
-    assert floor.count("<table") == 2
-    assert all(
-        floor.count(f"<td>{name}</td>") == 2
-        for name in ("Xception, fine-tuned", "Xception, stored maps", "majority", "32 x 32 pixels", "frame only")
+def test_every_question_stands_beside_the_null_test_and_the_linear_models(executed):
+    table = html_of(executed[1], "decisive-table")
+    for question in (*chapter_3.PAIRS, "children", "two classes, asked about children"):
+        assert question in table
+        for model in ("Xception", *chapter_3_figures.PROBES):
+            result = executed[0]["results"][f"told apart, {question}: {model}"]
+            assert 0 <= result["low"] <= result["value"] <= result["high"] <= 1 and result["baseline"] == 0.5
+    null = executed[0]["results"]["told apart, same generator: 32 x 32 pixels"]
+    assert null["low"] < 0.5 < null["high"]
+
+
+def test_generators_below_the_floor_do_not_count(executed):
+    """After two steps no generator shows what it was trained on."""
+    results, notebook = run(CHAPTER, TINY | {"quality_floor": 1.0}).folder, None
+    notebook = nbformat.read(results / "notebook.ipynb", 4)
+    assert "Too few generators reach the quality floor" in shown(notebook, "begin")
+    assert results_of(results)["results"]["generators above the quality floor"]["value"] == 0
+    assert "two classes" not in html_of(notebook, "decisive-table") and "children" in html_of(
+        notebook, "decisive-table"
+    )
+    assert executed[0]["results"]["generators above the quality floor"]["value"] == len(chapter_3.GENERATORS)
+
+
+def test_table_1_has_both_ways_to_compute_a_metric(executed):
+    results, table = executed[0]["results"], html_of(executed[1], "folds-table")
+    assert "0.0006 / 0.0018" in table and "here, 3" in table and "paper, 5" in table
+    right, batches = (results[f"table 1, validation recall, {how}"]["value"] for how in ("right", "batches"))
+    assert right != batches
+    assert all(name in table for name in ("Xception, trunk frozen", "majority", "32 x 32 pixels", "frame only"))
+
+
+def test_rules_find_the_scores_that_they_compare(executed):
+    found = executed[0]["experiments"]
+    assert {"told apart", "cross-validation", "table 1", "generated then real"} <= set(found)
+    assert found["cross-validation"]["overlap"] == found["table 1"]["overlap"] == 0.5
+    scores = pd.read_csv(run(CHAPTER, TINY).folder / "scores.csv")
+    variants = set(scores[scores["experiment"] == "generated then real"]["variant"])
+    for claim in load_ledger().claims:
+        if claim.paper == 3 and claim.rule and claim.rule["experiment"] == "generated then real":
+            few = [side.strip() for compare in claim.rule["compare"] for side in compare.split(">") if "few" in side]
+            assert set(few) <= variants
+
+
+def test_answer_stands_at_the_top_and_figures_have_alt_text(executed):
+    results, notebook = executed
+    assert "once the notebook has run" not in shown(notebook, "begin") and "**What to do**" in shown(notebook, "begin")
+    assert {"pictures", "batch", "lr_find", "told_apart", "curves", "shortage"} == set(results["figures"])
+    assert all(len(figure["alt"]) > 30 and figure["caption"] for figure in results["figures"].values())
+
+
+def test_generator_comes_nearer_to_its_images_and_is_reproducible(children):
+    learned = children.part("train")
+    pixels = np.asarray(learned.pixels(64))
+    alike = []
+    for steps in (2, 160):
+        made = chapter_3.generate(chapter_3.train_generator(learned, 0, steps), 64, 0)
+        alike.append(np.corrcoef(made.mean(0).ravel(), pixels.mean(0).ravel())[0, 1])
+    assert alike[1] > alike[0] + 0.15
+    again = chapter_3.train_generator(learned, 0, 2)
+    other = chapter_3.train_generator(learned, 1, 2)
+    first = chapter_3.train_generator(learned, 0, 2)
+    assert (chapter_3.generate(first, 4, 0) == chapter_3.generate(again, 4, 0)).all()
+    assert (chapter_3.generate(first, 4, 0) != chapter_3.generate(other, 4, 0)).any()
+
+
+def test_shipped_generators_are_those_of_their_card():
+    card = json.loads(chapter_3.SHIPPED.with_suffix(".json").read_text())
+    assert card["sha256"] == sha256_hex(chapter_3.SHIPPED.read_bytes()) and chapter_3.SHIPPED.stat().st_size < 4e6
+    generators = chapter_3.read_shipped()
+    assert list(generators) == chapter_3.GENERATORS
+    first = chapter_3.generate(generators["normal 1"], 3, 0)
+    assert first.shape == (3, 64, 64) and np.ptp(first) > 100 and (first[0] != first[1]).any()
+    assert chapter_3.is_shipped_for(chapter_3.PHANTOMS, chapter_3.TEST_SHARE, 0)
+    assert not chapter_3.is_shipped_for(chapter_3.PHANTOMS, chapter_3.TEST_SHARE, 1)
+
+
+def test_each_image_is_scored_once_and_chooses_no_epoch_there(children):
+    folds = chapter_3.scored_folds(children, 4, 0.2, 0)
+    scored = pd.concat([fold.part("test").table["image"] for fold in folds])
+    assert sorted(scored) == sorted(children.table["image"])
+    for fold in folds:
+        sizes = fold.table["split"].value_counts()
+        assert sizes["valid"] / (sizes["valid"] + sizes["train"]) == pytest.approx(0.2, abs=0.02)
+
+
+def test_best_epoch_of_both_phases_is_kept(children):
+    """Where the second phase makes everything worse, the weights of the first are kept."""
+    kept = chapter_3.train(replace(SETTINGS, optimizer="adam", tuning_lr=0.05), children, 0)
+    assert kept["history"]["valid_loss"].iloc[-1] > kept["history"]["valid_loss"].min()
+    assert kept["best_epoch"] <= 2 and kept["history"]["phase"].tolist() == [1, 1, 2]
+    assert np.allclose(kept["frozen"]["probabilities"], kept["test"]["probabilities"], atol=1e-5)
+
+
+def test_frechet_distance_of_shifted_features_is_the_squared_shift():
+    features = np.random.default_rng(0).normal(size=(500, 6))
+    assert chapter_3.frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+    assert chapter_3.frechet_distance(features, features + 2) == pytest.approx(6 * 4, rel=1e-6)
+    assert chapter_3.frechet_distance(features, 3 * features) == pytest.approx(
+        4 * ((features.mean(0) ** 2).sum() + np.trace(np.cov(features, rowvar=False))), rel=1e-6
     )
 
 
-def test_batch_averaged_metrics_differ_from_exact_ones(executed):
-    results = {name: result["value"] for name, result in executed[0]["results"].items()}
-    assert f"{results['published counts, never wrong, validation, in class order: recall']:.4f}" == "0.2256"
-    assert f"{results['published counts, never wrong, training, in class order: recall']:.4f}" == "0.2237"
-    assert results["published counts, never wrong, validation, shuffled: recall"] == pytest.approx(1, abs=0.01)
-    for metric in ("recall", "precision"):
-        assert results[f"live, in class order: {metric}, on the whole"] == pytest.approx(
-            results[f"live, shuffled: {metric}, on the whole"]
-        )
+def test_nearest_training_image_of_a_copy_is_its_original(children):
+    learned = children.part("train")
+    rows, far = chapter_3.nearest(learned, learned)
+    assert (far < 0.5).all() and (rows == np.arange(len(learned))).mean() > 0.9
 
 
-def test_feature_cache_does_not_change_results(executed):
+def test_curves_are_aligned_by_phase():
+    history = pd.DataFrame({"phase": [1, 1, 2], "epoch": [1, 2, 3], "valid_loss": [3.0, 2.0, 1.0], "lr": 0.1})
+    aligned = chapter_3_figures.align_phases(history, [("head", 3, 0.1), ("all", 2, 0.1)])
+    assert aligned["valid_loss"].tolist() == [3, 2, 2, 1, 1] and aligned["phase"].tolist() == [1, 1, 1, 2, 2]
+
+
+def test_table_1_averages_batches_as_keras_does():
+    truth = np.repeat([0, 1], [48, 16])
+    never_wrong = chapter_3.pu.Predictions(
+        np.arange(64).astype(str), np.full(64, ""), truth, np.eye(2)[truth], chapter_3.CLASSES
+    )
+    found = chapter_3_figures.table_1([never_wrong])
     assert (
-        executed[0]["results"]["prefix_difference"]["value"]
-        < 1e-6
-        < 1e-4
-        < executed[0]["results"]["prefix_moved"]["value"]
-    )
-
-
-def test_rules_find_what_the_chapter_measures(executed):
-    experiments = executed[0]["experiments"]
-    assert {rule["experiment"] for rule in RULES} - TO_BE_BUILT <= set(experiments)
-    assert {"majority", "32 x 32 pixels", "frame only"} == set(experiments["one change at a time"]["baselines"])
-    assert experiments["one change at a time"]["overlap"] == experiments["table 1"]["overlap"] == 0.5
-    assert experiments["curves of folds"]["unit"] == "fold" and experiments["small studies"]["unit"] == "draw"
-
-
-def test_figures_have_alt_text(executed):
-    figures = executed[0]["figures"]
-    assert {"balance", "pictures", "curves", "probes_generators", "probes_findings"} <= set(figures)
-    assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
-
-
-def test_results_of_each_study_are_kept(executed):
-    kept = " ".join(executed[0]["results"])
-    assert all(
-        f"tried on generators, {what}: {name}" in kept
-        for what in ("AUROC", "validation loss", "training over validation accuracy")
-        for name in ("as above", "from scratch", "Adam", "MobileNetV2", "twice the epochs")
-    )
-    assert all(
-        name in kept
-        for name in (
-            "repeated, AUROC: findings",
-            "learned from generators, asked about others",
-            "borrowed, a few others, and all generators",
-            "borrowed, a few others, and all findings",
-            "interval holds: Nadeau and Bengio",
-            "findings, fine detail, linear: auroc",
-            "generators, shown fine: auroc",
-        )
-    )
-    for name, result in executed[0]["results"].items():
-        if result.get("low") is not None:
-            assert result["low"] <= result["value"] <= result["high"], name
-
-
-def test_corrected_interval_is_wider(executed):
-    table = html_of(executed[1], "enough-table")
-    usual, corrected = (float(text) for text in re.findall(r"<td>(\d\.\d+)</td>", table))
-    assert corrected / usual == pytest.approx(((1 / 3 + 1 / 2) / (1 / 3)) ** 0.5, abs=0.02)
-
-
-def test_too_many_folds_are_refused(pneumo):
-    few = pneumo("run", CHAPTER.path, *as_words(TINY | {"folds": 30}))
-    assert (
-        few.returncode != 0
-        and "Of generators one class has 22 images here, too few for 30 folds of a third of them"
-        in few.stderr + few.stdout
+        found["batches"]["recall"] == [0.5] and found["right"]["recall"] == metric_values([never_wrong], "recall") == 1
     )
 
 
 def test_paper_settings_run(tmp_path, monkeypatch):
-    """The full Xception from a file as its publisher has it, folders that look real: one step of each phase, in
-    smaller pictures, for two cores take minutes at 256 pixels.
-    """
+    """The full Xception from a file as its publisher has it, folders that look real: one step of each phase."""
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     (tmp_path / "weights").mkdir()
     monkeypatch.setenv("PNEUMO_WEIGHTS", str(tmp_path / "weights"))
     save_file(
         ARCHITECTURES["xception"].published.build(1000).state_dict(), tmp_path / "weights" / "xception.safetensors"
     )
-    generated, others = (
+    release, real = (
         writers.write_release(name, images, 32, 0, tmp_path / name)
-        for name, images in (("covid_gan", 60), ("curated_covid", 100))
+        for name, images in (("covid_gan", 60), ("kermany", 100))
     )
-    for root in (generated, others):
+    for root in (release, real):
         shutil.rmtree(root / "truth")  # as a real release: no picture of anyone on the page
-    fewer = {
-        "max_steps": 1,
-        "image_size": 32,
-        "folds": 3,
-        "borrowed": 10,
-        "borrowed_draws": 2,
-        "studies": 4,
-        "survey_folds": 0,
+    fewer = {"max_steps": 1, "image_size": 32, "folds": 3, "gan_steps": 2, "n_images": 20, "release_images": 60}
+    fewer |= {
+        "real_seeds": 2,
+        "pretrain_images": 60,
+        "few_draws": 2,
+        "all_real": False,
+        "views": 1,
+        "quality_floor": 1.0,
     }
-    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", covid_gan=generated, curated_covid=others) | fewer).folder
+    folder = run(CHAPTER, on_the_page(CHAPTER, "paper", covid_gan=release, kermany=real) | fewer).folder
     results = results_of(folder)
     assert results["weights"] == "imagenet" and results["parameters"]["size"] == "full" and results["real"] is True
-    assert "table 1" in results["experiments"] and not TO_BE_BUILT & set(results["experiments"])
-    assert "pictures" not in results["figures"] and not [
-        name for name in results["results"] if name.startswith("findings")
-    ]
-    notebook = nbformat.read(folder / "notebook.ipynb", 4)
-    shown = html_of(notebook, "model-table")
-    assert "xception.safetensors" in shown and f"{20_806_952 + 2049 * 1028 + 1029:,}" in shown
+    assert not {"pictures", "batch"} & set(results["figures"]) and "table 1" in results["experiments"]
 
 
 def test_killed_trial_is_resumed(begun_again, tmp_path):
-    releases_of = {
+    releases = {
         name: writers.write_release(name, images, 32, 0, tmp_path / name)
-        for name, images in (("covid_gan", 60), ("curated_covid", 100))
+        for name, images in (("covid_gan", 60), ("kermany", 100))
     }
-    _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases_of), "generators, fold *")
-    assert len(after) == 3 and re.search(r"3 pieces: .* found again", done.stdout)
+    _, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, **releases), "fold *")
+    assert len(after) >= 3 and "3 pieces: all found again" in done.stdout
