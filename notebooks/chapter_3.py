@@ -167,7 +167,7 @@ def write_images(generators: dict[str, dict], counts: dict[str, int], seed: int)
             for index, image in enumerate(generate(weights, n_images, seed + number), 1):
                 Image.fromarray(image).save(folder / f"{index}.png")
         parts.append(read_folders(folder.parent, [sample]).replace(classes=list(counts)))
-    return pu.concat_cohorts(*parts)
+    return pu.concat_cohorts(*parts).replace(name="Generated radiographs")
 
 
 def read_folders(folder: Path, classes: list[str]) -> Cohort:

@@ -234,33 +234,48 @@ def shortage_rows(run, helped: dict[str, list], pixels: dict[str, list]) -> tupl
     return gains, [{key: row.get(key, "") for key in rows[0]} for row in rows]
 
 
-ALIKE = (
-    "Do not read an accuracy on generated images as knowledge of a disease: generators of one class are told apart "
-    "as well."
-)
-ADVICE_ON_GENERATED = {
-    SUPPORTED: ALIKE,
-    EQUIVALENT: ALIKE,
-    CONTRADICTED: "Generators of one class are told apart less well than those of two classes. Still test on real "
-    "images before you speak of a disease.",
-}
+def advise_on_generated(verdicts: dict[str, str]) -> str:
+    """Say what follows for accuracy on generated images.
+
+    verdicts: by model, the verdict on whether it tells the same class apart as well as two classes.
+    """
+    alike = [name for name, verdict in verdicts.items() if verdict in (SUPPORTED, EQUIVALENT)]
+    if alike:
+        return (
+            "Do not read an accuracy on generated images as knowledge of a disease. Two generators of one class are "
+            f"told apart as well as those of two classes, by {' and by '.join(alike)}."
+        )
+    if set(verdicts.values()) == {CONTRADICTED}:
+        return (
+            "Generators of one class are told apart less well than those of two classes. Still test on real images "
+            "before you speak of a disease."
+        )
+    return "Test on real images before you speak of a disease."
 
 
-def give_answer(run, answers: dict, quality_floor: float, columns: dict, gains: dict, claims) -> None:
+def give_answer(run, answers: dict, probes: dict, quality_floor: float, columns: dict, gains: dict, claims) -> None:
     """Fill in the box below the title: the answer of this run in sentences, numbers, verdicts, and advice."""
     known = {name: metric_values(each, "auroc") for name, each in answers.items() if len(each) > 1}
     mean = {name: format_ci(*pu.mean_ci(values)) for name, values in known.items()}
     sentences, advice = [], ""
     if {"two classes", "same class", "same generator"} <= mean.keys():
-        alike = run.ask("same class >= two classes", "told apart", "auroc")
+        asked = {
+            "Xception": run.ask("same class >= two classes", "told apart", "auroc"),
+            "a linear model on fine detail": run.ask("same class >= two classes", "told apart, fine detail", "auroc"),
+        }
+        fine = {
+            name: f"{metric_values(probes['fine detail'][name], 'auroc').mean():.3f}"
+            for name in ("two classes", "same class")
+        }
         sentences += [
             f"Xception tells a normal from a pneumonia generator with an AUROC of {mean['two classes']}, two "
             f"generators of the *same* class with {mean['same class']}, and two samples of one generator with "
             f"{mean['same generator']}.",
+            f"A linear model that sees fine detail alone has {fine['two classes']} and {fine['same class']}.",
             "Is the same class told apart as well as two classes, so that an accuracy of 99.8 % needs no pneumonia? "
-            f"{short_verdict(alike).capitalize()}.",
+            + " ".join(f"By {name}: {short_verdict(each)}." for name, each in asked.items()),
         ]
-        advice = ADVICE_ON_GENERATED.get(alike.verdict, "Test on real images before you speak of a disease.")
+        advice = advise_on_generated({name: each.verdict for name, each in asked.items()})
     else:
         sentences.append(
             f"Too few generators reach the quality floor, an AUROC of {quality_floor}, to answer the question."

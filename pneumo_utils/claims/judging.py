@@ -302,7 +302,8 @@ def _judge_printed(claim: Claim, measured: Measured) -> Verdict:
     if len(scores) < MIN_RUNS:
         value, low, high = sum(scores) / len(scores), math.nan, math.nan
     else:
-        value, low, high = prediction_interval(scores, -math.inf, math.inf)
+        most = math.inf if "loss" in where[2] else times  # all other printed scores are shares
+        value, low, high = prediction_interval(scores, 0.0, most)
     ours = f"ours {value:.4g}" + ("" if math.isnan(low) else f" ({low:.4g} to {high:.4g})")
     if not measured.real or measured.tier != "paper":
         return Verdict(
