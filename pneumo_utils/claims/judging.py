@@ -291,6 +291,9 @@ def learned(experiment: str, rule: Rule, measured: Measured) -> str:
     )
 
 
+DIFFERENCES = ("gap", "gain_over_majority")  # printed scores that may lie below 0
+
+
 def _judge_printed(claim: Claim, measured: Measured) -> Verdict:
     """Judge a printed score; only a run on real radiographs at the paper's settings can."""
     where = claim.rule["experiment"], claim.rule["variant"], claim.rule["metric"]
@@ -302,8 +305,8 @@ def _judge_printed(claim: Claim, measured: Measured) -> Verdict:
     if len(scores) < MIN_RUNS:
         value, low, high = sum(scores) / len(scores), math.nan, math.nan
     else:
-        most = math.inf if "loss" in where[2] else times  # all other printed scores are shares
-        value, low, high = prediction_interval(scores, 0.0, most)
+        most = math.inf if where[2] == "loss" else times  # all other printed scores are shares, or differences of two
+        value, low, high = prediction_interval(scores, -times if where[2] in DIFFERENCES else 0.0, most)
     ours = f"ours {value:.4g}" + ("" if math.isnan(low) else f" ({low:.4g} to {high:.4g})")
     if not measured.real or measured.tier != "paper":
         return Verdict(
