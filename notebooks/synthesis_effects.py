@@ -10,12 +10,13 @@ from pneumo_utils.study import records
 from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
-CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, CHAPTER_5 = (
+CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, FURTHER_4, CHAPTER_5 = (
     "01f_further_experiments",
     "02_gradcam_comparison",
     "03_xception_kfold",
     "03f_further_experiments",
     "04_mobilenetv2_three_class",
+    "04f_further_experiments",
     "05_nih_multilabel",
 )
 PRETRAINED, LAST_LAYERS, ALL_LAYERS, AUGMENTATION, CLASS_WEIGHTS, MORE_IMAGES, DOMAIN_SHIFT = (
@@ -44,7 +45,7 @@ RECORDED_RESULTS = [
         "tried on findings, AUROC: as above",
         "tried on findings, AUROC: from scratch",
     ),
-    (PRETRAINED, CHAPTER_4, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
+    (PRETRAINED, FURTHER_4, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
     (
         PRETRAINED,
         CHAPTER_5,
@@ -90,7 +91,7 @@ RECORDED_RESULTS = [
         "tried on findings, AUROC: more augmentation",
         "tried on findings, AUROC: without flips",
     ),
-    (AUGMENTATION, CHAPTER_4, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
+    (AUGMENTATION, FURTHER_4, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
     (
         AUGMENTATION,
         CHAPTER_5,
@@ -121,7 +122,7 @@ RECORDED_RESULTS = [
     ),
     (
         MORE_IMAGES,
-        CHAPTER_4,
+        FURTHER_4,
         "accuracy, all images over a quarter",
         "longer, accuracy: as above",
         "longer, accuracy: pre-trained, 0.25 of the images",

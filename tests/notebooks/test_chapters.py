@@ -65,6 +65,7 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
         "batch_size": "p4-batch",
         "top_layers": "p4-open-layers",
     },
+    "04f_further_experiments": {},
     "05_nih_multilabel": {
         "grid_sizes": "p5-sizes",
         "grid_epochs": "p5-grid-epochs",
