@@ -12,6 +12,7 @@ from fastai.vision.augment import aug_transforms
 from PIL import Image
 
 import pneumo_utils as pu
+from notebooks.chapter_1 import copy_weights
 from pneumo_utils.common.files import json_digest, write_atomically
 from pneumo_utils.data import duplicates
 from pneumo_utils.data.cohort import Cohort, random_split
@@ -166,7 +167,7 @@ def train(
     history = pd.concat(found["history"], ignore_index=True)
     found["history"] = history.assign(epoch=np.arange(1, len(history) + 1))
     if keep_weights:
-        found["weights"] = {name: value.detach().cpu().numpy().copy() for name, value in net.state_dict().items()}
+        found["weights"] = copy_weights(net)
     return found
 
 
@@ -382,13 +383,13 @@ def of_two_classes(predicted: pu.Predictions, one: str, other: str) -> pu.Predic
 
 
 def naming_losses(printed: np.ndarray, predicted: pu.Predictions, errors_only: bool = False) -> dict[str, float]:
-    """Fit our confusions to a printed matrix under each order of names: by order, the loss in nats an image.
+    """Fit our confusions to a printed matrix under each order of names: by order, the loss in nats an answer.
 
-    The loss is the mean negative logarithm of the share of our answers that falls into the printed image's cell, among
+    The loss is the mean negative logarithm of the share of our answers that falls into the printed answer's cell, among
     our images of the class that the row is then called.
 
     printed: counts, rows are actual classes.
-    errors_only: whether right answers are left out, so that only the kinds of errors count.
+    errors_only: whether right answers are left out of both matrices, so that only the kinds of errors count.
     """
     counts, printed = confusion_matrix(predicted).to_numpy() + 1.0, np.asarray(printed, dtype=float)  # no share is 0
     if errors_only:

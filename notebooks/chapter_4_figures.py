@@ -191,19 +191,21 @@ def explanation_rows(run, trainings: dict[str, list[dict]], overlap: float) -> t
 
 
 def explain_changes(changes: dict) -> list[str]:
-    """Say after each phase which changes clearly alter validation minus training accuracy.
+    """Say for each phase which changes clearly alter the difference of validation and training accuracy.
 
     changes: by phase and what is changed, the difference.
     """
     sentences = []
     for phase in PHASES:
         here = {name: change for (when, name), change in changes.items() if when == phase}
-        clear = [f"{name} {format_ci(*change.claim)}" for name, change in here.items() if change.better or change.worse]
+        effects = {name: f"{name} ({format_ci(*change.claim)})" for name, change in here.items()}
+        clear = [effects[name] for name, change in here.items() if change.better or change.worse]
+        largest = effects[max(here, key=lambda name: abs(here[name].value))]
         sentences.append(
-            f"{phase.capitalize()}, these changes clearly alter validation minus training accuracy: {'; '.join(clear)}."
+            f"With the {phase}, these changes clearly alter the difference: {'; '.join(clear)}."
             if clear
-            else f"{phase.capitalize()}, none of the {len(here)} changes clearly alters validation minus training "
-            "accuracy."
+            else f"With the {phase}, none of the {len(here)} changes clearly alters the difference; the largest effect "
+            f"is that of {largest}."
         )
     return sentences
 
@@ -240,7 +242,7 @@ def leak_plot(right: dict[tuple, dict[float, np.ndarray]], order: list[str]) -> 
     right: by model, kind of copy and split: by share, whether each test image is answered rightly.
     order: the models in the order of the legend.
     """
-    figure, panels = new_figure(6.8, 2, sharex=True, sharey=True)
+    figure, panels = new_figure(5.6, 2, sharex=True, sharey=True)
     lines = []
     for axes, kind in zip(panels, ("identical", "re-encoded")):
         for who, (colour, mark, line) in zip(order, STYLES):
@@ -252,7 +254,7 @@ def leak_plot(right: dict[tuple, dict[float, np.ndarray]], order: list[str]) -> 
             lines.append(f"{who}, {kind} copies: {mean[0]:.3f} with none and {mean[-1]:.3f} with the most")
         axes.set(ylabel="test accuracy", title=f"{kind} copies")
     panels[-1].set_xlabel("test images with a copy in training, %")
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=1)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure, f"Test accuracy by the share of test images with a copy in training. {join_parts(lines)}."
 
 
@@ -296,14 +298,14 @@ def without_copies_curves(printed: float, training: float, slopes: dict[str, tup
     return {name: (shares, *values) for name, values in curves.items()}
 
 
-def naming_rows(losses: list[dict], errors: list[dict], rows: pd.DataFrame, n: int, overlap: float) -> list[dict]:
+def naming_rows(losses: list[dict], errors: list[dict], rows: pd.DataFrame, counts: pd.DataFrame, overlap: float):
     """Return the rows of the table of the six namings.
 
     losses, errors: for each split, the loss of each naming, over all answers and over errors only.
     rows: what `audit_tables.row_namings` returns.
-    n: the number of images in the printed matrix.
+    counts: the printed matrix.
     """
-    printed = ", ".join(CLASSES)
+    printed, total = ", ".join(CLASSES), int(counts.to_numpy().sum())
     table = []
     for entry in rows.to_dict("records"):
         name = entry["rows are"]
@@ -311,13 +313,14 @@ def naming_rows(losses: list[dict], errors: list[dict], rows: pd.DataFrame, n: i
             "rows are": name + (" (printed)" if name == printed else ""),
             "chi-squared": f"{entry['chi-squared']:.2f}",
         }
-        for title, found in {"all answers": losses, "errors only": errors}.items():
+        for title, found, n in (
+            ("all answers", losses, total),
+            ("errors only", errors, total - int(np.trace(counts))),
+        ):
             ratio = [n * (each[printed] - each[name]) / np.log(10) for each in found]
-            row[f"log10 of the likelihood ratio, {title}"] = (
-                "0" if name == printed else format_ci(*pu.mean_ci(ratio, -np.inf, np.inf, overlap))
-            )
-        row |= {key: entry[key] for key in ("false positives", "false negatives")}
-        table.append(row)
+            value, low, high = pu.mean_ci(ratio, -np.inf, np.inf, overlap)
+            row[f"likelihood ratio, {title}"] = "0" if name == printed else f"{value:.0f} ({low:.0f} to {high:.0f})"
+        table.append(row | {key: entry[key] for key in ("false positives", "false negatives")})
     return table
 
 
@@ -375,19 +378,21 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
     curves: the curves of `without_copies_plot`.
     names: a sentence on the names of the rows.
     """
-    at = 40
-    told = {}
-    for name, (shares, values, low, high) in curves.items():
-        index = int(np.abs(100 * shares - at).argmin())
-        told[name] = f"{values[index]:.1f} %" + ("" if low is None else f" ({low[index]:.1f} to {high[index]:.1f})")
-    measured, as_training, _ = (told[name] for name in (next(iter(told)), *list(told)[-2:]))
+    asked = (10, 20, 40, 60)
+    without = {
+        name: " or ".join(", ".join(f"{np.interp(at, 100 * shares, values):.1f}" for at in asked).rsplit(", ", 1))
+        for name, (shares, values, _, _) in curves.items()
+    }
+    _, _, lowest, highest = next(iter(curves.values()))
+    measured, as_training = (without[name] for name in (next(iter(without)), list(without)[-2]))
     sentences = [
         f"Is the network with its top layers open more accurate than a linear model on 32 x 32 pixels? "
         f"{short_verdict(beats).capitalize()}.",
         *explains,
-        f"If {at} % of the test images had a copy in training, the paper's accuracy would without copies be "
-        f"{measured}, going by what copies are worth to our network. It would be {as_training} if the paper's network "
-        "answers copies as it answers its training images.",
+        f"What if {' or '.join(', '.join(map(str, asked)).rsplit(', ', 1))} % of the paper's test images had a copy in "
+        f"training? Without copies its accuracy of 91.4 % would be {measured} % if a copy is worth as much as to our "
+        f"network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}). It would be {as_training} % if its network answers "
+        "copies as well as its training images.",
         names,
     ]
     value, low, high = slope
@@ -398,8 +403,8 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
         )
     else:
         advice = (
-            f"Look for copies before you split. What they are worth is open here: {value / 10:+.3f} ({low / 10:+.3f} "
-            f"to {high / 10:+.3f}) of accuracy for each tenth of the test images."
+            "Look for copies before you split. How much they raise accuracy is open in this run: "
+            f"{format_ci(value / 10, low / 10, high / 10)} for each tenth of the test images that has one."
         )
     advice += ADVICE_ON_NETWORK.get(beats.verdict, " Whether the network beats a linear model on small images is open.")
     run.answer(
