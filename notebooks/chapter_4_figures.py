@@ -383,16 +383,16 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
         name: " or ".join(", ".join(f"{np.interp(at, 100 * shares, values):.1f}" for at in asked).rsplit(", ", 1))
         for name, (shares, values, _, _) in curves.items()
     }
-    _, _, lowest, highest = next(iter(curves.values()))
+    _, (printed, *_), lowest, highest = next(iter(curves.values()))
     measured, as_training = (without[name] for name in (next(iter(without)), list(without)[-2]))
     sentences = [
         f"Is the network with its top layers open more accurate than a linear model on 32 x 32 pixels? "
         f"{short_verdict(beats).capitalize()}.",
         *explains,
         f"What if {' or '.join(', '.join(map(str, asked)).rsplit(', ', 1))} % of the paper's test images had a copy in "
-        f"training? Without copies its accuracy of 91.4 % would be {measured} % if a copy is worth as much as to our "
-        f"network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}). It would be {as_training} % if its network answers "
-        "copies as well as its training images.",
+        f"training? Without copies its accuracy of {printed:.1f} % would be {measured} % if a copy is worth as much as "
+        f"to our network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}). It would be {as_training} % if its network "
+        "answers copies as well as its training images.",
         names,
     ]
     value, low, high = slope
