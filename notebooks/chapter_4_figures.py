@@ -172,15 +172,12 @@ def explanation_rows(run, trainings: dict[str, list[dict]], overlap: float) -> t
             row |= {
                 f"{part} accuracy": f"{found[key].mean():.3f}"
                 for part, key in {
-                    "training": "training",
+                    "printed training": "training",
                     "finished training": "training, finished",
                     "validation": "validation",
                 }.items()
             }
-            row |= {
-                "validation minus training": format_ci(*above),
-                "validation minus finished training": format_ci(*finished),
-            }
+            row["validation minus printed training"] = format_ci(*above)
             if name != first:
                 change = pu.paired_difference(lead[name, phase], lead[first, phase], overlap=overlap)
                 changes[when, name] = change
@@ -198,14 +195,14 @@ def explain_changes(changes: dict) -> list[str]:
     sentences = []
     for phase in PHASES:
         here = {name: change for (when, name), change in changes.items() if when == phase}
-        effects = {name: f"{name} ({format_ci(*change.claim)})" for name, change in here.items()}
+        effects = {name: f"{name}, {format_ci(*change.claim)}" for name, change in here.items()}
         clear = [effects[name] for name, change in here.items() if change.better or change.worse]
         largest = effects[max(here, key=lambda name: abs(here[name].value))]
         sentences.append(
             f"With the {phase}, these changes clearly alter the difference: {'; '.join(clear)}."
             if clear
             else f"With the {phase}, none of the {len(here)} changes clearly alters the difference; the largest effect "
-            f"is that of {largest}."
+            f"has {largest}."
         )
     return sentences
 
@@ -242,7 +239,7 @@ def leak_plot(right: dict[tuple, dict[float, np.ndarray]], order: list[str]) -> 
     right: by model, kind of copy and split: by share, whether each test image is answered rightly.
     order: the models in the order of the legend.
     """
-    figure, panels = new_figure(5.6, 2, sharex=True, sharey=True)
+    figure, panels = new_figure(4.8, 2, sharex=True, sharey=True)
     lines = []
     for axes, kind in zip(panels, ("identical", "re-encoded")):
         for who, (colour, mark, line) in zip(order, STYLES):
@@ -264,7 +261,7 @@ def without_copies_plot(curves: dict[str, tuple], printed: float) -> tuple[Figur
     curves: by name, the shares and the accuracies in percent, and the limits of their intervals or None.
     printed: the accuracy in percent.
     """
-    figure, axes = new_figure(4.6)
+    figure, axes = new_figure(3.9)
     lines = []
     for (name, (shares, values, low, high)), (colour, mark, line) in zip(curves.items(), STYLES):
         axes.plot(100 * shares, values, line, color=colour, linewidth=2.4, label=name)
@@ -319,7 +316,9 @@ def naming_rows(losses: list[dict], errors: list[dict], rows: pd.DataFrame, coun
         ):
             ratio = [n * (each[printed] - each[name]) / np.log(10) for each in found]
             value, low, high = pu.mean_ci(ratio, -np.inf, np.inf, overlap)
-            row[f"likelihood ratio, {title}"] = "0" if name == printed else f"{value:.0f} ({low:.0f} to {high:.0f})"
+            row[f"log10 likelihood ratio, {title}"] = (
+                "0" if name == printed else f"{value:.0f} ({low:.0f} to {high:.0f})"
+            )
         table.append(row | {key: entry[key] for key in ("false positives", "false negatives")})
     return table
 
