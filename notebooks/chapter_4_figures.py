@@ -385,7 +385,7 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
     _, (printed, *_), lowest, highest = next(iter(curves.values()))
     measured, as_training = (without[name] for name in (next(iter(without)), list(without)[-2]))
     sentences = [
-        f"Is the network with its top layers open more accurate than a linear model on 32 x 32 pixels? "
+        f"Is the network, once its top layers are trained too, more accurate than a linear model on 32 x 32 pixels? "
         f"{short_verdict(beats).capitalize()}.",
         *explains,
         f"What if {' or '.join(', '.join(map(str, asked)).rsplit(', ', 1))} % of the paper's test images had a copy in "
