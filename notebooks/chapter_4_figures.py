@@ -195,6 +195,9 @@ def explain_changes(changes: dict) -> list[str]:
     sentences = []
     for phase in PHASES:
         here = {name: change for (when, name), change in changes.items() if when == phase}
+        if not here:
+            sentences.append(f"With the {phase}, no change alters the difference.")
+            continue
         effects = {name: f"{name}, {format_ci(*change.claim)}" for name, change in here.items()}
         clear = [effects[name] for name, change in here.items() if change.better or change.worse]
         largest = effects[max(here, key=lambda name: abs(here[name].value))]
