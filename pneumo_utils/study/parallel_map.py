@@ -5,6 +5,8 @@ import multiprocessing
 import sys
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -37,7 +39,10 @@ def cached_results(folder: Path, make, calls: dict[str, dict], data: dict, prepa
     if processes > 1:
         _fork(missing, processes, load_or_make, progress)
     for name in missing if processes == 1 else ():
-        load_or_make(name)
+        with (
+            _without_output() if n_made > 1 else nullcontext()
+        ):  # as in parallel: a page has no room for many trainings
+            load_or_make(name)
         next(progress, None)
     next(progress, None)  # ends the progress bar
     summary = (
@@ -48,6 +53,12 @@ def cached_results(folder: Path, make, calls: dict[str, dict], data: dict, prepa
     n_cached = len(calls) - n_made
     print(f"{len(calls)} pieces: {summary}" + (f", {n_cached} found again" if n_made and n_cached else ""))
     return {name: load_or_make(name) for name in calls}
+
+
+@contextmanager
+def _without_output() -> Iterator[None]:
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        yield
 
 
 def _max_processes() -> int:

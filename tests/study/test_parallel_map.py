@@ -67,6 +67,19 @@ def test_cached_results_are_not_recomputed(tmp_path, two_cores, capsys):
     assert capsys.readouterr().out == "5 pieces: all found again\n"
 
 
+def prints(seed):
+    print(f"seed {seed}")
+    return {"seed": seed}
+
+
+def test_output_of_several_pieces_is_left_out_on_one_core_too(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(parallel_map, "_max_processes", lambda: 1)
+    parallel_map.cached_results(tmp_path, prints, {f"piece {seed}": {"seed": seed} for seed in range(2)}, {})
+    assert re.fullmatch(r"2 pieces: 2 made in [\d.]+ s\n", capsys.readouterr().out)
+    parallel_map.cached_results(tmp_path, prints, {"one piece": {"seed": 9}}, {})
+    assert capsys.readouterr().out.startswith("seed 9\n")
+
+
 def test_shared_results_are_computed_once_first(tmp_path, two_cores):
     held = []
 
