@@ -271,7 +271,8 @@ def give_answer(run, answers: dict, probes: dict, quality_floor: float, columns:
             f"Xception tells a normal from a pneumonia generator with an AUROC of {mean['two classes']}, two "
             f"generators of the *same* class with {mean['same class']}, and two samples of one generator with "
             f"{mean['same generator']}.",
-            f"A linear model that sees fine detail alone has {fine['two classes']} and {fine['same class']}.",
+            f"A linear model that sees fine detail alone has {fine['two classes']} for two classes and "
+            f"{fine['same class']} for the same class.",
             "Is the same class told apart as well as two classes, so that an accuracy of 99.8 % needs no pneumonia? "
             + " ".join(f"By {name}: {short_verdict(each)}." for name, each in asked.items()),
         ]
