@@ -1,13 +1,12 @@
 """What chapter 1 and its page of further experiments share: who is in the two sets, the draws, and one adaptation."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 
 import pneumo_utils as pu
-from pneumo_utils.common.files import json_digest
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.readers import find_reader
 from pneumo_utils.models import heads
@@ -39,11 +38,6 @@ class Settings:
     lr: float
     validation_images: int
     max_steps: int
-
-    @property
-    def digest(self) -> str:
-        """Return a digest of all settings, for the cache of trainings."""
-        return json_digest(asdict(self))
 
 
 def read_adults(folder) -> Cohort:

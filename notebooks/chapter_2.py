@@ -1,6 +1,6 @@
 """What chapter 2 and its further page share: the networks, the copies, and one training in two phases."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,6 @@ from torch import nn
 
 import pneumo_utils as pu
 from notebooks.chapter_1 import copy_weights, load_weights
-from pneumo_utils.common.files import json_digest
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.models import heads
 from pneumo_utils.training.learner import PhasesResult
@@ -38,11 +37,6 @@ class Settings:
     rate_factor: float
     units: int
     max_steps: int
-
-    @property
-    def digest(self) -> str:
-        """Return a digest of all settings, for the cache of trainings."""
-        return json_digest(asdict(self))
 
 
 def with_copies(cohort: Cohort, kinds=tuple(COPIES), copied: str = "both", seed: int = 0) -> Cohort:

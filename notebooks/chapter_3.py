@@ -1,10 +1,10 @@
 """What chapter 3 and its further page share: generators of radiographs, and one training of a network in two phases.
 
-`python -m notebooks.chapter_3` trains the phantoms' generators anew and writes them, with their card, beside this file.
+`python -m notebooks.chapter_3` trains the generators of the default phantoms again and writes their weights and card.
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +51,7 @@ SIZE, NOISE, WIDTH, CRITIC_WIDTH, BATCH = 64, 64, 12, 16, 32
 RATE, MOMENTUM = 0.0005, 0.5  # of Adam, for the generator and for the critic
 N_PAIRS = 4  # generators of each class
 GENERATORS = [f"{kind} {number + 1}" for kind in CLASSES for number in range(N_PAIRS)]
-PAIRS = {  # what is told apart: two classes; one class, by two generators; one generator, by two samples
+PAIRS = {  # a network has to distinguish the two of a pair
     "two classes": [(f"normal {number}", f"pneumonia {number}") for number in range(1, N_PAIRS + 1)],
     "same class": [(f"{kind} {number}", f"{kind} {number + 1}") for kind in CLASSES for number in range(1, N_PAIRS, 2)],
     "same generator": [(f"{kind} {number}", f"{kind} {number}, again") for kind in CLASSES for number in (1, 2)],
@@ -178,8 +178,8 @@ def read_folders(folder: Path, classes: list[str]) -> Cohort:
     return builder.cohort(builder.keep_readable(table), "generated", classes, say=lambda _: None)
 
 
-def told_apart(images: Cohort, first: str, second: str) -> Cohort:
-    """Return the images of two generators; the first is called normal and the second pneumonia, whatever they show."""
+def pair_images(images: Cohort, first: str, second: str) -> Cohort:
+    """Return the images of two generators, labelled normal and pneumonia in this order, whatever they show."""
     chosen = images.where(images.table["labels"].isin([first, second]))
     return chosen.relabel({first: CLASSES[0], second: CLASSES[1]}, classes=CLASSES)
 
@@ -247,11 +247,6 @@ class Settings:
     from_scratch: bool = False
 
     @property
-    def digest(self) -> str:
-        """Return a digest of all settings, for the cache of trainings."""
-        return json_digest(asdict(self))
-
-    @property
     def phases(self) -> list[tuple[str, int, float]]:
         """Return what is trained, for how many epochs, and at which learning rate."""
         if self.from_scratch:
@@ -292,7 +287,7 @@ def train(
     settings: Settings,
     cohort: Cohort,
     seed: int,
-    asked: dict[str, Cohort] | None = None,
+    also_test: dict[str, Cohort] | None = None,
     parts: tuple[str, ...] = (),
     start: dict | None = None,
     keep_weights: bool = False,
@@ -300,12 +295,12 @@ def train(
     """Train the head, and then all layers but batch norm; end with the epoch of the lowest validation loss of both.
 
     cohort: its "train" part is learned from, its "valid" part chooses the epoch, its "test" part is scored.
-    asked: further images to predict for, by name.
+    also_test: further images to predict for, by name.
     parts: parts of the test images to predict for: "coarse", "fine", "frame".
     start: the weights of a whole network to start from.
 
     Returns the predictions for the test part after the first phase ("frozen") and at the end ("test"), for the training
-    part ("train"), for what else was asked, the history, and the epoch whose weights were taken.
+    part ("train") and for `also_test` by its names, the history, and the best epoch.
     """
     net = build_network(settings, seed)
     if start:
@@ -363,7 +358,7 @@ def train(
     found["best_epoch"] = int(history["valid_loss"].to_numpy().argmin()) + 1
     found["test"] = predict(settings, training.learn, cohort.part("test"), stats).arrays()
     found["train"] = predict(settings, training.learn, training_part, stats).arrays()
-    for name, images in (asked or {}).items():
+    for name, images in (also_test or {}).items():
         found[name] = predict(settings, training.learn, images, stats).arrays()
     for name in parts:
         found[name] = predict(settings, training.learn, cohort.part("test"), stats, KeepImagePart(name)).arrays()
@@ -423,9 +418,9 @@ def for_few(settings: Settings) -> Settings:
 PHANTOMS, TEST_SHARE, STEPS = 1200, 0.4, 4000  # children of the shipped generators, share held out, and steps
 
 
-def is_shipped_for(n_images: int, test: float, seed: int) -> bool:
-    """Tell whether the shipped generators were trained on the training part of these phantoms."""
-    return (n_images, test, seed) == (PHANTOMS, TEST_SHARE, 0)
+def is_shipped_for(n_images: int, test: float, steps: int, seed: int) -> bool:
+    """Tell whether the shipped generators were trained in so many steps on the training part of these phantoms."""
+    return (n_images, test, steps, seed) == (PHANTOMS, TEST_SHARE, STEPS, 0)
 
 
 def phantom_children(n_images: int = PHANTOMS, seed: int = 0) -> Path:

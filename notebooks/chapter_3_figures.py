@@ -42,7 +42,7 @@ def quality_rows(run, images: Cohort, children: Cohort, floor: dict[tuple, float
         for kind in CLASSES
     }
     features = {(kind, part): trunk_features(each, 64) for kind in CLASSES for part, each in of_class[kind].items()}
-    told = {name: auroc for pair, auroc in floor.items() for name in pair}
+    auroc_of = {name: auroc for pair, auroc in floor.items() for name in pair}
     rows, distances, nearer = [], {}, 0
 
     def add(name, kind, seen, far, auroc=None):
@@ -69,7 +69,7 @@ def quality_rows(run, images: Cohort, children: Cohort, floor: dict[tuple, float
             made = images.where(images.table["labels"] == name)
             from_made = nearest(made, of_class[kind]["learned"])[1].mean()
             nearer += from_made < far
-            add(name, kind, trunk_features(made, 64), from_made, told[name])
+            add(name, kind, trunk_features(made, 64), from_made, auroc_of[name])
     farther = sum(
         distances[name] > distances[f"{other} children in their place"]
         for kind, other in zip(CLASSES, reversed(CLASSES))
@@ -85,23 +85,23 @@ def quality_rows(run, images: Cohort, children: Cohort, floor: dict[tuple, float
     return rows, sentence
 
 
-def probe_answers(told: dict[str, dict], children: Cohort, size: int) -> dict[str, dict[str, list]]:
+def fit_probes(calls: dict[str, dict], children: Cohort, size: int) -> dict[str, dict[str, list]]:
     """Return the predictions of linear probes by probe and question: one for each pair, and one for the children."""
     found: dict[str, dict[str, list]] = {}
     for name, fit in PROBES.items():
         found[name] = {}
-        for key, call in told.items():
+        for key, call in calls.items():
             train, test = call["cohort"].part("train"), call["cohort"].part("test")
             found[name].setdefault(key.partition(": ")[0], []).append(fit(train, test, size))
             if key.startswith("two classes"):
-                asked = fit(train, children.part("test"), size)
-                found[name].setdefault("two classes, asked about children", []).append(asked)
+                on_children = fit(train, children.part("test"), size)
+                found[name].setdefault("two classes, asked about children", []).append(on_children)
         found[name]["children"] = [fit(children.part("train"), children.part("test"), size)]
     return found
 
 
-def told_rows(run, answers: dict[str, list], probes: dict[str, dict[str, list]]) -> list[dict]:
-    """Return the rows of the decisive table: a question each, Xception beside the probes."""
+def pair_rows(run, answers: dict[str, list], probes: dict[str, dict[str, list]]) -> list[dict]:
+    """Return the rows of the decisive table: one for each question, with Xception and the linear models."""
     rows = []
     for question, each in answers.items():
         row = {"what is told apart": f"{question} ({len(each)})"}
@@ -123,7 +123,7 @@ def told_rows(run, answers: dict[str, list], probes: dict[str, dict[str, list]])
     return rows
 
 
-def told_plot(answers: dict[str, list], probes: dict[str, dict[str, list]]) -> tuple[Figure, str]:
+def pair_plot(answers: dict[str, list], probes: dict[str, dict[str, list]]) -> tuple[Figure, str]:
     """Plot AUROC of each pair: Xception, and the linear model on small images in grey."""
     scores, simple = {}, []
     for question, each in answers.items():
@@ -134,7 +134,7 @@ def told_plot(answers: dict[str, list], probes: dict[str, dict[str, list]]) -> t
     return strip_plot(run_scores_table(scores, simple), ["auroc"])
 
 
-def table_1(trainings: list, batch_size: int = 32, overlap: float = 0.0) -> dict[str, dict[str, np.ndarray]]:
+def table_1(trainings: list, batch_size: int = 32) -> dict[str, dict[str, np.ndarray]]:
     """Return the metrics of the paper's table, a number a fold: averaged over batches, and from all answers at once."""
     metrics = ("recall", "precision", "accuracy")
     batches = [
@@ -291,7 +291,7 @@ def give_answer(run, answers: dict, probes: dict, quality_floor: float, columns:
     mean = {name: format_ci(*pu.mean_ci(values)) for name, values in known.items()}
     sentences, advice = [], ""
     if {"two classes", "same class", "same generator"} <= mean.keys():
-        asked = {
+        alike = {
             "Xception": run.ask("same class >= two classes", "told apart", "auroc"),
             "a linear model on fine detail": run.ask("same class >= two classes", "told apart, fine detail", "auroc"),
         }
@@ -307,9 +307,9 @@ def give_answer(run, answers: dict, probes: dict, quality_floor: float, columns:
             f"{fine['same class']} for the same class.",
             f"Is the AUROC for the same class no lower by what matters ({read_margins()['auroc'].value:g}), so "
             "that 99.8 % is possible without pneumonia? "
-            + " ".join(f"For {name}: {short_verdict(each)}." for name, each in asked.items()),
+            + " ".join(f"For {name}: {short_verdict(each)}." for name, each in alike.items()),
         ]
-        advice = advise_on_generated({name: each.verdict for name, each in asked.items()})
+        advice = advise_on_generated({name: each.verdict for name, each in alike.items()})
     else:
         sentences.append(
             f"Too few generators reach the quality floor, an AUROC of {quality_floor}, to answer the question."

@@ -1,7 +1,7 @@
 """What chapter 4 and its further page share: one training in two phases, copies of test images, and names of rows."""
 
 import io
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image
 
 import pneumo_utils as pu
 from notebooks.chapter_1 import copy_weights
-from pneumo_utils.common.files import json_digest, write_atomically
+from pneumo_utils.common.files import write_atomically
 from pneumo_utils.data import duplicates
 from pneumo_utils.data.cohort import Cohort, random_split
 from pneumo_utils.data.image_reader import read_grey
@@ -55,11 +55,6 @@ class Settings:
     dropout: float
     batch_norm: str
     max_steps: int
-
-    @property
-    def digest(self) -> str:
-        """Return a digest of all settings, for the cache of trainings."""
-        return json_digest(asdict(self))
 
 
 class InferenceBatchNorm(Callback):

@@ -5,6 +5,7 @@ values that it names, the repository's modules that it uses, the arguments, the 
 A value that has no canonical form raises an error, because a key without it could return a wrong result.
 """
 
+import dataclasses
 import dis
 import inspect
 import json
@@ -90,7 +91,7 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
 
     Raises a StudyError for an object that has no such form.
 
-    value: a number, text, array, list, dictionary, function, class, module, or an object with a `digest`.
+    value: a number, text, array, list, dictionary, dataclass, function, class, module, or an object with a `digest`.
     modules: the names of the repository's modules that the value uses are added to this set.
     seen: the notebook's functions that are being described, to stop at a recursive call.
     """
@@ -125,11 +126,14 @@ def canonical_form(value, modules: set[str], seen: tuple = ()):
         if value in seen:
             return value.__qualname__
         return _notebook_code(value, modules, (*seen, value))
+    if dataclasses.is_dataclass(value) and type(value).__module__ != "__main__":  # a module's source is in the key
+        fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return [canonical_form(each, modules, seen) for each in (type(value), fields)]
     if callable(value) and getattr(value, "__module__", None):
         return f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
     raise StudyError(
         f"a cached result depends on a {type(value).__name__}, which has no written form: give it to the "
-        "function as numbers, texts, arrays or an object with a `digest`."
+        "function as numbers, texts, arrays, a dataclass or an object with a `digest`."
     )
 
 

@@ -24,6 +24,7 @@ from pneumo_utils.study.run import run
 CHAPTER = find_chapter("3")
 TINY = OF_THE_BOOK["3"]
 SETTINGS = chapter_3.Settings(*("pocket", "pocket", 32, 16, 16, 0, 2, 0.001, 1, 0.001, "sgd", 0.9, 1e-6, 2, 1e-3, 2, 0))
+DEFAULT = chapter_3.PHANTOMS, chapter_3.TEST_SHARE, chapter_3.STEPS
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +110,8 @@ def test_shipped_generators_are_those_of_their_card():
     assert list(generators) == chapter_3.GENERATORS
     first = chapter_3.generate(generators["normal 1"], 3, 0)
     assert first.shape == (3, 64, 64) and np.ptp(first) > 100 and (first[0] != first[1]).any()
-    assert chapter_3.is_shipped_for(chapter_3.PHANTOMS, chapter_3.TEST_SHARE, 0)
-    assert not chapter_3.is_shipped_for(chapter_3.PHANTOMS, chapter_3.TEST_SHARE, 1)
+    assert chapter_3.is_shipped_for(*DEFAULT, 0)
+    assert not chapter_3.is_shipped_for(*DEFAULT, 1)
 
 
 def test_each_image_is_scored_once_and_chooses_no_epoch_there(children):

@@ -11,6 +11,20 @@ from pneumo_utils.study.chapters import chapters, find_chapter
 from pneumo_utils.study.parameters import chapter_parameters, check_parameters, tier
 
 PAPERS = {chapter.name: chapter for chapter in chapters() if chapter.number}
+PAPER_3 = {
+    "batch_size": "p3-train-batch",
+    "epochs": "p3-epochs",
+    "tuning_epochs": "p3-finetune-epochs",
+    "lr": "p3-sgd-rate",
+    "units": "p3-dense",
+    "tuning_lr": "p3-sgd-finetune-rate",
+    "momentum": "p3-momentum",
+    "decay": "p3-decay",
+    "patience": "p3-patience",
+    "min_delta": "p3-min-delta",
+    "folds": "p3-folds",
+    "image_size": "p3-image-size",
+}  # of the chapter and of its further page
 IN_LEDGER = {  # parameters that a paper prints, by its claims
     "01_surgical_finetuning": {
         "batch_size": "p1-minibatch",
@@ -29,34 +43,8 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
         "units": "p2-top-units",
     },
     "02f_further_experiments": {},
-    "03_xception_kfold": {
-        "batch_size": "p3-train-batch",
-        "epochs": "p3-epochs",
-        "tuning_epochs": "p3-finetune-epochs",
-        "lr": "p3-sgd-rate",
-        "units": "p3-dense",
-        "tuning_lr": "p3-sgd-finetune-rate",
-        "momentum": "p3-momentum",
-        "decay": "p3-decay",
-        "patience": "p3-patience",
-        "min_delta": "p3-min-delta",
-        "folds": "p3-folds",
-        "image_size": "p3-image-size",
-    },
-    "03f_further_experiments": {
-        "batch_size": "p3-train-batch",
-        "epochs": "p3-epochs",
-        "tuning_epochs": "p3-finetune-epochs",
-        "lr": "p3-sgd-rate",
-        "units": "p3-dense",
-        "tuning_lr": "p3-sgd-finetune-rate",
-        "momentum": "p3-momentum",
-        "decay": "p3-decay",
-        "patience": "p3-patience",
-        "min_delta": "p3-min-delta",
-        "folds": "p3-folds",
-        "image_size": "p3-image-size",
-    },
+    "03_xception_kfold": PAPER_3,
+    "03f_further_experiments": PAPER_3,
     "04_mobilenetv2_three_class": {
         "epochs": "p4-head-epochs",
         "tuning_epochs": "p4-tuning-epochs",

@@ -3,6 +3,7 @@
 import json
 import linecache
 import types
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,18 @@ def test_object_with_digest_is_keyed_by_it(keep, capsys):
     work = "def work():\n    print('working')\n    return cohort.digest"
     assert keep(notebook(cohort=source.format("a"), work=work).work) == "a"
     assert keep(notebook(cohort=source.format("b"), work=work).work) == "b"
+
+
+@dataclass(frozen=True)
+class Settings:
+    lr: float
+
+
+def test_dataclass_is_keyed_by_its_fields(keep, capsys):
+    cells = notebook(work="def work(settings):\n    print('working')\n    return settings.lr")
+    for lr in (0.1, 0.1, 0.2):
+        assert keep(cells.work, settings=Settings(lr)) == lr
+    assert capsys.readouterr().out.count("working\n") == 2
 
 
 def test_cached_values_round_trip(tmp_path):
