@@ -283,7 +283,7 @@ def test_downloads_hold_the_executed_notebook(look, html, manifests):
             "a[href$='.ipynb'][download], .dropdown-download-buttons a[href$='.ipynb']"
         ).first.get_attribute("href")
         assert ((html / chapter.page).parent / link).resolve().is_file()
-        assert page.locator("text=# Parameters").count() == 0  # what papermill injected is not shown
+        assert page.locator("pre", has_text="# Parameters").count() == 0  # what papermill injected is not shown
 
 
 def test_pages_and_downloads_hold_no_local_paths(html):
