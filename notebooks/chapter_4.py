@@ -30,6 +30,7 @@ from pneumo_utils.training.optimizers import OptimizerConfig
 CLASSES = labels.CAUSE_CLASSES  # in the order in which the paper prints them
 NETWORK, IMAGENET = "MobileNetV2", "EfficientNet-Lite0"  # the second has ImageNet weights in every run
 TRUNKS = {NETWORK: "mobilenetv2", IMAGENET: "efficientnet_lite0"}
+CLASS_PAIRS = [("viral", "normal"), ("viral", "bacterial"), ("bacterial", "normal")]
 PHASES = ["base frozen", "top layers open"]
 RANGES = {"signed": ((0.5,) * 3, (0.5,) * 3), "unit": ((0.0,) * 3, (1.0,) * 3)}  # pixels from -1 to 1, and from 0 to 1
 # rotations of up to 6 degrees, zoom, mirror images, light; three in four images are changed
@@ -363,9 +364,6 @@ def error_kinds(counts: pd.DataFrame) -> dict[str, float]:
     return {"false positives": shares.loc[healthy, ill].sum(), "false negatives": shares.loc[ill, healthy].sum()} | {
         f"{one} and {other}": shares.loc[one, other] + shares.loc[other, one] for one, other in CLASS_PAIRS
     }
-
-
-CLASS_PAIRS = [("viral", "normal"), ("viral", "bacterial"), ("bacterial", "normal")]
 
 
 def of_two_classes(predicted: pu.Predictions, one: str, other: str) -> pu.Predictions:
