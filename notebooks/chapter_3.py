@@ -291,6 +291,7 @@ def train(
     parts: tuple[str, ...] = (),
     start: dict | None = None,
     keep_weights: bool = False,
+    for_table: bool = False,
 ) -> dict:
     """Train the head, and then all layers but batch norm; end with the epoch of the lowest validation loss of both.
 
@@ -298,9 +299,11 @@ def train(
     also_test: further images to predict for, by name.
     parts: parts of the test images to predict for: "coarse", "fine", "frame".
     start: the weights of a whole network to start from.
+    for_table: whether predictions after the first phase, and for training images, are returned too.
 
-    Returns the predictions for the test part after the first phase ("frozen") and at the end ("test"), for the training
-    part ("train") and for `also_test` by its names, the history, and the best epoch.
+    Returns the predictions for the test part ("test") and for `also_test` by its names, the history, and the best
+    epoch; and if requested the predictions for the test part after the first phase ("frozen"), those for the training
+    part ("train"), and the weights.
     """
     net = build_network(settings, seed)
     if start:
@@ -350,14 +353,15 @@ def train(
         if history["valid_loss"].min() < best_loss:  # KeepBest looks at one phase, this at both
             best_loss, best = history["valid_loss"].min(), copy_weights(net)
         found["histories"].append(history)
-        if number == 0:
+        if number == 0 and for_table:
             found["frozen"] = predict(settings, training.learn, cohort.part("test"), stats).arrays()
     load_weights(net, best)
     history = pd.concat(found.pop("histories"), ignore_index=True)
     found["history"] = history.assign(epoch=np.arange(1, len(history) + 1))
     found["best_epoch"] = int(history["valid_loss"].to_numpy().argmin()) + 1
     found["test"] = predict(settings, training.learn, cohort.part("test"), stats).arrays()
-    found["train"] = predict(settings, training.learn, training_part, stats).arrays()
+    if for_table:
+        found["train"] = predict(settings, training.learn, training_part, stats).arrays()
     for name, images in (also_test or {}).items():
         found[name] = predict(settings, training.learn, images, stats).arrays()
     for name in parts:

@@ -125,7 +125,7 @@ def test_each_image_is_scored_once_and_chooses_no_epoch_there(children):
 
 def test_best_epoch_of_both_phases_is_kept(children):
     """Where the second phase makes everything worse, the weights of the first are kept."""
-    kept = chapter_3.train(replace(SETTINGS, optimizer="adam", tuning_lr=0.05), children, 0)
+    kept = chapter_3.train(replace(SETTINGS, optimizer="adam", tuning_lr=0.05), children, 0, for_table=True)
     assert kept["history"]["valid_loss"].iloc[-1] > kept["history"]["valid_loss"].min()
     assert kept["best_epoch"] <= 2 and kept["history"]["phase"].tolist() == [1, 1, 2]
     assert np.allclose(kept["frozen"]["probabilities"], kept["test"]["probabilities"], atol=1e-5)
