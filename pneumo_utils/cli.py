@@ -223,18 +223,57 @@ def _plan(chapters, words, params):
 @click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
 @sweep_option
 @file_option
+@click.option(
+    "--data",
+    "folders",
+    metavar="FOLDER",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Your radiographs, in a published layout; may be repeated. Each chapter gets the folders that it reads.",
+)
+@click.option("--plan", "plan_only", is_flag=True, help="With --data: show what would be run, and run nothing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run to this folder instead of one under runs/.")
 @cell_limit
-def run(chapters, words, params, out, cell_limit):
-    """Run CHAPTER: a number, a name, or a part of a name. A run that is up to date is not repeated.
+def run(chapters, words, params, folders, plan_only, out, cell_limit):
+    """Run CHAPTER: a number, a name, or a part of a name; `all` for every chapter. A run that is up to date is not
+    repeated.
 
     Several chapters, or several values of a parameter, are a sweep: every combination is a run. The runs use all cores
     in parallel, and `pneumo compare` compares their results.
+
+    With --data, every named chapter that reads these folders is run on them. What will be run, how long it takes and
+    what it needs is printed first; in the end, a page shows the results beside the papers' and the phantoms'.
     """
+    from pneumo_utils.study.chapters import find_chapter
+    from pneumo_utils.study.run_status import chapters_to_run
+    from pneumo_utils.study.sweep import plan_sweep
+
+    if plan_only and not folders:
+        raise click.UsageError("--plan shows what would be run on the folders of --data.")
+    found = chapters_to_run([]) if chapters == ("all",) else [find_chapter(chapter) for chapter in chapters]
+    if not folders:
+        _run_planned(plan_sweep(found, words, params), out, cell_limit, [])
+        return
+    from pneumo_utils.study.own_data import describe_plan, plan_own_runs, write_page
+
+    plan = plan_own_runs(found, folders, words, params)
+    for line in describe_plan(plan):
+        click.echo(line)
+    if plan_only:
+        return
+    made = []
+    try:
+        _run_planned(plan.runs, out, cell_limit, made)
+    finally:
+        if made:
+            click.secho(f"Your results beside the papers' and the phantoms': {write_page(made)}", fg="green")
+
+
+def _run_planned(planned, out, cell_limit, made):
+    """Make runs, say of each how it went, and append each with its outcome to `made`."""
     from pneumo_utils.study.kernel import format_clock
     from pneumo_utils.study.parallel_runs import run_all
 
-    planned = _plan(chapters, words, params)
     for count, (planned_run, outcome) in enumerate(run_all(planned, out, cell_limit, click.echo), 1):
         state = (
             "up to date, nothing to do"
@@ -244,6 +283,7 @@ def run(chapters, words, params, out, cell_limit):
         position = f"{count}/{len(planned)} " if len(planned) > 1 else ""
         click.secho(f"{position}{planned_run.words}: {state}", fg="green")
         click.echo(f"  {outcome.folder}")
+        made.append((planned_run, outcome))
 
 
 @main.command(context_settings={"show_default": True})

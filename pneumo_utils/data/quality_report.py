@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from pneumo_utils.common.files import write_atomically
+from pneumo_utils.common.markup import html_page
 from pneumo_utils.data import duplicates, shortcuts
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.data.image_reader import read_grey
@@ -354,20 +355,11 @@ MAX_AVERAGED_IMAGES = 500  # images of a class whose average is shown
 TITLES = {WRONG: "What is wrong", NOTABLE: "What is worth knowing", GOOD: "What is as it should be"}
 
 STYLE = """
-:root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d;
-  --wrong: #a3231f; --worth: #7a5200; --good: #1d6b35; }
-@media (prefers-color-scheme: dark) {
-  :root { --line: #4a525e; --quiet: #a9b3c1; --wrong: #ff9d96; --worth: #f0c060; --good: #86d69b; }
-}
-body { font: 1rem/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-  overflow-wrap: anywhere; }
-h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
-h3 { font-size: 1rem; margin: 0; }
+main { max-width: 62rem; margin: auto; }
 section.finding { border-left: .25rem solid var(--line); padding: .1rem 0 .1rem 1rem; margin: 1rem 0; }
 section.finding.wrong { border-color: var(--wrong); } .wrong h3 { color: var(--wrong); }
 section.finding.worth { border-color: var(--worth); } .worth h3 { color: var(--worth); }
 section.finding.good { border-color: var(--good); } .good h3 { color: var(--good); }
-p { margin: .3rem 0; } .quiet { color: var(--quiet); }
 .group { display: flex; flex-wrap: wrap; gap: .6rem; padding: .6rem 0; border-top: 1px solid var(--line); }
 figure { margin: 0; width: 10rem; max-width: 45%; }
 figure img { width: 100%; height: auto; background: #000; display: block; }
@@ -392,13 +384,7 @@ def write_report(path: Path, folder: Path, findings: list[QualityFinding]) -> No
         '<p class="quiet">Made by <code>pneumo data check</code>. This is part of a study, not of a medical device: '
         "nothing here may guide the care of a person.</p>"
     )
-    write_atomically(
-        path,
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(Path(folder).name)}: what a check found</title><style>{STYLE}</style></head>"
-        f"<body><main>\n{chr(10).join(html)}\n</main></body></html>\n",
-    )
+    write_atomically(path, html_page(f"{Path(folder).name}: what a check found", "\n".join(html), STYLE))
 
 
 def _summary(findings: list[QualityFinding]) -> str:

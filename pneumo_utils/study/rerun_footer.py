@@ -34,6 +34,18 @@ def suggested_values(chapter: Chapter) -> dict:
     return values
 
 
+def data_parameters(chapter: Chapter) -> dict[str, tuple[list[str], bool]]:
+    """Return the parameters that take a folder of radiographs: the releases that fit, and whether one is needed.
+
+    chapter: the chapter.
+    """
+    settings = _rerun_settings().get(chapter.name, {})
+    return {
+        name: (releases if isinstance(releases, list) else [releases], name not in settings.get("optional", []))
+        for name, releases in settings.get("data", {}).items()
+    }
+
+
 def rerun_commands(chapter: Chapter) -> dict[str, list[str]]:
     """Compose the commands that run a chapter, by purpose: "here", "other settings", "seeds" and "real data".
 
@@ -50,7 +62,7 @@ def rerun_commands(chapter: Chapter) -> dict[str, list[str]]:
         lines["other settings"] = [f"{run} {settings}", f"{papermill} {settings}"]
     if "seed" in known:
         lines["seeds"] = [f"pneumo {command} {short_name} -p seed {SEEDS}" for command in ("run", "compare")]
-    releases = _rerun_settings().get(chapter.name, {}).get("data", {})
+    releases = {name: names[0] for name, (names, _) in data_parameters(chapter).items()}
     if wrong := sorted(releases.keys() - {name for name in known if known[name].path_kind}):
         raise StudyError(
             f"notebooks/params/rerun.yml gives {chapter.name} data by {', '.join(wrong)}, which is no folder or "
