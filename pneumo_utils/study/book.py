@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -40,6 +41,7 @@ from pneumo_utils.study.run_context import image_media_type
 from pneumo_utils.study.run_status import ChapterStatus, chapter_status, versions
 
 EXPRESSION = re.compile(r"\{\{.*?\}\}")
+PLACEHOLDER = "//example.org/"  # in the address of a repository that has none yet
 DIGEST_FILE = "made_of.txt"  # next to the pages: the digest of all their inputs
 EXTENSIONS = (a11y_extension, glossary_tooltips, table_numbering)
 BUILD_PACKAGES = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sphinx-design")
@@ -69,9 +71,12 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
         Path("book/parameters.md"): pages.parameters_page(),
         Path("book/api.md"): api_page(),
         **_paper_pages(scoreboard),
+        **_front_picture(shown),
         Path("book/compare_runs.md"): compare.comparison_page(shown),
         Path("_toc.yml"): yaml.safe_dump(toc, sort_keys=False),
-        Path("_config.yml"): (ROOT / "_config.yml").read_bytes(),
+        Path("_config.yml"): yaml.safe_dump(
+            staged_config(read_yaml(ROOT / "_config.yml"), _repository()), sort_keys=False
+        ),
         **_mathjax_files(),
     }
     published, digest = build / "html", _digest_inputs(files)
@@ -86,6 +91,22 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
         shutil.copytree(html, published)
         write_atomically(digest_file, digest)
     return published / "index.html"
+
+
+def staged_config(config: dict, repository: str) -> dict:
+    """Return the configuration with links to the repository, or without them while its address is a placeholder.
+
+    config: the content of `_config.yml`.
+    repository: the address of the repository.
+    """
+    if PLACEHOLDER in repository:
+        return {name: value for name, value in config.items() if name != "launch_buttons"}
+    links = {"use_issues_button": True, "use_repository_button": True}
+    return config | {"repository": {"url": repository, "branch": "main"}, "html": config["html"] | links}
+
+
+def _repository() -> str:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["urls"]["Repository"]
 
 
 def _digest_inputs(files: dict[Path, str | bytes]) -> str:
@@ -261,6 +282,14 @@ def _paper_pages(scoreboard: ChapterStatus | None) -> dict[Path, str]:
     }
 
 
+def _front_picture(shown: dict[str, ChapterStatus]) -> dict[Path, bytes]:
+    """Return the picture of the first page by its path in the book: a figure of the phantom atlas, if it has a run."""
+    atlas, name = pages.FRONT_PICTURE
+    if atlas not in shown or name not in (figures := read_json(shown[atlas].folder / "results.json")["figures"]):
+        return {}
+    return {pages.FRONT_PICTURE_FILE: (shown[atlas].folder / figures[name]["file"]).read_bytes()}
+
+
 def _read_prose() -> dict[Path, bytes]:
     """Read all files of the folder `book`, except the records, by their path below the repository."""
     book = ROOT / "book"
@@ -287,11 +316,12 @@ def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None)
         }
         for name, entries in by_chapter.items()
     }
+    found_by_chapter = {find_chapter(name): entries for name, entries in by_chapter.items()}
     front = {
+        "answers": pages.answers_table(_read_board(scoreboard), found_by_chapter) if scoreboard else "",
+        "picture": pages.front_picture(results),
         "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
-        "beside_no_network": pages.baseline_table(
-            {find_chapter(name): entries for name, entries in by_chapter.items()}
-        ),
+        "beside_no_network": pages.baseline_table(found_by_chapter),
     }
     lab = {
         "needs": references.unlink_chapters(

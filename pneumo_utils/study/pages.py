@@ -1,7 +1,9 @@
 """Compose the pages and tables of the book that show runs, records, parameters and claims, as Markdown."""
 
-from pneumo_utils.claims.ledger import Paper
-from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
+from pathlib import Path
+
+from pneumo_utils.claims.ledger import DATA_KINDS, Paper
+from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html, rerun_verdict_link
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.common.run_paths import book_folder, notebook_page
 from pneumo_utils.evaluation.scores import format_ci
@@ -274,6 +276,39 @@ HEADLINE_CLAIMS = (
     "p5-transfer-is-majority",
     "p5-f1-learned",
 )  # the best-known claims of each paper, by id
+# by chapter: what the paper says, its main comparative claim, and the number to know: its name, and names of results
+ANSWERS = {
+    "01_surgical_finetuning": (
+        "To adapt a network from adults to children, fine-tune one block: the fourth.",
+        "p1-block-4-best",
+        "Accuracy: block 4 alone minus the whole network",
+        ["block 4 minus fine-tuned, accuracy"],
+    ),
+    "02_gradcam_comparison": (
+        "VGG16 is best, and Grad-CAM shows that it looks at the lungs.",
+        "p2-vgg-better",
+        "AUROC: the best network minus a linear model on small grey images",
+        ["best network minus pixels, AUROC"],
+    ),
+    "03_xception_kfold": (
+        "Xception recognises pneumonia in generated images with an accuracy of 99.8 %.",
+        "p3-pretraining-generalizes",
+        "AUROC between two generators of the *same* class, for a linear model",
+        ["told apart, same class: fine detail"],
+    ),
+    "04_mobilenetv2_three_class": (
+        "MobileNetV2 is right for 91.4 % of images of three classes.",
+        "p4-tuning-helps",
+        "Share of test images that have a copy in training",
+        ["test images with a copy in training: split by image"],
+    ),
+    "05_nih_multilabel": (
+        "Another loss raises the accuracy over 15 labels from 55 % to 92 %.",
+        "p5-multi-better",
+        "Accuracy: the network; an answer that is the same for every image",
+        ["accuracy over labels: from nothing, fifteen", "accuracy over labels: majority"],
+    ),
+}
 REAL_RECORD = "real-radiographs"  # name of a chapter's record on real radiographs
 # by chapter: the metric, then the names of two results: of the paper's network, and of the best baseline without one
 FRONT_PAGE_RESULTS = {
@@ -297,6 +332,57 @@ FRONT_PAGE_RESULTS = {
         "best, AUROC: 32 x 32 pixels",
     ),
 }
+
+
+FRONT_PICTURE = ("phantom_atlas", "silhouette")  # a chapter and one of its figures
+FRONT_PICTURE_FILE = Path("book/front_picture.png")
+
+
+def front_picture(results: dict[str, dict]) -> str:
+    """Format the first page's picture; empty if the chapter that draws it has no run.
+
+    results: the content of `results.json` by chapter name.
+    """
+    chapter, name = FRONT_PICTURE
+    figure = results.get(chapter, {}).get("figures", {}).get(name)
+    if not figure:
+        return ""
+    return (
+        f"```{{figure}} {FRONT_PICTURE_FILE.name}\n:alt: {' '.join(figure['alt'].split())}\n:width: 620px\n\n"
+        "A drawn child, without and with pneumonia. Because it is drawn, the lesion is known at every pixel, and so "
+        "what a network looks at can be checked.\n```"
+    )
+
+
+def answers_table(rows: list[dict], results_by_chapter: dict[Chapter, dict]) -> str:
+    """Format a table of the five papers: what each says, whether it holds, and the number to know.
+
+    rows: the scoreboard's table.
+    results_by_chapter: the results of the runs that the book shows.
+    """
+    by_id = {row["id"]: row for row in rows}
+    lines = []
+    for chapter, results in results_by_chapter.items():
+        if chapter.name not in ANSWERS:
+            continue
+        says, claim, label, names = ANSWERS[chapter.name]
+        real = records.read_records(chapter.name).get(REAL_RECORD)
+        numbers = [
+            "; ".join(_format_result(found, name) for name in names)
+            for found in (results, real.results if real else {})
+        ]
+        verdicts = [rerun_verdict_link(by_id[claim], kind) for kind in DATA_KINDS]
+        lines.append(
+            [f"**[{chapter.number}](../{chapter.page}.ipynb)** {says}", *verdicts, f"{label}: {numbers[0]}", numbers[1]]
+        )
+    head = [
+        "the paper says",
+        "holds on phantoms?",
+        "on real radiographs?",
+        "the number to know, on phantoms",
+        "on real ones",
+    ]
+    return markdown_table(head, lines)
 
 
 def headline_table(rows: list[dict]) -> str:

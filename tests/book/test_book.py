@@ -12,12 +12,14 @@ from axe_playwright_python.sync_playwright import Axe
 from settings import of_the_book
 
 from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import read_json
-from pneumo_utils.study import book, records
+from pneumo_utils.study import book, own_data, records
 from pneumo_utils.study.chapters import chapters, find_chapter, list_toc_pages
-from pneumo_utils.study.run import run
+from pneumo_utils.study.run import Outcome, run
 from pneumo_utils.study.run_status import chapter_status, chapters_to_run
+from pneumo_utils.study.sweep import PlannedRun
 
 
 @pytest.fixture(scope="session")
@@ -133,6 +135,30 @@ def test_every_page_is_complete_and_accessible(look, name):
     set_scheme(page, "light")
     set_width(page, 390)
     assert barriers(page, colours=False) == []  # a phone has the colours of the wide page
+
+
+@pytest.mark.browser
+def test_page_of_own_data_sets_runs_beside_the_book_and_the_records(browser, manifests):
+    """Two runs of the book itself stand for those on a user's radiographs."""
+    made = [
+        (PlannedRun(chapter, {}, (), {}), Outcome(run_paths.runs_dir() / name / manifests[name]["digest"], {}, True))
+        for name in ("02_gradcam_comparison", "04_mobilenetv2_three_class")
+        for chapter in [find_chapter(name)]
+    ]
+    path = own_data.write_page(made)
+    page = browser.new_page(viewport={"width": 390, "height": 900})
+    page.goto(path.as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390 and barriers(page) == []
+    assert [heading.split(":")[0] for heading in page.locator("h3").all_inner_texts()] == ["Paper 2", "Paper 4"]
+    scores = page.locator("table").first.locator("tbody tr")
+    assert scores.count() == 4 and "network" in scores.first.inner_text()
+    your_cell, phantom_cell, record_cell = scores.first.locator("td").all_inner_texts()[1:]
+    assert your_cell == phantom_cell != record_cell  # one and the same run; and the record on real children
+    record = records.read_records("02_gradcam_comparison")["real-radiographs"].results["VGG16, scenario 1: auroc"]
+    assert f"{record['value']:.3f}" in record_cell
+    for _, outcome in made:
+        assert str(outcome.folder / "notebook.ipynb") in page.content()
+    page.close()
 
 
 @pytest.mark.browser
@@ -418,3 +444,13 @@ def test_table_of_contents_names_existing_pages():
     for name in list_toc_pages():
         assert name in made or any((book.ROOT / f"{name}{ending}").exists() for ending in (".md", ".ipynb")), name
     assert yaml.safe_load((book.ROOT / "_config.yml").read_text())["execute"]["execute_notebooks"] == "off"
+
+
+def test_pages_link_to_the_repository_once_it_has_an_address(html):
+    config = yaml.safe_load((book.ROOT / "_config.yml").read_text())
+    off, on = (book.staged_config(config, f"https://{host}/book") for host in ("example.org", "github.com/someone"))
+    assert not {"repository", "launch_buttons"} & off.keys() and off["html"] == config["html"]
+    assert on["repository"]["url"] == "https://github.com/someone/book" and on["html"]["use_issues_button"]
+    assert on["launch_buttons"].keys() == {"binderhub_url", "colab_url"}
+    page = (html / "notebooks" / "scoreboard.html").read_text(encoding="utf-8")
+    assert "mybinder.org" not in page and "colab.research" not in page
