@@ -74,10 +74,15 @@ def plan_own_runs(
             folder_words = [(parameter, str(path)) for parameter, path in given.items() if path]
             runs += plan_sweep([chapter], [*words, *folder_words], file)
     if not runs:
-        reasons = "; ".join(f"{chapter.name} {why}" for chapter, why in skipped.items())
+        nearest = {
+            chapter: why
+            for chapter, why in skipped.items()
+            if any(set(names) & releases.keys() for names, _ in data_parameters(chapter).values())
+        }
+        reasons = "; ".join(f"{chapter.name} {why}" for chapter, why in nearest.items())
         raise StudyError(
-            f"None of these chapters reads {' or '.join(releases)}{f': {reasons}' if reasons else ''}. The book's page "
-            "on data says which chapter reads what."
+            f"No chapter can be run on {' and '.join(releases)} alone{f': {reasons}' if reasons else ''}. The book's "
+            "page on data says which chapter reads what."
         )
     return Plan(releases, runs, skipped)
 
