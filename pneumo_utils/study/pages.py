@@ -281,8 +281,8 @@ ANSWERS = {
     "01_surgical_finetuning": (
         "To adapt a network from adults to children, fine-tune one block: the fourth.",
         "p1-block-4-best",
-        "Accuracy: block 4 alone minus the whole network",
-        ["block 4 minus fine-tuned, accuracy"],
+        "Accuracy: block 4 alone; the whole network",
+        ["block 4 open: accuracy", "fine-tuned: accuracy"],
     ),
     "02_gradcam_comparison": (
         "VGG16 is best, and Grad-CAM shows that it looks at the lungs.",
@@ -348,9 +348,10 @@ def front_picture(results: dict[str, dict]) -> str:
     if not figure:
         return ""
     return (
-        f"```{{figure}} {FRONT_PICTURE_FILE.name}\n:alt: {' '.join(figure['alt'].split())}\n:width: 620px\n\n"
-        "A drawn child, without and with pneumonia. Because it is drawn, the lesion is known at every pixel, and so "
-        "what a network looks at can be checked.\n```"
+        f"```{{image}} {FRONT_PICTURE_FILE.name}\n:alt: {' '.join(figure['alt'].split())}\n:width: 620px\n"
+        ":align: center\n```\n\n"
+        "*A drawn child, without and with pneumonia. Because it is drawn, the lesion is known at every pixel, so that "
+        "it can be checked where a network looks.*"
     )
 
 
@@ -382,7 +383,7 @@ def answers_table(rows: list[dict], results_by_chapter: dict[Chapter, dict]) -> 
         "the number to know, on phantoms",
         "on real ones",
     ]
-    return markdown_table(head, lines)
+    return f":::{{container}} pneumo-scoreboard\n{markdown_table(head, lines)}:::"
 
 
 def headline_table(rows: list[dict]) -> str:
