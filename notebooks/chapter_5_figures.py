@@ -8,7 +8,6 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 import pneumo_utils as pu
 from pneumo_utils.claims.decision import CONTRADICTED, EQUIVALENT, SUPPORTED
-from pneumo_utils.claims.verdicts import short_verdict
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.evaluation.comparison import prediction_interval
 from pneumo_utils.evaluation.scores import format_ci
@@ -204,9 +203,14 @@ def at_lowest_of_others(values: np.ndarray) -> np.ndarray:
 
 
 ADVICE = {
-    SUPPORTED: "",
-    CONTRADICTED: " Do not use this network: a predictor that sees no image does better.",
-    EQUIVALENT: " A predictor that sees no image is as good as this network.",
+    SUPPORTED: " Here the network from nothing does rank labels better than a linear model on small images.",
+    CONTRADICTED: " Here a linear model on small images ranks labels better than the network from nothing: use it.",
+    EQUIVALENT: " Here a linear model on small images ranks labels as well as the network from nothing.",
+}
+BOX_ADVICE = {
+    SUPPORTED: " The grid network points better than the prior.",
+    CONTRADICTED: " The prior, which sees no image, points better than the grid network: do not use that network.",
+    EQUIVALENT: " The prior, which sees no image, points as well as the grid network.",
 }
 
 
@@ -214,15 +218,14 @@ def give_answer(run, sentences: list[str], results: dict, claims: list[str], lab
     """Fill in the box below the title, with advice that follows from two verdicts.
 
     labels: the verdict on whether the network from nothing ranks better than a linear model on pixels.
-    boxes: the verdict on whether the grid network finds boxes better than the location prior.
+    boxes: the verdict on whether the grid network points better than the location prior.
     """
     advice = (
-        "Put every accuracy over many rare labels beside that of a constant answer, and judge by AUROC and average "
-        "precision of each label. Put every score of boxes beside a location prior that got the same threshold. Do "
-        f"classifiers rank better than a linear model on pixels? {short_verdict(labels).capitalize()}. Does the grid "
-        f"network point better than the prior? {short_verdict(boxes).capitalize()}."
+        "Put an accuracy over many rare labels beside that of a constant, and judge by AUROC and average precision of "
+        "each label. Put a score of boxes beside a location prior whose threshold was chosen on the same images."
     )
-    advice += ADVICE.get(boxes.verdict, " Whether the grid network looks at the image is open.")
+    advice += ADVICE.get(labels.verdict, " Whether the network from nothing beats a linear model on labels is open.")
+    advice += BOX_ADVICE.get(boxes.verdict, " Whether the grid network points better than the prior is open.")
     run.answer(sentences, results, claims, advice)
 
 
