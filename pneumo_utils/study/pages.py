@@ -285,11 +285,10 @@ FRONT_PAGE_RESULTS = {
         "cross-validation, 32 x 32 pixels: auroc",
     ),
     "04_mobilenetv2_three_class": ("accuracy, three classes", "top layers open: accuracy", "32 x 32 pixels: accuracy"),
-    "05_nih_multilabel": ("mean AUROC of labels", "mean AUROC: from nothing, fifteen", "mean AUROC: 32 x 32 pixels"),
-    "05b_nih_detector": (
-        "F1 of areas",
-        "area F1, confidence: grid network",
-        "area F1, confidence: location prior, thresholded",
+    "05_nih_multilabel_detector": (
+        "mean AUROC of labels",
+        "mean AUROC: from nothing, fifteen",
+        "mean AUROC: 32 x 32 pixels",
     ),
     "synthesis": (
         "AUROC, pneumonia, few images",
