@@ -44,7 +44,7 @@ def test_both_pages_measure_what_the_chapter_leaves_to_them(labels, boxes):
 
 
 def test_figures_have_alt_text_and_captions(labels, boxes):
-    assert set(labels[0]["figures"]) == {"together", "official", "reliability"}
+    assert set(labels[0]["figures"]) == {"together", "official", "augmented", "reliability"}
     assert set(boxes[0]["figures"]) == {"losses", "overlap", "found"}
     for figure in (labels[0]["figures"] | boxes[0]["figures"]).values():
         assert len(figure["alt"]) > 30 and figure["caption"]
