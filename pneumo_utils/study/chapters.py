@@ -30,12 +30,12 @@ class Chapter:
         """Return the number, "1" for 01_surgical_finetuning; "" for an appendix.
 
         The page of further experiments on paper 1, 01f_further_experiments, has the number "1f". A paper with two such
-        pages names them: 05f_labels has the number "5f-labels".
+        pages adds their initials: 05f_labels has the number "5fl".
         """
         first, _, rest = self.name.partition("_")
         if not first[:1].isdigit():
             return ""
-        return first.lstrip("0") + (f"-{rest}" if first.endswith("f") and rest != "further_experiments" else "")
+        return first.lstrip("0") + (rest[:1] if first.endswith("f") and rest != "further_experiments" else "")
 
     @property
     def notebooks_dir(self) -> Path:

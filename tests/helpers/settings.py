@@ -136,7 +136,7 @@ OF_THE_BOOK = {
         "fcos_epochs": 1,
         "resamples": 20,
     },
-    "5f-labels": {
+    "5fl": {
         "phantom_images": 300,
         "phantom_size": 32,
         "image_size": 32,
@@ -153,7 +153,7 @@ OF_THE_BOOK = {
         "survey_epochs": 1,
         "more_seeds": 3,
     },
-    "5f-boxes": {
+    "5fb": {
         "phantom_images": 300,
         "phantom_size": 32,
         "folds": 3,

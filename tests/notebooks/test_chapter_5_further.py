@@ -13,17 +13,17 @@ from pneumo_utils.study.chapters import find_chapter
 from pneumo_utils.study.measurements import read_scores, to_measured
 from pneumo_utils.study.run import run
 
-PAGES = {number: find_chapter(number) for number in ("5f-labels", "5f-boxes")}
+PAGES = {number: find_chapter(number) for number in ("5fl", "5fb")}
 
 
 @pytest.fixture(scope="module")
 def labels(execute):
-    return execute(PAGES["5f-labels"], of_the_book(PAGES["5f-labels"]))
+    return execute(PAGES["5fl"], of_the_book(PAGES["5fl"]))
 
 
 @pytest.fixture(scope="module")
 def boxes(execute):
-    return execute(PAGES["5f-boxes"], of_the_book(PAGES["5f-boxes"]))
+    return execute(PAGES["5fb"], of_the_book(PAGES["5fb"]))
 
 
 def test_both_pages_measure_what_the_chapter_leaves_to_them(labels, boxes):

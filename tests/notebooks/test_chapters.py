@@ -105,7 +105,7 @@ def test_paper_settings_are_complete(name):
 
 
 def test_paper_with_two_further_pages_names_them():
-    assert [find_chapter(number).name for number in ("5", "05", "5f-labels", "5f-boxes", "1f")] == [
+    assert [find_chapter(number).name for number in ("5", "05", "5fl", "5fb", "1f")] == [
         "05_nih_multilabel_detector",
         "05_nih_multilabel_detector",
         "05f_labels",
