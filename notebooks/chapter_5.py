@@ -518,9 +518,10 @@ def exact_f1(found: list[outputs.DetectorOutput], true: list[list[dict]], by_cel
     """
     values = []
     for each, boxes in zip(found, true):
-        kept = (
-            grid_f1.boxes_from_cells(each.cell_confidences) if by_cells else above_score(each.predicted, each.min_score)
-        )
+        if by_cells or each.predicted is None:
+            kept = grid_f1.boxes_from_cells(each.cell_confidences)
+        else:
+            kept = above_score(each.predicted, each.min_score)
         precision, recall = grid_f1.box_image_scores(boxes, kept).fillna({"precision": 0}).mean()
         values.append(float(grid_f1.f1_of_means(precision, recall)))
     return np.array(values)
