@@ -10,14 +10,14 @@ from pneumo_utils.study import records
 from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
-CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, FURTHER_4, CHAPTER_5 = (
+CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, FURTHER_4, FURTHER_5 = (
     "01f_further_experiments",
     "02_gradcam_comparison",
     "03_xception_kfold",
     "03f_further_experiments",
     "04_mobilenetv2_three_class",
     "04f_further_experiments",
-    "05_nih_multilabel",
+    "05f_labels",
 )
 PRETRAINED, LAST_LAYERS, ALL_LAYERS, AUGMENTATION, CLASS_WEIGHTS, MORE_IMAGES, DOMAIN_SHIFT = (
     "pre-trained weights",
@@ -48,7 +48,7 @@ RECORDED_RESULTS = [
     (PRETRAINED, FURTHER_4, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
     (
         PRETRAINED,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: everything learns, from nothing",
@@ -76,7 +76,7 @@ RECORDED_RESULTS = [
     ),
     (
         ALL_LAYERS,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC, everything over the last layers",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: nothing between",
@@ -94,7 +94,7 @@ RECORDED_RESULTS = [
     (AUGMENTATION, FURTHER_4, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
     (
         AUGMENTATION,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "longer, mean AUROC: augmented sensibly",
         "longer, mean AUROC: nothing between",
@@ -108,7 +108,7 @@ RECORDED_RESULTS = [
     ),
     (
         CLASS_WEIGHTS,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "one change, mean AUROC: nothing between, loss weighed",
         "one change, mean AUROC: nothing between",

@@ -55,7 +55,7 @@ def own_folders() -> Path:
 SLOW = [
     "book/test_book.py",
     "notebooks/test_synthesis.py",
-    "notebooks/test_chapter_5b.py",
+    "notebooks/test_chapter_5_further.py",
     "notebooks/test_chapter_5.py",
     "notebooks/test_chapter_4.py",
     "notebooks/test_chapter_3_further.py",

@@ -27,12 +27,15 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """Return the number, "1" for 01_surgical_finetuning or "5b" for 05b_nih_detector; "" for an appendix.
+        """Return the number, "1" for 01_surgical_finetuning; "" for an appendix.
 
-        The page of further experiments on paper 1, 01f_further_experiments, has the number "1f".
+        The page of further experiments on paper 1, 01f_further_experiments, has the number "1f". A paper with two such
+        pages adds their initials: 05f_labels has the number "5fl".
         """
-        first = self.name.split("_")[0]
-        return first.lstrip("0") if first[:1].isdigit() else ""
+        first, _, rest = self.name.partition("_")
+        if not first[:1].isdigit():
+            return ""
+        return first.lstrip("0") + (rest[:1] if first.endswith("f") and rest != "further_experiments" else "")
 
     @property
     def notebooks_dir(self) -> Path:

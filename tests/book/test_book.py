@@ -177,9 +177,9 @@ def test_viewer_of_chapter_2_works_by_keyboard(look):
 @pytest.mark.browser
 def test_comparison_page_works_by_keyboard(look):
     page = look("book/compare_runs")
-    runs = records.read_records("05_nih_multilabel")
+    runs = records.read_records("01_surgical_finetuning")
     page.get_by_label("Chapter").focus()
-    page.keyboard.type("Fifteen")
+    page.keyboard.type("Surgical")
     page.get_by_label("Another run").focus()
     page.keyboard.press("End")
     comparison = page.locator(".compared")

@@ -372,17 +372,20 @@ def test_single_class_training_records_best_scores_by_epoch(dealt):
     result = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
     net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 1, shapes, seed=0))
-    recorder = yolov2.BestScoreRecorder(shapes)
+    recorder = yolov2.DetectionRecorder(shapes)
     dls = outputs.detection_dataloaders(result, 32, 8, outputs.box_targets(["Mass"]), stats=net.about.stats)
     learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[recorder])
     with fitting(learn):
         learn.fit(3)
-    assert len(recorder.epochs) == 3 and all(len(epoch) == len(dealt.part("valid")) for epoch in recorder.epochs)
+    assert [len(scores) for scores in recorder.best_scores] == 3 * [len(dealt.part("valid"))]
     raw = raw_outputs(
         net, outputs.detection_loader(result.part("valid"), 32, 7, outputs.box_targets(["Mass"]), stats=net.about.stats)
     )
     # training may be computed in bfloat16
-    assert torch.allclose(recorder.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    assert torch.allclose(recorder.best_scores[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    targets = outputs.box_targets(["Mass"])(result.part("valid"))
+    terms = yolov2.loss_terms(raw, targets[..., :4], targets[..., 4].long(), shapes)
+    assert recorder.terms[-1] == pytest.approx({name: float(term) for name, term in terms.items()}, rel=0.02)
     outcome = yolov2.decode_boxes(raw, shapes, min_score=0)
     assert torch.allclose(
         torch.stack([boxes["scores"].max() for boxes in outcome]), yolov2.best_score(raw, shapes), atol=1e-6

@@ -179,12 +179,12 @@ def test_recorded_effects_use_result_names_of_the_records():
     assert (row["difference"], row["low"], row["high"]) == record.value("gain of scenario 2: VGG16, auroc") and row[
         "paired"
     ]
-    record = records.read_records(synthesis_effects.CHAPTER_5)["real-radiographs"]
+    record = records.read_records(synthesis_effects.CHAPTER_1)["real-radiographs"]
     (first, *one_reach), (second, *other_reach) = (
-        record.value(f"longer, mean AUROC: everything learns{kind}") for kind in ("", ", from nothing")
+        record.value(f"initial weights, auroc: no adults{kind}") for kind in ("", ", random weights")
     )
     row = results[
-        (results["chapter"] == synthesis_effects.CHAPTER_5)
+        (results["chapter"] == synthesis_effects.CHAPTER_1)
         & (results["record"] == "real radiographs")
         & (results["effect"] == synthesis_effects.PRETRAINED)
     ].iloc[0]

@@ -222,7 +222,7 @@ def test_label_prefixes_are_unique():
     prefixes = [chapter.label_prefix for chapter in chapters()]
     assert (
         len(set(prefixes)) == len(prefixes)
-        and {"1", "5b", "audit", "atlas"} <= set(prefixes)
+        and {"1", "5", "audit", "atlas"} <= set(prefixes)
         and not any("-" in prefix for prefix in prefixes)
     )
 
