@@ -2,6 +2,19 @@
 the same settings as those that the chapters' own tests look at, so that what both train is trained once.
 """
 
+SYNTHESIS = {
+    "trunks": ["resnet18", "vgg16"],
+    "phantom_children": 160,
+    "phantom_adults": 60,
+    "image_size": 32,
+    "imagenet_image_size": 64,
+    "images": 20,
+    "amounts": [30, 40],
+    "validation_images": 20,
+    "steps": 2,
+    "seeds": 3,
+    "batch_size": 8,
+}  # of the page across the papers and of its details, which share trainings
 OF_THE_BOOK = {
     "1": {
         "phantom_adults": 100,
@@ -169,18 +182,8 @@ OF_THE_BOOK = {
         "classifier_epochs": 1,
         "resamples": 20,
     },
-    "synthesis": {
-        "trunks": ["resnet18", "vgg16"],
-        "phantom_children": 160,
-        "phantom_adults": 60,
-        "image_size": 32,
-        "images": 20,
-        "amounts": [30, 40],
-        "validation_images": 20,
-        "steps": 2,
-        "seeds": 2,
-        "batch_size": 8,
-    },
+    "synthesis": SYNTHESIS,
+    "synthesis_details": SYNTHESIS,
     "trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4},
     "speed": {"image_size": 32, "batch_size": 8, "steps": 4},
 }

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from chapter_runs import ROOT
+from chapter_runs import ROOT, shown
 from settings import OF_THE_BOOK
 
 from notebooks import speed_figures, trunks_figures
@@ -51,6 +51,11 @@ def test_trunks_page_compares_every_card_with_chance(executed):
     sources = {name: result for name, result in results.items() if name.startswith("source_")}
     assert len(sources) == 8 and all(source["value"] > source["baseline"] for source in sources.values())
     assert 0 < results["pocket_megabytes"]["value"] < 15
+    box, record = shown(executed["trunks"][1], "trunks-02"), trunks_figures.load_trunk_record()
+    assert "**What to do**" in box and "once the notebook has run" not in box
+    for (place, way), part in trunks_figures.gain_table(record).groupby(["on", "way"]):
+        assert f"pocket_gain: {place}, {way}" in results
+        assert f"on {place}, {way}? *" in box and f"of {len(part)} trunks" in box
 
 
 GROUP = {
