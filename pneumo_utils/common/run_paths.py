@@ -39,11 +39,13 @@ def repository_dir(root: Path = ROOT) -> Path:
 
 
 def notebook_page(name: str) -> str:
-    """Return the page of a notebook in the book, as a path without suffix; further experiments have numbers with an f.
+    """Return the page of a notebook in the book, as a path without suffix.
+
+    Further pages are in a folder of their own. Their names begin with a number and an f, or with "further".
 
     name: the name of the notebook, such as "01_surgical_finetuning" or "01f_further_experiments".
     """
-    return f"notebooks/further/{name}" if re.match(r"\d+f_", name) else f"notebooks/{name}"
+    return f"notebooks/further/{name}" if re.match(r"(\d+f|further)_", name) else f"notebooks/{name}"
 
 
 def runs_dir() -> Path:

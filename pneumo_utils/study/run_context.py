@@ -443,7 +443,7 @@ class Run:
 
         sentences: the answer, computed from this run's numbers.
         results: the names of the results to tabulate, by what they are called in the table.
-        claims: the ids of the paper's main claims.
+        claims: the ids of the paper's main claims; a page that tests none has none, and then no table of verdicts.
         advice: what a practitioner should do, computed from this run's numbers.
         """
         from IPython.display import Markdown
@@ -463,22 +463,25 @@ class Run:
             for label, name in results.items()
             if any(name in found for found in runs.values())
         ]
-        sources = [self.measured, *(record.measured for record in self.recorded.values())]
-        verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
         parts = [
             f"**In short.** {self._question}",
             "\n".join(f"- {sentence}" for sentence in sentences),
             f"**What to do**, going by this run ({self._source['data']}): {advice}",
-            markdown_table(["", *runs], numbers),
-            markdown_table(list(verdicts), [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]),
         ]
-        note = (
-            "In brackets: 95 % intervals. Could see: the smallest difference that this run would find, with 80 % power."
-        )
+        note = "In brackets: 95 % intervals."
+        if numbers:
+            parts.append(markdown_table(["", *runs], numbers))
+        if claims:
+            sources = [self.measured, *(record.measured for record in self.recorded.values())]
+            verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
+            rows = [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]
+            parts.append(markdown_table(list(verdicts), rows))
+            note += " Could see: the smallest difference that this run would find, with 80 % power."
         if len(runs) > 1:
             page = f"{run_paths.book_folder(self.chapter)}/run_statistics.md"
             note += f" The other columns are [records]({page}): longer runs, and real radiographs."
-        parts.append(f"*{note}*")
+        if numbers or claims:
+            parts.append(f"*{note}*")
         self._box.update(Markdown("\n\n".join(parts)))
 
     def show_code(self, *functions: Callable):
