@@ -70,6 +70,7 @@ SLOW = [
     "training/test_full_scale.py",
     "training/test_gpu.py",
     "notebooks/test_tool_pages.py",
+    "notebooks/test_audit.py",
     "study/test_run.py",
     "cli/test_bad_input.py",
     "phantom/test_pretraining.py",

@@ -467,8 +467,9 @@ class Run:
             f"**In short.** {self._question}",
             "\n".join(f"- {sentence}" for sentence in sentences),
             f"**What to do**, going by this run ({self._source['data']}): {advice}",
-            markdown_table(["", *runs], numbers),
         ]
+        if numbers:
+            parts.append(markdown_table(["", *runs], numbers))
         if claims:
             sources = [self.measured, *(record.measured for record in self.recorded.values())]
             verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
