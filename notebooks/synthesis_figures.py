@@ -70,16 +70,29 @@ def effect_rows(run, gains: dict[str, dict], verdicts: dict[str, Verdict], n_net
     return rows
 
 
-def effects_plot(gains: dict[str, dict]):
-    """Plot what each change adds to AUROC, on children and on adults."""
-    rows = [
-        {"model": change(effect), "baseline": False, "metric": f"{metric} of {who}", "value": gain.value}
-        | {"low": gain.low, "high": gain.high}
-        for effect, by_metric in gains.items()
-        for (metric, who), gain in by_metric.items()
-        if metric == "auroc"
-    ]
-    return pu.forest_plot(pd.DataFrame(rows), reference=0.0)
+def amount_row(run, number: int, compared: dict[str, np.ndarray], names: list[str], verdict: Verdict) -> dict:
+    """Return the row of one number of training images, and store its results.
+
+    compared: AUROC by draw, of the mean of the trunks, the linear model, the chosen network and EfficientNet-Lite0.
+    names: the network that is chosen for each draw.
+    verdict: on whether the chosen network is better than the linear model.
+    """
+    means = {name: pu.mean_ci(values) for name, values in compared.items() if name != "chosen network"}
+    note = f"{len(names)} draws"
+    for name, mean in means.items():
+        run.result(f"images, AUROC, {name}: {number:,}", *mean, note=note)
+    for name, first in (
+        ("images, AUROC, networks over pixels", "mean of the trunks"),
+        ("advice, AUROC, chosen network over pixels", "chosen network"),
+    ):
+        gain = pu.paired_difference(compared[first], compared[PIXELS])
+        run.result(f"{name}: {number:,}", *gain.claim, note=f"paired over {note}")
+    chosen = ", ".join(f"{name} ({names.count(name)})" for name in dict.fromkeys(names))
+    return (
+        {"images": f"{number:,}"}
+        | {name: format_ci(*mean) for name, mean in means.items()}
+        | {"chosen network (draws)": chosen, "is it better than the linear model?": short_verdict(verdict)}
+    )
 
 
 def curve_table(trainings: Trainings, amounts: dict[int, str], networks: list[str]) -> pd.DataFrame:

@@ -73,7 +73,7 @@ def test_differences_shares_and_verdicts_of_the_page(executed):
     assert "once the notebook has run" not in box and "**What to do**" in box and "RuntimeWarning" not in str(notebook)
     assert f"{found['best, AUROC: 32 x 32 pixels']['value']:.3f}" in box  # the front page has it too
     figures = results["figures"]
-    assert {"effects", "amounts", "protocols", "against"} == set(figures)
+    assert {"amounts", "protocols", "against"} == set(figures)
     assert all(len(figure["alt"]) > 40 and figure["caption"] for figure in figures.values())
 
 
