@@ -205,8 +205,8 @@ def describe_freezing(counts: dict[str, tuple[int, int]]) -> str:
 
     counts: by way, the number of changed tensors and of all tensors.
     """
-    unchanged = [f"`{way}`" for way, (count, _) in counts.items() if not count]
-    others = [f"`{way}` changes {count} of {n} tensors" for way, (count, n) in counts.items() if count]
+    unchanged = [f"*{way}*" for way, (count, _) in counts.items() if not count]
+    others = [f"*{way}* changes {count} of {n} tensors" for way, (count, n) in counts.items() if count]
     return (
         f"A frozen trunk stays as it is with {'; '.join(unchanged) or 'none of the ways'}. "
         + "; ".join(others)

@@ -84,7 +84,7 @@ def test_speed_page_answers_at_its_top(executed):
 
 def test_sentences_on_freezing_follow_the_counts():
     said = speed_figures.describe_freezing({"a": (3, 9), "b": (0, 9)})
-    assert said.startswith("A frozen trunk stays as it is with `b`. `a` changes 3 of 9 tensors.")
+    assert said.startswith("A frozen trunk stays as it is with *b*. *a* changes 3 of 9 tensors.")
     assert "with none of the ways" in speed_figures.describe_freezing({"a": (3, 9)})
     same = pd.DataFrame({"moved by": [0.1, 0.02], "apart by": [0.0, 0.0]})
     assert "2 trunks are equal to the last bit" in speed_figures.describe_difference(same, 4)
