@@ -140,7 +140,8 @@ def chapters(root: Path = ROOT) -> list[Chapter]:
 def find_chapter(query: str, root: Path = ROOT) -> Chapter:
     """Find the chapter with a number, a name or a part of a name; raise a StudyError if there is not exactly one.
 
-    query: the number, name or part of a name, or the path of a notebook.
+    query: the number, name or part of a name, or the path of a notebook. Of a page and its further page, a part of both
+        names means the page.
     root: the folder of the repository.
     """
     if query.endswith(".ipynb") and Path(query).is_file():
@@ -150,6 +151,7 @@ def find_chapter(query: str, root: Path = ROOT) -> Chapter:
     for is_match in (
         lambda chapter: chapter.name == word,
         lambda chapter: chapter.number == word.lstrip("0") != "",
+        lambda chapter: word.lower() in chapter.name.lower() and chapter.path.parent.name != FURTHER,
         lambda chapter: word.lower() in chapter.name.lower(),
     ):
         matches = [chapter for chapter in known if is_match(chapter)]
