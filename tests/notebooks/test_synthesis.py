@@ -1,6 +1,7 @@
 """The page across the papers and its details: they run, share trainings, follow the decision table, and add up."""
 
 from dataclasses import replace
+from importlib import metadata
 from itertools import product
 
 import numpy as np
@@ -87,11 +88,11 @@ def test_imagenet_network_stands_beside_the_trunks(executed):
 
 def test_page_goes_on_where_the_package_is_missing(monkeypatch):
     """The cell that looks for the weights, as a reader without the package runs it."""
-    missing = "a distribution that is not installed"
-    source = weights.registry.ARCHITECTURES["efficientnet_lite0"].published.source
-    monkeypatch.setattr(
-        weights.registry.ARCHITECTURES["efficientnet_lite0"].published, "source", replace(source, package=missing)
-    )
+
+    def not_installed(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(weights.metadata, "distribution", not_installed)
     (cell,) = [cell for cell in CHAPTER.notebook()["cells"] if cell["id"] == "imagenet-code"]
     shown_here: list = []
     names = {"imagenet": True, "IMAGENET": design.IMAGENET, "design": design, "pu": design.pu}
