@@ -11,7 +11,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from notebooks.chapter_5_figures import best_score_plot
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, subsample_train
 from pneumo_utils.data.readers import nih
@@ -530,19 +529,3 @@ def test_outputs_can_be_saved_and_loaded(tmp_path):
     results = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
     (back,) = outputs.to_tensors(outputs.to_arrays(results))
     assert all(torch.equal(back[name], results[0][name]) for name in back)
-
-
-# the figure
-
-
-def test_best_score_plot_shows_shares_by_epoch():
-    best = [np.array([[0.5, 0.1, 0.3], [0.1, 0.1, 0.1], [0.6, 0.7, 0.1]])] * 2
-    figure, alt = best_score_plot(best, [0.2, 0.4], paper_share=0.186)
-    above, below = figure.axes
-    mean = next(line for line in above.lines if line.get_label() == "0.2")
-    assert mean.get_ydata().tolist() == pytest.approx([2 / 3, 0, 2 / 3])
-    assert "above 0.2: 67% of images after the first epoch, at the lowest 0% (epoch 2), 67% at the end" in alt
-    assert below.lines[-1].get_ydata()[0] == pytest.approx(0.3)
-    for nothing in ([], [np.zeros((0, 3))]):
-        with pytest.raises(StudyError, match="no epoch"):
-            best_score_plot(nothing, [0.2])
