@@ -14,6 +14,7 @@ from pneumo_utils.claims.verdicts import short_verdict
 from pneumo_utils.evaluation.comparison import prediction_interval
 from pneumo_utils.evaluation.metrics import metric_label
 from pneumo_utils.evaluation.scores import format_ci
+from pneumo_utils.evaluation.variance_components import COLUMNS, DRAWS, INTERACTION, RESIDUAL, ROWS
 
 METRICS = [("auroc", "children"), ("balanced_accuracy", "children"), ("auroc", "adults")]
 SAID = {"auroc": "AUROC", "balanced_accuracy": "balanced accuracy"}
@@ -23,6 +24,15 @@ CHANGES = {  # what a change of the reference protocol is, by its effect
     "pre-trained over random weights": "begin with pre-trained weights, not with random ones",
     "augmented over as they are": "augment the images",
     "weighed over not weighed": "weight the classes",
+}
+
+
+SOURCES = {  # of the variance
+    ROWS: "trunk",
+    COLUMNS: "protocol",
+    INTERACTION: "trunk and protocol together",
+    DRAWS: "draw of the images",
+    RESIDUAL: "rest",
 }
 
 
@@ -177,8 +187,12 @@ def agreement_table(agreements: list[Agreement]) -> pd.DataFrame:
     )
 
 
-def describe_agreement(agreements: list[Agreement], kind: str) -> str:
-    """Say which differences are alike in the run and in the record, which are not, and which are open."""
+def describe_agreement(agreements: list[Agreement], kind: str, listed: bool = True) -> str:
+    """Say which differences are alike in the run and in the record, which are not, and which are open.
+
+    kind: the data of the record.
+    listed: whether to list the differences, and not only count them.
+    """
     by_verdict: dict[str, list[str]] = {}
     for each in agreements:
         by_verdict.setdefault(each.alike.verdict, []).append(each.label)
@@ -191,7 +205,7 @@ def describe_agreement(agreements: list[Agreement], kind: str) -> str:
     return (
         f"Is a difference on {kind} the same as in this run? Of {len(agreements)} differences: "
         + "; ".join(
-            f"{words[word]} {len(by_verdict[word])} ({', '.join(by_verdict[word])})"
+            f"{words[word]} {len(by_verdict[word])}" + (f" ({', '.join(by_verdict[word])})" if listed else "")
             for word in words
             if word in by_verdict
         )
