@@ -204,8 +204,8 @@ def explain_changes(changes: dict) -> list[str]:
         sentences.append(
             f"With the {phase}, these changes clearly alter the difference: {'; '.join(clear)}."
             if clear
-            else f"With the {phase}, none of the {len(here)} changes clearly alters the difference; the largest effect "
-            f"has {largest}."
+            else f"With the {phase}, none of the {len(here)} changes clearly alters the difference. The largest "
+            f"effect is that of this change: {largest}."
         )
     return sentences
 
@@ -386,15 +386,15 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
         for name, (shares, values, _, _) in curves.items()
     }
     _, (printed, *_), lowest, highest = next(iter(curves.values()))
-    measured, as_training = (without[name] for name in (next(iter(without)), list(without)[-2]))
+    measured, *_, as_training, worst = without.values()
     sentences = [
         f"Is the network, once its top layers are trained too, more accurate than a linear model on 32 x 32 pixels? "
         f"{short_verdict(beats).capitalize()}.",
         *explains,
         f"What if {' or '.join(', '.join(map(str, asked)).rsplit(', ', 1))} % of the paper's test images had a copy in "
         f"training? Without copies its accuracy of {printed:.1f} % would be {measured} % if a copy is worth as much as "
-        f"to our network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}). It would be {as_training} % if its network "
-        "answers copies as well as its training images.",
+        f"to our network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}), {as_training} % if its network answers "
+        f"copies as well as its training images, and {worst} % if it answers every copy rightly.",
         names,
     ]
     value, low, high = slope
