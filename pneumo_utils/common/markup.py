@@ -26,11 +26,13 @@ def code_markup(value: object) -> str:
 
 
 PAGE_STYLE = """
-:root { color-scheme: light dark; --line: #c9ced6; --quiet: #555f6d; --bar: #7aa3d4;
+:root { color-scheme: light dark; --page: #ffffff; --text: #16191d; --line: #c9ced6; --quiet: #555f6d; --bar: #7aa3d4;
   --wrong: #a3231f; --worth: #7a5200; --good: #1d6b35; }
 @media (prefers-color-scheme: dark) {
-  :root { --line: #4a525e; --quiet: #a9b3c1; --bar: #47719f; --wrong: #ff9d96; --worth: #f0c060; --good: #86d69b; }
+  :root { --page: #14171b; --text: #e6e9ed; --line: #4a525e; --quiet: #a9b3c1; --bar: #47719f;
+    --wrong: #ff9d96; --worth: #f0c060; --good: #86d69b; }
 }
+html { background: var(--page); color: var(--text); }
 body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2.2rem; }
 h3 { font-size: 1rem; margin: 0; } p { margin: .3rem 0; } .quiet { color: var(--quiet); }

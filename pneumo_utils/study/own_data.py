@@ -21,9 +21,10 @@ from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration
 from pneumo_utils.study.pages import FRONT_PAGE_RESULTS, REAL_RECORD
 from pneumo_utils.study.parallel_runs import allocate_cores
+from pneumo_utils.study.parameters import resolve_parameters
 from pneumo_utils.study.rerun_footer import data_parameters
 from pneumo_utils.study.run import Outcome
-from pneumo_utils.study.run_status import chapter_status, read_run
+from pneumo_utils.study.run_status import chapter_status, completed_runs, read_run
 from pneumo_utils.study.sweep import PlannedRun, plan_sweep
 
 PAGE = "your_data.html"  # in the folder of runs
@@ -96,12 +97,15 @@ def _title(planned: PlannedRun) -> str:
 def measured_cost(planned: PlannedRun) -> tuple[float | None, float | None, str]:
     """Return the seconds and the megabytes of memory that a run probably takes, and where they were measured.
 
-    They are those of a run of the chapter on this machine, or else of the book's measurements, or of a record.
+    They are those of a run with the same settings on this machine, or else of the book's measurements, or of a record.
 
     planned: the run.
     """
-    if manifest := chapter_status(planned.chapter, planned.overrides).manifest:
-        return manifest["seconds"], manifest["peak_memory_mb"], f"{manifest['data']}, {manifest['device']}"
+    data, values = data_parameters(planned.chapter), resolve_parameters(planned.chapter, planned.overrides)
+    settings = {name: value for name, value in values.items() if name not in data}
+    for _, manifest in completed_runs(planned.chapter):
+        if settings.items() <= manifest["parameters"].items():
+            return manifest["seconds"], manifest["peak_memory_mb"], f"{manifest['data']}, {manifest['device']}"
     timing = exercises.read_timings()["chapters"].get(planned.chapter.name, {})
     if timing.get("seconds"):
         return timing["seconds"], timing["peak_memory_mb"], f"the book's phantoms, {timing['device']}"
@@ -275,7 +279,8 @@ def _numbers(planned: PlannedRun, outcome: Outcome, compared: dict[str, tuple[Me
 
 def _table(head: list[str], rows: list[str]) -> str:
     heads = "".join(f'<th scope="col">{name}</th>' for name in head)
-    return f'<div class="wide"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+    table = f"<table><thead><tr>{heads}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    return f'<div class="wide" tabindex="0" role="region" aria-label="table">{table}</div>'
 
 
 STYLE = """

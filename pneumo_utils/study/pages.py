@@ -297,34 +297,35 @@ HEADLINE_CLAIMS = (
     "p5-transfer-is-majority",
     "p5-f1-learned",
 )  # the best-known claims of each paper, by id
-# by chapter: what the paper says, its main comparative claim, and the number to know: its name, and names of results
+# by chapter: what the paper reports, the claim whose verdict is shown beside it, and the number to know: its name, and
+# names of results
 ANSWERS = {
     "01_surgical_finetuning": (
-        "To adapt a network from adults to children, fine-tune one block: the fourth.",
+        "Adapts a ResNet18 from adults to children, one block at a time.",
         "p1-block-4-best",
         "Accuracy: block 4 alone; the whole network",
         ["block 4 open: accuracy", "fine-tuned: accuracy"],
     ),
     "02_gradcam_comparison": (
-        "VGG16 is best, and Grad-CAM shows that it looks at the lungs.",
+        "Compares VGG16, ResNet50V2 and DenseNet201, with and without augmented copies, through Grad-CAM.",
         "p2-vgg-better",
         "AUROC: the best network minus a linear model on small grey images",
         ["best network minus pixels, AUROC"],
     ),
     "03_xception_kfold": (
-        "Xception recognises pneumonia in generated images with an accuracy of 99.8 %.",
+        "Trains Xception on generated images, to an accuracy of 99.8 %.",
         "p3-pretraining-generalizes",
-        "AUROC between two generators of the *same* class, for a linear model",
+        "AUROC between two generators of the *same* class, for a linear model on fine detail",
         ["told apart, same class: fine detail"],
     ),
     "04_mobilenetv2_three_class": (
-        "MobileNetV2 is right for 91.4 % of images of three classes.",
+        "Trains MobileNetV2 on three classes, to an accuracy of 91.4 %.",
         "p4-tuning-helps",
         "Share of test images that have a copy in training",
         ["test images with a copy in training: split by image"],
     ),
     "05_nih_multilabel_detector": (
-        "Another loss raises the accuracy over 15 labels from 55 % to 92 %.",
+        "Trains ResNet50 on 15 labels: with another loss, accuracy goes from 55 % to 92 %.",
         "p5-multi-better",
         "Accuracy: the network; an answer that is the same for every image",
         ["accuracy over labels: from nothing, fifteen", "accuracy over labels: majority"],
@@ -376,7 +377,7 @@ def front_picture(results: dict[str, dict]) -> str:
 
 
 def answers_table(rows: list[dict], results_by_chapter: dict[Chapter, dict]) -> str:
-    """Format a table of the five papers: what each says, whether it holds, and the number to know.
+    """Format a table of the five papers: what each reports, one claim with its verdicts, and the number to know.
 
     rows: the scoreboard's table.
     results_by_chapter: the results of the runs that the book shows.
@@ -393,15 +394,15 @@ def answers_table(rows: list[dict], results_by_chapter: dict[Chapter, dict]) -> 
             for found in (results, real.results if real else {})
         ]
         verdicts = [rerun_verdict_link(by_id[claim], kind) for kind in DATA_KINDS]
-        lines.append(
-            [f"**[{chapter.number}](../{chapter.page}.ipynb)** {says}", *verdicts, f"{label}: {numbers[0]}", numbers[1]]
-        )
+        about = f"**[{chapter.number}](../{chapter.page}.ipynb)** {says}"
+        lines.append([about, escape_markup(by_id[claim]["says"]), *verdicts, f"{label}: {numbers[0]}", numbers[1]])
     head = [
-        "the paper says",
-        "holds on phantoms?",
+        "the paper",
+        "one of its claims",
+        "does it hold on phantoms?",
         "on real radiographs?",
         "the number to know, on phantoms",
-        "on real ones",
+        "on real radiographs",
     ]
     return f":::{{container}} pneumo-scoreboard\n{markdown_table(head, lines)}:::"
 

@@ -60,3 +60,23 @@ def test_front_page_has_a_row_for_the_synthesis():
         row.startswith("| [across](../notebooks/synthesis.ipynb) ")
         and f"{real['best, AUROC: 32 x 32 pixels']['value']:.3f} (" in row
     )
+
+
+def test_answers_show_each_verdict_beside_its_own_claim():
+    rows = [
+        {"id": claim, "says": f"words of {claim}", "phantom": "supported", "real": "inconclusive"}
+        | {f"{kind} evidence": {"chapter": "", "section": ""} for kind in ("phantom", "real")}
+        for _, claim, _, _ in pages.ANSWERS.values()
+    ]
+    ledger = load_ledger()
+    results = {find_chapter(name): {} for name in pages.ANSWERS}
+    lines = pages.answers_table(rows, results).splitlines()[3:-1]
+    assert len(lines) == len(ledger.papers)
+    for line, (name, (_, claim, _, names)) in zip(lines, pages.ANSWERS.items()):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        assert ledger[claim].paper == int(name[:2]) and cells[1] == f"words of {claim}"
+        assert (
+            ">supported<" in cells[2]
+            and ">inconclusive<" in cells[3]
+            and cells[4].endswith("; ".join("-" for _ in names))
+        )

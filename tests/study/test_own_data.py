@@ -1,4 +1,4 @@
-"""A user's own folders: which chapters they allow, what is said beforehand, and what is refused."""
+"""Runs on a user's own folders: the plan, its printed description, and errors for folders that do not fit."""
 
 import pytest
 from click.testing import CliRunner
