@@ -185,7 +185,7 @@ OF_THE_BOOK = {
     "synthesis": SYNTHESIS,
     "synthesis_details": SYNTHESIS,
     "paper_audit": {"bootstrap": 100},
-    "paper_audit_details": {"bootstrap": 100},
+    "paper_audit_checks": {"bootstrap": 100},
     "trunks": {"full_size": 96, "pocket_size": 48, "drawings": 4},
     "speed": {"image_size": 32, "batch_size": 8, "steps": 4},
 }

@@ -18,7 +18,7 @@ def ledger():
 @pytest.fixture(scope="module")
 def executed(execute):
     """Both pages: results and notebook by name."""
-    return {name: execute(find_chapter(name), OF_THE_BOOK[name]) for name in ("paper_audit", "paper_audit_details")}
+    return {name: execute(find_chapter(name), OF_THE_BOOK[name]) for name in ("paper_audit", "paper_audit_checks")}
 
 
 def test_answer_stands_at_the_top(executed, ledger):
@@ -45,7 +45,7 @@ def test_every_figure_and_table_of_the_audit_is_there(executed):
 
 
 def test_further_page_has_the_rest(executed):
-    notebook = executed["paper_audit_details"][1]
+    notebook = executed["paper_audit_checks"][1]
     text = "".join(str(output) for cell in notebook.cells for output in cell.get("outputs", []))
     names = "kinds formula fits weights harmonic classes grey spread origin parameters larger cells pitfalls"
     assert all(f'id="tab-{name}"' in text for name in names.split())

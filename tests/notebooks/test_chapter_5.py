@@ -273,5 +273,5 @@ def test_paper_settings_run(tmp_path, monkeypatch):
 
 def test_killed_trial_is_resumed(begun_again, tmp_path):
     release = writers.write_release("nih", 300, 32, 0, tmp_path / "nih")
-    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=release), "from_nothing*")
+    before, after, done = begun_again(CHAPTER, tried_on_the_page(CHAPTER, nih=release), "from nothing*")
     assert "found again" in done.stdout and before <= after
