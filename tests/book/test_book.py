@@ -86,7 +86,7 @@ def look(browser, site):
 
 WCAG = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21aa"]}
 CONTRAST = {"type": "rule", "values": ["color-contrast"]}
-SCROLLING = {"type": "rule", "values": ["scrollable-region-focusable"]}  # what else a narrow page changes is the theme's
+SCROLLING = {"type": "rule", "values": ["scrollable-region-focusable"]}  # all else that is narrow is the theme's
 
 
 def barriers(page, rules=WCAG, colours: bool = True) -> list[str]:
