@@ -127,13 +127,13 @@ NETWORKS = {
     ),
     **{name: _of_paper_2(name) for name in ("vgg16", "resnet50v2", "densenet201")},
     "resnet50": Network(
-        "05_nih_multilabel",
+        "05_nih_multilabel_detector",
         classifier("resnet50", lambda body, classes, _: heads.after_classifier(1000, classes, softmax=True), top=True),
         lambda _: multi_label_cross_entropy(),
         "nih",
     ),
     "yolov2": Network(
-        "05b_nih_detector",
+        "05_nih_multilabel_detector",
         lambda size, classes, _: yolov2_detector(classes, size, seed=0),
         lambda chain: RegionLoss(chain.head.anchors),
         "nih",
@@ -141,8 +141,8 @@ NETWORKS = {
         "yolo_",
     ),
     "grid": Network(
-        "05b_nih_detector",
-        lambda size, _, settings: grid_net(settings["image_size"], size, seed=0),
+        "05_nih_multilabel_detector",
+        lambda size, _, settings: grid_net(settings["grid_image_size"], size, seed=0),
         lambda _: GridLoss(),
         "nih",
         lambda _: cell_targets,

@@ -17,6 +17,8 @@ def block_accuracies(implied: pd.DataFrame, constants: dict[str, float]):
     implied: a row for each model and metric, with the columns `metric`, `column` (the model), `value` and
         `standard_error`.
     constants: the score of the baseline by metric.
+
+    Returns the figure and its text alternative.
     """
     titles = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy"}
     figure, rows = new_figure(6.8, rows=2)
@@ -37,13 +39,19 @@ def block_accuracies(implied: pd.DataFrame, constants: dict[str, float]):
         axes.set_title(title, pad=24)
         axes.set_ylim(-0.5, len(part) - 0.3)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-    return figure
+    return figure, "Two rows of dots with standard errors. " + "; ".join(
+        f"{metric.replace('_', ' ')}: "
+        + ", ".join(f"{model} {value:.3f}" for model, value in part[["column", "value"]].to_numpy())
+        for metric, part in implied[implied["metric"].isin(titles)].groupby("metric")
+    )
 
 
 def recall_and_specificity(implied: pd.DataFrame):
     """Draw the recall and the specificity that each column of paper 2 implies, joined by a line.
 
     implied: a row for each column of the paper and metric, with the columns `column`, `metric` and `value`.
+
+    Returns the figure and its text alternative.
     """
     wide = (
         implied.pivot(index="column", columns="metric", values="value")
@@ -56,15 +64,19 @@ def recall_and_specificity(implied: pd.DataFrame):
     axes.scatter(wide["recall"], wide.index, s=100, color=BLUE, zorder=3, label="pneumonia right")
     axes.set(xlim=(0, 1.03), xlabel="share of the class")
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    return figure
+    return figure, "Share of each class that is right. " + "; ".join(
+        f"{name}: normal {row['specificity']:.2f}, pneumonia {row['recall']:.2f}" for name, row in wide[::-1].iterrows()
+    )
 
 
-def batch_recalls(batches: pd.DataFrame, average: float):
+def batch_recalls(batches: pd.DataFrame):
     """Draw the recall of each batch for a predictor without errors, and the mean over batches.
 
     batches: a row for each batch, in order, with the column `recall`.
-    average: the mean over batches.
+
+    Returns the figure and its text alternative.
     """
+    average = batches["recall"].mean()
     figure, axes = new_figure(3.8)
     axes.fill_between(
         np.arange(len(batches) + 1),
@@ -80,7 +92,11 @@ def batch_recalls(batches: pd.DataFrame, average: float):
     axes.set(
         xlim=(0, len(batches)), ylim=(0, 1.08), xlabel="batch, in the order of the files", ylabel="recall of the batch"
     )
-    return figure
+    counts = {value: int((batches["recall"] == value).sum()) for value in (0, 1)}
+    return figure, (
+        f"Recall of each of {len(batches)} batches of a predictor that is never wrong: {counts[0]} batches without "
+        f"pneumonia at 0, {counts[1]} at 1; their mean is {average:.4f}"
+    )
 
 
 def confusion_under_two_namings(counts: np.ndarray, names: list[str], renamed: list[str]):
@@ -89,6 +105,8 @@ def confusion_under_two_namings(counts: np.ndarray, names: list[str], renamed: l
     counts: the matrix; rows are true classes, columns predictions.
     names: the class names as printed.
     renamed: the same names in the order that fits the stated class totals.
+
+    Returns the figure and its text alternative.
     """
     figure, panels = new_figure(3.5, columns=2)
     for axes, title, order in zip(panels, ("As printed", "Names that fit"), (names, renamed)):
@@ -113,7 +131,14 @@ def confusion_under_two_namings(counts: np.ndarray, names: list[str], renamed: l
         axes.set_title(title)
         axes.set_xlabel("predicted")
     panels[0].set_ylabel("actual")
-    return figure
+    most = [
+        max((counts[i, j] + counts[j, i], f"{order[i]} and {order[j]}") for i in range(len(order)) for j in range(i))
+        for order in (names, renamed)
+    ]
+    return figure, (
+        f"The confusion matrix under two sets of names. As printed most errors, {most[0][0]}, are between "
+        f"{most[0][1]}; under the names that fit the stated shares, between {most[1][1]}"
+    )
 
 
 def namings_table(namings: pd.DataFrame, **named: str):
@@ -138,6 +163,8 @@ def baseline_f1_scores(scores: pd.DataFrame, printed: float):
 
     scores: a row for each baseline, with the columns `predictor`, `f1`, `low` and `high`, as shares.
     printed: the F1 that the paper prints for its detector, as a share.
+
+    Returns the figure and its text alternative.
     """
     part = scores.sort_values("f1", ignore_index=True)
     figure, axes = new_figure(4.3)
@@ -147,4 +174,5 @@ def baseline_f1_scores(scores: pd.DataFrame, printed: float):
     axes.axvline(100 * printed, color=DARK, linestyle="--", linewidth=2)
     axes.text(100 * printed + 0.5, -0.1, f"the paper: {100 * printed:.1f} %", fontsize=13, va="center")
     axes.set(xlabel="F1, %", xlim=(0, 118 * part["high"].max()), ylim=(-0.6, len(part) - 0.4))
-    return figure
+    shown = ", ".join(f"{name} {100 * f1:.1f} %" for name, f1 in zip(scores["predictor"], scores["f1"]))
+    return figure, f"F1 without an image: {shown}; the paper's detector {100 * printed:.1f} %"

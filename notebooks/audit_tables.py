@@ -171,6 +171,17 @@ def paper_2_interpretations(ledger: Ledger) -> pd.DataFrame:
     )
 
 
+def paper_2_readings(interpretations: pd.DataFrame) -> pd.DataFrame:
+    """Shorten the table of interpretations for the page: rounded digits alone, and a letter for each column.
+
+    interpretations: the table of `paper_2_interpretations`.
+    """
+    rounded = interpretations[interpretations["digits"] == "rounded"]
+    short = {name: f"{name[0]}{'+' if 'aug' in name else ''}" for name in PAPER_2_COLUMNS.values()}
+    reading = rounded["precision, recall and F1"] + ", " + rounded["precision and recall"]
+    return rounded[list(short)].rename(columns=short).assign(reading=reading)[["reading", *short.values()]]
+
+
 def paper_2_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
     """Find the confusion matrices of each column if scores are macro averages, and precision and recall are swapped."""
     p, n = public_counts.get_count("kermany.test_pneumonia"), public_counts.get_count("kermany.test_normal")
@@ -181,6 +192,33 @@ def paper_2_matrices(ledger: Ledger) -> dict[str, pd.DataFrame]:
         )
         for model, name in PAPER_2_COLUMNS.items()
     }
+
+
+def paper_2_class_shares(ledger: Ledger) -> pd.DataFrame:
+    """Tabulate the metrics that the matrices of `paper_2_matrices` imply: one row per column and metric."""
+    return confusion_solver.implied_metrics(paper_2_matrices(ledger), ("recall", "specificity", "balanced_accuracy"))
+
+
+def paper_2_class_table(shares: pd.DataFrame) -> pd.DataFrame:
+    """Format the share of each class that is right in each column of paper 2, from the least to the greatest.
+
+    shares: the table of `paper_2_class_shares`.
+    """
+    wide, columns = shares.pivot(index="column", columns="metric"), list(shares["column"].unique())
+    span = {
+        name: [
+            f"{low:.3f} to {high:.3f}" for low, high in zip(wide["low", metric][columns], wide["high", metric][columns])
+        ]
+        for name, metric in {"pneumonia right": "recall", "normal right": "specificity"}.items()
+    }
+    return pd.DataFrame(
+        {
+            "column": columns,
+            **span,
+            "balanced": wide["value", "balanced_accuracy"][columns].to_numpy(),
+            "matrices": wide["matrices", "recall"][columns].to_numpy(),
+        }
+    )
 
 
 def paper_2_f1_ranges(ledger: Ledger) -> pd.DataFrame:
@@ -232,6 +270,31 @@ def paper_3_perfect_predictor(ledger: Ledger) -> pd.DataFrame:
     return recompute.perfect_predictor_recall(
         labels, ledger.value("p3-train-batch"), ledger.value("p3-validation-batch"), ledger.value("p3-folds")
     )
+
+
+def paper_3_batches(ledger: Ledger, folds: pd.DataFrame) -> pd.DataFrame:
+    """Compare the batch-averaged recall of a perfect predictor with the printed one, in training and in validation.
+
+    One row each: images and batches of the first fold, and the mean of the recall over the folds.
+
+    folds: the table of `paper_3_perfect_predictor`.
+    """
+    first = {name: "first" for name in ("images", "batches", "with positives")}
+    means = {name: "mean" for name in ("batch average", "on the whole")}
+    table = folds.groupby("part", as_index=False).agg(first | means)
+    return table.assign(printed=[ledger[f"p3-f1-{name}-recall"].printed for name in ("train", "val")])
+
+
+def paper_3_origin(ledger: Ledger) -> pd.DataFrame:
+    """Compare paper 3's images by class with the RSNA set's, and with four fifths of these."""
+    rows = [
+        (name, ledger.value(ref), public_counts.get_count(fact), int(0.8 * public_counts.get_count(fact)))
+        for name, ref, fact in (
+            ("normal", "p3-normal", "rsna.negative_images"),
+            ("pneumonia", "p3-pneumonia", "rsna.positive_images"),
+        )
+    ]
+    return pd.DataFrame(rows, columns=["class", "images", "in RSNA", "80 % of them"])
 
 
 # paper 4
@@ -294,3 +357,59 @@ def paper_4_test_set(ledger: Ledger) -> dict[str, float]:
         "batches": n_batches,
         "a fifth of the batches, in images": n_batches // 5 * size,
     }
+
+
+# paper 5
+
+
+def paper_5_constant_answers(ledger: Ledger, constant: dict[str, float]) -> pd.DataFrame:
+    """Compare paper 5's accuracies and losses with those of answers that are the same for every image.
+
+    constant: the scores of constant answers, from `recompute.label_baselines`.
+    """
+    percent = lambda name: f"{100 * constant[name]:.2f} %"  # noqa: E731
+    decimal = lambda name: f"{constant[name]:.3f}"  # noqa: E731
+    one_label, summed = "constant_cross_entropy_of_one_label_images", "constant_cross_entropy_summed_over_labels"
+    rows = [
+        ("accuracy, one label", "single-accuracy", "always No Finding", percent("majority_accuracy")),
+        ("accuracy, 15 labels", "multi-accuracy", "answering nothing", percent("answering_nothing_accuracy")),
+        ("accuracy, 15 labels", "multi-accuracy", "only No Finding", percent("answering_no_finding_accuracy")),
+        ("loss, one label", "single-loss", "class shares, images with one label", decimal(one_label)),
+        ("loss, one label", "single-loss", "class shares, summed over an image's labels", decimal(summed)),
+        ("loss, 15 labels", "multi-loss", "each label's share", decimal("constant_binary_cross_entropy")),
+    ]
+    return pd.DataFrame(
+        [(what, ledger[f"p5-{ref}"].printed, answer, score) for what, ref, answer, score in rows],
+        columns=["measure", "printed", "constant answer", "its score"],
+    )
+
+
+# the data sets
+
+
+def data_pitfalls(nih: dict) -> pd.DataFrame:
+    """Tabulate what public counts say about the data sets' splits, rare labels and ages.
+
+    nih: NIH's counts.
+    """
+    count = public_counts.get_count
+    prevalence = []
+    for part in ("train", "val", "test"):
+        sick, well = (count(f"kermany.{part}_{kind}") for kind in ("pneumonia", "normal"))
+        prevalence.append(f"{100 * sick / (sick + well):.1f} %")
+    rows = [
+        (
+            "NIH: test images with their patient in train, 80/10/10 by image",
+            f"{100 * recompute.expected_patient_overlap(nih['images_per_patient']):.1f} %",
+        ),
+        ("NIH: patients with one image", f"{nih['images_per_patient'].get(1, 0):,} of {nih['patients']:,}"),
+        ("NIH: images labelled Pneumonia", f"{nih['labels'].get('Pneumonia', 0):,} of {nih['images']:,}"),
+        ("NIH: images of people under 18", f"{nih['images_under_18']:,}"),
+        ("Children: pneumonia in train, val, test", ", ".join(prevalence)),
+        ("Children: validation images", f"{count('kermany.val_normal')} + {count('kermany.val_pneumonia')}"),
+        (
+            "RSNA: neither pneumonia nor normal",
+            f"{count('rsna.class_not_normal_no_opacity'):,} of {count('rsna.images'):,}",
+        ),
+    ]
+    return pd.DataFrame(rows, columns=["what", "how much"])

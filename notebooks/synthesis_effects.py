@@ -1,23 +1,29 @@
-"""Collect from the chapters' records the effects that several papers report, and compare a run with a record.
+"""Judge differences by the book's decision table, and find the same differences in records.
 
-The effects were measured on different data, with different networks and protocols.
+The chapters' records measured them on different data, with different networks and protocols.
 """
+
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
+from pneumo_utils.claims.decision import ALIKE, BETTER, EQUIVALENT, LEVEL, NOT_TESTED, Difference, decide
+from pneumo_utils.claims.judging import MIN_RUNS, Verdict
+from pneumo_utils.claims.rules import read_margins
 from pneumo_utils.study import records
 from pneumo_utils.study.records import Record
 
 __reads__ = ("book/records",)
-CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, FURTHER_4, CHAPTER_5 = (
+CHAPTER_1, CHAPTER_2, CHAPTER_3, FURTHER_3, CHAPTER_4, FURTHER_4, FURTHER_5 = (
     "01f_further_experiments",
     "02_gradcam_comparison",
     "03_xception_kfold",
     "03f_further_experiments",
     "04_mobilenetv2_three_class",
     "04f_further_experiments",
-    "05_nih_multilabel",
+    "05f_labels",
 )
 PRETRAINED, LAST_LAYERS, ALL_LAYERS, AUGMENTATION, CLASS_WEIGHTS, MORE_IMAGES, DOMAIN_SHIFT = (
     "pre-trained weights",
@@ -28,6 +34,18 @@ PRETRAINED, LAST_LAYERS, ALL_LAYERS, AUGMENTATION, CLASS_WEIGHTS, MORE_IMAGES, D
     "more images",
     "shift",
 )
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """One difference in a run and in a record."""
+
+    label: str
+    run: Verdict  # whether the difference lies above 0 in the run
+    record: Verdict  # whether it does in the record
+    alike: Verdict  # whether the record's difference less the run's is too small to matter
+
+
 # effect, chapter, measure, then the names of two results: with the effect and without it; the second name is empty if
 # the first result already is a paired difference
 RECORDED_RESULTS = [
@@ -48,7 +66,7 @@ RECORDED_RESULTS = [
     (PRETRAINED, FURTHER_4, "accuracy", "longer, accuracy: as above", "longer, accuracy: from random weights"),
     (
         PRETRAINED,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: everything learns, from nothing",
@@ -76,7 +94,7 @@ RECORDED_RESULTS = [
     ),
     (
         ALL_LAYERS,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC, everything over the last layers",
         "longer, mean AUROC: everything learns",
         "longer, mean AUROC: nothing between",
@@ -94,7 +112,7 @@ RECORDED_RESULTS = [
     (AUGMENTATION, FURTHER_4, "accuracy", "longer, accuracy: with augmentation", "longer, accuracy: as above"),
     (
         AUGMENTATION,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "longer, mean AUROC: augmented sensibly",
         "longer, mean AUROC: nothing between",
@@ -108,7 +126,7 @@ RECORDED_RESULTS = [
     ),
     (
         CLASS_WEIGHTS,
-        CHAPTER_5,
+        FURTHER_5,
         "mean AUROC",
         "one change, mean AUROC: nothing between, loss weighed",
         "one change, mean AUROC: nothing between",
@@ -162,8 +180,10 @@ def recorded_effects() -> pd.DataFrame:
     """Build a table of the recorded effects, with a row for each effect and record.
 
     Columns: effect, chapter, record, data, measure, difference, the limits `low` and `high` of its 95 % confidence
-    interval, and `paired`. If a record has only two means with their intervals, `paired` is False and the interval of
-    the difference treats the means as independent; it is then wider than a paired one.
+    interval, `paired`, and the verdict on whether the difference lies above 0. If a record has only two means with
+    their intervals, `paired` is False and the interval of the difference treats the means as independent; it is then
+    wider than a paired one. The verdict takes the 90 % interval as that of a normal distribution with this 95 %
+    interval, which is wider than Student's.
     """
     rows = [
         {
@@ -173,72 +193,96 @@ def recorded_effects() -> pd.DataFrame:
             "data": record.data,
             "measure": measure,
             **difference,
+            "verdict": _normal_verdict(**difference),
         }
         for effect, chapter, measure, with_effect, without_effect in RECORDED_RESULTS
         for record in records.read_records(chapter).values()
         if (difference := _recorded_difference(record, with_effect, without_effect))
     ]
     return pd.DataFrame(
-        rows, columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired"]
+        rows,
+        columns=["effect", "chapter", "record", "data", "measure", "difference", "low", "high", "paired", "verdict"],
     )
 
 
-def compare_with_record(
-    results: dict, record: Record, result_names: dict[str, str], run_label: str, record_label: str
-) -> pd.DataFrame:
-    """Compare differences of a run with those of a record, in a table with a row for each difference that both have.
-
-    Columns: the label (`comparison`); the run's difference with its interval; the record's (`other_`); the record's
-    less the run's (`apart`), with its interval; and whether both agree in sign, in words (`so`).
+def compare_with_record(results: dict, record: Record, result_names: dict[str, str], seeds: int) -> list[Agreement]:
+    """Compare differences of a run with those of a record, as far as both have them.
 
     results: the results of the run, by name.
     record: the record.
     result_names: the name of the result for each label.
-    run_label, record_label: what the data of the run and of the record are called in words.
+    seeds: the number of draws of the run.
     """
-    rows = []
-    for description, name in result_names.items():
+    found = []
+    for label, name in result_names.items():
         if name in results and name in record.results:
-            ours, theirs = (
-                tuple(_to_number(entry.get(key)) for key in ("value", "low", "high"))
-                for entry in (results[name], record.results[name])
+            entry = results[name]
+            ours = stored_difference(entry["value"], entry.get("high"), seeds)
+            theirs = recorded_difference(record, name)
+            metric = "balanced_accuracy" if "balanced accuracy" in name else "auroc"
+            gap = subtract_independent(theirs, ours)
+            found.append(
+                Agreement(label, judge(ours, BETTER, metric), judge(theirs, BETTER, metric), judge(gap, ALIKE, metric))
             )
-            gap = _independent_difference(theirs, ours)
-            agreement = _describe_agreement(_interval_sign(ours), _interval_sign(theirs), run_label, record_label)
-            rows.append((description, *ours, *theirs, *gap.values(), agreement))
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "comparison",
-            "value",
-            "low",
-            "high",
-            "other_value",
-            "other_low",
-            "other_high",
-            "apart",
-            "apart_low",
-            "apart_high",
-            "so",
-        ],
+    return found
+
+
+def stored_difference(value: float, high: float | None, draws: int) -> Difference:
+    """Return a difference with what its Student's interval is made of.
+
+    value: the mean paired difference.
+    high: the upper limit of its 95 % confidence interval.
+    draws: the number of paired draws.
+    """
+    reach = _to_number(high) - value
+    return Difference(value, reach / stats.t.ppf((1 + LEVEL) / 2, draws - 1), draws - 1, draws)
+
+
+def recorded_difference(record: Record, name: str) -> Difference:
+    """Return a paired difference that a record of this page has stored."""
+    value, _, high = record.value(name)
+    return stored_difference(value, high, record.parameters["seeds"])
+
+
+def subtract_independent(first: Difference, second: Difference) -> Difference:
+    """Return the difference of two independent differences, with Welch's degrees of freedom."""
+    variances = np.array([first.se**2, second.se**2])
+    freedom = variances.sum() ** 2 / (variances**2 / [first.df, second.df]).sum() if variances.any() else np.inf
+    return Difference(
+        first.value - second.value, float(np.sqrt(variances.sum())), float(freedom), min(first.runs, second.runs)
     )
 
 
-def _interval_sign(result: tuple) -> int:
-    """Return 1 if the whole interval is above 0, -1 if it is below, 0 if it contains 0 or is undefined."""
-    _, low, high = result
-    return int(low > 0) - int(high < 0)
+def judge(difference: Difference, relation: str, metric: str) -> Verdict:
+    """Apply the book's decision table and its smallest difference that matters to a difference.
 
-
-def _describe_agreement(ours: int, theirs: int, run_label: str, record_label: str) -> str:
-    """Describe in words whether a run and a record agree, from the signs of their intervals."""
-    if not (ours or theirs):
-        return "clear on neither"
-    if ours == -theirs:
-        return "opposite ways"
-    return f"a {'gain' if (ours or theirs) > 0 else 'loss'} on " + (
-        "both" if ours == theirs else f"{run_label if ours else record_label} alone"
+    relation: what is asked: ">" (larger) or "~" (alike).
+    metric: the metric.
+    """
+    if difference.runs < MIN_RUNS or not difference.defined:
+        return Verdict(NOT_TESTED, f"{difference.runs} draws, and a verdict needs {MIN_RUNS}")
+    margin = read_margins()[metric].value
+    low, high = difference.interval()
+    word = decide(relation, difference, margin)
+    return Verdict(
+        word,
+        value=difference.value,
+        low=low,
+        high=high,
+        margin=margin,
+        detectable=difference.detectable(),
+        runs=difference.runs,
+        unit="draws",
+        small_but_real=word == EQUIVALENT and (low > 0 or high < 0),
     )
+
+
+def _normal_verdict(difference: float, low: float, high: float, paired: bool) -> str:
+    """Return the verdict on whether a difference of AUROC or accuracy lies above 0, from its interval alone."""
+    reach = max(difference - low, high - difference)
+    return judge(
+        Difference(difference, reach / stats.norm.ppf((1 + LEVEL) / 2), np.inf, MIN_RUNS), BETTER, "auroc"
+    ).verdict
 
 
 def _recorded_difference(record: Record, with_effect: str, without_effect: str) -> dict | None:

@@ -55,7 +55,7 @@ def own_folders() -> Path:
 SLOW = [
     "book/test_book.py",
     "notebooks/test_synthesis.py",
-    "notebooks/test_chapter_5b.py",
+    "notebooks/test_chapter_5_further.py",
     "notebooks/test_chapter_5.py",
     "notebooks/test_chapter_4.py",
     "notebooks/test_chapter_3_further.py",
@@ -70,6 +70,7 @@ SLOW = [
     "training/test_full_scale.py",
     "training/test_gpu.py",
     "notebooks/test_tool_pages.py",
+    "notebooks/test_audit.py",
     "study/test_run.py",
     "cli/test_bad_input.py",
     "phantom/test_pretraining.py",

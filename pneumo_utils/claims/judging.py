@@ -217,7 +217,7 @@ def _images(part: Part, measured: Measured) -> float:
 
 
 def unmet_need(rule: Rule, measured: Measured, found: list[Difference]) -> str:
-    """Return what a run lacks to speak on a claim, or an empty text.
+    """Return what a run lacks to decide a claim, or an empty text.
 
     rule: the rule of the claim.
     measured: the measurements of the run.

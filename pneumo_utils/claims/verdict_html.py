@@ -31,7 +31,7 @@ def scoreboard_html(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
     """Format the scoreboard: all claims with their verdicts, and filters above them.
 
     A verdict links to its evidence: the reason on the paper's page, or the section of the chapter that tested it. The
-    filters stay hidden until the book's script activates them.
+    filters stay hidden until the book's script activates them. The table scrolls below them.
 
     board: the table of claims and verdicts.
     titles: the title of each paper, by its number.
@@ -52,7 +52,9 @@ def scoreboard_html(board: pd.DataFrame, titles: dict[int, str]) -> HTML:
             [
                 '<div class="pneumo-scoreboard">',
                 _filters(board, titles),
+                '<div class="claims" role="region" aria-label="Claims and their verdicts" tabindex="0">',
                 _table(["Claim", "Paper", *(name for name, _ in VERDICT_COLUMNS.values())], lines),
+                "</div>",
                 "</div>",
             ]
         )
@@ -103,7 +105,8 @@ def _reruns(row: dict) -> str:
     text = ""
     if row["asks"]:
         text += (
-            f"<p><em>{escape_markup(row['asks'])}</em> <small>Matters from {escape_markup(row['margin'])}.</small></p>"
+            f"<p><em>{escape_markup(row['asks'])}</em> <small>Smallest difference that matters: "
+            f"{escape_markup(row['margin'])}.</small></p>"
         )
     if not any(row[f"{kind} evidence"]["chapter"] for kind in DATA_KINDS):
         return text + verdict_html(row["real"]) + f"<p>{escape_markup(row['real evidence']['because'])}</p>"
@@ -113,7 +116,7 @@ def _reruns(row: dict) -> str:
             f"<div>{VERDICT_COLUMNS[kind][0]}: {rerun_verdict(row, kind)}</div><p>{escape_markup(found['because'])}</p>"
         )
         for other in row[f"{kind} others"]:
-            text += f"<p>{escape_markup(_source(other))} says otherwise: {escape_markup(other['short'])}.</p>"
+            text += f"<p>{escape_markup(_source(other))} has another verdict: {escape_markup(other['short'])}.</p>"
     return text
 
 
@@ -125,7 +128,7 @@ def _source(evidence: dict) -> str:
 def rerun_verdict(row: dict, kind: str) -> str:
     """Format the verdict of reruns, with links to the chapter that tested the claim and to the record, if there is one.
 
-    Marks say where the verdict is not the whole story: another run or record says otherwise, or the rule was not fixed
+    Marks say where the verdict is not the whole story: another run or record has another one, or the rule was not fixed
     before the run. The links fit a page in a folder of the book, such as `book` or `notebooks`.
 
     row: a row of the scoreboard's table.
@@ -137,7 +140,7 @@ def rerun_verdict(row: dict, kind: str) -> str:
         for text, shown in (
             ("real, but smaller than what matters", found["small_but_real"]),
             ("exploratory", found["exploratory"]),
-            ("another run says otherwise", row[f"{kind} others"]),
+            ("another run has another verdict", row[f"{kind} others"]),
         )
         if shown
     ]
@@ -171,16 +174,16 @@ LEGEND = {
     "alike: they differ by more than the margin",
     "no difference that matters": "any difference is smaller than the smallest one that matters",
     "inconclusive": "the interval is too wide to say any of these",
-    "not tested": "nothing was run that may speak: no rule, no run, or a run that lacks what the rule needs",
+    "not tested": "no rule, no run, or a run that lacks what the rule needs",
 }
 
 
-def legend_html() -> str:
+def legend_html() -> HTML:
     """Format what the verdicts of reruns mean, as a list."""
     entries = "".join(
-        f"<div>{verdict_html(word)} <span>{escape_markup(text)}</span></div>" for word, text in LEGEND.items()
+        f"<div>{verdict_html(word)}: <span>{escape_markup(text)}</span></div>" for word, text in LEGEND.items()
     )
-    return f'<div class="pneumo-scoreboard legend">{entries}</div>'
+    return HTML(f'<div class="pneumo-scoreboard legend">{entries}</div>')
 
 
 def verdict_html(text: str) -> str:

@@ -16,6 +16,10 @@ class ParameterError(StudyError, ValueError):
     """An unknown parameter of a chapter, or a value that it does not accept."""
 
 
+class MissingWeights(StudyError):
+    """Official weights that are not on this machine; the message says where to get them."""
+
+
 class ChapterFailed(StudyError):
     """A chapter stopped with an error in one of its cells."""
 

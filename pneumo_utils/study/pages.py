@@ -1,8 +1,10 @@
 """Compose the pages and tables of the book that show runs, records, parameters and claims, as Markdown."""
 
+from collections import Counter
 from pathlib import Path
 
-from pneumo_utils.claims.ledger import DATA_KINDS, Paper
+from pneumo_utils.claims.decision import COMPARISON_VERDICTS, NOT_TESTED
+from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, Paper
 from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html, rerun_verdict_link
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.common.run_paths import book_folder, notebook_page
@@ -218,17 +220,36 @@ def paper_page(paper: Paper, rows: list[dict]) -> str:
     text = [
         f"# Paper {paper.paper}, claim by claim",
         "",
-        f"*{paper.title}* {{cite:p}}`{paper.cite}`. Its {len(rows)} claims, in its own order, under its own headings. "
-        f"*On paper* is the verdict from the paper's own numbers and public tables, explained in "
-        f"[](paper-{paper.paper}). *Rerun* has the rule, and the verdicts from runs of this book's chapters with their "
-        "numbers and links; [](verdicts.md) explains the words. [](../notebooks/scoreboard.ipynb) has all papers on "
-        "one page.",
+        f"*{paper.title}* {{cite:p}}`{paper.cite}`. {_verdict_counts(rows)}",
+        "",
+        "*On paper* is the verdict from the paper's own numbers and from public tables; "
+        f"[](paper-{paper.paper}) shows the most important ones. *Rerun* has the rule of the claim, and the verdicts "
+        "of this book's runs with their numbers and links; [](verdicts.md) explains the words. The claims are in the "
+        "paper's order, under its headings. [](../notebooks/scoreboard.ipynb) has all papers on one page.",
         "",
     ]
     for section in paper.sections:
         if claims := [row for row in rows if row["where"] == section]:
             text += [f"## {section}", "", paper_claims_html(claims), ""]
     return "\n".join(text)
+
+
+def _verdict_counts(rows: list[dict]) -> str:
+    """Count a paper's claims by verdict, in sentences."""
+    on_paper = Counter(row["on paper"] for row in rows)
+    comparative = [row for row in rows if row["comparative"]]
+    reruns = []
+    for kind, name in zip(DATA_KINDS, ("on phantoms", "on real radiographs")):
+        counts = Counter(row[kind] for row in comparative)
+        tested = [f"{counts[verdict]} {verdict}" for verdict in COMPARISON_VERDICTS[:-1] if counts[verdict]]
+        reruns.append(
+            f"reruns {name} tested {len(comparative) - counts[NOT_TESTED]}" + f" ({', '.join(tested)})" * bool(tested)
+        )
+    return (
+        f"Of its {len(rows)} claims "
+        + ", ".join(f"{on_paper[verdict]} are {verdict}" for verdict in PAPER_VERDICTS)
+        + f" on paper. Of its {len(comparative)} comparative claims {', and '.join(reruns)}."
+    )
 
 
 def _parameter_help(parameter: Parameter) -> str:
@@ -303,7 +324,7 @@ ANSWERS = {
         "Share of test images that have a copy in training",
         ["test images with a copy in training: split by image"],
     ),
-    "05_nih_multilabel": (
+    "05_nih_multilabel_detector": (
         "Trains ResNet50 on 15 labels: with another loss, accuracy goes from 55 % to 92 %.",
         "p5-multi-better",
         "Accuracy: the network; an answer that is the same for every image",
@@ -321,11 +342,10 @@ FRONT_PAGE_RESULTS = {
         "cross-validation, 32 x 32 pixels: auroc",
     ),
     "04_mobilenetv2_three_class": ("accuracy, three classes", "top layers open: accuracy", "32 x 32 pixels: accuracy"),
-    "05_nih_multilabel": ("mean AUROC of labels", "mean AUROC: from nothing, fifteen", "mean AUROC: 32 x 32 pixels"),
-    "05b_nih_detector": (
-        "F1 of areas",
-        "area F1, confidence: grid network",
-        "area F1, confidence: location prior, thresholded",
+    "05_nih_multilabel_detector": (
+        "mean AUROC of labels",
+        "mean AUROC: from nothing, fifteen",
+        "mean AUROC: 32 x 32 pixels",
     ),
     "synthesis": (
         "AUROC, pneumonia, few images",

@@ -99,7 +99,7 @@ def unlink_chapters(text: str, left_out: list[Chapter]) -> str:
     left_out: the chapters that are not in the book.
     """
     for chapter in left_out:
-        targets = "|".join(map(re.escape, (f"../{chapter.page}.ipynb", f"{chapter.name}.ipynb", *chapter.labels())))
+        targets = "|".join([rf"(?:[\w.]+/)*{re.escape(chapter.name)}\.ipynb", *map(re.escape, chapter.labels())])
         title = f"*{chapter.title}*"
         text = re.sub(rf"\[([^\]]*)\]\((?:{targets})\)", lambda match, title=title: match[1] or title, text)
     return text

@@ -443,7 +443,7 @@ class Run:
 
         sentences: the answer, computed from this run's numbers.
         results: the names of the results to tabulate, by what they are called in the table.
-        claims: the ids of the paper's main claims.
+        claims: the ids of the paper's main claims; none for a page that is on no paper.
         advice: what a practitioner should do, computed from this run's numbers.
         """
         from IPython.display import Markdown
@@ -463,22 +463,31 @@ class Run:
             for label, name in results.items()
             if any(name in found for found in runs.values())
         ]
-        sources = [self.measured, *(record.measured for record in self.recorded.values())]
-        verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
         parts = [
             f"**In short.** {self._question}",
             "\n".join(f"- {sentence}" for sentence in sentences),
             f"**What to do**, going by this run ({self._source['data']}): {advice}",
-            markdown_table(["", *runs], numbers),
-            markdown_table(list(verdicts), [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]),
         ]
-        note = (
-            "In brackets: 95 % intervals. Could see: the smallest difference that this run would find, with 80 % power."
+        if numbers:
+            parts.append(markdown_table(["", *runs], numbers))
+        if claims:
+            sources = [self.measured, *(record.measured for record in self.recorded.values())]
+            verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
+            cells = [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]
+            parts.append(markdown_table(list(verdicts), cells))
+        shown = "\n".join(parts)
+        note = " ".join(
+            text
+            for text, mark in (
+                ("In brackets: 95 % intervals.", " to "),
+                ("Could see: the smallest difference that this run would find, with 80 % power.", "could see"),
+            )
+            if mark in shown
         )
         if len(runs) > 1:
             page = f"{run_paths.book_folder(self.chapter)}/run_statistics.md"
             note += f" The other columns are [records]({page}): longer runs, and real radiographs."
-        parts.append(f"*{note}*")
+        parts += [f"*{note.strip()}*"] if note else []
         self._box.update(Markdown("\n\n".join(parts)))
 
     def show_code(self, *functions: Callable):

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from html import unescape
+from typing import ClassVar
 
 import matplotlib
 import pytest
@@ -11,7 +12,7 @@ from chapter_runs import ROOT, shown
 from example_rule import RULE
 from saved_figures import legible
 
-from notebooks.scoreboard_figures import verdict_bars
+from notebooks.scoreboard_figures import give_answer, verdict_bars
 from pneumo_utils.claims import verdict_html as page
 from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load_ledger
 from pneumo_utils.claims.measured import Measured
@@ -165,7 +166,8 @@ def test_paper_page_lists_claims_in_order(board):
         "## 2. Results",
         '<tr id="b"',
     ]
-    assert "Its 3 claims" in text and "It is 32 here, and 16 in" in text
+    assert "Of its 3 claims 1 are consistent, 1 are inconsistent, 1 are unverifiable on paper" in text
+    assert "It is 32 here, and 16 in" in text
     other = pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records"))
     assert (
         'href="../notebooks/02_demo.html#depth"' in other
@@ -180,8 +182,8 @@ def test_page_shows_verdicts_that_differ_beside_the_one_that_counts():
     board = scoreboard(LEDGER, sources)
     assert board["phantom"][3] == "no difference that matters"
     html = unescape(pages.paper_page(LEDGER.papers[1], board[board["paper"] == 2].to_dict("records")))
-    assert "The run behind the page says otherwise: supported: +0.200" in html
-    assert "another run says otherwise" in page.scoreboard_html(board, TITLES).data
+    assert "The run behind the page has another verdict: supported: +0.200" in html
+    assert "another run has another verdict" in page.scoreboard_html(board, TITLES).data
 
 
 @pytest.mark.usefixtures("closed_figures")
@@ -201,6 +203,27 @@ def test_verdict_bars_count_each_paper(board):
     widths = [[bar.get_width() for bars in axes.containers for bar in bars] for axes in figure.axes]
     assert widths == [[1, 0, 1, 0, 1, 2], [1, 0, 0, 0, 0], [0, 1, 0, 0, 0]]
     legible(figure)
+
+
+def test_answer_counts_verdicts_and_what_survives(board):
+    class Box:
+        results: ClassVar = {"share decided": {"value": 1.0}}
+
+        def answer(self, sentences, *_):
+            self.sentences = sentences
+
+    give_answer(box := Box(), board)
+    assert box.sentences == [
+        "Of 5 claims 1 are consistent, 1 are inconsistent, 3 are unverifiable on paper.",
+        "On phantoms, 1 of 1 comparative claims were tested: 1 supported, 0 contradicted, 0 no difference that "
+        "matters, 0 inconclusive. 1 of the 1 supported or contradicted ones survive Holm's correction for their "
+        "number.",
+        "On real radiographs, 1 of 1 comparative claims were tested: 0 supported, 1 contradicted, 0 no difference "
+        "that matters, 0 inconclusive. 1 of the 1 supported or contradicted ones survive Holm's correction for their "
+        "number.",
+        "Claims that are supported or contradicted on both kinds of data: 1. Of these 0 have the same verdict on both.",
+        "At this scale 100 % of the comparative claims are decided, on either kind of data.",
+    ]
 
 
 def test_scoreboard_runs_after_the_chapters():
@@ -272,7 +295,8 @@ def test_scoreboard_without_runs_shows_paper_verdicts(execute):
     assert comparative[0] > comparative[1] > 100
     assert values.pop("not tested on phantoms") == values.pop("not tested on real radiographs") == comparative[0]
     assert values == dict.fromkeys(values, 0)
-    assert "No chapter has been run that measures anything" in shown(notebook, "words")
+    assert "No run has decided a claim" in shown(notebook, "begin")
+    assert '<span class="verdict supported">' in shown(notebook, "picture")
     assert len(re.findall("<tr data-", shown(notebook, "claims"))) == len(load_ledger().claims)
 
 

@@ -907,3 +907,25 @@ def test_plots_refuse_invalid_input(crowd):
         localisation_plot(
             score_detectors({"a": metrics.all_measures(predicted, true, LABELS)}, patients, 10), label="Hernia"
         )
+
+
+def test_exact_areas_worked_by_hand():
+    """A true box over the left half; half of it is predicted for certain, and half of the right half by one half."""
+    true = [{"boxes": [[0, 0, 0.5, 1]]}, {"boxes": np.empty((0, 4))}]
+    quarter, other = [0, 0, 0.5, 0.5], [0.5, 0, 1, 0.5]
+    predicted = [{"boxes": [quarter, other], "scores": [1.0, 0.5]}, {"boxes": [quarter], "scores": [0.3]}]
+    scores = grid_f1.box_image_scores(true, predicted)
+    assert scores["precision"].tolist() == pytest.approx([0.25 / 0.375, 0.0])
+    assert scores["recall"][0] == pytest.approx(0.5) and np.isnan(scores["recall"][1])
+    twice = grid_f1.box_image_scores(true[:1], [{"boxes": [quarter, quarter], "scores": [0.2, 1.0]}])
+    assert twice["precision"][0] == 1 and twice["recall"][0] == pytest.approx(0.5)  # boxes that overlap count once
+    assert np.isnan(grid_f1.box_image_scores(true[:1], [{"boxes": np.empty((0, 4)), "scores": []}])["precision"][0])
+
+
+def test_exact_areas_of_cells_are_those_of_the_grid():
+    """Where true boxes end at cells, the exact areas and the paper's cells say the same."""
+    grids = np.random.default_rng(0).random((3, 16, 16))
+    true = [{"boxes": torch.tensor([[0.25, 0.25, 0.75, 0.5]])}] * 3
+    by_cells = grid_f1.soft_image_scores(grids_from_targets(true), grids)
+    exact = grid_f1.box_image_scores(true, grid_f1.boxes_from_cells(grids))
+    assert np.allclose(exact, by_cells[["precision", "recall"]])

@@ -11,7 +11,6 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 from torchvision.models.detection.fcos import FCOSHead
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
-from notebooks.chapter_5_figures import best_score_plot
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.cohort import BOX_COLUMNS, NO_BOXES, subsample_train
 from pneumo_utils.data.readers import nih
@@ -372,17 +371,20 @@ def test_single_class_training_records_best_scores_by_epoch(dealt):
     result = dealt.replace(boxes=dealt.boxes.assign(finding="Mass"))
     shapes = torch.tensor([[1.0, 1.0], [2.0, 2.0]])
     net = yolov2.split_head(yolov2.replace_output_layer(drawn(4), 1, shapes, seed=0))
-    recorder = yolov2.BestScoreRecorder(shapes)
+    recorder = yolov2.DetectionRecorder(shapes)
     dls = outputs.detection_dataloaders(result, 32, 8, outputs.box_targets(["Mass"]), stats=net.about.stats)
     learn = learner(dls, set_trainable(net, "head"), yolov2.RegionLoss(shapes), adam(1e-3), callbacks=[recorder])
     with fitting(learn):
         learn.fit(3)
-    assert len(recorder.epochs) == 3 and all(len(epoch) == len(dealt.part("valid")) for epoch in recorder.epochs)
+    assert [len(scores) for scores in recorder.best_scores] == 3 * [len(dealt.part("valid"))]
     raw = raw_outputs(
         net, outputs.detection_loader(result.part("valid"), 32, 7, outputs.box_targets(["Mass"]), stats=net.about.stats)
     )
     # training may be computed in bfloat16
-    assert torch.allclose(recorder.epochs[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    assert torch.allclose(recorder.best_scores[-1], yolov2.best_score(raw, shapes), atol=0.01)
+    targets = outputs.box_targets(["Mass"])(result.part("valid"))
+    terms = yolov2.loss_terms(raw, targets[..., :4], targets[..., 4].long(), shapes)
+    assert recorder.terms[-1] == pytest.approx({name: float(term) for name, term in terms.items()}, rel=0.02)
     outcome = yolov2.decode_boxes(raw, shapes, min_score=0)
     assert torch.allclose(
         torch.stack([boxes["scores"].max() for boxes in outcome]), yolov2.best_score(raw, shapes), atol=1e-6
@@ -527,19 +529,3 @@ def test_outputs_can_be_saved_and_loaded(tmp_path):
     results = [{"boxes": torch.rand(2, 4), "scores": torch.rand(2), "classes": torch.tensor([0, 3])}]
     (back,) = outputs.to_tensors(outputs.to_arrays(results))
     assert all(torch.equal(back[name], results[0][name]) for name in back)
-
-
-# the figure
-
-
-def test_best_score_plot_shows_shares_by_epoch():
-    best = [np.array([[0.5, 0.1, 0.3], [0.1, 0.1, 0.1], [0.6, 0.7, 0.1]])] * 2
-    figure, alt = best_score_plot(best, [0.2, 0.4], paper_share=0.186)
-    above, below = figure.axes
-    mean = next(line for line in above.lines if line.get_label() == "0.2")
-    assert mean.get_ydata().tolist() == pytest.approx([2 / 3, 0, 2 / 3])
-    assert "above 0.2: 67% of images after the first epoch, at the lowest 0% (epoch 2), 67% at the end" in alt
-    assert below.lines[-1].get_ydata()[0] == pytest.approx(0.3)
-    for nothing in ([], [np.zeros((0, 3))]):
-        with pytest.raises(StudyError, match="no epoch"):
-            best_score_plot(nothing, [0.2])

@@ -11,6 +11,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.detection.metrics import average_precision
 from pneumo_utils.detection.yolov2 import (
     PADDING_CLASS,
+    RegionLoss,
     Reorganise,
     assign_anchors,
     cluster_anchors,
@@ -167,6 +168,37 @@ def test_image_without_boxes_penalises_every_box():
         torch.zeros(1, 8, 2, 2), torch.cat([box, torch.zeros(1, 4)])[None], torch.tensor([[1, PADDING_CLASS]]), ONE
     )
     assert short == long
+
+
+def test_last_of_two_boxes_in_one_cell_and_anchor_counts():
+    two = boxes([0.0, 0.0, 0.4, 0.4], [0.1, 0.1, 0.4, 0.3])[None]
+    both = loss_terms(torch.zeros(1, 8, 2, 2), two, torch.tensor([[0, 2]]), ONE)
+    last = loss_terms(torch.zeros(1, 8, 2, 2), two[:, 1:], torch.tensor([[2]]), ONE)
+    for name in ("coordinates", "class", "object"):
+        assert both[name].item() == pytest.approx(last[name].item())
+
+
+def test_pull_draws_boxes_without_a_true_one_to_their_anchor():
+    raw = torch.zeros(1, 8, 2, 2)
+    raw[0, 0, 0, 0] = math.log(3)  # in the first cell: the centre at .75 of the cell, and twice as wide
+    raw[0, 2, 0, 0] = math.log(2)
+    nothing, kinds = torch.zeros(1, 1, 4), torch.full((1, 1), PADDING_CLASS)
+    pulled = loss_terms(raw, nothing, kinds, ONE, pull=True)
+    assert pulled["anchors"].item() == pytest.approx(0.01 * (0.25**2 + math.log(2) ** 2))
+    assert "anchors" not in loss_terms(raw, nothing, kinds, ONE)
+    # a true box in that cell takes the place of the pull
+    with_box = loss_terms(raw, boxes([0, 0, 0.5, 0.5])[None], torch.tensor([[0]]), ONE, pull=True)
+    assert with_box["anchors"].item() == pytest.approx(0.0, abs=1e-9) and with_box["coordinates"].item() > 0
+
+
+def test_pull_ends_after_so_many_training_images():
+    raw = torch.full((2, 8, 2, 2), 1.0, requires_grad=True)
+    targets = torch.full((2, 1, 5), float(PADDING_CLASS))
+    loss = RegionLoss(ONE, pull_images=5)
+    pulled, again, ended = loss(raw, targets), loss(raw, targets), loss(raw, targets)
+    unpulled = RegionLoss(ONE, pull_images=0)(raw, targets)
+    assert pulled == again > ended == unpulled and loss.seen == 6
+    assert loss(raw.detach(), targets) == unpulled and loss.seen == 6  # validation images do not count
 
 
 def test_loss_of_two_images_is_their_mean():

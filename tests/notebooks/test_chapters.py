@@ -54,21 +54,19 @@ IN_LEDGER = {  # parameters that a paper prints, by its claims
         "top_layers": "p4-open-layers",
     },
     "04f_further_experiments": {},
-    "05_nih_multilabel": {
-        "grid_sizes": "p5-sizes",
-        "grid_epochs": "p5-grid-epochs",
+    "05_nih_multilabel_detector": {
+        "search_sizes": "p5-sizes",
+        "search_epochs": "p5-grid-epochs",
         "steps": "p5-grid-steps",
         "long_epochs": "p5-long-epochs",
-    },
-    "05b_nih_detector": {
-        "train_images": "p5-detector-train",
-        "fewer_images": "p5-train-670",
-        "epochs": "p5-epochs",
-        "lr": "p5-rate",
-        "batch_size": "p5-batch",
+        "grid_epochs": "p5-epochs",
+        "grid_lr": "p5-rate",
+        "grid_batch_size": "p5-batch",
+        "grid_steps": "p5-steps",
         "yolo_batch_size": "p5-yolo-batch",
-        "yolo_epochs": "p5-yolo-epochs",
     },
+    "05f_labels": {"steps": "p5-grid-steps", "long_epochs": "p5-long-epochs"},
+    "05f_boxes": {"grid_epochs": "p5-epochs", "grid_lr": "p5-rate", "grid_batch_size": "p5-batch"},
 }
 
 
@@ -106,9 +104,11 @@ def test_paper_settings_are_complete(name):
     }
 
 
-def test_paper_of_two_notebooks_has_two_numbers():
-    assert [find_chapter(number).name for number in ("5", "05", "5b")] == [
-        "05_nih_multilabel",
-        "05_nih_multilabel",
-        "05b_nih_detector",
+def test_paper_with_two_further_pages_names_them():
+    assert [find_chapter(number).name for number in ("5", "05", "5fl", "5fb", "1f")] == [
+        "05_nih_multilabel_detector",
+        "05_nih_multilabel_detector",
+        "05f_labels",
+        "05f_boxes",
+        "01f_further_experiments",
     ]

@@ -1,17 +1,17 @@
-"""The atlas of phantoms runs at a small size, also where findings are absent."""
+"""The atlas of phantoms and its plates run at a small size, also where findings are absent."""
 
 import nbformat
 import numpy as np
 import pytest
-from chapter_runs import ROOT, results_of
+from chapter_runs import ROOT, results_of, shown
 from saved_figures import saved
 
+from notebooks import atlas_figures
 from pneumo_utils.phantom.population import Population
 from pneumo_utils.plots import phantom as figures
-from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.chapters import find_chapter
 from pneumo_utils.study.run import run
 
-ATLAS = Chapter(ROOT / "notebooks" / "phantom_atlas.ipynb")
 RECORD = {
     side: {
         "difficulty": {"grey pixels 32": {"two classes, 100": [score, 0.7], "three causes, 1000": [score - 0.1, 0.6]}},
@@ -26,39 +26,50 @@ RECORD = {
 }
 
 
-def test_atlas_runs_at_a_small_size(monkeypatch, tmp_path):
+SMALL = {"image_size": 64, "people": 4, "averaged": 60}
+SHOWN = {
+    "phantom_atlas": "steps masks silhouette causes severity sites classes realism",
+    "phantom_atlas_plates": "filled pleura volume round ages sheet_children sheet_adults sheet_nih sheet_covid",
+}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_page_runs_at_a_small_size(name, monkeypatch, tmp_path):
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    folder = run(ATLAS, {"image_size": 64, "people": 4, "averaged": 60}).folder
-    results = results_of(folder)
-    plates = (
-        "steps masks filled pleura volume round silhouette causes severity ages sites sheet_children "
-        "sheet_adults sheet_nih sheet_covid classes"
-    )
-    assert set(plates.split()) <= set(results["figures"])
+    folder = run(find_chapter(name), SMALL).folder
+    results, notebook = results_of(folder), nbformat.read(folder / "notebook.ipynb", 4)
+    assert set(SHOWN[name].split()) == set(results["figures"])
     for figure in results["figures"].values():
         assert (folder / figure["file"]).stat().st_size > 2000 and len(figure["alt"]) > 40 and figure["caption"]
-    assert (
-        results["weights"] == "none"
-        and not results["real"]
-        and 0.5 < results["results"]["pneumonia_share"]["value"] < 0.9
-    )
-    assert (
-        0
-        < results["results"]["straight_through_heart"]["value"]
-        < results["results"]["straight_through_lungs"]["value"]
-    )
-    cells = nbformat.read(folder / "notebook.ipynb", 4).cells
-    warnings = [output for cell in cells for output in cell.get("outputs", []) if output.get("name") == "stderr"]
+    assert results["weights"] == "none" and not results["real"]
+    warnings = [
+        output for cell in notebook.cells for output in cell.get("outputs", []) if output.get("name") == "stderr"
+    ]
     assert not warnings, "a warning would stand on the page"
+    box = shown(notebook, "begin")
+    assert "once the notebook has run" not in box and "**What to do**" in box
+    if name == "phantom_atlas":
+        found = {key: entry["value"] for key, entry in results["results"].items()}
+        assert 0 < found["straight_through_heart"] < found["straight_through_lungs"] < 1
+        assert f"{100 * found['pneumonia_share']:.0f} % of the default children" in box
+        assert f"{found['difficulty_gap']:.3f} on average" in box and "Do not train on phantoms" in box
 
 
-def test_atlas_is_stored_without_outputs():
-    cells = ATLAS.notebook()["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    assert not any(cell.get("outputs") or cell.get("execution_count") for cell in cells)
-    assert len({cell["id"] for cell in cells}) == len(cells)
-    for name in ("seed", "image_size", "people", "severity", "averaged"):
-        assert any(name in source for source in code[1:]), name
+def test_plainest_case_is_the_one_that_changes_most():
+    adults = Population("adults", 0)
+    force = {"site": 0, "view": "PA"}
+    case = atlas_figures.plainest_case(adults, "Effusion", range(4), 48, 0.8, **force)
+    alone = [atlas_figures.plainest_case(adults, "Effusion", [person], 48, 0.8, **force) for person in range(4)]
+    size = [abs((each["with"].astype(float) - each["without"]) * each["mask"]).sum() for each in alone]
+    assert (case["with"] == alone[int(np.argmax(size))]["with"]).all() and case["change"] > 0
+
+
+def test_pages_without_records_say_how_to_make_them():
+    texts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(atlas_figures, "display", lambda *shown: texts.extend(each.data for each in shown))
+        assert atlas_figures.show_realism(None, None) == atlas_figures.show_pretraining(None, None) == {}
+    assert all("python benchmarks/phantom" in text for text in texts) and len(texts) == 2
 
 
 def test_absent_finding_has_an_empty_mask():

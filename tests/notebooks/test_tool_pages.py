@@ -2,8 +2,9 @@
 
 import math
 
+import pandas as pd
 import pytest
-from chapter_runs import ROOT
+from chapter_runs import ROOT, shown
 from settings import OF_THE_BOOK
 
 from notebooks import speed_figures, trunks_figures
@@ -51,6 +52,11 @@ def test_trunks_page_compares_every_card_with_chance(executed):
     sources = {name: result for name, result in results.items() if name.startswith("source_")}
     assert len(sources) == 8 and all(source["value"] > source["baseline"] for source in sources.values())
     assert 0 < results["pocket_megabytes"]["value"] < 15
+    box, record = shown(executed["trunks"][1], "trunks-02"), trunks_figures.load_trunk_record()
+    assert "**What to do**" in box and "once the notebook has run" not in box
+    for (place, way), part in trunks_figures.gain_table(record).groupby(["on", "way"]):
+        assert f"pocket_gain: {place}, {way}" in results
+        assert f"on {place}, {way}? *" in box and f"of {len(part)} trunks" in box
 
 
 GROUP = {
@@ -65,12 +71,30 @@ GROUP = {
 
 
 def test_ratio_plot_positions():
-    figure, alt = speed_figures.speed_ratio_plot(GROUP)
+    figure, alt = speed_figures.speed_ratio_plot([GROUP, GROUP])
     dots = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert dots == [1.0, 41.3, 0.21]
+    assert dots == 2 * [1.0, 41.3, 0.21]
     assert "kept: 41 x" in alt and "slow: 0.21 x" in alt
     low, high = figure.axes[0].get_xlim()
     assert low < 0.21 and high > 41.3
+
+
+def test_speed_page_answers_at_its_top(executed):
+    results, notebook = executed["speed"]
+    box = shown(notebook, "speed-02")
+    assert "**What to do**" in box and "x for *cached prefix, once made*" in box and "cache its features" in box
+    kept = {name for name, result in results["results"].items() if "kept benchmark" in result.get("note", "")}
+    assert len(kept) == 10 and set(results["figures"]) == {"ratios", "stages"}
+
+
+def test_sentences_on_freezing_follow_the_counts():
+    said = speed_figures.describe_freezing({"a": (3, 9), "b": (0, 9)})
+    assert said.startswith("A frozen trunk stays as it is with *b*. *a* changes 3 of 9 tensors.")
+    assert "with none of the ways" in speed_figures.describe_freezing({"a": (3, 9)})
+    same = pd.DataFrame({"moved by": [0.1, 0.02], "apart by": [0.0, 0.0]})
+    assert "2 trunks are equal to the last bit" in speed_figures.describe_difference(same, 4)
+    apart = speed_figures.describe_difference(same.assign(**{"apart by": [0.0, 3e-7]}), 4)
+    assert "at most 3.0e-07 apart" in apart and "by 2.0e-02 or more" in apart
 
 
 def test_speed_target_is_met_at_its_ratio():

@@ -147,7 +147,7 @@ def test_notebooks_are_stored_without_outputs(chapter):
     nbformat.validate(notebook)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(cell.outputs or cell.execution_count for cell in code)
-    assert code[0].metadata.get("tags") == ["parameters"]
+    assert code[0].metadata.get("tags") == ["hide-input", "parameters"]
     assert f'begin("{chapter.name}")' in code[1].source and "run.finish()" in code[-1].source
 
 

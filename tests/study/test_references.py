@@ -222,7 +222,7 @@ def test_label_prefixes_are_unique():
     prefixes = [chapter.label_prefix for chapter in chapters()]
     assert (
         len(set(prefixes)) == len(prefixes)
-        and {"1", "5b", "audit", "atlas"} <= set(prefixes)
+        and {"1", "5", "audit", "atlas"} <= set(prefixes)
         and not any("-" in prefix for prefix in prefixes)
     )
 
@@ -256,3 +256,6 @@ def test_link_to_an_omitted_chapter_becomes_text():
         references.unlink_chapters(text, [audit]).endswith("and in the audit.")
         and references.unlink_chapters(text, []) == text
     )
+    further = [find_chapter("paper_audit_checks"), find_chapter("atlas")]
+    text = "[Others](further/paper_audit_checks.ipynb), [drawn](../phantom_atlas.ipynb)"
+    assert references.unlink_chapters(text, further) == "Others, drawn"
