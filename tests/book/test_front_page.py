@@ -4,6 +4,7 @@ import re
 
 from pneumo_utils.claims.ledger import load_ledger
 from pneumo_utils.claims.verdicts import scoreboard
+from pneumo_utils.common.run_paths import ROOT
 from pneumo_utils.study import pages, records
 from pneumo_utils.study.chapters import chapters, find_chapter
 
@@ -80,3 +81,8 @@ def test_answers_show_each_verdict_beside_its_own_claim():
             and ">inconclusive<" in cells[3]
             and cells[4].endswith("; ".join("-" for _ in names))
         )
+
+
+def test_first_page_can_be_bound_with_any_chapter():
+    """The scoreboard is made for every book, and each other chapter may be left out."""
+    assert set(re.findall(r"found\.(\w+)", (ROOT / "book" / "intro.md").read_text(encoding="utf-8"))) == {"scoreboard"}
