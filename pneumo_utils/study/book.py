@@ -66,11 +66,12 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
     recorded = [record for name in shown for record in records.read_records(name).values()]
     notebooks = {find_chapter(name): notebook_page(status) for name, status in shown.items()}
     files = {
-        **_resolve_references(_fill_templates(_read_prose(), _template_values(results, scoreboard)), notebooks),
+        **_resolve_references(
+            _fill_templates(_read_prose(), _template_values(results, scoreboard)) | _paper_pages(scoreboard), notebooks
+        ),
         Path("book/run_statistics.md"): pages.statistics_page([status.manifest for status in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters_page(),
         Path("book/api.md"): api_page(),
-        **_paper_pages(scoreboard),
         **_front_picture(shown),
         Path("book/compare_runs.md"): compare.comparison_page(shown),
         Path("_toc.yml"): yaml.safe_dump(toc, sort_keys=False),
@@ -269,7 +270,7 @@ def _resolve_references(prose: dict[Path, bytes], notebooks: dict[Chapter, dict]
     }
 
 
-def _paper_pages(scoreboard: ChapterStatus | None) -> dict[Path, str]:
+def _paper_pages(scoreboard: ChapterStatus | None) -> dict[Path, bytes]:
     """Compose the page of each paper's claims, by path; none if the scoreboard has no run."""
     if not scoreboard:
         return {}
@@ -277,7 +278,7 @@ def _paper_pages(scoreboard: ChapterStatus | None) -> dict[Path, str]:
     return {
         Path(f"{paper_page_path(paper.paper)}.md"): pages.paper_page(
             paper, [row for row in rows if row["paper"] == paper.paper]
-        )
+        ).encode()
         for paper in load_ledger().papers
     }
 
