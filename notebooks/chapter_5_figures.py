@@ -222,7 +222,8 @@ def give_answer(run, sentences: list[str], results: dict, claims: list[str], lab
     """
     advice = (
         "Put an accuracy over many rare labels beside that of a constant, and judge by AUROC and average precision of "
-        "each label. Put a score of boxes beside a location prior whose threshold was chosen on the same images."
+        "each label. Put a score of boxes beside that of a location prior, with both thresholds chosen on the same "
+        "validation images."
     )
     advice += ADVICE.get(labels.verdict, " Whether the network from nothing beats a linear model on labels is open.")
     advice += BOX_ADVICE.get(boxes.verdict, " Whether the grid network points better than the prior is open.")
