@@ -141,9 +141,9 @@ def test_paper_settings_run(tmp_path, monkeypatch):
     assert "On the release, Xception reaches" in shown(notebook, "learned-table")
 
 
-def test_killed_trial_is_resumed(begun_again, tmp_path):
+def test_trial_of_the_page_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
     generated = writers.write_release("covid_gan", 60, 32, 0, tmp_path / "covid_gan")
     children = writers.write_release("kermany", 80, 32, 0, tmp_path / "kermany")
     trial = tried_on_the_page(FURTHER, covid_gan=generated, kermany=children)
-    _, after, done = begun_again(FURTHER, trial, "generators, fold *")
-    assert len(after) == 3 and re.search(r"3 pieces: .* found again", done.stdout)
+    assert "cross-validation, generators" in results_of(run(FURTHER, trial).folder)["experiments"]
