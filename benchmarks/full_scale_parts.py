@@ -146,6 +146,7 @@ NETWORKS = {
         lambda _: GridLoss(),
         "nih",
         lambda _: cell_targets,
+        "grid_",
     ),
 }
 
@@ -161,7 +162,7 @@ def measure_network(name: str, place: Place, seconds: float) -> dict:
     settings = yaml.safe_load((PAPERS / f"{network.settings}.yml").read_text(encoding="utf-8"))
     px, papers_batch = settings[f"{network.prefix}image_size"], settings[f"{network.prefix}batch_size"]
     if place.scale == "toy":
-        settings["image_size"] = px = 64
+        settings[f"{network.prefix}image_size"] = px = 64
         papers_batch = min(papers_batch, 4)
     batch = papers_batch
     while True:

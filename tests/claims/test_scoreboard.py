@@ -14,7 +14,7 @@ from saved_figures import legible
 
 from notebooks.scoreboard_figures import give_answer, verdict_bars
 from pneumo_utils.claims import verdict_html as page
-from pneumo_utils.claims.ledger import Claim, Ledger, Paper, load_ledger
+from pneumo_utils.claims.ledger import PAPER_VERDICTS, Claim, Ledger, Paper, load_ledger
 from pneumo_utils.claims.measured import Measured
 from pneumo_utils.claims.rules import rule_of
 from pneumo_utils.claims.verdicts import rerun_verdicts, scoreboard, verdict_table
@@ -294,6 +294,8 @@ def test_scoreboard_without_runs_shows_paper_verdicts(execute):
     comparative = values.pop("comparative claims"), values.pop("comparative claims with a rule")
     assert comparative[0] > comparative[1] > 100
     assert values.pop("not tested on phantoms") == values.pop("not tested on real radiographs") == comparative[0]
+    on_paper = [values.pop(f"{verdict} on paper") for verdict in PAPER_VERDICTS]
+    assert values.pop("claims") == sum(on_paper) == len(load_ledger().claims)
     assert values == dict.fromkeys(values, 0)
     assert "No run has decided a claim" in shown(notebook, "begin")
     assert '<span class="verdict supported">' in shown(notebook, "picture")
