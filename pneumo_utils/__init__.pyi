@@ -3,6 +3,8 @@
 # data
 from .data.readers import read_cohort as read_cohort
 from .phantom.writers.writer import write_release as write_release
+from .phantom.writers.writer import cached_release as cached_release
+from .phantom.writers.ground_truth import lesion_masks as lesion_masks
 from .data.cohort import Cohort as Cohort
 from .data.cohort import concat_cohorts as concat_cohorts
 from .data.cohort import subsample_train as subsample_train

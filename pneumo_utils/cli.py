@@ -381,20 +381,23 @@ def _print_record(path):
 
 
 @main.command(context_settings={"show_default": True})
-@click.argument("chapters", nargs=-1, required=True, metavar="CHAPTER...")
+@click.argument("numbers", nargs=-1, required=True, type=int, metavar="NUMBER...")
 @click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="labs", help="The folder to write into."
 )
-def lab(chapters, out):
-    """Write CHAPTER as a notebook for students, with empty cells instead of the solutions, and one for teachers, with
-    the solutions as cells.
-    """
-    from pneumo_utils.study.chapters import find_chapter
-    from pneumo_utils.study.exercises import write_lab
+@click.option(
+    "--seed", type=click.IntRange(0, 2**32 - 1), default=0, help="Seed of the tests that students do not see."
+)
+def lab(numbers, out, seed):
+    """Write the labs with these NUMBERS (1 to 5): for students, for the teacher, and as a course of nbgrader."""
+    from pneumo_utils.study.labs import write_labs
 
-    for chapter in chapters:
-        for path in write_lab(find_chapter(chapter), out):
-            click.echo(path)
+    for path in write_labs(list(dict.fromkeys(numbers)), out, seed):
+        click.echo(path)
+    click.echo(
+        f"\n  {out / 'student'} is for students. {out / 'teacher'} has the solutions. To grade:\n"
+        f"  cd {out / 'course'} && nbgrader generate_assignment lab_{numbers[0]}"
+    )
 
 
 @main.command()
@@ -447,8 +450,9 @@ def status():
     metavar="1,2,...",
     help="Run only these chapters and the summaries. The other pages show their last run.",
 )
+@click.option("--solutions", is_flag=True, help="Show the solutions of the exercises on the pages.")
 @cell_limit
-def book(requested, cell_limit):
+def book(requested, cell_limit, solutions):
     """Run the chapters that are not up to date, in parallel on all cores, and build the book in _build/html."""
     from pneumo_utils.study.book import build_book
     from pneumo_utils.study.chapters import find_chapter
@@ -465,7 +469,7 @@ def book(requested, cell_limit):
             click.echo(f"{planned_run.words}: done in {format_clock(outcome.manifest['seconds'])}")
     if not n_made:
         click.echo(f"all {len(planned)} chapters are up to date")
-    page = build_book(say=click.echo)
+    page = build_book(say=click.echo, solutions=solutions)
     click.secho(f"The book is built ({format_clock(time.time() - start)}). Open {page}", fg="green")
 
 

@@ -29,6 +29,7 @@ from pneumo_utils.study import (
     compare,
     exercises,
     glossary_tooltips,
+    labs,
     pages,
     records,
     references,
@@ -48,7 +49,7 @@ BUILD_PACKAGES = ("jupyter-book", "myst-nb", "sphinx", "sphinx-book-theme", "sph
 MATHJAX_FILES = ("tex-mml-chtml.js", "output/chtml/fonts/woff-v2", "input/tex/extensions")
 
 
-def build_book(build: Path | None = None, say: Callable[[str], object] = print) -> Path:
+def build_book(build: Path | None = None, say: Callable[[str], object] = print, solutions: bool = False) -> Path:
     """Build the book from the stored runs and return the path of its first page.
 
     Nothing is built if no input has changed since the last build. Raises `StudyError` if Jupyter Book warns, or if a
@@ -56,6 +57,7 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
 
     build: the folder of all build products; None for the usual one.
     say: called with each line of progress.
+    solutions: whether the pages show the solutions of the exercises.
     """
     build = build or run_paths.build_dir()
     stage = build / "stage"
@@ -64,7 +66,7 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print) 
     scoreboard = shown.get("scoreboard")
     results = {name: read_json(status.folder / "results.json") for name, status in shown.items()}
     recorded = [record for name in shown for record in records.read_records(name).values()]
-    notebooks = {find_chapter(name): notebook_page(status) for name, status in shown.items()}
+    notebooks = {find_chapter(name): notebook_page(status, solutions) for name, status in shown.items()}
     files = {
         **_resolve_references(
             _fill_templates(_read_prose(), _template_values(results, scoreboard)) | _paper_pages(scoreboard), notebooks
@@ -152,7 +154,7 @@ def _filtered_toc(shown: dict[str, ChapterStatus]) -> dict:
     return toc
 
 
-def notebook_page(status: ChapterStatus) -> dict:
+def notebook_page(status: ChapterStatus, solutions: bool = False) -> dict:
     """Turn the executed notebook of a run into a page of the book, as notebook JSON.
 
     A summary of the run is added below the title, and the commands that repeat it at the end. The cell with the tag
@@ -160,6 +162,7 @@ def notebook_page(status: ChapterStatus) -> dict:
     a traceback or a figure has no alt text.
 
     status: the chapter's run, with its folder and manifest.
+    solutions: whether the page shows the solutions of the exercises.
     """
     notebook, chapter = read_json(status.folder / "notebook.ipynb"), find_chapter(status.manifest["chapter"])
     notebook["metadata"].pop("papermill", None)
@@ -171,7 +174,7 @@ def notebook_page(status: ChapterStatus) -> dict:
         cell["metadata"].pop("papermill", None)
         cell["metadata"].pop("execution", None)
         if exercises.is_exercise_cell(cell):
-            cell["source"] = exercises.annotate_exercises(chapter, "".join(cell["source"]))
+            cell["source"] = exercises.annotate_exercises(chapter, "".join(cell["source"]), solutions)
         if "injected-parameters" in cell["metadata"].get("tags", []):
             # the summary below the title already lists every changed setting
             cell["metadata"]["tags"].append("remove-cell")
@@ -305,7 +308,7 @@ def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None)
     """Collect the values that expressions in the prose can use, by the first part of the expression.
 
     `found` has the chapters' results, for example `{{ found.paper_audit.claims.value }}`; `front` the tables of the
-    first page; `lab` what a lab needs. Text among the results is escaped, so that it cannot act as markup.
+    first page; `lab` the labs. Text among the results is escaped, so that it cannot act as markup.
 
     results: the content of `results.json` by chapter name.
     """
@@ -324,15 +327,7 @@ def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None)
         "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
         "beside_no_network": pages.baseline_table(found_by_chapter),
     }
-    lab = {
-        "needs": references.unlink_chapters(
-            exercises.lab_requirements(chapters()), [chapter for chapter in chapters() if chapter.name not in results]
-        ),
-        "environment": exercises.environment_size(),
-        "measured": exercises.measurement_dates(),
-        "minutes": exercises.MINUTES_BY_STARS,
-    }
-    return {"found": escaped, "front": front, "lab": lab}
+    return {"found": escaped, "front": front, "lab": labs.page_values()}
 
 
 def _fill_templates(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:

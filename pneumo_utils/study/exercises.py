@@ -1,14 +1,11 @@
-"""Parse a chapter's exercises, show them with measured times, and write lab notebooks with and without solutions."""
+"""Parse a chapter's exercises, show them with measured times, and compose the chapter with their solutions."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from pneumo_utils.common.errors import StudyError
-from pneumo_utils.common.files import ROOT, explain_write_errors, read_json, sha256_hex, write_json
+from pneumo_utils.common.files import ROOT, read_json, sha256_hex
 from pneumo_utils.study.chapters import Chapter
-from pneumo_utils.study.pages import markdown_table
 
 HEADING = "## Exercises"
 HEADING_LINE = re.compile(rf"(?m)^{HEADING}$")
@@ -19,6 +16,7 @@ EXERCISE_PATTERN = re.compile(
     r"(?P<start>:::\{solution\} (?P=label)\n:class: dropdown\n)\n(?P<solution>.+?)\n:::$"
 )
 EXERCISE_PARTS = re.compile(r"(?m)^(?:\*\*\d+\.\*\*|:::\{|:label:).*")
+SOLUTION_BLOCK = re.compile(r"(?ms)^:::\{solution\}.+?\n:::\n*$")
 CODE_BLOCK = re.compile(r"(?ms)^```python\n(.+?)\n```$")
 TIMINGS_FILE = ROOT / "book" / "records" / "exercises.json"
 
@@ -118,16 +116,20 @@ def approximate_duration(seconds: float | None) -> str:
     return f"{halves / 2:g} min" if halves < 6 else f"{seconds / 60:.0f} min"
 
 
-def annotate_exercises(chapter: Chapter, source: str) -> str:
-    """Add to the exercises what the stars mean, and to each solution how long it computes.
+def annotate_exercises(chapter: Chapter, source: str, solutions: bool) -> str:
+    """Say below the heading what the stars mean, and show the solutions with their computing times or leave them out.
 
     chapter: the chapter, whose measured times are used.
     source: the Markdown of the cell with its exercises, as the chapter was run.
+    solutions: whether the page shows the solutions.
     """
     timings = read_timings()["chapters"].get(chapter.name)
     planned = ", ".join(f"{'★' * stars} {minutes}" for stars, minutes in MINUTES_BY_STARS.items())
-    text = f"Stars show the difficulty: [a lab](../book/teach.md) plans {planned} minutes of work."
-    if timings:
+    text = f"Stars show the difficulty; in minutes of work we plan {planned}."
+    if not solutions:
+        source = SOLUTION_BLOCK.sub("", source)
+        text += " The solutions are not on this page: `pneumo book --solutions` shows them."
+    elif timings:
         first_run = (
             f", which takes {approximate_duration(timings['seconds'])} the first time" if timings["seconds"] else ""
         )
@@ -143,104 +145,23 @@ def annotate_exercises(chapter: Chapter, source: str) -> str:
     return HEADING_LINE.sub(f"{HEADING}\n\n{text}", source, count=1)
 
 
-def lab_requirements(chapters: list[Chapter]) -> str:
-    """Format a table of the time, memory and disk space that a lab on each chapter needs on a laptop.
-
-    chapters: the chapters; those without exercises are left out.
-    """
-    rows = []
-    for chapter in filter(has_exercises, chapters):
-        timings = read_timings()["chapters"].get(chapter.name, {})
-        memory, disk = timings.get("peak_memory_mb"), timings.get("disk_mb")
-        rows.append(
-            [
-                f"[{re.split('[:,]', chapter.title)[0]}](../{chapter.page}.ipynb)",
-                approximate_duration(timings.get("seconds")),
-                approximate_duration(timings.get("seconds_again")),
-                f"{memory / 1000:.1f} GB" if memory else "not measured",
-                f"{disk} MB" if disk else "not measured",
-            ]
-        )
-    return markdown_table(["chapter", "from nothing", "again", "memory", "disk"], rows)
-
-
-def environment_size() -> str:
-    """Format the disk space of the installed Python environment."""
-    return f"{read_timings()['environment_mb'] / 1000:.0f} GB"
-
-
-def measurement_dates() -> str:
-    """Format the first and the last day of the measurements."""
-    days = sorted(timings["date"] for timings in read_timings()["chapters"].values())
-    return " to ".join(dict.fromkeys([days[0], days[-1]]))
-
-
-LAB_INSTRUCTIONS = (
-    "Run all cells above first: each exercise continues where the chapter ends. Write down what you expect before "
-    "you run anything."
-)
-
-
-def write_lab(chapter: Chapter, out: Path) -> list[Path]:
-    """Write the lab notebooks of a chapter, without and with solutions, and return their paths.
-
-    Raises `StudyError` if one of the files exists, because it may contain a student's work.
-
-    chapter: the chapter.
-    out: the folder to write to; it is created if needed.
-    """
-    notebooks = {
-        out / f"{chapter.name}.ipynb": student_notebook(chapter),
-        out / f"{chapter.name}_solutions.ipynb": teacher_notebook(chapter),
-    }
-    for path in notebooks:
-        if path.exists():
-            raise StudyError(f"{path} exists and may hold somebody's work. Choose another folder with --out.")
-    with explain_write_errors(out):
-        out.mkdir(parents=True, exist_ok=True)
-    for path, notebook in notebooks.items():
-        write_json(path, notebook)
-    return list(notebooks)
-
-
-def student_notebook(chapter: Chapter) -> dict:
-    """Compose the students' lab notebook: the chapter, and each exercise with empty cells for an answer.
-
-    chapter: the chapter.
-    """
-    return _lab_notebook(
-        chapter,
-        lambda exercise: [
-            _markdown_cell(f"expected-{exercise.number}", "*What I expect, and why:*"),
-            _code_cell(f"work-{exercise.number}", f"# exercise {exercise.number}"),
-        ],
-    )
-
-
 def teacher_notebook(chapter: Chapter) -> dict:
-    """Compose the teacher's lab notebook: the chapter, and each exercise with its solution.
+    """Compose the chapter with the solutions of its exercises as cells, as notebook JSON.
 
-    The metadata of each code cell of a solution have the exercise's number, so that its time can be measured.
+    The metadata of each code cell of a solution have the exercise's number, so that its time can be measured. Raises
+    `StudyError` if the chapter has no exercises.
 
     chapter: the chapter.
-    """
-    return _lab_notebook(chapter, _solution_cells)
-
-
-def _lab_notebook(chapter: Chapter, answer_cells: Callable[[Exercise], list[dict]]) -> dict:
-    """Compose a notebook of a chapter and its exercises, as JSON.
-
-    answer_cells: returns the cells below the question of an exercise.
     """
     exercises, notebook = read_exercises(chapter), chapter.notebook()
     if not exercises:
-        raise StudyError(f"{chapter.name} has no exercises, so no lab can be made of it.")
+        raise StudyError(f"{chapter.name} has no exercises.")
     cells = [cell for cell in notebook["cells"] if not is_exercise_cell(cell)]
-    cells.append(_markdown_cell("exercises", f"{HEADING}\n\n{LAB_INSTRUCTIONS}"))
+    cells.append(_markdown_cell("exercises", HEADING))
     for exercise in exercises:
         stars, minutes = "★" * exercise.stars, MINUTES_BY_STARS[exercise.stars]
         question = f"**{exercise.number}.** {stars} ({minutes} minutes) {exercise.question}"
-        cells += [_markdown_cell(f"exercise-{exercise.number}", question), *answer_cells(exercise)]
+        cells += [_markdown_cell(f"exercise-{exercise.number}", question), *_solution_cells(exercise)]
     return notebook | {"cells": cells}
 
 

@@ -20,7 +20,7 @@ PINS = {
 def test_environment_yml_installs_this_package_under_the_constraints():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     (pip,) = [entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict)]
-    assert "--constraint constraints.txt" in pip and "--editable .[imagenet,test]" in pip
+    assert "--constraint constraints.txt" in pip and "--editable .[imagenet,teach,test]" in pip
     (python,) = [entry for entry in environment["dependencies"] if str(entry).startswith("python=")]
     assert PROJECT["requires-python"] == ">=" + python.removeprefix("python=")
     named = {re.split(r"[=<>~ ]", entry)[0] for entry in environment["dependencies"] if isinstance(entry, str)}
@@ -29,17 +29,14 @@ def test_environment_yml_installs_this_package_under_the_constraints():
 
 def test_every_dependency_is_pinned_within_its_bounds():
     extras = PROJECT["optional-dependencies"]
-    for line in PROJECT["dependencies"] + extras["test"] + extras["imagenet"]:
+    for line in PROJECT["dependencies"] + extras["test"] + extras["imagenet"] + extras["teach"]:
         requirement = Requirement(line)
         assert requirement.specifier.contains(PINS[requirement.name.lower()]), line
 
 
 def test_installed_versions_equal_pinned_versions():
-    versions = {
-        name: metadata.version(name)
-        for name in PINS
-        if name in {d.metadata["Name"].lower().replace("_", "-") for d in metadata.distributions()}
-    }
+    installed = {found.metadata["Name"].lower().replace("_", "-"): found.version for found in metadata.distributions()}
+    versions = {name: installed[name] for name in PINS if name in installed}
     assert len(versions) > 100
     assert {name: version for name, version in versions.items() if version != PINS[name]} == {}
 

@@ -1,17 +1,16 @@
-"""Exercises: their form, their order by difficulty, solutions that run, recorded times, and the labs made of them."""
+"""Exercises: their form, their order by difficulty, solutions that run, and recorded times."""
 
 import ast
 import builtins
 import dis
+import json
 import re
 import types
 
 import nbformat
 import pytest
-from chapter_runs import ROOT, write_notebook
-from click.testing import CliRunner
+from chapter_runs import write_notebook
 
-from pneumo_utils import cli
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import exercises
 from pneumo_utils.study.chapters import Chapter, chapters, find_chapter
@@ -209,14 +208,18 @@ def test_page_shows_timings_of_unchanged_code_only(chapter, monkeypatch):
             }
         },
     )
-    page = exercises.annotate_exercises(chapter, CHAPTER)
+    page = exercises.annotate_exercises(chapter, CHAPTER, solutions=True)
     assert (
         "measured on 2026-01-02 (CPU, 2 cores), after the chapter itself, which takes 3 min the first time" in page
-        and "★★★ 20 minutes" in page
+        and "★★★ 20." in page
     )
     assert page.count(":class: dropdown\n\n*Computing time: 1.5 min.*\n\nThink:") == 1
     assert page.count("Computing time:") == 1
-    assert exercises.annotate_exercises(chapter, "## Exercises\n\nWords alone.").endswith("Words alone.")
+    words = "## Exercises\n\nWords alone."
+    assert exercises.annotate_exercises(chapter, words, solutions=True).endswith("Words alone.")
+    page = exercises.annotate_exercises(chapter, CHAPTER, solutions=False)
+    assert "{solution}" not in page and "twofold" not in page and "print(seed)" not in page
+    assert page.count("{exercise}") == 2 and "`pneumo book --solutions` shows them" in page
 
 
 @pytest.mark.parametrize(
@@ -236,83 +239,21 @@ def test_timings_are_rounded(seconds, words):
     assert exercises.approximate_duration(seconds) == words
 
 
-def test_lab_notebook_runs_alone(chapter, tmp_path, monkeypatch):
+def test_chapter_with_solutions_runs(chapter, tmp_path, monkeypatch):
     from papermill import execute_notebook
 
     monkeypatch.setenv("PNEUMO_RUNS", str(tmp_path / "runs"))
-    done = CliRunner().invoke(cli.main, ["lab", str(chapter.path), "--out", str(tmp_path / "labs")])
-    assert done.exit_code == 0, done.output
-    written = {path.name: nbformat.read(path, 4) for path in (tmp_path / "labs").iterdir()}
-    assert (
-        set(written) == {"demo.ipynb", "demo_solutions.ipynb"} and str(tmp_path / "labs" / "demo.ipynb") in done.output
-    )
-    for notebook in written.values():
-        nbformat.validate(notebook)
-    text = "\n".join(cell.source for cell in written["demo.ipynb"].cells)
-    assert (
-        "twofold" not in text
-        and "{solution}" not in text
-        and "★ (5 minutes) What is twice the seed?" in text
-        and text.count("What I expect") == 2
-    )
-    for name, notebook in written.items():
-        executed = execute_notebook(
-            str(tmp_path / "labs" / name),
-            str(tmp_path / f"done_{name}"),
-            {"seed": 7},
-            progress_bar=False,
-            cwd=str(tmp_path),
-        )
-        output_text = "".join(
-            output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs
-        )
-        assert output_text == ("" if name == "demo.ipynb" else "14\n15\n7\n")
-    words = [cell.source for cell in written["demo_solutions.ipynb"].cells if cell.cell_type == "markdown"]
+    notebook = nbformat.reads(json.dumps(exercises.teacher_notebook(chapter)), 4)
+    nbformat.validate(notebook)
+    words = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     assert {"Think:", "And again:", "Done."} <= set(words)
-
-
-def test_lab_is_not_overwritten_and_needs_exercises(chapter, tmp_path):
-    (tmp_path / "labs").mkdir()
-    (tmp_path / "labs" / "demo_solutions.ipynb").write_text("mine")
-    with pytest.raises(StudyError, match="may hold somebody's work"):
-        exercises.write_lab(chapter, tmp_path / "labs")
-    assert [path.name for path in (tmp_path / "labs").iterdir()] == ["demo_solutions.ipynb"]
+    nbformat.write(notebook, tmp_path / "solved.ipynb")
+    executed = execute_notebook(
+        str(tmp_path / "solved.ipynb"), str(tmp_path / "done.ipynb"), {"seed": 7}, progress_bar=False, cwd=str(tmp_path)
+    )
+    output_text = "".join(
+        output["text"] for cell in executed.cells if "exercise" in cell.metadata for output in cell.outputs
+    )
+    assert output_text == "14\n15\n7\n"
     with pytest.raises(StudyError, match="has no exercises"):
-        exercises.write_lab(find_chapter("scoreboard"), tmp_path / "others")
-
-
-PAGE = (ROOT / "book" / "teach.md").read_text(encoding="utf-8")
-WEEKS = {week: text for week, text in zip(range(1, 6), re.split(r"(?m)^## Week \d: .*$", PAGE)[1:])}
-
-
-@pytest.mark.parametrize("week", WEEKS)
-def test_labs_of_the_plan_fit_90_minutes(week):
-    text = WEEKS[week]
-    chapter = find_chapter(re.search(r"\.\./notebooks/(\w+)\.ipynb", text)[1])
-    assert chapter.number == str(week)
-    stars = {exercise.number: exercise.stars for exercise in exercises.read_exercises(chapter)}
-    slots = [(int(start), int(end), what) for start, end, what in re.findall(r"(?m)^\| (\d+)–(\d+) \| (.+) \|$", text)]
-    assert (
-        slots[0][0] == 0
-        and slots[-1][1] == 90
-        and all(before[1] == after[0] for before, after in zip(slots, slots[1:]))
-    )
-    start, end, numbers = next(
-        (start, end, numbers_in(what)) for start, end, what in slots if what.startswith("Exercises")
-    )
-    assert len(numbers) >= 3 and sum(exercises.MINUTES_BY_STARS[stars[number]] for number in numbers) <= end - start
-    at_home = numbers_in(text.split("**To hand in.**")[1].partition(".")[0].partition(";")[0])
-    assert at_home and not set(at_home) & set(numbers) and set(at_home) <= set(stars)
-    assert 3 <= text.count('| "') <= 5, "what students get wrong"
-
-
-def numbers_in(words: str) -> list[int]:
-    return [int(number) for number in re.findall(r"\b\d\b", words)]
-
-
-def test_commands_of_the_plan_exist(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for command in re.findall(r"(?m)^pneumo (.+)$", PAGE):
-        done = CliRunner().invoke(cli.main, command.split())
-        assert done.exit_code == 0, done.output
-    assert len(list(tmp_path.rglob("*_solutions.ipynb"))) == 5
+        exercises.teacher_notebook(find_chapter("scoreboard"))

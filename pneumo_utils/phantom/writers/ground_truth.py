@@ -64,6 +64,9 @@ def lesion_masks(root: str | Path, images: Iterable[str], size: int) -> np.ndarr
     size: pixels of a side.
 
     Returns a bool array (images, size, size), False everywhere for healthy images.
+
+    >>> pu.lesion_masks("phantom_children", cohort.table["image"], size=32).shape
+    (200, 32, 32)
     """
     masks = true_masks(root, images, size)
     findings = [mask for name, mask in masks.items() if name not in ORGAN_MASKS]

@@ -232,6 +232,10 @@ def cached_release(release: str, images: int, size: int, seed: int = 0, shortcut
     size: pixels of a side.
     seed: seed of the phantoms.
     shortcuts: as in `write_release`.
+
+    >>> folder = pu.cached_release("medmnist", images=40, size=28)
+    >>> folder == pu.cached_release("medmnist", images=40, size=28)
+    True
     """
     if release not in PHANTOM_RELEASES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(PHANTOM_RELEASES)}.")
