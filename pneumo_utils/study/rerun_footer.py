@@ -90,19 +90,14 @@ def rerun_section(chapter: Chapter) -> str:
         _block(lines["here"]),
     ]
     if "other settings" in lines:
-        text += [
-            f"These are the most important parameters; []({book}/parameters.md) lists all of them.",
-            "",
-            _settings_table(chapter),
-            _block(lines["other settings"]),
-        ]
+        words = f"These are the most important parameters; []({book}/parameters.md) lists all of them."
+        text += _folded("Other settings", [words, "", _settings_table(chapter), _block(lines["other settings"])])
     if "seeds" in lines:
-        text += [
+        words = (
             "How much do the results depend on the random seed? Run the chapter with several seeds and write all "
-            f"results as one table. []({book}/compare_runs.md) compares any two runs.",
-            "",
-            _block(lines["seeds"]),
-        ]
+            f"results as one table. []({book}/compare_runs.md) compares any two runs."
+        )
+        text += _folded("Several seeds", [words, "", _block(lines["seeds"])])
     if "real data" in lines:
         steps = (
             "First a trial with two steps of every training, then the paper's own settings, which need ImageNet "
@@ -110,8 +105,14 @@ def rerun_section(chapter: Chapter) -> str:
             if len(lines["real data"]) > 1
             else "Only the folder changes."
         )
-        text += [f"On real data ([]({book}/data.md) says where to get them): {steps}", "", _block(lines["real data"])]
+        words = f"[]({book}/data.md) says where to get them. {steps}"
+        text += _folded("Real data", [words, "", _block(lines["real data"])])
     return "\n".join(text)
+
+
+def _folded(title: str, text: list[str]) -> list[str]:
+    """Put Markdown below a title that opens it."""
+    return [f"::::{{dropdown}} {title}", *text, "::::", ""]
 
 
 def _settings_table(chapter: Chapter) -> str:
