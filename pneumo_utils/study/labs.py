@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, explain_write_errors, read_json, write_atomically, write_json
+from pneumo_utils.common.run_paths import repository_dir
 from pneumo_utils.study.chapters import find_chapter
 from pneumo_utils.study.exercises import approximate_duration, teacher_notebook
 from pneumo_utils.study.pages import markdown_table
@@ -68,11 +69,9 @@ class Task:
 
 
 def lab_numbers() -> list[int]:
-    """List the numbers of the labs; raise `StudyError` outside a checkout, which alone has them."""
-    numbers = sorted(int(path.stem.removeprefix("lab_")) for path in FOLDER.glob("lab_*.ipynb"))
-    if not numbers:
-        raise StudyError("The labs are not part of the installed package: call this in a checkout of the book.")
-    return numbers
+    """List the numbers of the labs; raise `StudyError` if only the package is installed, which has none."""
+    repository_dir()
+    return sorted(int(path.stem.removeprefix("lab_")) for path in FOLDER.glob("lab_*.ipynb"))
 
 
 def read_lab(number: int) -> dict:
