@@ -24,7 +24,7 @@ SCHEMAS = [
 
 
 def make_targets():
-    return set(re.findall(r"(?m)^([a-z]+):(?!=)", (ROOT / "Makefile").read_text()))
+    return set(re.findall(r"(?m)^([a-z-]+):(?!=)", (ROOT / "Makefile").read_text()))
 
 
 def steps(workflow):
@@ -40,7 +40,7 @@ def test_files_follow_their_schema(schema, files):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_make_has_the_targets_that_a_page_names(page):
-    named = set(re.findall(r"(?m)(?:^    |`)make ([a-z]+)", (ROOT / page).read_text()))
+    named = set(re.findall(r"(?m)(?:^    |`)make ([a-z-]+)", (ROOT / page).read_text()))
     assert {"check", "test", "book"} <= named <= make_targets()
 
 
@@ -50,7 +50,7 @@ def test_make_has_the_targets_that_workflows_run():
 
 
 def targets_of(step):
-    return re.findall(r"(?m)^make ([a-z]+)", step.get("run", ""))
+    return re.findall(r"(?m)^make ([a-z-]+)", step.get("run", ""))
 
 
 @pytest.mark.parametrize("page", PAGES)
