@@ -75,8 +75,8 @@ def measure(number: int) -> dict:
             seconds = time.perf_counter() - start
             code = "import resource\nresource.getrusage(resource.RUSAGE_SELF).ru_maxrss"
             notebook.cells.append(nbformat.v4.new_code_cell(code))
-            asked = client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
-            memory = int(asked.outputs[0].data["text/plain"])
+            last_cell = client.execute_cell(notebook.cells[-1], len(notebook.cells) - 1)
+            memory = int(last_cell.outputs[0].data["text/plain"])
     return asdict(labs.lab_size(lab)) | {
         "ready_seconds": round(ready, 1),
         "all_seconds": round(seconds, 1),

@@ -157,11 +157,11 @@ def teacher_notebook(chapter: Chapter) -> dict:
     if not exercises:
         raise StudyError(f"{chapter.name} has no exercises.")
     cells = [cell for cell in notebook["cells"] if not is_exercise_cell(cell)]
-    cells.append(_markdown_cell("exercises", HEADING))
+    cells.append(markdown_cell("exercises", HEADING))
     for exercise in exercises:
         stars, minutes = "★" * exercise.stars, MINUTES_BY_STARS[exercise.stars]
         question = f"**{exercise.number}.** {stars} ({minutes} minutes) {exercise.question}"
-        cells += [_markdown_cell(f"exercise-{exercise.number}", question), *_solution_cells(exercise)]
+        cells += [markdown_cell(f"exercise-{exercise.number}", question), *_solution_cells(exercise)]
     return notebook | {"cells": cells}
 
 
@@ -174,11 +174,12 @@ def _solution_cells(exercise: Exercise) -> list[dict]:
         if index % 2:
             cells.append(_code_cell(name, text, exercise=exercise.number))
         elif text.strip():
-            cells.append(_markdown_cell(name, text.strip()))
+            cells.append(markdown_cell(name, text.strip()))
     return cells
 
 
-def _markdown_cell(name: str, text: str) -> dict:
+def markdown_cell(name: str, text: str) -> dict:
+    """Return a Markdown cell, as notebook JSON."""
     return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text.splitlines(keepends=True)}
 
 

@@ -16,7 +16,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.files import ROOT, explain_write_errors, read_json, write_atomically, write_json
 from pneumo_utils.common.run_paths import repository_dir
 from pneumo_utils.study.chapters import find_chapter
-from pneumo_utils.study.exercises import approximate_duration, teacher_notebook
+from pneumo_utils.study.exercises import approximate_duration, markdown_cell, teacher_notebook
 from pneumo_utils.study.pages import markdown_table
 
 FOLDER = ROOT / "notebooks" / "labs"
@@ -355,11 +355,6 @@ def _with_source(cell: dict, text: str) -> dict:
 def _plain_cell(cell: dict, text: str) -> dict:
     """Return a cell without nbgrader's metadata and without tags, so that it can be edited and run like any other."""
     return _with_source(cell | {"metadata": {}}, text)
-
-
-def markdown_cell(name: str, text: str) -> dict:
-    """Return a Markdown cell, as notebook JSON."""
-    return {"cell_type": "markdown", "id": name, "metadata": {}, "source": text.splitlines(keepends=True)}
 
 
 def write_labs(numbers: list[int], out: Path, seed: int) -> list[Path]:

@@ -22,9 +22,8 @@ def course(folder: Path, number: int, seed: int = 3, timeout: int = 120) -> Path
     """Write a lab into a new folder and make nbgrader's assignment of it; return the folder of the course."""
     labs.write_labs([number], folder / "labs", seed)
     place = folder / "labs" / "course"
-    if timeout != 120:
-        config = place / "nbgrader_config.py"
-        config.write_text(config.read_text().replace("timeout = 120", f"timeout = {timeout}"))
+    config = place / "nbgrader_config.py"
+    config.write_text(config.read_text().replace("timeout = 120", f"timeout = {timeout}"))
     done = nbgrader(place, "generate_assignment", f"lab_{number}")
     assert done.returncode == 0, done.stderr
     return place
