@@ -60,7 +60,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $@
 
 $(TEACH): $(READY)
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[check,imagenet,teach,test]'
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[check,cluster,imagenet,teach,test]'
 	touch $@
 
 # the versions of the environment as it is now, to be committed when they are meant to change

@@ -191,6 +191,39 @@ cell_limit = click.option(
 )
 
 
+def scheduler_options(command):
+    """Add the options that name the scheduler of a cluster; they set PNEUMO_SCHEDULER, which kernels read too.
+
+    command: the function of the command.
+    """
+
+    def use(ctx, parameter, value):
+        if value:
+            import os
+
+            from pneumo_utils.study.cluster import SCHEDULER_VARIABLE, connect, read_scheduler_file
+
+            os.environ[SCHEDULER_VARIABLE] = read_scheduler_file(value) if isinstance(value, Path) else value
+            connect(os.environ[SCHEDULER_VARIABLE])  # fails now, and not after minutes of a run
+
+    address = click.option(
+        "--scheduler",
+        metavar="ADDRESS",
+        expose_value=False,
+        callback=use,
+        help="Compute on the workers of this Dask scheduler, such as tcp://10.0.0.1:8786.",
+    )
+    file = click.option(
+        "--scheduler-file",
+        metavar="FILE",
+        type=click.Path(path_type=Path),
+        expose_value=False,
+        callback=use,
+        help="The same, with the address from the file that `dask scheduler --scheduler-file` writes.",
+    )
+    return address(file(command))
+
+
 def _overrides(chapter, words, params) -> dict:
     """Read the parameters that the user set, with -p and in a file."""
     from pneumo_utils.study import parameters
@@ -233,13 +266,15 @@ def _plan(chapters, words, params):
 )
 @click.option("--plan", "plan_only", is_flag=True, help="With --data: show what would be run, and run nothing.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the run to this folder instead of one under runs/.")
+@scheduler_options
 @cell_limit
 def run(chapters, words, params, folders, plan_only, out, cell_limit):
     """Run CHAPTER: a number, a name, or a part of a name; `all` for every chapter. A run that is up to date is not
     repeated.
 
     Several chapters, or several values of a parameter, are a sweep: every combination is a run. The runs use all cores
-    in parallel, and `pneumo compare` compares their results.
+    in parallel, and `pneumo compare` compares their results. With --scheduler they use the workers of a cluster: whole
+    runs go out if there are at least as many as workers, and else the pieces of the runs.
 
     With --data, every named chapter that reads these folders is run on them. What will be run, how long it takes and
     what it needs is printed first; in the end, a page shows the results beside the papers' and the phantoms'.
@@ -339,6 +374,7 @@ def record():
 @click.argument("name")
 @parameter_option
 @file_option
+@scheduler_options
 @cell_limit
 def make_record(chapter, name, words, params, cell_limit):
     """Run CHAPTER, or reuse its run, and write the results to the record NAME, without images and paths.

@@ -69,6 +69,7 @@ SLOW = [
     "training/test_learner.py",
     "training/test_full_scale.py",
     "training/test_gpu.py",
+    "study/test_cluster.py",
     "study/test_labs.py",
     "notebooks/test_tool_pages.py",
     "notebooks/test_audit.py",

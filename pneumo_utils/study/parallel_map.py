@@ -1,57 +1,73 @@
-"""Call one function for many pieces side by side, in forks of this process, and keep each result."""
+"""Call one function for many pieces in parallel, here or on a cluster, and keep each result in the cache."""
 
 import io
 import multiprocessing
 import sys
 import time
-import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stderr, redirect_stdout
-from multiprocessing.connection import wait
 from pathlib import Path
 
+from pneumo_utils.common import run_paths
 from pneumo_utils.common.errors import StudyError
 from pneumo_utils.study import result_cache
+from pneumo_utils.study.cluster import open_cluster, scheduler_address
+from pneumo_utils.study.executors import call_in_fork, completed, ended_from_outside, forked, raise_failures
 
 
-def cached_results(folder: Path, make, calls: dict[str, dict], data: dict, prepare=None) -> dict:
+def cached_results(
+    folder: Path, make, calls: dict[str, dict], data: dict, prepare=None, data_folders: Sequence[Path] = ()
+) -> dict:
     """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
+
+    A call that fails does not stop the others; at the end a StudyError names those that failed.
 
     folder: the folder of the cache.
     make: the function to call; the calls must not depend on each other.
     calls: by name, the keyword arguments of one call.
     data: digests of the data that the function reads.
-    prepare: called once before any uncached call, for data that the forked processes then share in memory.
+    prepare: called once before any uncached call on this machine, for data that the forked processes then share.
+    data_folders: the user's folders of data, which the workers of a cluster need too.
     """
     from pneumo_utils.data.pixel_cache import progress_bar
 
     start = time.time()
     paths = {name: result_cache.result_path(folder, name, make, arguments, data) for name, arguments in calls.items()}
     missing = [name for name, path in paths.items() if not result_cache.load_result(path)]
-    n_made, processes = len(missing), min(_max_processes(), len(missing))
-    progress = iter(progress_bar(range(n_made), "making", unit=" pieces"))
-    if prepare and missing:
-        prepare()
+    failures: dict[str, tuple[str, str]] = {}
 
     def load_or_make(name):
         return result_cache.load_or_compute(paths[name], name, make, calls[name], say=lambda _: None)
 
-    if processes > 1:
-        _fork(missing, processes, load_or_make, progress)
-    for name in missing if processes == 1 else ():
-        with (
-            _without_output() if n_made > 1 else nullcontext()
-        ):  # as in parallel: a page has no room for many trainings
-            load_or_make(name)
-        next(progress, None)
-    next(progress, None)  # ends the progress bar
-    summary = (
-        f"{n_made} made in {time.time() - start:.1f} s" + (f", {processes} at a time" if processes > 1 else "")
-        if n_made
-        else "all found again"
-    )
-    n_cached = len(calls) - n_made
-    print(f"{len(calls)} pieces: {summary}" + (f", {n_cached} found again" if n_made and n_cached else ""))
+    with progress_bar(range(len(missing)), "making", unit=" pieces") as bar:
+        if missing and (address := scheduler_address()):
+            cluster = open_cluster(address, data_folders)
+            for name, (state, value) in cluster.call(make, {name: calls[name] for name in missing}):
+                if state == "done":
+                    with run_paths.path_lock(paths[name]):
+                        result_cache.store_result(paths[name], value)
+                else:
+                    failures[name] = state, value
+                bar.update()
+            where = f", on {len(cluster.workers)} workers"
+        else:
+            processes = min(_max_processes(), len(missing))
+            if prepare and missing:
+                prepare()
+            if processes > 1:
+                for name, state, text in _fork(missing, processes, load_or_make):
+                    failures |= {name: (state, text)} if state != "done" else {}
+                    bar.update()
+            for name in missing if processes == 1 else ():
+                # as in parallel: a page has no room for many trainings
+                with _without_output() if len(missing) > 1 else nullcontext():
+                    load_or_make(name)
+                bar.update()
+            where = f", {processes} at a time" if processes > 1 else ""
+    raise_failures(failures, len(missing))
+    summary = f"{len(missing)} made in {time.time() - start:.1f} s{where}" if missing else "all found again"
+    n_cached = len(calls) - len(missing)
+    print(f"{len(calls)} pieces: {summary}" + (f", {n_cached} found again" if missing and n_cached else ""))
     return {name: load_or_make(name) for name in calls}
 
 
@@ -72,64 +88,22 @@ def _max_processes() -> int:
     return share_cores()
 
 
-def _fork(names: list[str], processes: int, make_one, progress) -> None:
-    """Call `make_one(name)` for each name in a forked process, some at a time."""
-    waiting, running = list(names), {}
-    try:
-        while waiting or running:
-            while waiting and len(running) < processes:
-                name = waiting.pop(0)
-                receiver, sender = multiprocessing.Pipe(duplex=False)
-                process = multiprocessing.get_context("fork").Process(
-                    target=_run_in_fork, args=(make_one, name, processes, sender)
+def _fork(names: list[str], processes: int, load_or_make) -> Iterator[tuple[str, str, str]]:
+    """Make pieces in forks of this process, and yield the name, state and error of each."""
+    running = set()  # no more are submitted than there are forks, so these are being made
+
+    def submit(name):
+        running.add(name)
+        return pool.submit(call_in_fork, name)
+
+    with forked(load_or_make, processes) as pool:
+        for name, future in completed(names, submit, lambda: processes):
+            if ended_from_outside(future):
+                raise StudyError(
+                    f"A process that made the piece {' or '.join(map(repr, sorted(running)))} was ended from outside, "
+                    "as a system does that runs out of memory. "
+                    "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time."
                 )
-                process.start()
-                sender.close()
-                running[receiver] = name, process
-            for receiver in wait(list(running)):
-                name, process = running.pop(receiver)
-                _check_process(name, process, receiver)
-                next(progress, None)
-    finally:
-        for _, process in running.values():
-            process.terminate()
-            process.join()
-
-
-def _run_in_fork(make_one, name: str, processes: int, sender) -> None:
-    """Call `make_one(name)` in a forked process, and send "done" or the error to the parent process."""
-    from threadpoolctl import threadpool_limits
-
-    from pneumo_utils.training.compute import share_cores
-
-    sys.stdout = sys.stderr = io.StringIO()  # otherwise the output of parallel processes would mix
-    share_cores(processes)
-    try:
-        with threadpool_limits(1):
-            make_one(name)
-        sender.send_bytes(b"done")
-    except StudyError as error:
-        sender.send_bytes(f"StudyError: {error}".encode())
-    except BaseException:
-        sender.send_bytes(traceback.format_exc().encode())
-
-
-def _check_process(name: str, process, receiver) -> None:
-    """Wait for a forked process to end, and raise a StudyError if it failed."""
-    try:
-        message = receiver.recv_bytes().decode()
-    except EOFError:
-        message = ""
-    process.join()
-    if not message:
-        raise StudyError(
-            f"The process that made the piece {name!r} was ended from outside (code {process.exitcode}), as a system "
-            f"does that runs out of memory. "
-            "Finished pieces are kept; run again, with OMP_NUM_THREADS=1 for one piece at a time."
-        )
-    if message != "done":
-        raise StudyError(
-            message.removeprefix("StudyError: ")
-            if message.startswith("StudyError: ")
-            else f"The piece {name!r} failed:\n{message}"
-        )
+            running.remove(name)
+            state, text = future.result()
+            yield name, state, text

@@ -1,17 +1,23 @@
-"""Make several runs in parallel, and call one function several times in parallel."""
+"""Make several runs in parallel, on this machine or on the workers of a cluster."""
 
 import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pneumo_utils.common.errors import ChapterFailed, StudyError
+from pneumo_utils.common.errors import StudyError
 from pneumo_utils.data.pixel_cache import available_cores
 from pneumo_utils.study import exercises
-from pneumo_utils.study.run import CELL_LIMIT, Outcome, run
+from pneumo_utils.study.cluster import ClusterExecutor, cluster_request, open_cluster, scheduler_address
+from pneumo_utils.study.executors import completed
+from pneumo_utils.study.kernel import format_duration
+from pneumo_utils.study.parameters import chapter_parameters
+from pneumo_utils.study.run import CELL_LIMIT, Outcome, run, store_run
 from pneumo_utils.study.run_status import ChapterStatus, chapter_status, is_summary
 from pneumo_utils.study.sweep import PlannedRun
 
@@ -32,8 +38,15 @@ def run_all(
     cell_limit: the seconds that one cell may take.
     say: prints one line.
     """
+    if out and scheduler_address():
+        raise StudyError(
+            "--out and a scheduler do not go together: with a cluster each run has its own folder under runs/."
+        )
     if len(planned) == 1:
-        yield planned[0], run(planned[0].chapter, planned[0].overrides, out=out, cell_limit=cell_limit)
+        (only,) = planned
+        if chapter_status(only.chapter, only.overrides).state != "up to date":
+            _cluster_for(planned, say)
+        yield only, run(only.chapter, only.overrides, out=out, cell_limit=cell_limit)
         return
     if out:
         raise StudyError(
@@ -55,24 +68,66 @@ def _run_group(planned: list[PlannedRun], cell_limit: int, say) -> Iterator[tupl
             missing.append((_expected_seconds(planned_run, status), planned_run))
     if not missing:
         return
-    processes, threads = allocate_cores(len(missing))
-    say(
-        f"{len(missing)} of {len(planned)} runs are to be made, {processes} at a time with {threads} "
-        f"{'thread' if threads == 1 else 'threads'} each"
-    )
-    longest_first = [planned_run for _, planned_run in sorted(missing, key=lambda pair: -pair[0])]
-    for planned_run, error in _run_in_processes(longest_first, processes, threads, cell_limit, say):
-        if error:
-            failed.append(planned_run)
-            say(f"{planned_run.words}: {error}")
+    longest_first = {planned_run.words: planned_run for _, planned_run in sorted(missing, key=lambda pair: -pair[0])}
+    say(f"{len(missing)} of {len(planned)} runs are to be made")
+    cluster = _cluster_for(list(longest_first.values()), say)
+    made = _run_on(cluster, longest_first, cell_limit) if cluster else _run_here(longest_first, cell_limit, say)
+    start = time.time()
+    for n_ended, (name, outcome) in enumerate(made, 1):
+        planned_run = longest_first[name]
+        if isinstance(outcome, Outcome):
+            yield planned_run, outcome
         else:
-            status = chapter_status(planned_run.chapter, planned_run.overrides)
-            yield planned_run, Outcome(status.folder, status.manifest, from_cache=False)
+            failed.append(planned_run)
+            say(f"{name}: {outcome}")
+        if cluster and n_ended < len(missing):
+            rest = format_duration((time.time() - start) / n_ended * (len(missing) - n_ended))
+            say(f"  {n_ended} of {len(missing)} runs have ended; the others need about {rest}")
     if failed:
         raise StudyError(
             f"{len(failed)} of {len(planned)} runs stopped; the others are kept, and the same command finds them "
             f"again. To repeat what stopped:\n" + "\n".join(f"  {planned_run.command}" for planned_run in failed)
         )
+
+
+def _cluster_for(planned: list[PlannedRun], say) -> ClusterExecutor | None:
+    """Return the cluster that whole runs go to, or None if they stay here and their pieces go to it.
+
+    Whole runs go out if there are several, and at least as many as workers.
+    """
+    if not (address := scheduler_address()):
+        return None
+    folders = {str(folder) for planned_run in planned for folder in _data_folders(planned_run)}
+    cluster = open_cluster(address, [Path(folder) for folder in sorted(folders)], say)
+    cluster.wait_for_workers()
+    threads = ", ".join(f"{n} with {t} thread{'s' * (t > 1)}" for t, n in Counter(cluster.workers.values()).items())
+    whole = 1 < len(planned) >= len(cluster.workers)
+    what = "whole runs are made there" if whole else "their part is the pieces of what runs here"
+    say(f"{len(cluster.workers)} workers of {address} ({threads}): {what}. Dask's dashboard: {cluster.dashboard}")
+    return cluster if whole else None
+
+
+def _data_folders(planned_run: PlannedRun) -> list[Path]:
+    """Return the user's folders of data that a run reads."""
+    known = chapter_parameters(planned_run.chapter)
+    return [
+        Path(value) for name, value in planned_run.overrides.items() if known[name].path_kind and Path(value).exists()
+    ]
+
+
+def _run_on(
+    cluster: ClusterExecutor, planned: dict[str, PlannedRun], cell_limit: int
+) -> Iterator[tuple[str, Outcome | str]]:
+    """Make runs on the workers of a cluster, and yield the name of each and its outcome or error."""
+    requests = {
+        name: cluster_request(planned_run.chapter, planned_run.overrides, cell_limit)
+        for name, planned_run in planned.items()
+    }
+    for name, (state, value) in cluster.run_chapters(requests):
+        if state == "done":
+            yield name, store_run(planned[name].chapter, planned[name].overrides, value)
+        else:
+            yield name, value
 
 
 def _expected_seconds(planned_run: PlannedRun, status: ChapterStatus) -> float:
@@ -99,31 +154,31 @@ def allocate_cores(n_runs: int) -> tuple[int, int]:
     return processes, max(1, available // processes)
 
 
-def _run_in_processes(
-    planned: list[PlannedRun], processes: int, threads: int, cell_limit: int, say
-) -> Iterator[tuple[PlannedRun, ChapterFailed | None]]:
-    """Make each run in a process of its own, and yield it with its error, if any, when it ends."""
-    children = []
+def _run_here(planned: dict[str, PlannedRun], cell_limit: int, say) -> Iterator[tuple[str, Outcome | str]]:
+    """Make each run in a process of its own, and yield the name of each and its outcome or error."""
+    processes, threads = allocate_cores(len(planned))
+    say(f"{processes} at a time with {threads} {'thread' if threads == 1 else 'threads'} each")
+    children: list[subprocess.Popen] = []
     with ThreadPoolExecutor(processes) as pool:
-        futures = {
-            pool.submit(_run_in_process, planned_run, threads, cell_limit, say, children): planned_run
-            for planned_run in planned
-        }
         try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
+            for name, future in completed(
+                list(planned),
+                lambda name: pool.submit(_run_in_process, planned[name], threads, cell_limit, say, children),
+                lambda: processes,
+            ):
+                if error := future.result():
+                    yield name, error
+                else:
+                    status = chapter_status(planned[name].chapter, planned[name].overrides)
+                    yield name, Outcome(status.folder, status.manifest, from_cache=False)
         except BaseException:
-            for future in futures:
-                future.cancel()
             for child in children:
                 child.terminate()  # SIGTERM, which a run handles: its files are kept
             raise
 
 
-def _run_in_process(
-    planned_run: PlannedRun, threads: int, cell_limit: int, say, children: list
-) -> ChapterFailed | None:
-    """Make one run with the command `pneumo run`, and print only the lines on which a cell starts."""
+def _run_in_process(planned_run: PlannedRun, threads: int, cell_limit: int, say, children: list) -> str:
+    """Make one run with the command `pneumo run`, print only the lines on which a cell starts, and return the error."""
     command = [
         sys.executable,
         "-m",
@@ -147,9 +202,9 @@ def _run_in_process(
                 if line.startswith(CELL_LINE_START):
                     say(f"{planned_run.label:>3} {line.strip()}")
         if not child.returncode:
-            return None
+            return ""
         errors.seek(0)
-        return ChapterFailed(
+        return (
             errors.read().strip().removeprefix("pneumo: ")
             or f"{planned_run.chapter.name} was ended from outside (code {child.returncode})."
         )

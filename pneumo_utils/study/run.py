@@ -1,5 +1,6 @@
 """Run a chapter: execute it in a temporary folder, and rename the folder once the run is complete."""
 
+import json
 import os
 import shutil
 import signal
@@ -28,7 +29,7 @@ from pneumo_utils.common.files import (
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import Progress, cell_heading, remove_blank_streams
 from pneumo_utils.study.parameters import resolve_parameters
-from pneumo_utils.study.run_status import completed_manifest, is_manifest, run_dependencies
+from pneumo_utils.study.run_status import completed_manifest, is_manifest, list_changes, run_dependencies
 
 CELL_LIMIT = 3600  # seconds after which a cell is stopped, in case it never ends
 MARKER = ".pneumo-run"  # file that shows that a run made the folder, under its present name
@@ -148,6 +149,38 @@ def _execute(chapter, values, dependencies, digest, folder: Path, cell_limit: in
         progress.stop()
     _replace(folder, attempt)
     return manifest
+
+
+def store_run(chapter: Chapter, overrides: dict, files: dict[str, bytes]) -> Outcome:
+    """Write a run that a worker of a cluster has made to its folder, as if this machine had made it.
+
+    Raises a StudyError if it was made with other settings, another package or other libraries.
+
+    chapter: the chapter.
+    overrides: the parameters that differ from their defaults, by name.
+    files: the content of each file of the run's folder, by path.
+    """
+    values = resolve_parameters(chapter, overrides)
+    dependencies = run_dependencies(chapter, values)
+    manifest, results = json.loads(files["manifest.json"]), json.loads(files["results.json"])
+    here = {"data": dependencies["data"], "parameters": values}  # dates and folders of data differ
+    if changes := list_changes(manifest["depends_on"] | here, dependencies):
+        raise StudyError(f"{chapter.name} came back from a worker with differences: {'; '.join(changes)}.")
+    digest = json_digest(dependencies)[:12]
+    folder = run_paths.runs_dir().absolute() / chapter.name / digest
+    attempt = folder.with_name(f"{digest}.attempt")
+    with explain_write_errors(folder), run_paths.path_lock(folder):
+        shutil.rmtree(attempt, ignore_errors=True)
+        for name, content in files.items():
+            (attempt / name).parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(attempt / name, content)
+        write_atomically(attempt / MARKER, _mark(folder))
+        write_json(attempt / "results.json", results | {"parameters": values})
+        manifest |= {"digest": digest, "depends_on": dependencies, "parameters": values}
+        manifest["files"]["results.json"] = sha256_hex((attempt / "results.json").read_bytes())
+        write_json(attempt / "manifest.json", manifest)
+        _replace(folder, attempt)
+    return Outcome(folder, manifest, from_cache=False)
 
 
 def _is_code(cell: dict) -> bool:

@@ -20,6 +20,7 @@ from pneumo_utils.common.files import ROOT
 from pneumo_utils.common.renamed import RUN_METHODS
 from pneumo_utils.study import records, result_cache
 from pneumo_utils.study.chapters import Chapter
+from pneumo_utils.study.cluster import scheduler_address
 from pneumo_utils.study.kernel import format_duration
 from pneumo_utils.study.measurements import RESULTS_FORMAT, save_predictions, to_measured, write_scores
 from pneumo_utils.study.parallel_map import cached_results
@@ -125,11 +126,12 @@ class Run:
         self.folder = run_paths.current_run_dir(chapter)
         (self.folder / "figures").mkdir(parents=True, exist_ok=True)
         self._start_time = time.time()
-        self._data = {
-            name: files_digest(Path(values[name]))
+        self._data_folders = {
+            name: Path(values[name])
             for name, parameter in parameters.items()
             if parameter.path_kind and Path(values[name] or " ").exists()
         }
+        self._data = {name: files_digest(folder) for name, folder in self._data_folders.items()}
         self._source = {"data": "", "weights": "", "real": False}
         self.results, self._figures = {}, {}
         self._scores, self._experiments, self._quantities = [], {}, {}
@@ -347,11 +349,14 @@ class Run:
     def cached_results(self, make, calls: dict[str, dict], prepare=None) -> dict:
         """Call a function with each set of arguments, in parallel and from the cache, and return the values by name.
 
+        The calls are made on this machine, or on the workers of the scheduler in the environment's PNEUMO_SCHEDULER.
+
         make: a function that returns values which the cache can store; the calls must not depend on each other.
         calls: by name, the keyword arguments of one call.
         prepare: called once before any uncached call, for data that the parallel processes then share.
         """
-        return cached_results(run_paths.kept_dir(self.chapter), make, calls, self._data, prepare)
+        folders = list(self._data_folders.values())
+        return cached_results(run_paths.kept_dir(self.chapter), make, calls, self._data, prepare, folders)
 
     @property
     def recorded(self) -> dict[str, records.Record]:
@@ -540,7 +545,7 @@ class Run:
                 "parameters": self.values,
                 "tier": self._tier(),
                 **self._source,
-                "device": _device(),
+                "device": _device() + ", and the workers of a cluster" * bool(scheduler_address()),
                 "seconds": round(time.time() - self._start_time, 2),
                 "peak_memory_mb": _peak_memory(),
                 "versions": versions(),

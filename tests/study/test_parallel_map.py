@@ -98,15 +98,18 @@ def test_shared_results_are_computed_once_first(tmp_path, two_cores):
 
 
 def test_study_error_keeps_its_message_and_other_results(tmp_path, two_cores):
-    with pytest.raises(StudyError, match="^there are too few images$"):
+    with pytest.raises(StudyError, match="^The piece 'other' failed:\nthere are too few images\nThe other 2 of 3 "):
         parallel_map.cached_results(
             tmp_path, refused, {"one": {"number": 0}, "other": {"number": 1}, "third": {"number": 2}}, {}
         )
-    assert result_cache.load_result(result_cache.result_path(tmp_path, "one", refused, {"number": 0}, {})) == (0,)
+    for name, number in (("one", 0), ("third", 2)):  # the one after the failure, too
+        path = result_cache.result_path(tmp_path, name, refused, {"number": number}, {})
+        assert result_cache.load_result(path) == (number,)
 
 
 @pytest.mark.parametrize(
-    "make, words", [(broken, "piece '(zero|nothing)' failed(.|\n)*ZeroDivisionError"), (killed, "ended from outside")]
+    "make, words",
+    [(broken, "The pieces '\\w+', '\\w+' failed(.|\n)*ZeroDivision"), (killed, "ended from outside")],
 )
 def test_unexpected_error_names_the_task(tmp_path, two_cores, make, words):
     with pytest.raises(StudyError, match=words):

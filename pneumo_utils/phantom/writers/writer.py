@@ -2,6 +2,7 @@
 
 import importlib
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -239,9 +240,29 @@ def cached_release(release: str, images: int, size: int, seed: int = 0, shortcut
     """
     if release not in PHANTOM_RELEASES:
         raise StudyError(f"There is no release {release!r} to make: choose one of {', '.join(PHANTOM_RELEASES)}.")
-    sources = digest_dependencies({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
-    code = json_digest({path: sha for path, sha in sources.items() if path.split("/")[1] == "phantom"})[:8]
-    folder = data_dir().absolute() / "-".join([release, f"{images}x{size}", f"s{seed}", *sorted(shortcuts), code])
+    folder = data_dir().absolute() / _cached_name(release, f"{images}x{size}", f"s{seed}", *sorted(shortcuts))
     # if two chapters start at the same time, the second waits for the first
     with run_paths.path_lock(folder.with_name(f"{folder.name}.default")):
         return folder if folder.exists() else write_release(release, images, size, seed, folder, shortcuts)
+
+
+def _cached_name(release: str, *settings: str) -> str:
+    """Return the name of the folder of a phantom release: its settings, and a digest of the code that draws it."""
+    sources = digest_dependencies({f"pneumo_utils.phantom.writers.{release}", "pneumo_utils.phantom.writers.writer"})
+    code = json_digest({path: sha for path, sha in sources.items() if path.split("/")[1] == "phantom"})[:8]
+    return "-".join([release, *settings, code])
+
+
+def release_arguments(folder: Path) -> tuple | None:
+    """Return the arguments with which `cached_release` draws the same phantoms, or None for another folder.
+
+    folder: a folder of data.
+    """
+    match = re.fullmatch(r"(\w+)-(\d+)x(\d+)-s(\d+)((?:-\w+)*)-\w+", folder.name)
+    if not match or match[1] not in PHANTOM_RELEASES:
+        return None
+    release, images, size, seed, rest = match.groups()
+    shortcuts = rest.split("-")[1:]
+    if folder.name != _cached_name(release, f"{images}x{size}", f"s{seed}", *shortcuts):
+        return None
+    return release, int(images), int(size), int(seed), tuple(shortcuts)
