@@ -5,7 +5,7 @@
 # make labs-test  runs the five labs whole, their experiments included, and grades submissions to each with nbgrader
 # make fuzz   damages files of every layout and reads them; CASES=2000 and SEED=1 say how many and which
 # make gpu    measures the papers' networks at full width on a GPU and runs their notebooks with their own settings, MINUTES at a time, into the folder OUT
-# make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost, the exercises and the labs; the last three go into book/records
+# make bench  measures what the runner, the binding, drawing, decoding, looking and learning cost, the exercises, clusters and labs; the last four go into book/records
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 READY := .venv/ready
 TEACH := .venv/teach
@@ -51,6 +51,7 @@ bench: $(TEACH)
 	.venv/bin/python benchmarks/explain.py
 	.venv/bin/python benchmarks/learning.py --out book/records/speed.json
 	.venv/bin/python benchmarks/exercises.py
+	.venv/bin/python benchmarks/cluster.py
 	.venv/bin/python benchmarks/labs.py
 	.venv/bin/python benchmarks/labs.py --grade 60
 

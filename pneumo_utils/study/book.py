@@ -327,7 +327,7 @@ def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None)
         "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
         "beside_no_network": pages.baseline_table(found_by_chapter),
     }
-    return {"found": escaped, "front": front, "lab": labs.page_values()}
+    return {"found": escaped, "front": front, "lab": labs.page_values(), "cluster": pages.cluster_values()}
 
 
 def _fill_templates(prose: dict[Path, bytes], values: dict) -> dict[Path, bytes]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from pneumo_utils.claims.decision import COMPARISON_VERDICTS, NOT_TESTED
 from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, Paper
 from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html, rerun_verdict_link
+from pneumo_utils.common.files import ROOT, read_json
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.common.run_paths import book_folder, notebook_page
 from pneumo_utils.evaluation.scores import format_ci
@@ -449,3 +450,55 @@ def _format_result(results: dict, name: str) -> str:
     if entry is None or isinstance(entry["value"], str):
         return "-"
     return format_ci(entry["value"], entry.get("low", entry["value"]), entry.get("high", entry["value"]))
+
+
+def cluster_values() -> dict[str, str]:
+    """Collect what the page on clusters shows: what a cluster costs, as measured, and the model on paper."""
+    record = read_json(ROOT / "book" / "records" / "cluster.json")
+    draws, overhead, model = record["draws"], record["overhead"], record["model"]
+    ratios = {
+        name: "{:.2f} ({:.2f} to {:.2f})".format(*draws["ratios"][name])
+        for name in ("two workers against one", "cluster against none")
+    }
+    steps = ", ".join(f"{name} {seconds:.2g} s" for name, seconds in model["step_seconds"].items())
+    workers = list(model["papers"][0]["hours"])
+    rows = [
+        [
+            f"paper {paper['paper']}",
+            str(sum(piece["count"] for piece in paper["pieces"])),
+            *(format_hours(paper["hours"][count]) for count in workers),
+            str(round(paper["useful_workers"])),
+            format_hours(paper["longest_hours"]),
+        ]
+        for paper in model["papers"]
+    ]
+    images = model["decoded_a_second"]
+    return {
+        "measured": f"Measured {record['date']} on one machine ({record['device']}), each worker with one thread.",
+        "pieces": str(draws["pieces"]),
+        "draws": markdown_table(
+            ["", "seconds"], [[way, f"{seconds:.1f}"] for way, seconds in draws["seconds"].items()]
+        ),
+        "ratios": f"Two workers are {ratios['two workers against one']} times as fast as one. With two workers the "
+        f"pieces take {ratios['cluster against none']} times as long as without a cluster, in two processes. Both are "
+        "medians of rounds, with the smallest and largest round.",
+        "overhead": f"{overhead['milliseconds']:.1f}",
+        "calls": f"{overhead['calls']:,}",
+        "model_basis": f"Seconds of a training step were measured on this machine ({record['device']}): {steps}. The "
+        "rest is arithmetic: steps, epochs and trainings are those of the papers and of `notebooks/params/paper`.",
+        "model": markdown_table(
+            ["", "trainings", *(f"{count} worker{'s' * (count != '1')}" for count in workers), "workers that help"]
+            + ["longest training"],
+            rows,
+        ),
+        "loading": f"One core decodes {images:.0f} images of 1024 pixels a second, so NIH's 112,120 take "
+        f"{format_hours(112_120 / images / 3600)} on one core, once on each worker; afterwards they are read from a "
+        "cache.",
+    }
+
+
+def format_hours(hours: float) -> str:
+    """Format a number of hours in minutes, hours or days."""
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"

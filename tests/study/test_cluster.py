@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 import signal
-import subprocess
+import socket
 import sys
 import time
 from pathlib import Path
@@ -13,7 +13,8 @@ from pathlib import Path
 import cloudpickle
 import numpy as np
 import pytest
-from chapter_runs import as_words
+from chapter_runs import ROOT, as_words, planned
+from dask_processes import Processes, until
 from settings import of_the_book
 
 import pneumo_utils as pu
@@ -39,67 +40,6 @@ class Missing:
 
 sys.meta_path.insert(0, Missing())
 """
-
-
-class Processes:
-    """A scheduler and its workers; all that are left are ended with the test."""
-
-    def __init__(self, folder: Path):
-        self.folder, self.file, self.started = folder, folder / "scheduler.json", []
-        folder.mkdir(exist_ok=True)
-
-    def start(self, *words, cwd: Path, env=()) -> subprocess.Popen:
-        cwd.mkdir(exist_ok=True)
-        with open(cwd / "log.txt", "a") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", *map(str, words), "--host", "127.0.0.1", "--no-dashboard"],
-                cwd=cwd,
-                env=os.environ | {"PNEUMO_RUNS": str(cwd / "runs"), "DASK_LOGGING__DISTRIBUTED": "error"} | dict(env),
-                stdout=log,
-                stderr=log,
-            )
-        self.started.append(process)
-        return process
-
-    def scheduler(self) -> subprocess.Popen:
-        self.file.unlink(missing_ok=True)
-        words = ("distributed.cli.dask_scheduler", "--port", 0, "--scheduler-file", self.file)
-        process = self.start(*words, cwd=self.folder / "scheduler")
-        until(lambda: self.file.exists() and self.file.stat().st_size, process)
-        return process
-
-    def worker(self, name: str, site: str = "", **env) -> subprocess.Popen:
-        """Start a worker; `site` is code that its Python runs first."""
-        if site:
-            (self.folder / f"site_{name}").mkdir()
-            (self.folder / f"site_{name}" / "sitecustomize.py").write_text(site)
-            env["PYTHONPATH"] = str(self.folder / f"site_{name}")
-        words = ("distributed.cli.dask_worker", "--scheduler-file", self.file, "--nthreads", 1, "--no-nanny")
-        return self.start(*words, "--name", name, cwd=self.folder / name, env=env)
-
-    @property
-    def address(self) -> str:
-        return cluster.read_scheduler_file(self.file)
-
-    def executor(self, workers: int, folders=()) -> cluster.ClusterExecutor:
-        """Connect, and wait until so many workers are in use."""
-        said: list[str] = []
-        executor = cluster.ClusterExecutor(self.address, [str(folder) for folder in folders], said.append)
-        until(lambda: executor.update_workers() and len(executor.workers) >= workers, said)
-        executor.said = said
-        return executor
-
-    def end(self):
-        for process in self.started:
-            process.kill()
-            process.wait()
-
-
-def until(condition, *about, seconds=120):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, [getattr(each, "args", each) for each in about]
-        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
@@ -387,3 +327,28 @@ def test_notebook_in_the_repository_is_named_and_another_is_sent(small):
     assert inside["notebook"] == f"notebooks/{CHAPTER_1.name}.ipynb" and not inside["content"]
     outside = cluster.cluster_request(Chapter(small("x = 1")), {"seed": 2}, 9)
     assert outside["notebook"] == "demo.ipynb" and json.loads(outside["content"])["cells"]
+
+
+def test_commands_of_the_page_on_one_machine(own, monkeypatch, tmp_path):
+    """The lines for a laptop, on another port, and the worker of the Slurm line; the run is planned, not made."""
+    page = (ROOT / "book" / "cluster.md").read_text()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    block = re.search(r"```sh\n(dask scheduler.*?)```", page, re.DOTALL)[1].replace("8786", str(port))
+    *start, run = block.splitlines()
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    monkeypatch.setenv(cluster.SCHEDULER_VARIABLE, "")
+    monkeypatch.chdir(tmp_path)
+    assert len(start) == 3 and all(line.endswith(" &") for line in start)
+    own.shell(start[0].removesuffix(" &"))
+    until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0)
+    for line in start[1:]:
+        own.shell(line.removesuffix(" &"))
+    executor = cluster.ClusterExecutor(f"tcp://127.0.0.1:{port}", [], print)
+    until(lambda: executor.update_workers() and len(executor.workers) == 2)
+    slurm = re.search(r"`dask scheduler --scheduler-file \$HOME/scheduler.json`.*?/bin/(dask worker .*?)'`", page)[1]
+    (tmp_path / "scheduler.json").write_text(json.dumps({"address": executor.address}))
+    own.shell(slurm.replace("$HOME", str(tmp_path)) + " --host 127.0.0.1")
+    until(lambda: executor.update_workers() and 4 in executor.workers.values())
+    assert len(planned(run)) == 6 and os.environ[cluster.SCHEDULER_VARIABLE] == executor.address
