@@ -12,7 +12,7 @@ from pneumo_utils.common.errors import StudyError
 from pneumo_utils.common.suggest import did_you_mean
 from pneumo_utils.data.cohort import Cohort, subsample
 from pneumo_utils.models.blocks import HEAD, Chain, list_units
-from pneumo_utils.models.layer_table import list_layers
+from pneumo_utils.models.layer_table import Layer, list_layers
 
 
 def leaf_modules(module: nn.Module) -> dict[str, nn.Module]:
@@ -137,14 +137,17 @@ def _named(chain: Chain, leaves: dict[str, nn.Module], part: str) -> set[str]:
     )
 
 
+_LAYERS: dict[tuple[str, ...], list[Layer]] = {}  # by name, size and blocks of a network, since listing takes time
+
+
 def _last_layers(chain: Chain, leaves: dict[str, nn.Module], part: str, weighted: bool, number: int) -> set[str]:
     """Return the paths of the last `number` layers before the head and of all layers between and after them.
 
     `weighted` counts only layers with weights; `part` is the term of `trainable`, for messages.
     """
-    all_layers = list_layers(
-        Chain({name: block for name, block in chain.named_children() if name != HEAD}, chain.about)
-    )
+    blocks = {name: block for name, block in chain.named_children() if name != HEAD}
+    key = chain.about.name, chain.about.size, *blocks
+    all_layers = _LAYERS[key] = _LAYERS.get(key) or list_layers(Chain(blocks, chain.about))
     counted = [index for index, layer in enumerate(all_layers) if layer.weights or not weighted]
     if number > len(counted):
         raise StudyError(
