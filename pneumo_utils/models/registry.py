@@ -277,7 +277,7 @@ def build_full(architecture: Architecture, classes: int) -> BuiltNetwork:
     published = map_published_keys(tensors, blocks)
     if architecture.weights_modules:
         published |= {_weights_key(key, architecture.weights_modules): key for key in list(published.values())}
-    return BuiltNetwork(blocks, architecture.scaling, _channels(architecture.published, blocks, "full"), published)
+    return BuiltNetwork(blocks, architecture.scaling, _channels(architecture, blocks, "full"), published)
 
 
 def _weights_key(key: str, modules: Mapping[str, str]) -> str:
@@ -303,20 +303,21 @@ def build_pocket(architecture: Architecture, classes: int) -> BuiltNetwork:
         block.to_empty(device=torch.get_default_device())
         initialise_weights(block)
     _keep_inputs(blocks)
-    channels = _channels(architecture.published, blocks, "pocket")
+    channels = _channels(architecture, blocks, "pocket")
     return BuiltNetwork(
         blocks | {TOP: pooled_classifier(fc=nn.Linear(channels, classes))}, POCKET_SCALING, channels, {}
     )
 
 
-_CHANNELS: dict[tuple, int] = {}  # by published network and size, since tracing shapes takes time
+_CHANNELS: dict[tuple, int] = {}  # by published network, width and size, since tracing shapes takes time
 
 
-def _channels(published, blocks: dict[str, nn.Module], size: str) -> int:
+def _channels(architecture: Architecture, blocks: dict[str, nn.Module], size: str) -> int:
     """Return the number of channels of the maps before the classifier."""
-    if (published, size) not in _CHANNELS:
-        _CHANNELS[published, size] = output_shape(join_feature_blocks(blocks), DEFAULT_PIXELS[size])[0]
-    return _CHANNELS[published, size]
+    key = architecture.published, architecture.width, size
+    if key not in _CHANNELS:
+        _CHANNELS[key] = output_shape(join_feature_blocks(blocks), DEFAULT_PIXELS[size])[0]
+    return _CHANNELS[key]
 
 
 def _keep_inputs(blocks: dict[str, nn.Module]) -> None:

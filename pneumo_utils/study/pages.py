@@ -479,9 +479,9 @@ def cluster_values() -> dict[str, str]:
         "draws": markdown_table(
             ["", "seconds"], [[way, f"{seconds:.1f}"] for way, seconds in draws["seconds"].items()]
         ),
-        "ratios": f"Two workers are {ratios['two workers against one']} times as fast as one. With two workers the "
-        f"pieces take {ratios['cluster against none']} times as long as without a cluster, in two processes. Both are "
-        "medians of rounds, with the smallest and largest round.",
+        "ratios": f"Two workers are {ratios['two workers against one']} times as fast as one. On two workers the "
+        f"pieces take {ratios['cluster against none']} times as long as in two processes without a cluster. Both are "
+        "medians over rounds; in brackets the smallest and the largest round.",
         "overhead": f"{overhead['milliseconds']:.1f}",
         "calls": f"{overhead['calls']:,}",
         "model_basis": f"Seconds of a training step were measured on this machine ({record['device']}): {steps}. The "

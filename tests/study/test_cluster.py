@@ -352,3 +352,10 @@ def test_commands_of_the_page_on_one_machine(own, monkeypatch, tmp_path):
     own.shell(slurm.replace("$HOME", str(tmp_path)) + " --host 127.0.0.1")
     until(lambda: executor.update_workers() and 4 in executor.workers.values())
     assert len(planned(run)) == 6 and os.environ[cluster.SCHEDULER_VARIABLE] == executor.address
+    runs = re.findall(r"(pneumo run 1 2 4[^#`]*?) *[#`]", page)
+    options = (f"--scheduler {executor.address}", "--scheduler-file scheduler.json")
+    assert len(runs) == 2 and all(
+        len(planned(re.sub(r"--scheduler.*", given, run))) == 60 for run in runs for given in options
+    )
+    own.started[0].terminate()
+    until(lambda: all(process.poll() is not None for process in own.started))  # "the workers end with it"
