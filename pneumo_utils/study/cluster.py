@@ -141,17 +141,17 @@ class ClusterExecutor(Executor):
         n_done = 0
         for name, future in completed(names, submit, self.max_submitted, self.find_lost):
             if future.cancelled():
-                raise self._lost(n_done, len(names))
+                raise self._gone(f"Of {len(names)} calls {n_done} came back, and what came back is kept.")
             if error := future.exception():  # `outcome` has caught those of the function itself
                 yield name, ("error", f"{type(error).__name__}: {error}")
             else:
                 yield name, future.result()
             n_done += 1
 
-    def _lost(self, n_done: int, total: int) -> StudyError:
+    def _gone(self, kept: str) -> StudyError:
         return StudyError(
-            f"The scheduler at {self.address} is gone. Of {total} calls {n_done} came back and are kept. Start a "
-            "scheduler and workers, and give the same command again: it goes on from there."
+            f"The scheduler at {self.address} is gone. {kept} Start a scheduler and workers, and give the same command "
+            "again: it goes on from there."
         )
 
     def update_workers(self) -> set[str]:
@@ -161,10 +161,7 @@ class ClusterExecutor(Executor):
                 raise OSError
             known = self.client.scheduler_info()["workers"]
         except OSError:
-            raise StudyError(
-                f"The scheduler at {self.address} is gone. What came back is kept. Start a scheduler and workers, and "
-                "give the same command again: it goes on from there."
-            ) from None
+            raise self._gone("What came back is kept.") from None
         had_workers = bool(self.workers)
         if new := known.keys() - self.workers.keys() - self.refused.keys():
             answers = self.client.run(cluster_worker.describe, self.folders, workers=list(new), on_error="return")
