@@ -280,7 +280,7 @@ def test_images_travel_by_name_or_as_files(tmp_path, monkeypatch):
     monkeypatch.setenv("PNEUMO_DATA", str(tmp_path / "here"))
     arrays = pu.cached_release("medmnist", images=40, size=28, seed=3)
     phantoms = medmnist.read(arrays, "pneumoniamnist", say=None)
-    files = pu.read_cohort(pu.cached_release("kermany", images=20, size=32))
+    files = pu.read_cohort(pu.cached_release("kermany", images=40, size=32))
     made = data_dir() / "generated" / "key" / "sample"
     made.mkdir(parents=True)
     (made / "1.png").write_bytes(Path(files.images.paths[0]).read_bytes())
