@@ -225,15 +225,15 @@ def unmet_need(rule: Rule, measured: Measured, found: list[Difference]) -> str:
     """
     needs = rule.needs
     if "data" in needs and measured.kind != needs["data"]:
-        return f"only {needs['data']} data can decide, and this is {measured.kind} data"
+        return f"needs {needs['data']} data; this is {measured.kind} data"
     if "weights" in needs and measured.weights != needs["weights"]:
-        return f"only a run that starts from {needs['weights']} weights can decide; this one has {measured.weights}"
+        return f"needs {needs['weights']} weights; this run has {measured.weights}"
     if "tier" in needs and measured.tier != needs["tier"]:
-        return f"only a run at the {needs['tier']}'s settings can decide"
+        return f"needs the {needs['tier']}'s settings"
     runs = needs.get("runs", MIN_RUNS)
     few = min(each.runs for each in found)
     if rule.paired_by != "resamples" and few < runs:
-        return f"{few} {rule.paired_by}{'s' * (few != 1)}, and the rule needs {runs}"
+        return f"needs {runs} {rule.paired_by}s; this run has {few}"
     facts = [measured.experiments[name] for name in sorted(rule.experiments) if name in measured.experiments]
     if other := [each["unit"] for each in facts if each["unit"] != rule.paired_by]:
         return f"this run repeats by {other[0]}, and the rule pairs by {rule.paired_by}"
@@ -245,11 +245,11 @@ def unmet_need(rule: Rule, measured: Measured, found: list[Difference]) -> str:
         if need in needs and facts:
             there = min(each.get(need, 0) for each in facts)
             if there < needs[need]:
-                return f"{there:,.5g} {words}, and the rule needs {needs[need]:,}"
+                return f"needs {needs[need]:,} {words}; this run has {there:,.5g}"
     if "images" in needs:
         there = min((size for part in rule.parts if not math.isnan(size := _images(part, measured))), default=0)
         if there < needs["images"]:
-            return f"{there:.0f} test images, and the rule needs {needs['images']}"
+            return f"needs {needs['images']} test images; this run has {there:.0f}"
     return learned(needs["learned"], rule, measured) if "learned" in needs else ""
 
 
@@ -311,7 +311,7 @@ def _judge_printed(claim: Claim, measured: Measured) -> Verdict:
     if not measured.real or measured.tier != "paper":
         return Verdict(
             NOT_TESTED,
-            f"only a run on real radiographs at the paper's settings can judge a printed score; {ours} on "
+            f"a printed score needs real radiographs and the paper's settings; {ours} on "
             f"{measured.kind} data at {describe_settings(measured.tier)}",
             value,
             low,

@@ -95,28 +95,29 @@ def verdict_table(ledger: Ledger, ids: Sequence[str], sources: Sequence[Measured
     claims = [ledger[name] for name in ids]
     table = {
         "the paper says": [claim.says for claim in claims],
-        "the rule asks": [rule.asks if (rule := rule_of(claim)) else "-" for claim in claims],
+        "the rule": [rule.asks if (rule := rule_of(claim)) else "" for claim in claims],
         "matters from": [f"{rule.margin.value:g}" if (rule := rule_of(claim)) else "" for claim in claims],
     }
     for source in sources:
         verdicts = correct_for_many({claim.id: judge(claim, source) for claim in claims})
         if source.record and all(verdict.reason == NOT_MEASURED for verdict in verdicts.values()):
             continue
-        name = f"record {source.record.replace('-', ' ')}" if source.record else "this run"
-        table[f"{name}, {source.kind} data"] = [short_verdict(verdicts[claim.id]) for claim in claims]
+        name = f"record, {source.record.replace('-', ' ')}" if source.record else f"this run, {source.kind} data"
+        table[name] = [short_verdict(verdicts[claim.id]) for claim in claims]
     return pd.DataFrame(table)
 
 
-def short_verdict(verdict: Verdict) -> str:
+def short_verdict(verdict: Verdict, remarks: bool = True) -> str:
     """Format a verdict with its difference and interval, or with the reason why nothing was tested.
 
     verdict: the verdict of a run.
+    remarks: whether to add what else is to be known, such as the smallest difference that the run could see.
     """
     if verdict.reason == NOT_MEASURED:
         return "not measured"
     if not verdict.tested:
         return f"{verdict.verdict}: {verdict.reason}"
-    remarks = [
+    more = [
         text
         for text, shown in (
             ("real, but smaller than what matters", verdict.small_but_real),
@@ -124,10 +125,10 @@ def short_verdict(verdict: Verdict) -> str:
             (f"could see {verdict.detectable:.2g}", verdict.verdict == INCONCLUSIVE),
             ("exploratory", bool(verdict.exploratory)),
         )
-        if shown
+        if shown and remarks
     ]
     return f"{verdict.verdict}: {verdict.value:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f})" + "".join(
-        f"; {remark}" for remark in remarks
+        f"; {remark}" for remark in more
     )
 
 

@@ -13,12 +13,13 @@ from pneumo_utils.common.errors import StudyError
 TABLE_NAME = re.compile(r"[A-Za-z0-9][\w-]*")
 
 
-def html_table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats: str) -> HTML:
+def html_table(frame: pd.DataFrame, name: str = "", caption: str = "", folded: str = "", **formats: str) -> HTML:
     """Format a table as HTML, without its row index.
 
     frame: the table.
     name: the name by which the text refers to the table: {numref}`tab-5-scores` is the table `scores` of chapter 5.
     caption: the caption; a table with name and caption gets a number in the book.
+    folded: a column of long texts; each is shown in the first column when its reader opens it.
     formats: format strings by column; `_` is the format of all other columns of decimals.
     """
     if (name or caption) and not (TABLE_NAME.fullmatch(name) and caption.strip()):
@@ -33,9 +34,18 @@ def html_table(frame: pd.DataFrame, name: str = "", caption: str = "", **formats
         else:
             default = "{:,}" if pd.api.types.is_integer_dtype(column) else ""
         form = formats.get(str(title), default)
-        cells[title] = [form.format(value) if form else _cell_text(value) for value in column]
+        texts = [form.format(value) if form else _cell_text(value) for value in column]
+        cells[html.escape(str(title), quote=False)] = [html.escape(text, quote=False) for text in texts]
+    if folded:
+        first, long_texts = next(iter(cells)), cells.pop(folded)
+        cells[first] = [
+            f"{text}<details><summary>{folded}</summary>{more}</details>" if more else text
+            for text, more in zip(cells[first], long_texts)
+        ]
     with pd.option_context("display.max_colwidth", None):
-        text = pd.DataFrame(cells).to_html(index=False, border=0, table_id=f"tab-{name}" if name else None)
+        text = pd.DataFrame(cells).to_html(
+            index=False, border=0, escape=False, table_id=f"tab-{name}" if name else None
+        )
     if caption:
         text = text.replace(">", f">\n  <caption>{html.escape(' '.join(caption.split()))}</caption>", 1)
     return HTML(text)

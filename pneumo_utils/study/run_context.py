@@ -408,13 +408,10 @@ class Run:
         return html_table(
             verdict_table(ledger, ids, [self.measured, *(record.measured for record in self.recorded.values())]),
             name="verdicts",
-            caption="The verdict on each claim, from this run and from each record: the difference that the claim is "
-            "about, with its 95 % confidence interval, and the smallest difference that matters. Supported: the "
-            "interval lies above 0 and reaches what matters. Contradicted: it lies below 0 and reaches what matters. "
-            "No difference that matters: the 90 % interval lies within that margin. Inconclusive: none of these. Of a "
-            "claim with several parts, the part that decides is shown, and intervals against it are widened for their "
-            "number. Could see: the smallest difference that this run would find, with 80 % power. The "
-            "page How a verdict comes about has the rules.",
+            folded="the rule",
+            caption="The verdict on each claim, from this run and from each record, with the difference that decides "
+            "it, its 95 % confidence interval, and the smallest difference that matters. Open a rule to see what is "
+            "asked. Could see: the smallest difference that this run would find, with 80 % power.",
         )
 
     def ask(self, compare: str, experiment: str, metric: str, paired_by: str = "draw") -> "Verdict":
@@ -477,7 +474,7 @@ class Run:
             parts.append(markdown_table(["", *runs], numbers))
         if claims:
             sources = [self.measured, *(record.measured for record in self.recorded.values())]
-            verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule asks", "matters from"])
+            verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule", "matters from"])
             cells = [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]
             parts.append(markdown_table(list(verdicts), cells))
         shown = "\n".join(parts)

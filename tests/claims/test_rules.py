@@ -318,12 +318,12 @@ def test_a_network_that_has_not_learned_may_not_speak():
 @pytest.mark.parametrize(
     "needs, more, reason",
     [
-        ({"data": "real"}, {}, "only real data can decide, and this is phantom data"),
-        ({"weights": "imagenet"}, {}, "only a run that starts from imagenet weights can decide; this one has pocket"),
-        ({"tier": "paper"}, {}, "only a run at the paper's settings can decide"),
-        ({"runs": 5}, {}, "3 seeds, and the rule needs 5"),
-        ({"images": 500}, {}, "200 test images, and the rule needs 500"),
-        ({"passes": 5}, {}, "0 passes over the training images, and the rule needs 5"),
+        ({"data": "real"}, {}, "needs real data; this is phantom data"),
+        ({"weights": "imagenet"}, {}, "needs imagenet weights; this run has pocket"),
+        ({"tier": "paper"}, {}, "needs the paper's settings"),
+        ({"runs": 5}, {}, "needs 5 seeds; this run has 3"),
+        ({"images": 500}, {}, "needs 500 test images; this run has 200"),
+        ({"passes": 5}, {}, "needs 5 passes over the training images; this run has 0"),
         ({"learned": "width"}, {}, "no run has measured width"),
     ],
 )
@@ -378,7 +378,7 @@ def test_printed_scores_need_real_data_and_the_papers_settings():
         printed="85",
     )
     ours = [0.84, 0.86, 0.85]
-    assert judge(claim, measured(ours, [0.8] * 3)).reason.startswith("only a run on real radiographs at the paper's")
+    assert judge(claim, measured(ours, [0.8] * 3)).reason.startswith("a printed score needs real radiographs")
     real = {"real": True, "tier": "paper"}
     assert judge(claim, measured(ours, [0.8] * 3, **real)).verdict == "matches"
     assert judge(claim, measured([0.94, 0.95, 0.951], [0.8] * 3, **real)).verdict == "differs"

@@ -130,9 +130,9 @@ def test_a_run_that_tested_counts_before_one_that_did_not():
 def test_verdict_table_has_a_column_for_each_source():
     table = verdict_table(LEDGER, ["d", "e"], RUNS)
     assert table["this run, phantom data"][0].startswith("supported: +0.200 (+0.175 to +0.225); survives Holm's")
-    assert table["record children, real data"][0].startswith("contradicted: -0.200 (")
-    assert table["the rule asks"].tolist() == [RULE["asks"], "-"] and table["matters from"].tolist() == ["0.02", ""]
-    assert table["this run, phantom data"][1].startswith("not tested: only a run on real radiographs")
+    assert table["record, children"][0].startswith("contradicted: -0.200 (")
+    assert table["the rule"].tolist() == [RULE["asks"], ""] and table["matters from"].tolist() == ["0.02", ""]
+    assert table["this run, phantom data"][1].startswith("not tested: a printed score needs real")
 
 
 def test_every_verdict_links_to_its_evidence(board):

@@ -233,6 +233,9 @@ def test_numbered_table_needs_name_and_caption():
         "<caption>Of &lt;a&gt;</caption>" in html_table(frame, name="a", caption="Of\n<a>").data
         and "caption" not in html_table(frame).data
     )
+    rules = html_table(pd.DataFrame({"claim": ["a < b", "c"], "rule": ["is b > a?", ""]}), folded="rule").data
+    assert "<td>a &lt; b<details><summary>rule</summary>is b &gt; a?</details></td>" in rules
+    assert "<td>c</td>" in rules and "<th>rule</th>" not in rules
     for name, caption in (("", "Something"), ("scores", " "), ("two words", "Something"), ('a"b', "Something")):
         with pytest.raises(StudyError, match="has a name .* and a caption"):
             html_table(frame, name=name, caption=caption)
