@@ -12,7 +12,7 @@ from pneumo_utils.data import duplicates
 from pneumo_utils.data.cohort import Cohort, random_split
 from pneumo_utils.evaluation.comparison import Comparison, prediction_interval
 from pneumo_utils.evaluation.scores import format_ci, metric_values
-from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, ORANGE, PURPLE, join_parts, new_figure
+from pneumo_utils.plots.style import BLUE, DARK, GREEN, GREY, MIN_FONT_SIZE, ORANGE, PURPLE, join_parts, new_figure
 
 STYLES = [(BLUE, "o", "-"), (ORANGE, "s", "--"), (GREEN, "D", "-."), (PURPLE, "v", ":"), (GREY, "^", "--")]
 SOURCES = {"kermany": "the children's set", "curated_covid": "the curated set"}
@@ -242,7 +242,7 @@ def leak_plot(right: dict[tuple, dict[float, np.ndarray]], order: list[str]) -> 
     right: by model, kind of copy and split: by share, whether each test image is answered rightly.
     order: the models in the order of the legend.
     """
-    figure, panels = new_figure(4.8, 2, sharex=True, sharey=True)
+    figure, panels = new_figure(3.2, 1, 2, sharex=True, sharey=True)
     lines = []
     for axes, kind in zip(panels, ("identical", "re-encoded")):
         for who, (colour, mark, line) in zip(order, STYLES):
@@ -252,8 +252,9 @@ def leak_plot(right: dict[tuple, dict[float, np.ndarray]], order: list[str]) -> 
             percent = [100 * share for share in shares]
             axes.plot(percent, mean, line, color=colour, marker=mark, linewidth=2.2, markersize=7, label=who)
             lines.append(f"{who}, {kind} copies: {mean[0]:.3f} with none and {mean[-1]:.3f} with the most")
-        axes.set(ylabel="test accuracy", title=f"{kind} copies")
-    panels[-1].set_xlabel("test images with a copy in training, %")
+        axes.set(title=f"{kind} copies")
+    panels[0].set_ylabel("test accuracy")
+    figure.supxlabel("test images with a copy in training, %", fontsize=MIN_FONT_SIZE)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     return figure, f"Test accuracy by the share of test images with a copy in training. {join_parts(lines)}."
 

@@ -162,7 +162,7 @@ def vanishing_plot(
     printed: the paper's share of images with a box.
     pull_epochs: the epochs for which boxes are pulled towards the anchors.
     """
-    figure, panels = new_figure(6.6, 3, sharex=True)
+    figure, panels = new_figure(5.4, 3, sharex=True)
     described = []
     for number, ((name, folds), (colour, _, line)) in enumerate(zip(trainings.items(), STYLES)):
         curves = {

@@ -48,7 +48,7 @@ def learning_curves(
     panels = [(name, quantity) for name in by_name for quantity in quantities]
     if not panels or any(history.empty for history in by_name.values()):
         raise StudyError("There are no epochs to plot: train first, and give learn.history.")
-    columns = 2 if len(by_name) > 1 else 1
+    columns = min(2, len(panels))
     rows, one_quantity = -(-len(panels) // columns), len(quantities) == 1
     figure, grid = new_figure(0.6 + 2.5 * rows, rows, columns, squeeze=False, sharey="all" if one_quantity else False)
     handles, descriptions = {}, []

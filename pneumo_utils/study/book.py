@@ -39,7 +39,7 @@ from pneumo_utils.study import (
 from pneumo_utils.study.api_page import api_page
 from pneumo_utils.study.chapters import Chapter, chapters, find_chapter, parse_toc
 from pneumo_utils.study.run_context import image_media_type
-from pneumo_utils.study.run_status import ChapterStatus, chapter_status, versions
+from pneumo_utils.study.run_status import ChapterStatus, chapter_status, read_run, versions
 
 EXPRESSION = re.compile(r"\{\{.*?\}\}")
 PLACEHOLDER = "//example.org/"  # in the address of a repository that has none yet
@@ -69,7 +69,7 @@ def build_book(build: Path | None = None, say: Callable[[str], object] = print, 
     notebooks = {find_chapter(name): notebook_page(status, solutions) for name, status in shown.items()}
     files = {
         **_resolve_references(
-            _fill_templates(_read_prose(), _template_values(results, scoreboard)) | _paper_pages(scoreboard), notebooks
+            _fill_templates(_read_prose(), _template_values(shown, results)) | _paper_pages(scoreboard), notebooks
         ),
         Path("book/run_statistics.md"): pages.statistics_page([status.manifest for status in shown.values()], recorded),
         Path("book/parameters.md"): pages.parameters_page(),
@@ -304,13 +304,14 @@ def _read_prose() -> dict[Path, bytes]:
     }
 
 
-def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None) -> dict:
+def _template_values(shown: dict[str, ChapterStatus], results: dict[str, dict]) -> dict:
     """Collect the values that expressions in the prose can use, by the first part of the expression.
 
     `found` has the chapters' results, for example `{{ found.paper_audit.claims.value }}`; `front` the tables of the
     first page; `lab` the labs. Text among the results is escaped, so that it cannot act as markup.
 
-    results: the content of `results.json` by chapter name.
+    shown: the runs that the book shows, by chapter name.
+    results: the content of their `results.json`.
     """
     by_chapter = {name: content["results"] for name, content in results.items()}
     escaped = {
@@ -321,8 +322,15 @@ def _template_values(results: dict[str, dict], scoreboard: ChapterStatus | None)
         for name, entries in by_chapter.items()
     }
     found_by_chapter = {find_chapter(name): entries for name, entries in by_chapter.items()}
+    scoreboard = shown.get("scoreboard")
     front = {
-        "answers": pages.answers_table(_read_board(scoreboard), found_by_chapter) if scoreboard else "",
+        "answers": pages.answers_table(
+            {
+                find_chapter(name): (read_run(status.folder), by_chapter[name])
+                for name, status in shown.items()
+                if name in pages.ANSWERS
+            }
+        ),
         "picture": pages.front_picture(results),
         "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
         "beside_no_network": pages.baseline_table(found_by_chapter),

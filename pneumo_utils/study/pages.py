@@ -4,8 +4,12 @@ from collections import Counter
 from pathlib import Path
 
 from pneumo_utils.claims.decision import COMPARISON_VERDICTS, NOT_TESTED
+from pneumo_utils.claims.judging import apply_rule
 from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, Paper
-from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html, rerun_verdict_link
+from pneumo_utils.claims.measured import Measured
+from pneumo_utils.claims.rules import own_question
+from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
+from pneumo_utils.claims.verdicts import short_verdict
 from pneumo_utils.common.files import ROOT, read_json
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.common.run_paths import book_folder, notebook_page
@@ -298,38 +302,34 @@ HEADLINE_CLAIMS = (
     "p5-transfer-is-majority",
     "p5-f1-learned",
 )  # the best-known claims of each paper, by id
-# by chapter: what the paper reports, the claim whose verdict is shown beside it, and the number to know: its name, and
-# names of results
-ANSWERS = {
+# by chapter: what the paper reports, what is asked of it, and what answers that: a comparison of two variants with its
+# experiment, metric and pairing, or the name of a result
+ANSWERS: dict[str, tuple[str, str, tuple[str, str, str, str] | str]] = {
     "01_surgical_finetuning": (
-        "Adapts a ResNet18 from adults to children, one block at a time.",
-        "p1-block-4-best",
-        "Accuracy: block 4 alone; the whole network",
-        ["block 4 open: accuracy", "fine-tuned: accuracy"],
+        "adapts a ResNet18 from adults to children, and finds it best to train block 4 alone.",
+        "Is block 4 alone more accurate than the whole network?",
+        ("block 4 open > fine-tuned", "five models", "accuracy", "draw"),
     ),
     "02_gradcam_comparison": (
-        "Compares VGG16, ResNet50V2 and DenseNet201, with and without augmented copies, through Grad-CAM.",
-        "p2-vgg-better",
-        "AUROC: the best network minus a linear model on small grey images",
-        ["best network minus pixels, AUROC"],
+        "compares VGG16, ResNet50V2 and DenseNet201 through Grad-CAM, and finds them better with augmented copies of "
+        "the images.",
+        "Do copies make ResNet50V2 more accurate?",
+        ("ResNet50V2, copies > ResNet50V2, neither", "augmentation and dropout crossed", "accuracy", "seed"),
     ),
     "03_xception_kfold": (
-        "Trains Xception on generated images, to an accuracy of 99.8 %.",
-        "p3-pretraining-generalizes",
-        "AUROC between two generators of the *same* class, for a linear model on fine detail",
-        ["told apart, same class: fine detail"],
+        "trains Xception on generated images, and reaches an accuracy of 99.8 %.",
+        "How well does a linear model tell apart two generators of the *same* class? AUROC; .5 is guessing.",
+        "told apart, same class: fine detail",
     ),
     "04_mobilenetv2_three_class": (
-        "Trains MobileNetV2 on three classes, to an accuracy of 91.4 %.",
-        "p4-tuning-helps",
-        "Share of test images that have a copy in training",
-        ["test images with a copy in training: split by image"],
+        "trains MobileNetV2 on three classes, and reaches an accuracy of 91.4 %; its pool has images twice.",
+        "Does a copy in training raise the accuracy on a test image?",
+        ("MobileNetV2, re-encoded > MobileNetV2, re-encoded, others", "copies in training", "gain_in_accuracy", "draw"),
     ),
     "05_nih_multilabel_detector": (
-        "Trains ResNet50 on 15 labels: with another loss, accuracy goes from 55 % to 92 %.",
-        "p5-multi-better",
-        "Accuracy: the network; an answer that is the same for every image",
-        ["accuracy over labels: from nothing, fifteen", "accuracy over labels: majority"],
+        "trains ResNet50 on fifteen labels, and finds that its accuracy goes from 55 % to 92 %.",
+        "Does the network rank patients better than a linear model on small grey images? AUROC.",
+        ("from nothing, fifteen > 32 x 32 pixels", "classifiers", "auroc", "draw"),
     ),
 }
 REAL_RECORD = "real-radiographs"  # name of a chapter's record on real radiographs
@@ -377,35 +377,29 @@ def front_picture(results: dict[str, dict]) -> str:
     )
 
 
-def answers_table(rows: list[dict], results_by_chapter: dict[Chapter, dict]) -> str:
-    """Format a table of the five papers: what each reports, one claim with its verdicts, and the number to know.
+def answers_table(shown: dict[Chapter, tuple[Measured, dict]]) -> str:
+    """Format a table of the five papers: what each reports, a question, and its answer on each kind of data.
 
-    rows: the scoreboard's table.
-    results_by_chapter: the results of the runs that the book shows.
+    shown: by chapter, what the run that the book shows has measured, and its results. Where it is a run on phantoms,
+        the record answers on real radiographs.
     """
-    by_id = {row["id"]: row for row in rows}
     lines = []
-    for chapter, results in results_by_chapter.items():
+    for chapter, run in shown.items():
         if chapter.name not in ANSWERS:
             continue
-        says, claim, label, names = ANSWERS[chapter.name]
-        real = records.read_records(chapter.name).get(REAL_RECORD)
-        numbers = [
-            "; ".join(_format_result(found, name) for name in names)
-            for found in (results, real.results if real else {})
-        ]
-        verdicts = [rerun_verdict_link(by_id[claim], kind) for kind in DATA_KINDS]
-        about = f"**[{chapter.number}](../{chapter.page}.ipynb)** {says}"
-        lines.append([about, escape_markup(by_id[claim]["says"]), *verdicts, f"{label}: {numbers[0]}", numbers[1]])
-    head = [
-        "the paper",
-        "one of its claims",
-        "does it hold on phantoms?",
-        "on real radiographs?",
-        "the number to know, on phantoms",
-        "on real radiographs",
-    ]
-    return f":::{{container}} pneumo-scoreboard\n{markdown_table(head, lines)}:::"
+        reports, asks, answered_by = ANSWERS[chapter.name]
+        runs = {run[0].kind: run}
+        if real := records.read_records(chapter.name).get(REAL_RECORD):
+            runs = {"real": (real.measured, real.results)} | runs
+        answers = [_answer(*runs[kind], answered_by) if kind in runs else "-" for kind in DATA_KINDS]
+        lines.append([f"**[Paper {chapter.number}](../{chapter.page}.ipynb)** {reports} **{asks}**", *answers])
+    return markdown_table(["the paper, and our question", "on phantoms", "on real radiographs"], lines)
+
+
+def _answer(measured: Measured, results: dict, answered_by: tuple[str, str, str, str] | str) -> str:
+    if isinstance(answered_by, str):
+        return _format_result(results, answered_by)
+    return escape_markup(short_verdict(apply_rule(own_question(*answered_by), measured), remarks=False))
 
 
 def headline_table(rows: list[dict]) -> str:

@@ -2,7 +2,10 @@
 
 import re
 
+import numpy as np
+
 from pneumo_utils.claims.ledger import load_ledger
+from pneumo_utils.claims.measured import Measured
 from pneumo_utils.claims.verdicts import scoreboard
 from pneumo_utils.common.run_paths import ROOT
 from pneumo_utils.study import pages, records
@@ -63,24 +66,26 @@ def test_front_page_has_a_row_for_the_synthesis():
     )
 
 
-def test_answers_show_each_verdict_beside_its_own_claim():
-    rows = [
-        {"id": claim, "says": f"words of {claim}", "phantom": "supported", "real": "inconclusive"}
-        | {f"{kind} evidence": {"chapter": "", "section": ""} for kind in ("phantom", "real")}
-        for _, claim, _, _ in pages.ANSWERS.values()
-    ]
-    ledger = load_ledger()
-    results = {find_chapter(name): {} for name in pages.ANSWERS}
-    lines = pages.answers_table(rows, results).splitlines()[3:-1]
-    assert len(lines) == len(ledger.papers)
-    for line, (name, (_, claim, _, names)) in zip(lines, pages.ANSWERS.items()):
+def test_each_paper_is_answered_on_the_data_of_its_run_and_of_its_record():
+    unmeasured = Measured("", False, "pocket", "phantoms", "pocket", {})
+    lines = pages.answers_table({find_chapter(name): (unmeasured, {}) for name in pages.ANSWERS}).splitlines()[2:]
+    assert [int(name[:2]) for name in pages.ANSWERS] == [paper.paper for paper in load_ledger().papers]
+    for line, (name, (_, asks, answered_by)) in zip(lines, pages.ANSWERS.items(), strict=True):
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        assert ledger[claim].paper == int(name[:2]) and cells[1] == f"words of {claim}"
-        assert (
-            ">supported<" in cells[2]
-            and ">inconclusive<" in cells[3]
-            and cells[4].endswith("; ".join("-" for _ in names))
-        )
+        assert asks in cells[0] and cells[1] in ("-", "not measured")
+        real = records.read_records(name).get("real-radiographs")
+        if not real:
+            assert cells[2] == "-"
+        elif isinstance(answered_by, str):
+            assert cells[2].startswith(f"{real.results[answered_by]['value']:.3f} (")
+        else:
+            better, other = answered_by[0].split(" > ")
+            gains = real.measured.paired(answered_by[1], better, other, answered_by[2])
+            assert f": {np.mean(gains):+.3f} (" in cells[2]
+    chapter, answered_by = find_chapter("3"), pages.ANSWERS["03_xception_kfold"][2]
+    real = Measured("", True, "pocket", "radiographs", "pocket", {})
+    results = {answered_by: {"value": 0.25, "low": 0.125, "high": 0.5}}
+    assert pages.answers_table({chapter: (real, results)}).splitlines()[2].endswith("| - | 0.250 (0.12 to 0.50) |")
 
 
 def test_first_page_can_be_bound_with_any_chapter():
