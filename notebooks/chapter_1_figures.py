@@ -187,6 +187,6 @@ def advice(adults_help: str, block_4_better: str, beats_pixels: str) -> str:
                 SUPPORTED: "Then train block 4 alone.",
                 EQUIVALENT: "Then train what is cheapest: block 4 alone is as good as the whole network.",
                 CONTRADICTED: "Then train the whole network.",
-            }.get(block_4_better, "Which block to train is open: a choice from a single training is luck."),
+            }.get(block_4_better, "Which block to train is open: with a single training, chance chooses."),
         ]
     )

@@ -7,7 +7,6 @@ import pneumo_utils as pu
 from notebooks.chapter_2 import PNEUMONIA, Settings, last
 from pneumo_utils import explain
 from pneumo_utils.claims.decision import CONTRADICTED, EQUIVALENT, SUPPORTED
-from pneumo_utils.claims.verdicts import short_verdict
 from pneumo_utils.data.cohort import Cohort
 from pneumo_utils.evaluation.scores import clustered_mean_ci, exact_ci, format_ci, metric_values
 from pneumo_utils.explain.randomisation import scale_to_max
@@ -229,31 +228,32 @@ ADVICE_ON_COPIES = {
 }
 
 
-def give_answer(run, best: str, everyone: dict, beats, questions: dict, trusted: list[dict], results: dict, claims):
+def give_answer(
+    run, everyone: dict, beats: tuple, copies: dict[str, tuple], trusted: list[dict], results: dict, claims
+):
     """Fill in the box below the title: the answer of this run in sentences, numbers, verdicts, and advice.
 
-    best: the network with the highest AUROC.
     everyone: the predictions by network and baseline.
-    beats: the verdict on whether that network is better than a linear model on pixels.
-    questions: by network, the verdict on whether copies alone raise accuracy.
+    beats: the question whether the best network is better than a linear model on pixels, as `run.ask` takes it.
+    copies: by network, the question whether copies alone raise accuracy.
     trusted: the rows of `trust_rows`.
     """
     mean = {name: metric_values(each, "auroc").mean() for name, each in everyone.items()}
+    best = beats[0].split(" > ")[0]
     answers = [row["answer"] for row in trusted]
     sentences = [
         f"The best network here is {best}: AUROC {mean[best]:.3f}. A linear model on 32 x 32 pixels has "
-        f"{mean['32 x 32 pixels']:.3f}. Is the network better? {short_verdict(beats).capitalize()}.",
+        f"{mean['32 x 32 pixels']:.3f}. Is the network better? {run.tell(*beats)}",
         *(
-            f"Do copies alone, without dropout, raise the accuracy of {model}? {short_verdict(question).capitalize()}."
-            for model, question in questions.items()
+            f"Do copies of the images, without dropout, raise the accuracy of {model}? {run.tell(*question)}"
+            for model, question in copies.items()
         ),
-        f"Of {len(answers)} tests of Grad-CAM, {answers.count(YES)} came out yes, {answers.count(NO)} no, and "
-        f"{answers.count(OPEN)} open.",
+        "What does a Grad-CAM map show? " + " ".join(f"{row['question'][3:]} **{row['answer']}**." for row in trusted),
     ]
-    verdicts = {question.verdict for question in questions.values()}
+    verdicts = {run.ask(*question, of=run.evidence).verdict for question in copies.values()}
     advice = ADVICE_ON_COPIES.get(verdicts.pop(), "") if len(verdicts) == 1 else ""
     advice = advice or "Whether copies help is open; try both on held-out patients."
-    if beats.verdict != SUPPORTED:
+    if run.ask(*beats, of=run.evidence).verdict != SUPPORTED:
         advice += " First fit a linear model on small images: no network was clearly better."
     if answers.count(YES) < len(answers):
         advice += " Do not take a heat map as a reason without a control map beside it."

@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 import pneumo_utils as pu
 from notebooks.chapter_4 import CLASSES, PHASES, accuracies, without_copies
 from pneumo_utils.claims.decision import CONTRADICTED, EQUIVALENT, SUPPORTED
-from pneumo_utils.claims.verdicts import short_verdict
 from pneumo_utils.data import duplicates
 from pneumo_utils.data.cohort import Cohort, random_split
 from pneumo_utils.evaluation.comparison import Comparison, prediction_interval
@@ -204,8 +203,8 @@ def explain_changes(changes: dict) -> list[str]:
         sentences.append(
             f"With the {phase}, these changes clearly alter the difference: {'; '.join(clear)}."
             if clear
-            else f"With the {phase}, none of the {len(here)} changes clearly alters the difference. The largest "
-            f"effect is that of this change: {largest}."
+            else f"With the {phase}, none of {len(here)} changes ({', '.join(here)}) clearly alters the difference. "
+            f"The largest effect: {largest}."
         )
     return sentences
 
@@ -347,11 +346,11 @@ def tell_names(likelier: dict) -> str:
     """
     clear = [name for name, difference in likelier.items() if difference.better]
     if not clear:
-        return "Going by errors, no other naming makes the paper's matrix clearly likelier than the printed one."
+        return "By how classes are mistaken for each other, no other names are clearly likelier than the printed ones."
     best = max(clear, key=lambda name: likelier[name].value)
     return (
-        f"Going by errors, {len(clear)} of the {len(likelier)} other namings make the paper's matrix clearly likelier "
-        f"than the printed one; the likeliest is *{best}*."
+        f"By how classes are mistaken for each other, {len(clear)} of the {len(likelier)} other orders of names are "
+        f"clearly likelier than the printed one; the likeliest is *{best}*."
     )
 
 
@@ -372,33 +371,31 @@ ADVICE_ON_NETWORK = {
 }
 
 
-def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, names: str, results: dict, claims) -> None:
+def give_answer(run, beats: tuple, explains: list[str], slope: str, curves: dict, names: str, results: dict, claims):
     """Fill in the box below the title: the answer of this run in sentences, numbers, verdicts, and advice.
 
-    beats: the verdict on whether the network is better than a linear model on pixels.
-    explains: sentences on training and validation accuracy.
-    slope: the slope of accuracy over the share of copies, with its interval.
+    beats: the question whether the network is better than a linear model on pixels, as `run.ask` takes it.
+    explains: sentences on training and validation accuracy, and on copies.
+    slope: the name of the result that has the slope of accuracy over the share of copies.
     curves: the curves of `without_copies_plot`.
     names: a sentence on the names of the rows.
     """
-    asked = (10, 20, 40, 60)
-    without = {
-        name: " or ".join(", ".join(f"{np.interp(at, 100 * shares, values):.1f}" for at in asked).rsplit(", ", 1))
-        for name, (shares, values, _, _) in curves.items()
-    }
-    _, (printed, *_), lowest, highest = next(iter(curves.values()))
-    measured, *_, as_training, worst = without.values()
+    copied = 40  # percent, one of the shares that were tried
+    measured, *_, as_training, worst = (
+        f"{np.interp(copied, 100 * shares, values):.1f} %" for shares, values, _, _ in curves.values()
+    )
+    printed = next(iter(curves.values()))[1][0]
     sentences = [
         f"Is the network, once its top layers are trained too, more accurate than a linear model on 32 x 32 pixels? "
-        f"{short_verdict(beats).capitalize()}.",
+        f"{run.tell(*beats)}",
         *explains,
-        f"What if {' or '.join(', '.join(map(str, asked)).rsplit(', ', 1))} % of the paper's test images had a copy in "
-        f"training? Without copies its accuracy of {printed:.1f} % would be {measured} % if a copy is worth as much as "
-        f"to our network (the last: {lowest[-1]:.0f} to {highest[-1]:.0f}), {as_training} % if its network answers "
-        f"copies as well as its training images, and {worst} % if it answers every copy rightly.",
+        f"If {copied} % of the paper's test images had a copy in training, what would its accuracy of {printed:.1f} % "
+        f"be without them? {measured} if copies help it as they help our network in this run; {as_training} if it "
+        f"answers copies as it answers its training images; {worst} if it answers every copy rightly.",
         names,
     ]
-    value, low, high = slope
+    found = run.evidence_results[slope]
+    value, low, high = found["value"], found["low"], found["high"]
     if low > 0:
         advice = (
             "Look for copies before you split: with each tenth of the test images that has a copy in training, "
@@ -406,10 +403,12 @@ def give_answer(run, beats, explains: list[str], slope: tuple, curves: dict, nam
         )
     else:
         advice = (
-            "Look for copies before you split. How much they raise accuracy is open in this run: "
+            "Look for copies before you split. How much they raise accuracy is open: "
             f"{format_ci(value / 10, low / 10, high / 10)} for each tenth of the test images that has one."
         )
-    advice += ADVICE_ON_NETWORK.get(beats.verdict, " Whether the network beats a linear model on small images is open.")
+    advice += ADVICE_ON_NETWORK.get(
+        run.ask(*beats, of=run.evidence).verdict, " Whether the network beats a linear model on small images is open."
+    )
     run.answer(
         sentences, results, claims, advice + " Store class names with the numbers that a matrix is printed from."
     )

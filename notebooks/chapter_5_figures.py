@@ -217,16 +217,21 @@ BOX_ADVICE = {
 def give_answer(run, sentences: list[str], results: dict, claims: list[str], labels, boxes) -> None:
     """Fill in the box below the title, with advice that follows from two verdicts.
 
-    labels: the verdict on whether the network from nothing ranks better than a linear model on pixels.
-    boxes: the verdict on whether the grid network points better than the location prior.
+    labels: the question whether the network from nothing ranks better than a linear model, as `run.ask` takes it.
+    boxes: the question whether the grid network points better than the location prior.
     """
     advice = (
         "Put an accuracy over many rare labels beside that of a constant, and judge by AUROC and average precision of "
         "each label. Put a score of boxes beside that of a location prior, with both thresholds chosen on the same "
         "validation images."
     )
-    advice += ADVICE.get(labels.verdict, " Whether the network from nothing beats a linear model on labels is open.")
-    advice += BOX_ADVICE.get(boxes.verdict, " Whether the grid network points better than the prior is open.")
+    advice += ADVICE.get(
+        run.ask(*labels, of=run.evidence).verdict,
+        " Whether the network from nothing beats a linear model on labels is open.",
+    )
+    advice += BOX_ADVICE.get(
+        run.ask(*boxes, of=run.evidence).verdict, " Whether the grid network points better than the prior is open."
+    )
     run.answer(sentences, results, claims, advice)
 
 

@@ -227,7 +227,7 @@ def unmet_need(rule: Rule, measured: Measured, found: list[Difference]) -> str:
     if "data" in needs and measured.kind != needs["data"]:
         return f"needs {needs['data']} data; this is {measured.kind} data"
     if "weights" in needs and measured.weights != needs["weights"]:
-        return f"needs {needs['weights']} weights; this run has {measured.weights}"
+        return f"needs {needs['weights']} weights; this run has {measured.weights} weights"
     if "tier" in needs and measured.tier != needs["tier"]:
         return f"needs the {needs['tier']}'s settings"
     runs = needs.get("runs", MIN_RUNS)

@@ -79,27 +79,6 @@ def paper_claims_html(rows: list[dict]) -> str:
     return f'<div class="pneumo-scoreboard reasons">\n{_table(["Claim", "On paper", "Rerun"], lines)}\n</div>'
 
 
-def claims_overview_html(rows: list[dict]) -> str:
-    """Format claims of several papers with their verdicts.
-
-    The links fit a page in the folder `book`.
-
-    rows: rows of the scoreboard's table.
-    """
-    lines = [
-        f'<tr><td data-is="Claim">{escape_markup(row["says"])} '
-        f"<small>(paper {escape_markup(row['paper'])})</small></td>"
-        + _cell("on paper", verdict_link(row["on paper"], f"../{paper_page_path(row['paper'])}.html#{row['id']}"))
-        + "".join(_cell(kind, rerun_verdict_link(row, kind)) for kind in ("phantom", "real"))
-        + "</tr>"
-        for row in rows
-    ]
-    return (
-        f"<div "
-        f'class="pneumo-scoreboard">\n{_table(["The papers say", *(name for name, _ in VERDICT_COLUMNS.values())], lines)}\n</div>'  # noqa: E501
-    )
-
-
 def _reruns(row: dict) -> str:
     """Format a claim's rule, and for each kind of data the verdict, its reason, and other verdicts that differ."""
     text = ""

@@ -127,9 +127,17 @@ def short_verdict(verdict: Verdict, remarks: bool = True) -> str:
         )
         if shown and remarks
     ]
-    return f"{verdict.verdict}: {verdict.value:+.3f} ({verdict.low:+.3f} to {verdict.high:+.3f})" + "".join(
-        f"; {remark}" for remark in more
-    )
+    value, low, high = (f"{round(number, 3) + 0.0:+.3f}" for number in (verdict.value, verdict.low, verdict.high))
+    return f"{verdict.verdict}: {value} ({low} to {high})" + "".join(f"; {remark}" for remark in more)
+
+
+def mark_verdict(text: str) -> str:
+    """Begin the text of `short_verdict` with a capital letter, and set the verdict in bold type, in Markdown.
+
+    text: the text.
+    """
+    word, colon, more = text.partition(":")
+    return f"**{word.capitalize()}**{colon}{more}"
 
 
 def scoreboard(

@@ -322,7 +322,6 @@ def _template_values(shown: dict[str, ChapterStatus], results: dict[str, dict]) 
         for name, entries in by_chapter.items()
     }
     found_by_chapter = {find_chapter(name): entries for name, entries in by_chapter.items()}
-    scoreboard = shown.get("scoreboard")
     front = {
         "answers": pages.answers_table(
             {
@@ -332,7 +331,6 @@ def _template_values(shown: dict[str, ChapterStatus], results: dict[str, dict]) 
             }
         ),
         "picture": pages.front_picture(results),
-        "headlines": pages.headline_table(_read_board(scoreboard)) if scoreboard else "",
         "beside_no_network": pages.baseline_table(found_by_chapter),
     }
     return {"found": escaped, "front": front, "lab": labs.page_values(), "cluster": pages.cluster_values()}

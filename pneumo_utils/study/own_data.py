@@ -19,7 +19,7 @@ from pneumo_utils.plots.tables import format_claim
 from pneumo_utils.study import exercises, records
 from pneumo_utils.study.chapters import Chapter
 from pneumo_utils.study.kernel import format_duration
-from pneumo_utils.study.pages import FRONT_PAGE_RESULTS, REAL_RECORD
+from pneumo_utils.study.pages import FRONT_PAGE_RESULTS
 from pneumo_utils.study.parallel_runs import allocate_cores
 from pneumo_utils.study.parameters import resolve_parameters
 from pneumo_utils.study.rerun_footer import data_parameters
@@ -109,8 +109,8 @@ def measured_cost(planned: PlannedRun) -> tuple[float | None, float | None, str]
     timing = exercises.read_timings()["chapters"].get(planned.chapter.name, {})
     if timing.get("seconds"):
         return timing["seconds"], timing["peak_memory_mb"], f"the book's phantoms, {timing['device']}"
-    if record := records.read_records(planned.chapter.name).get(REAL_RECORD):
-        return record.seconds, record.peak_memory_mb, f"the record {REAL_RECORD}, {record.device}"
+    if record := records.read_records(planned.chapter.name).get(records.REAL_RECORD):
+        return record.seconds, record.peak_memory_mb, f"the record {records.REAL_RECORD}, {record.device}"
     return None, None, ""
 
 
@@ -191,7 +191,7 @@ def _book_results(chapter: Chapter) -> dict[str, tuple[Measured, dict]]:
     folder = chapter_status(chapter).folder
     if folder and not (measured := read_run(folder)).real:
         found[PHANTOMS] = measured, read_json(folder / "results.json")["results"]
-    if record := records.read_records(chapter.name).get(REAL_RECORD):
+    if record := records.read_records(chapter.name).get(records.REAL_RECORD):
         found[RECORDED] = record.measured, record.results
     return found
 

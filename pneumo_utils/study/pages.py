@@ -8,8 +8,8 @@ from pneumo_utils.claims.judging import apply_rule
 from pneumo_utils.claims.ledger import DATA_KINDS, PAPER_VERDICTS, Paper
 from pneumo_utils.claims.measured import Measured
 from pneumo_utils.claims.rules import own_question
-from pneumo_utils.claims.verdict_html import claims_overview_html, paper_claims_html
-from pneumo_utils.claims.verdicts import short_verdict
+from pneumo_utils.claims.verdict_html import paper_claims_html
+from pneumo_utils.claims.verdicts import mark_verdict, short_verdict
 from pneumo_utils.common.files import ROOT, read_json
 from pneumo_utils.common.markup import code_markup, escape_markup
 from pneumo_utils.common.run_paths import book_folder, notebook_page
@@ -289,22 +289,10 @@ def parameters_page() -> str:
     return "\n".join(text)
 
 
-HEADLINE_CLAIMS = (
-    "p1-block-4-best",
-    "p1-sensitive-to-100",
-    "p2-vgg-better",
-    "p2-vgg-lungs",
-    "p3-more-epochs-much-better",
-    "p3-pretraining-generalizes",
-    "p4-tuning-helps",
-    "p4-struggles-with-viral",
-    "p5-multi-better",
-    "p5-transfer-is-majority",
-    "p5-f1-learned",
-)  # the best-known claims of each paper, by id
 # by chapter: what the paper reports, what is asked of it, and what answers that: a comparison of two variants with its
-# experiment, metric and pairing, or the name of a result
-ANSWERS: dict[str, tuple[str, str, tuple[str, str, str, str] | str]] = {
+# experiment, metric and pairing, or results by what they are of
+Question = tuple[str, str, str, str]
+ANSWERS: dict[str, tuple[str, str, Question | dict[str, str]]] = {
     "01_surgical_finetuning": (
         "adapts a ResNet18 from adults to children, and finds it best to train block 4 alone.",
         "Is block 4 alone more accurate than the whole network?",
@@ -318,8 +306,9 @@ ANSWERS: dict[str, tuple[str, str, tuple[str, str, str, str] | str]] = {
     ),
     "03_xception_kfold": (
         "trains Xception on generated images, and reaches an accuracy of 99.8 %.",
-        "How well does a linear model tell apart two generators of the *same* class? AUROC; .5 is guessing.",
-        "told apart, same class: fine detail",
+        "Can that be had without knowing pneumonia? AUROC at telling apart two generators of the *same* class; 0.5 is "
+        "guessing.",
+        {"a linear model": "told apart, same class: fine detail", "Xception": "told apart, same class: Xception"},
     ),
     "04_mobilenetv2_three_class": (
         "trains MobileNetV2 on three classes, and reaches an accuracy of 91.4 %; its pool has images twice.",
@@ -327,16 +316,20 @@ ANSWERS: dict[str, tuple[str, str, tuple[str, str, str, str] | str]] = {
         ("MobileNetV2, re-encoded > MobileNetV2, re-encoded, others", "copies in training", "gain_in_accuracy", "draw"),
     ),
     "05_nih_multilabel_detector": (
-        "trains ResNet50 on fifteen labels, and finds that its accuracy goes from 55 % to 92 %.",
+        "trains ResNet50 on fifteen labels in place of one, and finds that accuracy goes from 55 % to 92 %, which an "
+        "answer that is the same for all patients reaches too.",
         "Does the network rank patients better than a linear model on small grey images? AUROC.",
         ("from nothing, fifteen > 32 x 32 pixels", "classifiers", "auroc", "draw"),
     ),
 }
-REAL_RECORD = "real-radiographs"  # name of a chapter's record on real radiographs
 # by chapter: the metric, then the names of two results: of the paper's network, and of the best baseline without one
 FRONT_PAGE_RESULTS = {
     "01_surgical_finetuning": ("AUROC, pneumonia", "fine-tuned: auroc", "32 x 32 pixels: auroc"),
-    "02_gradcam_comparison": ("AUROC, pneumonia", "VGG16, scenario 1: auroc", "32 x 32 pixels: auroc"),
+    "02_gradcam_comparison": (
+        "AUROC, pneumonia; VGG16 without copies",
+        "VGG16, scenario 1: auroc",
+        "32 x 32 pixels: auroc",
+    ),
     "03_xception_kfold": (
         "AUROC, one generator or the other",
         "cross-validation, Xception: auroc",
@@ -349,7 +342,7 @@ FRONT_PAGE_RESULTS = {
         "mean AUROC: 32 x 32 pixels",
     ),
     "synthesis": (
-        "AUROC, pneumonia, few images",
+        "AUROC, pneumonia, from few images",
         "best, AUROC: the best of all, chosen on the other draws",
         "best, AUROC: 32 x 32 pixels",
     ),
@@ -372,8 +365,8 @@ def front_picture(results: dict[str, dict]) -> str:
     return (
         f"```{{image}} {FRONT_PICTURE_FILE.name}\n:alt: {' '.join(figure['alt'].split())}\n:width: 620px\n"
         ":align: center\n```\n\n"
-        "*A drawn child, without and with pneumonia. Because it is drawn, the lesion is known at every pixel, so that "
-        "it can be checked where a network looks.*"
+        "*A drawn child without pneumonia and with it. Because it is drawn, the outlines of the heart (blue) and of "
+        "the lung opacity (orange) are known, so that it can be checked where a network looks.*"
     )
 
 
@@ -389,26 +382,17 @@ def answers_table(shown: dict[Chapter, tuple[Measured, dict]]) -> str:
             continue
         reports, asks, answered_by = ANSWERS[chapter.name]
         runs = {run[0].kind: run}
-        if real := records.read_records(chapter.name).get(REAL_RECORD):
+        if real := records.read_records(chapter.name).get(records.REAL_RECORD):
             runs = {"real": (real.measured, real.results)} | runs
         answers = [_answer(*runs[kind], answered_by) if kind in runs else "-" for kind in DATA_KINDS]
         lines.append([f"**[Paper {chapter.number}](../{chapter.page}.ipynb)** {reports} **{asks}**", *answers])
     return markdown_table(["the paper, and our question", "on phantoms", "on real radiographs"], lines)
 
 
-def _answer(measured: Measured, results: dict, answered_by: tuple[str, str, str, str] | str) -> str:
-    if isinstance(answered_by, str):
-        return _format_result(results, answered_by)
-    return escape_markup(short_verdict(apply_rule(own_question(*answered_by), measured), remarks=False))
-
-
-def headline_table(rows: list[dict]) -> str:
-    """Format a table of the best-known claims of each paper with their verdicts.
-
-    rows: the scoreboard's table.
-    """
-    by_id = {row["id"]: row for row in rows}
-    return "```{raw} html\n" + claims_overview_html([by_id[name] for name in HEADLINE_CLAIMS]) + "\n```"
+def _answer(measured: Measured, results: dict, answered_by: Question | dict[str, str]) -> str:
+    if isinstance(answered_by, dict):
+        return "; ".join(f"{who} **{_format_result(results, name)}**" for who, name in answered_by.items())
+    return mark_verdict(escape_markup(short_verdict(apply_rule(own_question(*answered_by), measured), remarks=False)))
 
 
 def baseline_table(results_by_chapter: dict[Chapter, dict]) -> str:
@@ -423,10 +407,10 @@ def baseline_table(results_by_chapter: dict[Chapter, dict]) -> str:
         if chapter.name not in FRONT_PAGE_RESULTS:
             continue
         metric, *names = FRONT_PAGE_RESULTS[chapter.name]
-        real = records.read_records(chapter.name).get(REAL_RECORD)
+        real = records.read_records(chapter.name).get(records.REAL_RECORD)
         rows.append(
             [
-                f"[{chapter.number or 'across'}](../{chapter.page}.ipynb)",
+                f"[{chapter.number or 'across the papers'}](../{chapter.page}.ipynb)",
                 metric,
                 *(_format_result(results, name) for name in names),
                 *(_format_result(real.results if real else {}, name) for name in names),

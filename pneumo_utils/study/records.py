@@ -18,6 +18,7 @@ from pneumo_utils.study.kernel import format_duration
 from pneumo_utils.study.measurements import RESULTS_FORMAT, read_measured, read_scores
 
 UNDEFINED = "undefined"  # replaces NaN
+REAL_RECORD = "real-radiographs"  # the name of a chapter's record on real radiographs
 RESULT_KEYS = {"value", "low", "high", "baseline", "note"}
 TIER_PATTERN = re.compile(r"(pocket(, with .+)?|paper|by hand)$")
 MARKUP_PATTERN = re.compile(r"[\"{}<>`\\$]|\]\(|&#")

@@ -414,18 +414,46 @@ class Run:
             "asked. Could see: the smallest difference that this run would find, with 80 % power.",
         )
 
-    def ask(self, compare: str, experiment: str, metric: str, paired_by: str = "draw") -> "Verdict":
-        """Return the verdict on a question of the book's own, from scores that this run has stored.
+    def ask(
+        self, compare: str, experiment: str, metric: str, paired_by: str = "draw", of: "Measured | None" = None
+    ) -> "Verdict":
+        """Return the verdict on a question of the book's own, from scores that this run or a record has stored.
 
         compare: the comparison, such as "A > B" or "A ~ B", of two variants of the experiment.
         experiment: the name of the experiment.
         metric: the metric, whose smallest difference that matters is the book's.
         paired_by: what repetition pairs two scores.
+        of: the run or record that is asked; None for this run.
         """
         from pneumo_utils.claims.judging import apply_rule
         from pneumo_utils.claims.rules import own_question
 
-        return apply_rule(own_question(compare, experiment, metric, paired_by), self.measured)
+        return apply_rule(own_question(compare, experiment, metric, paired_by), of or self.measured)
+
+    def tell(self, compare: str, experiment: str, metric: str, paired_by: str = "draw") -> str:
+        """Return the verdicts on a question of the book's own, of this run and of the record on real radiographs.
+
+        compare, experiment, metric, paired_by: the question, as for `ask`.
+        """
+        from pneumo_utils.claims.verdicts import mark_verdict, short_verdict
+
+        question = compare, experiment, metric, paired_by
+        here = short_verdict(self.ask(*question))
+        if not (record := self.evidence).record:
+            return f"{mark_verdict(here)}."
+        on_record = short_verdict(self.ask(*question, of=record), remarks=False)
+        return f"On phantoms: {mark_verdict(here)}. On real radiographs: {mark_verdict(on_record)}."
+
+    @property
+    def evidence(self) -> "Measured":
+        """Return what advice rests on: this run, or if it is on phantoms the record on real radiographs, if any."""
+        real = self.recorded.get(records.REAL_RECORD)
+        return real.measured if real and not self._source["real"] else self.measured
+
+    @property
+    def evidence_results(self) -> Mapping[str, dict]:
+        """Return the results of the run or record that `evidence` takes."""
+        return self.recorded[name].results if (name := self.evidence.record) else self.results
 
     def in_short(self, question: str) -> None:
         """Show a box that `answer` fills in at the end of the run; the book shows it below the chapter's title.
@@ -465,31 +493,33 @@ class Run:
             for label, name in results.items()
             if any(name in found for found in runs.values())
         ]
-        parts = [
-            f"**In short.** {self._question}",
-            "\n".join(f"- {sentence}" for sentence in sentences),
-            f"**What to do**, going by this run ({self._source['data']}): {advice}",
-        ]
-        if numbers:
-            parts.append(markdown_table(["", *runs], numbers))
+        basis = "the record on real radiographs" if self.evidence.record else f"this run ({self._source['data']})"
+        tables = [markdown_table(["", *runs], numbers)] if numbers else []
         if claims:
             sources = [self.measured, *(record.measured for record in self.recorded.values())]
             verdicts = verdict_table(load_ledger(), claims, sources).drop(columns=["the rule", "matters from"])
             cells = [list(map(escape_markup, row)) for row in verdicts.to_numpy().tolist()]
-            parts.append(markdown_table(list(verdicts), cells))
-        shown = "\n".join(parts)
+            tables.append(markdown_table(list(verdicts), cells))
+        shown = "\n".join([*sentences, *tables])
         note = " ".join(
             text
             for text, mark in (
                 ("In brackets: 95 % intervals.", " to "),
                 ("Could see: the smallest difference that this run would find, with 80 % power.", "could see"),
+                ("A network that is not better than its baseline decides nothing.", "did not beat its baseline"),
             )
             if mark in shown
         )
         if len(runs) > 1:
             page = f"{run_paths.book_folder(self.chapter)}/run_statistics.md"
-            note += f" The other columns are [records]({page}): longer runs, and real radiographs."
-        parts += [f"*{note.strip()}*"] if note else []
+            note += f" Columns beside this run are [records]({page}): stored runs, longer or on real radiographs."
+        parts = [
+            f"**In short.** {self._question}",
+            "\n".join(f"- {sentence}" for sentence in sentences),
+            f"**What to do**, going by {basis}: {advice}",
+            *([f"*{note.strip()}*"] if note else []),
+            *tables,
+        ]
         self._box.update(Markdown("\n\n".join(parts)))
 
     def show_code(self, *functions: Callable):

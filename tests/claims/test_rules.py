@@ -319,7 +319,7 @@ def test_a_network_that_has_not_learned_may_not_speak():
     "needs, more, reason",
     [
         ({"data": "real"}, {}, "needs real data; this is phantom data"),
-        ({"weights": "imagenet"}, {}, "needs imagenet weights; this run has pocket"),
+        ({"weights": "imagenet"}, {}, "needs imagenet weights; this run has pocket weights"),
         ({"tier": "paper"}, {}, "needs the paper's settings"),
         ({"runs": 5}, {}, "needs 5 seeds; this run has 3"),
         ({"images": 500}, {}, "needs 500 test images; this run has 200"),
