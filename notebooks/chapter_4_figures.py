@@ -371,6 +371,9 @@ ADVICE_ON_NETWORK = {
 }
 
 
+LOSS_OF_NAMES = "loss of the printed names minus: "  # begins the names of results, and other names of the rows follow
+
+
 def give_answer(run, beats: tuple, explains: list[str], slope: str, curves: dict, names: str, results: dict, claims):
     """Fill in the box below the title: the answer of this run in sentences, numbers, verdicts, and advice.
 
@@ -385,6 +388,13 @@ def give_answer(run, beats: tuple, explains: list[str], slope: str, curves: dict
         f"{np.interp(copied, 100 * shares, values):.1f} %" for shares, values, _, _ in curves.values()
     )
     printed = next(iter(curves.values()))[1][0]
+    if run.evidence.record:
+        likelier = [
+            f"*{name.removeprefix(LOSS_OF_NAMES)}*"
+            for name, found in run.evidence_results.items()
+            if name.startswith(LOSS_OF_NAMES) and found["low"] > 0
+        ]
+        names += f" By the errors on real radiographs, these are clearly likelier: {' and '.join(likelier) or 'none'}."
     sentences = [
         f"Is the network, once its top layers are trained too, more accurate than a linear model on 32 x 32 pixels? "
         f"{run.tell(*beats)}",
