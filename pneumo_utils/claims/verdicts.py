@@ -66,8 +66,9 @@ def rerun_verdicts(claim: Claim, sources: Sequence[Measured]) -> dict[str, list[
     return verdicts
 
 
-def _priority(source: Measured) -> tuple[bool, bool, str]:
-    return source.tier == "paper", bool(source.record), source.finished
+def _priority(source: Measured) -> tuple[bool, bool, bool, str]:
+    """Rank a run: the paper's settings first, then records, then the paper's own network, then the latest."""
+    return source.tier == "paper", bool(source.record), "architecture" not in source.tier, source.finished
 
 
 def correct_for_many(verdicts: dict[str, Verdict]) -> dict[str, Verdict]:

@@ -121,6 +121,15 @@ def test_paper_settings_count_first_then_the_latest_record(order):
     ]
 
 
+def test_the_papers_own_network_counts_before_a_later_record_of_another():
+    other = "pocket, with architecture = efficientnet_lite0"
+    runs = [
+        source(0.2, record="own", finished="2026-01-01"),
+        source(-0.2, record="other", tier=other, finished="2026-01-02"),
+    ]
+    assert [verdict.record for verdict in rerun_verdicts(SECOND[0], runs)["phantom"]] == ["own", "other"]
+
+
 def test_a_run_that_tested_counts_before_one_that_did_not():
     found = rerun_verdicts(SECOND[0], [source(0.2), source(0, record="other", values={}, experiments={})])
     assert [verdict.verdict for verdict in found["phantom"]] == ["supported", "not tested"]
