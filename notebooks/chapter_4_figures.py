@@ -346,11 +346,11 @@ def tell_names(likelier: dict) -> str:
     """
     clear = [name for name, difference in likelier.items() if difference.better]
     if not clear:
-        return "By how classes are mistaken for each other, no other names are clearly likelier than the printed ones."
+        return "By the errors of this run, no other order of names is clearly likelier than the printed one."
     best = max(clear, key=lambda name: likelier[name].value)
     return (
-        f"By how classes are mistaken for each other, {len(clear)} of the {len(likelier)} other orders of names are "
-        f"clearly likelier than the printed one; the likeliest is *{best}*."
+        f"By the errors of this run, {len(clear)} of the {len(likelier)} other orders of names are clearly likelier "
+        f"than the printed one; the likeliest is *{best}*."
     )
 
 

@@ -289,8 +289,8 @@ def parameters_page() -> str:
     return "\n".join(text)
 
 
-# by chapter: what the paper reports, what is asked of it, and what answers that: a comparison of two variants with its
-# experiment, metric and pairing, or results by what they are of
+# by chapter: what the paper reports, our question, and what answers it: a comparison of two variants, with experiment,
+# metric and pairing, or names of results by what they are of
 Question = tuple[str, str, str, str]
 ANSWERS: dict[str, tuple[str, str, Question | dict[str, str]]] = {
     "01_surgical_finetuning": (
@@ -311,13 +311,12 @@ ANSWERS: dict[str, tuple[str, str, Question | dict[str, str]]] = {
         {"a linear model": "told apart, same class: fine detail", "Xception": "told apart, same class: Xception"},
     ),
     "04_mobilenetv2_three_class": (
-        "trains MobileNetV2 on three classes, and reaches an accuracy of 91.4 %; its pool has images twice.",
+        "trains MobileNetV2 on three classes, and reaches an accuracy of 91.4 %; its pool may hold images twice.",
         "Does a copy in training raise the accuracy on a test image?",
         ("MobileNetV2, re-encoded > MobileNetV2, re-encoded, others", "copies in training", "gain_in_accuracy", "draw"),
     ),
     "05_nih_multilabel_detector": (
-        "trains ResNet50 on fifteen labels in place of one, and finds that accuracy goes from 55 % to 92 %, which an "
-        "answer that is the same for all patients reaches too.",
+        "trains ResNet50 on fifteen labels in place of one, and finds that its accuracy goes from 55 % to 92 %.",
         "Does the network rank patients better than a linear model on small grey images? AUROC.",
         ("from nothing, fifteen > 32 x 32 pixels", "classifiers", "auroc", "draw"),
     ),

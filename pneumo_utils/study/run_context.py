@@ -423,7 +423,7 @@ class Run:
         experiment: the name of the experiment.
         metric: the metric, whose smallest difference that matters is the book's.
         paired_by: what repetition pairs two scores.
-        of: the run or record that is asked; None for this run.
+        of: the run or record whose scores are compared; None for this run.
         """
         from pneumo_utils.claims.judging import apply_rule
         from pneumo_utils.claims.rules import own_question
